@@ -1,0 +1,323 @@
+//! The composition root: build, bind, run, drain. It alone knows every part.
+//!
+//! Owns: who is given what, and the order of start and end. Must not know: how any part does its work. Nothing here
+//! fails for a lack of network: what cannot be had yet is a readiness condition, not an exit (design, invariant 10).
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use crate::chance::Chance;
+use crate::clock::Clock;
+use crate::config::{Config, OwnCredentials, Retention};
+use crate::credentials::budget::Budget;
+use crate::credentials::failures::Failures;
+use crate::credentials::flight::{Crew, Flights};
+use crate::credentials::provider::Provider;
+use crate::credentials::renewal::{Pace, Renewals, Schedule};
+use crate::credentials::source::eks_auth::{EksAuth, Parts};
+use crate::credentials::source::http_client::{self, HttpClientError};
+use crate::credentials::source::node_details::SentDetails;
+use crate::credentials::source::own::{OwnIdentity, OwnSource, OwnState};
+use crate::credentials::source::own_imds::InstanceRole;
+use crate::credentials::store::Store;
+use crate::identity::Authenticator;
+use crate::lifecycle::readiness::{Condition, Readiness};
+use crate::lifecycle::shutdown::Shutdown;
+use crate::lifecycle::tasks::Tasks;
+use crate::server::admin::Admin;
+use crate::server::connection::Limits;
+use crate::server::endpoint::Endpoint;
+use crate::server::host::AllowedHosts;
+use crate::server::listener::FrontDoor;
+use crate::server::peers::{PeerLimits, Peers};
+use crate::telemetry::access::AccessLog;
+use crate::telemetry::metrics::{Metrics, Snapshot};
+
+/// What the tasks that nobody waits for get to end in, once everything is answered.
+const LAST_TASKS: Duration = Duration::from_secs(1);
+
+/// Why the agent could not start.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The way to AWS cannot be built.
+    #[error("the connection to AWS cannot be configured")]
+    HttpClient(#[from] HttpClientError),
+    /// The signals cannot be taken over.
+    #[error("SIGTERM and SIGINT cannot be handled")]
+    Signals(#[source] std::io::Error),
+}
+
+/// Runs the agent until it is told to stop and everything in flight is answered.
+///
+/// # Errors
+/// [`Error`], when it cannot start. Once it runs, nothing but a signal ends it.
+pub async fn run(config: Config) -> Result<(), Error> {
+    let core = Core::new();
+    let signals = core.shutdown.on_signal(config.shutdown_grace).map_err(Error::Signals)?;
+    core.until_stopped("signals", signals);
+
+    let (own, own_source) = own_identity(&config, &core.clock);
+    let credentials = Credentials::build(&config, &core, own.clone())?;
+    let peers = Peers::new(PeerLimits::for_this_process(), host_addresses(&config));
+
+    // First the door, so that a pod that is already waiting is held instead of refused; then what answers behind it.
+    let door = core.credential_door(&config, &credentials, &peers);
+    let listeners: Vec<_> = core.listen(&config, &door).collect();
+    let admin = core.serve_admin(&config, core.snapshots(&credentials, &peers, &own));
+    core.keep_own_identity(own, own_source);
+    credentials.start_renewals(&core);
+    credentials.learn_node_details(&config, &core);
+    core.keep_access_log();
+
+    core.shutdown.wait_for_draining().await;
+    core.running.unmet("shutting down");
+    for listener in listeners {
+        // A listener that panicked has been logged by its task; the others still drain.
+        let _ended = listener.await;
+    }
+    core.shutdown.stop();
+    admin.stop();
+    let late = core.tasks.close_and_wait(LAST_TASKS).await;
+    tracing::info!(late_tasks = ?late, "stopped");
+    Ok(())
+}
+
+/// What every part is given.
+struct Core {
+    clock: Clock,
+    tasks: Tasks,
+    shutdown: Shutdown,
+    readiness: Readiness,
+    running: Condition,
+    metrics: Arc<Metrics>,
+    access: Arc<AccessLog>,
+}
+
+/// The folder `credentials`, wired.
+struct Credentials {
+    store: Store,
+    flights: Flights,
+    failures: Failures,
+    schedule: Schedule,
+    budget: Budget,
+    provider: Provider,
+    details: SentDetails,
+}
+
+impl Core {
+    fn new() -> Self {
+        let readiness = Readiness::new();
+        let running = readiness.condition("running");
+        running.met();
+        Self {
+            clock: Clock::system(),
+            tasks: Tasks::new(),
+            shutdown: Shutdown::new(),
+            readiness,
+            running,
+            metrics: Arc::new(Metrics::new()),
+            access: Arc::default(),
+        }
+    }
+
+    fn credential_door(
+        &self,
+        config: &Config,
+        credentials: &Credentials,
+        peers: &Peers,
+    ) -> FrontDoor<Endpoint> {
+        let endpoint = Endpoint {
+            hosts: AllowedHosts::new(&config.listen.hosts),
+            authenticator: Authenticator::default(),
+            provider: credentials.provider.clone(),
+            clock: self.clock.clone(),
+            shutdown: self.shutdown.clone(),
+            metrics: Arc::clone(&self.metrics.requests),
+            access: Arc::clone(&self.access),
+        };
+        let limits = Limits::default();
+        FrontDoor::new(Arc::new(endpoint), peers.clone(), limits, self.shutdown.clone(), self.tasks.clone())
+    }
+
+    /// One task per address. The first address decides readiness; a node without IPv6 is ready without it.
+    fn listen<'a>(
+        &'a self,
+        config: &'a Config,
+        door: &'a FrontDoor<Endpoint>,
+    ) -> impl Iterator<Item = tokio::task::JoinHandle<()>> + 'a {
+        let mut names = ListenerNames::default();
+        config.listen.hosts.iter().enumerate().map(move |(index, host)| {
+            let (name, host, port) = (names.next(*host), *host, config.listen.port);
+            let bound =
+                if index == 0 { self.readiness.condition(name) } else { self.readiness.advisory(name) };
+            let door = door.clone();
+            self.tasks.spawn(name, async move { door.serve_when_bound(host, port, bound).await })
+        })
+    }
+
+    /// Probes and metrics. Their shutdown is their own: they answer until everything else has ended.
+    fn serve_admin(
+        &self,
+        config: &Config,
+        snapshot: impl Fn() -> Snapshot + Send + Sync + 'static,
+    ) -> Shutdown {
+        let shutdown = Shutdown::new();
+        let probes = Admin::Probes(self.readiness.clone());
+        self.serve_page(probes, &shutdown, IpAddr::V4(Ipv4Addr::LOCALHOST), config.probe_port, "probes");
+        let probes = Admin::Probes(self.readiness.clone());
+        self.serve_page(probes, &shutdown, IpAddr::V6(Ipv6Addr::LOCALHOST), config.probe_port, "probes-ipv6");
+        let metrics = Arc::clone(&self.metrics);
+        let page = Admin::Metrics(Arc::new(move || metrics.page(&snapshot())));
+        self.serve_page(page, &shutdown, config.metrics.ip(), config.metrics.port(), "metrics");
+        shutdown
+    }
+
+    fn serve_page(&self, page: Admin, shutdown: &Shutdown, address: IpAddr, port: u16, name: &'static str) {
+        let bound = self.readiness.advisory(name);
+        let peers = Peers::new(PeerLimits::for_admin(), |_| false);
+        let door =
+            FrontDoor::new(Arc::new(page), peers, Limits::default(), shutdown.clone(), self.tasks.clone());
+        self.tasks.spawn(name, async move { door.serve_when_bound(address, port, bound).await });
+    }
+
+    fn keep_own_identity(&self, own: OwnIdentity, source: OwnSource) {
+        let condition = self.readiness.condition("own-credentials");
+        let keeping = own.keep(source, move |state| match state {
+            OwnState::Present => condition.met(),
+            OwnState::Missing(why) => condition.unmet(why),
+        });
+        self.until_stopped("own-credentials", keeping);
+    }
+
+    fn keep_access_log(&self) {
+        let access = Arc::clone(&self.access);
+        self.until_stopped("access-log", async move { access.keep_summing().await });
+    }
+
+    /// A task that works until there is nothing left to answer. The agent is not ready without it.
+    fn until_stopped(&self, name: &'static str, work: impl Future<Output = ()> + Send + 'static) {
+        let shutdown = self.shutdown.clone();
+        self.tasks.spawn_essential(name, self.running.clone(), async move {
+            tokio::select! {
+                () = work => {}
+                () = shutdown.wait_for_stopped() => {}
+            }
+        });
+    }
+
+    fn snapshots(
+        &self,
+        credentials: &Credentials,
+        peers: &Peers,
+        own: &OwnIdentity,
+    ) -> impl Fn() -> Snapshot + Send + Sync + 'static {
+        let (clock, peers, own) = (self.clock.clone(), peers.clone(), own.clone());
+        let (store, flights, budget) =
+            (credentials.store.clone(), credentials.flights.clone(), credentials.budget.clone());
+        move || {
+            let door = peers.stats().snapshot();
+            Snapshot {
+                held: store.len(),
+                flights: flights.len(),
+                budget: Some(budget.view()),
+                own_credentials_seconds: own.expires().map(|at| seconds_until(at, clock.now().wall)),
+                clock_correction_ms: clock.correction_ms(),
+                connections_open: door.connections_open,
+                connections_refused: door.connections_refused_full + door.connections_refused_peer,
+                idle_closed: door.idle_evicted + door.idle_expired,
+                accept_errors: door.accept_errors,
+            }
+        }
+    }
+}
+
+impl Credentials {
+    fn build(config: &Config, core: &Core, own: OwnIdentity) -> Result<Self, Error> {
+        let clock = &core.clock;
+        let details = SentDetails::from_config(&config.node);
+        let store = Store::new(&config.retention, clock.clone());
+        let (failures, schedule, budget) = (Failures::new(), Schedule::default(), Budget::new(clock.clone()));
+        let flights = Flights::new(Crew {
+            clock: clock.clone(),
+            chance: Chance::from_entropy(),
+            budget: budget.clone(),
+            pace: Pace::per_second(config.max_service_qps),
+            source: EksAuth::new(Parts {
+                cluster: &config.cluster_name,
+                region: &config.region,
+                upstream: &config.upstream,
+                own,
+                details: details.clone(),
+                http_client: http_client::for_aws(&config.upstream)?,
+                clock,
+            }),
+            store: store.clone(),
+            failures: failures.clone(),
+            schedule: schedule.clone(),
+            renew_after: match config.retention {
+                Retention::Off => Duration::MAX,
+                Retention::Keep { renew_after, .. } => renew_after,
+            },
+            tasks: core.tasks.clone(),
+            metrics: Arc::clone(&core.metrics.upstream),
+        });
+        let provider = Provider::new(store.clone(), flights.clone(), failures.clone(), clock.clone());
+        Ok(Self { store, flights, failures, schedule, budget, provider, details })
+    }
+
+    fn learn_node_details(&self, config: &Config, core: &Core) {
+        let OwnCredentials::Imds { endpoint, ipv6 } = &config.own_credentials else { return };
+        if config.node.send {
+            let imds = InstanceRole::new(endpoint.as_deref(), *ipv6, &core.clock);
+            let details = self.details.clone();
+            core.tasks.spawn("node-details", async move { details.learn(&imds).await });
+        }
+    }
+
+    fn start_renewals(&self, core: &Core) {
+        if !self.store.keeps() {
+            return;
+        }
+        let renewals = Renewals {
+            schedule: self.schedule.clone(),
+            flights: self.flights.clone(),
+            store: self.store.clone(),
+            failures: self.failures.clone(),
+            clock: core.clock.clone(),
+        };
+        core.until_stopped("renewals", renewals.run());
+    }
+}
+
+fn own_identity(config: &Config, clock: &Clock) -> (OwnIdentity, OwnSource) {
+    (OwnIdentity::new(clock.clone()), OwnSource::from_config(&config.own_credentials, clock))
+}
+
+/// The addresses that host-network processes call from: loopback (known to `Peers`) and those we answer on.
+fn host_addresses(config: &Config) -> impl Fn(IpAddr) -> bool + Send + Sync + 'static {
+    let ours = config.listen.hosts.clone();
+    move |address| ours.contains(&address)
+}
+
+fn seconds_until(at: SystemTime, now: SystemTime) -> i64 {
+    at.duration_since(now).map_or(0, |left| i64::try_from(left.as_secs()).unwrap_or(i64::MAX))
+}
+
+/// Names for conditions and tasks: a closed set, whatever addresses are bound.
+#[derive(Default)]
+struct ListenerNames {
+    ipv4: usize,
+    ipv6: usize,
+}
+
+impl ListenerNames {
+    fn next(&mut self, host: IpAddr) -> &'static str {
+        const IPV4: [&str; 4] = ["listener-ipv4", "listener-ipv4-2", "listener-ipv4-3", "listener-ipv4-4"];
+        const IPV6: [&str; 4] = ["listener-ipv6", "listener-ipv6-2", "listener-ipv6-3", "listener-ipv6-4"];
+        let (names, count) = if host.is_ipv4() { (IPV4, &mut self.ipv4) } else { (IPV6, &mut self.ipv6) };
+        let name = names.get(*count).copied().unwrap_or("listener-other");
+        *count += 1;
+        name
+    }
+}

@@ -1,0 +1,160 @@
+//! The one clock of the agent: wall time and boot time together.
+//!
+//! Owns: reading both clocks, and the correction of the wall clock by what AWS says the time is. Must not know:
+//! what anybody does with the time. Timers (`tokio::time`) are not clocks: they say when to look again, never
+//! whether something is still valid.
+//!
+//! Two clocks because either can lie: an administrator or NTP may set the wall clock back (expired credentials
+//! would look alive), and boot time knows nothing of what AWS thinks the date is. Credentials live only while both
+//! agree (design, invariant 2).
+
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::time::{Duration, SystemTime};
+
+/// Time since the machine booted, suspend included (`CLOCK_BOOTTIME`); it never goes back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct BootTime(Duration);
+
+impl BootTime {
+    /// A point `since_boot` after boot.
+    pub const fn from_boot(since_boot: Duration) -> Self {
+        Self(since_boot)
+    }
+
+    /// This point moved forward; saturates instead of overflowing.
+    #[must_use]
+    pub const fn plus(self, by: Duration) -> Self {
+        Self(self.0.saturating_add(by))
+    }
+
+    /// Milliseconds since boot, for an atomic; good for half a billion years.
+    pub fn since_boot_ms(self) -> u64 {
+        u64::try_from(self.0.as_millis()).unwrap_or(u64::MAX)
+    }
+
+    /// How long it is from `earlier` to this point, zero if `earlier` is later.
+    pub const fn since(self, earlier: Self) -> Duration {
+        self.0.saturating_sub(earlier.0)
+    }
+}
+
+/// One reading of both clocks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Now {
+    /// The wall clock, corrected by [`Clock::correct_by`].
+    pub wall: SystemTime,
+    /// The boot clock.
+    pub boot: BootTime,
+}
+
+/// Wall and boot clock, with a correction that every clone shares.
+#[derive(Clone)]
+pub struct Clock {
+    source: Source,
+    /// Milliseconds to add to the wall clock to get AWS's time.
+    correction_ms: Arc<AtomicI64>,
+}
+
+#[derive(Clone)]
+enum Source {
+    System,
+    Simulated(Arc<Simulated>),
+}
+
+/// A clock for simulations: it follows tokio's (paused) time, and its wall clock can be set wrong on purpose.
+#[derive(Debug)]
+pub struct Simulated {
+    started: tokio::time::Instant,
+    wall_at_start: SystemTime,
+    wall_error_ms: AtomicI64,
+}
+
+impl Simulated {
+    /// Starts now, with the wall clock at `wall`. Must be called inside a tokio runtime.
+    pub fn starting_at(wall: SystemTime) -> Arc<Self> {
+        Arc::new(Self {
+            started: tokio::time::Instant::now(),
+            wall_at_start: wall,
+            wall_error_ms: AtomicI64::new(0),
+        })
+    }
+
+    /// Makes the wall clock wrong by `error_ms` milliseconds, as an administrator or a bad NTP server would.
+    pub fn set_wall_error_ms(&self, error_ms: i64) {
+        self.wall_error_ms.store(error_ms, Ordering::Relaxed);
+    }
+
+    fn boot(&self) -> BootTime {
+        BootTime(tokio::time::Instant::now().saturating_duration_since(self.started))
+    }
+
+    fn wall(&self) -> SystemTime {
+        shift(self.wall_at_start + self.boot().0, self.wall_error_ms.load(Ordering::Relaxed))
+    }
+}
+
+impl Clock {
+    /// The machine's own clocks.
+    pub fn system() -> Self {
+        Self { source: Source::System, correction_ms: Arc::default() }
+    }
+
+    /// A simulated clock.
+    pub fn simulated(simulated: Arc<Simulated>) -> Self {
+        Self { source: Source::Simulated(simulated), correction_ms: Arc::default() }
+    }
+
+    /// Reads both clocks.
+    pub fn now(&self) -> Now {
+        Now {
+            wall: shift(self.uncorrected_wall(), self.correction_ms.load(Ordering::Relaxed)),
+            boot: self.boot(),
+        }
+    }
+
+    /// The wall clock as the node has it, without correction: what AWS's time is compared with.
+    pub fn uncorrected_wall(&self) -> SystemTime {
+        match &self.source {
+            #[expect(clippy::disallowed_methods, reason = "this is the one place that reads the wall clock")]
+            Source::System => SystemTime::now(),
+            Source::Simulated(simulated) => simulated.wall(),
+        }
+    }
+
+    /// Sets the correction of the wall clock, in milliseconds to add.
+    pub fn correct_by(&self, correction_ms: i64) {
+        self.correction_ms.store(correction_ms, Ordering::Relaxed);
+    }
+
+    /// The correction in force, in milliseconds.
+    pub fn correction_ms(&self) -> i64 {
+        self.correction_ms.load(Ordering::Relaxed)
+    }
+
+    fn boot(&self) -> BootTime {
+        match &self.source {
+            Source::System => BootTime(since_boot()),
+            Source::Simulated(simulated) => simulated.boot(),
+        }
+    }
+}
+
+impl fmt::Debug for Clock {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Clock").field("correction_ms", &self.correction_ms()).finish_non_exhaustive()
+    }
+}
+
+fn since_boot() -> Duration {
+    // CLOCK_BOOTTIME exists since Linux 2.6.39 and cannot fail there. Were it to fail, time would stand still at
+    // zero for this clock alone, and the wall clock would still end the life of every credential.
+    nix::time::clock_gettime(nix::time::ClockId::CLOCK_BOOTTIME).map(Duration::from).unwrap_or_default()
+}
+
+fn shift(time: SystemTime, by_ms: i64) -> SystemTime {
+    let by = Duration::from_millis(by_ms.unsigned_abs());
+    let shifted = if by_ms >= 0 { time.checked_add(by) } else { time.checked_sub(by) };
+    shifted.unwrap_or(time)
+}

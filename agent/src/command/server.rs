@@ -1,0 +1,71 @@
+//! `server`: configuration, logging and runtime, then the application.
+//!
+//! Owns: the order of these at start, and the exit code. Must not know: the parts of the application.
+
+use std::process::ExitCode;
+use std::thread::available_parallelism;
+use std::time::Duration;
+
+use tokio::runtime::{Builder, Runtime};
+
+use super::{USAGE, complain};
+use crate::cli::ServerArgs;
+use crate::config::{Config, ConfigError, Environment};
+use crate::telemetry::logging;
+
+/// An agent on a node of 192 cores does the same little work as on one of four, but every worker costs a stack and an
+/// allocator arena of its own: memory that all pods of the node pay for.
+const MOST_WORKERS: usize = 4;
+/// After the application has ended, only a name lookup that hangs in libc can still hold a thread.
+const BLOCKING_WORK_GRACE: Duration = Duration::from_millis(500);
+
+pub(super) fn run(args: &ServerArgs) -> ExitCode {
+    let config = match Config::from_args(args, &Environment::of_process()) {
+        Ok(config) => config,
+        Err(error) => return refuse(&error),
+    };
+    if let Err(error) = logging::init(&config.log) {
+        complain(format_args!("pod-identity-agent: {error}"));
+        return ExitCode::FAILURE;
+    }
+    tracing::info!(version = env!("CARGO_PKG_VERSION"), config = %config.summary(), "effective configuration");
+    for notice in config.notices(args) {
+        tracing::warn!(notice, "a setting is probably not what is meant");
+    }
+    let runtime = match runtime() {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            tracing::error!(err = %error, "the runtime cannot be started");
+            return ExitCode::FAILURE;
+        }
+    };
+    let ended = runtime.block_on(serve(config));
+    runtime.shutdown_timeout(BLOCKING_WORK_GRACE);
+    ended
+}
+
+fn refuse(error: &ConfigError) -> ExitCode {
+    complain(format_args!("pod-identity-agent: {error}:"));
+    for problem in error.problems() {
+        complain(format_args!("  {problem}"));
+    }
+    complain(format_args!("See pod-identity-agent server --help."));
+    ExitCode::from(USAGE)
+}
+
+fn runtime() -> std::io::Result<Runtime> {
+    let workers = available_parallelism().map_or(1, |cores| cores.get().min(MOST_WORKERS));
+    Builder::new_multi_thread().worker_threads(workers).thread_name("agent").enable_all().build()
+}
+
+/// Runs the application until it is told to stop.
+async fn serve(config: Config) -> ExitCode {
+    match crate::app::run(config).await {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            let cause = std::error::Error::source(&error).map(ToString::to_string);
+            tracing::error!(err = %error, err.cause = cause, "the agent ends with an error");
+            ExitCode::FAILURE
+        }
+    }
+}

@@ -1,0 +1,187 @@
+//! Durations as Go writes them: the syntax of `time.ParseDuration`, which the Amazon agent's flags use.
+//!
+//! Owns: that syntax, whole. Must not know: which flag a duration is for, or what its bounds are.
+
+use std::time::Duration;
+
+/// Why a text is not a duration that a flag can take. One level, to be read after "must be a duration: ".
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub(super) enum DurationError {
+    /// No text at all.
+    #[error("it is empty")]
+    Empty,
+    /// A sign without anything behind it, or a text that does not begin with a number.
+    #[error("a number is missing")]
+    NumberMissing,
+    /// A number other than a lone `0` without a unit.
+    #[error("a unit is missing; use ns, us, ms, s, m or h, as in 90s")]
+    UnitMissing,
+    /// Letters that are no unit: `d` and `w` are not in Go's syntax.
+    #[error("it has an unknown unit; use ns, us, ms, s, m or h")]
+    UnitUnknown,
+    /// More than Go's 64-bit nanoseconds hold, about 292 years.
+    #[error("it is too long")]
+    TooLong,
+    /// No flag has a meaning for a negative duration.
+    #[error("it must not be negative")]
+    Negative,
+}
+
+/// The longest duration Go can hold: `math.MaxInt64` nanoseconds.
+const LONGEST_NANOSECONDS: u128 = i64::MAX as u128;
+
+/// Parses a Go duration such as `1h30m`, `1.5h`, `100ms` or `0`.
+pub(super) fn parse(text: &str) -> Result<Duration, DurationError> {
+    if text.is_empty() {
+        return Err(DurationError::Empty);
+    }
+    let (is_negative, unsigned) = match text.strip_prefix('-') {
+        Some(rest) => (true, rest),
+        None => (false, text.strip_prefix('+').unwrap_or(text)),
+    };
+    let nanoseconds = parse_unsigned(unsigned)?;
+    if is_negative && nanoseconds > 0 {
+        return Err(DurationError::Negative);
+    }
+    // Below i64::MAX, so the conversion cannot fail; saturating keeps the function without a panic.
+    Ok(Duration::from_nanos(u64::try_from(nanoseconds).unwrap_or(u64::MAX)))
+}
+
+fn parse_unsigned(text: &str) -> Result<u128, DurationError> {
+    // Go's special case: zero is the only number that needs no unit.
+    if text == "0" {
+        return Ok(0);
+    }
+    let mut rest = text;
+    let mut total: u128 = 0;
+    loop {
+        let (part, after) = parse_part(rest)?;
+        total = total.saturating_add(part);
+        if total > LONGEST_NANOSECONDS {
+            return Err(DurationError::TooLong);
+        }
+        if after.is_empty() {
+            return Ok(total);
+        }
+        rest = after;
+    }
+}
+
+/// One number with its unit, in nanoseconds, and the text behind it.
+fn parse_part(text: &str) -> Result<(u128, &str), DurationError> {
+    let (whole, rest) = split_where(text, |c| !c.is_ascii_digit());
+    let (fraction, rest) = match rest.strip_prefix('.') {
+        Some(rest) => split_where(rest, |c| !c.is_ascii_digit()),
+        None => ("", rest),
+    };
+    if whole.is_empty() && fraction.is_empty() {
+        return Err(DurationError::NumberMissing);
+    }
+    let (unit, rest) = split_where(rest, |c| c == '.' || c.is_ascii_digit());
+    let unit = nanoseconds_of(unit)?;
+    let whole: u128 = match whole {
+        "" => 0,
+        // All digits, so the only way to fail is to be too large.
+        digits => digits.parse().map_err(|_| DurationError::TooLong)?,
+    };
+    let whole = whole.checked_mul(unit).ok_or(DurationError::TooLong)?;
+    Ok((whole.saturating_add(fraction_of(fraction, unit)), rest))
+}
+
+fn split_where(text: &str, ends: impl Fn(char) -> bool) -> (&str, &str) {
+    text.split_at_checked(text.find(ends).unwrap_or(text.len())).unwrap_or((text, ""))
+}
+
+fn nanoseconds_of(unit: &str) -> Result<u128, DurationError> {
+    match unit {
+        "" => Err(DurationError::UnitMissing),
+        "ns" => Ok(1),
+        // The micro sign and the Greek letter mu look alike; Go takes both.
+        "us" | "\u{b5}s" | "\u{3bc}s" => Ok(1_000),
+        "ms" => Ok(1_000_000),
+        "s" => Ok(1_000_000_000),
+        "m" => Ok(60 * 1_000_000_000),
+        "h" => Ok(3_600 * 1_000_000_000),
+        _ => Err(DurationError::UnitUnknown),
+    }
+}
+
+/// The digits behind the point as nanoseconds, cut off below one, as Go does.
+fn fraction_of(digits: &str, unit: u128) -> u128 {
+    // 18 digits are far below a nanosecond of any unit, and 10^18 hours in nanoseconds still fit in 128 bits.
+    let (value, scale) = digits
+        .bytes()
+        .take(18)
+        .fold((0_u128, 1_u128), |(value, scale), byte| (value * 10 + u128::from(byte - b'0'), scale * 10));
+    value * unit / scale
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::{DurationError, parse};
+
+    #[test]
+    fn durations_are_read_as_go_reads_them() {
+        let cases = [
+            ("0", 0),
+            ("+0", 0),
+            ("-0", 0),
+            ("0s", 0),
+            ("-0s", 0),
+            ("1ns", 1),
+            ("1us", 1_000),
+            ("1\u{b5}s", 1_000),
+            ("1\u{3bc}s", 1_000),
+            ("100ms", 100_000_000),
+            ("90s", 90_000_000_000),
+            ("+90s", 90_000_000_000),
+            ("1m", 60_000_000_000),
+            ("3h", 10_800_000_000_000),
+            ("1h30m", 5_400_000_000_000),
+            ("1h30m5.5s", 5_405_500_000_000),
+            ("30m1h", 5_400_000_000_000),
+            ("1.5h", 5_400_000_000_000),
+            (".5s", 500_000_000),
+            ("5.s", 5_000_000_000),
+            ("0.9ns", 0),
+            ("0.333333333333333333333h", 1_199_999_999_999),
+            ("9223372036854775807ns", 9_223_372_036_854_775_807),
+            ("2562047h47m16.854775807s", 9_223_372_036_854_775_807),
+        ];
+        for (text, nanoseconds) in cases {
+            assert_eq!(parse(text), Ok(Duration::from_nanos(nanoseconds)), "{text}");
+        }
+    }
+
+    #[test]
+    fn what_go_refuses_is_refused_with_its_reason() {
+        let cases = [
+            ("", DurationError::Empty),
+            ("-", DurationError::NumberMissing),
+            ("+", DurationError::NumberMissing),
+            (".s", DurationError::NumberMissing),
+            ("s", DurationError::NumberMissing),
+            (" 1s", DurationError::NumberMissing),
+            ("+-1s", DurationError::NumberMissing),
+            ("1h-5m", DurationError::UnitUnknown),
+            ("1", DurationError::UnitMissing),
+            ("00", DurationError::UnitMissing),
+            ("1h30", DurationError::UnitMissing),
+            ("1.5.5s", DurationError::UnitMissing),
+            ("1d", DurationError::UnitUnknown),
+            ("1 s", DurationError::UnitUnknown),
+            ("1s ", DurationError::UnitUnknown),
+            ("1H", DurationError::UnitUnknown),
+            ("9223372036854775808ns", DurationError::TooLong),
+            ("2562048h", DurationError::TooLong),
+            ("99999999999999999999999999999999999999999s", DurationError::TooLong),
+            ("-1h", DurationError::Negative),
+            ("-1ns", DurationError::Negative),
+        ];
+        for (text, error) in cases {
+            assert_eq!(parse(text), Err(error), "{text:?}");
+        }
+    }
+}

@@ -1,0 +1,144 @@
+//! The environment, read once and in one place.
+//!
+//! Owns: which variables the agent reads, and what counts as set (an empty one does not, as in the AWS SDKs and in Go's
+//! proxy rules). Must not know: what the values mean; the rules are beside the settings they belong to.
+
+use std::ffi::OsString;
+use std::fmt;
+
+use super::problem::Problem;
+use crate::secret::Secret;
+
+/// Variables that make a library print secrets, whatever we log: `LOG_SENSITIVE_BODIES` makes the AWS SDK log response
+/// bodies (aws-smithy-runtime, `orchestrator/http.rs`), `SSLKEYLOGFILE` makes rustls' key log write session keys to a file.
+pub(crate) const PRINTING_SECRETS: [&str; 2] = ["LOG_SENSITIVE_BODIES", "SSLKEYLOGFILE"];
+
+/// Those of [`PRINTING_SECRETS`] that the process was started with, set to anything.
+#[expect(clippy::disallowed_methods, reason = "the environment is read in this file")]
+pub(crate) fn variables_printing_secrets() -> Vec<&'static str> {
+    PRINTING_SECRETS.into_iter().filter(|name| std::env::var_os(name).is_some()).collect()
+}
+
+/// What the agent takes from the environment.
+#[derive(Clone, Default)]
+pub struct Environment {
+    pub(super) aws_region: Option<String>,
+    pub(super) aws_default_region: Option<String>,
+    pub(super) ca_bundle: Option<String>,
+    pub(super) use_fips: Option<String>,
+    pub(super) endpoint_eks_auth: Option<String>,
+    pub(super) endpoint_any: Option<String>,
+    pub(super) ignore_endpoints: Option<String>,
+    pub(super) imds_endpoint: Option<String>,
+    pub(super) imds_mode: Option<String>,
+    pub(super) imds_disabled: Option<String>,
+    pub(super) access_key_id: Option<String>,
+    pub(super) secret_access_key: Option<Secret>,
+    pub(super) session_token: Option<Secret>,
+    pub(super) credentials_file: Option<String>,
+    pub(super) profile: Option<String>,
+    pub(super) home: Option<String>,
+    pub(super) http_proxy: Option<Secret>,
+    pub(super) https_proxy: Option<Secret>,
+    pub(super) no_proxy: Option<String>,
+    pub(super) node_name: Option<String>,
+    /// Variables whose value is not UTF-8.
+    pub(super) unreadable: Vec<Problem>,
+}
+
+impl Environment {
+    /// The environment of this process.
+    #[expect(clippy::disallowed_methods, reason = "the environment is read here and nowhere else")]
+    pub fn of_process() -> Self {
+        Self::read(|name| std::env::var_os(name))
+    }
+
+    /// An environment of just these variables.
+    #[cfg(test)]
+    pub(crate) fn of(variables: &[(&str, &str)]) -> Self {
+        Self::read(|name| {
+            variables.iter().find(|(set, _)| *set == name).map(|(_, value)| OsString::from(value))
+        })
+    }
+
+    fn read(source: impl Fn(&str) -> Option<OsString>) -> Self {
+        let mut unreadable = Vec::new();
+        let mut text = |name: &str| match source(name)?.into_string() {
+            Ok(value) => Some(value).filter(|value| !value.is_empty()),
+            Err(_) => {
+                unreadable.push(Problem::without_value(name, "must be UTF-8 text"));
+                None
+            }
+        };
+        Self {
+            aws_region: text("AWS_REGION"),
+            aws_default_region: text("AWS_DEFAULT_REGION"),
+            ca_bundle: text("AWS_CA_BUNDLE"),
+            use_fips: text("AWS_USE_FIPS_ENDPOINT"),
+            endpoint_eks_auth: text("AWS_ENDPOINT_URL_EKS_AUTH"),
+            endpoint_any: text("AWS_ENDPOINT_URL"),
+            ignore_endpoints: text("AWS_IGNORE_CONFIGURED_ENDPOINT_URLS"),
+            imds_endpoint: text("AWS_EC2_METADATA_SERVICE_ENDPOINT"),
+            imds_mode: text("AWS_EC2_METADATA_SERVICE_ENDPOINT_MODE"),
+            imds_disabled: text("AWS_EC2_METADATA_DISABLED"),
+            access_key_id: text("AWS_ACCESS_KEY_ID"),
+            secret_access_key: text("AWS_SECRET_ACCESS_KEY").map(Secret::new),
+            session_token: text("AWS_SESSION_TOKEN").map(Secret::new),
+            credentials_file: text("AWS_SHARED_CREDENTIALS_FILE"),
+            profile: text("AWS_PROFILE"),
+            home: text("HOME"),
+            // Upper case first, as Go's net/http does it, and so the Amazon agent.
+            http_proxy: text("HTTP_PROXY").or_else(|| text("http_proxy")).map(Secret::new),
+            https_proxy: text("HTTPS_PROXY").or_else(|| text("https_proxy")).map(Secret::new),
+            no_proxy: text("NO_PROXY").or_else(|| text("no_proxy")),
+            node_name: text("NODE_NAME"),
+            unreadable,
+        }
+    }
+}
+
+impl fmt::Debug for Environment {
+    /// Nothing of it: an endpoint URL may hold a password that only the checks would have refused.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Environment").finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::ffi::OsString;
+    use std::os::unix::ffi::OsStringExt;
+
+    use super::Environment;
+
+    #[test]
+    fn an_empty_variable_is_not_set() {
+        let environment = Environment::of(&[("AWS_REGION", ""), ("AWS_DEFAULT_REGION", "us-west-2")]);
+        assert_eq!(environment.aws_region, None);
+        assert_eq!(environment.aws_default_region.as_deref(), Some("us-west-2"));
+    }
+
+    #[test]
+    fn the_upper_case_proxy_variable_comes_first_and_the_lower_case_one_counts() {
+        let both =
+            Environment::of(&[("http_proxy", "http://low"), ("HTTP_PROXY", "http://up"), ("no_proxy", "x")]);
+        assert_eq!(both.http_proxy.unwrap().reveal(), "http://up");
+        assert_eq!(both.no_proxy.as_deref(), Some("x"));
+        let empty = Environment::of(&[("HTTPS_PROXY", ""), ("https_proxy", "http://low")]);
+        assert_eq!(empty.https_proxy.unwrap().reveal(), "http://low");
+    }
+
+    #[test]
+    fn a_variable_that_is_not_utf_8_is_a_problem_and_not_a_guess() {
+        let environment =
+            Environment::read(|name| (name == "NODE_NAME").then(|| OsString::from_vec(vec![b'n', 0xff])));
+        assert_eq!(environment.node_name, None);
+        assert_eq!(environment.unreadable.first().unwrap().setting(), "NODE_NAME");
+    }
+
+    #[test]
+    fn an_environment_prints_nothing_of_itself() {
+        let environment = Environment::of(&[("AWS_ENDPOINT_URL", "https://user:planted@host")]);
+        assert!(!format!("{environment:?}").contains("planted"));
+    }
+}

@@ -1,0 +1,277 @@
+//! The configuration: flags and environment, checked as a whole before anything starts.
+//!
+//! Owns: every rule about settings, and that all problems are reported at once. Must not know: sockets, AWS clients,
+//! or anything that happens after the start. Invariants: no setting with a default is optional here, and no secret
+//! shows in `Debug` or in a problem.
+
+use std::net::{IpAddr, SocketAddr};
+use std::num::NonZeroUsize;
+use std::path::PathBuf;
+use std::time::Duration;
+
+mod addresses;
+mod duration;
+mod environment;
+mod log;
+mod names;
+mod notices;
+mod own_credentials;
+mod problem;
+mod summary;
+mod upstream;
+mod url;
+
+pub use environment::Environment;
+pub(crate) use environment::variables_printing_secrets;
+pub use log::{Format, Level, Log};
+pub use problem::{ConfigError, Problem};
+
+use problem::Problems;
+
+use crate::cli::ServerArgs;
+use crate::secret::Secret;
+
+/// The longest grace that makes sense: a pod's own termination grace is 30 s unless somebody raised it.
+const LONGEST_SHUTDOWN_GRACE: Duration = Duration::from_secs(5 * 60);
+
+/// Everything the server needs to know.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// The EKS cluster whose associations are asked for.
+    pub cluster_name: String,
+    /// The AWS region of cluster and EKS Auth.
+    pub region: String,
+    /// Where credentials are served.
+    pub listen: Listen,
+    /// The port of liveness and readiness, on loopback. 0: the kernel chooses.
+    pub probe_port: u16,
+    /// Where metrics are served.
+    pub metrics: SocketAddr,
+    /// Whether and how long credentials are kept.
+    pub retention: Retention,
+    /// Background renewals a second, at least 1. Calls that a pod waits for are not capped by it.
+    pub max_service_qps: u32,
+    /// The way to EKS Auth.
+    pub upstream: Upstream,
+    /// With which credentials the agent signs.
+    pub own_credentials: OwnCredentials,
+    /// The node the agent runs on.
+    pub node: NodeDetails,
+    /// How long a stop may take while requests are still answered.
+    pub shutdown_grace: Duration,
+    /// What is logged.
+    pub log: Log,
+}
+
+/// Where credentials are served.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Listen {
+    /// Each address once; never a wildcard, never empty.
+    pub hosts: Vec<IpAddr>,
+    /// The same port on every host. 0: the kernel chooses.
+    pub port: u16,
+}
+
+/// Whether credentials are kept.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Retention {
+    /// Each request fetches, or joins the flight of its identity.
+    Off,
+    /// Kept and renewed.
+    Keep {
+        /// A held set is renewed at this age at the latest; more than zero.
+        renew_after: Duration,
+        /// How many identities are kept.
+        max_identities: NonZeroUsize,
+    },
+}
+
+/// The way to EKS Auth.
+#[derive(Clone, Debug)]
+pub struct Upstream {
+    /// An http(s) URL in place of the region's endpoint; http only on this node.
+    pub endpoint: Option<String>,
+    /// Whether the region's FIPS endpoint is used; never together with `endpoint`.
+    pub use_fips: bool,
+    /// A PEM file that replaces the system's roots; it was readable and whole at start.
+    pub ca_bundle: Option<PathBuf>,
+    /// The proxies, if any.
+    pub proxy: Option<Proxy>,
+}
+
+/// Proxies; at least one of `http` and `https`. Their URLs may hold a password.
+#[derive(Clone, Debug)]
+pub struct Proxy {
+    /// For an endpoint that is http.
+    pub http: Option<Secret>,
+    /// For an endpoint that is https.
+    pub https: Option<Secret>,
+    /// Hosts that are reached without, as `NO_PROXY` lists them.
+    pub no_proxy: Option<String>,
+}
+
+/// The source of the agent's own AWS credentials.
+#[derive(Clone, Debug)]
+pub enum OwnCredentials {
+    /// The node's instance role.
+    Imds {
+        /// An http URL in place of the well-known address.
+        endpoint: Option<String>,
+        /// Whether IMDS is asked over IPv6.
+        ipv6: bool,
+    },
+    /// A shared credentials file, read again whenever it changes.
+    File {
+        /// Where it is. It may come into being later.
+        path: PathBuf,
+        /// The profile in it.
+        profile: String,
+    },
+    /// The environment.
+    Environment {
+        /// `AWS_ACCESS_KEY_ID`.
+        access_key_id: String,
+        /// `AWS_SECRET_ACCESS_KEY`.
+        secret_access_key: Secret,
+        /// `AWS_SESSION_TOKEN`.
+        session_token: Option<Secret>,
+    },
+}
+
+/// The node the agent runs on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NodeDetails {
+    /// Its name in Kubernetes, if known.
+    pub name: Option<String>,
+    /// Whether EKS Auth is told node, instance and zone.
+    pub send: bool,
+}
+
+impl Config {
+    /// Reads and checks flags and environment as a whole.
+    ///
+    /// # Errors
+    /// [`ConfigError`] with every problem found.
+    pub fn from_args(args: &ServerArgs, environment: &Environment) -> Result<Self, ConfigError> {
+        let mut problems = Problems::default();
+        for problem in args.stray.iter().filter(|text| !is_stray_boolean(text)) {
+            problems.note(Problem::with_value(
+                "arguments",
+                "must be flags; nothing else is expected",
+                problem,
+            ));
+        }
+        for problem in &environment.unreadable {
+            problems.note(problem.clone());
+        }
+        let config = Self::read(args, environment, &mut problems);
+        problems.finish(config)
+    }
+
+    fn read(args: &ServerArgs, environment: &Environment, problems: &mut Problems) -> Option<Self> {
+        let cluster_name = problems.take(names::cluster(args.cluster_name.as_deref()));
+        let region = problems.take(names::region(args.region.as_deref(), environment));
+        let port = problems.take(addresses::port("--port", &args.port));
+        let hosts = addresses::bind_hosts(&args.bind_hosts, problems);
+        let probe_port = problems.take(addresses::port("--probe-port", &args.probe_port));
+        let metrics_host = problems.take(addresses::metrics_host(&args.metrics_address));
+        let metrics_port = problems.take(addresses::port("--metrics-port", &args.metrics_port));
+        let listen = hosts.zip(port).map(|(hosts, port)| Listen { hosts, port });
+        let metrics = metrics_host.zip(metrics_port).map(|(host, port)| SocketAddr::new(host, port));
+        if let (Some(listen), Some(probe_port), Some(metrics)) = (&listen, probe_port, metrics) {
+            addresses::note_clashes(listen, probe_port, metrics, problems);
+        }
+        let retention = read_retention(args, problems);
+        let max_service_qps = problems.take(service_qps(&args.max_service_qps));
+        let upstream = upstream::read(args.endpoint.as_deref(), environment, problems);
+        let rotate = problems.take(switch("--rotate-credentials", &args.rotate_credentials));
+        let flags = own_credentials::Flags {
+            source: &args.own_credentials,
+            file: args.own_credentials_file.as_deref(),
+            // A bad switch is a problem already; which source it would have meant does not matter.
+            rotate: rotate.unwrap_or(false),
+        };
+        let own_credentials = own_credentials::read(flags, environment, problems);
+        let name = problems.take(names::node(args.node_name.as_deref(), environment));
+        let send = problems.take(switch("--send-node-details", &args.send_node_details));
+        let shutdown_grace = problems.take(shutdown_grace(&args.shutdown_grace));
+        let level = problems.take(log::level(&args.verbosity));
+        let format = problems.take(log::format(&args.log_format));
+        Some(Self {
+            cluster_name: cluster_name?,
+            region: region?,
+            listen: listen?,
+            probe_port: probe_port?,
+            metrics: metrics?,
+            retention: retention?,
+            max_service_qps: max_service_qps?,
+            upstream: upstream?,
+            own_credentials: own_credentials?,
+            node: NodeDetails { name: name?, send: send? },
+            shutdown_grace: shutdown_grace?,
+            log: Log { level: level?, format: format? },
+        })
+    }
+}
+
+/// The second half of `--rotate-credentials true`, as the Amazon agent's chart writes it.
+fn is_stray_boolean(text: &str) -> bool {
+    text == "true" || text == "false"
+}
+
+fn read_retention(args: &ServerArgs, problems: &mut Problems) -> Option<Retention> {
+    let renew_after = problems.take(duration_of(
+        "--max-credential-retention-before-renewal",
+        &args.max_credential_retention_before_renewal,
+    ));
+    let size = args.max_cache_size.parse::<usize>().map_err(|_| {
+        let rule = "must be a number of identities, 0 for no retention";
+        Problem::with_value("--max-cache-size", rule, &args.max_cache_size)
+    });
+    let (renew_after, size) = (renew_after, problems.take(size));
+    let (renew_after, size) = (renew_after?, size?);
+    Some(match NonZeroUsize::new(size) {
+        Some(max_identities) if !renew_after.is_zero() => Retention::Keep { renew_after, max_identities },
+        Some(_) | None => Retention::Off,
+    })
+}
+
+fn service_qps(text: &str) -> Result<u32, Problem> {
+    match text.parse() {
+        Ok(qps) if qps >= 1 => Ok(qps),
+        Ok(_) | Err(_) => {
+            Err(Problem::with_value("--max-service-qps", "must be a whole number, at least 1", text))
+        }
+    }
+}
+
+fn shutdown_grace(text: &str) -> Result<Duration, Problem> {
+    let grace = duration_of("--shutdown-grace", text)?;
+    if grace <= LONGEST_SHUTDOWN_GRACE {
+        Ok(grace)
+    } else {
+        Err(Problem::with_value(
+            "--shutdown-grace",
+            "must be at most 5m: the kubelet kills the pod long before",
+            text,
+        ))
+    }
+}
+
+fn duration_of(setting: &str, text: &str) -> Result<Duration, Problem> {
+    duration::parse(text).map_err(|error| {
+        Problem::with_value(setting, format!("must be a duration, as in 1h30m: {error}"), text)
+    })
+}
+
+/// A flag that is on or off, with the spellings of Go's `strconv.ParseBool`.
+fn switch(setting: &str, text: &str) -> Result<bool, Problem> {
+    match text {
+        "1" | "t" | "T" | "true" | "TRUE" | "True" => Ok(true),
+        "0" | "f" | "F" | "false" | "FALSE" | "False" => Ok(false),
+        _ => Err(Problem::with_value(setting, "must be true or false", text)),
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,49 @@
+//! Settings that are allowed but probably not meant.
+//!
+//! Owns: these remarks, logged as warnings once at start. Must not know: rules that refuse; those are problems.
+
+use super::{Config, OwnCredentials, Retention};
+use crate::cli::ServerArgs;
+
+impl Config {
+    /// What an operator should hear about a configuration that is used all the same.
+    pub fn notices(&self, args: &ServerArgs) -> Vec<String> {
+        let mut notices = Vec::new();
+        for stray in &args.stray {
+            notices.push(format!(
+                "the argument {stray} is ignored, as the Amazon agent ignores it: a switch takes its value \
+                 behind an equals sign, as in --rotate-credentials={stray}"
+            ));
+        }
+        let is_file = matches!(self.own_credentials, OwnCredentials::File { .. });
+        if !is_file && super::switch("--rotate-credentials", &args.rotate_credentials) == Ok(true) {
+            notices.push(
+                "--rotate-credentials has no effect: --own-credentials names another source".to_owned(),
+            );
+        }
+        if self.node.send && self.node.name.is_none() {
+            notices
+                .push("--send-node-details cannot send the node's name: --node-name is not given".to_owned());
+        }
+        notices.extend(self.retention_notice());
+        notices
+    }
+
+    /// The Amazon agent's relation of its three numbers: within one retention period every kept set must come to its turn.
+    fn retention_notice(&self) -> Option<String> {
+        match &self.retention {
+            Retention::Off => {
+                Some("credentials are not kept: an outage of AWS reaches the pods at once".to_owned())
+            }
+            Retention::Keep { renew_after, max_identities } => {
+                let renewals = u64::from(self.max_service_qps).saturating_mul(renew_after.as_secs());
+                (renewals < u64::try_from(max_identities.get()).unwrap_or(u64::MAX)).then(|| {
+                    format!(
+                        "a full cache cannot be renewed in time: {max_identities} identities need more than the {renewals} \
+                         renewals that --max-service-qps allows within --max-credential-retention-before-renewal"
+                    )
+                })
+            }
+        }
+    }
+}

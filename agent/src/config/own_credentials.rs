@@ -1,0 +1,200 @@
+//! The agent's own AWS credentials: which source, and what it needs.
+//!
+//! Owns: the choice of one source. There is no chain, and never the container provider: an agent that asks itself, or
+//! takes a role meant for pods, signs with the wrong identity. Must not know: how credentials are loaded.
+
+use std::path::PathBuf;
+
+use super::OwnCredentials;
+use super::environment::Environment;
+use super::problem::{Problem, Problems};
+use super::upstream::boolean;
+use super::url::Url;
+
+const SETTING: &str = "--own-credentials";
+/// The profile of every AWS tool when none is named.
+const DEFAULT_PROFILE: &str = "default";
+
+/// What the flags say of the source.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Flags<'a> {
+    /// `auto`, `imds`, `file` or `environment`.
+    pub(super) source: &'a str,
+    /// Where the file is, if the flag says so.
+    pub(super) file: Option<&'a str>,
+    /// The Amazon agent's flag for hybrid nodes: the credentials file changes and is read again.
+    pub(super) rotate: bool,
+}
+
+/// Chooses the source and reads what it needs; every problem is noted.
+pub(super) fn read(
+    flags: Flags<'_>,
+    environment: &Environment,
+    problems: &mut Problems,
+) -> Option<OwnCredentials> {
+    match flags.source {
+        "file" => problems.take(file(flags.file, environment)),
+        "environment" => from_environment(environment, problems),
+        "imds" => imds(environment, problems),
+        "auto" if flags.rotate || flags.file.is_some() => problems.take(file(flags.file, environment)),
+        "auto" if environment.access_key_id.is_some() => from_environment(environment, problems),
+        "auto" => imds(environment, problems),
+        other => {
+            problems.note(Problem::with_value(SETTING, "must be auto, imds, file or environment", other));
+            None
+        }
+    }
+}
+
+/// The file need not exist yet: on a hybrid node it comes with the node's registration, and readiness waits for it.
+fn file(flag: Option<&str>, environment: &Environment) -> Result<OwnCredentials, Problem> {
+    let in_home = || environment.home.as_ref().map(|home| PathBuf::from(home).join(".aws/credentials"));
+    let path = flag
+        .filter(|path| !path.is_empty())
+        .or(environment.credentials_file.as_deref())
+        .map(PathBuf::from)
+        .or_else(in_home)
+        .ok_or_else(|| {
+            let rule =
+                "is required: by this flag, AWS_SHARED_CREDENTIALS_FILE, or HOME with .aws/credentials in it";
+            Problem::without_value("--own-credentials-file", rule)
+        })?;
+    let profile = environment.profile.clone().unwrap_or_else(|| DEFAULT_PROFILE.to_owned());
+    Ok(OwnCredentials::File { path, profile })
+}
+
+fn from_environment(environment: &Environment, problems: &mut Problems) -> Option<OwnCredentials> {
+    let mut required = |name: &str| {
+        problems.note(Problem::without_value(name, "is required with --own-credentials=environment"))
+    };
+    if environment.access_key_id.is_none() {
+        required("AWS_ACCESS_KEY_ID");
+    }
+    if environment.secret_access_key.is_none() {
+        required("AWS_SECRET_ACCESS_KEY");
+    }
+    Some(OwnCredentials::Environment {
+        access_key_id: environment.access_key_id.clone()?,
+        secret_access_key: environment.secret_access_key.clone()?,
+        session_token: environment.session_token.clone(),
+    })
+}
+
+fn imds(environment: &Environment, problems: &mut Problems) -> Option<OwnCredentials> {
+    let is_disabled =
+        problems.take(boolean("AWS_EC2_METADATA_DISABLED", environment.imds_disabled.as_deref()));
+    if is_disabled == Some(true) {
+        let rule = "must not be true while the agent's own credentials come from IMDS; see --own-credentials";
+        problems.note(Problem::without_value("AWS_EC2_METADATA_DISABLED", rule));
+    }
+    let endpoint = match environment.imds_endpoint.as_deref() {
+        Some(text) => problems.take(imds_endpoint(text)).map(Some),
+        None => Some(None),
+    };
+    let ipv6 = problems.take(imds_mode(environment.imds_mode.as_deref()));
+    Some(OwnCredentials::Imds { endpoint: endpoint?, ipv6: ipv6? })
+}
+
+fn imds_endpoint(text: &str) -> Result<String, Problem> {
+    const SETTING: &str = "AWS_EC2_METADATA_SERVICE_ENDPOINT";
+    let url = Url::read(SETTING, text)?;
+    if url.scheme() == "http" {
+        Ok(text.to_owned())
+    } else {
+        Err(Problem::with_value(SETTING, "must begin with http://: IMDS has no TLS", text))
+    }
+}
+
+/// `IPv4` or `IPv6` in any case, as the AWS SDKs read it.
+fn imds_mode(value: Option<&str>) -> Result<bool, Problem> {
+    match value {
+        None => Ok(false),
+        Some(value) if value.eq_ignore_ascii_case("ipv4") => Ok(false),
+        Some(value) if value.eq_ignore_ascii_case("ipv6") => Ok(true),
+        Some(value) => {
+            Err(Problem::with_value("AWS_EC2_METADATA_SERVICE_ENDPOINT_MODE", "must be IPv4 or IPv6", value))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::{Environment, Flags, OwnCredentials, Problems, read};
+
+    const AUTO: Flags<'static> = Flags { source: "auto", file: None, rotate: false };
+    const ACCESS_KEY: (&str, &str) = ("AWS_ACCESS_KEY_ID", "AKIAPLANTED");
+    const SECRET_KEY: (&str, &str) = ("AWS_SECRET_ACCESS_KEY", "planted");
+
+    fn own(flags: Flags<'_>, variables: &[(&str, &str)]) -> Result<OwnCredentials, String> {
+        let mut problems = Problems::default();
+        let own = read(flags, &Environment::of(variables), &mut problems);
+        problems
+            .finish(own)
+            .map_err(|error| error.problems().iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"))
+    }
+
+    #[test]
+    fn auto_prefers_rotation_then_the_environment_then_imds() {
+        let home = ("HOME", "/home/agent");
+        let all = [home, ACCESS_KEY, SECRET_KEY];
+        assert!(matches!(own(Flags { rotate: true, ..AUTO }, &all), Ok(OwnCredentials::File { .. })));
+        assert!(matches!(own(AUTO, &all), Ok(OwnCredentials::Environment { .. })));
+        assert!(matches!(own(AUTO, &[home]), Ok(OwnCredentials::Imds { endpoint: None, ipv6: false })));
+        assert!(matches!(own(Flags { source: "imds", ..AUTO }, &all), Ok(OwnCredentials::Imds { .. })));
+    }
+
+    #[test]
+    fn the_container_provider_is_never_a_source() {
+        let variables = [("AWS_CONTAINER_CREDENTIALS_FULL_URI", "http://169.254.170.23/v1/credentials")];
+        assert!(matches!(own(AUTO, &variables), Ok(OwnCredentials::Imds { .. })));
+        assert!(own(Flags { source: "container", ..AUTO }, &[]).unwrap_err().contains("must be auto"));
+    }
+
+    #[test]
+    fn the_file_is_found_by_flag_variable_or_home() {
+        let path = |flags, variables: &[(&str, &str)]| match own(flags, variables) {
+            Ok(OwnCredentials::File { path, profile }) => format!("{} {profile}", path.display()),
+            other => format!("{other:?}"),
+        };
+        let flags = Flags { source: "file", ..AUTO };
+        let variables = [("AWS_SHARED_CREDENTIALS_FILE", "/b"), ("HOME", "/c"), ("AWS_PROFILE", "hybrid")];
+        assert_eq!(path(Flags { file: Some("/a"), ..flags }, &variables), "/a hybrid");
+        assert_eq!(path(flags, &variables), "/b hybrid");
+        assert_eq!(
+            path(flags, &[("HOME", "/c")]),
+            format!("{} default", Path::new("/c/.aws/credentials").display())
+        );
+        assert!(own(flags, &[]).unwrap_err().contains("--own-credentials-file: is required"));
+    }
+
+    #[test]
+    fn half_a_key_is_a_problem_and_its_secret_is_not_shown() {
+        let missing = own(Flags { source: "environment", ..AUTO }, &[]).unwrap_err();
+        assert!(
+            missing.contains("AWS_ACCESS_KEY_ID") && missing.contains("AWS_SECRET_ACCESS_KEY"),
+            "{missing}"
+        );
+        assert!(own(AUTO, &[ACCESS_KEY]).unwrap_err().starts_with("AWS_SECRET_ACCESS_KEY"));
+        let shown =
+            format!("{:?}", own(AUTO, &[ACCESS_KEY, SECRET_KEY, ("AWS_SESSION_TOKEN", "planted")]).unwrap());
+        assert!(!shown.contains("planted"), "{shown}");
+    }
+
+    #[test]
+    fn imds_is_checked_only_when_it_is_used() {
+        let bad = [
+            ("AWS_EC2_METADATA_DISABLED", "true"),
+            ("AWS_EC2_METADATA_SERVICE_ENDPOINT", "https://imds"),
+            ("AWS_EC2_METADATA_SERVICE_ENDPOINT_MODE", "IPv5"),
+        ];
+        assert_eq!(own(AUTO, &bad).unwrap_err().lines().count(), 3);
+        assert!(own(Flags { file: Some("/a"), ..AUTO }, &bad).is_ok());
+        let good = [
+            ("AWS_EC2_METADATA_SERVICE_ENDPOINT", "http://127.0.0.1:1"),
+            ("AWS_EC2_METADATA_SERVICE_ENDPOINT_MODE", "ipv6"),
+        ];
+        assert!(matches!(own(AUTO, &good), Ok(OwnCredentials::Imds { endpoint: Some(_), ipv6: true })));
+    }
+}

@@ -1,0 +1,59 @@
+//! The effective configuration as one line.
+//!
+//! Owns: which settings are shown. Must not know: secrets; it says that they are set, or nothing.
+
+use std::fmt;
+
+use super::{Config, OwnCredentials, Retention};
+
+/// Shows a configuration as `name=value` pairs in one line.
+#[derive(Debug)]
+pub struct Summary<'a>(&'a Config);
+
+impl Config {
+    /// The effective configuration for the log, secrets left out.
+    pub fn summary(&self) -> Summary<'_> {
+        Summary(self)
+    }
+}
+
+impl fmt::Display for Summary<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Config { cluster_name, region, listen, probe_port, metrics, upstream, node, .. } = self.0;
+        write!(f, "cluster={cluster_name} region={region} listen=")?;
+        for (index, host) in listen.hosts.iter().enumerate() {
+            let comma = if index == 0 { "" } else { "," };
+            write!(f, "{comma}{}", std::net::SocketAddr::new(*host, listen.port))?;
+        }
+        write!(f, " probe_port={probe_port} metrics={metrics}")?;
+        match &self.0.retention {
+            Retention::Off => f.write_str(" retention=off")?,
+            Retention::Keep { renew_after, max_identities } => {
+                write!(f, " retention={renew_after:?} max_identities={max_identities}")?;
+            }
+        }
+        write!(f, " max_service_qps={}", self.0.max_service_qps)?;
+        write!(f, " endpoint={}", upstream.endpoint.as_deref().unwrap_or("of the region"))?;
+        let proxy = if upstream.proxy.is_some() { "set" } else { "none" };
+        write!(f, " fips={} proxy={proxy}", upstream.use_fips)?;
+        match &upstream.ca_bundle {
+            Some(path) => write!(f, " ca_bundle={}", path.display())?,
+            None => f.write_str(" ca_bundle=of the system")?,
+        }
+        match &self.0.own_credentials {
+            OwnCredentials::Imds { endpoint, ipv6 } => {
+                write!(
+                    f,
+                    " own_credentials=imds imds={} ipv6={ipv6}",
+                    endpoint.as_deref().unwrap_or("well-known")
+                )?;
+            }
+            OwnCredentials::File { path, profile } => {
+                write!(f, " own_credentials=file path={} profile={profile}", path.display())?;
+            }
+            OwnCredentials::Environment { .. } => f.write_str(" own_credentials=environment")?,
+        }
+        write!(f, " node={} send_node_details={}", node.name.as_deref().unwrap_or("unknown"), node.send)?;
+        write!(f, " shutdown_grace={:?} level={:?}", self.0.shutdown_grace, self.0.log.level)
+    }
+}

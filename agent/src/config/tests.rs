@@ -1,0 +1,182 @@
+//! Configurations as a whole: from a command line and an environment to a `Config` or its problems.
+
+use std::time::Duration;
+
+use super::{Config, Environment, Format, Level, OwnCredentials, Retention};
+use crate::cli::ServerArgs;
+
+const REGION: (&str, &str) = ("AWS_REGION", "us-west-2");
+
+fn read(arguments: &[&str], variables: &[(&str, &str)]) -> Result<Config, Vec<String>> {
+    Config::from_args(&ServerArgs::of(arguments), &Environment::of(variables))
+        .map_err(|error| error.problems().iter().map(ToString::to_string).collect())
+}
+
+fn good(arguments: &[&str]) -> Config {
+    let arguments: Vec<_> = ["-c", "prod"].into_iter().chain(arguments.iter().copied()).collect();
+    read(&arguments, &[REGION]).unwrap()
+}
+
+fn problems(arguments: &[&str]) -> Vec<String> {
+    let arguments: Vec<_> = ["-c", "prod"].into_iter().chain(arguments.iter().copied()).collect();
+    read(&arguments, &[REGION]).unwrap_err()
+}
+
+#[test]
+fn the_defaults_are_those_of_the_amazon_agent() {
+    let config = good(&[]);
+    assert_eq!(config.cluster_name, "prod");
+    assert_eq!(config.region, "us-west-2");
+    let hosts: Vec<_> = config.listen.hosts.iter().map(ToString::to_string).collect();
+    assert_eq!(hosts, ["169.254.170.23", "fd00:ec2::23"]);
+    assert_eq!((config.listen.port, config.probe_port), (80, 2703));
+    assert_eq!(config.metrics, "0.0.0.0:2705".parse().unwrap());
+    let three_hours = Duration::from_secs(3 * 3600);
+    assert_eq!(
+        config.retention,
+        Retention::Keep { renew_after: three_hours, max_identities: 2000.try_into().unwrap() }
+    );
+    assert_eq!(config.max_service_qps, 3);
+    assert!(
+        config.upstream.endpoint.is_none() && !config.upstream.use_fips && config.upstream.proxy.is_none()
+    );
+    assert!(matches!(config.own_credentials, OwnCredentials::Imds { endpoint: None, ipv6: false }));
+    assert!(config.node.name.is_none() && !config.node.send);
+    assert_eq!(config.shutdown_grace, Duration::from_secs(20));
+    assert_eq!((config.log.level, config.log.format), (Level::Info, Format::Json));
+}
+
+#[test]
+fn the_amazon_charts_arguments_are_taken() {
+    // The order of the chart's DaemonSet template, with the arguments of its hybrid variant.
+    let chart = ["--port", "80", "--cluster-name", "prod", "--probe-port", "2703", "--metrics-port", "2705"];
+    let chart: Vec<_> = chart.into_iter().chain(["--rotate-credentials", "true", "-v", "trace"]).collect();
+    let config =
+        read(&chart, &[REGION, ("AWS_SHARED_CREDENTIALS_FILE", "/eks-hybrid/.aws/credentials")]).unwrap();
+    assert!(matches!(config.own_credentials, OwnCredentials::File { .. }));
+    assert_eq!(config.log.level, Level::Trace);
+}
+
+#[test]
+fn rotation_is_switched_as_pflag_switches_it() {
+    let rotates = |argument: &str| {
+        let arguments = ["-c", "prod", argument];
+        matches!(
+            read(&arguments, &[REGION, ("HOME", "/h")]).unwrap().own_credentials,
+            OwnCredentials::File { .. }
+        )
+    };
+    assert!(
+        rotates("--rotate-credentials")
+            && rotates("--rotate-credentials=true")
+            && rotates("--rotate-credentials=1")
+    );
+    assert!(!rotates("--rotate-credentials=false"));
+    // pflag does not see the bare word behind it; so the second argument changes nothing, whatever it is.
+    let bare = read(&["-c", "prod", "--rotate-credentials", "false"], &[REGION, ("HOME", "/h")]).unwrap();
+    assert!(matches!(bare.own_credentials, OwnCredentials::File { .. }));
+    assert_eq!(problems(&["--rotate-credentials=maybe"]).len(), 1);
+}
+
+#[test]
+fn zero_for_either_means_no_retention() {
+    for off in [["--max-cache-size", "0"], ["--max-credential-retention-before-renewal", "0"]] {
+        assert_eq!(good(&off).retention, Retention::Off, "{off:?}");
+    }
+    assert_eq!(good(&["--max-credential-retention-before-renewal=0s"]).retention, Retention::Off);
+}
+
+#[test]
+fn every_problem_is_reported_at_once() {
+    let arguments = [
+        ["-c", "EKS_CLUSTER_NAME"],
+        ["-p", "99999"],
+        ["-b", "localhost"],
+        ["--probe-port", "x"],
+        ["--metrics-address", "everywhere"],
+        ["--metrics-port", "-1"],
+        ["--max-credential-retention-before-renewal", "-1h"],
+        ["--max-cache-size", "many"],
+        ["--max-service-qps", "0"],
+        ["--endpoint", "eks"],
+        ["--own-credentials", "container"],
+        ["--node-name", "A"],
+        ["--shutdown-grace", "6m"],
+        ["-v", "loud"],
+        ["--log-format", "xml"],
+        ["--region", "moon"],
+        ["stray", "--send-node-details=x"],
+    ];
+    let found =
+        read(arguments.as_flattened(), &[("AWS_CA_BUNDLE", "/does/not/exist"), ("HTTP_PROXY", "a b")])
+            .unwrap_err();
+    let settings = "arguments --cluster-name --region --port --bind-hosts --probe-port --metrics-address --metrics-port \
+        --max-credential-retention-before-renewal --max-cache-size --max-service-qps --endpoint AWS_CA_BUNDLE HTTP_PROXY \
+        --own-credentials --node-name --send-node-details --shutdown-grace --verbosity --log-format";
+    let named: Vec<_> = found.iter().map(|problem| problem.split(':').next().unwrap()).collect();
+    assert_eq!(named.join(" "), settings, "{found:#?}");
+}
+
+#[test]
+fn one_bad_value_is_one_problem_that_names_flag_rule_and_value() {
+    let cases: [(&[&str], &str); 8] = [
+        (&["--port", "http"], "--port: must be a port from 0 to 65535 (it is \"http\")"),
+        (&["--max-service-qps=-3"], "--max-service-qps: must be a whole number, at least 1 (it is \"-3\")"),
+        (
+            &["--max-cache-size", "-1"],
+            "--max-cache-size: must be a number of identities, 0 for no retention (it is \"-1\")",
+        ),
+        (
+            &["--shutdown-grace", "-1s"],
+            "--shutdown-grace: must be a duration, as in 1h30m: it must not be negative (it is \"-1s\")",
+        ),
+        (
+            &["--shutdown-grace", "5m1s"],
+            "--shutdown-grace: must be at most 5m: the kubelet kills the pod long before (it is \"5m1s\")",
+        ),
+        (
+            &["--metrics-port", "2703"],
+            "--metrics-port: must differ from --probe-port: both would listen on the same address and port",
+        ),
+        (&["yes"], "arguments: must be flags; nothing else is expected (it is \"yes\")"),
+        (&["--endpoint", "https://user:planted@host"], "--endpoint: must not hold a user or password"),
+    ];
+    for (arguments, expected) in cases {
+        assert_eq!(problems(arguments), [expected]);
+    }
+    assert!(read(&[], &[]).unwrap_err().iter().all(|problem| problem.contains("is required")));
+    assert_eq!(good(&["--shutdown-grace", "5m"]).shutdown_grace, Duration::from_secs(300));
+}
+
+#[test]
+fn no_secret_shows_in_debug_or_summary() {
+    let variables = [
+        REGION,
+        ("AWS_ACCESS_KEY_ID", "AKIAEXAMPLE"),
+        ("AWS_SECRET_ACCESS_KEY", "planted-key"),
+        ("AWS_SESSION_TOKEN", "planted-token"),
+        ("HTTPS_PROXY", "http://user:planted-password@proxy:3128"),
+    ];
+    let config = read(&["-c", "prod"], &variables).unwrap();
+    let shown = format!("{config:?} {}", config.summary());
+    assert!(!shown.contains("planted"), "{shown}");
+    assert!(shown.contains("[redacted]"));
+}
+
+#[test]
+fn what_has_no_effect_is_noticed_and_not_refused() {
+    let notices = |arguments: &[&str]| {
+        let arguments: Vec<_> = ["-c", "prod"].into_iter().chain(arguments.iter().copied()).collect();
+        let environment = Environment::of(&[REGION, ("HOME", "/h")]);
+        let args = ServerArgs::of(&arguments);
+        Config::from_args(&args, &environment).unwrap().notices(&args)
+    };
+    assert!(notices(&[]).is_empty());
+    assert!(notices(&["--rotate-credentials", "false"]).concat().contains("--rotate-credentials=false"));
+    assert!(notices(&["--rotate-credentials", "--own-credentials", "imds"]).concat().contains("no effect"));
+    assert!(notices(&["--send-node-details"]).concat().contains("--node-name"));
+    assert!(notices(&["--max-cache-size", "0"]).concat().contains("not kept"));
+    assert!(
+        notices(&["--max-credential-retention-before-renewal", "1m"]).concat().contains("--max-service-qps")
+    );
+}

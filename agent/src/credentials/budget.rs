@@ -1,0 +1,328 @@
+//! How many calls to AWS may be under way, and who is next.
+//!
+//! Owns: the adaptive limit and the lanes of design 4.6. Must not know: what is called. The limit grows by one with each
+//! ten successes and halves when AWS throttles, because nobody publishes what EKS Auth allows an account (facts 8), and
+//! the agents of all nodes share it.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use tokio::sync::oneshot;
+
+use crate::clock::{BootTime, Clock};
+
+/// Calls under way at the start.
+const FIRST_LIMIT: u32 = 8;
+/// Never more than this.
+const HIGHEST_LIMIT: u32 = 50;
+/// Never fewer than this, so that recovery is noticed.
+const LOWEST_LIMIT: u32 = 1;
+/// Successes for one more call at a time.
+const SUCCESSES_PER_STEP: u32 = 10;
+/// Throttling halves the limit at most once in this time: one burst of 429 is one signal.
+const HALVING_REST: Duration = Duration::from_secs(2);
+
+/// Who is served first, in this order.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Lane {
+    /// A verified pod with nothing in hand.
+    VerifiedEmptyHanded,
+    /// Little life left in what is held.
+    Urgent,
+    /// An unverified token with nothing in hand.
+    UnverifiedEmptyHanded,
+    /// A renewal in good time.
+    Renewal,
+    /// Refused a moment ago, asking again.
+    RecentlyRefused,
+}
+
+/// All lanes, in order; their number bounds every array here.
+pub const LANES: [Lane; 5] = [
+    Lane::VerifiedEmptyHanded,
+    Lane::Urgent,
+    Lane::UnverifiedEmptyHanded,
+    Lane::Renewal,
+    Lane::RecentlyRefused,
+];
+
+/// Where in a lane.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Place {
+    /// Behind all who wait.
+    End,
+    /// Before all who wait.
+    Head,
+}
+
+/// The share of AWS that all calls of this agent may take together.
+#[derive(Clone)]
+pub struct Budget {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    state: Mutex<State>,
+    clock: Clock,
+}
+
+struct State {
+    limit: u32,
+    in_flight: u32,
+    successes: u32,
+    halved_at: Option<BootTime>,
+    lanes: [VecDeque<Arc<Seat>>; LANES.len()],
+}
+
+/// A place in the queue. It may stand in several lanes after a rise; the first to be reached is used.
+struct Seat {
+    call: Mutex<Option<oneshot::Sender<Permit>>>,
+}
+
+/// A place in the queue, to be waited on. Dropping it leaves the queue.
+pub struct Ticket {
+    shared: Arc<Shared>,
+    seat: Arc<Seat>,
+    admitted: oneshot::Receiver<Permit>,
+}
+
+/// The right to one call. Dropping it gives the right on to the next in line.
+pub struct Permit {
+    shared: Arc<Shared>,
+}
+
+/// What the budget looks like from outside.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct BudgetView {
+    /// How many calls may be under way now.
+    pub limit: u32,
+    /// How many are.
+    pub in_flight: u32,
+    /// How many wait, by lane.
+    pub waiting: [usize; LANES.len()],
+}
+
+impl Budget {
+    /// A budget at its first limit.
+    pub fn new(clock: Clock) -> Self {
+        let state = State {
+            limit: FIRST_LIMIT,
+            in_flight: 0,
+            successes: 0,
+            halved_at: None,
+            lanes: std::array::from_fn(|_| VecDeque::new()),
+        };
+        Self { shared: Arc::new(Shared { state: Mutex::new(state), clock }) }
+    }
+
+    /// Queues up in a lane: at its end, or at its head for who had a turn and was throttled.
+    pub fn queue(&self, lane: Lane, place: Place) -> Ticket {
+        let (call, admitted) = oneshot::channel();
+        let seat = Arc::new(Seat { call: Mutex::new(Some(call)) });
+        self.shared.seat(lane, place, Arc::clone(&seat));
+        self.shared.admit();
+        Ticket { shared: Arc::clone(&self.shared), seat, admitted }
+    }
+
+    /// A look from outside.
+    pub fn view(&self) -> BudgetView {
+        let state = self.shared.state.lock();
+        let mut waiting = [0; LANES.len()];
+        for (count, lane) in waiting.iter_mut().zip(&state.lanes) {
+            *count = lane.iter().filter(|seat| seat.is_waiting()).count();
+        }
+        BudgetView { limit: state.limit, in_flight: state.in_flight, waiting }
+    }
+}
+
+impl Ticket {
+    /// Rises to a better lane; its place in the old one is left.
+    pub fn rise_to(&self, lane: Lane) {
+        self.shared.seat(lane, Place::End, Arc::clone(&self.seat));
+        self.shared.admit();
+    }
+
+    /// Waits for the turn. `None` cannot happen while the budget lives.
+    pub async fn admitted(&mut self) -> Option<Permit> {
+        (&mut self.admitted).await.ok()
+    }
+}
+
+impl Drop for Ticket {
+    fn drop(&mut self) {
+        // A permit that was sent but not yet taken is dropped with the receiver, and goes to the next in line.
+        self.seat.call.lock().take();
+    }
+}
+
+impl Permit {
+    /// AWS answered as it should: after ten of these, one more call at a time.
+    pub fn succeeded(&self) {
+        let mut state = self.shared.state.lock();
+        state.successes += 1;
+        if state.successes >= SUCCESSES_PER_STEP {
+            state.successes = 0;
+            state.limit = (state.limit + 1).min(HIGHEST_LIMIT);
+        }
+    }
+
+    /// AWS throttled: half as many at a time. The permit stays taken until it is dropped: who holds it over its pause
+    /// keeps the next in line from running into the same wall at once.
+    pub fn throttled(&self) {
+        let now = self.shared.clock.now().boot;
+        let mut state = self.shared.state.lock();
+        state.successes = 0;
+        if state.halved_at.is_none_or(|halved_at| now.since(halved_at) >= HALVING_REST) {
+            state.halved_at = Some(now);
+            state.limit = (state.limit / 2).max(LOWEST_LIMIT);
+        }
+    }
+}
+
+impl Drop for Permit {
+    fn drop(&mut self) {
+        let mut state = self.shared.state.lock();
+        state.in_flight = state.in_flight.saturating_sub(1);
+        drop(state);
+        self.shared.admit();
+    }
+}
+
+impl Shared {
+    fn seat(&self, lane: Lane, place: Place, seat: Arc<Seat>) {
+        let mut state = self.state.lock();
+        let Some(queue) = state.lanes.get_mut(lane as usize) else { return };
+        // Left places stay in the queue until they are reached. Where a lane is never reached they would pile up.
+        if queue.len() >= 64 && queue.len() >= 2 * queue.iter().filter(|seat| seat.is_waiting()).count() {
+            queue.retain(|seat| seat.is_waiting());
+        }
+        match place {
+            Place::End => queue.push_back(seat),
+            Place::Head => queue.push_front(seat),
+        }
+    }
+
+    /// Lets in as many as there is room for.
+    fn admit(self: &Arc<Self>) {
+        while let Some(call) = self.next_in_line() {
+            // Nobody there any more: the permit comes back with the error, and its drop makes room again.
+            drop(call.send(Permit { shared: Arc::clone(self) }));
+        }
+    }
+
+    /// Takes room for the next in line, if there is room and somebody waits.
+    fn next_in_line(&self) -> Option<oneshot::Sender<Permit>> {
+        let mut state = self.state.lock();
+        if state.in_flight >= state.limit {
+            return None;
+        }
+        let call = state.lanes.iter_mut().find_map(|lane| {
+            while let Some(seat) = lane.pop_front() {
+                if let Some(call) = seat.call.lock().take() {
+                    return Some(call);
+                }
+            }
+            None
+        })?;
+        state.in_flight += 1;
+        Some(call)
+    }
+}
+
+impl Seat {
+    fn is_waiting(&self) -> bool {
+        self.call.lock().is_some()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::{Duration, SystemTime};
+
+    use super::{Budget, Lane, Permit, Place, Ticket};
+    use crate::clock::{Clock, Simulated};
+
+    fn budget() -> Budget {
+        Budget::new(Clock::simulated(Simulated::starting_at(SystemTime::UNIX_EPOCH)))
+    }
+
+    async fn taken(budget: &Budget, count: usize) -> Vec<Permit> {
+        let mut permits = Vec::new();
+        for _ in 0..count {
+            permits.push(budget.queue(Lane::Renewal, Place::End).admitted().await.unwrap());
+        }
+        permits
+    }
+
+    async fn is_admitted(ticket: &mut Ticket) -> Option<Permit> {
+        tokio::time::timeout(Duration::from_millis(1), ticket.admitted()).await.ok().flatten()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn eight_calls_at_first_and_the_ninth_waits() {
+        let budget = budget();
+        let mut permits = taken(&budget, 8).await;
+        let mut ninth = budget.queue(Lane::Urgent, Place::End);
+        assert!(is_admitted(&mut ninth).await.is_none());
+        permits.pop();
+        assert!(is_admitted(&mut ninth).await.is_some());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_limit_grows_by_one_in_ten_successes_and_stops_at_fifty() {
+        let budget = budget();
+        for _ in 0..10 {
+            taken(&budget, 1).await.pop().unwrap().succeeded();
+        }
+        assert_eq!(budget.view().limit, 9);
+        for _ in 0..1000 {
+            taken(&budget, 1).await.pop().unwrap().succeeded();
+        }
+        assert_eq!(budget.view().limit, 50);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn throttling_halves_at_most_once_in_two_seconds_and_never_below_one() {
+        let budget = budget();
+        let throttle = async || taken(&budget, 1).await.pop().unwrap().throttled();
+        throttle().await;
+        throttle().await;
+        assert_eq!(budget.view().limit, 4);
+        for _ in 0..5 {
+            tokio::time::advance(Duration::from_secs(2)).await;
+            throttle().await;
+        }
+        assert_eq!(budget.view().limit, 1);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn better_lanes_go_first_and_a_rise_counts() {
+        let budget = budget();
+        let mut permits = taken(&budget, 8).await;
+        let mut refused = budget.queue(Lane::RecentlyRefused, Place::End);
+        let mut renewal = budget.queue(Lane::Renewal, Place::End);
+        let mut unverified = budget.queue(Lane::UnverifiedEmptyHanded, Place::End);
+        let mut verified = budget.queue(Lane::VerifiedEmptyHanded, Place::End);
+        refused.rise_to(Lane::Urgent);
+        for ticket in [&mut verified, &mut refused, &mut unverified, &mut renewal] {
+            permits.pop();
+            permits.push(is_admitted(ticket).await.expect("this one is next"));
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_leaves_the_queue_leaves_no_hole() {
+        let budget = budget();
+        let permits = taken(&budget, 8).await;
+        for _ in 0..1000 {
+            drop(budget.queue(Lane::Renewal, Place::End));
+        }
+        assert!(budget.shared.state.lock().lanes.iter().all(|lane| lane.len() <= 64));
+        let mut last = budget.queue(Lane::Renewal, Place::End);
+        drop(permits);
+        assert!(is_admitted(&mut last).await.is_some());
+        assert_eq!(budget.view().in_flight, 0);
+    }
+}

@@ -1,0 +1,135 @@
+//! What AWS refused lately.
+//!
+//! Owns: the memory of refusals, per identity: 1 s, doubling to 30 s, so that SDKs' own retries (Java asks six times in
+//! 20 ms) do not all reach AWS, and a fresh association is still picked up within a second (sdk-contract 8.4). Must not
+//! know: outages. Only a real answer is remembered; "could not reach AWS" says nothing about an identity.
+//!
+//! The map is bounded and apart from the store of credentials: a flood of refused tokens evicts other refusals only.
+
+use std::time::Duration;
+
+use moka::policy::EvictionPolicy;
+use moka::sync::Cache;
+
+use crate::clock::BootTime;
+use crate::credentials::source::Refused;
+use crate::workload::CredentialKey;
+
+/// The first refusal is remembered this long; each further one twice as long as the one before.
+const SHORTEST: Duration = Duration::from_secs(1);
+/// No refusal is remembered longer.
+const LONGEST: Duration = Duration::from_secs(30);
+/// How many identities are remembered. One entry takes about 300 bytes.
+const CAPACITY: u64 = 4_096;
+/// After this long without a refusal the count starts anew. An outer bound by moka's own clock; what counts is `until`.
+const FORGOTTEN_AFTER: Duration = Duration::from_secs(300);
+
+/// Refusals by identity.
+#[derive(Clone)]
+pub struct Failures {
+    remembered: Cache<CredentialKey, Remembered>,
+}
+
+#[derive(Clone)]
+struct Remembered {
+    refused: Refused,
+    in_a_row: u32,
+    until: BootTime,
+}
+
+impl Failures {
+    /// Nothing is remembered yet.
+    pub fn new() -> Self {
+        let remembered = Cache::builder()
+            .max_capacity(CAPACITY)
+            .time_to_live(FORGOTTEN_AFTER)
+            // LRU, not moka's default TinyLFU: that one would not admit a new identity to a full map (facts 5).
+            .eviction_policy(EvictionPolicy::lru())
+            .build();
+        Self { remembered }
+    }
+
+    /// Remembers a refusal.
+    pub fn remember(&self, key: &CredentialKey, refused: Refused, now: BootTime) {
+        let in_a_row = self.remembered.get(key).map_or(0, |earlier| earlier.in_a_row).saturating_add(1);
+        let until = now.plus(remember_for(in_a_row));
+        self.remembered.insert(key.clone(), Remembered { refused, in_a_row, until });
+    }
+
+    /// The refusal that still stands, if there is one.
+    pub fn recall(&self, key: &CredentialKey, now: BootTime) -> Option<Refused> {
+        self.remembered
+            .get(key)
+            .filter(|remembered| now < remembered.until)
+            .map(|remembered| remembered.refused)
+    }
+
+    /// Whether this identity was refused in the last minutes, even if it may be asked for again by now.
+    pub fn was_refused_lately(&self, key: &CredentialKey) -> bool {
+        self.remembered.contains_key(key)
+    }
+
+    /// A success wipes the slate clean.
+    pub fn forget(&self, key: &CredentialKey) {
+        self.remembered.invalidate(key);
+    }
+
+    /// Runs moka's housekeeping; without it expired entries stay in memory.
+    pub fn tidy(&self) {
+        self.remembered.run_pending_tasks();
+    }
+}
+
+impl Default for Failures {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+fn remember_for(in_a_row: u32) -> Duration {
+    let doublings = in_a_row.saturating_sub(1).min(5);
+    (SHORTEST * 2_u32.pow(doublings)).min(LONGEST)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::{Failures, remember_for};
+    use crate::clock::BootTime;
+    use crate::credentials::source::{Refused, RefusedCode};
+    use crate::identity::BearerToken;
+    use crate::workload::CredentialKey;
+
+    fn key() -> CredentialKey {
+        CredentialKey::Unverified(BearerToken::from_header(b"a.b.c").unwrap().digest())
+    }
+
+    fn refused() -> Refused {
+        Refused::new(RefusedCode::AccessDenied, "no", None)
+    }
+
+    #[test]
+    fn refusals_are_remembered_for_one_second_doubling_to_thirty() {
+        let seconds: Vec<u64> = (1..=8).map(|n| remember_for(n).as_secs()).collect();
+        assert_eq!(seconds, [1, 2, 4, 8, 16, 30, 30, 30]);
+    }
+
+    #[test]
+    fn a_refusal_stands_until_its_time_is_over_and_a_success_ends_it() {
+        let failures = Failures::new();
+        let at = |ms| BootTime::from_boot(Duration::from_millis(ms));
+        failures.remember(&key(), refused(), at(0));
+        assert!(failures.recall(&key(), at(999)).is_some());
+        assert!(failures.recall(&key(), at(1000)).is_none());
+        assert!(failures.was_refused_lately(&key()));
+        failures.remember(&key(), refused(), at(1000));
+        assert!(
+            failures.recall(&key(), at(2999)).is_some(),
+            "the second in a row is remembered twice as long"
+        );
+        failures.forget(&key());
+        assert!(failures.recall(&key(), at(1000)).is_none());
+        assert!(!failures.was_refused_lately(&key()));
+    }
+}

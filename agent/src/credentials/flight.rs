@@ -1,0 +1,471 @@
+//! One flight per identity: the only way to AWS.
+//!
+//! Owns: that however many ask for one identity, over all listeners, at most one call is under way (design, invariant
+//! 4); that the flight is a task of its own, so that a client who hangs up cancels nothing; its patience and its retries.
+//! Must not know: HTTP, or who asks. moka's `try_get_with` is not used: it runs the fetch inside the first caller's
+//! future and starts it again when that caller leaves (facts 5, trap 2).
+
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
+use std::sync::Arc;
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use tokio::sync::{Notify, watch};
+
+use crate::chance::Chance;
+use crate::clock::{BootTime, Clock};
+use crate::credentials::budget::{Budget, Lane, Permit, Place, Ticket};
+use crate::credentials::failures::Failures;
+use crate::credentials::held::{Held, LEAST_LIFE};
+use crate::credentials::model::Issued;
+use crate::credentials::renewal::{Pace, Schedule};
+use crate::credentials::source::eks_auth::EksAuth;
+use crate::credentials::source::{Refused, RefusedCode, SourceError, Unavailable};
+use crate::credentials::store::Store;
+use crate::identity::Presented;
+use crate::lifecycle::tasks::Tasks;
+use crate::telemetry::metrics::UpstreamMetrics;
+use crate::workload::CredentialKey;
+
+/// A flight that somebody waits for lives this long at most (design 4.6).
+const LONGEST_FLIGHT: Duration = Duration::from_secs(30);
+/// It is given up when nobody asked for this long: SDKs that mean it ask again every second or so (sdk-contract 7.1).
+const STILL_WANTED: Duration = Duration::from_secs(10);
+/// After a failed attempt the next comes after this, doubling up to [`SLOWEST_RETRY`], with jitter.
+const FIRST_RETRY: Duration = Duration::from_millis(100);
+/// After throttling it is this at first: a budget of calls refills in fractions of a second, not in milliseconds.
+const FIRST_THROTTLED_RETRY: Duration = Duration::from_millis(400);
+/// The longest pause between attempts: within one hold of a request there are several.
+const SLOWEST_RETRY: Duration = Duration::from_millis(1600);
+/// Renewals that fail are tried again after this, doubling up to [`SLOWEST_RENEWAL_RETRY`], with jitter.
+pub const FIRST_RENEWAL_RETRY: Duration = Duration::from_secs(5);
+/// The longest pause between renewals of one set.
+const SLOWEST_RENEWAL_RETRY: Duration = Duration::from_secs(120);
+
+/// All flights under way; clones share them.
+#[derive(Clone)]
+pub struct Flights {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    table: Mutex<HashMap<CredentialKey, Arc<Flight>>>,
+    crew: Crew,
+}
+
+/// What a flight needs.
+pub struct Crew {
+    /// The clock.
+    pub clock: Clock,
+    /// Jitter.
+    pub chance: Chance,
+    /// The share of AWS.
+    pub budget: Budget,
+    /// The pace of background renewals.
+    pub pace: Pace,
+    /// AWS.
+    pub source: EksAuth,
+    /// Where a set goes.
+    pub store: Store,
+    /// Where a refusal goes.
+    pub failures: Failures,
+    /// Where the next renewal goes.
+    pub schedule: Schedule,
+    /// The longest time to keep a set before its renewal.
+    pub renew_after: Duration,
+    /// Who runs the tasks.
+    pub tasks: Tasks,
+    /// What is counted.
+    pub metrics: Arc<UpstreamMetrics>,
+}
+
+/// How a flight goes.
+#[derive(Clone, Debug)]
+pub enum Progress {
+    /// Under way; with what went wrong at the last attempt, if one failed.
+    Aloft(Option<SourceError>),
+    /// Over.
+    Landed(Result<Arc<Held>, SourceError>),
+}
+
+/// Why somebody boards.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Purpose {
+    /// A client waits for it.
+    Awaited,
+    /// It is good to have: a renewal.
+    Background,
+}
+
+/// What came of joining.
+pub enum Joined {
+    /// There is nothing to wait for: another flight landed a moment ago.
+    Landed(Result<Arc<Held>, SourceError>),
+    /// Under way.
+    Aloft(Boarding),
+}
+
+/// A seat on a flight. Leaving it changes nothing for the flight.
+pub struct Boarding {
+    flight: Arc<Flight>,
+    progress: watch::Receiver<Progress>,
+}
+
+struct Flight {
+    progress: watch::Sender<Progress>,
+    demand: Mutex<Demand>,
+    risen: Notify,
+}
+
+struct Demand {
+    lane: Lane,
+    presented: Presented,
+    awaited_since: Option<BootTime>,
+    last_awaited: Option<BootTime>,
+}
+
+impl Flights {
+    /// No flight yet.
+    pub fn new(crew: Crew) -> Self {
+        Self { shared: Arc::new(Shared { table: Mutex::default(), crew }) }
+    }
+
+    /// Joins the identity's flight, or starts it.
+    ///
+    /// `seen` is what the caller found in the store. A flight that landed between that look and this call is noticed, so
+    /// that a thousand first requests at once make one call and not two.
+    pub fn join(
+        &self,
+        key: &CredentialKey,
+        presented: &Presented,
+        lane: Lane,
+        purpose: Purpose,
+        seen: Option<&Arc<Held>>,
+    ) -> Joined {
+        let now = self.shared.crew.clock.now().boot;
+        let mut table = self.shared.table.lock();
+        match table.entry(key.clone()) {
+            Entry::Occupied(aloft) => Joined::Aloft(aloft.get().board(presented, lane, purpose, now)),
+            Entry::Vacant(vacant) => {
+                if let Some(landed) = self.landed_meanwhile(key, purpose, seen) {
+                    return Joined::Landed(landed);
+                }
+                let flight = Flight::new(presented.clone(), lane);
+                let boarding = flight.board(presented, lane, purpose, now);
+                vacant.insert(Arc::clone(&flight));
+                drop(table);
+                let shared = Arc::clone(&self.shared);
+                let key = key.clone();
+                self.shared.crew.tasks.spawn("flight", async move { shared.fly(key, flight).await });
+                Joined::Aloft(boarding)
+            }
+        }
+    }
+
+    /// How many flights are under way.
+    pub fn len(&self) -> usize {
+        self.shared.table.lock().len()
+    }
+
+    /// Whether none is.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    fn landed_meanwhile(
+        &self,
+        key: &CredentialKey,
+        purpose: Purpose,
+        seen: Option<&Arc<Held>>,
+    ) -> Option<Result<Arc<Held>, SourceError>> {
+        let crew = &self.shared.crew;
+        let now = crew.clock.now();
+        if let Some(held) = crew.store.get(key) {
+            let is_new = seen.is_none_or(|seen| !Arc::ptr_eq(seen, &held));
+            if is_new && held.expiry().left(now) >= LEAST_LIFE {
+                return Some(Ok(held));
+            }
+        }
+        match purpose {
+            Purpose::Awaited if seen.is_none() => {
+                crew.failures.recall(key, now.boot).map(|refused| Err(SourceError::Refused(refused)))
+            }
+            Purpose::Awaited | Purpose::Background => None,
+        }
+    }
+}
+
+impl Shared {
+    async fn fly(self: Arc<Self>, key: CredentialKey, flight: Arc<Flight>) {
+        // Whatever happens in here, a panic included, the flight leaves the table and those who wait are told.
+        let mut landing = Landing { shared: Arc::clone(&self), key, flight, outcome: None };
+        let outcome = self.crew.attempt(&landing.key, &landing.flight).await;
+        self.crew.settle(&landing.key, &outcome);
+        landing.outcome = Some(outcome);
+    }
+}
+
+/// Ends a flight when dropped.
+struct Landing {
+    shared: Arc<Shared>,
+    key: CredentialKey,
+    flight: Arc<Flight>,
+    outcome: Option<Result<Arc<Held>, SourceError>>,
+}
+
+impl Drop for Landing {
+    fn drop(&mut self) {
+        let lost = Err(SourceError::Unavailable(Unavailable::Lost));
+        let outcome = self.outcome.take().unwrap_or(lost);
+        // First out of the table, then told: who comes in between finds the set in the store.
+        self.shared.table.lock().remove(&self.key);
+        self.flight.progress.send_replace(Progress::Landed(outcome));
+    }
+}
+
+impl Crew {
+    /// Attempts until AWS answers for good or nobody wants it any more.
+    async fn attempt(&self, key: &CredentialKey, flight: &Flight) -> Result<Arc<Held>, SourceError> {
+        let mut attempts = 0;
+        let mut place = Place::End;
+        loop {
+            let Some(permit) = self.turn(flight, place).await else {
+                return Err(flight.trouble().unwrap_or(SourceError::Unavailable(Unavailable::Timeout)));
+            };
+            let presented = flight.presented();
+            if presented.expires <= self.clock.now().wall {
+                // Never a token past its `exp` (design 4.6): the answer is known, and a newer token will come.
+                return Err(SourceError::Refused(token_expired()));
+            }
+            let trouble = match self.call(&presented, &permit).await {
+                Ok(issued) => return self.take_in_hand(&issued, presented),
+                Err(refused @ SourceError::Refused(_)) => return Err(refused),
+                Err(trouble) => trouble,
+            };
+            tracing::debug!(key = ?key, err = %trouble, attempts, "an attempt at EKS Auth failed");
+            flight.progress.send_replace(Progress::Aloft(Some(trouble.clone())));
+            if !flight.is_wanted(self.clock.now().boot) {
+                return Err(trouble);
+            }
+            match trouble {
+                SourceError::Throttled => {
+                    // The place in the budget is kept over the pause, and the place in line after it.
+                    tokio::time::sleep(self.pause(FIRST_THROTTLED_RETRY, SLOWEST_RETRY, attempts)).await;
+                    drop(permit);
+                    place = Place::Head;
+                }
+                SourceError::Unavailable(_) | SourceError::OwnIdentity(_) | SourceError::Refused(_) => {
+                    drop(permit);
+                    tokio::time::sleep(self.pause(FIRST_RETRY, SLOWEST_RETRY, attempts)).await;
+                    place = Place::End;
+                }
+            }
+            attempts += 1;
+        }
+    }
+
+    /// One call, within its place in the budget.
+    async fn call(&self, presented: &Presented, permit: &Permit) -> Result<Issued, SourceError> {
+        let started = tokio::time::Instant::now();
+        let result = self.source.fetch(&presented.token).await;
+        self.metrics.called(result.as_ref().err(), started.elapsed());
+        match &result {
+            // A refusal is AWS in good health.
+            Ok(_) | Err(SourceError::Refused(_)) => permit.succeeded(),
+            Err(SourceError::Throttled) => permit.throttled(),
+            Err(SourceError::Unavailable(_) | SourceError::OwnIdentity(_)) => {}
+        }
+        result
+    }
+
+    fn take_in_hand(&self, issued: &Issued, presented: Presented) -> Result<Arc<Held>, SourceError> {
+        let jitter = self.chance.fraction();
+        match Held::new(issued, presented, self.clock.now(), self.renew_after, jitter) {
+            Ok(held) => Ok(Arc::new(held)),
+            Err(error) => {
+                tracing::error!(err = %error, "AWS issued credentials that no SDK can read");
+                Err(SourceError::Unavailable(Unavailable::Unreadable))
+            }
+        }
+    }
+
+    /// Waits for a place in the budget. `None`: nobody wants it any more.
+    async fn turn(&self, flight: &Flight, place: Place) -> Option<Permit> {
+        if flight.lane() == Lane::Renewal {
+            // Only renewals in good time are paced; somebody who needs it ends the waiting.
+            tokio::select! {
+                () = self.pace.turn() => {}
+                () = flight.risen.notified() => {}
+            }
+        }
+        let mut lane = flight.lane();
+        let mut ticket = self.budget.queue(lane, place);
+        loop {
+            match self.wait_in_line(flight, &mut ticket).await {
+                Waited::Admitted(permit) => return Some(permit),
+                Waited::Unwanted => return None,
+                Waited::Risen if flight.lane() < lane => {
+                    lane = flight.lane();
+                    ticket.rise_to(lane);
+                }
+                Waited::Risen => {}
+            }
+        }
+    }
+
+    async fn wait_in_line(&self, flight: &Flight, ticket: &mut Ticket) -> Waited {
+        tokio::select! {
+            // In this order: a permit that is there is not passed over because patience ended in the same moment.
+            biased;
+            permit = ticket.admitted() => permit.map_or(Waited::Unwanted, Waited::Admitted),
+            () = flight.risen.notified() => Waited::Risen,
+            () = self.until_unwanted(flight) => Waited::Unwanted,
+        }
+    }
+
+    /// Sleeps until nobody has asked for too long. For a renewal that nobody waits for: for ever, it keeps its place.
+    async fn until_unwanted(&self, flight: &Flight) {
+        loop {
+            match flight.patience_left(self.clock.now().boot) {
+                None => std::future::pending().await,
+                Some(Duration::ZERO) => return,
+                Some(left) => tokio::time::sleep(left).await,
+            }
+        }
+    }
+
+    /// What comes of a flight for those who come later.
+    fn settle(&self, key: &CredentialKey, outcome: &Result<Arc<Held>, SourceError>) {
+        let now = self.clock.now().boot;
+        match outcome {
+            Ok(held) => {
+                self.failures.forget(key);
+                self.store.put(key, Arc::clone(held));
+                if self.store.keeps() {
+                    self.schedule.put(key, held, held.renew_at());
+                }
+            }
+            Err(error) => {
+                if let SourceError::Refused(refused) = error {
+                    self.failures.remember(key, refused.clone(), now);
+                }
+                self.renew_later(key, now, error);
+            }
+        }
+    }
+
+    /// A set in hand survives its failed renewal (design, invariant 3) and is tried again later.
+    fn renew_later(&self, key: &CredentialKey, now: BootTime, error: &SourceError) {
+        let Some(held) = self.store.get(key) else { return };
+        let in_a_row = held.count_failed_renewal();
+        let doublings = u32::try_from(in_a_row - 1).unwrap_or(u32::MAX);
+        let again = now.plus(self.pause(FIRST_RENEWAL_RETRY, SLOWEST_RENEWAL_RETRY, doublings));
+        held.be_quiet_until(again);
+        self.schedule.put(key, &held, again);
+        tracing::info!(key = ?key, err = %error, failures = in_a_row, "a renewal failed; what is held is kept");
+    }
+
+    /// An exponential pause with jitter: between half and the whole of it.
+    fn pause(&self, first: Duration, longest: Duration, doublings: u32) -> Duration {
+        let whole = first.saturating_mul(2_u32.saturating_pow(doublings.min(16))).min(longest);
+        whole.mul_f64(0.5 + self.chance.fraction() / 2.0)
+    }
+}
+
+enum Waited {
+    Admitted(Permit),
+    Risen,
+    Unwanted,
+}
+
+fn token_expired() -> Refused {
+    Refused::new(RefusedCode::ExpiredToken, "the service account token has expired", None)
+}
+
+impl Flight {
+    fn new(presented: Presented, lane: Lane) -> Arc<Self> {
+        let demand = Demand { lane, presented, awaited_since: None, last_awaited: None };
+        Arc::new(Self {
+            progress: watch::Sender::new(Progress::Aloft(None)),
+            demand: Mutex::new(demand),
+            risen: Notify::new(),
+        })
+    }
+
+    /// Takes a seat: the better lane and the longer-lived token win.
+    fn board(
+        self: &Arc<Self>,
+        presented: &Presented,
+        lane: Lane,
+        purpose: Purpose,
+        now: BootTime,
+    ) -> Boarding {
+        let mut demand = self.demand.lock();
+        if presented.expires > demand.presented.expires {
+            demand.presented = presented.clone();
+        }
+        if purpose == Purpose::Awaited {
+            let is_still_wanted = demand.last_awaited.is_some_and(|last| now.since(last) < STILL_WANTED);
+            demand.awaited_since = demand.awaited_since.filter(|_| is_still_wanted).or(Some(now));
+            demand.last_awaited = Some(now);
+        }
+        if lane < demand.lane || (purpose == Purpose::Awaited && demand.awaited_since == Some(now)) {
+            demand.lane = demand.lane.min(lane);
+            self.risen.notify_one();
+        }
+        drop(demand);
+        Boarding { flight: Arc::clone(self), progress: self.progress.subscribe() }
+    }
+
+    fn lane(&self) -> Lane {
+        self.demand.lock().lane
+    }
+
+    fn presented(&self) -> Presented {
+        self.demand.lock().presented.clone()
+    }
+
+    fn trouble(&self) -> Option<SourceError> {
+        match &*self.progress.borrow() {
+            Progress::Aloft(trouble) => trouble.clone(),
+            Progress::Landed(_) => None,
+        }
+    }
+
+    /// Whether another attempt is worth it: a client asked lately, and has not been asking for too long.
+    fn is_wanted(&self, now: BootTime) -> bool {
+        self.patience_left(now).is_some_and(|left| !left.is_zero())
+    }
+
+    /// How long somebody will still want it; `None` when nobody waits for it at all.
+    fn patience_left(&self, now: BootTime) -> Option<Duration> {
+        let demand = self.demand.lock();
+        let since = demand.awaited_since?;
+        let last = demand.last_awaited?;
+        let life = LONGEST_FLIGHT.saturating_sub(now.since(since));
+        Some(life.min(STILL_WANTED.saturating_sub(now.since(last))))
+    }
+}
+
+impl Boarding {
+    /// Waits until the flight has landed. Cancel-safe.
+    pub async fn landed(&mut self) -> Result<Arc<Held>, SourceError> {
+        let lost = Err(SourceError::Unavailable(Unavailable::Lost));
+        let landed = self.progress.wait_for(|progress| matches!(progress, Progress::Landed(_))).await;
+        match landed.as_deref() {
+            Ok(Progress::Landed(outcome)) => outcome.clone(),
+            Ok(Progress::Aloft(_)) | Err(_) => lost,
+        }
+    }
+
+    /// What went wrong at the flight's last attempt, if one has failed.
+    pub fn trouble(&self) -> Option<SourceError> {
+        self.flight.trouble()
+    }
+
+    /// For how long clients have been waiting for this flight.
+    pub fn awaited_for(&self, now: BootTime) -> Duration {
+        self.flight.demand.lock().awaited_since.map_or(Duration::ZERO, |since| now.since(since))
+    }
+}

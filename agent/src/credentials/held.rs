@@ -1,0 +1,236 @@
+//! One set of credentials in hand, and how much life it has.
+//!
+//! Owns: the life of a set by two clocks, and the marks that serving leaves on it. Must not know: who may have it.
+
+use std::fmt;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::{Duration, SystemTime};
+
+use bytes::Bytes;
+
+use crate::clock::{BootTime, Now};
+use crate::credentials::model::{Grant, Issued, Unservable};
+use crate::identity::Presented;
+
+/// With less than this left a set counts as expired: a request signed with it might arrive too late (design,
+/// invariant 2; Amazon's agent uses the same 15 s).
+pub const LEAST_LIFE: Duration = Duration::from_secs(15);
+
+/// When a set ends, by both clocks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Expiry {
+    /// AWS's word, on the corrected wall clock.
+    pub wall: SystemTime,
+    /// The same moment on the boot clock, as reckoned when the set arrived.
+    pub boot: BootTime,
+}
+
+impl Expiry {
+    /// The life left: the shorter of what the two clocks say.
+    pub fn left(self, now: Now) -> Duration {
+        let by_wall = self.wall.duration_since(now.wall).unwrap_or_default();
+        by_wall.min(self.boot.since(now.boot))
+    }
+}
+
+/// What the decision needs to know of a set.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Freshness {
+    /// The life left now.
+    pub left: Duration,
+    /// The whole life it had when it arrived.
+    pub lifetime: Duration,
+    /// Its renewal is due.
+    pub is_due: bool,
+    /// A renewal failed or was too slow a moment ago: neither nudge nor wait again yet.
+    pub is_quiet: bool,
+}
+
+/// A set of credentials in hand.
+pub struct Held {
+    body: Bytes,
+    grant: Grant,
+    presented: Presented,
+    expiry: Expiry,
+    lifetime: Duration,
+    renew_at: BootTime,
+    was_asked_for: AtomicBool,
+    was_hit: AtomicBool,
+    /// Boot time in milliseconds until which nobody waits for a renewal again.
+    quiet_until_ms: AtomicU64,
+    failed_renewals: AtomicU64,
+    /// Boot time in milliseconds of the one look that is planned; plans made before are void.
+    planned_ms: AtomicU64,
+}
+
+impl Held {
+    /// Takes a fresh set in hand.
+    ///
+    /// `renew_after` is the longest time to keep it before renewal; `jitter` in `0.0..1.0` makes the renewal earlier by up to a
+    /// tenth of the lifetime, never later.
+    ///
+    /// # Errors
+    /// [`Unservable`], when no SDK could read it.
+    pub fn new(
+        issued: &Issued,
+        presented: Presented,
+        now: Now,
+        renew_after: Duration,
+        jitter: f64,
+    ) -> Result<Self, Unservable> {
+        let lifetime = issued.expiration.duration_since(now.wall).unwrap_or_default();
+        let due = renew_after.min(lifetime / 2);
+        let earlier = (lifetime / 10).mul_f64(jitter.clamp(0.0, 1.0));
+        Ok(Self {
+            body: issued.to_body()?,
+            grant: issued.grant.clone(),
+            presented,
+            expiry: Expiry { wall: issued.expiration, boot: now.boot.plus(lifetime) },
+            lifetime,
+            renew_at: now.boot.plus(due.saturating_sub(earlier)),
+            was_asked_for: AtomicBool::new(false),
+            was_hit: AtomicBool::new(false),
+            quiet_until_ms: AtomicU64::new(0),
+            failed_renewals: AtomicU64::new(0),
+            planned_ms: AtomicU64::new(0),
+        })
+    }
+
+    /// What the decision needs to know.
+    pub fn freshness(&self, now: Now) -> Freshness {
+        Freshness {
+            left: self.expiry.left(now),
+            lifetime: self.lifetime,
+            is_due: self.renew_at <= now.boot,
+            is_quiet: now.boot.since_boot_ms() < self.quiet_until_ms.load(Ordering::Relaxed),
+        }
+    }
+
+    /// The body to send. Marks the set as wanted, so that it will be renewed.
+    pub fn serve(&self) -> Bytes {
+        self.was_asked_for.store(true, Ordering::Relaxed);
+        self.body.clone()
+    }
+
+    /// Whether somebody asked since it arrived: a set that nobody wants is not renewed (design, invariant 8).
+    pub fn was_asked_for(&self) -> bool {
+        self.was_asked_for.load(Ordering::Relaxed)
+    }
+
+    /// True for the first cache hit only, for the access log.
+    pub fn is_first_hit(&self) -> bool {
+        !self.was_hit.swap(true, Ordering::Relaxed)
+    }
+
+    /// A successor keeps its predecessor's history: a renewed identity has had its first hit already.
+    pub fn inherit(&self, predecessor: &Self) {
+        self.was_hit.store(predecessor.was_hit.load(Ordering::Relaxed), Ordering::Relaxed);
+    }
+
+    /// Nobody waits for a renewal of this set, nor starts one, before `until`.
+    pub fn be_quiet_until(&self, until: BootTime) {
+        self.quiet_until_ms.fetch_max(until.since_boot_ms(), Ordering::Relaxed);
+    }
+
+    /// Counts a failed renewal; returns how many there were in a row.
+    pub fn count_failed_renewal(&self) -> u64 {
+        self.failed_renewals.fetch_add(1, Ordering::Relaxed) + 1
+    }
+
+    /// Plans the next look at it; only the last plan counts.
+    pub fn plan(&self, at: BootTime) {
+        self.planned_ms.store(at.since_boot_ms(), Ordering::Relaxed);
+    }
+
+    /// Whether a look at `at` is the one that is planned.
+    pub fn is_planned(&self, at: BootTime) -> bool {
+        self.planned_ms.load(Ordering::Relaxed) == at.since_boot_ms()
+    }
+
+    /// The token that earned it, and that renews it.
+    pub fn presented(&self) -> &Presented {
+        &self.presented
+    }
+
+    /// What it was issued for.
+    pub fn grant(&self) -> &Grant {
+        &self.grant
+    }
+
+    /// When it ends.
+    pub fn expiry(&self) -> Expiry {
+        self.expiry
+    }
+
+    /// The whole life it had when it arrived.
+    pub fn lifetime(&self) -> Duration {
+        self.lifetime
+    }
+
+    /// When its renewal is due.
+    pub fn renew_at(&self) -> BootTime {
+        self.renew_at
+    }
+}
+
+impl fmt::Debug for Held {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Held")
+            .field("grant", &self.grant)
+            .field("expiry", &self.expiry)
+            .finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::{Duration, UNIX_EPOCH};
+
+    use super::{Expiry, Held};
+    use crate::clock::{BootTime, Now};
+    use crate::credentials::model::tests::issued;
+    use crate::identity::{BearerToken, Presented};
+
+    const HOUR: Duration = Duration::from_secs(3600);
+
+    fn at(seconds: u64) -> Now {
+        let since = Duration::from_secs(seconds);
+        Now { wall: UNIX_EPOCH + since, boot: BootTime::from_boot(since) }
+    }
+
+    fn held(lifetime: Duration, renew_after: Duration, jitter: f64) -> Held {
+        let token = BearerToken::from_header(b"a.b.c").unwrap();
+        let presented = Presented { token, expires: UNIX_EPOCH + 24 * HOUR };
+        Held::new(&issued(UNIX_EPOCH + lifetime), presented, at(0), renew_after, jitter).unwrap()
+    }
+
+    #[test]
+    fn the_clock_that_says_less_is_believed() {
+        let expiry = Expiry { wall: UNIX_EPOCH + HOUR, boot: BootTime::from_boot(HOUR) };
+        let wall_set_back = Now { wall: UNIX_EPOCH, boot: BootTime::from_boot(HOUR) };
+        let boot_standing_still = Now { wall: UNIX_EPOCH + HOUR, boot: BootTime::from_boot(Duration::ZERO) };
+        assert_eq!(expiry.left(wall_set_back), Duration::ZERO);
+        assert_eq!(expiry.left(boot_standing_still), Duration::ZERO);
+        assert_eq!(expiry.left(at(1800)), HOUR / 2);
+    }
+
+    #[test]
+    fn renewal_is_due_at_half_life_or_sooner_never_later() {
+        let due = |lifetime, renew_after, jitter| held(lifetime, renew_after, jitter).renew_at();
+        let boot = |seconds| BootTime::from_boot(Duration::from_secs(seconds));
+        assert_eq!(due(6 * HOUR, 3 * HOUR, 0.0), boot(3 * 3600));
+        assert_eq!(due(6 * HOUR, HOUR, 0.0), boot(3600), "the flag makes it earlier");
+        assert_eq!(due(HOUR, 3 * HOUR, 0.0), boot(1800), "a short life makes it earlier");
+        assert_eq!(due(HOUR, 3 * HOUR, 1.0), boot(1800 - 360), "jitter takes up to a tenth of the life off");
+    }
+
+    #[test]
+    fn a_set_is_wanted_once_it_was_served_and_has_one_first_hit() {
+        let held = held(HOUR, HOUR, 0.0);
+        assert!(!held.was_asked_for());
+        let _body = held.serve();
+        assert!(held.was_asked_for());
+        assert!(held.is_first_hit());
+        assert!(!held.is_first_hit());
+    }
+}

@@ -1,0 +1,139 @@
+//! Credentials as AWS issues them and as SDKs read them.
+//!
+//! Owns: the wire JSON of a success (sdk-contract 8.2). Must not know: how long anything is kept.
+
+use std::time::SystemTime;
+
+use bytes::Bytes;
+use serde::Serialize;
+use time::OffsetDateTime;
+use time::format_description::well_known::Rfc3339;
+use zeroize::Zeroizing;
+
+use crate::secret::Secret;
+
+/// The largest body that every SDK takes: aws-c-auth stops at 10,000 bytes (sdk-contract, section 4).
+pub const MAX_BODY: usize = 10_000;
+
+/// One set of credentials, fresh from AWS.
+#[derive(Clone, Debug)]
+pub struct Issued {
+    /// `ASIA…`; a name, not a secret.
+    pub access_key_id: String,
+    /// The secret key.
+    pub secret_access_key: Secret,
+    /// The session token.
+    pub session_token: Secret,
+    /// When AWS stops taking them.
+    pub expiration: SystemTime,
+    /// What they were issued for.
+    pub grant: Grant,
+}
+
+/// What a set of credentials was issued for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Grant {
+    /// The association that names the role, e.g. `a-4wvljrezsukshq1bv`.
+    pub association_id: Box<str>,
+    /// The session's ARN: `arn:aws:sts::<account>:assumed-role/<role>/<session>`.
+    pub assumed_role_arn: Box<str>,
+}
+
+impl Grant {
+    /// The account that the role lives in, cut from the ARN.
+    pub fn account_id(&self) -> Option<&str> {
+        self.assumed_role_arn.split(':').nth(4).filter(|account| !account.is_empty())
+    }
+}
+
+/// Why a set of credentials cannot be handed out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Unservable {
+    /// The expiration cannot be written as RFC 3339.
+    #[error("the expiration is out of range")]
+    Expiration,
+    /// The JSON could not be written.
+    #[error("the credentials cannot be written as JSON")]
+    Json,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "PascalCase")]
+struct Wire<'a> {
+    access_key_id: &'a str,
+    secret_access_key: &'a str,
+    token: &'a str,
+    /// Left out rather than empty: Go v2 refuses a number here, others take "" for an account.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    account_id: Option<&'a str>,
+    expiration: &'a str,
+}
+
+impl Issued {
+    /// The body that SDKs get: written once, shared by all who ask, wiped when the last answer has been sent.
+    ///
+    /// # Errors
+    /// [`Unservable`], when AWS sent something that no SDK could read.
+    pub fn to_body(&self) -> Result<Bytes, Unservable> {
+        let wire = Wire {
+            access_key_id: &self.access_key_id,
+            secret_access_key: self.secret_access_key.reveal(),
+            token: self.session_token.reveal(),
+            account_id: self.grant.account_id(),
+            expiration: &rfc3339(self.expiration).ok_or(Unservable::Expiration)?,
+        };
+        // Large enough at once: a growing Vec leaves copies behind that nobody wipes. 256 covers names, quotes, account
+        // and time; base64 and hex need no escapes.
+        let secrets = wire.secret_access_key.len() + wire.token.len() + wire.access_key_id.len();
+        let mut body = Zeroizing::new(Vec::with_capacity(secrets + 256));
+        serde_json::to_writer(&mut *body, &wire).map_err(|_| Unservable::Json)?;
+        Ok(Bytes::from_owner(body))
+    }
+}
+
+/// UTC, whole seconds, `Z`: the only form that all eleven SDKs take (sdk-contract, section 4).
+fn rfc3339(time: SystemTime) -> Option<String> {
+    OffsetDateTime::from(time).replace_nanosecond(0).ok()?.format(&Rfc3339).ok()
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+    use super::{Grant, Issued};
+    use crate::secret::Secret;
+
+    pub(crate) fn issued(expiration: SystemTime) -> Issued {
+        Issued {
+            access_key_id: "ASIAEXAMPLE".to_owned(),
+            secret_access_key: Secret::new("planted-secret".to_owned()),
+            session_token: Secret::new("planted-session".to_owned()),
+            expiration,
+            grant: Grant {
+                association_id: "a-1".into(),
+                assumed_role_arn: "arn:aws:sts::111122223333:assumed-role/app/eks-x".into(),
+            },
+        }
+    }
+
+    #[test]
+    fn the_body_has_the_five_fields_as_strings_and_whole_seconds() {
+        let body = issued(UNIX_EPOCH + Duration::from_millis(1_700_000_000_750)).to_body().unwrap();
+        assert_eq!(
+            str::from_utf8(&body).unwrap(),
+            r#"{"AccessKeyId":"ASIAEXAMPLE","SecretAccessKey":"planted-secret","Token":"planted-session","AccountId":"111122223333","Expiration":"2023-11-14T22:13:20Z"}"#
+        );
+    }
+
+    #[test]
+    fn an_unknown_account_is_left_out() {
+        let mut issued = issued(UNIX_EPOCH);
+        issued.grant.assumed_role_arn = "nonsense".into();
+        assert!(!str::from_utf8(&issued.to_body().unwrap()).unwrap().contains("AccountId"));
+    }
+
+    #[test]
+    fn issued_credentials_never_print_their_secrets() {
+        assert!(!format!("{:?}", issued(UNIX_EPOCH)).contains("planted"));
+    }
+}

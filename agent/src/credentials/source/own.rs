@@ -1,0 +1,271 @@
+//! The agent's own AWS identity: what calls to EKS Auth are signed with.
+//!
+//! Owns: the one copy in memory, its renewal in the background at half its life, the single refresh after AWS rejected
+//! it, and never giving up what still lives. Must not know: pods. The container provider is never asked: the agent would
+//! be asking itself (pains 23).
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use aws_credential_types::Credentials;
+use aws_credential_types::provider::error::CredentialsError;
+use aws_credential_types::provider::{self, ProvideCredentials, future};
+use parking_lot::{Mutex, RwLock};
+use tokio::sync::Notify;
+
+use crate::clock::{BootTime, Clock};
+use crate::config::OwnCredentials;
+use crate::credentials::source::own_file::CredentialsFile;
+use crate::credentials::source::own_imds::InstanceRole;
+
+/// After a failure the next try comes after this, doubling up to [`SLOWEST_RETRY`].
+const FIRST_RETRY: Duration = Duration::from_millis(500);
+/// IMDS shares 1,024 packets per second with DNS and NTP (pains, section 3): never hurry it for long.
+const SLOWEST_RETRY: Duration = Duration::from_secs(30);
+/// A file is looked at this often; a look is one `stat`.
+const FILE_POLL: Duration = Duration::from_secs(1);
+/// Half of a life that nobody told us is this.
+const UNTOLD_HALF_LIFE: Duration = Duration::from_secs(15 * 60);
+/// At most one refresh in this time for rejections, however many calls were rejected.
+const REJECTION_REST: Duration = Duration::from_secs(10);
+
+/// The identity; clones share it.
+#[derive(Clone)]
+pub struct OwnIdentity {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    current: RwLock<Option<Credentials>>,
+    clock: Clock,
+    wake: Notify,
+    rejected_at: Mutex<Option<BootTime>>,
+}
+
+/// Where it comes from.
+#[derive(Debug)]
+pub enum OwnSource {
+    /// The node's instance role.
+    Imds(InstanceRole),
+    /// A shared credentials file, as hybrid nodes have it.
+    File(CredentialsFile),
+    /// The environment; it cannot change.
+    Environment(Credentials),
+}
+
+/// What the keeper of the identity reports, for readiness.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum OwnState {
+    /// There are credentials that live.
+    Present,
+    /// There are none; the sentence says why.
+    Missing(String),
+}
+
+/// Why no credentials could be loaded. One level; the chain is logged.
+#[derive(Debug, thiserror::Error)]
+pub enum LoadError {
+    /// IMDS did not give any.
+    #[error("the instance metadata service gave no credentials")]
+    Imds(#[source] CredentialsError),
+    /// The file could not be read.
+    #[error("the credentials file {path} cannot be read")]
+    FileUnreadable {
+        /// Which file.
+        path: String,
+        /// What the kernel said.
+        source: std::io::Error,
+    },
+    /// The file is there, but has no complete credentials: half written, or another profile.
+    #[error("the credentials file {path} has no complete credentials for profile {profile}")]
+    FileIncomplete {
+        /// Which file.
+        path: String,
+        /// Which profile.
+        profile: String,
+    },
+    /// What came is expired already.
+    #[error("the credentials that came have expired already")]
+    Expired,
+}
+
+impl OwnIdentity {
+    /// An identity that has nothing yet.
+    pub fn new(clock: Clock) -> Self {
+        Self {
+            shared: Arc::new(Shared {
+                current: RwLock::new(None),
+                clock,
+                wake: Notify::new(),
+                rejected_at: Mutex::new(None),
+            }),
+        }
+    }
+
+    /// An identity that never changes, for a simulation.
+    pub fn fixed(credentials: Credentials, clock: Clock) -> Self {
+        let own = Self::new(clock);
+        *own.shared.current.write() = Some(credentials);
+        own
+    }
+
+    /// Whether there is something to sign with that has not expired.
+    pub fn is_present(&self) -> bool {
+        self.living().is_some()
+    }
+
+    /// When what there is expires, if it says so.
+    pub fn expires(&self) -> Option<SystemTime> {
+        self.living()?.expiry()
+    }
+
+    /// AWS rejected it: the keeper looks for a newer one at once (and rests for a while if that did not help).
+    pub fn was_rejected(&self) {
+        let now = self.shared.clock.now().boot;
+        let mut rejected_at = self.shared.rejected_at.lock();
+        if rejected_at.is_none_or(|last| now.since(last) >= REJECTION_REST) {
+            *rejected_at = Some(now);
+            tracing::warn!("AWS rejects the agent's own credentials: looking for newer ones");
+            self.refresh_soon();
+        }
+    }
+
+    /// Wakes the keeper.
+    pub fn refresh_soon(&self) {
+        self.shared.wake.notify_one();
+    }
+
+    fn living(&self) -> Option<Credentials> {
+        let current = self.shared.current.read().clone()?;
+        let lives = current.expiry().is_none_or(|expiry| expiry > self.shared.clock.now().wall);
+        lives.then_some(current)
+    }
+
+    /// Keeps the identity fresh for ever; cancel by dropping. `report` is told each time the state changes.
+    pub async fn keep(self, mut source: OwnSource, mut report: impl FnMut(OwnState) + Send) {
+        let mut failures = 0;
+        let mut reported = None;
+        loop {
+            let outcome = self.load_once(&mut source).await;
+            let pause = match &outcome {
+                Ok(()) => {
+                    failures = 0;
+                    self.until_renewal(&source)
+                }
+                Err(error) => {
+                    failures += 1;
+                    log_failure(error, failures);
+                    retry_pause(failures)
+                }
+            };
+            let state = self.state(outcome.err());
+            if reported.as_ref() != Some(&state) {
+                report(state.clone());
+                reported = Some(state);
+            }
+            self.rest(pause, &source).await;
+        }
+    }
+
+    async fn load_once(&self, source: &mut OwnSource) -> Result<(), LoadError> {
+        let now = self.shared.clock.now().wall;
+        let loaded = match source {
+            OwnSource::Imds(imds) => Some(imds.load().await?),
+            OwnSource::File(file) => file.load_if_changed().await?,
+            OwnSource::Environment(credentials) => Some(credentials.clone()),
+        };
+        let Some(loaded) = loaded else { return Ok(()) };
+        if loaded.expiry().is_some_and(|expiry| expiry <= now) {
+            return Err(LoadError::Expired);
+        }
+        *self.shared.current.write() = Some(loaded);
+        Ok(())
+    }
+
+    fn state(&self, error: Option<LoadError>) -> OwnState {
+        match error {
+            _ if self.is_present() => OwnState::Present,
+            Some(error) => OwnState::Missing(error.to_string()),
+            None => OwnState::Missing("they have expired".to_owned()),
+        }
+    }
+
+    /// How long until what there is should be renewed.
+    fn until_renewal(&self, source: &OwnSource) -> Duration {
+        match source {
+            OwnSource::File(_) => FILE_POLL,
+            OwnSource::Imds(_) | OwnSource::Environment(_) => {
+                let left = self.expires().and_then(|at| at.duration_since(self.shared.clock.now().wall).ok());
+                left.map_or(UNTOLD_HALF_LIFE, |left| (left / 2).max(FIRST_RETRY))
+            }
+        }
+    }
+
+    /// Sleeps, or wakes early because somebody needs a newer identity, though never in a tight loop.
+    async fn rest(&self, pause: Duration, source: &OwnSource) {
+        let at_least = match source {
+            OwnSource::File(_) => FILE_POLL.min(pause),
+            OwnSource::Imds(_) | OwnSource::Environment(_) => FIRST_RETRY.min(pause),
+        };
+        tokio::time::sleep(at_least).await;
+        let rest = pause.saturating_sub(at_least);
+        tokio::select! {
+            () = tokio::time::sleep(rest) => {}
+            () = self.shared.wake.notified() => {}
+        }
+    }
+}
+
+fn retry_pause(failures: u32) -> Duration {
+    FIRST_RETRY.saturating_mul(2_u32.saturating_pow(failures.saturating_sub(1).min(10))).min(SLOWEST_RETRY)
+}
+
+fn log_failure(error: &LoadError, failures: u32) {
+    // The first, then every tenth: at most one line in five minutes while it lasts.
+    if failures % 10 == 1 {
+        let cause = std::error::Error::source(error).map(ToString::to_string);
+        tracing::warn!(err = %error, err.cause = cause, failures, "the agent's own AWS credentials could not be loaded");
+    }
+}
+
+impl OwnSource {
+    /// The source that the configuration names.
+    pub fn from_config(config: &OwnCredentials, clock: &Clock) -> Self {
+        match config {
+            OwnCredentials::Imds { endpoint, ipv6 } => {
+                Self::Imds(InstanceRole::new(endpoint.as_deref(), *ipv6, clock))
+            }
+            OwnCredentials::File { path, profile } => {
+                Self::File(CredentialsFile::new(path.clone(), profile.clone()))
+            }
+            OwnCredentials::Environment { access_key_id, secret_access_key, session_token } => {
+                Self::Environment(Credentials::new(
+                    access_key_id,
+                    secret_access_key.reveal(),
+                    session_token.as_ref().map(|token| token.reveal().to_owned()),
+                    None,
+                    "environment",
+                ))
+            }
+        }
+    }
+}
+
+impl ProvideCredentials for OwnIdentity {
+    fn provide_credentials<'a>(&'a self) -> future::ProvideCredentials<'a>
+    where
+        Self: 'a,
+    {
+        let answer: provider::Result = self
+            .living()
+            .ok_or_else(|| CredentialsError::not_loaded("the agent has no AWS credentials of its own"));
+        future::ProvideCredentials::ready(answer)
+    }
+}
+
+impl fmt::Debug for OwnIdentity {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("OwnIdentity").field("is_present", &self.is_present()).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,177 @@
+//! EKS Auth on simulated time: an HTTP client of the SDK that answers as it is told.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use aws_smithy_runtime_api::client::http::{
+    HttpConnector, HttpConnectorFuture, SharedHttpClient, SharedHttpConnector, http_client_fn,
+};
+use aws_smithy_runtime_api::client::orchestrator::{HttpRequest, HttpResponse};
+use aws_smithy_runtime_api::client::result::ConnectorError;
+use aws_smithy_types::body::SdkBody;
+use parking_lot::Mutex;
+
+use crate::clock::Clock;
+
+/// How AWS answers.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Mood {
+    /// Credentials of this life, after this time.
+    Issues { after: Duration, life: Duration },
+    /// This status and code, at once.
+    Says(u16, &'static str),
+    /// Nothing, ever.
+    Hangs,
+    /// No connection.
+    Refuses,
+    /// Credentials for up to so many at once, 429 above.
+    Throttles { above: usize, after: Duration },
+}
+
+#[derive(Clone, Debug)]
+pub(super) struct Aws {
+    shared: Arc<Mutex<State>>,
+    clock: Clock,
+}
+
+#[derive(Debug)]
+struct State {
+    mood: Mood,
+    calls: usize,
+    under_way: HashMap<String, usize>,
+    most_of_one: usize,
+    most_in_all: usize,
+    expiries: HashMap<String, SystemTime>,
+}
+
+impl Aws {
+    pub(super) fn new(clock: Clock) -> Self {
+        let mood = Mood::Issues { after: Duration::from_millis(80), life: Duration::from_secs(6 * 3600) };
+        let state = State {
+            mood,
+            calls: 0,
+            under_way: HashMap::new(),
+            most_of_one: 0,
+            most_in_all: 0,
+            expiries: HashMap::new(),
+        };
+        Self { shared: Arc::new(Mutex::new(state)), clock }
+    }
+
+    pub(super) fn be(&self, mood: Mood) {
+        self.shared.lock().mood = mood;
+    }
+
+    pub(super) fn calls(&self) -> usize {
+        self.shared.lock().calls
+    }
+
+    /// The most calls that were under way at once for one token.
+    pub(super) fn most_of_one(&self) -> usize {
+        self.shared.lock().most_of_one
+    }
+
+    /// The most calls that were under way at once.
+    pub(super) fn most_in_all(&self) -> usize {
+        self.shared.lock().most_in_all
+    }
+
+    /// The life that a set has left by AWS's own clock, which nobody can set wrong.
+    pub(super) fn life_left(&self, access_key_id: &str) -> Duration {
+        self.shared.lock().expiries[access_key_id].duration_since(self.time()).unwrap_or_default()
+    }
+
+    pub(super) fn http_client(&self) -> SharedHttpClient {
+        let connector = SharedHttpConnector::new(self.clone());
+        http_client_fn(move |_, _| connector.clone())
+    }
+
+    /// True time: the boot clock of the simulation, which tests never bend.
+    fn time(&self) -> SystemTime {
+        UNIX_EPOCH
+            + Duration::from_secs(1_800_000_000)
+            + Duration::from_millis(self.clock.now().boot.since_boot_ms())
+    }
+
+    fn arrive(&self, token: &str) -> Mood {
+        let mut state = self.shared.lock();
+        state.calls += 1;
+        *state.under_way.entry(token.to_owned()).or_default() += 1;
+        state.most_of_one = state.most_of_one.max(state.under_way[token]);
+        state.most_in_all = state.most_in_all.max(state.under_way.values().sum());
+        state.mood
+    }
+
+    async fn answer(self, token: String) -> Result<HttpResponse, ConnectorError> {
+        let mood = self.arrive(&token);
+        let _gone = Gone { aws: self.clone(), token };
+        match mood {
+            Mood::Issues { after, life } => {
+                tokio::time::sleep(after).await;
+                Ok(self.issue(life))
+            }
+            Mood::Says(status, code) => {
+                Ok(self.response(status, format!(r#"{{"code":"{code}","message":"scripted"}}"#)))
+            }
+            Mood::Hangs => std::future::pending().await,
+            Mood::Refuses => Err(ConnectorError::io("connection refused".into())),
+            Mood::Throttles { above, after } => {
+                let under_way: usize = self.shared.lock().under_way.values().sum();
+                if under_way > above {
+                    return Ok(
+                        self.response(429, r#"{"code":"ThrottlingException","message":"slow"}"#.to_owned())
+                    );
+                }
+                tokio::time::sleep(after).await;
+                Ok(self.issue(Duration::from_secs(6 * 3600)))
+            }
+        }
+    }
+
+    fn issue(&self, life: Duration) -> HttpResponse {
+        let expires = self.time() + life;
+        let mut state = self.shared.lock();
+        let key = format!("ASIA{:06}", state.expiries.len());
+        state.expiries.insert(key.clone(), expires);
+        drop(state);
+        let seconds = expires.duration_since(UNIX_EPOCH).unwrap().as_secs();
+        let body = serde_json::json!({
+            "subject": {"namespace": "ns", "serviceAccount": "sa"},
+            "audience": "pods.eks.amazonaws.com",
+            "podIdentityAssociation": {"associationArn": "arn", "associationId": "a-1"},
+            "assumedRoleUser": {"arn": "arn:aws:sts::111122223333:assumed-role/r/s", "assumeRoleId": "x"},
+            "credentials": {"sessionToken": "st", "secretAccessKey": "sk", "accessKeyId": key, "expiration": seconds},
+        });
+        self.response(200, body.to_string())
+    }
+
+    fn response(&self, status: u16, body: String) -> HttpResponse {
+        let mut response = HttpResponse::new(status.try_into().unwrap(), SdkBody::from(body));
+        response.headers_mut().insert("content-type", "application/json");
+        let date = aws_smithy_types::DateTime::from(self.time());
+        response
+            .headers_mut()
+            .insert("date", date.fmt(aws_smithy_types::date_time::Format::HttpDate).unwrap());
+        response
+    }
+}
+
+impl HttpConnector for Aws {
+    fn call(&self, request: HttpRequest) -> HttpConnectorFuture {
+        let body: serde_json::Value = serde_json::from_slice(request.body().bytes().unwrap()).unwrap();
+        HttpConnectorFuture::new(self.clone().answer(body["token"].as_str().unwrap().to_owned()))
+    }
+}
+
+/// The call is over, also when the SDK's time-out drops it.
+struct Gone {
+    aws: Aws,
+    token: String,
+}
+
+impl Drop for Gone {
+    fn drop(&mut self) {
+        *self.aws.shared.lock().under_way.get_mut(&self.token).unwrap() -= 1;
+    }
+}

@@ -1,0 +1,107 @@
+//! Invariants 2, 6 and 8: never expired, never short-lived while AWS is healthy, nothing for who is gone.
+
+use std::time::Duration;
+
+use super::aws::Mood;
+use super::{HOUR, MINUTE, Node};
+
+const fn issuing(life: Duration) -> Mood {
+    Mood::Issues { after: Duration::from_millis(80), life }
+}
+
+#[tokio::test(start_paused = true)]
+async fn expired_credentials_are_never_served_whatever_aws_does() {
+    let node = Node::new();
+    node.aws.be(issuing(20 * MINUTE));
+    node.ask(1).await.unwrap();
+    node.aws.be(Mood::Refuses);
+    let mut served = 0;
+    for _ in 0..1400 {
+        if let Ok(Ok(got)) = tokio::time::timeout(Duration::from_millis(400), node.ask(1)).await {
+            assert!(got.left >= Duration::from_secs(15), "{:?} left", got.left);
+            served += 1;
+        }
+        tokio::time::sleep(Duration::from_secs(1)).await;
+    }
+    assert!(served > 1000, "{served}: they were served while they lived");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_wall_clock_set_back_does_not_revive_the_expired() {
+    let node = Node::new();
+    node.aws.be(issuing(20 * MINUTE));
+    node.ask(1).await.unwrap();
+    node.aws.be(Mood::Refuses);
+    tokio::time::sleep(20 * MINUTE).await;
+    node.time.set_wall_error_ms(-3_600_000);
+    assert!(node.ask(1).await.is_err());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_node_whose_clock_is_an_hour_off_is_corrected_by_aws_and_serves() {
+    for error_ms in [-3_600_000, 3_600_000] {
+        let node = Node::new();
+        node.time.set_wall_error_ms(error_ms);
+        node.aws.be(issuing(HOUR));
+        for _ in 0..180 {
+            let got = node.ask(1).await.unwrap();
+            assert!(got.left > 15 * MINUTE, "{:?}", got.left);
+            tokio::time::sleep(MINUTE).await;
+        }
+        assert!((node.clock.correction_ms() + error_ms).abs() < 1_500);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn sets_of_59_minutes_are_never_handed_out_with_less_than_15_while_aws_is_healthy() {
+    let node = Node::new();
+    node.aws.be(issuing(59 * MINUTE));
+    for _ in 0..(6 * 60 * 2) {
+        let got = node.ask(1).await.unwrap();
+        assert!(got.left > 15 * MINUTE, "{:?} left", got.left);
+        tokio::time::sleep(Duration::from_secs(30)).await;
+    }
+    assert!(node.aws.calls() <= 16, "{} calls in six hours", node.aws.calls());
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_sdk_that_comes_back_late_waits_for_a_fresh_set_instead_of_getting_a_short_one() {
+    let node = Node::new();
+    node.aws.be(issuing(HOUR));
+    node.ask(1).await.unwrap();
+    // boto3 comes back 15 minutes before the end; meanwhile nobody asked, so the renewed set got no renewal.
+    for _ in 0..10 {
+        tokio::time::sleep(45 * MINUTE).await;
+        assert!(node.ask(1).await.unwrap().left > 15 * MINUTE);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_pod_that_is_gone_costs_one_renewal_at_most_and_then_no_memory() {
+    let node = Node::new();
+    node.aws.be(issuing(HOUR));
+    for pod in 0..50 {
+        node.ask(pod).await.unwrap();
+    }
+    assert_eq!(node.aws.calls(), 50);
+    tokio::time::sleep(5 * HOUR).await;
+    assert!(node.aws.calls() <= 100, "{} calls", node.aws.calls());
+    let (key, _) = node.caller(1);
+    assert!(node.store.get(&key).is_none());
+    assert!(node.store.is_empty());
+}
+
+#[tokio::test(start_paused = true)]
+async fn no_renewal_is_tried_with_a_token_past_its_expiry() {
+    let node = Node::new();
+    for _ in 0..(30 * 12) {
+        if node.ask(1).await.is_err() {
+            break;
+        }
+        tokio::time::sleep(5 * MINUTE).await;
+    }
+    let calls = node.aws.calls();
+    // The endpoint refuses the expired token before it gets here; the worker must not use it either.
+    tokio::time::sleep(12 * HOUR).await;
+    assert_eq!(node.aws.calls(), calls);
+}

@@ -1,0 +1,148 @@
+//! The promises of this folder, on simulated time and a scripted AWS. Everything between the provider and the SDK's HTTP
+//! client is the real code.
+
+mod aws;
+mod freshness;
+mod outage;
+mod sharing;
+
+use std::num::NonZeroUsize;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use aws_credential_types::Credentials;
+
+use self::aws::Aws;
+use crate::chance::Chance;
+use crate::clock::{Clock, Simulated};
+use crate::config::{Retention, Upstream};
+use crate::credentials::budget::Budget;
+use crate::credentials::failures::Failures;
+use crate::credentials::flight::{Crew, Flights};
+use crate::credentials::provider::{AtHand, LONGEST_HOLD, Provider};
+use crate::credentials::renewal::{Pace, Renewals, Schedule};
+use crate::credentials::source::SourceError;
+use crate::credentials::source::eks_auth::{EksAuth, Parts};
+use crate::credentials::source::node_details::SentDetails;
+use crate::credentials::source::own::OwnIdentity;
+use crate::credentials::store::Store;
+use crate::identity::{BearerToken, Presented};
+use crate::lifecycle::tasks::Tasks;
+use crate::telemetry::metrics::Metrics;
+use crate::workload::CredentialKey;
+
+const MINUTE: Duration = Duration::from_secs(60);
+const HOUR: Duration = Duration::from_secs(3600);
+
+/// A node: the whole folder, wired as `app` wires it.
+#[derive(Clone)]
+struct Node {
+    provider: Provider,
+    store: Store,
+    flights: Flights,
+    budget: Budget,
+    clock: Clock,
+    time: Arc<Simulated>,
+    aws: Aws,
+}
+
+/// What a client got.
+#[derive(Debug)]
+struct Got {
+    access_key_id: String,
+    left: Duration,
+}
+
+impl Node {
+    fn new() -> Self {
+        Self::keeping(&Retention::Keep {
+            renew_after: 3 * HOUR,
+            max_identities: NonZeroUsize::new(2000).unwrap(),
+        })
+    }
+
+    fn keeping(retention: &Retention) -> Self {
+        let time = Simulated::starting_at(UNIX_EPOCH + Duration::from_secs(1_800_000_000));
+        let clock = Clock::simulated(Arc::clone(&time));
+        let aws = Aws::new(clock.clone());
+        let own = OwnIdentity::fixed(
+            Credentials::new("AKIANODE", "node-secret", None, None, "test"),
+            clock.clone(),
+        );
+        let upstream = Upstream {
+            endpoint: Some("http://127.0.0.1:9".to_owned()),
+            use_fips: false,
+            ca_bundle: None,
+            proxy: None,
+        };
+        let source = EksAuth::new(Parts {
+            cluster: "cluster",
+            region: "us-west-2",
+            upstream: &upstream,
+            own,
+            details: SentDetails::default(),
+            http_client: aws.http_client(),
+            clock: &clock,
+        });
+        let store = Store::new(retention, clock.clone());
+        let failures = Failures::new();
+        let schedule = Schedule::default();
+        let budget = Budget::new(clock.clone());
+        let tasks = Tasks::new();
+        let renew_after = match retention {
+            Retention::Off => Duration::MAX,
+            Retention::Keep { renew_after, .. } => *renew_after,
+        };
+        let flights = Flights::new(Crew {
+            clock: clock.clone(),
+            chance: Chance::seeded(7),
+            budget: budget.clone(),
+            pace: Pace::per_second(3),
+            source,
+            store: store.clone(),
+            failures: failures.clone(),
+            schedule: schedule.clone(),
+            renew_after,
+            tasks: tasks.clone(),
+            metrics: Metrics::new().upstream,
+        });
+        if store.keeps() {
+            let renewals = Renewals {
+                schedule,
+                flights: flights.clone(),
+                store: store.clone(),
+                failures: failures.clone(),
+                clock: clock.clone(),
+            };
+            tasks.spawn("renewals", renewals.run());
+        }
+        let provider = Provider::new(store.clone(), flights.clone(), failures, clock.clone());
+        Self { provider, store, flights, budget, clock, time, aws }
+    }
+
+    /// Asks as the endpoint does: looks, waits as long as a request is held, serves or says why not.
+    async fn ask(&self, pod: usize) -> Result<Got, Option<SourceError>> {
+        let (key, presented) = self.caller(pod);
+        let served = match self.provider.look(&key, &presented) {
+            AtHand::Serve(served) => served,
+            AtHand::Refuse(error) => return Err(Some(error)),
+            AtHand::Wait(mut waiting) => match tokio::time::timeout(LONGEST_HOLD, waiting.outcome()).await {
+                Ok(outcome) => outcome.map_err(Some)?,
+                Err(_elapsed) => return Err(waiting.trouble()),
+            },
+        };
+        let body: serde_json::Value = serde_json::from_slice(&served.body).unwrap();
+        let left = self.aws.life_left(body["AccessKeyId"].as_str().unwrap());
+        Ok(Got { access_key_id: body["AccessKeyId"].as_str().unwrap().to_owned(), left })
+    }
+
+    fn caller(&self, pod: usize) -> (CredentialKey, Presented) {
+        let token = BearerToken::from_header(format!("a.pod{pod}.c").as_bytes()).unwrap();
+        let key = CredentialKey::Unverified(token.digest());
+        (key, Presented { token, expires: self.time_at_start() + 24 * HOUR })
+    }
+
+    fn time_at_start(&self) -> SystemTime {
+        UNIX_EPOCH + Duration::from_secs(1_800_000_000)
+    }
+}

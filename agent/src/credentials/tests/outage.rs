@@ -1,0 +1,107 @@
+//! Invariant 3: while unexpired credentials are in hand, no failure of AWS reaches anybody.
+
+use std::time::Duration;
+
+use super::aws::Mood;
+use super::{HOUR, MINUTE, Node};
+
+/// Every failure that may not become an error for who has credentials in hand.
+const FAILURES: [Mood; 12] = [
+    Mood::Hangs,
+    Mood::Refuses,
+    Mood::Says(500, "InternalServerException"),
+    Mood::Says(503, "ServiceUnavailableException"),
+    Mood::Says(429, "ThrottlingException"),
+    Mood::Says(403, "UnrecognizedClientException"),
+    Mood::Says(403, "AccessDeniedException"),
+    Mood::Says(403, "ExpiredTokenException"),
+    Mood::Says(400, "AccessDeniedException"),
+    Mood::Says(400, "InvalidTokenException"),
+    Mood::Says(400, "ExpiredTokenException"),
+    Mood::Says(407, "Proxy"),
+];
+
+#[tokio::test(start_paused = true)]
+async fn ten_minutes_of_outage_are_noticed_by_nobody_with_credentials_in_hand() {
+    for failure in FAILURES {
+        let node = Node::new();
+        node.aws.be(Mood::Issues { after: Duration::from_millis(80), life: HOUR });
+        node.ask(1).await.unwrap();
+        // Renewal is due in the middle of the outage, and the set is in its last third.
+        tokio::time::sleep(24 * MINUTE).await;
+        node.aws.be(failure);
+        let mut slowest = Duration::ZERO;
+        for _ in 0..200 {
+            let before = tokio::time::Instant::now();
+            let got = node.ask(1).await.unwrap_or_else(|error| panic!("{failure:?} was noticed: {error:?}"));
+            assert!(got.left > Duration::from_secs(15));
+            slowest = slowest.max(before.elapsed());
+            tokio::time::sleep(Duration::from_secs(3)).await;
+        }
+        assert!(slowest <= Duration::from_millis(310), "{failure:?}: held for {slowest:?}");
+        assert!(node.aws.calls() > 1, "{failure:?}: it was tried");
+        assert!(node.aws.calls() < 60, "{failure:?}: {} calls", node.aws.calls());
+        node.aws.be(Mood::Issues { after: Duration::from_millis(80), life: HOUR });
+        tokio::time::sleep(3 * MINUTE).await;
+        assert!(node.ask(1).await.unwrap().left > 50 * MINUTE, "{failure:?}: renewed when it was over");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn in_the_last_minutes_of_a_set_an_outage_costs_300_ms_once_per_pause_and_no_error() {
+    let node = Node::new();
+    node.aws.be(Mood::Issues { after: Duration::from_millis(80), life: HOUR });
+    node.ask(1).await.unwrap();
+    node.aws.be(Mood::Hangs);
+    tokio::time::sleep(50 * MINUTE).await;
+    let mut waited = 0;
+    for _ in 0..300 {
+        let before = tokio::time::Instant::now();
+        node.ask(1).await.unwrap();
+        waited += u32::from(before.elapsed() >= Duration::from_millis(250));
+        tokio::time::sleep(Duration::from_secs(1)).await;
+    }
+    assert!((1..=60).contains(&waited), "{waited} of 300 requests were held");
+}
+
+#[tokio::test(start_paused = true)]
+async fn without_credentials_in_hand_a_hiccup_of_2500_ms_is_held_through() {
+    let node = Node::new();
+    node.aws.be(Mood::Says(503, "ServiceUnavailableException"));
+    let healing = async {
+        tokio::time::sleep(Duration::from_millis(2500)).await;
+        node.aws.be(Mood::Issues { after: Duration::from_millis(80), life: HOUR });
+    };
+    let (got, ()) = tokio::join!(node.ask(1), healing);
+    assert!(got.is_ok(), "{got:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_lasting_outage_is_held_for_4500_ms_then_told_at_once_for_two_seconds() {
+    let node = Node::new();
+    node.aws.be(Mood::Refuses);
+    let start = tokio::time::Instant::now();
+    let error = node.ask(1).await.unwrap_err();
+    assert_eq!(error.unwrap().label(), "connection");
+    assert_eq!(start.elapsed().as_millis(), 4_500);
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    let again = tokio::time::Instant::now();
+    assert!(node.ask(1).await.is_err());
+    assert!(again.elapsed() < Duration::from_millis(10), "told at once");
+    tokio::time::sleep(Duration::from_millis(2000)).await;
+    let later = tokio::time::Instant::now();
+    assert!(node.ask(1).await.is_err());
+    assert!(later.elapsed() > Duration::from_secs(3), "held again");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_flight_that_nobody_asks_for_ends_and_costs_nothing_more() {
+    let node = Node::new();
+    node.aws.be(Mood::Refuses);
+    assert!(node.ask(1).await.is_err());
+    tokio::time::sleep(Duration::from_secs(12)).await;
+    assert!(node.flights.is_empty());
+    let calls = node.aws.calls();
+    tokio::time::sleep(10 * MINUTE).await;
+    assert_eq!(node.aws.calls(), calls);
+}

@@ -1,0 +1,149 @@
+//! Invariants 4 and 5: one call per identity, and a budget for all.
+
+use std::num::NonZeroUsize;
+use std::time::Duration;
+
+use super::aws::Mood;
+use super::{HOUR, Node};
+use crate::config::Retention;
+use crate::credentials::provider::AtHand;
+
+const fn slow(ms: u64) -> Mood {
+    Mood::Issues { after: Duration::from_millis(ms), life: Duration::from_secs(6 * 3600) }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_thousand_first_requests_of_one_pod_make_one_call() {
+    let node = Node::new();
+    let asks: Vec<_> = (0..1000).map(|_| node.ask(1)).collect();
+    let mut keys: Vec<String> = Vec::new();
+    for got in futures(asks).await {
+        keys.push(got.unwrap().access_key_id);
+    }
+    keys.dedup();
+    assert_eq!(keys.len(), 1, "all got the same set");
+    assert_eq!(node.aws.calls(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_client_that_leaves_at_100_ms_makes_the_next_request_a_hit() {
+    let node = Node::new();
+    node.aws.be(slow(700));
+    assert!(tokio::time::timeout(Duration::from_millis(100), node.ask(1)).await.is_err());
+    tokio::time::sleep(Duration::from_millis(700)).await;
+    let (key, presented) = node.caller(1);
+    assert!(matches!(node.provider.look(&key, &presented), AtHand::Serve(_)));
+    assert_eq!(node.aws.calls(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn moka_trap_2_three_hundred_leaders_that_leave_start_no_second_call() {
+    let node = Node::new();
+    node.aws.be(slow(1000));
+    for _ in 0..300 {
+        assert!(tokio::time::timeout(Duration::from_millis(1), node.ask(1)).await.is_err());
+    }
+    assert!(node.ask(1).await.is_ok());
+    assert_eq!(node.aws.calls(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn when_the_call_fails_one_retry_is_under_way_and_not_one_per_waiter() {
+    let node = Node::new();
+    node.aws.be(Mood::Says(500, "InternalServerException"));
+    let asks = (0..200).map(|_| node.ask(1)).collect();
+    let healing = async {
+        tokio::time::sleep(Duration::from_millis(1500)).await;
+        node.aws.be(slow(50));
+        Ok(())
+    };
+    let (answers, _): (_, Result<(), ()>) = tokio::join!(futures(asks), healing);
+    assert!(answers.iter().all(Result::is_ok));
+    assert_eq!(node.aws.most_of_one(), 1);
+    assert!(node.aws.calls() < 12, "{} calls", node.aws.calls());
+}
+
+#[tokio::test(start_paused = true)]
+async fn without_retention_there_is_still_one_flight_per_identity() {
+    let node = Node::keeping(&Retention::Off);
+    let asks = (0..100).map(|_| node.ask(1)).collect();
+    assert!(futures(asks).await.iter().all(Result::is_ok));
+    assert_eq!(node.aws.most_of_one(), 1);
+    assert!(node.ask(1).await.is_ok());
+    assert_eq!(node.aws.calls(), 2, "nothing was kept");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_refusal_is_asked_for_once_a_second_however_often_clients_ask() {
+    let node = Node::new();
+    node.aws.be(Mood::Says(400, "AccessDeniedException"));
+    for _ in 0..100 {
+        let error = node.ask(1).await.unwrap_err().unwrap();
+        assert_eq!(error.label(), "AccessDeniedException");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    assert_eq!(node.aws.calls(), 1);
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    node.aws.be(slow(50));
+    assert!(node.ask(1).await.is_ok(), "a fresh association is picked up");
+}
+
+#[tokio::test(start_paused = true)]
+async fn calls_stay_within_a_budget_that_shrinks_when_aws_throttles() {
+    let node = Node::new();
+    node.aws.be(Mood::Throttles { above: 4, after: Duration::from_millis(100) });
+    let asks = (0..400).map(|pod| retrying(&node, pod)).collect();
+    assert!(futures(asks).await.iter().all(|served| *served));
+    assert!(node.aws.most_in_all() <= 50, "{}", node.aws.most_in_all());
+    assert!(node.budget.view().limit <= 8, "the limit found its level: {:?}", node.budget.view());
+    assert!(node.aws.calls() < 2 * 400, "{} calls for 400 pods", node.aws.calls());
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_has_nothing_in_hand_comes_before_renewals() {
+    let max_identities = NonZeroUsize::new(2000).unwrap();
+    let node = Node::keeping(&Retention::Keep { renew_after: 3 * HOUR, max_identities });
+    for pod in 0..300 {
+        node.ask(pod).await.unwrap();
+    }
+    // All renewals are due, AWS is slow, and a newcomer asks in the middle of it.
+    node.aws.be(slow(1000));
+    tokio::time::sleep(3 * HOUR - Duration::from_secs(60)).await;
+    for pod in 0..300 {
+        node.ask(pod).await.unwrap();
+    }
+    let before = tokio::time::Instant::now();
+    node.ask(1000).await.unwrap();
+    assert!(before.elapsed() < Duration::from_millis(2100), "{:?}", before.elapsed());
+}
+
+/// Asks as boto3 does: three tries, 2 s each, one second apart, again and again until served.
+async fn retrying(node: &Node, pod: usize) -> bool {
+    for _ in 0..60 {
+        if let Ok(Ok(_)) = tokio::time::timeout(Duration::from_secs(2), node.ask(pod)).await {
+            return true;
+        }
+        tokio::time::sleep(Duration::from_secs(1)).await;
+    }
+    false
+}
+
+/// Polls all of them at once, in this task.
+async fn futures<F: Future>(all: Vec<F>) -> Vec<F::Output> {
+    let mut all: Vec<_> = all.into_iter().map(|future| (Box::pin(future), None)).collect();
+    std::future::poll_fn(move |context| {
+        for (future, output) in &mut all {
+            if output.is_none()
+                && let std::task::Poll::Ready(ready) = future.as_mut().poll(context)
+            {
+                *output = Some(ready);
+            }
+        }
+        if all.iter().all(|(_, output)| output.is_some()) {
+            std::task::Poll::Ready(all.drain(..).filter_map(|(_, output)| output).collect())
+        } else {
+            std::task::Poll::Pending
+        }
+    })
+    .await
+}

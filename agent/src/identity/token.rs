@@ -1,0 +1,168 @@
+//! The bearer token: bounded, well formed, secret.
+//!
+//! Owns: which byte strings may be a token at all. Must not know: what is inside it (`claims`) or whether it is
+//! genuine (`authenticator`).
+
+use std::fmt;
+use std::sync::Arc;
+
+use aws_lc_rs::digest;
+
+use crate::secret::Secret;
+use crate::workload::TokenDigest;
+
+/// The longest token taken, in bytes. EKS tokens are 1.2 to 2 KB; the contract asks for 16 KiB of headers to pass.
+const MAX_LENGTH: usize = 16 * 1024;
+
+/// A token as the client sent it: three base64url parts, not verified.
+///
+/// Clones share one copy, which is wiped when the last is gone.
+#[derive(Clone)]
+pub struct BearerToken {
+    text: Arc<Secret>,
+    digest: TokenDigest,
+}
+
+/// A token as somebody presented it, with what matters for using it on: until when.
+#[derive(Clone, Debug)]
+pub struct Presented {
+    /// The token.
+    pub token: BearerToken,
+    /// Its `exp`.
+    pub expires: std::time::SystemTime,
+}
+
+/// Why something is not a token. None of these repeats a byte of what was sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum MalformedToken {
+    /// The header is missing or blank.
+    #[error("the Authorization header is missing or empty")]
+    Missing,
+    /// More than one `Authorization` header: which of them is meant?
+    #[error("more than one Authorization header")]
+    Repeated,
+    /// Longer than [`MAX_LENGTH`].
+    #[error("the token is longer than 16 KiB")]
+    TooLong,
+    /// Not three base64url parts joined by dots.
+    #[error("the Authorization header is not a service account token (three base64url parts joined by dots)")]
+    NotAToken,
+}
+
+impl BearerToken {
+    /// Takes the value of an `Authorization` header.
+    ///
+    /// SDKs send the bare token. Blanks around it and a `Bearer ` before it are tolerated, because people's own
+    /// clients send those (n8n did), and AWS's answer to them is a base64 error that helps nobody.
+    ///
+    /// # Errors
+    /// [`MalformedToken`], when this cannot be a token.
+    pub fn from_header(value: &[u8]) -> Result<Self, MalformedToken> {
+        if value.len() > MAX_LENGTH + "Bearer ".len() {
+            return Err(MalformedToken::TooLong);
+        }
+        let text = without_scheme(value.trim_ascii());
+        if text.is_empty() {
+            return Err(MalformedToken::Missing);
+        }
+        if text.len() > MAX_LENGTH {
+            return Err(MalformedToken::TooLong);
+        }
+        if !is_three_base64url_parts(text) {
+            return Err(MalformedToken::NotAToken);
+        }
+        let text = str::from_utf8(text).map_err(|_| MalformedToken::NotAToken)?;
+        let digest = sha256(text.as_bytes());
+        Ok(Self { text: Arc::new(Secret::new(text.to_owned())), digest })
+    }
+
+    /// The token itself, for the one who must send it on.
+    pub fn reveal(&self) -> &str {
+        self.text.reveal()
+    }
+
+    /// SHA-256 of the whole token.
+    pub fn digest(&self) -> TokenDigest {
+        self.digest
+    }
+
+    /// The middle part, where the claims are.
+    pub(crate) fn payload(&self) -> &str {
+        self.reveal().split('.').nth(1).unwrap_or_default()
+    }
+}
+
+impl fmt::Debug for BearerToken {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "BearerToken({} bytes, {})", self.reveal().len(), self.digest)
+    }
+}
+
+fn without_scheme(value: &[u8]) -> &[u8] {
+    match value.split_at_checked(b"Bearer ".len()) {
+        Some((scheme, rest)) if scheme.eq_ignore_ascii_case(b"Bearer ") => rest.trim_ascii_start(),
+        Some(_) | None => value,
+    }
+}
+
+/// EKS Auth's own pattern for the token: `[A-Za-z0-9-_=]+\.[A-Za-z0-9-_=]+\.[A-Za-z0-9-_=]+` (botocore model).
+fn is_three_base64url_parts(text: &[u8]) -> bool {
+    let is_base64url = |byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'=');
+    let mut parts = 0;
+    let well_formed = text.split(|byte| *byte == b'.').all(|part| {
+        parts += 1;
+        !part.is_empty() && part.iter().all(is_base64url)
+    });
+    well_formed && parts == 3
+}
+
+fn sha256(bytes: &[u8]) -> TokenDigest {
+    let digest = digest::digest(&digest::SHA256, bytes);
+    let mut array = [0; 32];
+    // Both are 32 bytes; zip cannot panic where copy_from_slice could.
+    array.iter_mut().zip(digest.as_ref()).for_each(|(to, from)| *to = *from);
+    TokenDigest(array)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{BearerToken, MAX_LENGTH, MalformedToken};
+
+    #[test]
+    fn headers_that_are_tokens_and_headers_that_are_not() {
+        let long = format!("a.{}.c", "b".repeat(MAX_LENGTH));
+        let cases: [(&[u8], Result<&str, MalformedToken>); 13] = [
+            (b"a.b.c", Ok("a.b.c")),
+            (b"  a.b.c\t", Ok("a.b.c")),
+            (b"Bearer a.b.c", Ok("a.b.c")),
+            (b"bearer   a.b.c", Ok("a.b.c")),
+            (b"a-_=.b.c", Ok("a-_=.b.c")),
+            (b"", Err(MalformedToken::Missing)),
+            (b"   ", Err(MalformedToken::Missing)),
+            (b"Bearer ", Err(MalformedToken::NotAToken)),
+            (b"a.b", Err(MalformedToken::NotAToken)),
+            (b"a.b.c.d", Err(MalformedToken::NotAToken)),
+            (b"a..c", Err(MalformedToken::NotAToken)),
+            (b"a.b+.c", Err(MalformedToken::NotAToken)),
+            (long.as_bytes(), Err(MalformedToken::TooLong)),
+        ];
+        for (header, expected) in cases {
+            let token = BearerToken::from_header(header);
+            assert_eq!(token.as_ref().map(BearerToken::reveal).map_err(|e| *e), expected, "{header:?}");
+        }
+    }
+
+    #[test]
+    fn tokens_that_differ_in_one_byte_have_different_digests() {
+        let one = BearerToken::from_header(b"a.b.c").unwrap();
+        let other = BearerToken::from_header(b"a.b.d").unwrap();
+        assert_ne!(one.digest(), other.digest());
+        assert_eq!(one.digest(), BearerToken::from_header(b"Bearer a.b.c").unwrap().digest());
+    }
+
+    #[test]
+    fn a_token_never_prints_itself() {
+        let token = BearerToken::from_header(b"planted.secret.token").unwrap();
+        assert!(!format!("{token:?}").contains("planted"));
+    }
+}

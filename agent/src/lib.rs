@@ -1,0 +1,29 @@
+//! A node-level agent that gives Kubernetes pods their AWS credentials.
+//!
+//! One request walks through these folders in this order; each knows only the nouns of [`workload`] and those to its left:
+//!
+//! ```text
+//! server       accept: permits per peer. connection: HTTP/1 with limits. endpoint: method, host, token
+//! identity     who asks: what the token claims, and the verdict on it
+//! association  which source serves a token of this audience
+//! credentials  what is handed out: decide, held set or flight, budget, AWS (`source`), store, renewal
+//! server       answer: JSON, one metric, one access event
+//! ```
+//!
+//! Beside the road: [`lifecycle`] (readiness, shutdown, tasks), [`telemetry`] (logs, metrics), [`config`] and [`cli`];
+//! [`clock`], [`chance`] and [`secret`]; and [`app`], which alone knows every part.
+
+pub mod app;
+pub mod association;
+pub mod chance;
+pub mod cli;
+pub mod clock;
+pub mod command;
+pub mod config;
+pub mod credentials;
+pub mod identity;
+pub mod lifecycle;
+pub mod secret;
+pub mod server;
+pub mod telemetry;
+pub mod workload;

@@ -1,0 +1,180 @@
+//! Readiness as a list of named conditions, each with the reason why it is not met.
+//!
+//! Owns: the list, the answer "ready or not", and one log line per change. Must not know: who reports and who asks.
+//! EKS Auth's health is never a condition: restarting or unscheduling us would not heal it (design 4.7).
+
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+use serde::Serialize;
+use tokio::time::Instant;
+
+/// All conditions of the process. Clones share them.
+#[derive(Clone)]
+pub struct Readiness {
+    shared: Arc<Mutex<State>>,
+}
+
+struct State {
+    started: Instant,
+    was_ready: bool,
+    ever_ready: bool,
+    conditions: Vec<Report>,
+}
+
+/// One condition as probes and humans see it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Report {
+    /// What must hold.
+    pub name: &'static str,
+    /// Whether it does.
+    pub met: bool,
+    /// Whether readiness waits for it; if not, it is shown only.
+    pub required: bool,
+    /// Why it is not met; empty if it is.
+    pub reason: String,
+}
+
+/// The handle of whoever knows whether one condition is met.
+#[derive(Clone)]
+pub struct Condition {
+    shared: Arc<Mutex<State>>,
+    index: usize,
+}
+
+impl Default for Readiness {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Readiness {
+    /// No conditions yet, and not ready: nobody has said yet what ready means.
+    pub fn new() -> Self {
+        let state =
+            State { started: Instant::now(), was_ready: false, ever_ready: false, conditions: Vec::new() };
+        Self { shared: Arc::new(Mutex::new(state)) }
+    }
+
+    /// A condition that readiness waits for. It starts unmet. The same name gives the same condition.
+    pub fn condition(&self, name: &'static str) -> Condition {
+        self.register(name, true)
+    }
+
+    /// A condition that is shown but never makes us unready, such as an IPv6 listener on a node without IPv6.
+    pub fn advisory(&self, name: &'static str) -> Condition {
+        self.register(name, false)
+    }
+
+    /// Whether every required condition is met, and there is one.
+    pub fn is_ready(&self) -> bool {
+        self.shared.lock().is_ready()
+    }
+
+    /// Every condition in the order it was named.
+    pub fn report(&self) -> Vec<Report> {
+        self.shared.lock().conditions.clone()
+    }
+
+    fn register(&self, name: &'static str, required: bool) -> Condition {
+        let mut state = self.shared.lock();
+        let known = state.conditions.iter().position(|condition| condition.name == name);
+        let index = known.unwrap_or_else(|| {
+            state.conditions.push(Report { name, met: false, required, reason: "starting".to_owned() });
+            state.conditions.len() - 1
+        });
+        state.note_readiness();
+        drop(state);
+        Condition { shared: Arc::clone(&self.shared), index }
+    }
+}
+
+impl Condition {
+    /// The condition holds.
+    pub fn met(&self) {
+        self.set(true, String::new());
+    }
+
+    /// The condition does not hold, and why. Never put a secret into a reason: probes show it.
+    pub fn unmet(&self, reason: impl Into<String>) {
+        self.set(false, reason.into());
+    }
+
+    fn set(&self, met: bool, reason: String) {
+        let mut state = self.shared.lock();
+        let Some(condition) = state.conditions.get_mut(self.index) else { return };
+        // "starting" is not news, and neither is the same state for another reason.
+        let changed = condition.met != met || (!met && condition.reason == "starting");
+        condition.met = met;
+        condition.reason = reason;
+        if changed && met {
+            tracing::info!(condition = condition.name, "condition met");
+        } else if changed {
+            tracing::warn!(condition = condition.name, reason = condition.reason, "condition not met");
+        }
+        state.note_readiness();
+    }
+}
+
+impl State {
+    fn is_ready(&self) -> bool {
+        let mut required = self.conditions.iter().filter(|condition| condition.required).peekable();
+        required.peek().is_some() && required.all(|condition| condition.met)
+    }
+
+    fn note_readiness(&mut self) {
+        let ready = self.is_ready();
+        if ready == self.was_ready {
+            return;
+        }
+        self.was_ready = ready;
+        if ready && !self.ever_ready {
+            self.ever_ready = true;
+            let took = self.started.elapsed();
+            tracing::info!(took_ms = u64::try_from(took.as_millis()).unwrap_or(u64::MAX), "ready");
+        } else if ready {
+            tracing::info!("ready again");
+        } else {
+            tracing::warn!("not ready");
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Readiness;
+
+    #[test]
+    fn nothing_promised_is_not_ready() {
+        assert!(!Readiness::new().is_ready());
+    }
+
+    #[test]
+    fn ready_means_every_required_condition_and_no_advisory_one() {
+        let readiness = Readiness::new();
+        let listener = readiness.condition("listener");
+        let credentials = readiness.condition("own credentials");
+        let ipv6 = readiness.advisory("ipv6 listener");
+        listener.met();
+        assert!(!readiness.is_ready());
+        credentials.met();
+        ipv6.unmet("address family not supported");
+        assert!(readiness.is_ready());
+        credentials.unmet("expired");
+        assert!(!readiness.is_ready());
+        let reasons: Vec<String> = readiness.report().into_iter().map(|report| report.reason).collect();
+        assert_eq!(reasons, ["", "expired", "address family not supported"]);
+    }
+
+    #[test]
+    fn a_condition_starts_unmet_and_a_name_is_one_condition() {
+        let readiness = Readiness::new();
+        let first = readiness.condition("listener");
+        assert_eq!(readiness.report()[0].reason, "starting");
+        readiness.condition("listener").met();
+        assert!(readiness.is_ready());
+        first.unmet("gone");
+        assert_eq!(readiness.report().len(), 1);
+        assert!(!readiness.is_ready());
+    }
+}

@@ -1,0 +1,186 @@
+//! The phases of the end: running, draining until a point in time, stopped.
+//!
+//! Owns: the phase, who is told of it, and the signals that begin it. Must not know: what draining means to anybody;
+//! listeners, holds and workers each look at the phase themselves.
+
+use std::future::Future;
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::watch;
+use tokio::time::Instant;
+
+/// Where the process stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Phase {
+    /// Business as usual.
+    Running,
+    /// Answering what is in flight and what still comes, holding nothing beyond `until`.
+    Draining {
+        /// When the grace period ends.
+        until: Instant,
+    },
+    /// No more waiting for anything.
+    Stopped,
+}
+
+/// The phase, shared by all who hold a clone. It only moves forward.
+#[derive(Clone)]
+pub struct Shutdown {
+    phase: Arc<watch::Sender<Phase>>,
+}
+
+impl Default for Shutdown {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Shutdown {
+    /// Running.
+    pub fn new() -> Self {
+        Self { phase: Arc::new(watch::Sender::new(Phase::Running)) }
+    }
+
+    /// Starts to drain, for at most `grace`. A second call changes nothing: the first deadline was promised.
+    pub fn begin(&self, grace: Duration) {
+        let until = Instant::now() + grace;
+        let begun = self.phase.send_if_modified(|phase| {
+            let running = *phase == Phase::Running;
+            if running {
+                *phase = Phase::Draining { until };
+            }
+            running
+        });
+        if begun {
+            tracing::info!(grace_ms = millis(grace), "draining");
+        }
+    }
+
+    /// Ends the wait for anything.
+    pub fn stop(&self) {
+        self.phase.send_if_modified(|phase| std::mem::replace(phase, Phase::Stopped) != Phase::Stopped);
+    }
+
+    /// The phase now.
+    pub fn phase(&self) -> Phase {
+        *self.phase.borrow()
+    }
+
+    /// Whether nothing has begun to end.
+    pub fn is_running(&self) -> bool {
+        self.phase() == Phase::Running
+    }
+
+    /// Returns once the process drains or has stopped.
+    pub async fn wait_for_draining(&self) {
+        self.wait_until(|phase| *phase != Phase::Running).await;
+    }
+
+    /// Returns once the process has stopped: by [`Shutdown::stop`], not by the grace period alone.
+    pub async fn wait_for_stopped(&self) {
+        self.wait_until(|phase| *phase == Phase::Stopped).await;
+    }
+
+    /// How long requests may still be held; `None` while running, zero once stopped.
+    pub fn remaining_grace(&self) -> Option<Duration> {
+        match self.phase() {
+            Phase::Running => None,
+            Phase::Draining { until } => Some(until.saturating_duration_since(Instant::now())),
+            Phase::Stopped => Some(Duration::ZERO),
+        }
+    }
+
+    /// Takes over SIGTERM and SIGINT at once; the future begins to drain at the first signal, stops at the second,
+    /// and then ends.
+    pub fn on_signal(&self, grace: Duration) -> io::Result<impl Future<Output = ()> + Send + use<>> {
+        let mut signals = Signals {
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+        };
+        let shutdown = self.clone();
+        Ok(async move {
+            signals.next().await;
+            shutdown.begin(grace);
+            signals.next().await;
+            shutdown.stop();
+        })
+    }
+
+    async fn wait_until(&self, reached: impl FnMut(&Phase) -> bool) {
+        // The sender lives in self, so waiting cannot fail.
+        let _phase = self.phase.subscribe().wait_for(reached).await.map(|phase| *phase);
+    }
+}
+
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl Signals {
+    async fn next(&mut self) {
+        let name = tokio::select! {
+            _ = self.terminate.recv() => "SIGTERM",
+            _ = self.interrupt.recv() => "SIGINT",
+        };
+        tracing::info!(signal = name, "signal received");
+    }
+}
+
+fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::{Phase, Shutdown};
+
+    #[tokio::test(start_paused = true)]
+    async fn the_grace_period_runs_out_and_is_not_extended() {
+        let shutdown = Shutdown::new();
+        assert_eq!(shutdown.remaining_grace(), None);
+        shutdown.begin(Duration::from_secs(10));
+        tokio::time::advance(Duration::from_secs(4)).await;
+        shutdown.begin(Duration::from_secs(60));
+        assert_eq!(shutdown.remaining_grace(), Some(Duration::from_secs(6)));
+        shutdown.stop();
+        assert_eq!(shutdown.remaining_grace(), Some(Duration::ZERO));
+        shutdown.begin(Duration::from_secs(60));
+        assert_eq!(shutdown.phase(), Phase::Stopped);
+    }
+
+    #[tokio::test]
+    async fn those_who_wait_are_told_and_those_who_come_late_do_not_wait() {
+        let shutdown = Shutdown::new();
+        let waiter = {
+            let shutdown = shutdown.clone();
+            async move { shutdown.wait_for_draining().await }
+        };
+        let begin = async { shutdown.begin(Duration::from_secs(1)) };
+        tokio::time::timeout(Duration::from_secs(5), async { tokio::join!(waiter, begin) }).await.unwrap();
+        tokio::time::timeout(Duration::from_secs(5), shutdown.wait_for_draining()).await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn the_first_signal_drains_and_the_second_stops() {
+        fn send(signal: &str) {
+            let pid = std::process::id().to_string();
+            assert!(std::process::Command::new("kill").args([signal, &pid]).status().unwrap().success());
+        }
+        let shutdown = Shutdown::new();
+        let signals = shutdown.on_signal(Duration::from_secs(30)).unwrap();
+        let sender = async {
+            send("-TERM");
+            shutdown.wait_for_draining().await;
+            assert!(matches!(shutdown.phase(), Phase::Draining { .. }));
+            send("-INT");
+            shutdown.wait_for_stopped().await;
+        };
+        tokio::time::timeout(Duration::from_secs(10), async { tokio::join!(signals, sender) }).await.unwrap();
+    }
+}

@@ -1,0 +1,14 @@
+//! The front door: sockets, connections, and what is answered on them. `hyper` is named only here.
+
+pub mod activity;
+pub mod admin;
+pub mod connection;
+pub mod endpoint;
+pub mod error;
+pub mod host;
+pub mod listener;
+pub mod peers;
+pub mod stats;
+#[cfg(test)]
+mod testing;
+pub mod wire;

@@ -1,0 +1,74 @@
+//! Counts of the front door, for the metrics and for tests.
+//!
+//! Owns: the numbers. Must not know: how they are exported. Labels are field names, so their set is closed.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// What happened at the front door since the start; `connections_open` is a level, all others only grow.
+#[derive(Debug, Default)]
+pub struct FrontDoorStats {
+    /// Connections open now.
+    pub connections_open: AtomicU64,
+    /// Connections let in.
+    pub connections_accepted: AtomicU64,
+    /// Connections closed at once because their peer had too many, none of them idle.
+    pub connections_refused_peer: AtomicU64,
+    /// Connections closed at once because there were too many in all, none of them idle.
+    pub connections_refused_full: AtomicU64,
+    /// Held requests refused because their peer had too many.
+    pub holds_refused: AtomicU64,
+    /// Idle connections asked to close to make room for a new one.
+    pub idle_evicted: AtomicU64,
+    /// Connections closed because they were idle for too long.
+    pub idle_expired: AtomicU64,
+    /// Connections cut off because a request head took too long.
+    pub slow_heads: AtomicU64,
+    /// Connections cut off because the client did not read its response.
+    pub stalled_writes: AtomicU64,
+    /// Requests that were not HTTP/1 or too large, answered by hyper with 400, 414 or 431.
+    pub bad_requests: AtomicU64,
+    /// Failures of accept other than a client that left early.
+    pub accept_errors: AtomicU64,
+}
+
+/// [`FrontDoorStats`] at one moment; the fields mean the same.
+#[expect(missing_docs, reason = "the fields are those of FrontDoorStats, documented there")]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct FrontDoorSnapshot {
+    pub connections_open: u64,
+    pub connections_accepted: u64,
+    pub connections_refused_peer: u64,
+    pub connections_refused_full: u64,
+    pub holds_refused: u64,
+    pub idle_evicted: u64,
+    pub idle_expired: u64,
+    pub slow_heads: u64,
+    pub stalled_writes: u64,
+    pub bad_requests: u64,
+    pub accept_errors: u64,
+}
+
+impl FrontDoorStats {
+    /// All numbers now, each read by itself.
+    pub fn snapshot(&self) -> FrontDoorSnapshot {
+        let read = |count: &AtomicU64| count.load(Ordering::Relaxed);
+        FrontDoorSnapshot {
+            connections_open: read(&self.connections_open),
+            connections_accepted: read(&self.connections_accepted),
+            connections_refused_peer: read(&self.connections_refused_peer),
+            connections_refused_full: read(&self.connections_refused_full),
+            holds_refused: read(&self.holds_refused),
+            idle_evicted: read(&self.idle_evicted),
+            idle_expired: read(&self.idle_expired),
+            slow_heads: read(&self.slow_heads),
+            stalled_writes: read(&self.stalled_writes),
+            bad_requests: read(&self.bad_requests),
+            accept_errors: read(&self.accept_errors),
+        }
+    }
+}
+
+/// One more.
+pub(super) fn count(counter: &AtomicU64) {
+    counter.fetch_add(1, Ordering::Relaxed);
+}

@@ -1,0 +1,168 @@
+//! The socket under hyper: it notes progress, and can end an idle connection without losing a request.
+//!
+//! Owns: telling the connection's [`Activity`] when the first byte of a request comes and when a response is out;
+//! reporting the end of input when an idle connection is to close; the lingering end. Must not know: HTTP.
+
+use std::io;
+use std::mem::MaybeUninit;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use socket2::SockRef;
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
+use tokio::net::TcpStream;
+
+use super::activity::{Activity, Ask, Phase};
+
+/// An accepted socket.
+pub struct Wire {
+    stream: TcpStream,
+    activity: Arc<Activity>,
+    /// Bytes came while a response was due: perhaps the head of a next request.
+    early: bool,
+    /// The client has closed, or we have told hyper so.
+    ended: bool,
+}
+
+impl Wire {
+    /// Takes an accepted socket over.
+    pub fn new(stream: TcpStream, activity: Arc<Activity>) -> Self {
+        Self { stream, activity, early: false, ended: false }
+    }
+
+    /// Ends the connection so that the client can read its last response: what it still sends is read and thrown
+    /// away until it closes too, because closing a socket with unread input resets the connection, and a reset
+    /// destroys what the client has not read yet (a 431 in answer to a large head, for instance).
+    pub async fn linger(mut self, limit: Duration) {
+        if self.ended {
+            return;
+        }
+        // From here on it counts as closing.
+        self.activity.ask_to(Ask::CloseWhenIdle);
+        let discard = async {
+            self.stream.shutdown().await?;
+            // 256 KiB: what is in flight of a body that nobody reads, not a way to keep us busy.
+            for _ in 0..256 {
+                self.stream.readable().await?;
+                match discard_some(&self.stream) {
+                    Ok(0) => break,
+                    Ok(_) => {}
+                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                    Err(error) => return Err(error),
+                }
+            }
+            Ok::<(), io::Error>(())
+        };
+        // Whatever happens here, the connection is over.
+        let _over = tokio::time::timeout(limit, discard).await;
+    }
+
+    fn note_input(&mut self) {
+        match self.activity.phase() {
+            Phase::Idle => self.activity.enter(Phase::Head),
+            Phase::Head => {}
+            Phase::Answering | Phase::Writing => self.early = true,
+        }
+    }
+
+    fn note_output(&mut self, result: &Poll<io::Result<usize>>) {
+        let progress = match result {
+            Poll::Ready(Ok(written)) => *written > 0,
+            Poll::Ready(Err(_)) | Poll::Pending => false,
+        };
+        // While nothing can be written, the last progress stays as old as it is.
+        if progress || self.activity.phase() != Phase::Writing {
+            self.activity.enter(Phase::Writing);
+        }
+    }
+
+    /// Whether to tell hyper that the client has closed. The kernel is asked itself, because tokio learns of new
+    /// input only at its next turn, and a request that has arrived must be answered.
+    fn ends_here(&mut self) -> bool {
+        if self.activity.ask() != Ask::CloseWhenIdle || self.activity.phase() != Phase::Idle {
+            return false;
+        }
+        match SockRef::from(&self.stream).peek(&mut [MaybeUninit::uninit()]) {
+            Ok(waiting) if waiting > 0 => {
+                self.note_input();
+                false
+            }
+            Ok(_) | Err(_) => true,
+        }
+    }
+}
+
+/// Not async, so that the buffer is on the stack of a moment and not in every connection's task.
+fn discard_some(stream: &TcpStream) -> io::Result<usize> {
+    stream.try_read(&mut [0; 1024])
+}
+
+impl AsyncRead for Wire {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let this = self.get_mut();
+        let before = buf.filled().len();
+        match Pin::new(&mut this.stream).poll_read(context, buf) {
+            Poll::Pending if this.ends_here() => {
+                this.ended = true;
+                Poll::Ready(Ok(()))
+            }
+            Poll::Pending => Poll::Pending,
+            Poll::Ready(Err(error)) => {
+                this.ended = true;
+                Poll::Ready(Err(error))
+            }
+            Poll::Ready(Ok(())) => {
+                if buf.filled().len() > before {
+                    this.note_input();
+                } else {
+                    this.ended = true;
+                }
+                Poll::Ready(Ok(()))
+            }
+        }
+    }
+}
+
+impl AsyncWrite for Wire {
+    fn poll_write(self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        let this = self.get_mut();
+        let result = Pin::new(&mut this.stream).poll_write(context, bytes);
+        this.note_output(&result);
+        result
+    }
+
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        pieces: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let this = self.get_mut();
+        let result = Pin::new(&mut this.stream).poll_write_vectored(context, pieces);
+        this.note_output(&result);
+        result
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+
+    /// hyper flushes only when it has handed over all it has; after a response that means: done.
+    fn poll_flush(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let this = self.get_mut();
+        ready!(Pin::new(&mut this.stream).poll_flush(context))?;
+        if this.activity.phase() == Phase::Writing {
+            this.activity.enter(if std::mem::take(&mut this.early) { Phase::Head } else { Phase::Idle });
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.get_mut().stream).poll_shutdown(context)
+    }
+}

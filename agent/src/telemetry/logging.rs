@@ -1,0 +1,260 @@
+//! The log: who may write to it, from which level on, and when a panic is written.
+//!
+//! Owns: the filter and the panic hook. Must not know: what is logged. The filter is part of invariant 9: the AWS SDK
+//! logs signing keys and whole requests at debug and trace, so no setting of ours lets a foreign crate log below info.
+
+use std::io::{IsTerminal, stderr};
+use std::panic::PanicHookInfo;
+
+use tracing::level_filters::LevelFilter;
+use tracing::{Metadata, Subscriber};
+use tracing_subscriber::filter::{FilterFn, filter_fn};
+use tracing_subscriber::fmt::MakeWriter;
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::registry;
+
+use super::json_lines::JsonLines;
+use crate::config::{Format, Level, Log};
+
+/// Targets of events that are named by purpose and not by module.
+const RESERVED_TARGETS: [&str; 2] = ["access", "audit"];
+/// The crate of this file: the first part of every target of ours.
+const OWN_CRATE: &str = env!("CARGO_CRATE_NAME");
+/// The lowest level at which foreign crates are logged.
+const FOREIGN_LEVEL: LevelFilter = LevelFilter::INFO;
+
+/// Why the log cannot be set up.
+#[derive(Debug, thiserror::Error)]
+pub enum LoggingError {
+    /// Something in this process has done it before.
+    #[error("logging is set up already")]
+    AlreadySetUp,
+}
+
+/// Sends all events of the process to standard error, and panics too.
+///
+/// # Errors
+/// [`LoggingError::AlreadySetUp`], at the second call.
+pub fn init(log: &Log) -> Result<(), LoggingError> {
+    let set = match log.format {
+        Format::Json => tracing::subscriber::set_global_default(json(log.level, stderr)),
+        Format::Text => {
+            tracing::subscriber::set_global_default(text(log.level, stderr, stderr().is_terminal()))
+        }
+    };
+    set.map_err(|_| LoggingError::AlreadySetUp)?;
+    std::panic::set_hook(Box::new(log_panic));
+    Ok(())
+}
+
+fn json<W>(level: Level, writer: W) -> impl Subscriber + Send + Sync
+where
+    W: for<'a> MakeWriter<'a> + Send + Sync + 'static,
+{
+    registry().with(filter(level)).with(JsonLines::new(writer))
+}
+
+fn text<W>(level: Level, writer: W, is_terminal: bool) -> impl Subscriber + Send + Sync
+where
+    W: for<'a> MakeWriter<'a> + Send + Sync + 'static,
+{
+    let lines = tracing_subscriber::fmt::layer().with_writer(writer).with_ansi(is_terminal);
+    registry().with(filter(level)).with(lines)
+}
+
+fn filter(level: Level) -> FilterFn<impl Fn(&Metadata<'_>) -> bool> {
+    let own = threshold(level);
+    // A lower level of ours holds for foreign crates too; a higher one does not.
+    let foreign = own.min(FOREIGN_LEVEL);
+    filter_fn(move |metadata| {
+        let lowest = if is_own(metadata.target()) { own } else { foreign };
+        *metadata.level() <= lowest
+    })
+    .with_max_level_hint(own)
+}
+
+fn threshold(level: Level) -> LevelFilter {
+    match level {
+        Level::Error => LevelFilter::ERROR,
+        Level::Warn => LevelFilter::WARN,
+        Level::Info => LevelFilter::INFO,
+        Level::Debug => LevelFilter::DEBUG,
+        Level::Trace => LevelFilter::TRACE,
+    }
+}
+
+/// Whether a target is ours. The crate's name ends there: a crate of a longer name is a foreign one.
+fn is_own(target: &str) -> bool {
+    let first = target.split("::").next().unwrap_or(target);
+    first == OWN_CRATE || RESERVED_TARGETS.contains(&target)
+}
+
+fn log_panic(panic: &PanicHookInfo<'_>) {
+    let message = panic.payload_as_str().unwrap_or("of a type that is not text");
+    let location = panic.location().map(ToString::to_string);
+    let thread = std::thread::current();
+    tracing::error!(
+        panic.message = message,
+        panic.location = location,
+        panic.thread = thread.name(),
+        "a panic was caught"
+    );
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{self, Write};
+    use std::sync::Arc;
+
+    use parking_lot::Mutex;
+    use serde_json::Value;
+    use tracing::subscriber::with_default;
+    use tracing::{debug, error, info, trace, warn};
+    use tracing_subscriber::fmt::MakeWriter;
+
+    use super::{Level, is_own, json, log_panic, text};
+
+    /// Keeps what is written, and how often `write` was called.
+    #[derive(Clone, Default)]
+    struct Capture(Arc<Mutex<Vec<Vec<u8>>>>);
+
+    impl Write for Capture {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.0.lock().push(bytes.to_vec());
+            Ok(bytes.len())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    impl<'a> MakeWriter<'a> for Capture {
+        type Writer = Self;
+
+        fn make_writer(&'a self) -> Self {
+            self.clone()
+        }
+    }
+
+    impl Capture {
+        fn text(&self) -> String {
+            String::from_utf8(self.0.lock().concat()).unwrap()
+        }
+
+        fn events(&self) -> Vec<Value> {
+            self.text().lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+        }
+
+        fn messages(&self) -> Vec<String> {
+            self.events().iter().map(|event| event["msg"].as_str().unwrap().to_owned()).collect()
+        }
+    }
+
+    fn logged(level: Level, write: impl FnOnce()) -> Capture {
+        let capture = Capture::default();
+        with_default(json(level, capture.clone()), write);
+        capture
+    }
+
+    fn one_of_each_level() {
+        error!("own error");
+        info!("own info");
+        debug!("own debug");
+        trace!("own trace");
+        error!(target: "aws_smithy_runtime::client", "foreign error");
+        info!(target: "aws_smithy_runtime::client", "foreign info");
+        debug!(target: "aws_smithy_runtime::client", "foreign debug");
+        trace!(target: "aws_smithy_runtime::client", "foreign trace");
+    }
+
+    #[test]
+    fn a_foreign_crate_never_logs_below_info() {
+        let at_trace = logged(Level::Trace, one_of_each_level).messages();
+        assert_eq!(
+            at_trace,
+            ["own error", "own info", "own debug", "own trace", "foreign error", "foreign info"]
+        );
+        let capture = Capture::default();
+        with_default(text(Level::Trace, capture.clone(), false), one_of_each_level);
+        let lines = capture.text();
+        assert!(lines.contains("own trace") && lines.contains("foreign info"), "{lines}");
+        assert!(!lines.contains("foreign debug") && !lines.contains("foreign trace"), "{lines}");
+    }
+
+    #[test]
+    fn our_level_holds_for_ours_and_bounds_the_others() {
+        assert_eq!(
+            logged(Level::Info, one_of_each_level).messages(),
+            ["own error", "own info", "foreign error", "foreign info"]
+        );
+        assert_eq!(logged(Level::Error, one_of_each_level).messages(), ["own error", "foreign error"]);
+    }
+
+    #[test]
+    fn the_reserved_targets_are_ours_and_similar_names_are_not() {
+        for own in ["access", "audit", "pod_identity_agent", "pod_identity_agent::server::endpoint"] {
+            assert!(is_own(own), "{own}");
+        }
+        for foreign in ["accessory", "pod_identity_agent_helper", "hyper", "pod_identity", "", "access::x"] {
+            assert!(!is_own(foreign), "{foreign}");
+        }
+    }
+
+    #[test]
+    fn a_line_is_one_json_object_in_one_write_whatever_is_in_it() {
+        let capture = logged(Level::Info, || {
+            let nasty = "a\nb\r\"c\"\u{2028}\u{1b}[31m";
+            warn!(pod.uid = nasty, err = ?nasty, count = 3_u64, ok = true, ratio = 0.5, "message\nof two lines");
+        });
+        assert_eq!(capture.0.lock().len(), 1, "a line in two writes can be torn apart by another thread's");
+        let events = capture.events();
+        let [event] = events.as_slice() else { panic!("{events:?}") };
+        assert_eq!(event["level"], "warn");
+        assert_eq!(event["target"], "pod_identity_agent::telemetry::logging::tests");
+        assert_eq!(event["msg"], "message\nof two lines");
+        assert_eq!(event["pod.uid"], "a\nb\r\"c\"\u{2028}\u{1b}[31m");
+        assert_eq!(event["count"], 3);
+        assert_eq!(event["ok"], true);
+        assert_eq!(event["ratio"], 0.5);
+        let time = event["time"].as_str().unwrap();
+        let format = &time::format_description::well_known::Rfc3339;
+        assert!(time::OffsetDateTime::parse(time, format).is_ok() && time.ends_with('Z'), "{time}");
+    }
+
+    #[test]
+    fn fields_of_spans_are_in_the_line_and_the_events_own_win() {
+        let capture = logged(Level::Info, || {
+            let conn = tracing::info_span!("conn", peer.addr = "::1", attempt = 1);
+            let _conn = conn.enter();
+            let request = tracing::info_span!("request", pod.uid = tracing::field::Empty, attempt = 2);
+            request.record("pod.uid", "u-1");
+            let _request = request.enter();
+            info!(attempt = 3, level = "from a field", "done");
+            info!("again");
+        });
+        let events = capture.events();
+        assert_eq!(events[0]["peer.addr"], "::1");
+        assert_eq!(events[0]["pod.uid"], "u-1");
+        assert_eq!(events[0]["attempt"], 3);
+        assert_eq!(events[0]["level"], "info", "a field never stands in for the level");
+        assert_eq!(events[0]["field.level"], "from a field");
+        assert_eq!(events[1]["attempt"], 2);
+    }
+
+    #[test]
+    fn a_panic_is_an_error_event_with_message_and_place() {
+        let capture = logged(Level::Error, || {
+            // The hook of the test runner is put back, so that other tests' panics are reported as ever.
+            let previous = std::panic::take_hook();
+            std::panic::set_hook(Box::new(log_panic));
+            let caught = std::panic::catch_unwind(|| panic!("out of {}", "luck"));
+            std::panic::set_hook(previous);
+            assert!(caught.is_err());
+        });
+        let events = capture.events();
+        assert_eq!(events[0]["level"], "error");
+        assert_eq!(events[0]["panic.message"], "out of luck");
+        assert!(events[0]["panic.location"].as_str().unwrap().contains("logging.rs:"), "{events:?}");
+    }
+}

@@ -1,0 +1,8 @@
+//! What the agent tells its operators: logs, metrics, access events.
+//!
+//! Owns: names, formats and levels. Must not know: why something happens. No secret is ever handed to it.
+
+pub mod access;
+mod json_lines;
+pub mod logging;
+pub mod metrics;
