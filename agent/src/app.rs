@@ -69,6 +69,7 @@ pub async fn run(config: Config) -> Result<(), Error> {
     credentials.start_renewals(&core);
     credentials.learn_node_details(&config, &core);
     core.keep_access_log();
+    core.running.met();
 
     core.shutdown.wait_for_draining().await;
     core.running.unmet("shutting down");
@@ -108,8 +109,8 @@ struct Credentials {
 impl Core {
     fn new() -> Self {
         let readiness = Readiness::new();
+        // Met when everything is under way, so that nobody is told "ready" in between.
         let running = readiness.condition("running");
-        running.met();
         Self {
             clock: Clock::system(),
             tasks: Tasks::new(),

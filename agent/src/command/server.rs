@@ -11,6 +11,7 @@ use tokio::runtime::{Builder, Runtime};
 use super::{USAGE, complain};
 use crate::cli::ServerArgs;
 use crate::config::{Config, ConfigError, Environment};
+use crate::telemetry::chain::Chain;
 use crate::telemetry::logging;
 
 /// An agent on a node of 192 cores does the same little work as on one of four, but every worker costs a stack and an
@@ -63,8 +64,7 @@ async fn serve(config: Config) -> ExitCode {
     match crate::app::run(config).await {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            let cause = std::error::Error::source(&error).map(ToString::to_string);
-            tracing::error!(err = %error, err.cause = cause, "the agent ends with an error");
+            tracing::error!(err = %Chain(&error), "the agent ends with an error");
             ExitCode::FAILURE
         }
     }

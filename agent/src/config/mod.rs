@@ -99,6 +99,13 @@ pub struct Upstream {
     pub proxy: Option<Proxy>,
 }
 
+impl Upstream {
+    /// Whether what is sent upstream stays on this node: an endpoint on loopback or a link-local address.
+    pub fn is_on_this_node(&self) -> bool {
+        self.endpoint.as_deref().and_then(url::Url::parse).is_some_and(|endpoint| endpoint.is_local())
+    }
+}
+
 /// Proxies; at least one of `http` and `https`. Their URLs may hold a password.
 #[derive(Clone, Debug)]
 pub struct Proxy {

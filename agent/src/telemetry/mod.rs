@@ -3,6 +3,7 @@
 //! Owns: names, formats and levels. Must not know: why something happens. No secret is ever handed to it.
 
 pub mod access;
+pub mod chain;
 mod json_lines;
 pub mod logging;
 pub mod metrics;

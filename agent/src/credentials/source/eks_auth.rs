@@ -112,8 +112,10 @@ impl EksAuth {
             .set_instance_id(self.details.instance_id())
             .set_zone(self.details.zone_id());
         let result = call.send().await.map_err(|error| translate(&error)).and_then(|output| issued(&output));
-        if let Err(SourceError::OwnIdentity(OwnIdentityFault::Rejected)) = result {
-            self.own.was_rejected();
+        match &result {
+            Err(SourceError::OwnIdentity(OwnIdentityFault::Rejected)) => self.own.was_rejected(),
+            Ok(_) | Err(SourceError::Refused(_)) => self.own.was_accepted(),
+            Err(SourceError::Throttled | SourceError::Unavailable(_) | SourceError::OwnIdentity(_)) => {}
         }
         result
     }

@@ -84,11 +84,10 @@ fn connector(read_timeout: Duration) -> ConnectorBuilder {
 /// The proxy for EKS Auth, chosen by the endpoint's scheme. Loopback and link-local endpoints never go through one.
 fn proxy_for(upstream: &Upstream) -> Result<ProxyConfig, HttpClientError> {
     let Some(proxy) = &upstream.proxy else { return Ok(ProxyConfig::disabled()) };
-    let endpoint = upstream.endpoint.as_deref().unwrap_or("https:");
-    if is_local(endpoint) {
+    if upstream.is_on_this_node() {
         return Ok(ProxyConfig::disabled());
     }
-    let is_plain = endpoint.starts_with("http:");
+    let is_plain = upstream.endpoint.as_deref().is_some_and(|endpoint| endpoint.starts_with("http:"));
     let url = if is_plain { &proxy.http } else { &proxy.https };
     let Some(url) = url else { return Ok(ProxyConfig::disabled()) };
     let config = if is_plain { ProxyConfig::http(url.reveal()) } else { ProxyConfig::https(url.reveal()) };
@@ -97,16 +96,6 @@ fn proxy_for(upstream: &Upstream) -> Result<ProxyConfig, HttpClientError> {
         Some(rules) => config.no_proxy(rules),
         None => config,
     })
-}
-
-fn is_local(endpoint: &str) -> bool {
-    let Ok(uri) = endpoint.parse::<http::Uri>() else { return false };
-    let host = uri.host().unwrap_or_default().trim_start_matches('[').trim_end_matches(']');
-    match host.parse::<std::net::IpAddr>() {
-        Ok(std::net::IpAddr::V4(v4)) => v4.is_loopback() || v4.is_link_local(),
-        Ok(std::net::IpAddr::V6(v6)) => v6.is_loopback() || v6.is_unicast_link_local(),
-        Err(_) => host == "localhost",
-    }
 }
 
 fn tls_context(upstream: &Upstream) -> Result<TlsContext, HttpClientError> {
@@ -124,7 +113,7 @@ fn tls_context(upstream: &Upstream) -> Result<TlsContext, HttpClientError> {
 
 #[cfg(test)]
 mod tests {
-    use super::{is_local, proxy_for};
+    use super::proxy_for;
     use crate::config::{Proxy, Upstream};
     use crate::secret::Secret;
 
@@ -147,7 +136,6 @@ mod tests {
         for endpoint in
             ["http://127.0.0.1:8080", "http://[::1]:1", "http://169.254.169.254", "http://localhost:9"]
         {
-            assert!(is_local(endpoint), "{endpoint}");
             assert!(proxy_for(&upstream(Some(endpoint))).unwrap().is_disabled(), "{endpoint}");
         }
         assert!(!proxy_for(&upstream(Some("https://eks-auth.example"))).unwrap().is_disabled());

@@ -18,6 +18,7 @@ use crate::clock::{BootTime, Clock};
 use crate::config::OwnCredentials;
 use crate::credentials::source::own_file::CredentialsFile;
 use crate::credentials::source::own_imds::InstanceRole;
+use crate::telemetry::chain::Chain;
 
 /// After a failure the next try comes after this, doubling up to [`SLOWEST_RETRY`].
 const FIRST_RETRY: Duration = Duration::from_millis(500);
@@ -37,10 +38,21 @@ pub struct OwnIdentity {
 }
 
 struct Shared {
-    current: RwLock<Option<Credentials>>,
+    held: RwLock<Held>,
     clock: Clock,
     wake: Notify,
     rejected_at: Mutex<Option<BootTime>>,
+}
+
+/// What there is to sign with, and what to go back to.
+#[derive(Default)]
+struct Held {
+    current: Option<Credentials>,
+    /// AWS took the current one at least once.
+    is_proven: bool,
+    /// The last that AWS took, while the current one is not proven. A file caught half written may parse: what it holds is
+    /// then rejected, although what was there before still lives.
+    proven_before: Option<Credentials>,
 }
 
 /// Where it comes from.
@@ -95,7 +107,7 @@ impl OwnIdentity {
     pub fn new(clock: Clock) -> Self {
         Self {
             shared: Arc::new(Shared {
-                current: RwLock::new(None),
+                held: RwLock::default(),
                 clock,
                 wake: Notify::new(),
                 rejected_at: Mutex::new(None),
@@ -106,7 +118,7 @@ impl OwnIdentity {
     /// An identity that never changes, for a simulation.
     pub fn fixed(credentials: Credentials, clock: Clock) -> Self {
         let own = Self::new(clock);
-        *own.shared.current.write() = Some(credentials);
+        own.shared.held.write().take(credentials);
         own
     }
 
@@ -120,8 +132,23 @@ impl OwnIdentity {
         self.living()?.expiry()
     }
 
-    /// AWS rejected it: the keeper looks for a newer one at once (and rests for a while if that did not help).
+    /// AWS took it.
+    pub fn was_accepted(&self) {
+        let is_news = !self.shared.held.read().is_proven;
+        if is_news {
+            let mut held = self.shared.held.write();
+            held.is_proven = true;
+            held.proven_before = None;
+        }
+    }
+
+    /// AWS rejected it: what it took before is used again, or else the keeper looks for a newer one at once (and rests for
+    /// a while if that did not help).
     pub fn was_rejected(&self) {
+        if self.shared.held.write().go_back() {
+            tracing::warn!("AWS rejects the agent's new credentials: using those it had before");
+            return;
+        }
         let now = self.shared.clock.now().boot;
         let mut rejected_at = self.shared.rejected_at.lock();
         if rejected_at.is_none_or(|last| now.since(last) >= REJECTION_REST) {
@@ -137,7 +164,7 @@ impl OwnIdentity {
     }
 
     fn living(&self) -> Option<Credentials> {
-        let current = self.shared.current.read().clone()?;
+        let current = self.shared.held.read().current.clone()?;
         let lives = current.expiry().is_none_or(|expiry| expiry > self.shared.clock.now().wall);
         lives.then_some(current)
     }
@@ -179,7 +206,7 @@ impl OwnIdentity {
         if loaded.expiry().is_some_and(|expiry| expiry <= now) {
             return Err(LoadError::Expired);
         }
-        *self.shared.current.write() = Some(loaded);
+        self.shared.held.write().take(loaded);
         Ok(())
     }
 
@@ -217,6 +244,26 @@ impl OwnIdentity {
     }
 }
 
+impl Held {
+    fn take(&mut self, credentials: Credentials) {
+        if self.is_proven {
+            self.proven_before = self.current.take();
+        }
+        self.current = Some(credentials);
+        self.is_proven = false;
+    }
+
+    fn go_back(&mut self) -> bool {
+        if self.is_proven {
+            return false;
+        }
+        let Some(before) = self.proven_before.take() else { return false };
+        self.current = Some(before);
+        self.is_proven = true;
+        true
+    }
+}
+
 fn retry_pause(failures: u32) -> Duration {
     FIRST_RETRY.saturating_mul(2_u32.saturating_pow(failures.saturating_sub(1).min(10))).min(SLOWEST_RETRY)
 }
@@ -224,8 +271,7 @@ fn retry_pause(failures: u32) -> Duration {
 fn log_failure(error: &LoadError, failures: u32) {
     // The first, then every tenth: at most one line in five minutes while it lasts.
     if failures % 10 == 1 {
-        let cause = std::error::Error::source(error).map(ToString::to_string);
-        tracing::warn!(err = %error, err.cause = cause, failures, "the agent's own AWS credentials could not be loaded");
+        tracing::warn!(err = %Chain(error), failures, "the agent's own AWS credentials could not be loaded");
     }
 }
 

@@ -41,14 +41,11 @@ impl InstanceRole {
             .max_attempts(ATTEMPTS)
             .connect_timeout(TIMEOUT)
             .read_timeout(TIMEOUT);
-        client = client.endpoint_mode(if ipv6 { EndpointMode::IpV6 } else { EndpointMode::IpV4 });
-        if let Some(endpoint) = endpoint {
-            // config/ has parsed it; were it refused here, the usual address would be asked, and readiness would say so.
-            client = match client.endpoint(endpoint) {
-                Ok(client) => client,
-                Err(_) => imds::Client::builder().configure(&environment).max_attempts(ATTEMPTS),
-            };
-        }
+        client = match endpoint {
+            // A mode beside an endpoint would only make the SDK warn; config/ has parsed the endpoint, so it is taken.
+            Some(endpoint) => client.endpoint(endpoint).unwrap_or_default().configure(&environment),
+            None => client.endpoint_mode(if ipv6 { EndpointMode::IpV6 } else { EndpointMode::IpV4 }),
+        };
         let client = client.build();
         let provider =
             ImdsCredentialsProvider::builder().configure(&environment).imds_client(client.clone()).build();

@@ -1,0 +1,32 @@
+# What one can do here. `make` alone lists it. The work is done by cargo and the scripts in tests/.
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test bench lint deny advisories nightly
+
+help: ## List the targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+# The last line is also what tests/demo.sh runs, so that the check cannot drift from the demo.
+demo: ## Start the sandbox with the agent in front of it, until Ctrl-C
+	cargo build --locked -p pod-identity-agent -p sandbox
+	target/debug/sandbox up
+
+test: ## Everything a change must pass; tests/run.sh says what that is
+	tests/run.sh
+
+lint: ## Formatting and clippy only
+	cargo fmt --all --check
+	cargo clippy --workspace --all-targets --locked -- -D warnings
+
+deny: ## Licences, banned crates and sources of all dependencies
+	tests/deny.sh policy
+
+advisories: ## Known vulnerabilities of all dependencies; fetches the advisory database from the network
+	tests/deny.sh advisories
+
+bench: ## Measure the agent against the floor, in release mode
+	cargo build --release --locked -p pod-identity-agent -p bench
+	target/release/bench
+
+nightly: test bench ## What takes too long for each change, and the advisories where their database can be had
+	tests/deny.sh advisories || [ $$? -eq 75 ]

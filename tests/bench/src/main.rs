@@ -1,0 +1,99 @@
+//! What the agent costs, against what hyper costs.
+//!
+//! Every figure that is a time is a ratio of two measurements of one run: the agent, and a bare hyper server that sends
+//! the same bytes, asked in turns by the same client. All figures go to `target/bench/summary.json` by name.
+
+mod floor;
+mod load;
+mod process;
+mod rounds;
+
+use std::error::Error;
+use std::io::Write;
+use std::path::Path;
+use std::time::Duration;
+
+use sandbox::{Options, PodSpec, Sandbox, TokenSpec};
+use serde_json::{Map, Value, json};
+
+use crate::load::{Connections, Target};
+use crate::process::{Agent, Floor};
+
+/// Identities for the memory figure (issue A1).
+const IDENTITIES: usize = 10_000;
+/// Starts for the median of exec to ready.
+const STARTS: usize = 21;
+
+type Outcome<T> = Result<T, Box<dyn Error + Send + Sync>>;
+
+fn main() -> Outcome<()> {
+    if std::env::args().nth(1).as_deref() == Some("floor") {
+        return floor::serve();
+    }
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
+    let summary = runtime.block_on(measure())?;
+    let folder = Path::new("target/bench");
+    std::fs::create_dir_all(folder)?;
+    std::fs::write(folder.join("summary.json"), serde_json::to_string_pretty(&summary)? + "\n")?;
+    say(&format!("written to {}", folder.join("summary.json").display()))
+}
+
+async fn measure() -> Outcome<Map<String, Value>> {
+    let mut summary = Map::new();
+    let sandbox = Sandbox::start(Options::default())?;
+
+    let ready = process::median_ready(&sandbox, STARTS).await?;
+    record(&mut summary, "ready_ms", rounded(ready.as_secs_f64() * 1000.0))?;
+
+    let agent = Agent::start(&sandbox).await?;
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    record(&mut summary, "rss_start_mib", rounded(agent.rss_mib()?))?;
+
+    hits(&mut summary, &sandbox, &agent).await?;
+
+    // A fresh agent: what the load above left in its allocator is not what identities cost.
+    drop(agent);
+    let agent = Agent::start(&sandbox).await?;
+    let tokens = (0..IDENTITIES).map(|n| token(&sandbox, n)).collect::<Outcome<Vec<_>>>()?;
+    say(&format!("{IDENTITIES} tokens of {} bytes", tokens.first().map_or(0, String::len)))?;
+    load::fetch_all(agent.address(), &tokens).await?;
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    record(&mut summary, "rss_10k_identities_mib", rounded(agent.rss_mib()?))?;
+    Ok(summary)
+}
+
+/// Hits with a new connection each and with keep-alive, against the floor.
+async fn hits(summary: &mut Map<String, Value>, sandbox: &Sandbox, agent: &Agent) -> Outcome<()> {
+    let token = token(sandbox, 0)?;
+    let response = load::response(agent.address(), &token).await?;
+    let floor = Floor::start(&response)?;
+    let ours = Target { address: agent.address(), token: token.clone() };
+    let theirs = Target { address: floor.address(), token };
+    for (name, connections) in [("new_connection", Connections::New), ("keep_alive", Connections::Kept)] {
+        let result = rounds::compare((&ours, agent.pid()), (&theirs, floor.pid()), connections).await?;
+        record(summary, &format!("hit_{name}_vs_floor"), rounded(result.ratio))?;
+        record(summary, &format!("hit_{name}_vs_floor_spread"), rounded(result.spread))?;
+        record(summary, &format!("hit_{name}_per_second"), json!(result.ours_per_second.round()))?;
+        record(summary, &format!("hit_{name}_cpu_us"), rounded(result.ours_cpu_us))?;
+        record(summary, &format!("floor_{name}_cpu_us"), rounded(result.floor_cpu_us))?;
+    }
+    Ok(())
+}
+
+fn token(sandbox: &Sandbox, n: usize) -> Outcome<String> {
+    Ok(sandbox.token(&TokenSpec::new(PodSpec::new("default", "app", &format!("app-{n}"))))?)
+}
+
+fn rounded(figure: f64) -> Value {
+    json!((figure * 1000.0).round() / 1000.0)
+}
+
+fn record(summary: &mut Map<String, Value>, name: &str, figure: Value) -> Outcome<()> {
+    say(&format!("{name:<34} {figure}"))?;
+    summary.insert(name.to_owned(), figure);
+    Ok(())
+}
+
+fn say(line: &str) -> Outcome<()> {
+    Ok(writeln!(std::io::stdout(), "{line}")?)
+}

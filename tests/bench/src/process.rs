@@ -1,0 +1,164 @@
+//! The processes that are measured, and what the kernel says of them.
+
+use std::io::{BufRead, BufReader, Write};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use sandbox::Sandbox;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::time::Instant;
+
+use crate::Outcome;
+
+/// An agent with default logging and metrics; killed when dropped.
+pub(crate) struct Agent {
+    child: Child,
+    port: u16,
+    probe_port: u16,
+}
+
+/// The floor; killed when dropped.
+pub(crate) struct Floor {
+    child: Child,
+    port: u16,
+}
+
+impl Agent {
+    /// Started and ready.
+    pub(crate) async fn start(sandbox: &Sandbox) -> Outcome<Self> {
+        let agent = Self::spawn(sandbox)?;
+        agent.until_ready().await?;
+        Ok(agent)
+    }
+
+    fn spawn(sandbox: &Sandbox) -> Outcome<Self> {
+        let (port, probe_port, metrics_port) = (free_port()?, free_port()?, free_port()?);
+        let binary = built("pod-identity-agent")?;
+        let child = Command::new(binary)
+            .args(["server", "--cluster-name", "sandbox", "--bind-hosts", "127.0.0.1"])
+            .args(["--metrics-address", "127.0.0.1", "--max-cache-size", "12000"])
+            .args(["--port", &port.to_string(), "--probe-port", &probe_port.to_string()])
+            .args(["--metrics-port", &metrics_port.to_string(), "--endpoint", &sandbox.eks_auth_url()])
+            .env_clear()
+            .env("AWS_REGION", "us-west-2")
+            .env("AWS_EC2_METADATA_SERVICE_ENDPOINT", sandbox.imds_url())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()?;
+        Ok(Self { child, port, probe_port })
+    }
+
+    async fn until_ready(&self) -> Outcome<()> {
+        let deadline = Instant::now() + Duration::from_secs(10);
+        let probes = SocketAddr::from((Ipv4Addr::LOCALHOST, self.probe_port));
+        while Instant::now() < deadline {
+            if is_ready(probes).await.unwrap_or(false) {
+                return Ok(());
+            }
+            tokio::time::sleep(Duration::from_micros(200)).await;
+        }
+        Err("the agent was not ready after ten seconds".into())
+    }
+
+    pub(crate) fn address(&self) -> SocketAddr {
+        (Ipv4Addr::LOCALHOST, self.port).into()
+    }
+
+    pub(crate) fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Resident memory.
+    #[expect(clippy::cast_precision_loss, reason = "some megabytes")]
+    pub(crate) fn rss_mib(&self) -> Outcome<f64> {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.pid()))?;
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).ok_or("no VmRSS")?;
+        let kib: u64 = line.trim().trim_end_matches("kB").trim().parse()?;
+        Ok(kib as f64 / 1024.0)
+    }
+}
+
+impl Floor {
+    /// Sends `response` to whoever asks.
+    pub(crate) fn start(response: &str) -> Outcome<Self> {
+        let mut child = Command::new(std::env::current_exe()?)
+            .arg("floor")
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()?;
+        child.stdin.take().ok_or("no stdin")?.write_all(response.as_bytes())?;
+        let mut line = String::new();
+        BufReader::new(child.stdout.take().ok_or("no stdout")?).read_line(&mut line)?;
+        Ok(Self { child, port: line.trim().parse()? })
+    }
+
+    pub(crate) fn address(&self) -> SocketAddr {
+        (Ipv4Addr::LOCALHOST, self.port).into()
+    }
+
+    pub(crate) fn pid(&self) -> u32 {
+        self.child.id()
+    }
+}
+
+impl Drop for Agent {
+    fn drop(&mut self) {
+        end(&mut self.child);
+    }
+}
+
+impl Drop for Floor {
+    fn drop(&mut self) {
+        end(&mut self.child);
+    }
+}
+
+fn end(child: &mut Child) {
+    // It may have ended by itself; then there is nothing to do.
+    let _gone = child.kill();
+    let _reaped = child.wait();
+}
+
+/// The median time from exec to ready, own AWS credentials included.
+pub(crate) async fn median_ready(sandbox: &Sandbox, starts: usize) -> Outcome<Duration> {
+    let mut times = Vec::with_capacity(starts);
+    for _ in 0..starts {
+        let started = Instant::now();
+        let agent = Agent::spawn(sandbox)?;
+        agent.until_ready().await?;
+        times.push(started.elapsed());
+    }
+    times.sort();
+    Ok(times.get(starts / 2).copied().unwrap_or_default())
+}
+
+async fn is_ready(probes: SocketAddr) -> Outcome<bool> {
+    let mut stream = TcpStream::connect(probes).await?;
+    stream.write_all(b"GET /readyz HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n").await?;
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await?;
+    Ok(answer.starts_with("HTTP/1.1 200"))
+}
+
+/// CPU time that a process has used, by all its threads.
+pub(crate) fn cpu_time(pid: u32) -> Outcome<Duration> {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat"))?;
+    // The second field is the name in parentheses, which may hold blanks; utime and stime are the 14th and 15th.
+    let fields: Vec<&str> = stat.rsplit_once(')').ok_or("no name")?.1.split_whitespace().collect();
+    let ticks = |n: usize| -> Outcome<u64> { Ok(fields.get(n).ok_or("too few fields")?.parse()?) };
+    // USER_HZ is 100 on every Linux that we run on (proc(5)).
+    Ok(Duration::from_millis((ticks(11)? + ticks(12)?) * 10))
+}
+
+/// The release binary beside this one.
+fn built(name: &str) -> Outcome<PathBuf> {
+    let path = std::env::current_exe()?.with_file_name(name);
+    if path.exists() { Ok(path) } else { Err(format!("{} is missing: use `make bench`", path.display()).into()) }
+}
+
+fn free_port() -> Outcome<u16> {
+    Ok(TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?.port())
+}

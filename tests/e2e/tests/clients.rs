@@ -1,0 +1,122 @@
+//! Real SDKs as pods, each by its default chain, calling STS GetCallerIdentity with what it got.
+
+use std::path::PathBuf;
+use std::process::Output;
+
+use sandbox::{Options, Pod, Sandbox};
+use tokio::process::Command;
+
+use crate::harness::{Agent, eks_auth_calls, heal, pod, sandbox, slow};
+
+/// The folder of the binaries that `make test` has built.
+fn built(name: &str) -> PathBuf {
+    let binary = crate::harness::binary().with_file_name(name);
+    assert!(binary.exists(), "{} is missing: run `cargo build --workspace` first", binary.display());
+    binary
+}
+
+/// A program of the Python environment that `make test` has made.
+fn python(name: &str) -> PathBuf {
+    let repository = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../..");
+    let program = repository.join(".cache/venv/bin").join(name);
+    assert!(program.exists(), "{} is missing: `make test` makes it", program.display());
+    program
+}
+
+fn script() -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../clients/python/who_am_i.py")
+}
+
+/// Runs a client with exactly the environment that EKS injects, and what points it at the sandbox's STS.
+async fn run(mut client: Command, sandbox: &Sandbox, agent: &Agent, pod: &Pod) -> Output {
+    client
+        .env_clear()
+        .env("PATH", "/usr/bin:/bin")
+        .env("HOME", sandbox.dir())
+        .env("AWS_CONTAINER_CREDENTIALS_FULL_URI", format!("http://127.0.0.1:{}/v1/credentials", agent.port))
+        .env("AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE", &pod.token_file)
+        .env("AWS_REGION", "us-west-2")
+        .env("AWS_DEFAULT_REGION", "us-west-2")
+        .env("AWS_STS_REGIONAL_ENDPOINTS", "regional")
+        .env("AWS_ENDPOINT_URL_STS", sandbox.sts_url())
+        .kill_on_drop(true)
+        .output()
+        .await
+        .expect("the client runs")
+}
+
+fn lines(output: &Output) -> Vec<&str> {
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    str::from_utf8(&output.stdout).expect("UTF-8").lines().collect()
+}
+
+fn assert_is_the_pods_role(arn: &str) {
+    assert!(arn.starts_with("arn:aws:sts::111122223333:assumed-role/app/eks-sandbox-app-0-"), "{arn}");
+}
+
+#[tokio::test]
+async fn boto3_gets_the_role_of_its_pod() {
+    let sandbox = sandbox();
+    let agent = Agent::start(&sandbox).await;
+    let app = pod(&sandbox, "app-0");
+    let mut client = Command::new(python("python"));
+    client.arg(script());
+    let output = run(client, &sandbox, &agent, &app).await;
+    let lines = lines(&output);
+    assert_is_the_pods_role(lines[0]);
+    assert_eq!(lines[1], agent.ask(&app.token).await.access_key_id(), "it signed with what the agent holds");
+    assert_eq!(lines[2], "container-role");
+    assert_eq!(eks_auth_calls(&sandbox).len(), 1);
+}
+
+#[tokio::test]
+async fn the_aws_cli_gets_the_role_of_its_pod() {
+    let sandbox = sandbox();
+    let agent = Agent::start(&sandbox).await;
+    let mut client = Command::new(python("aws"));
+    client.args(["sts", "get-caller-identity", "--query", "Arn", "--output", "text"]);
+    let output = run(client, &sandbox, &agent, &pod(&sandbox, "app-0")).await;
+    assert_is_the_pods_role(lines(&output)[0]);
+}
+
+#[tokio::test]
+async fn the_rust_sdk_gets_the_role_of_its_pod() {
+    let sandbox = sandbox();
+    let agent = Agent::start(&sandbox).await;
+    let app = pod(&sandbox, "app-0");
+    let output = run(Command::new(built("who-am-i")), &sandbox, &agent, &app).await;
+    let lines = lines(&output);
+    assert_is_the_pods_role(lines[0]);
+    assert_eq!(lines[1], agent.ask(&app.token).await.access_key_id());
+}
+
+#[tokio::test]
+async fn boto3_gets_through_a_hiccup_of_aws_that_lasts_2500_ms() {
+    let sandbox = sandbox();
+    let agent = Agent::start(&sandbox).await;
+    sandbox.faults().set([slow(5_000)]);
+    let app = pod(&sandbox, "app-0");
+    let mut client = Command::new(python("python"));
+    client.arg(script());
+    let healing = async {
+        tokio::time::sleep(std::time::Duration::from_millis(2_500)).await;
+        heal(&sandbox);
+    };
+    let (output, ()) = tokio::join!(run(client, &sandbox, &agent, &app), healing);
+    assert_is_the_pods_role(lines(&output)[0]);
+}
+
+#[tokio::test]
+async fn sandbox_run_runs_a_command_as_a_pod_and_passes_its_exit_code_on() {
+    let sandbox = Sandbox::start(Options::default()).expect("the sandbox starts");
+    let state = sandbox.dir().join("state");
+    std::fs::create_dir(&state).expect("a folder");
+    let mut client = Command::new(built("sandbox"));
+    client.args(["run", "--pod", "app-0", "--"]).arg(python("aws"));
+    client.args(["sts", "get-caller-identity", "--query", "Arn", "--output", "text"]);
+    let output = client.env("XDG_RUNTIME_DIR", &state).kill_on_drop(true).output().await.expect("it runs");
+    assert_is_the_pods_role(lines(&output)[0]);
+    let mut failing = Command::new(built("sandbox"));
+    failing.args(["run", "--", "sh", "-c", "exit 42"]).env("XDG_RUNTIME_DIR", &state).kill_on_drop(true);
+    assert_eq!(failing.output().await.expect("it runs").status.code(), Some(42));
+}

@@ -1,0 +1,214 @@
+//! The agent as a process: the binary that users run, with flags and environment.
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::path::PathBuf;
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::atomic::{AtomicU16, Ordering};
+use std::time::Duration;
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use sandbox::Sandbox;
+
+use super::http::{Answer, Request};
+
+/// Ports below the ephemeral range, so that no outgoing connection of another test takes one.
+static NEXT_PORT: AtomicU16 = AtomicU16::new(21_000);
+
+/// An agent that can be asked. Killed when dropped.
+pub(crate) struct Agent {
+    child: Child,
+    log: PathBuf,
+    pub(crate) port: u16,
+    pub(crate) probe_port: u16,
+    pub(crate) metrics_port: u16,
+}
+
+/// An agent in the making. It gets nothing from the environment of the tests.
+pub(crate) struct Builder {
+    flags: BTreeMap<String, Vec<String>>,
+    environment: BTreeMap<String, String>,
+    port: u16,
+    probe_port: u16,
+    metrics_port: u16,
+}
+
+impl Builder {
+    /// Pointed at a sandbox, with every default that a real node has.
+    pub(crate) fn new(sandbox: &Sandbox) -> Self {
+        let (port, probe_port, metrics_port) = (free_port(), free_port(), free_port());
+        let builder = Self {
+            flags: BTreeMap::new(),
+            environment: BTreeMap::new(),
+            port,
+            probe_port,
+            metrics_port,
+        };
+        builder
+            .flag("--cluster-name", "sandbox")
+            .flag("--bind-hosts", "127.0.0.1")
+            .flag("--metrics-address", "127.0.0.1")
+            .flag("--endpoint", sandbox.eks_auth_url())
+            .flag("--verbosity", "trace")
+            .env("AWS_REGION", "us-west-2")
+            .env("AWS_EC2_METADATA_SERVICE_ENDPOINT", sandbox.imds_url())
+    }
+
+    /// Sets a flag, in place of the one it had.
+    pub(crate) fn flag(mut self, name: &str, value: &str) -> Self {
+        self.flags.insert(name.to_owned(), vec![value.to_owned()]);
+        self
+    }
+
+    /// Gives a flag once more.
+    pub(crate) fn also(mut self, name: &str, value: &str) -> Self {
+        self.flags.entry(name.to_owned()).or_default().push(value.to_owned());
+        self
+    }
+
+    /// Takes a flag away.
+    pub(crate) fn without(mut self, name: &str) -> Self {
+        self.flags.remove(name);
+        self
+    }
+
+    pub(crate) fn env(mut self, name: &str, value: &str) -> Self {
+        self.environment.insert(name.to_owned(), value.to_owned());
+        self
+    }
+
+    pub(crate) fn probe_port(mut self, port: u16) -> Self {
+        self.probe_port = port;
+        self
+    }
+
+    pub(crate) fn metrics_port(mut self, port: u16) -> Self {
+        self.metrics_port = port;
+        self
+    }
+
+    /// The command, for tests that expect it to end by itself.
+    pub(crate) fn command(&self) -> Command {
+        let mut command = Command::new(binary());
+        command.arg("server").env_clear().envs(&self.environment).stdin(Stdio::null());
+        let ports =
+            [("--port", self.port), ("--probe-port", self.probe_port), ("--metrics-port", self.metrics_port)];
+        for (name, port) in ports {
+            command.args([name, &port.to_string()]);
+        }
+        for (name, values) in &self.flags {
+            for value in values {
+                command.args([name, value]);
+            }
+        }
+        command
+    }
+
+    /// Starts it, without waiting for anything.
+    pub(crate) fn spawn(&self) -> Agent {
+        let log = std::env::temp_dir().join(format!("pod-identity-e2e-{}-{}.log", std::process::id(), self.port));
+        let file = File::create(&log).expect("a log file");
+        let out = file.try_clone().expect("a second handle");
+        let child = self.command().stdout(out).stderr(file).spawn().expect("the agent starts");
+        Agent { child, log, port: self.port, probe_port: self.probe_port, metrics_port: self.metrics_port }
+    }
+
+    /// Starts it and waits until it is ready.
+    pub(crate) async fn start(&self) -> Agent {
+        let agent = self.spawn();
+        agent.until_ready().await;
+        agent
+    }
+}
+
+impl Agent {
+    /// Pointed at a sandbox, and ready.
+    pub(crate) async fn start(sandbox: &Sandbox) -> Self {
+        Builder::new(sandbox).start().await
+    }
+
+    pub(crate) fn address(&self) -> SocketAddr {
+        (Ipv4Addr::LOCALHOST, self.port).into()
+    }
+
+    pub(crate) fn pid(&self) -> i32 {
+        i32::try_from(self.child.id()).expect("a pid")
+    }
+
+    /// Asks for credentials.
+    pub(crate) async fn ask(&self, token: &str) -> Answer {
+        Request::credentials(token).send(self.address()).await.expect("an answer")
+    }
+
+    /// Asks the probe listener.
+    pub(crate) async fn probe(&self, path: &str) -> std::io::Result<Answer> {
+        Request::get(path).send((Ipv4Addr::LOCALHOST, self.probe_port).into()).await
+    }
+
+    /// The page of metrics.
+    pub(crate) async fn metrics(&self) -> String {
+        let at = (Ipv4Addr::LOCALHOST, self.metrics_port).into();
+        Request::get("/metrics").send(at).await.expect("metrics").body
+    }
+
+    pub(crate) async fn until_ready(&self) {
+        for _ in 0..1000 {
+            if self.probe("/readyz").await.is_ok_and(|answer| answer.status == 200) {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        panic!("not ready after ten seconds:\n{}", self.log());
+    }
+
+    /// All it wrote so far, to stdout and stderr.
+    pub(crate) fn log(&self) -> String {
+        std::fs::read_to_string(&self.log).expect("the log")
+    }
+
+    pub(crate) fn signal(&self, signal: Signal) {
+        kill(Pid::from_raw(self.pid()), signal).expect("the agent is there");
+    }
+
+    /// Waits until it has ended by itself.
+    pub(crate) async fn ended(&mut self, within: Duration) -> ExitStatus {
+        let deadline = tokio::time::Instant::now() + within;
+        while tokio::time::Instant::now() < deadline {
+            if let Some(status) = self.child.try_wait().expect("a child") {
+                return status;
+            }
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        panic!("still there after {within:?}:\n{}", self.log());
+    }
+}
+
+impl Drop for Agent {
+    fn drop(&mut self) {
+        // By pid, and only the one we started; it may have ended already.
+        let _gone = self.child.kill();
+        let _reaped = self.child.wait();
+        let _removed = std::fs::remove_file(&self.log);
+    }
+}
+
+/// The binary beside this test's: `cargo build` comes before the tests.
+pub(crate) fn binary() -> PathBuf {
+    let test = std::env::current_exe().expect("a path");
+    let built = test.ancestors().nth(2).expect("target/<profile>").join("pod-identity-agent");
+    assert!(built.exists(), "{} is missing: run `cargo build --workspace` first, as `make test` does", built.display());
+    built
+}
+
+/// A port that nobody has.
+pub(crate) fn free_port() -> u16 {
+    loop {
+        let port = NEXT_PORT.fetch_add(1, Ordering::Relaxed);
+        assert!(port < 32_000, "out of ports");
+        if TcpListener::bind((Ipv4Addr::LOCALHOST, port)).is_ok() {
+            return port;
+        }
+    }
+}

@@ -1,0 +1,23 @@
+//! The agent as its users see it: the real binary, real sockets, the sandbox as AWS, real SDKs as clients.
+//!
+//! Each test starts a sandbox and an agent of its own; nothing is shared but the machine.
+
+#[cfg(test)]
+mod harness;
+
+#[cfg(test)]
+mod clients;
+#[cfg(test)]
+mod outage;
+#[cfg(test)]
+mod own_credentials;
+#[cfg(test)]
+mod secrecy;
+#[cfg(test)]
+mod sharing;
+#[cfg(test)]
+mod shutdown;
+#[cfg(test)]
+mod startup;
+#[cfg(test)]
+mod wire;

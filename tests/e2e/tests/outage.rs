@@ -1,0 +1,90 @@
+//! AWS fails: invariants 3 and 7, over real sockets. The long outages are simulated in the agent's own tests.
+
+use sandbox::{Effect, Fault, Service};
+use std::time::Duration;
+
+use crate::harness::{Agent, eks_auth_calls, eventually, failing, heal, pod, sandbox};
+
+#[tokio::test]
+async fn whoever_holds_credentials_does_not_notice_that_aws_is_gone() {
+    let sandbox = sandbox();
+    let agent = Agent::start(&sandbox).await;
+    let token = pod(&sandbox, "app-0").token.clone();
+    let held = agent.ask(&token).await.access_key_id();
+    for effect in [
+        Effect::Refuse,
+        Effect::Hang,
+        Effect::ResetMidBody,
+        Effect::BadJson,
+        failing(503, "ServiceUnavailableException"),
+        failing(429, "ThrottlingException"),
+        failing(400, "AccessDeniedException"),
+        failing(403, "UnrecognizedClientException"),
+    ] {
+        sandbox.faults().set([
+            Fault::new(Service::EksAuth, effect.clone()),
+            Fault::new(Service::Imds, Effect::Refuse),
+        ]);
+        for _ in 0..20 {
+            assert_eq!(agent.ask(&token).await.access_key_id(), held, "{effect:?}");
+        }
+    }
+    assert_eq!(agent.probe("/readyz").await.unwrap().status, 200, "the health of EKS Auth is not readiness");
+}
+
+#[tokio::test]
+async fn a_hiccup_is_held_through_whatever_it_is() {
+    for effect in [
+        Effect::Refuse,
+        Effect::ResetMidBody,
+        Effect::BadJson,
+        failing(500, "InternalServerException"),
+        failing(429, "ThrottlingException"),
+        failing(403, "ExpiredTokenException"),
+    ] {
+        let sandbox = sandbox();
+        let agent = Agent::start(&sandbox).await;
+        sandbox.faults().set([Fault::new(Service::EksAuth, effect.clone())]);
+        let token = pod(&sandbox, "app-0").token.clone();
+        let healing = async {
+            tokio::time::sleep(Duration::from_millis(1500)).await;
+            heal(&sandbox);
+        };
+        let (answer, ()) = tokio::join!(agent.ask(&token), healing);
+        assert_eq!(answer.status, 200, "{effect:?}: {answer:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_refusal_of_the_agent_is_never_blamed_on_the_pod() {
+    let sandbox = sandbox();
+    let agent = Agent::start(&sandbox).await;
+    for (index, code) in
+        ["AccessDeniedException", "ExpiredTokenException", "InvalidSignatureException"].into_iter().enumerate()
+    {
+        sandbox.faults().set([Fault::new(Service::EksAuth, failing(403, code))]);
+        let answer = agent.ask(&pod(&sandbox, &format!("app-{index}")).token).await;
+        assert_eq!((answer.status, answer.reason.as_str()), (503, "ServiceUnavailableException"), "{code}");
+        assert!(answer.body.contains("node's own AWS credentials"), "{answer:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_clock_that_is_off_by_minutes_is_corrected_by_what_aws_says() {
+    let sandbox = sandbox();
+    let agent = Agent::start(&sandbox).await;
+    // Two minutes: within what SigV4 takes, far beyond what a 15 s margin would forgive.
+    sandbox.faults().set([Fault::new(Service::EksAuth, Effect::DateSkew { seconds: 120 })]);
+    assert_eq!(agent.ask(&pod(&sandbox, "app-0").token).await.status, 200);
+    let metrics = agent.metrics().await;
+    let off = metrics.lines().find_map(|line| line.strip_prefix("pod_identity_agent_clock_correction_milliseconds "));
+    let off: i64 = off.expect("the series").parse().unwrap();
+    assert!((118_000..122_000).contains(&off), "{off}");
+    heal(&sandbox);
+    assert_eq!(agent.ask(&pod(&sandbox, "app-1").token).await.status, 200);
+    eventually("the correction is taken back", async || {
+        agent.metrics().await.contains("pod_identity_agent_clock_correction_milliseconds 0")
+    })
+    .await;
+    assert!(eks_auth_calls(&sandbox).len() <= 3);
+}

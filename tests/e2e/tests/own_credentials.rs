@@ -1,0 +1,135 @@
+//! The agent's own AWS identity: where it comes from, and that trouble with it is nobody else's.
+
+use std::io::Write;
+use std::path::Path;
+use std::time::Duration;
+
+use sandbox::{Effect, Fault, Options, Sandbox, Service};
+
+use crate::harness::{Agent, Builder, eks_auth_calls, eventually, heal, pod, sandbox};
+
+const HOUR: Duration = Duration::from_secs(3600);
+
+/// Rewrites a file in place, as a careless writer does: whoever reads meanwhile may see half of it.
+fn write(path: &Path, text: &str) {
+    std::fs::File::create(path).unwrap().write_all(text.as_bytes()).unwrap();
+}
+
+#[tokio::test]
+async fn an_imds_that_comes_late_makes_the_agent_ready_late_and_holds_the_pods() {
+    let sandbox = sandbox();
+    sandbox.faults().set([Fault::new(Service::Imds, Effect::Refuse)]);
+    let agent = Builder::new(&sandbox).spawn();
+    let token = pod(&sandbox, "app-0").token.clone();
+    eventually("it listens", async || agent.probe("/healthz").await.is_ok()).await;
+    let ready = agent.probe("/readyz").await.unwrap();
+    assert_eq!(ready.status, 503);
+    assert!(ready.body.contains("own-credentials"), "{ready:?}");
+    let healing = async {
+        tokio::time::sleep(Duration::from_millis(1200)).await;
+        heal(&sandbox);
+    };
+    let (answer, ()) = tokio::join!(agent.ask(&token), healing);
+    assert_eq!(answer.status, 200, "{answer:?}");
+    agent.until_ready().await;
+}
+
+#[tokio::test]
+async fn credentials_of_the_environment_are_used_and_imds_is_left_alone() {
+    let sandbox = sandbox();
+    let node = sandbox.node_credentials(HOUR);
+    let agent = Builder::new(&sandbox)
+        .env("AWS_ACCESS_KEY_ID", &node.access_key_id)
+        .env("AWS_SECRET_ACCESS_KEY", &node.secret_access_key)
+        .env("AWS_SESSION_TOKEN", node.session_token.as_deref().unwrap())
+        .start()
+        .await;
+    assert_eq!(agent.ask(&pod(&sandbox, "app-0").token).await.status, 200);
+    assert!(sandbox.calls().iter().all(|call| call.service != Service::Imds));
+}
+
+#[tokio::test]
+async fn the_container_provider_is_never_asked() {
+    let sandbox = sandbox();
+    let builder = Builder::new(&sandbox);
+    let port = builder.command().get_args().nth(2).unwrap().to_str().unwrap().to_owned();
+    let agent = builder
+        .env("AWS_CONTAINER_CREDENTIALS_FULL_URI", &format!("http://127.0.0.1:{port}/v1/credentials"))
+        .env("AWS_CONTAINER_AUTHORIZATION_TOKEN", &pod(&sandbox, "app-0").token)
+        .start()
+        .await;
+    assert!(eks_auth_calls(&sandbox).is_empty(), "it did not ask itself");
+    assert_eq!(agent.ask(&pod(&sandbox, "app-0").token).await.status, 200);
+}
+
+#[tokio::test]
+async fn a_file_is_read_again_when_it_changes_and_half_of_it_does_no_harm() {
+    let sandbox = sandbox();
+    let path = sandbox.dir().join("rotated-credentials");
+    write(&path, "[default]\naws_access_key_id = AKIAOLD\naws_secret_access_key = old\n");
+    let whole = sandbox.node_credentials(HOUR).as_file();
+    let agent = Builder::new(&sandbox)
+        .flag("--rotate-credentials", "true")
+        .env("AWS_SHARED_CREDENTIALS_FILE", path.to_str().unwrap())
+        .start()
+        .await;
+    let token = pod(&sandbox, "app-0").token.clone();
+    // What is in the file is not one of the sandbox's: AWS says 403, and the pod is held, not blamed.
+    let refused = agent.ask(&token).await;
+    assert_eq!(refused.status, 503, "{refused:?}");
+    write(&path, &whole);
+    eventually("the new ones are used", async || agent.ask(&token).await.status == 200).await;
+    // A writer that has come half way: what was read before goes on serving.
+    write(&path, whole.split_at(whole.len() / 2).0);
+    tokio::time::sleep(Duration::from_millis(2500)).await;
+    assert_eq!(agent.ask(&pod(&sandbox, "app-1").token).await.status, 200);
+    assert_eq!(agent.probe("/readyz").await.unwrap().status, 200);
+}
+
+#[tokio::test]
+async fn imds_and_local_endpoints_never_go_through_a_proxy() {
+    let sandbox = sandbox();
+    // Nobody listens there: whatever goes through the proxy fails.
+    let builder = Builder::new(&sandbox).env("HTTP_PROXY", "http://127.0.0.1:9").env("HTTPS_PROXY", "http://127.0.0.1:9");
+    let agent = builder.start().await;
+    assert_eq!(agent.ask(&pod(&sandbox, "app-0").token).await.status, 200);
+}
+
+#[tokio::test]
+async fn a_private_ca_is_trusted_when_it_is_given_and_only_then() {
+    let sandbox = Sandbox::start(Options { tls: true, ..Options::default() }).unwrap();
+    let url = sandbox.eks_auth_tls_url().expect("https");
+    let ca = sandbox.ca_file();
+    let trusting = Builder::new(&sandbox).flag("--endpoint", url).env("AWS_CA_BUNDLE", ca.to_str().unwrap());
+    let trusting = trusting.start().await;
+    assert_eq!(trusting.ask(&pod(&sandbox, "app-0").token).await.status, 200, "{}", trusting.log());
+    let distrusting = Builder::new(&sandbox).flag("--endpoint", url).start().await;
+    let answer = distrusting.ask(&pod(&sandbox, "app-1").token).await;
+    assert_eq!(answer.status, 503, "{answer:?}");
+}
+
+#[tokio::test]
+async fn an_identity_that_aws_rejects_is_renewed_at_once_and_nobody_notices() {
+    let sandbox = sandbox();
+    let agent = Agent::start(&sandbox).await;
+    assert_eq!(agent.ask(&pod(&sandbox, "app-0").token).await.status, 200);
+    // The role's session is revoked long before its expiry; IMDS has a new one.
+    sandbox.expire_node_credentials(HOUR);
+    let before = tokio::time::Instant::now();
+    let answer = agent.ask(&pod(&sandbox, "app-1").token).await;
+    assert_eq!(answer.status, 200, "{answer:?}");
+    assert!(before.elapsed() < Duration::from_secs(2), "{:?}", before.elapsed());
+}
+
+#[tokio::test]
+async fn the_node_is_named_to_aws_only_when_asked_to() {
+    let sandbox = sandbox();
+    let telling = Builder::new(&sandbox).flag("--send-node-details", "true").flag("--node-name", "node-1");
+    let telling = telling.start().await;
+    assert_eq!(telling.ask(&pod(&sandbox, "app-0").token).await.status, 200);
+    eventually("the instance is known", async || telling.log().contains("node details are sent")).await;
+    assert_eq!(telling.ask(&pod(&sandbox, "app-1").token).await.status, 200);
+    let silent = Builder::new(&sandbox).flag("--node-name", "node-1").start().await;
+    assert_eq!(silent.ask(&pod(&sandbox, "app-2").token).await.status, 200);
+    assert!(!silent.log().contains("node details are sent"));
+}

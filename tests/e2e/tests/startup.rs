@@ -1,0 +1,105 @@
+//! Starting on a node where something is wrong: invariant 10, and configuration errors.
+
+use std::net::{Ipv4Addr, TcpListener};
+use std::process::Command;
+
+use crate::harness::{Agent, Builder, Request, binary, eventually, free_port, pod, sandbox};
+
+#[test]
+fn every_problem_of_the_configuration_is_told_at_once_and_the_exit_code_is_64() {
+    let flags = ["--cluster-name", "no spaces", "--port", "99999", "--max-service-qps", "0", "--bind-hosts", "0.0.0.0"];
+    let out = Command::new(binary()).arg("server").args(flags).env_clear().output().unwrap();
+    assert_eq!(out.status.code(), Some(64));
+    let errors = String::from_utf8(out.stderr).unwrap();
+    for named in ["--cluster-name", "--port", "--max-service-qps", "--bind-hosts", "AWS_REGION"] {
+        assert!(errors.contains(named), "{named} is not named in:\n{errors}");
+    }
+}
+
+#[tokio::test]
+async fn taken_probe_and_metrics_ports_do_not_take_the_endpoint_down() {
+    let sandbox = sandbox();
+    let (probe, metrics) = (free_port(), free_port());
+    let thief = TcpListener::bind((Ipv4Addr::LOCALHOST, probe)).unwrap();
+    let _other_thief = TcpListener::bind((Ipv4Addr::LOCALHOST, metrics)).unwrap();
+    let agent = Builder::new(&sandbox).probe_port(probe).metrics_port(metrics).spawn();
+    let token = pod(&sandbox, "app-0").token.clone();
+    eventually("credentials are served", async || {
+        matches!(Request::credentials(&token).send(agent.address()).await, Ok(answer) if answer.status == 200)
+    })
+    .await;
+    drop(thief);
+    eventually("the probes come up when their port is free", async || {
+        agent.probe("/healthz").await.is_ok_and(|answer| answer.status == 200)
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_family_that_cannot_be_bound_leaves_the_other_serving_and_ready() {
+    let sandbox = sandbox();
+    let builder = Builder::new(&sandbox).also("--bind-hosts", "[::1]");
+    let port = builder.command().get_args().nth(2).unwrap().to_str().unwrap().parse().unwrap();
+    let _thief = TcpListener::bind((std::net::Ipv6Addr::LOCALHOST, port)).unwrap();
+    let agent = builder.start().await;
+    assert_eq!(agent.ask(&pod(&sandbox, "app-0").token).await.status, 200);
+    let ready = agent.probe("/readyz").await.unwrap();
+    assert_eq!(ready.status, 200);
+    assert!(ready.body.contains("listener-ipv6"), "{}", ready.body);
+}
+
+#[tokio::test]
+async fn the_listener_comes_up_before_its_address_exists() {
+    let sandbox = sandbox();
+    // TEST-NET-1: no machine has it. Freebind listens all the same; the address may come later.
+    let agent = Builder::new(&sandbox).flag("--bind-hosts", "192.0.2.23").also("--bind-hosts", "127.0.0.1").start().await;
+    assert_eq!(agent.ask(&pod(&sandbox, "app-0").token).await.status, 200);
+}
+
+#[tokio::test]
+async fn amazons_way_of_passing_flags_works() {
+    let sandbox = sandbox();
+    let agent = Builder::new(&sandbox)
+        .without("--cluster-name")
+        .flag("-c", "sandbox")
+        .flag("--max-credential-retention-before-renewal", "2h45m")
+        .flag("-v", "info")
+        .without("--verbosity")
+        .start()
+        .await;
+    assert_eq!(agent.ask(&pod(&sandbox, "app-0").token).await.status, 200);
+    let log = agent.log();
+    assert_eq!(log.matches("effective configuration").count(), 1, "{log}");
+    assert!(log.lines().all(|line| serde_json::from_str::<serde_json::Value>(line).is_ok()), "one JSON a line:\n{log}");
+}
+
+#[tokio::test]
+async fn hits_are_not_logged_at_info_but_misses_and_the_first_hit_are() {
+    let sandbox = sandbox();
+    let agent = Builder::new(&sandbox).flag("--verbosity", "info").start().await;
+    let token = pod(&sandbox, "app-0").token.clone();
+    for _ in 0..10 {
+        agent.ask(&token).await.access_key_id();
+    }
+    let log = agent.log();
+    let requests: Vec<_> = log.lines().filter(|line| line.contains("credentials requested")).collect();
+    assert_eq!(requests.len(), 2, "one fetch, one first hit:\n{log}");
+    assert!(requests[0].contains("app-0"), "{}", requests[0]);
+}
+
+#[tokio::test]
+async fn amazons_metrics_are_there_under_their_names() {
+    let sandbox = sandbox();
+    let agent = Agent::start(&sandbox).await;
+    let token = pod(&sandbox, "app-0").token.clone();
+    agent.ask(&token).await;
+    agent.ask(&token).await;
+    let metrics = agent.metrics().await;
+    for line in [
+        r#"pod_identity_http_response{code="200"} 2"#,
+        r#"pod_identity_cache_state{state="hit"} 1"#,
+        r#"pod_identity_cache_state{state="miss"} 1"#,
+    ] {
+        assert!(metrics.lines().any(|l| l == line), "{line} is not in\n{metrics}");
+    }
+}

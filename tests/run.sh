@@ -1,0 +1,122 @@
+#!/usr/bin/env bash
+# Everything a change must pass, in the order in which it fails soonest. No stage is ever skipped.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+readonly venv=.cache/venv
+readonly requirements=tests/clients/python/requirements.txt
+
+work=$(mktemp -d)
+venv_job=
+passed=0
+
+cleanup() {
+    if [[ -n $venv_job ]]; then
+        kill "$venv_job" 2>/dev/null || true
+    fi
+    rm -rf "$work"
+}
+trap cleanup EXIT
+
+# Runs one stage; the first that fails ends the run with its name.
+stage() {
+    local name=$1 start=$SECONDS
+    shift
+    echo "== $name"
+    if ! "$@"; then
+        echo "FAILED: $name, after $((SECONDS - start)) s" >&2
+        exit 1
+    fi
+    echo "-- $name: $((SECONDS - start)) s"
+}
+
+# A stage that is one check and has no result lines of its own.
+check() {
+    stage "$@"
+    passed=$((passed + 1))
+}
+
+# A stage of cargo tests, counted from cargo's own result lines.
+tests() {
+    stage "$@"
+    local counts
+    # "test result: ok. 52 passed; 0 failed; 0 ignored; ..."
+    counts=$(awk '/^test result: / { passed += $4; ignored += $8 } END { print passed + 0, ignored + 0 }' "$work/tests")
+    if [[ ${counts% *} -eq 0 ]]; then
+        echo "FAILED: $1: cargo ran no test at all" >&2
+        exit 1
+    fi
+    [[ ${counts#* } -eq 0 ]] || echo "note: ${counts#* } tests of this stage are marked as ignored and did not run"
+    passed=$((passed + ${counts% *}))
+}
+
+toolchain() {
+    local missing=()
+    command -v rustup >/dev/null || missing+=("rustup (https://rustup.rs)")
+    command -v cc >/dev/null || missing+=("a C compiler (Debian: build-essential)")
+    command -v curl >/dev/null || missing+=("curl (Debian: curl)")
+    command -v pgrep >/dev/null || missing+=("pgrep (Debian: procps)")
+    python3 -c 'import ensurepip, venv' 2>/dev/null || missing+=("Python 3 with venv (Debian: python3-venv)")
+    if ((${#missing[@]})); then
+        printf 'this machine lacks %s\n' "${missing[@]}" >&2
+        return 1
+    fi
+    # rustup reads rust-toolchain.toml; the first call may have to install what it names.
+    if ! rustc --version || ! cargo fmt --version || ! cargo clippy --version; then
+        echo "the toolchain in rust-toolchain.toml cannot be used; try: rustup toolchain install" >&2
+        return 1
+    fi
+}
+
+# The real SDKs of the Python clients. Made anew when the pinned versions change, and only then.
+make_venv() {
+    [[ -f $requirements ]] || { echo "$requirements is missing"; return 1; }
+    local key
+    key=$({ python3 --version; cat "$requirements"; } | sha256sum | cut -d ' ' -f 1) || return 1
+    [[ -f $venv/made-from && $(<"$venv/made-from") == "$key" ]] && return 0
+    # Without its key a venv counts as not made, so an interrupted one is made again.
+    rm -rf "$venv" && python3 -m venv "$venv" || return 1
+    local hashes=()
+    if grep -q -- '--hash=' "$requirements"; then
+        hashes=(--require-hashes)
+    fi
+    "$venv/bin/python" -m pip install --quiet --no-input "${hashes[@]}" -r "$requirements" || return 1
+    echo "$key" >"$venv/made-from"
+}
+
+venv_is_made() {
+    local status=0
+    wait "$venv_job" || status=$?
+    venv_job=
+    cat "$work/venv"
+    return "$status"
+}
+
+cargo_test() {
+    cargo test --locked --no-fail-fast "$@" 2>&1 | tee "$work/tests"
+}
+
+docs() {
+    # Private items too: the readers of these pages are those who change the code. So links to them are good.
+    RUSTDOCFLAGS='-D warnings -A rustdoc::private_intra_doc_links' \
+        cargo doc --workspace --no-deps --document-private-items --locked
+}
+
+check "toolchain" toolchain
+# Downloads while cargo compiles.
+make_venv >"$work/venv" 2>&1 &
+venv_job=$!
+check "format" cargo fmt --all --check
+check "clippy" cargo clippy --workspace --all-targets --locked -- -D warnings
+check "build" cargo build --workspace --locked
+tests "unit tests" cargo_test --workspace --exclude e2e
+check "python environment" venv_is_made
+export PATH="$PWD/$venv/bin:$PATH"
+tests "end-to-end tests" cargo_test -p e2e
+check "shapes of the sandbox" tests/shapes.sh
+check "demo" tests/demo.sh
+check "documentation" docs
+check "dependencies" tests/deny.sh policy
+
+# Every failure has ended the run before this line.
+echo "$passed passed, 0 failed"
