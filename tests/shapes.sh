@@ -18,12 +18,15 @@ cleanup() {
 }
 trap cleanup EXIT
 
+# The control port, once the sandbox has written its state.
+control() { sed -n 's/.*"controlUrl": "\([^"]*\)".*/\1/p' "$work/state.json" 2>/dev/null; }
+
 XDG_RUNTIME_DIR=$work target/debug/sandbox up --no-agent --json-state "$work/state.json" \
     </dev/null >"$work/output" 2>&1 &
 sandbox=$!
 
 deadline=$((SECONDS + start_seconds))
-until [[ -s $work/state.json ]]; do
+until [[ -n $(control) ]]; do
     if ! kill -0 "$sandbox" 2>/dev/null || ((SECONDS >= deadline)); then
         echo "shapes: the sandbox did not come up; it printed:" >&2
         cat "$work/output" >&2
@@ -31,4 +34,4 @@ until [[ -s $work/state.json ]]; do
     fi
     sleep 0.2
 done
-python tests/sandbox/shapes/check.py --state "$work/state.json"
+python tests/sandbox/shapes/check.py --control "$(control)"

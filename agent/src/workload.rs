@@ -6,7 +6,16 @@ use std::fmt;
 use std::sync::Arc;
 
 /// The audience of tokens meant for EKS Pod Identity (EKS user guide, "How EKS Pod Identity works").
-pub const POD_IDENTITY_AUDIENCE: &str = "pods.eks.amazonaws.com";
+const POD_IDENTITY_AUDIENCE: &str = "pods.eks.amazonaws.com";
+
+/// For whom a token was issued, as far as this agent cares.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Audience {
+    /// EKS Pod Identity.
+    PodIdentity,
+    /// Nobody that this agent serves.
+    Foreign,
+}
 
 /// A service account, as a token or the API server names it.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -30,6 +39,14 @@ pub struct Pod {
     pub uid: Box<str>,
     /// The node it was bound to, where the token says so.
     pub node: Option<Box<str>>,
+}
+
+impl Audience {
+    /// What the `aud` of a token amounts to.
+    pub fn of(audiences: &[Box<str>]) -> Self {
+        let is_pod_identity = audiences.iter().any(|audience| &**audience == POD_IDENTITY_AUDIENCE);
+        if is_pod_identity { Self::PodIdentity } else { Self::Foreign }
+    }
 }
 
 /// SHA-256 of a whole token. It names a token that nobody has verified, without being a secret itself.

@@ -7,9 +7,10 @@
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use crate::identity::claims::{UnreadableClaims, Untimely, UnverifiedClaims};
+use crate::identity::claims::{UnreadableClaims, Untimely, UnverifiedClaims, Validity};
+use crate::identity::memory::Memory;
 use crate::identity::token::BearerToken;
-use crate::workload::{CredentialKey, Pod, TokenDigest, VerifiedKey};
+use crate::workload::{Audience, CredentialKey, Pod, TokenDigest, VerifiedKey};
 
 /// What is known of the caller after looking at its token.
 #[derive(Clone, Debug)]
@@ -32,11 +33,12 @@ pub struct VerifiedIdentity {
     expires: SystemTime,
 }
 
-/// A token that says who it is, and no more than that.
-#[derive(Clone, Debug)]
+/// A token that says who it is, and no more than that. What it says is not in here: nothing may be looked up by it.
+#[derive(Clone, Copy, Debug)]
 pub struct UnverifiedIdentity {
     digest: TokenDigest,
-    claims: UnverifiedClaims,
+    validity: Validity,
+    audience: Audience,
 }
 
 /// Why a token is worth nothing.
@@ -53,19 +55,32 @@ pub enum Refusal {
     NotYetValid,
 }
 
-/// Judges tokens.
-#[derive(Clone, Debug, Default)]
-pub struct Authenticator {}
+/// Judges tokens, and remembers its verdicts.
+#[derive(Debug, Default)]
+pub struct Authenticator {
+    memory: Memory,
+}
 
 impl Authenticator {
     /// Judges a token at the (corrected) wall time `now`.
     pub fn authenticate(&self, token: &BearerToken, now: SystemTime) -> Authentication {
-        let claims = match UnverifiedClaims::of(token) {
-            Ok(claims) => claims,
-            Err(unreadable) => return Authentication::Refused(Refusal::Unreadable(unreadable)),
+        let digest = token.digest();
+        let identity = match self.memory.recall(digest) {
+            Some(known) => known,
+            None => match UnverifiedClaims::of(token) {
+                Ok(claims) => {
+                    let audience = Audience::of(&claims.audiences);
+                    UnverifiedIdentity { digest, validity: claims.validity, audience }
+                }
+                Err(unreadable) => return Authentication::Refused(Refusal::Unreadable(unreadable)),
+            },
         };
-        match claims.check_times(now) {
-            Ok(()) => Authentication::Unverified(UnverifiedIdentity { digest: token.digest(), claims }),
+        // Each time anew: a token that was good may have expired since.
+        match identity.validity.check(now) {
+            Ok(()) => {
+                self.memory.remember(identity);
+                Authentication::Unverified(identity)
+            }
             Err(Untimely::Expired) => Authentication::Refused(Refusal::Expired),
             Err(Untimely::NotYetValid) => Authentication::Refused(Refusal::NotYetValid),
         }
@@ -95,8 +110,54 @@ impl UnverifiedIdentity {
         CredentialKey::Unverified(self.digest)
     }
 
-    /// What the token says: good for a log line and for choosing whom to ask, for nothing else.
-    pub fn claims(&self) -> &UnverifiedClaims {
-        &self.claims
+    /// The digest of the token.
+    pub fn digest(&self) -> TokenDigest {
+        self.digest
+    }
+
+    /// Until when the token says that it is valid.
+    pub fn expires(&self) -> SystemTime {
+        self.validity.expires
+    }
+
+    /// For whom the token says that it was issued: good for choosing whom to ask, who will verify it.
+    pub fn audience(&self) -> Audience {
+        self.audience
+    }
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+    use base64::Engine;
+    use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+
+    use super::{Authentication, Authenticator, Refusal, UnverifiedIdentity, Validity};
+    use crate::identity::BearerToken;
+    use crate::workload::{Audience, TokenDigest};
+
+    pub(in crate::identity) fn unverified(digest: [u8; 32]) -> UnverifiedIdentity {
+        let validity = Validity { expires: at(2000), not_before: None };
+        UnverifiedIdentity { digest: TokenDigest(digest), validity, audience: Audience::PodIdentity }
+    }
+
+    fn at(seconds: u64) -> SystemTime {
+        UNIX_EPOCH + Duration::from_secs(seconds)
+    }
+
+    #[test]
+    fn a_token_that_was_good_is_refused_once_it_has_expired() {
+        let claims = URL_SAFE_NO_PAD.encode(r#"{"aud":"pods.eks.amazonaws.com","exp":2000,"nbf":1000}"#);
+        let token = BearerToken::from_header(format!("e30.{claims}.sig").as_bytes()).unwrap();
+        let authenticator = Authenticator::default();
+        for _ in 0..2 {
+            let verdict = authenticator.authenticate(&token, at(1500));
+            assert!(
+                matches!(verdict, Authentication::Unverified(known) if known.audience() == Audience::PodIdentity)
+            );
+        }
+        let verdict = authenticator.authenticate(&token, at(2061));
+        assert!(matches!(verdict, Authentication::Refused(Refusal::Expired)), "{verdict:?}");
     }
 }

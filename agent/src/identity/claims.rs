@@ -22,12 +22,19 @@ pub struct UnverifiedClaims {
     pub issuer: Box<str>,
     /// For whom it was issued.
     pub audiences: Vec<Box<str>>,
+    /// From when until when it is valid.
+    pub validity: Validity,
+    /// Namespace, service account and pod, where it says so.
+    pub workload: Option<ClaimedWorkload>,
+}
+
+/// The times of a token.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Validity {
     /// Until when it is valid.
     pub expires: SystemTime,
     /// From when on it is valid, where it says so.
     pub not_before: Option<SystemTime>,
-    /// Namespace, service account and pod, where it says so.
-    pub workload: Option<ClaimedWorkload>,
 }
 
 /// The workload that a token claims to be.
@@ -118,8 +125,10 @@ impl UnverifiedClaims {
                 Audiences::One(audience) => vec![audience],
                 Audiences::Many(audiences) => audiences,
             },
-            expires: numeric_date(payload.exp)?,
-            not_before: payload.nbf.map(numeric_date).transpose()?,
+            validity: Validity {
+                expires: numeric_date(payload.exp)?,
+                not_before: payload.nbf.map(numeric_date).transpose()?,
+            },
             workload: payload.kubernetes.map(|kubernetes| ClaimedWorkload {
                 namespace: kubernetes.namespace,
                 service_account: kubernetes.serviceaccount.name,
@@ -127,12 +136,14 @@ impl UnverifiedClaims {
             }),
         })
     }
+}
 
-    /// Judges the token's times, with the leeway that Kubernetes grants.
+impl Validity {
+    /// Judges the times, with the leeway that Kubernetes grants.
     ///
     /// # Errors
     /// [`Untimely`], when the token is not valid at `now`.
-    pub fn check_times(&self, now: SystemTime) -> Result<(), Untimely> {
+    pub fn check(&self, now: SystemTime) -> Result<(), Untimely> {
         if self.expires + LEEWAY <= now {
             return Err(Untimely::Expired);
         }
@@ -176,7 +187,7 @@ mod tests {
         )
         .unwrap();
         assert_eq!(read.audiences, [Box::<str>::from("pods.eks.amazonaws.com")]);
-        assert_eq!(read.expires, UNIX_EPOCH + Duration::from_secs(2000));
+        assert_eq!(read.validity.expires, UNIX_EPOCH + Duration::from_secs(2000));
         let workload = read.workload.unwrap();
         assert_eq!(
             (&*workload.namespace, &*workload.service_account, workload.pod.as_deref()),
@@ -202,7 +213,7 @@ mod tests {
     #[test]
     fn times_are_judged_with_a_minute_of_leeway() {
         let read = claims(r#"{"exp":2000,"nbf":1000}"#).unwrap();
-        let at = |seconds| read.check_times(UNIX_EPOCH + Duration::from_secs(seconds));
+        let at = |seconds| read.validity.check(UNIX_EPOCH + Duration::from_secs(seconds));
         let cases = [
             (939, Err(Untimely::NotYetValid)),
             (940, Ok(())),

@@ -6,6 +6,7 @@
 
 pub mod authenticator;
 pub mod claims;
+mod memory;
 pub mod token;
 
 pub use authenticator::{Authentication, Authenticator, Refusal, UnverifiedIdentity, VerifiedIdentity};

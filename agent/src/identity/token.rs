@@ -106,14 +106,27 @@ fn without_scheme(value: &[u8]) -> &[u8] {
 }
 
 /// EKS Auth's own pattern for the token: `[A-Za-z0-9-_=]+\.[A-Za-z0-9-_=]+\.[A-Za-z0-9-_=]+` (botocore model).
+///
+/// Two plain passes without an early exit, which the compiler turns into vector code: this runs for every request, and
+/// byte by byte it was the most expensive thing we did to a cached hit (measured: 1 µs of 14).
 fn is_three_base64url_parts(text: &[u8]) -> bool {
-    let is_base64url = |byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'=');
-    let mut parts = 0;
-    let well_formed = text.split(|byte| *byte == b'.').all(|part| {
-        parts += 1;
-        !part.is_empty() && part.iter().all(is_base64url)
-    });
-    well_formed && parts == 3
+    let is_base64url_or_dot = |byte: u8| {
+        byte.is_ascii_lowercase()
+            | byte.is_ascii_uppercase()
+            | byte.is_ascii_digit()
+            | (byte == b'-')
+            | (byte == b'_')
+            | (byte == b'=')
+            | (byte == b'.')
+    };
+    let are_allowed = text.iter().fold(true, |so_far, byte| so_far & is_base64url_or_dot(*byte));
+    let dots: usize = text.iter().map(|byte| usize::from(*byte == b'.')).sum();
+    if !are_allowed || dots != 2 {
+        return false;
+    }
+    // The header is short, so the first dot is found at once. No part may be empty.
+    let after_first = text.iter().position(|byte| *byte == b'.').and_then(|at| text.get(at + 1));
+    text.first() != Some(&b'.') && after_first != Some(&b'.') && text.last() != Some(&b'.')
 }
 
 fn sha256(bytes: &[u8]) -> TokenDigest {

@@ -18,9 +18,7 @@ use super::host::AllowedHosts;
 use crate::association;
 use crate::clock::Clock;
 use crate::credentials::provider::{AtHand, LONGEST_HOLD, Provider, Served, Waiting, Way};
-use crate::identity::{
-    Authentication, Authenticator, BearerToken, MalformedToken, Presented, UnverifiedClaims,
-};
+use crate::identity::{Authentication, Authenticator, BearerToken, MalformedToken, Presented};
 use crate::lifecycle::shutdown::Shutdown;
 use crate::telemetry::access::{Access, AccessLog};
 use crate::telemetry::metrics::{Outcome, RequestMetrics};
@@ -53,7 +51,6 @@ pub struct Endpoint {
 struct Caller {
     key: CredentialKey,
     presented: Presented,
-    claims: Option<UnverifiedClaims>,
 }
 
 impl Respond for Endpoint {
@@ -81,8 +78,8 @@ impl Endpoint {
             return Err(Rejection::Host);
         }
         let token = bearer_token(request.headers()).map_err(Rejection::Malformed)?;
+        account.token = Some(token.clone());
         let caller = self.identify(token)?;
-        account.claims.clone_from(&caller.claims);
         match self.provider.look(&caller.key, &caller.presented) {
             AtHand::Serve(served) => Ok(served),
             AtHand::Refuse(error) => Err(Rejection::Source(Some(error))),
@@ -93,15 +90,16 @@ impl Endpoint {
     fn identify(&self, token: BearerToken) -> Result<Caller, Rejection> {
         match self.authenticator.authenticate(&token, self.clock.now().wall) {
             Authentication::Unverified(identity) => {
-                let claims = identity.claims();
-                association::source_for(&claims.audiences).map_err(Rejection::Association)?;
-                let presented = Presented { token, expires: claims.expires };
-                Ok(Caller { key: identity.key(), presented, claims: Some(claims.clone()) })
+                association::source_for(identity.audience()).map_err(Rejection::Association)?;
+                Ok(Caller {
+                    key: identity.key(),
+                    presented: Presented { token, expires: identity.expires() },
+                })
             }
-            Authentication::Verified(identity) => {
-                let presented = Presented { token, expires: identity.expires() };
-                Ok(Caller { key: identity.key(), presented, claims: None })
-            }
+            Authentication::Verified(identity) => Ok(Caller {
+                key: identity.key(),
+                presented: Presented { token, expires: identity.expires() },
+            }),
             Authentication::Refused(refusal) => Err(Rejection::Refused(refusal)),
             Authentication::Undecided => Err(Rejection::Undecided),
         }
@@ -160,13 +158,13 @@ struct Account<'a> {
     endpoint: &'a Endpoint,
     peer: &'a Peer,
     started: Instant,
-    claims: Option<UnverifiedClaims>,
+    token: Option<BearerToken>,
     is_open: bool,
 }
 
 impl<'a> Account<'a> {
     fn open(endpoint: &'a Endpoint, peer: &'a Peer) -> Self {
-        Self { endpoint, peer, started: Instant::now(), claims: None, is_open: true }
+        Self { endpoint, peer, started: Instant::now(), token: None, is_open: true }
     }
 
     fn close(mut self, answer: Result<Served, Rejection>) -> Response<Full<Bytes>> {
@@ -209,7 +207,7 @@ impl<'a> Account<'a> {
             cause,
             peer: self.peer.address,
             took,
-            claims: self.claims.as_ref(),
+            token: self.token.as_ref(),
             grant: served.map(Served::grant),
         });
     }

@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use crate::credentials::model::Grant;
-use crate::identity::UnverifiedClaims;
+use crate::identity::{BearerToken, UnverifiedClaims};
 use crate::telemetry::metrics::Outcome;
 
 /// How often the sum of hits is logged.
@@ -32,8 +32,8 @@ pub struct Access<'a> {
     pub peer: IpAddr,
     /// How long it took.
     pub took: Duration,
-    /// What the token said of itself.
-    pub claims: Option<&'a UnverifiedClaims>,
+    /// The token, to be asked what it says of itself if the line is written.
+    pub token: Option<&'a BearerToken>,
     /// What was handed out.
     pub grant: Option<&'a Grant>,
 }
@@ -78,7 +78,8 @@ impl AccessLog {
 }
 
 fn write_info(access: &Access<'_>) {
-    let workload = access.claims.and_then(|claims| claims.workload.as_ref());
+    let claims = access.token.and_then(|token| UnverifiedClaims::of(token).ok());
+    let workload = claims.as_ref().and_then(|claims| claims.workload.as_ref());
     tracing::info!(
         target: "access",
         outcome = access.outcome.as_str(),

@@ -12,7 +12,8 @@ pub struct Chain<'a>(pub &'a (dyn Error + 'static));
 impl fmt::Display for Chain<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}", self.0)?;
-        std::iter::successors(self.0.source(), |&error| error.source()).try_for_each(|error| write!(f, ": {error}"))
+        std::iter::successors(self.0.source(), |&error| error.source())
+            .try_for_each(|error| write!(f, ": {error}"))
     }
 }
 

@@ -22,8 +22,11 @@ pub(crate) fn serve() -> Outcome<()> {
     let mut input = String::new();
     std::io::stdin().read_to_string(&mut input)?;
     let (head, body) = input.split_once("\n\n").ok_or("headers, an empty line and a body are expected")?;
-    let headers: Vec<(String, String)> =
-        head.lines().filter_map(|line| line.split_once(": ")).map(|(n, v)| (n.to_owned(), v.to_owned())).collect();
+    let headers: Vec<(String, String)> = head
+        .lines()
+        .filter_map(|line| line.split_once(": "))
+        .map(|(n, v)| (n.to_owned(), v.to_owned()))
+        .collect();
     let body = Bytes::from(body.to_owned());
     let workers = std::thread::available_parallelism().map_or(1, |cores| cores.get().min(4));
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(workers).enable_all().build()?;
@@ -41,7 +44,10 @@ async fn accept(headers: Vec<(String, String)>, body: Bytes) -> Outcome<()> {
             let (headers, body) = (headers.clone(), body.clone());
             async move { Ok::<_, Infallible>(response(&headers, body)) }
         });
-        #[expect(clippy::disallowed_methods, reason = "the floor is one accept loop; it ends with its process")]
+        #[expect(
+            clippy::disallowed_methods,
+            reason = "the floor is one accept loop; it ends with its process"
+        )]
         tokio::spawn(http1::Builder::new().serve_connection(TokioIo::new(stream), answer));
     }
 }

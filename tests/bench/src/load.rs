@@ -32,7 +32,11 @@ pub(crate) struct Target {
 const CLIENTS: usize = 4;
 
 /// Asks for `time`; returns how many answers came and how long it took.
-pub(crate) async fn run(target: &Target, connections: Connections, time: Duration) -> Outcome<(usize, Duration)> {
+pub(crate) async fn run(
+    target: &Target,
+    connections: Connections,
+    time: Duration,
+) -> Outcome<(usize, Duration)> {
     let started = Instant::now();
     let mut clients = JoinSet::new();
     for _ in 0..CLIENTS {

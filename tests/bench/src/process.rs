@@ -41,7 +41,7 @@ impl Agent {
             .args(["server", "--cluster-name", "sandbox", "--bind-hosts", "127.0.0.1"])
             .args(["--metrics-address", "127.0.0.1", "--max-cache-size", "12000"])
             .args(["--port", &port.to_string(), "--probe-port", &probe_port.to_string()])
-            .args(["--metrics-port", &metrics_port.to_string(), "--endpoint", &sandbox.eks_auth_url()])
+            .args(["--metrics-port", &metrics_port.to_string(), "--endpoint", sandbox.eks_auth_url()])
             .env_clear()
             .env("AWS_REGION", "us-west-2")
             .env("AWS_EC2_METADATA_SERVICE_ENDPOINT", sandbox.imds_url())
@@ -156,7 +156,11 @@ pub(crate) fn cpu_time(pid: u32) -> Outcome<Duration> {
 /// The release binary beside this one.
 fn built(name: &str) -> Outcome<PathBuf> {
     let path = std::env::current_exe()?.with_file_name(name);
-    if path.exists() { Ok(path) } else { Err(format!("{} is missing: use `make bench`", path.display()).into()) }
+    if path.exists() {
+        Ok(path)
+    } else {
+        Err(format!("{} is missing: use `make bench`", path.display()).into())
+    }
 }
 
 fn free_port() -> Outcome<u16> {

@@ -21,10 +21,9 @@ async fn whoever_holds_credentials_does_not_notice_that_aws_is_gone() {
         failing(400, "AccessDeniedException"),
         failing(403, "UnrecognizedClientException"),
     ] {
-        sandbox.faults().set([
-            Fault::new(Service::EksAuth, effect.clone()),
-            Fault::new(Service::Imds, Effect::Refuse),
-        ]);
+        sandbox
+            .faults()
+            .set([Fault::new(Service::EksAuth, effect.clone()), Fault::new(Service::Imds, Effect::Refuse)]);
         for _ in 0..20 {
             assert_eq!(agent.ask(&token).await.access_key_id(), held, "{effect:?}");
         }
@@ -59,8 +58,9 @@ async fn a_hiccup_is_held_through_whatever_it_is() {
 async fn a_refusal_of_the_agent_is_never_blamed_on_the_pod() {
     let sandbox = sandbox();
     let agent = Agent::start(&sandbox).await;
-    for (index, code) in
-        ["AccessDeniedException", "ExpiredTokenException", "InvalidSignatureException"].into_iter().enumerate()
+    for (index, code) in ["AccessDeniedException", "ExpiredTokenException", "InvalidSignatureException"]
+        .into_iter()
+        .enumerate()
     {
         sandbox.faults().set([Fault::new(Service::EksAuth, failing(403, code))]);
         let answer = agent.ask(&pod(&sandbox, &format!("app-{index}")).token).await;
@@ -77,7 +77,9 @@ async fn a_clock_that_is_off_by_minutes_is_corrected_by_what_aws_says() {
     sandbox.faults().set([Fault::new(Service::EksAuth, Effect::DateSkew { seconds: 120 })]);
     assert_eq!(agent.ask(&pod(&sandbox, "app-0").token).await.status, 200);
     let metrics = agent.metrics().await;
-    let off = metrics.lines().find_map(|line| line.strip_prefix("pod_identity_agent_clock_correction_milliseconds "));
+    let off = metrics
+        .lines()
+        .find_map(|line| line.strip_prefix("pod_identity_agent_clock_correction_milliseconds "));
     let off: i64 = off.expect("the series").parse().unwrap();
     assert!((118_000..122_000).contains(&off), "{off}");
     heal(&sandbox);

@@ -90,7 +90,9 @@ async fn a_file_is_read_again_when_it_changes_and_half_of_it_does_no_harm() {
 async fn imds_and_local_endpoints_never_go_through_a_proxy() {
     let sandbox = sandbox();
     // Nobody listens there: whatever goes through the proxy fails.
-    let builder = Builder::new(&sandbox).env("HTTP_PROXY", "http://127.0.0.1:9").env("HTTPS_PROXY", "http://127.0.0.1:9");
+    let builder = Builder::new(&sandbox)
+        .env("HTTP_PROXY", "http://127.0.0.1:9")
+        .env("HTTPS_PROXY", "http://127.0.0.1:9");
     let agent = builder.start().await;
     assert_eq!(agent.ask(&pod(&sandbox, "app-0").token).await.status, 200);
 }

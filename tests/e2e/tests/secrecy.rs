@@ -25,32 +25,40 @@ async fn no_planted_secret_is_in_any_log_metric_probe_or_error() {
         .await;
     let app = pod(&sandbox, "app-0");
     let mut seen = String::new();
-    let mut secrets = vec![("pod token", app.token.clone()), ("proxy password", "planted-proxy-password".to_owned())];
+    let mut secrets = vec![("pod token".to_owned(), app.token.clone())];
+    secrets.push(("proxy password".to_owned(), "planted-proxy-password".to_owned()));
 
     let served = agent.ask(&app.token).await.json();
     for field in ["SecretAccessKey", "Token"] {
-        secrets.push((field, served[field].as_str().unwrap().to_owned()));
+        secrets.push((field.to_owned(), served[field].as_str().unwrap().to_owned()));
     }
-    for (name, secret) in Vec::<(&str, String)>::new() {
+    for (name, secret) in sandbox.secrets() {
         secrets.push((name, secret));
     }
     assert!(secrets.iter().any(|(name, _)| name.contains("imds")), "an IMDS token was in play");
     assert!(secrets.iter().any(|(name, _)| name.contains("node")), "the node's own credentials were in play");
 
     // Every way in which something can go wrong with a secret at hand.
-    for effect in [failing(400, "AccessDeniedException"), failing(403, "InvalidSignatureException"), Effect::BadJson, Effect::ResetMidBody] {
+    for effect in [
+        failing(400, "AccessDeniedException"),
+        failing(403, "InvalidSignatureException"),
+        Effect::BadJson,
+        Effect::ResetMidBody,
+    ] {
         sandbox.faults().set([Fault::new(Service::EksAuth, effect).times(2)]);
         let other = pod(&sandbox, "app-1");
-        secrets.push(("pod token", other.token.clone()));
+        secrets.push(("pod token".to_owned(), other.token.clone()));
         seen += &agent.ask(&other.token).await.body;
     }
     heal(&sandbox);
-    let stranger = sandbox.pod(PodSpec { service_account: "nobody".to_owned(), ..PodSpec::default() }).unwrap();
-    secrets.push(("pod token", stranger.token.clone()));
+    let stranger =
+        sandbox.pod(PodSpec { service_account: "nobody".to_owned(), ..PodSpec::default() }).unwrap();
+    secrets.push(("pod token".to_owned(), stranger.token.clone()));
     seen += &agent.ask(&stranger.token).await.body;
     let broken = format!("{}!", app.token);
     seen += &agent.ask(&broken).await.body;
-    seen += &Request::credentials(&app.token).header("Host", "evil").send(agent.address()).await.unwrap().body;
+    seen +=
+        &Request::credentials(&app.token).header("Host", "evil").send(agent.address()).await.unwrap().body;
     seen += &agent.metrics().await;
     seen += &agent.probe("/readyz").await.unwrap().body;
     agent.signal(Signal::SIGTERM);
@@ -58,7 +66,10 @@ async fn no_planted_secret_is_in_any_log_metric_probe_or_error() {
     seen += &agent.log();
     assert!(!sandbox.dir().join("keys").exists(), "TLS keys were written to a file");
 
-    assert!(seen.contains("effective configuration") && seen.contains("\"level\":\"DEBUG\""), "the run was logged at trace");
+    assert!(
+        seen.contains("effective configuration") && seen.contains("\"level\":\"DEBUG\""),
+        "the run was logged at trace"
+    );
     for (name, secret) in &secrets {
         assert!(!seen.contains(middle(secret)), "{name} was found in the output");
     }

@@ -37,7 +37,8 @@ async fn a_client_that_leaves_at_100_ms_makes_the_next_request_a_hit() {
     let leaving = Request::credentials(&token).open(agent.address()).await.unwrap();
     tokio::time::sleep(Duration::from_millis(100)).await;
     drop(leaving);
-    eventually("the call came back", async || eks_auth_calls(&sandbox).iter().any(|c| c.status == Some(200))).await;
+    eventually("the call came back", async || eks_auth_calls(&sandbox).iter().any(|c| c.status == Some(200)))
+        .await;
     sandbox.faults().set([Fault::new(Service::EksAuth, Effect::Refuse)]);
     let before = tokio::time::Instant::now();
     assert_eq!(agent.ask(&token).await.status, 200);

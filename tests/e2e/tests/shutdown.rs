@@ -12,7 +12,8 @@ async fn sigterm_answers_what_is_in_flight_and_exits_0() {
     let sandbox = sandbox();
     let mut agent = Agent::start(&sandbox).await;
     sandbox.faults().set([slow(900)]);
-    let mut waiting = Request::credentials(&pod(&sandbox, "app-0").token).open(agent.address()).await.unwrap();
+    let mut waiting =
+        Request::credentials(&pod(&sandbox, "app-0").token).open(agent.address()).await.unwrap();
     tokio::time::sleep(Duration::from_millis(200)).await;
     agent.signal(Signal::SIGTERM);
     tokio::time::sleep(Duration::from_millis(100)).await;
@@ -31,7 +32,8 @@ async fn holds_are_shortened_to_the_grace_period_and_end_with_an_answer() {
     let sandbox = sandbox();
     let mut agent = Builder::new(&sandbox).flag("--shutdown-grace", "1s").start().await;
     sandbox.faults().set([Fault::new(Service::EksAuth, Effect::Hang)]);
-    let mut waiting = Request::credentials(&pod(&sandbox, "app-0").token).open(agent.address()).await.unwrap();
+    let mut waiting =
+        Request::credentials(&pod(&sandbox, "app-0").token).open(agent.address()).await.unwrap();
     tokio::time::sleep(Duration::from_millis(200)).await;
     let before = tokio::time::Instant::now();
     agent.signal(Signal::SIGTERM);

@@ -7,7 +7,16 @@ use crate::harness::{Agent, Builder, Request, binary, eventually, free_port, pod
 
 #[test]
 fn every_problem_of_the_configuration_is_told_at_once_and_the_exit_code_is_64() {
-    let flags = ["--cluster-name", "no spaces", "--port", "99999", "--max-service-qps", "0", "--bind-hosts", "0.0.0.0"];
+    let flags = [
+        "--cluster-name",
+        "no spaces",
+        "--port",
+        "99999",
+        "--max-service-qps",
+        "0",
+        "--bind-hosts",
+        "0.0.0.0",
+    ];
     let out = Command::new(binary()).arg("server").args(flags).env_clear().output().unwrap();
     assert_eq!(out.status.code(), Some(64));
     let errors = String::from_utf8(out.stderr).unwrap();
@@ -52,7 +61,11 @@ async fn a_family_that_cannot_be_bound_leaves_the_other_serving_and_ready() {
 async fn the_listener_comes_up_before_its_address_exists() {
     let sandbox = sandbox();
     // TEST-NET-1: no machine has it. Freebind listens all the same; the address may come later.
-    let agent = Builder::new(&sandbox).flag("--bind-hosts", "192.0.2.23").also("--bind-hosts", "127.0.0.1").start().await;
+    let agent = Builder::new(&sandbox)
+        .flag("--bind-hosts", "192.0.2.23")
+        .also("--bind-hosts", "127.0.0.1")
+        .start()
+        .await;
     assert_eq!(agent.ask(&pod(&sandbox, "app-0").token).await.status, 200);
 }
 
@@ -70,7 +83,10 @@ async fn amazons_way_of_passing_flags_works() {
     assert_eq!(agent.ask(&pod(&sandbox, "app-0").token).await.status, 200);
     let log = agent.log();
     assert_eq!(log.matches("effective configuration").count(), 1, "{log}");
-    assert!(log.lines().all(|line| serde_json::from_str::<serde_json::Value>(line).is_ok()), "one JSON a line:\n{log}");
+    assert!(
+        log.lines().all(|line| serde_json::from_str::<serde_json::Value>(line).is_ok()),
+        "one JSON a line:\n{log}"
+    );
 }
 
 #[tokio::test]

@@ -17,7 +17,10 @@ fn assert_error(answer: &Answer, status: u16, code: &str) {
     assert_eq!(json["code"], code);
     assert_eq!(json["Code"], code);
     assert_eq!(json["message"], json["Message"]);
-    assert!(answer.body.starts_with(&format!(r#"{{"code":"{code}","message":""#)), "lower case first: {answer:?}");
+    assert!(
+        answer.body.starts_with(&format!(r#"{{"code":"{code}","message":""#)),
+        "lower case first: {answer:?}"
+    );
     assert_headers(answer);
 }
 
@@ -124,10 +127,16 @@ async fn tokens_that_are_worth_nothing_are_refused_without_asking_aws() {
 async fn what_aws_refuses_is_passed_on_with_its_code_and_a_sentence_that_helps() {
     let sandbox = sandbox();
     let agent = Agent::start(&sandbox).await;
-    let stranger = sandbox.pod(PodSpec { service_account: "nobody".to_owned(), ..PodSpec::default() }).unwrap();
+    let stranger =
+        sandbox.pod(PodSpec { service_account: "nobody".to_owned(), ..PodSpec::default() }).unwrap();
     let answer = agent.ask(&stranger.token).await;
     assert_error(&answer, 403, "ResourceNotFoundException");
-    assert!(answer.json()["message"].as_str().unwrap().starts_with("No pod identity association for this service account"));
+    assert!(
+        answer.json()["message"]
+            .as_str()
+            .unwrap()
+            .starts_with("No pod identity association for this service account")
+    );
     let forged = sandbox.token(&TokenSpec::new(PodSpec::default()).key(TokenKey::Forged)).unwrap();
     assert_error(&agent.ask(&forged).await, 400, "InvalidTokenException");
     let codes = [
@@ -181,7 +190,9 @@ async fn bad_http_is_answered_with_4xx_and_harms_nobody() {
     let sandbox = sandbox();
     let agent = Agent::start(&sandbox).await;
     let long = format!("GET /v1/credentials HTTP/1.1\r\nX: {}\r\n\r\n", "x".repeat(64 * 1024));
-    for (bytes, status) in [("NONSENSE\r\n\r\n", 400), (long.as_str(), 431), ("GET / HTTP/1.1\r\nA\r\n\r\n", 400)] {
+    for (bytes, status) in
+        [("NONSENSE\r\n\r\n", 400), (long.as_str(), 431), ("GET / HTTP/1.1\r\nA\r\n\r\n", 400)]
+    {
         let mut stream = tokio::net::TcpStream::connect(agent.address()).await.unwrap();
         stream.write_all(bytes.as_bytes()).await.unwrap();
         assert_eq!(read_answer(&mut stream).await.unwrap().status, status);

@@ -39,13 +39,8 @@ impl Builder {
     /// Pointed at a sandbox, with every default that a real node has.
     pub(crate) fn new(sandbox: &Sandbox) -> Self {
         let (port, probe_port, metrics_port) = (free_port(), free_port(), free_port());
-        let builder = Self {
-            flags: BTreeMap::new(),
-            environment: BTreeMap::new(),
-            port,
-            probe_port,
-            metrics_port,
-        };
+        let builder =
+            Self { flags: BTreeMap::new(), environment: BTreeMap::new(), port, probe_port, metrics_port };
         builder
             .flag("--cluster-name", "sandbox")
             .flag("--bind-hosts", "127.0.0.1")
@@ -108,7 +103,8 @@ impl Builder {
 
     /// Starts it, without waiting for anything.
     pub(crate) fn spawn(&self) -> Agent {
-        let log = std::env::temp_dir().join(format!("pod-identity-e2e-{}-{}.log", std::process::id(), self.port));
+        let log =
+            std::env::temp_dir().join(format!("pod-identity-e2e-{}-{}.log", std::process::id(), self.port));
         let file = File::create(&log).expect("a log file");
         let out = file.try_clone().expect("a second handle");
         let child = self.command().stdout(out).stderr(file).spawn().expect("the agent starts");
@@ -198,7 +194,11 @@ impl Drop for Agent {
 pub(crate) fn binary() -> PathBuf {
     let test = std::env::current_exe().expect("a path");
     let built = test.ancestors().nth(2).expect("target/<profile>").join("pod-identity-agent");
-    assert!(built.exists(), "{} is missing: run `cargo build --workspace` first, as `make test` does", built.display());
+    assert!(
+        built.exists(),
+        "{} is missing: run `cargo build --workspace` first, as `make test` does",
+        built.display()
+    );
     built
 }
 

@@ -1,0 +1,268 @@
+//! Pod identity associations: which service account gets which role.
+//!
+//! Owns: the list, its YAML file and the reading of it again. Must not know: who asks.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::SystemTime;
+
+use aws_lc_rs::digest::{SHA256, digest};
+use parking_lot::Mutex;
+use serde::{Deserialize, Serialize};
+use thiserror::Error;
+
+use crate::random;
+
+/// One association.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Association {
+    /// Namespace of the service account.
+    pub namespace: String,
+    /// The service account.
+    pub service_account: String,
+    /// `arn:aws:iam::<account>:role/<path and name>`.
+    pub role_arn: String,
+    /// `a-` and 17 characters; made from the two names if not given.
+    #[serde(default)]
+    pub association_id: Option<String>,
+    /// Lifetime of its credentials in seconds, if not the sandbox's.
+    #[serde(default)]
+    pub lifetime_seconds: Option<u64>,
+    /// How the role refuses, if it does.
+    #[serde(default)]
+    pub refuse: Option<Refusal>,
+}
+
+/// How a role refuses.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Refusal {
+    /// Its trust policy does not name EKS Pod Identity: AccessDeniedException with status 400.
+    AccessDenied,
+}
+
+impl Association {
+    /// An association with the sandbox's lifetime, that does not refuse.
+    #[must_use]
+    pub fn new(namespace: &str, service_account: &str, role_arn: &str) -> Self {
+        Self {
+            namespace: namespace.to_owned(),
+            service_account: service_account.to_owned(),
+            role_arn: role_arn.to_owned(),
+            association_id: None,
+            lifetime_seconds: None,
+            refuse: None,
+        }
+    }
+
+    /// Its id: the given one, or the same one for the same service account at any time.
+    pub(crate) fn id(&self) -> String {
+        self.association_id.clone().unwrap_or_else(|| {
+            let names = format!("{}/{}", self.namespace, self.service_account);
+            let hashed = random::hex(digest(&SHA256, names.as_bytes()).as_ref());
+            hashed.chars().take(17).fold("a-".to_owned(), |id, digit| id + digit.encode_utf8(&mut [0; 4]))
+        })
+    }
+
+    /// Account and name of the role.
+    pub(crate) fn role(&self) -> Option<(&str, &str)> {
+        let (prefix, path) = self.role_arn.split_once(":role/")?;
+        let account = prefix.strip_prefix("arn:")?.split_once(":iam::")?.1;
+        let name = path.rsplit('/').next().filter(|name| !name.is_empty())?;
+        let is_account = account.len() == 12 && account.bytes().all(|byte| byte.is_ascii_digit());
+        is_account.then_some((account, name))
+    }
+}
+
+/// Associations that cannot be used.
+#[derive(Debug, Error)]
+pub enum AssociationsError {
+    /// The file cannot be read.
+    #[error("the associations file {path} cannot be read")]
+    Read {
+        /// Which file.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// It is not a YAML list of associations.
+    #[error("the associations file {path} is not a list of associations: {reason}")]
+    Yaml {
+        /// Which file.
+        path: PathBuf,
+        /// Where and what.
+        reason: String,
+    },
+    /// A role that is none.
+    #[error("the association of {0} has a roleArn that is not arn:aws:iam::<12 digits>:role/<name>")]
+    Role(String),
+    /// Two for one service account.
+    #[error("{0} has two associations; EKS allows one")]
+    Twice(String),
+}
+
+/// When a file was last changed, as far as the file system says: time and length.
+type Stamp = (SystemTime, u64);
+
+#[derive(Debug)]
+struct Source {
+    path: PathBuf,
+    /// `None` while the file cannot be found.
+    seen: Option<Stamp>,
+}
+
+#[derive(Debug)]
+struct Current {
+    list: Vec<Association>,
+    file: Option<Source>,
+}
+
+/// The associations in force.
+#[derive(Debug)]
+pub(crate) struct Associations(Mutex<Current>);
+
+impl Associations {
+    /// From a list.
+    pub(crate) fn given(list: Vec<Association>) -> Result<Self, AssociationsError> {
+        check(&list)?;
+        Ok(Self(Mutex::new(Current { list, file: None })))
+    }
+
+    /// From a file, which must be good at the start.
+    pub(crate) fn from_file(path: &Path) -> Result<Self, AssociationsError> {
+        let seen = stamp(path);
+        let list = read(path)?;
+        let file = Some(Source { path: path.to_owned(), seen });
+        Ok(Self(Mutex::new(Current { list, file })))
+    }
+
+    /// Replaces all; a file is no longer looked at.
+    pub(crate) fn set(&self, list: Vec<Association>) -> Result<(), AssociationsError> {
+        check(&list)?;
+        *self.0.lock() = Current { list, file: None };
+        Ok(())
+    }
+
+    /// All of them, by the file as it is now.
+    pub(crate) fn list(&self) -> Vec<Association> {
+        let mut current = self.0.lock();
+        current.look_again();
+        current.list.clone()
+    }
+
+    /// The association of a service account, by the file as it is now.
+    pub(crate) fn find(&self, namespace: &str, service_account: &str) -> Option<Association> {
+        let mut current = self.0.lock();
+        current.look_again();
+        let is_it = |it: &&Association| it.namespace == namespace && it.service_account == service_account;
+        current.list.iter().find(is_it).cloned()
+    }
+}
+
+impl Current {
+    fn look_again(&mut self) {
+        let Some(file) = &mut self.file else { return };
+        let now = stamp(&file.path);
+        if now == file.seen {
+            return;
+        }
+        file.seen = now;
+        match read(&file.path) {
+            Ok(list) => {
+                tracing::info!(count = list.len(), "associations read again");
+                self.list = list;
+            }
+            Err(error) => tracing::warn!(%error, "associations kept as they were"),
+        }
+    }
+}
+
+fn stamp(path: &Path) -> Option<Stamp> {
+    let metadata = fs::metadata(path).ok()?;
+    Some((metadata.modified().ok()?, metadata.len()))
+}
+
+fn read(path: &Path) -> Result<Vec<Association>, AssociationsError> {
+    let text = fs::read_to_string(path)
+        .map_err(|source| AssociationsError::Read { path: path.to_owned(), source })?;
+    let list = serde_saphyr::from_str::<Vec<Association>>(&text)
+        .map_err(|error| AssociationsError::Yaml { path: path.to_owned(), reason: error.to_string() })?;
+    check(&list)?;
+    Ok(list)
+}
+
+fn check(list: &[Association]) -> Result<(), AssociationsError> {
+    for (place, association) in list.iter().enumerate() {
+        let who = || format!("{}/{}", association.namespace, association.service_account);
+        if association.role().is_none() {
+            return Err(AssociationsError::Role(who()));
+        }
+        let same = |other: &Association| {
+            other.namespace == association.namespace && other.service_account == association.service_account
+        };
+        if list.iter().skip(place + 1).any(same) {
+            return Err(AssociationsError::Twice(who()));
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ONE: &str =
+        "- {namespace: default, serviceAccount: app, roleArn: 'arn:aws:iam::111122223333:role/one'}\n";
+
+    #[test]
+    fn the_sample_file_is_good() {
+        let list = read(Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/associations.yaml"))).unwrap();
+        assert_eq!((list[0].namespace.as_str(), list[0].service_account.as_str()), ("default", "app"));
+        assert!(list.iter().any(|it| it.refuse == Some(Refusal::AccessDenied)));
+    }
+
+    #[test]
+    fn a_changed_file_is_read_again_and_a_broken_one_keeps_the_last_good() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("associations.yaml");
+        fs::write(&path, ONE).unwrap();
+        let associations = Associations::from_file(&path).unwrap();
+        let role = || associations.find("default", "app").map(|it| it.role_arn);
+        assert!(role().unwrap().ends_with("/one"));
+
+        fs::write(&path, ONE.replace("/one", "/other")).unwrap();
+        assert!(role().unwrap().ends_with("/other"));
+        fs::write(&path, "- {namespace: [").unwrap();
+        assert!(role().unwrap().ends_with("/other"), "broken: kept");
+        fs::remove_file(&path).unwrap();
+        assert!(role().unwrap().ends_with("/other"), "missing: kept");
+        fs::write(&path, "[]\n").unwrap();
+        assert_eq!(role(), None, "good and empty: gone");
+    }
+
+    #[test]
+    fn what_eks_would_not_take_is_refused_with_the_name() {
+        let with_role =
+            |role: &str| Associations::given(vec![Association::new("ns", "sa", role)]).unwrap_err();
+        for bad in [
+            "",
+            "arn:aws:iam::1:role/a",
+            "arn:aws:iam::111122223333:user/a",
+            "arn:aws:iam::111122223333:role/",
+        ] {
+            assert!(with_role(bad).to_string().contains("ns/sa"), "{bad}");
+        }
+        let one = Association::new("ns", "sa", "arn:aws:iam::111122223333:role/a");
+        assert!(matches!(Associations::given(vec![one.clone(), one]), Err(AssociationsError::Twice(_))));
+    }
+
+    #[test]
+    fn the_role_is_named_by_the_last_part_of_its_path() {
+        let role =
+            |arn: &str| Association::new("ns", "sa", arn).role().map(|(a, n)| (a.to_owned(), n.to_owned()));
+        let expected = Some(("111122223333".to_owned(), "name".to_owned()));
+        assert_eq!(role("arn:aws-us-gov:iam::111122223333:role/path/to/name"), expected);
+        let id = Association::new("ns", "sa", "arn:aws:iam::111122223333:role/a").id();
+        assert!(id.starts_with("a-") && id.len() == 19, "{id}");
+    }
+}

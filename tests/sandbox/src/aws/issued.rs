@@ -1,0 +1,168 @@
+//! The credentials AWS has issued, and to whom.
+//!
+//! Owns: their shape, their lives, finding them by a request's signature. Must not know: why they were issued.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::time::{Duration, SystemTime};
+
+use parking_lot::Mutex;
+
+use super::sigv4::{self, Scope, SignatureError};
+use crate::cluster::pod::PodSpec;
+use crate::http::message::Received;
+use crate::{clock, random};
+
+/// Random bytes in a session token: 1,468 characters of base64, the size of real ones with session tags.
+const SESSION_TOKEN_BYTES: usize = 1100;
+/// How long lapsed credentials are remembered, so that their holder is told "expired" and not "unknown".
+const REMEMBERED: Duration = Duration::from_hours(24);
+
+/// AWS credentials.
+#[derive(Clone, PartialEq, Eq)]
+pub struct AwsCredentials {
+    /// `ASIA…` for temporary ones, `AKIA…` for those of a user.
+    pub access_key_id: String,
+    /// The secret, 40 characters.
+    pub secret_access_key: String,
+    /// Temporary ones have it.
+    pub session_token: Option<String>,
+    /// Temporary ones end.
+    pub expires_at: Option<SystemTime>,
+}
+
+impl AwsCredentials {
+    /// Temporary credentials from `now` on. The same shape serves nodes and pods.
+    fn temporary(now: SystemTime, lifetime: Duration) -> Self {
+        Self {
+            access_key_id: random::aws_id("ASIA", 16),
+            secret_access_key: random::base64(30),
+            session_token: Some(random::base64(SESSION_TOKEN_BYTES)),
+            expires_at: now.checked_add(lifetime),
+        }
+    }
+
+    /// The text of a credentials file with these in its default profile.
+    #[must_use]
+    pub fn as_file(&self) -> String {
+        let token = self.session_token.as_ref();
+        let token = token.map(|token| format!("aws_session_token = {token}\n")).unwrap_or_default();
+        format!(
+            "[default]\naws_access_key_id = {}\naws_secret_access_key = {}\n{token}",
+            self.access_key_id, self.secret_access_key
+        )
+    }
+
+    fn lapsed_at(&self, now: SystemTime) -> bool {
+        self.expires_at.is_some_and(|expires_at| expires_at <= now)
+    }
+}
+
+impl fmt::Debug for AwsCredentials {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut debug = f.debug_struct("AwsCredentials");
+        debug.field("access_key_id", &self.access_key_id).field("expires_at", &self.expires_at);
+        debug.finish_non_exhaustive()
+    }
+}
+
+/// Who credentials were issued to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Holder {
+    pub(crate) account: String,
+    pub(crate) arn: String,
+    pub(crate) user_id: String,
+    /// The pod; `None` is the node.
+    pub(crate) pod: Option<PodSpec>,
+}
+
+#[derive(Clone, Debug)]
+struct Issued {
+    credentials: AwsCredentials,
+    holder: Holder,
+}
+
+/// All credentials issued, by access key id.
+#[derive(Debug, Default)]
+pub(crate) struct IssuedCredentials(Mutex<HashMap<String, Issued>>);
+
+impl IssuedCredentials {
+    /// Issues temporary credentials.
+    pub(crate) fn mint(&self, holder: Holder, lifetime: Duration) -> AwsCredentials {
+        let credentials = AwsCredentials::temporary(clock::now(), lifetime);
+        self.honour(credentials.clone(), holder);
+        credentials
+    }
+
+    /// Honours credentials made elsewhere.
+    pub(crate) fn honour(&self, credentials: AwsCredentials, holder: Holder) {
+        let now = clock::now();
+        let mut issued = self.0.lock();
+        // Now and then is enough: at most twice as many as needed are kept.
+        if issued.len().is_power_of_two() {
+            let forgotten = |end: SystemTime| end.checked_add(REMEMBERED).is_none_or(|end| end > now);
+            issued.retain(|_, issued| issued.credentials.expires_at.is_none_or(forgotten));
+        }
+        issued.insert(credentials.access_key_id.clone(), Issued { credentials, holder });
+    }
+
+    /// Everything secret that was issued, with whose it is.
+    pub(crate) fn secrets(&self) -> Vec<(String, String)> {
+        let issued = self.0.lock();
+        let secrets = issued.values().flat_map(|issued| {
+            let whose = if issued.holder.pod.is_some() { "pod" } else { "node" };
+            let key = (format!("{whose}'s secret key"), issued.credentials.secret_access_key.clone());
+            let token = issued.credentials.session_token.clone();
+            std::iter::once(key).chain(token.map(|token| (format!("{whose}'s session token"), token)))
+        });
+        secrets.collect()
+    }
+
+    /// Ends the life of all credentials of nodes.
+    pub(crate) fn expire_nodes(&self) {
+        let now = clock::now();
+        for issued in self.0.lock().values_mut().filter(|issued| issued.holder.pod.is_none()) {
+            issued.credentials.expires_at = Some(now);
+        }
+    }
+
+    /// Whether these credentials are honoured at `now`.
+    pub(crate) fn lives(&self, credentials: &AwsCredentials, now: SystemTime) -> bool {
+        let issued = self.0.lock();
+        issued.get(&credentials.access_key_id).is_some_and(|issued| !issued.credentials.lapsed_at(now))
+    }
+
+    /// Who holds that access key, without any proof.
+    pub(crate) fn holder(&self, access_key_id: &str) -> Option<Holder> {
+        self.0.lock().get(access_key_id).map(|issued| issued.holder.clone())
+    }
+
+    /// Who signed `request`.
+    pub(crate) fn signer(&self, request: &Received, scope: Scope<'_>) -> Result<Holder, SignatureError> {
+        let signed = sigv4::check(request, scope)?;
+        let issued = self.0.lock().get(signed.access_key_id()).cloned().ok_or(SignatureError::UnknownKey)?;
+        if request.header("x-amz-security-token") != issued.credentials.session_token.as_deref() {
+            return Err(SignatureError::UnknownKey);
+        }
+        signed.verify(&issued.credentials.secret_access_key)?;
+        if issued.credentials.lapsed_at(scope.now) {
+            return Err(SignatureError::Expired);
+        }
+        Ok(issued.holder)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn issued_credentials_have_the_shape_of_real_ones() {
+        let credentials = AwsCredentials::temporary(clock::now(), Duration::from_hours(1));
+        assert!(credentials.access_key_id.starts_with("ASIA") && credentials.access_key_id.len() == 20);
+        assert_eq!(credentials.secret_access_key.len(), 40);
+        assert!(credentials.session_token.as_ref().unwrap().len() >= 1400);
+        let debug = format!("{credentials:?}");
+        assert!(!debug.contains(&credentials.secret_access_key), "{debug}");
+    }
+}

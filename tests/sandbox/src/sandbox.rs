@@ -1,0 +1,386 @@
+//! The sandbox: starts everything, tells where it is, stops everything.
+//!
+//! Owns: listeners, the runtime its servers live on, the directory. Must not know: what the servers answer.
+
+use std::fs;
+use std::io;
+use std::net::{SocketAddr, TcpListener};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use tempfile::TempDir;
+use thiserror::Error;
+use tokio::runtime::Runtime;
+use tokio_rustls::TlsAcceptor;
+use tokio_util::task::TaskTracker;
+
+use crate::aws::associations::{Association, AssociationsError};
+use crate::aws::eks_auth::EksAuth;
+use crate::aws::imds::Imds;
+use crate::aws::issued::AwsCredentials;
+use crate::aws::sts::Sts;
+use crate::calls::{Call, Calls, Concurrency};
+use crate::cluster::issuer::{self, Issuer};
+use crate::cluster::keys::KeyError;
+use crate::cluster::pod::{Pod, PodSpec};
+use crate::cluster::token::{self, TokenSpec};
+use crate::control::{Control, Places};
+use crate::faults::{Faults, Service};
+use crate::http::server::{Answer, Server};
+use crate::options::{Options, Switches};
+use crate::tls::{self, TlsError};
+use crate::world::World;
+
+/// Longest wait for the servers' tasks when the sandbox is dropped.
+const STOP: Duration = Duration::from_millis(500);
+
+/// The sandbox could not be started or extended.
+#[derive(Debug, Error)]
+pub enum SandboxError {
+    /// No thread, no event loop.
+    #[error("the sandbox's runtime could not be started")]
+    Runtime(#[source] io::Error),
+    /// No port on 127.0.0.1.
+    #[error("no port could be bound on 127.0.0.1")]
+    Bind(#[source] io::Error),
+    /// Its directory cannot be written or removed.
+    #[error("{path} cannot be written")]
+    Files {
+        /// What could not be written.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// No signing key.
+    #[error(transparent)]
+    Key(#[from] KeyError),
+    /// Associations that EKS would not take.
+    #[error(transparent)]
+    Associations(#[from] AssociationsError),
+    /// No certificate.
+    #[error("https could not be set up")]
+    Tls(#[from] TlsError),
+}
+
+/// A running sandbox. It lives on threads of its own, so a test that blocks does not stop it; dropping it stops it.
+#[derive(Debug)]
+pub struct Sandbox {
+    world: Arc<World>,
+    faults: Faults,
+    calls: Calls,
+    places: Places,
+    imds: Arc<Imds>,
+    /// `None` only while being dropped.
+    runtime: Option<Runtime>,
+    /// Removes the directory, if it is a temporary one. After the runtime: the servers write into it.
+    _temporary: Option<TempDir>,
+}
+
+impl Sandbox {
+    /// Starts everything. When it returns, all listeners accept.
+    ///
+    /// # Errors
+    /// If a port, the directory, a key or the associations cannot be had.
+    pub fn start(options: Options) -> Result<Self, SandboxError> {
+        let (dir, temporary) = directory(&options)?;
+        let tls = if options.tls { Some(tls::acceptor()?) } else { None };
+        let world = Arc::new(World::new(options, dir)?);
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(2)
+            .thread_name("sandbox")
+            .enable_all()
+            .build()
+            .map_err(SandboxError::Runtime)?;
+
+        let mut starter = Starter {
+            runtime: &runtime,
+            faults: Faults::default(),
+            calls: Calls::default(),
+            tasks: TaskTracker::new(),
+        };
+        let eks_auth: Arc<dyn Answer> = Arc::new(EksAuth(Arc::clone(&world)));
+        let eks_auth_tls = match tls {
+            None => None,
+            Some((acceptor, ca)) => {
+                write(&world.dir.join("ca.pem"), &ca)?;
+                let address = starter.start(Arc::clone(&eks_auth), bind()?, Some(acceptor))?;
+                Some(format!("https://{address}"))
+            }
+        };
+        let issuer_listener = bind()?;
+        let issuer_url = url(&issuer_listener)?;
+        let control_listener = bind()?;
+        let imds = Arc::new(Imds::new(Arc::clone(&world)));
+        let places = Places {
+            eks_auth: starter.http(eks_auth)?,
+            eks_auth_tls,
+            sts: starter.http(Arc::new(Sts(Arc::clone(&world))))?,
+            imds: starter.http(Arc::clone(&imds) as Arc<dyn Answer>)?,
+            issuer: issuer_url.clone(),
+            control: url(&control_listener)?,
+        };
+        let issuer = Issuer { world: Arc::clone(&world), base_url: issuer_url };
+        starter.start(Arc::new(issuer), issuer_listener, None)?;
+        let (faults, calls) = (starter.faults.clone(), starter.calls.clone());
+        let control = Control::new(&world, faults.clone(), calls.clone(), places.clone());
+        starter.start(Arc::new(control), control_listener, None)?;
+        tracing::debug!(dir = %world.dir.display(), "sandbox started");
+        Ok(Self { world, faults, calls, places, imds, runtime: Some(runtime), _temporary: temporary })
+    }
+
+    /// EKS Auth over http.
+    #[must_use]
+    pub fn eks_auth_url(&self) -> &str {
+        &self.places.eks_auth
+    }
+
+    /// EKS Auth over https, if the options ask for it.
+    #[must_use]
+    pub fn eks_auth_tls_url(&self) -> Option<&str> {
+        self.places.eks_auth_tls.as_deref()
+    }
+
+    /// The CA to trust for https, in PEM; exists if the options ask for TLS.
+    #[must_use]
+    pub fn ca_file(&self) -> PathBuf {
+        self.world.dir.join("ca.pem")
+    }
+
+    /// STS.
+    #[must_use]
+    pub fn sts_url(&self) -> &str {
+        &self.places.sts
+    }
+
+    /// The node's metadata service, for AWS_EC2_METADATA_SERVICE_ENDPOINT.
+    #[must_use]
+    pub fn imds_url(&self) -> &str {
+        &self.places.imds
+    }
+
+    /// The issuer's name as it stands in tokens. It is not where the documents are: that is [`Self::discovery_url`].
+    #[must_use]
+    pub fn issuer_url(&self) -> &str {
+        &self.world.issuer
+    }
+
+    /// The issuer's discovery document, over http.
+    #[must_use]
+    pub fn discovery_url(&self) -> String {
+        let path = issuer::path_of(&self.world.issuer);
+        format!("{}{path}/.well-known/openid-configuration", self.places.issuer)
+    }
+
+    /// The issuer's keys, over http.
+    #[must_use]
+    pub fn jwks_url(&self) -> String {
+        format!("{}{}/keys", self.places.issuer, issuer::path_of(&self.world.issuer))
+    }
+
+    /// The control port.
+    #[must_use]
+    pub fn control_url(&self) -> &str {
+        &self.places.control
+    }
+
+    /// Where it writes: token files, the CA, credentials files.
+    #[must_use]
+    pub fn dir(&self) -> &Path {
+        &self.world.dir
+    }
+
+    /// The options it was started with.
+    #[must_use]
+    pub fn options(&self) -> &Options {
+        &self.world.options
+    }
+
+    /// Name of the node all pods run on.
+    #[must_use]
+    pub fn node_name(&self) -> &str {
+        &self.world.node.name
+    }
+
+    /// A new pod with its token file. A second one of the same name is another pod: it has a uid of its own.
+    ///
+    /// # Errors
+    /// If its file cannot be written.
+    pub fn pod(&self, spec: PodSpec) -> Result<Pod, SandboxError> {
+        Pod::create(&self.world, spec)
+    }
+
+    /// A token that belongs to no file, good or bad; for one with the uids of a pod see [`Pod::token_as`].
+    ///
+    /// # Errors
+    /// If the key will not sign.
+    pub fn token(&self, spec: &TokenSpec) -> Result<String, SandboxError> {
+        let subject = self.world.subject(&spec.pod);
+        Ok(token::issue(spec, &subject, &self.world.issuer, &self.world.keys)?)
+    }
+
+    /// Signs with a new key from now on. The old one stays published, or all old ones are withdrawn. Returns the new
+    /// key's id.
+    ///
+    /// # Errors
+    /// If no key can be made.
+    pub fn rotate_keys(&self, withdraw_old: bool) -> Result<String, SandboxError> {
+        Ok(self.world.keys.rotate(withdraw_old)?)
+    }
+
+    /// The associations in force.
+    #[must_use]
+    pub fn associations(&self) -> Vec<Association> {
+        self.world.associations.list()
+    }
+
+    /// Replaces the associations; a file, if there was one, is no longer looked at.
+    ///
+    /// # Errors
+    /// If EKS would not take them.
+    pub fn set_associations(&self, associations: Vec<Association>) -> Result<(), SandboxError> {
+        Ok(self.world.associations.set(associations)?)
+    }
+
+    /// Changes behaviours that we are not certain of.
+    pub fn set_switches(&self, switches: Switches) {
+        *self.world.switches.lock() = switches;
+    }
+
+    /// New credentials of the node's role, as a hybrid node would be given.
+    #[must_use]
+    pub fn node_credentials(&self, lifetime: Duration) -> AwsCredentials {
+        self.world.mint_node_credentials(lifetime)
+    }
+
+    /// Writes a credentials file with these in its default profile, in one step, and returns its path.
+    ///
+    /// # Errors
+    /// If it cannot be written.
+    pub fn credentials_file(&self, credentials: &AwsCredentials) -> Result<PathBuf, SandboxError> {
+        let path = self.world.dir.join("node-credentials");
+        let next = self.world.dir.join("node-credentials.next");
+        write(&next, &credentials.as_file())?;
+        fs::rename(&next, &path).map_err(|source| SandboxError::Files { path: path.clone(), source })?;
+        Ok(path)
+    }
+
+    /// Ends the life of all node credentials now; IMDS has new ones at once, of that lifetime.
+    pub fn expire_node_credentials(&self, next_lifetime: Duration) {
+        *self.world.node_credential_lifetime.lock() = next_lifetime;
+        self.world.issued.expire_nodes();
+    }
+
+    /// What goes wrong, to be set and cleared.
+    #[must_use]
+    pub fn faults(&self) -> &Faults {
+        &self.faults
+    }
+
+    /// All calls of EKS Auth, STS and IMDS, oldest first.
+    #[must_use]
+    pub fn calls(&self) -> Vec<Call> {
+        self.calls.list()
+    }
+
+    /// The calls of one service.
+    #[must_use]
+    pub fn calls_of(&self, service: Service) -> Vec<Call> {
+        self.calls().into_iter().filter(|call| call.service == service).collect()
+    }
+
+    /// The calls on behalf of one pod, by its names.
+    #[must_use]
+    pub fn calls_for(&self, pod: &Pod) -> Vec<Call> {
+        self.calls().into_iter().filter(|call| call.pod.as_ref() == Some(&pod.spec)).collect()
+    }
+
+    /// Calls of EKS Auth in flight, now and at most since the last reset.
+    #[must_use]
+    pub fn concurrency(&self) -> Concurrency {
+        self.calls.concurrency()
+    }
+
+    /// Every secret that AWS has given out so far, each with what it is: what a test must find nowhere.
+    #[must_use]
+    pub fn secrets(&self) -> Vec<(String, String)> {
+        let sessions =
+            self.imds.session_tokens().into_iter().map(|token| ("imds session token".to_owned(), token));
+        sessions.chain(self.world.issued.secrets()).collect()
+    }
+
+    /// Forgets all calls.
+    pub fn reset_calls(&self) {
+        self.calls.reset();
+    }
+}
+
+impl Drop for Sandbox {
+    fn drop(&mut self) {
+        let Some(runtime) = self.runtime.take() else { return };
+        // Waiting is not allowed on a thread that drives another runtime, which is where tests drop a sandbox.
+        let stopped = std::thread::spawn(move || runtime.shutdown_timeout(STOP)).join();
+        if stopped.is_err() {
+            tracing::warn!("the sandbox's servers did not stop in order");
+        }
+    }
+}
+
+/// Puts services on listeners.
+struct Starter<'a> {
+    runtime: &'a Runtime,
+    faults: Faults,
+    calls: Calls,
+    tasks: TaskTracker,
+}
+
+impl Starter<'_> {
+    fn http(&mut self, service: Arc<dyn Answer>) -> Result<String, SandboxError> {
+        let address = self.start(service, bind()?, None)?;
+        Ok(format!("http://{address}"))
+    }
+
+    fn start(
+        &mut self,
+        service: Arc<dyn Answer>,
+        listener: TcpListener,
+        tls: Option<TlsAcceptor>,
+    ) -> Result<SocketAddr, SandboxError> {
+        let address = listener.local_addr().map_err(SandboxError::Bind)?;
+        listener.set_nonblocking(true).map_err(SandboxError::Bind)?;
+        let _inside = self.runtime.enter();
+        let listener = tokio::net::TcpListener::from_std(listener).map_err(SandboxError::Bind)?;
+        let (faults, calls) = (self.faults.clone(), self.calls.clone());
+        let server = Arc::new(Server { service, faults, calls, tls });
+        self.tasks.spawn(server.run(listener, self.tasks.clone()));
+        Ok(address)
+    }
+}
+
+fn bind() -> Result<TcpListener, SandboxError> {
+    TcpListener::bind("127.0.0.1:0").map_err(SandboxError::Bind)
+}
+
+fn url(listener: &TcpListener) -> Result<String, SandboxError> {
+    let address = listener.local_addr().map_err(SandboxError::Bind)?;
+    Ok(format!("http://{address}"))
+}
+
+fn directory(options: &Options) -> Result<(PathBuf, Option<TempDir>), SandboxError> {
+    match &options.dir {
+        Some(path) => {
+            let failed = |source| SandboxError::Files { path: path.clone(), source };
+            fs::create_dir_all(path).map_err(failed)?;
+            Ok((path.clone(), None))
+        }
+        None => {
+            let failed = |source| SandboxError::Files { path: std::env::temp_dir(), source };
+            let temporary = tempfile::Builder::new().prefix("sandbox-").tempdir().map_err(failed)?;
+            Ok((temporary.path().to_owned(), Some(temporary)))
+        }
+    }
+}
+
+fn write(path: &Path, content: &str) -> Result<(), SandboxError> {
+    fs::write(path, content).map_err(|source| SandboxError::Files { path: path.to_owned(), source })
+}

@@ -1,0 +1,48 @@
+//! A CA of the sandbox's own, and a server certificate by it.
+//!
+//! Owns: what stands in the certificates. Must not know: which service speaks TLS.
+
+use std::sync::Arc;
+
+use rcgen::{
+    BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
+    KeyUsagePurpose,
+};
+use rustls::ServerConfig;
+use rustls::crypto::aws_lc_rs;
+use rustls::pki_types::PrivateKeyDer;
+use thiserror::Error;
+use tokio_rustls::TlsAcceptor;
+
+/// The certificates could not be made.
+#[derive(Debug, Error)]
+pub enum TlsError {
+    /// By rcgen.
+    #[error("the certificate could not be made")]
+    Certificate(#[from] rcgen::Error),
+    /// Or rustls does not take them.
+    #[error("the certificate cannot be used")]
+    Config(#[from] rustls::Error),
+}
+
+/// An acceptor with a certificate for 127.0.0.1 and localhost, and the CA to trust, in PEM.
+pub(crate) fn acceptor() -> Result<(TlsAcceptor, String), TlsError> {
+    let mut ca = CertificateParams::new(Vec::new())?;
+    ca.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    ca.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
+    ca.distinguished_name.push(DnType::CommonName, "sandbox CA");
+    let ca_key = KeyPair::generate()?;
+    let ca_pem = ca.self_signed(&ca_key)?.pem();
+
+    let mut server = CertificateParams::new(vec!["127.0.0.1".to_owned(), "localhost".to_owned()])?;
+    server.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
+    server.use_authority_key_identifier_extension = true;
+    let key = KeyPair::generate()?;
+    let certificate = server.signed_by(&key, &Issuer::new(ca, ca_key))?;
+
+    let config = ServerConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
+        .with_safe_default_protocol_versions()?
+        .with_no_client_auth()
+        .with_single_cert(vec![certificate.into()], PrivateKeyDer::Pkcs8(key.serialize_der().into()))?;
+    Ok((TlsAcceptor::from(Arc::new(config)), ca_pem))
+}

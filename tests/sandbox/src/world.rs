@@ -1,0 +1,145 @@
+//! What all servers of one sandbox share.
+//!
+//! Owns: the settings in force, the keys, the credentials issued, the node. Must not know: HTTP.
+
+use std::collections::HashMap;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use aws_lc_rs::digest::{SHA256, digest};
+use parking_lot::Mutex;
+
+use crate::aws::associations::Associations;
+use crate::aws::issued::{AwsCredentials, Holder, IssuedCredentials};
+use crate::cluster::issuer::new_issuer;
+use crate::cluster::keys::Keys;
+use crate::cluster::pod::PodSpec;
+use crate::cluster::token::Subject;
+use crate::options::{Options, Switches};
+use crate::random;
+use crate::sandbox::SandboxError;
+
+/// The one node.
+#[derive(Debug)]
+pub(crate) struct Node {
+    /// In a VPC with a DNS domain of its own: long names are what makes real tokens long.
+    pub(crate) name: String,
+    pub(crate) uid: String,
+    pub(crate) instance_id: String,
+    pub(crate) zone_id: String,
+    /// Name of its IAM role.
+    pub(crate) role: String,
+}
+
+impl Node {
+    fn new(region: &str) -> Self {
+        let instance_id = format!("i-0{}", random::hex(&random::bytes(8)));
+        Self {
+            name: format!("{instance_id}.blue-nodes.production.{region}.workloads.example.internal"),
+            uid: random::uuid(),
+            instance_id,
+            zone_id: zone_id(region),
+            role: "sandbox-node".to_owned(),
+        }
+    }
+}
+
+/// `us-west-2` is `usw2-az1`: the way AWS abbreviates its own regions, as far as a sandbox needs it.
+fn zone_id(region: &str) -> String {
+    let short = |part: &str| match part {
+        "northeast" => "ne".to_owned(),
+        "northwest" => "nw".to_owned(),
+        "southeast" => "se".to_owned(),
+        "southwest" => "sw".to_owned(),
+        "north" | "south" | "east" | "west" | "central" => part.chars().take(1).collect(),
+        other => other.to_owned(),
+    };
+    format!("{}-az1", region.split('-').map(short).collect::<String>())
+}
+
+/// The shared state.
+#[derive(Debug)]
+pub(crate) struct World {
+    pub(crate) options: Options,
+    pub(crate) dir: PathBuf,
+    pub(crate) issuer: String,
+    pub(crate) keys: Keys,
+    pub(crate) node: Node,
+    pub(crate) associations: Associations,
+    pub(crate) issued: IssuedCredentials,
+    pub(crate) switches: Mutex<Switches>,
+    pub(crate) node_credential_lifetime: Mutex<Duration>,
+    /// Uids of service accounts, by namespace and name.
+    service_accounts: Mutex<HashMap<(String, String), String>>,
+}
+
+impl World {
+    pub(crate) fn new(options: Options, dir: PathBuf) -> Result<Self, SandboxError> {
+        let associations = match &options.associations_file {
+            Some(path) => Associations::from_file(path)?,
+            None => Associations::given(options.associations.clone())?,
+        };
+        let world = Self {
+            issuer: new_issuer(&options.region),
+            keys: Keys::generate()?,
+            node: Node::new(&options.region),
+            associations,
+            issued: IssuedCredentials::default(),
+            switches: Mutex::new(options.switches.clone()),
+            node_credential_lifetime: Mutex::new(options.node_credential_lifetime),
+            service_accounts: Mutex::default(),
+            options,
+            dir,
+        };
+        if let Some(credentials) = &world.options.static_node_credentials {
+            world.issued.honour(credentials.clone(), world.node_role());
+        }
+        Ok(world)
+    }
+
+    /// Uids for a new pod of that name.
+    pub(crate) fn subject(&self, pod: &PodSpec) -> Subject {
+        let service_account = (pod.namespace.clone(), pod.service_account.clone());
+        let mut uids = self.service_accounts.lock();
+        Subject {
+            pod_uid: random::uuid(),
+            service_account_uid: uids.entry(service_account).or_insert_with(random::uuid).clone(),
+            node_name: self.node.name.clone(),
+            node_uid: self.node.uid.clone(),
+        }
+    }
+
+    /// New credentials of the node's role.
+    pub(crate) fn mint_node_credentials(&self, lifetime: Duration) -> AwsCredentials {
+        self.issued.mint(self.node_role(), lifetime)
+    }
+
+    /// The unique id of a role: always the same for the same ARN.
+    pub(crate) fn role_id(&self, role_arn: &str) -> String {
+        let hashed = random::hex(digest(&SHA256, role_arn.as_bytes()).as_ref()).to_uppercase();
+        "AROA".chars().chain(hashed.chars().take(17)).collect()
+    }
+
+    fn node_role(&self) -> Holder {
+        let (account, Node { role, instance_id, .. }) = (&self.options.account, &self.node);
+        let role_id = self.role_id(&format!("arn:aws:iam::{account}:role/{role}"));
+        Holder {
+            account: account.clone(),
+            arn: format!("arn:aws:sts::{account}:assumed-role/{role}/{instance_id}"),
+            user_id: format!("{role_id}:{instance_id}"),
+            pod: None,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn zone_ids_are_abbreviated_as_aws_does() {
+        for (region, id) in
+            [("us-west-2", "usw2-az1"), ("ap-southeast-1", "apse1-az1"), ("eu-central-1", "euc1-az1")]
+        {
+            assert_eq!(super::zone_id(region), id);
+        }
+    }
+}

@@ -1,0 +1,18 @@
+//! The sandbox from outside, over its sockets: one test binary, a module per subject.
+
+#![expect(
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::unwrap_used,
+    reason = "tests may panic: a failed expectation is their way of speaking; clippy does not know these files as tests"
+)]
+
+mod binary;
+mod client;
+mod control;
+mod eks_auth;
+mod faults;
+mod imds;
+mod issuer;
+mod pods;
+mod sts;
