@@ -13,31 +13,37 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::{Duration, SystemTime};
 
-/// Time since the machine booted, suspend included (`CLOCK_BOOTTIME`); it never goes back.
+/// Time since the machine booted, suspend included (`CLOCK_BOOTTIME`), in nanoseconds; it never goes back.
+///
+/// Half the size of a `Duration`, because some are kept per identity; good for 584 years of uptime.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct BootTime(Duration);
+pub struct BootTime(u64);
 
 impl BootTime {
     /// A point `since_boot` after boot.
-    pub const fn from_boot(since_boot: Duration) -> Self {
-        Self(since_boot)
+    pub fn from_boot(since_boot: Duration) -> Self {
+        Self(nanos(since_boot))
     }
 
     /// This point moved forward; saturates instead of overflowing.
     #[must_use]
-    pub const fn plus(self, by: Duration) -> Self {
-        Self(self.0.saturating_add(by))
+    pub fn plus(self, by: Duration) -> Self {
+        Self(self.0.saturating_add(nanos(by)))
     }
 
-    /// Milliseconds since boot, for an atomic; good for half a billion years.
-    pub fn since_boot_ms(self) -> u64 {
-        u64::try_from(self.0.as_millis()).unwrap_or(u64::MAX)
+    /// Nanoseconds since boot, for an atomic.
+    pub const fn as_nanos(self) -> u64 {
+        self.0
     }
 
     /// How long it is from `earlier` to this point, zero if `earlier` is later.
     pub const fn since(self, earlier: Self) -> Duration {
-        self.0.saturating_sub(earlier.0)
+        Duration::from_nanos(self.0.saturating_sub(earlier.0))
     }
+}
+
+fn nanos(duration: Duration) -> u64 {
+    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
 }
 
 /// One reading of both clocks.
@@ -87,11 +93,14 @@ impl Simulated {
     }
 
     fn boot(&self) -> BootTime {
-        BootTime(tokio::time::Instant::now().saturating_duration_since(self.started))
+        BootTime::from_boot(tokio::time::Instant::now().saturating_duration_since(self.started))
     }
 
     fn wall(&self) -> SystemTime {
-        shift(self.wall_at_start + self.boot().0, self.wall_error_ms.load(Ordering::Relaxed))
+        shift(
+            self.wall_at_start + Duration::from_nanos(self.boot().0),
+            self.wall_error_ms.load(Ordering::Relaxed),
+        )
     }
 }
 
@@ -135,7 +144,7 @@ impl Clock {
 
     fn boot(&self) -> BootTime {
         match &self.source {
-            Source::System => BootTime(since_boot()),
+            Source::System => BootTime::from_boot(since_boot()),
             Source::Simulated(simulated) => simulated.boot(),
         }
     }

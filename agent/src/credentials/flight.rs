@@ -239,7 +239,7 @@ impl Crew {
                 return Err(SourceError::Refused(token_expired()));
             }
             let trouble = match self.call(&presented, &permit).await {
-                Ok(issued) => return self.take_in_hand(&issued, presented),
+                Ok(issued) => return self.take_in_hand(key, &issued, presented),
                 Err(refused @ SourceError::Refused(_)) => return Err(refused),
                 Err(trouble) => trouble,
             };
@@ -279,9 +279,14 @@ impl Crew {
         result
     }
 
-    fn take_in_hand(&self, issued: &Issued, presented: Presented) -> Result<Arc<Held>, SourceError> {
+    fn take_in_hand(
+        &self,
+        key: &CredentialKey,
+        issued: &Issued,
+        presented: Presented,
+    ) -> Result<Arc<Held>, SourceError> {
         let jitter = self.chance.fraction();
-        match Held::new(issued, presented, self.clock.now(), self.renew_after, jitter) {
+        match Held::new(key.clone(), issued, presented, self.clock.now(), self.renew_after, jitter) {
             Ok(held) => Ok(Arc::new(held)),
             Err(error) => {
                 tracing::error!(err = %error, "AWS issued credentials that no SDK can read");
@@ -341,9 +346,9 @@ impl Crew {
         match outcome {
             Ok(held) => {
                 self.failures.forget(key);
-                self.store.put(key, Arc::clone(held));
+                self.store.put(Arc::clone(held));
                 if self.store.keeps() {
-                    self.schedule.put(key, held, held.renew_at());
+                    self.schedule.put(held, held.renew_at());
                 }
             }
             Err(error) => {
@@ -362,7 +367,7 @@ impl Crew {
         let doublings = u32::try_from(in_a_row - 1).unwrap_or(u32::MAX);
         let again = now.plus(self.pause(FIRST_RENEWAL_RETRY, SLOWEST_RENEWAL_RETRY, doublings));
         held.be_quiet_until(again);
-        self.schedule.put(key, &held, again);
+        self.schedule.put(&held, again);
         tracing::info!(key = ?key, err = %error, failures = in_a_row, "a renewal failed; what is held is kept");
     }
 

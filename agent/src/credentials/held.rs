@@ -11,6 +11,7 @@ use bytes::Bytes;
 use crate::clock::{BootTime, Now};
 use crate::credentials::model::{Grant, Issued, Unservable};
 use crate::identity::Presented;
+use crate::workload::CredentialKey;
 
 /// With less than this left a set counts as expired: a request signed with it might arrive too late (design,
 /// invariant 2; Amazon's agent uses the same 15 s).
@@ -48,6 +49,7 @@ pub struct Freshness {
 
 /// A set of credentials in hand.
 pub struct Held {
+    key: CredentialKey,
     body: Bytes,
     grant: Grant,
     presented: Presented,
@@ -56,11 +58,11 @@ pub struct Held {
     renew_at: BootTime,
     was_asked_for: AtomicBool,
     was_hit: AtomicBool,
-    /// Boot time in milliseconds until which nobody waits for a renewal again.
-    quiet_until_ms: AtomicU64,
+    /// Boot time in nanoseconds until which nobody waits for a renewal again.
+    quiet_until: AtomicU64,
     failed_renewals: AtomicU64,
-    /// Boot time in milliseconds of the one look that is planned; plans made before are void.
-    planned_ms: AtomicU64,
+    /// Boot time in nanoseconds of the one look that is planned; plans made before are void.
+    planned_at: AtomicU64,
 }
 
 impl Held {
@@ -72,6 +74,7 @@ impl Held {
     /// # Errors
     /// [`Unservable`], when no SDK could read it.
     pub fn new(
+        key: CredentialKey,
         issued: &Issued,
         presented: Presented,
         now: Now,
@@ -82,6 +85,7 @@ impl Held {
         let due = renew_after.min(lifetime / 2);
         let earlier = (lifetime / 10).mul_f64(jitter.clamp(0.0, 1.0));
         Ok(Self {
+            key,
             body: issued.to_body()?,
             grant: issued.grant.clone(),
             presented,
@@ -90,9 +94,9 @@ impl Held {
             renew_at: now.boot.plus(due.saturating_sub(earlier)),
             was_asked_for: AtomicBool::new(false),
             was_hit: AtomicBool::new(false),
-            quiet_until_ms: AtomicU64::new(0),
+            quiet_until: AtomicU64::new(0),
             failed_renewals: AtomicU64::new(0),
-            planned_ms: AtomicU64::new(0),
+            planned_at: AtomicU64::new(0),
         })
     }
 
@@ -102,7 +106,7 @@ impl Held {
             left: self.expiry.left(now),
             lifetime: self.lifetime,
             is_due: self.renew_at <= now.boot,
-            is_quiet: now.boot.since_boot_ms() < self.quiet_until_ms.load(Ordering::Relaxed),
+            is_quiet: now.boot.as_nanos() < self.quiet_until.load(Ordering::Relaxed),
         }
     }
 
@@ -129,7 +133,7 @@ impl Held {
 
     /// Nobody waits for a renewal of this set, nor starts one, before `until`.
     pub fn be_quiet_until(&self, until: BootTime) {
-        self.quiet_until_ms.fetch_max(until.since_boot_ms(), Ordering::Relaxed);
+        self.quiet_until.fetch_max(until.as_nanos(), Ordering::Relaxed);
     }
 
     /// Counts a failed renewal; returns how many there were in a row.
@@ -139,12 +143,17 @@ impl Held {
 
     /// Plans the next look at it; only the last plan counts.
     pub fn plan(&self, at: BootTime) {
-        self.planned_ms.store(at.since_boot_ms(), Ordering::Relaxed);
+        self.planned_at.store(at.as_nanos(), Ordering::Relaxed);
     }
 
     /// Whether a look at `at` is the one that is planned.
     pub fn is_planned(&self, at: BootTime) -> bool {
-        self.planned_ms.load(Ordering::Relaxed) == at.since_boot_ms()
+        self.planned_at.load(Ordering::Relaxed) == at.as_nanos()
+    }
+
+    /// Whose it is.
+    pub fn key(&self) -> &CredentialKey {
+        &self.key
     }
 
     /// The token that earned it, and that renews it.
@@ -190,6 +199,7 @@ mod tests {
     use crate::clock::{BootTime, Now};
     use crate::credentials::model::tests::issued;
     use crate::identity::{BearerToken, Presented};
+    use crate::workload::CredentialKey;
 
     const HOUR: Duration = Duration::from_secs(3600);
 
@@ -201,7 +211,8 @@ mod tests {
     fn held(lifetime: Duration, renew_after: Duration, jitter: f64) -> Held {
         let token = BearerToken::from_header(b"a.b.c").unwrap();
         let presented = Presented { token, expires: UNIX_EPOCH + 24 * HOUR };
-        Held::new(&issued(UNIX_EPOCH + lifetime), presented, at(0), renew_after, jitter).unwrap()
+        let key = CredentialKey::Unverified(presented.token.digest());
+        Held::new(key, &issued(UNIX_EPOCH + lifetime), presented, at(0), renew_after, jitter).unwrap()
     }
 
     #[test]

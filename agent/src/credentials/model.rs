@@ -35,14 +35,21 @@ pub struct Issued {
 pub struct Grant {
     /// The association that names the role, e.g. `a-4wvljrezsukshq1bv`.
     pub association_id: Box<str>,
-    /// The session's ARN: `arn:aws:sts::<account>:assumed-role/<role>/<session>`.
-    pub assumed_role_arn: Box<str>,
+    /// The role as STS names it, without the session: `arn:aws:sts::<account>:assumed-role/<role>`. The session's name is
+    /// new with every call, so two sets of one role would not be alike with it.
+    pub role: Box<str>,
 }
 
 impl Grant {
+    /// From an association and the ARN of the session that it gave.
+    pub fn new(association_id: &str, assumed_role_arn: &str) -> Self {
+        let role = assumed_role_arn.rsplit_once('/').map_or(assumed_role_arn, |(role, _session)| role);
+        Self { association_id: association_id.into(), role: role.into() }
+    }
+
     /// The account that the role lives in, cut from the ARN.
     pub fn account_id(&self) -> Option<&str> {
-        self.assumed_role_arn.split(':').nth(4).filter(|account| !account.is_empty())
+        self.role.split(':').nth(4).filter(|account| !account.is_empty())
     }
 }
 
@@ -82,12 +89,27 @@ impl Issued {
             account_id: self.grant.account_id(),
             expiration: &rfc3339(self.expiration).ok_or(Unservable::Expiration)?,
         };
-        // Large enough at once: a growing Vec leaves copies behind that nobody wipes. 256 covers names, quotes, account
-        // and time; base64 and hex need no escapes.
-        let secrets = wire.secret_access_key.len() + wire.token.len() + wire.access_key_id.len();
-        let mut body = Zeroizing::new(Vec::with_capacity(secrets + 256));
+        // Written twice: a Vec that grows leaves copies behind that nobody wipes, and one that is too large costs memory for
+        // as long as the set is held. So the first time only counts.
+        let mut counted = Counting(0);
+        serde_json::to_writer(&mut counted, &wire).map_err(|_| Unservable::Json)?;
+        let mut body = Zeroizing::new(Vec::with_capacity(counted.0));
         serde_json::to_writer(&mut *body, &wire).map_err(|_| Unservable::Json)?;
         Ok(Bytes::from_owner(body))
+    }
+}
+
+/// A writer that keeps nothing.
+struct Counting(usize);
+
+impl std::io::Write for Counting {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.0 += bytes.len();
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
     }
 }
 
@@ -109,10 +131,7 @@ pub(crate) mod tests {
             secret_access_key: Secret::new("planted-secret".to_owned()),
             session_token: Secret::new("planted-session".to_owned()),
             expiration,
-            grant: Grant {
-                association_id: "a-1".into(),
-                assumed_role_arn: "arn:aws:sts::111122223333:assumed-role/app/eks-x".into(),
-            },
+            grant: Grant::new("a-1", "arn:aws:sts::111122223333:assumed-role/app/eks-x"),
         }
     }
 
@@ -128,7 +147,7 @@ pub(crate) mod tests {
     #[test]
     fn an_unknown_account_is_left_out() {
         let mut issued = issued(UNIX_EPOCH);
-        issued.grant.assumed_role_arn = "nonsense".into();
+        issued.grant = Grant::new("a-1", "nonsense");
         assert!(!str::from_utf8(&issued.to_body().unwrap()).unwrap().contains("AccountId"));
     }
 

@@ -80,9 +80,8 @@ impl Provider {
         Self { store, flights, failures, clock }
     }
 
-    /// Looks what can be done for an identity, without waiting.
-    pub fn look(&self, key: &CredentialKey, presented: &Presented) -> AtHand {
-        let now = self.clock.now();
+    /// Looks what can be done for an identity at this moment, without waiting.
+    pub fn look(&self, key: &CredentialKey, presented: &Presented, now: Now) -> AtHand {
         let held = self.store.get(key);
         let refused = self.failures.recall(key, now.boot);
         let decision = decide(held.as_ref().map(|held| held.freshness(now)), refused.is_some());

@@ -22,7 +22,6 @@ use crate::credentials::failures::Failures;
 use crate::credentials::flight::{Flights, Purpose};
 use crate::credentials::held::{Held, LEAST_LIFE};
 use crate::credentials::store::Store;
-use crate::workload::CredentialKey;
 
 /// The worker wakes at least this often: timers stand still while a machine sleeps, boot time does not; and moka wants
 /// its housekeeping.
@@ -43,7 +42,6 @@ struct Shared {
 /// A set that went from the store is gone from here too: only its shell is kept until its time comes.
 struct Item {
     at: BootTime,
-    key: CredentialKey,
     held: Weak<Held>,
 }
 
@@ -69,8 +67,8 @@ impl Ord for Item {
 
 impl Schedule {
     /// Has `held` looked at again at `at`, and not before: earlier plans for it are void.
-    pub fn put(&self, key: &CredentialKey, held: &Arc<Held>, at: BootTime) {
-        let item = Item { at, key: key.clone(), held: Arc::downgrade(held) };
+    pub fn put(&self, held: &Arc<Held>, at: BootTime) {
+        let item = Item { at, held: Arc::downgrade(held) };
         held.plan(at);
         let mut heap = self.shared.heap.lock();
         let is_first = heap.peek().is_none_or(|Reverse(first)| at < first.at);
@@ -91,12 +89,12 @@ impl Schedule {
         self.len() == 0
     }
 
-    fn pop_due(&self, now: BootTime) -> Option<(CredentialKey, Arc<Held>)> {
+    fn pop_due(&self, now: BootTime) -> Option<Arc<Held>> {
         let mut heap = self.shared.heap.lock();
         while heap.peek().is_some_and(|Reverse(first)| first.at <= now) {
             let Some(Reverse(item)) = heap.pop() else { break };
             match item.held.upgrade() {
-                Some(held) if held.is_planned(item.at) => return Some((item.key, held)),
+                Some(held) if held.is_planned(item.at) => return Some(held),
                 Some(_) | None => {}
             }
         }
@@ -162,8 +160,8 @@ impl Renewals {
     pub async fn run(self) {
         loop {
             let now = self.clock.now();
-            while let Some((key, held)) = self.schedule.pop_due(now.boot) {
-                self.look(&key, &held, now);
+            while let Some(held) = self.schedule.pop_due(now.boot) {
+                self.look(&held, now);
             }
             self.store.tidy();
             self.failures.tidy();
@@ -178,19 +176,16 @@ impl Renewals {
         }
     }
 
-    fn look(&self, key: &CredentialKey, held: &Arc<Held>, now: Now) {
+    fn look(&self, held: &Arc<Held>, now: Now) {
         let freshness = held.freshness(now);
         if freshness.left < LEAST_LIFE {
-            self.store.remove_expired(key);
+            self.store.remove_expired(held.key());
             return;
         }
         if !held.was_asked_for() || held.presented().expires <= now.wall {
             // Nobody wants it, or nothing renews it: one more look, at its end.
-            self.schedule.put(
-                key,
-                held,
-                now.boot.plus(freshness.left.saturating_sub(LEAST_LIFE)).plus(JUST_AFTER),
-            );
+            self.schedule
+                .put(held, now.boot.plus(freshness.left.saturating_sub(LEAST_LIFE)).plus(JUST_AFTER));
             return;
         }
         let (lane, again) = match urgency(&freshness) {
@@ -198,8 +193,8 @@ impl Renewals {
             Urgency::Pressing => (Lane::Urgent, freshness.left.saturating_sub(LEAST_LIFE)),
         };
         // First the plan, then the flight: its failure plans anew.
-        self.schedule.put(key, held, now.boot.plus(again).plus(JUST_AFTER));
-        self.flights.join(key, held.presented(), lane, Purpose::Background, Some(held));
+        self.schedule.put(held, now.boot.plus(again).plus(JUST_AFTER));
+        self.flights.join(held.key(), held.presented(), lane, Purpose::Background, Some(held));
     }
 }
 

@@ -81,11 +81,12 @@ impl Store {
     }
 
     /// Takes a set in hand. Of two, the one that expires later is kept: answers may overtake one another.
-    pub fn put(&self, key: &CredentialKey, held: Arc<Held>) {
+    pub fn put(&self, held: Arc<Held>) {
         let Some(sets) = &self.sets else { return };
         let now = self.clock.now();
         // One step for moka: between a look and an insert of our own another flight could land.
-        sets.entry_by_ref(key).and_upsert_with(|earlier| match earlier.map(moka::Entry::into_value) {
+        let key = held.key().clone();
+        sets.entry(key).and_upsert_with(|earlier| match earlier.map(moka::Entry::into_value) {
             Some(earlier) if earlier.expiry().left(now) > held.expiry().left(now) => earlier,
             Some(earlier) => {
                 held.inherit(&earlier);
@@ -160,14 +161,14 @@ mod tests {
         )]
         let expiration = SystemTime::now() + life;
         let presented = Presented { token: token(n), expires: expiration };
-        Arc::new(Held::new(&issued(expiration), presented, now, 3 * HOUR, 0.0).unwrap())
+        Arc::new(Held::new(key(n), &issued(expiration), presented, now, 3 * HOUR, 0.0).unwrap())
     }
 
     #[test]
     fn moka_trap_1_a_renewed_set_outlives_the_deadline_of_the_old_one() {
         let store = store(10);
-        store.put(&key(1), held(1, Duration::from_millis(200)));
-        store.put(&key(1), held(1, HOUR));
+        store.put(held(1, Duration::from_millis(200)));
+        store.put(held(1, HOUR));
         std::thread::sleep(Duration::from_millis(400));
         store.tidy();
         assert!(store.get(&key(1)).is_some());
@@ -178,7 +179,7 @@ mod tests {
         let store = store(10);
         let held = held(1, Duration::from_millis(100));
         let watch: Weak<Held> = Arc::downgrade(&held);
-        store.put(&key(1), held);
+        store.put(held);
         store.tidy();
         // moka looks at expiry in steps of about a second.
         std::thread::sleep(Duration::from_millis(2500));
@@ -195,11 +196,11 @@ mod tests {
     fn a_full_store_admits_the_newcomer_and_lets_the_least_recently_used_go() {
         let store = store(3);
         for n in 0..3 {
-            store.put(&key(n), held(n, HOUR));
+            store.put(held(n, HOUR));
         }
         store.tidy();
         assert!(store.get(&key(0)).is_some(), "used again, so 1 is the oldest");
-        store.put(&key(3), held(3, HOUR));
+        store.put(held(3, HOUR));
         store.tidy();
         assert_eq!(store.len(), 3);
         assert!(store.get(&key(3)).is_some());
@@ -209,16 +210,16 @@ mod tests {
     #[test]
     fn of_two_sets_the_one_that_lives_longer_is_kept() {
         let store = store(3);
-        store.put(&key(1), held(1, 2 * HOUR));
-        store.put(&key(1), held(1, HOUR));
+        store.put(held(1, 2 * HOUR));
+        store.put(held(1, HOUR));
         assert!(store.get(&key(1)).unwrap().lifetime() > HOUR + HOUR / 2);
     }
 
     #[test]
     fn only_the_expired_are_removed() {
         let store = store(3);
-        store.put(&key(1), held(1, Duration::from_secs(10)));
-        store.put(&key(2), held(2, HOUR));
+        store.put(held(1, Duration::from_secs(10)));
+        store.put(held(2, HOUR));
         store.remove_expired(&key(1));
         store.remove_expired(&key(2));
         assert!(store.get(&key(1)).is_none());
@@ -228,7 +229,7 @@ mod tests {
     #[test]
     fn no_retention_keeps_nothing() {
         let store = Store::new(&Retention::Off, Clock::system());
-        store.put(&key(1), held(1, HOUR));
+        store.put(held(1, HOUR));
         assert!(store.get(&key(1)).is_none());
     }
 }

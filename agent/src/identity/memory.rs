@@ -11,8 +11,8 @@ use parking_lot::Mutex;
 use crate::identity::authenticator::UnverifiedIdentity;
 use crate::workload::TokenDigest;
 
-/// Places: many times the 110 pods that a node has by default, in half a megabyte.
-const PLACES: usize = 8_192;
+/// Places: many times the 110 pods that a node has by default, in 300 KiB.
+const PLACES: usize = 4_096;
 
 /// The verdicts remembered.
 #[derive(Debug)]

@@ -16,7 +16,7 @@ use super::connection::{Peer, Respond};
 use super::error::Rejection;
 use super::host::AllowedHosts;
 use crate::association;
-use crate::clock::Clock;
+use crate::clock::{Clock, Now};
 use crate::credentials::provider::{AtHand, LONGEST_HOLD, Provider, Served, Waiting, Way};
 use crate::identity::{Authentication, Authenticator, BearerToken, MalformedToken, Presented};
 use crate::lifecycle::shutdown::Shutdown;
@@ -79,16 +79,17 @@ impl Endpoint {
         }
         let token = bearer_token(request.headers()).map_err(Rejection::Malformed)?;
         account.token = Some(token.clone());
-        let caller = self.identify(token)?;
-        match self.provider.look(&caller.key, &caller.presented) {
+        let now = self.clock.now();
+        let caller = self.identify(token, now)?;
+        match self.provider.look(&caller.key, &caller.presented, now) {
             AtHand::Serve(served) => Ok(served),
             AtHand::Refuse(error) => Err(Rejection::Source(Some(error))),
             AtHand::Wait(waiting) => self.hold(peer, waiting).await,
         }
     }
 
-    fn identify(&self, token: BearerToken) -> Result<Caller, Rejection> {
-        match self.authenticator.authenticate(&token, self.clock.now().wall) {
+    fn identify(&self, token: BearerToken, now: Now) -> Result<Caller, Rejection> {
+        match self.authenticator.authenticate(&token, now.wall) {
             Authentication::Unverified(identity) => {
                 association::source_for(identity.audience()).map_err(Rejection::Association)?;
                 Ok(Caller {

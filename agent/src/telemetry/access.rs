@@ -91,7 +91,7 @@ fn write_info(access: &Access<'_>) {
         pod.service_account = workload.map(|workload| &*workload.service_account),
         pod.name = workload.and_then(|workload| workload.pod.as_deref()),
         association = access.grant.map(|grant| &*grant.association_id),
-        role = access.grant.map(|grant| &*grant.assumed_role_arn),
+        role = access.grant.map(|grant| &*grant.role),
         "credentials requested"
     );
 }

@@ -67,7 +67,7 @@ async fn no_planted_secret_is_in_any_log_metric_probe_or_error() {
     assert!(!sandbox.dir().join("keys").exists(), "TLS keys were written to a file");
 
     assert!(
-        seen.contains("effective configuration") && seen.contains("\"level\":\"DEBUG\""),
+        seen.contains("effective configuration") && seen.contains("\"level\":\"debug\""),
         "the run was logged at trace"
     );
     for (name, secret) in &secrets {

@@ -158,14 +158,11 @@ fn issued(output: &AssumeRoleForPodIdentityOutput) -> Result<Issued, SourceError
     let unreadable = || SourceError::Unavailable(Unavailable::Unreadable);
     let credentials = output.credentials().ok_or_else(unreadable)?;
     let seconds = u64::try_from(credentials.expiration().secs()).map_err(|_| unreadable())?;
-    let grant = Grant {
-        association_id: output
-            .pod_identity_association()
-            .map(|a| a.association_id())
-            .unwrap_or_default()
-            .into(),
-        assumed_role_arn: output.assumed_role_user().map(|user| user.arn()).unwrap_or_default().into(),
-    };
+    let association = output.pod_identity_association().map(|association| association.association_id());
+    let session = output.assumed_role_user().map(|user| user.arn());
+    // The session's name is what CloudTrail shows: here the two can be brought together.
+    tracing::debug!(association, session, "credentials issued");
+    let grant = Grant::new(association.unwrap_or_default(), session.unwrap_or_default());
     Ok(Issued {
         access_key_id: credentials.access_key_id().to_owned(),
         secret_access_key: Secret::new(credentials.secret_access_key().to_owned()),

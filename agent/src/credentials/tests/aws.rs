@@ -91,7 +91,7 @@ impl Aws {
     fn time(&self) -> SystemTime {
         UNIX_EPOCH
             + Duration::from_secs(1_800_000_000)
-            + Duration::from_millis(self.clock.now().boot.since_boot_ms())
+            + Duration::from_nanos(self.clock.now().boot.as_nanos())
     }
 
     fn arrive(&self, token: &str) -> Mood {

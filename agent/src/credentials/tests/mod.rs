@@ -123,7 +123,7 @@ impl Node {
     /// Asks as the endpoint does: looks, waits as long as a request is held, serves or says why not.
     async fn ask(&self, pod: usize) -> Result<Got, Option<SourceError>> {
         let (key, presented) = self.caller(pod);
-        let served = match self.provider.look(&key, &presented) {
+        let served = match self.provider.look(&key, &presented, self.clock.now()) {
             AtHand::Serve(served) => served,
             AtHand::Refuse(error) => return Err(Some(error)),
             AtHand::Wait(mut waiting) => match tokio::time::timeout(LONGEST_HOLD, waiting.outcome()).await {

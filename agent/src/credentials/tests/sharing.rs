@@ -32,7 +32,7 @@ async fn a_client_that_leaves_at_100_ms_makes_the_next_request_a_hit() {
     assert!(tokio::time::timeout(Duration::from_millis(100), node.ask(1)).await.is_err());
     tokio::time::sleep(Duration::from_millis(700)).await;
     let (key, presented) = node.caller(1);
-    assert!(matches!(node.provider.look(&key, &presented), AtHand::Serve(_)));
+    assert!(matches!(node.provider.look(&key, &presented, node.clock.now()), AtHand::Serve(_)));
     assert_eq!(node.aws.calls(), 1);
 }
 
