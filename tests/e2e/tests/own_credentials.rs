@@ -5,6 +5,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use sandbox::{Effect, Fault, Options, Sandbox, Service};
+use tokio::io::AsyncReadExt;
 
 use crate::harness::{Agent, Builder, eks_auth_calls, eventually, heal, pod, sandbox};
 
@@ -95,6 +96,33 @@ async fn imds_and_local_endpoints_never_go_through_a_proxy() {
         .env("HTTPS_PROXY", "http://127.0.0.1:9");
     let agent = builder.start().await;
     assert_eq!(agent.ask(&pod(&sandbox, "app-0").token).await.status, 200);
+}
+
+/// What the first client of a proxy asks for.
+async fn first_request(proxy: tokio::net::TcpListener) -> String {
+    let (mut client, _) = proxy.accept().await.unwrap();
+    let mut bytes = [0; 4096];
+    let read = client.read(&mut bytes).await.unwrap();
+    String::from_utf8_lossy(&bytes[..read]).into_owned()
+}
+
+#[tokio::test]
+async fn eks_auth_of_the_region_is_reached_through_the_proxy_under_its_dual_stack_name() {
+    for (fips, host) in [("false", "eks-auth.us-west-2.api.aws"), ("true", "eks-auth-fips.us-west-2.api.aws")]
+    {
+        let sandbox = sandbox();
+        let proxy = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://user:word@{}", proxy.local_addr().unwrap());
+        let builder = Builder::new(&sandbox).without("--endpoint").env("HTTPS_PROXY", &url);
+        let agent = builder.env("AWS_USE_FIPS_ENDPOINT", fips).start().await;
+        let token = pod(&sandbox, "app-0").token.clone();
+        let asked = tokio::spawn(first_request(proxy));
+        assert_eq!(agent.ask(&token).await.status, 503, "there is no AWS behind this proxy");
+        let request = asked.await.unwrap();
+        assert!(request.starts_with(&format!("CONNECT {host}:443 ")), "{request}");
+        // user:word in base64.
+        assert!(request.to_lowercase().contains("proxy-authorization: basic dxnlcjp3b3jk"), "{request}");
+    }
 }
 
 #[tokio::test]

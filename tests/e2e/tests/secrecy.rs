@@ -23,6 +23,11 @@ async fn no_planted_secret_is_in_any_log_metric_probe_or_error() {
         .env("SSLKEYLOGFILE", sandbox.dir().join("keys").to_str().unwrap())
         .start()
         .await;
+    let environment = std::fs::read_to_string(format!("/proc/{}/environ", agent.pid())).unwrap();
+    assert!(
+        !environment.contains("LOG_SENSITIVE_BODIES") && !environment.contains("SSLKEYLOGFILE"),
+        "{environment}"
+    );
     let app = pod(&sandbox, "app-0");
     let mut seen = String::new();
     let mut secrets = vec![("pod token".to_owned(), app.token.clone())];
@@ -50,6 +55,10 @@ async fn no_planted_secret_is_in_any_log_metric_probe_or_error() {
         secrets.push(("pod token".to_owned(), other.token.clone()));
         seen += &agent.ask(&other.token).await.body;
     }
+    // IMDS sends rubbish at the moment in which the agent must renew its own credentials.
+    sandbox.faults().set([Fault::new(Service::Imds, Effect::BadJson)]);
+    sandbox.expire_node_credentials(Duration::from_secs(3600));
+    seen += &agent.ask(&pod(&sandbox, "app-2").token).await.body;
     heal(&sandbox);
     let stranger =
         sandbox.pod(PodSpec { service_account: "nobody".to_owned(), ..PodSpec::default() }).unwrap();

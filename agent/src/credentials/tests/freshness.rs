@@ -4,6 +4,8 @@ use std::time::Duration;
 
 use super::aws::Mood;
 use super::{HOUR, MINUTE, Node};
+use crate::credentials::budget::Lane;
+use crate::credentials::flight::{Joined, Purpose};
 
 const fn issuing(life: Duration) -> Mood {
     Mood::Issues { after: Duration::from_millis(80), life }
@@ -104,4 +106,15 @@ async fn no_renewal_is_tried_with_a_token_past_its_expiry() {
     // The endpoint refuses the expired token before it gets here; the worker must not use it either.
     tokio::time::sleep(12 * HOUR).await;
     assert_eq!(node.aws.calls(), calls);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_token_that_expires_while_its_call_waits_for_a_turn_is_not_sent() {
+    let node = Node::new();
+    let (key, mut presented) = node.caller(1);
+    presented.expires = node.clock.now().wall;
+    let joined = node.flights.join(&key, &presented, Lane::Urgent, Purpose::Awaited, None);
+    let Joined::Aloft(mut boarding) = joined else { panic!("nothing was in hand") };
+    assert_eq!(boarding.landed().await.unwrap_err().label(), "ExpiredTokenException");
+    assert_eq!(node.aws.calls(), 0);
 }
