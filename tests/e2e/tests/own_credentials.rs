@@ -116,9 +116,8 @@ async fn eks_auth_of_the_region_is_reached_through_the_proxy_under_its_dual_stac
         let builder = Builder::new(&sandbox).without("--endpoint").env("HTTPS_PROXY", &url);
         let agent = builder.env("AWS_USE_FIPS_ENDPOINT", fips).start().await;
         let token = pod(&sandbox, "app-0").token.clone();
-        let asked = tokio::spawn(first_request(proxy));
-        assert_eq!(agent.ask(&token).await.status, 503, "there is no AWS behind this proxy");
-        let request = asked.await.unwrap();
+        let (answer, request) = tokio::join!(agent.ask(&token), first_request(proxy));
+        assert_eq!(answer.status, 503, "there is no AWS behind this proxy");
         assert!(request.starts_with(&format!("CONNECT {host}:443 ")), "{request}");
         // user:word in base64.
         assert!(request.to_lowercase().contains("proxy-authorization: basic dxnlcjp3b3jk"), "{request}");
