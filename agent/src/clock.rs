@@ -167,3 +167,36 @@ fn shift(time: SystemTime, by_ms: i64) -> SystemTime {
     let shifted = if by_ms >= 0 { time.checked_add(by) } else { time.checked_sub(by) };
     shifted.unwrap_or(time)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::{Duration, UNIX_EPOCH};
+
+    use super::{BootTime, Clock, Simulated};
+
+    #[test]
+    fn boot_time_saturates_instead_of_overflowing() {
+        let start = BootTime::from_boot(Duration::from_secs(5));
+        assert_eq!(start.plus(Duration::MAX).since(start), Duration::from_nanos(u64::MAX - 5_000_000_000));
+        assert_eq!(start.since(start.plus(Duration::from_secs(1))), Duration::ZERO);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_correction_moves_the_wall_clock_of_every_clone_and_never_the_boot_clock() {
+        let clock = Clock::simulated(Simulated::starting_at(UNIX_EPOCH + Duration::from_secs(1000)));
+        let clone = clock.clone();
+        let before = clone.now();
+        clock.correct_by(-2_500);
+        assert_eq!(clone.now().wall, UNIX_EPOCH + Duration::from_millis(997_500));
+        assert_eq!(clone.now().boot, before.boot);
+        assert_eq!(clone.uncorrected_wall(), before.wall);
+    }
+
+    #[test]
+    fn the_systems_boot_clock_goes_forward() {
+        let clock = Clock::system();
+        let before = clock.now().boot;
+        std::thread::sleep(Duration::from_millis(2));
+        assert!(clock.now().boot.since(before) >= Duration::from_millis(2));
+    }
+}

@@ -9,8 +9,6 @@ pub mod eks_auth;
 pub mod http_client;
 pub mod node_details;
 pub mod own;
-pub mod own_file;
-pub mod own_imds;
 
 use std::fmt;
 use std::sync::Arc;

@@ -7,7 +7,7 @@
 use std::sync::{Arc, OnceLock};
 
 use crate::config::NodeDetails;
-use crate::credentials::source::own_imds::InstanceRole;
+use crate::credentials::source::own::imds::InstanceRole;
 
 /// What is sent with each call; clones share it. What is not known is left out.
 #[derive(Clone, Debug, Default)]

@@ -4,6 +4,10 @@
 //! it, and never giving up what still lives. Must not know: pods. The container provider is never asked: the agent would
 //! be asking itself (pains 23).
 
+pub mod file;
+pub mod imds;
+pub mod load_error;
+
 use std::fmt;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -14,10 +18,11 @@ use aws_credential_types::provider::{self, ProvideCredentials, future};
 use parking_lot::{Mutex, RwLock};
 use tokio::sync::Notify;
 
+use self::file::CredentialsFile;
+use self::imds::InstanceRole;
+use self::load_error::LoadError;
 use crate::clock::{BootTime, Clock};
 use crate::config::OwnCredentials;
-use crate::credentials::source::own_file::CredentialsFile;
-use crate::credentials::source::own_imds::InstanceRole;
 use crate::telemetry::chain::Chain;
 
 /// After a failure the next try comes after this, doubling up to [`SLOWEST_RETRY`].
@@ -73,33 +78,6 @@ pub enum OwnState {
     Present,
     /// There are none; the sentence says why.
     Missing(String),
-}
-
-/// Why no credentials could be loaded. One level; the chain is logged.
-#[derive(Debug, thiserror::Error)]
-pub enum LoadError {
-    /// IMDS did not give any.
-    #[error("the instance metadata service gave no credentials")]
-    Imds(#[source] CredentialsError),
-    /// The file could not be read.
-    #[error("the credentials file {path} cannot be read")]
-    FileUnreadable {
-        /// Which file.
-        path: String,
-        /// What the kernel said.
-        source: std::io::Error,
-    },
-    /// The file is there, but has no complete credentials: half written, or another profile.
-    #[error("the credentials file {path} has no complete credentials for profile {profile}")]
-    FileIncomplete {
-        /// Which file.
-        path: String,
-        /// Which profile.
-        profile: String,
-    },
-    /// What came is expired already.
-    #[error("the credentials that came have expired already")]
-    Expired,
 }
 
 impl OwnIdentity {
@@ -313,5 +291,60 @@ impl ProvideCredentials for OwnIdentity {
 impl fmt::Debug for OwnIdentity {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("OwnIdentity").field("is_present", &self.is_present()).finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+    use aws_credential_types::Credentials;
+
+    use super::{OwnIdentity, retry_pause};
+    use crate::clock::{Clock, Simulated};
+
+    fn credentials(key: &str, expires: Option<SystemTime>) -> Credentials {
+        Credentials::new(key, "secret", None, expires, "test")
+    }
+
+    fn key_of(own: &OwnIdentity) -> Option<String> {
+        own.living().map(|credentials| credentials.access_key_id().to_owned())
+    }
+
+    fn own() -> OwnIdentity {
+        OwnIdentity::new(Clock::simulated(Simulated::starting_at(UNIX_EPOCH + Duration::from_secs(1000))))
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn new_credentials_that_are_rejected_give_way_to_those_that_were_accepted() {
+        let own = own();
+        own.shared.held.write().take(credentials("OLD", None));
+        own.was_accepted();
+        own.shared.held.write().take(credentials("HALF", None));
+        own.was_rejected();
+        assert_eq!(key_of(&own).as_deref(), Some("OLD"));
+        own.shared.held.write().take(credentials("WHOLE", None));
+        own.was_accepted();
+        own.was_rejected();
+        assert_eq!(
+            key_of(&own).as_deref(),
+            Some("WHOLE"),
+            "what AWS took once is not given up for a moment's no"
+        );
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn expired_credentials_are_not_there() {
+        let own = own();
+        own.shared.held.write().take(credentials("K", Some(UNIX_EPOCH + Duration::from_secs(1010))));
+        assert!(own.is_present());
+        tokio::time::advance(Duration::from_secs(10)).await;
+        assert!(!own.is_present());
+    }
+
+    #[test]
+    fn retries_slow_down_to_thirty_seconds() {
+        let pauses: Vec<u64> = (1..=8).map(|n| retry_pause(n).as_millis().try_into().unwrap()).collect();
+        assert_eq!(pauses, [500, 1000, 2000, 4000, 8000, 16_000, 30_000, 30_000]);
     }
 }

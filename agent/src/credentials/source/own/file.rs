@@ -12,7 +12,7 @@ use aws_credential_types::Credentials;
 use aws_runtime::env_config::file::{EnvConfigFileKind, EnvConfigFiles};
 use aws_types::os_shim_internal::{Env, Fs};
 
-use crate::credentials::source::own::LoadError;
+use crate::credentials::source::own::load_error::LoadError;
 use crate::secret::Secret;
 
 /// The longest file read, in bytes: hundreds of profiles.

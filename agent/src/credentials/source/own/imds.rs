@@ -15,7 +15,7 @@ use aws_smithy_async::time::SharedTimeSource;
 
 use crate::clock::Clock;
 use crate::credentials::source::http_client;
-use crate::credentials::source::own::LoadError;
+use crate::credentials::source::own::load_error::LoadError;
 
 /// One request to IMDS; it answers in milliseconds or, behind a hop limit of 1, never.
 const TIMEOUT: Duration = Duration::from_secs(1);
