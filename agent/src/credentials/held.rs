@@ -81,7 +81,8 @@ impl Held {
         renew_after: Duration,
         jitter: f64,
     ) -> Result<Self, Unservable> {
-        let lifetime = issued.expiration.duration_since(now.wall).unwrap_or_default();
+        let lifetime =
+            issued.expiration.duration_since(issued.answered_at.unwrap_or(now.wall)).unwrap_or_default();
         let due = renew_after.min(lifetime / 2);
         let earlier = (lifetime / 10).mul_f64(jitter.clamp(0.0, 1.0));
         Ok(Self {

@@ -26,6 +26,8 @@ pub struct Issued {
     pub session_token: Secret,
     /// When AWS stops taking them.
     pub expiration: SystemTime,
+    /// AWS's own clock when it issued them, if it said so: with it their life is known whatever the node's clock says.
+    pub answered_at: Option<SystemTime>,
     /// What they were issued for.
     pub grant: Grant,
 }
@@ -131,6 +133,7 @@ pub(crate) mod tests {
             secret_access_key: Secret::new("planted-secret".to_owned()),
             session_token: Secret::new("planted-session".to_owned()),
             expiration,
+            answered_at: None,
             grant: Grant::new("a-1", "arn:aws:sts::111122223333:assumed-role/app/eks-x"),
         }
     }

@@ -75,7 +75,10 @@ async fn a_clock_that_is_off_by_minutes_is_corrected_by_what_aws_says() {
     let agent = Agent::start(&sandbox).await;
     // Two minutes: within what SigV4 takes, far beyond what a 15 s margin would forgive.
     sandbox.faults().set([Fault::new(Service::EksAuth, Effect::DateSkew { seconds: 120 })]);
-    assert_eq!(agent.ask(&pod(&sandbox, "app-0").token).await.status, 200);
+    // One answer might be wrong; two that agree are believed.
+    for name in ["app-0", "app-1"] {
+        assert_eq!(agent.ask(&pod(&sandbox, name).token).await.status, 200);
+    }
     let metrics = agent.metrics().await;
     let off = metrics
         .lines()
@@ -83,10 +86,12 @@ async fn a_clock_that_is_off_by_minutes_is_corrected_by_what_aws_says() {
     let off: i64 = off.expect("the series").parse().unwrap();
     assert!((118_000..122_000).contains(&off), "{off}");
     heal(&sandbox);
-    assert_eq!(agent.ask(&pod(&sandbox, "app-1").token).await.status, 200);
+    for name in ["app-2", "app-3"] {
+        assert_eq!(agent.ask(&pod(&sandbox, name).token).await.status, 200);
+    }
     eventually("the correction is taken back", async || {
         agent.metrics().await.contains("pod_identity_agent_clock_correction_milliseconds 0")
     })
     .await;
-    assert!(eks_auth_calls(&sandbox).len() <= 3);
+    assert_eq!(eks_auth_calls(&sandbox).len(), 4);
 }

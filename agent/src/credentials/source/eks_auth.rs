@@ -3,7 +3,7 @@
 //! Owns: the SDK client and the translation between its types and ours. Must not know: who waits for the answer.
 
 use std::sync::Arc;
-use std::time::{Duration, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use aws_sdk_eksauth::Client;
 use aws_sdk_eksauth::config::retry::RetryConfig;
@@ -25,7 +25,7 @@ use crate::clock::Clock;
 use crate::config::Upstream;
 use crate::credentials::model::{Grant, Issued};
 use crate::credentials::source::classify::classify;
-use crate::credentials::source::clock::DateObserver;
+use crate::credentials::source::clock::AwsTime;
 use crate::credentials::source::http_client::{ATTEMPT_TIMEOUT, CONNECT_TIMEOUT};
 use crate::credentials::source::node_details::SentDetails;
 use crate::credentials::source::own::OwnIdentity;
@@ -40,6 +40,7 @@ pub struct EksAuth {
     cluster: Arc<str>,
     own: OwnIdentity,
     details: SentDetails,
+    time: AwsTime,
 }
 
 /// What a client is made of.
@@ -78,7 +79,6 @@ impl EksAuth {
             .time_source(clock.clone())
             // Our own correction covers every call; the SDK's would be added to it.
             .disable_clock_skew_correction(true)
-            .interceptor(DateObserver::new(clock.clone()))
             // The flight retries, within its budget; retries in here would be out of its sight.
             .retry_config(RetryConfig::disabled())
             .timeout_config(timeouts)
@@ -90,7 +90,13 @@ impl EksAuth {
         if let Some(endpoint) = &upstream.endpoint {
             config = config.endpoint_url(endpoint);
         }
-        Self { client: Client::from_conf(config.build()), cluster: cluster.into(), own, details }
+        Self {
+            client: Client::from_conf(config.build()),
+            cluster: cluster.into(),
+            own,
+            details,
+            time: AwsTime::new(clock.clone()),
+        }
     }
 
     /// Exchanges a pod's token for credentials: one attempt, 1.2 s at most.
@@ -111,7 +117,11 @@ impl EksAuth {
             .set_eks_node_name(self.details.node_name())
             .set_instance_id(self.details.instance_id())
             .set_zone(self.details.zone_id());
-        let result = call.send().await.map_err(|error| translate(&error)).and_then(|output| issued(&output));
+        let observer = self.time.observer();
+        let outcome = call.customize().interceptor(observer.clone()).send().await;
+        let result = outcome
+            .map_err(|error| translate(&error))
+            .and_then(|output| issued(&output, observer.answered_at()));
         match &result {
             Err(SourceError::OwnIdentity(OwnIdentityFault::Rejected)) => self.own.was_rejected(),
             Ok(_) | Err(SourceError::Refused(_)) => self.own.was_accepted(),
@@ -154,7 +164,10 @@ fn by_status(status: u16) -> SourceError {
     }
 }
 
-fn issued(output: &AssumeRoleForPodIdentityOutput) -> Result<Issued, SourceError> {
+fn issued(
+    output: &AssumeRoleForPodIdentityOutput,
+    answered_at: Option<SystemTime>,
+) -> Result<Issued, SourceError> {
     let unreadable = || SourceError::Unavailable(Unavailable::Unreadable);
     let credentials = output.credentials().ok_or_else(unreadable)?;
     let seconds = u64::try_from(credentials.expiration().secs()).map_err(|_| unreadable())?;
@@ -169,6 +182,7 @@ fn issued(output: &AssumeRoleForPodIdentityOutput) -> Result<Issued, SourceError
         session_token: Secret::new(credentials.session_token().to_owned()),
         // The fraction is cut off: ending a moment early is safe, ending late is not.
         expiration: UNIX_EPOCH.checked_add(Duration::from_secs(seconds)).ok_or_else(unreadable)?,
+        answered_at,
         grant,
     })
 }

@@ -43,6 +43,7 @@ struct State {
     most_of_one: usize,
     most_in_all: usize,
     expiries: HashMap<String, SystemTime>,
+    date_ahead: Duration,
 }
 
 impl Aws {
@@ -55,12 +56,18 @@ impl Aws {
             most_of_one: 0,
             most_in_all: 0,
             expiries: HashMap::new(),
+            date_ahead: Duration::ZERO,
         };
         Self { shared: Arc::new(Mutex::new(state)), clock }
     }
 
     pub(super) fn be(&self, mood: Mood) {
         self.shared.lock().mood = mood;
+    }
+
+    /// The `Date` of its answers is wrong by so much.
+    pub(super) fn misdate_by(&self, ahead: Duration) {
+        self.shared.lock().date_ahead = ahead;
     }
 
     pub(super) fn calls(&self) -> usize {
@@ -149,7 +156,7 @@ impl Aws {
     fn response(&self, status: u16, body: String) -> HttpResponse {
         let mut response = HttpResponse::new(status.try_into().unwrap(), SdkBody::from(body));
         response.headers_mut().insert("content-type", "application/json");
-        let date = aws_smithy_types::DateTime::from(self.time());
+        let date = aws_smithy_types::DateTime::from(self.time() + self.shared.lock().date_ahead);
         response
             .headers_mut()
             .insert("date", date.fmt(aws_smithy_types::date_time::Format::HttpDate).unwrap());

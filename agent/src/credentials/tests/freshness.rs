@@ -55,6 +55,18 @@ async fn a_node_whose_clock_is_an_hour_off_is_corrected_by_aws_and_serves() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn one_answer_with_a_wrong_date_expires_nothing() {
+    let node = Node::new();
+    let held = node.ask(1).await.unwrap().access_key_id;
+    node.aws.misdate_by(24 * HOUR);
+    assert!(node.ask(2).await.is_ok());
+    node.aws.misdate_by(Duration::ZERO);
+    assert_eq!(node.ask(1).await.unwrap().access_key_id, held);
+    assert!(node.ask(2).await.unwrap().left > HOUR);
+    assert_eq!(node.clock.correction_ms(), 0);
+}
+
+#[tokio::test(start_paused = true)]
 async fn sets_of_59_minutes_are_never_handed_out_with_less_than_15_while_aws_is_healthy() {
     let node = Node::new();
     node.aws.be(issuing(59 * MINUTE));
