@@ -114,6 +114,20 @@ pub struct ServerArgs {
     #[arg(num_args = 0..=1, require_equals = true)]
     pub send_node_details: String,
 
+    /// Keys of the cluster's service account tokens, a URL or a file; repeat the flag for more. Verified pods keep their
+    /// credentials over token rotations
+    #[arg(long, value_name = "URL|PATH", action = ArgAction::Append, help_heading = OURS)]
+    pub jwks: Vec<String>,
+
+    /// Issuer of the cluster's service account tokens (required with --jwks); repeat the flag for more
+    #[arg(long, value_name = "URL", action = ArgAction::Append, help_heading = OURS)]
+    pub issuer: Vec<String>,
+
+    /// What becomes of tokens that no key can decide: auto lets EKS Auth judge, required does not serve them, off lets EKS
+    /// Auth judge all
+    #[arg(long, default_value = "auto", value_name = "MODE", help_heading = OURS)]
+    pub token_verification: String,
+
     /// How long a stop may take while requests are still answered; below the pod's termination grace, at most 5m
     // 20 s leaves ten of Kubernetes' 30 s (terminationGracePeriodSeconds) for what comes after.
     #[arg(long, default_value = "20s", value_name = "DURATION", allow_hyphen_values = true, help_heading = OURS)]

@@ -20,11 +20,13 @@ mod problem;
 mod summary;
 mod upstream;
 mod url;
+mod verification;
 
 pub use environment::Environment;
 pub(crate) use environment::variables_printing_secrets;
 pub use log::{Format, Level, Log};
 pub use problem::{ConfigError, Problem};
+pub use verification::{KeyLocation, TokenVerification, VerificationMode};
 
 use problem::Problems;
 
@@ -57,6 +59,8 @@ pub struct Config {
     pub own_credentials: OwnCredentials,
     /// The node the agent runs on.
     pub node: NodeDetails,
+    /// How tokens are verified.
+    pub verification: TokenVerification,
     /// How long a stop may take while requests are still answered.
     pub shutdown_grace: Duration,
     /// What is logged.
@@ -201,6 +205,7 @@ impl Config {
         let own_credentials = own_credentials::read(flags, environment, problems);
         let name = problems.take(names::node(args.node_name.as_deref(), environment));
         let send = problems.take(switch("--send-node-details", &args.send_node_details));
+        let verification = verification::read(args, problems);
         let shutdown_grace = problems.take(shutdown_grace(&args.shutdown_grace));
         let level = problems.take(log::level(&args.verbosity));
         let format = problems.take(log::format(&args.log_format));
@@ -215,6 +220,7 @@ impl Config {
             upstream: upstream?,
             own_credentials: own_credentials?,
             node: NodeDetails { name: name?, send: send? },
+            verification: verification?,
             shutdown_grace: shutdown_grace?,
             log: Log { level: level?, format: format? },
         })

@@ -25,6 +25,11 @@ impl Config {
             notices
                 .push("--send-node-details cannot send the node's name: --node-name is not given".to_owned());
         }
+        if self.verification.keys.is_empty() && !self.verification.issuers.is_empty() {
+            notices.push(
+                "--issuer has no effect: there are no keys to verify its tokens, see --jwks".to_owned(),
+            );
+        }
         notices.extend(self.retention_notice());
         notices
     }

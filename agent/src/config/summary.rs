@@ -54,6 +54,9 @@ impl fmt::Display for Summary<'_> {
             OwnCredentials::Environment { .. } => f.write_str(" own_credentials=environment")?,
         }
         write!(f, " node={} send_node_details={}", node.name.as_deref().unwrap_or("unknown"), node.send)?;
+        let verification = &self.0.verification;
+        write!(f, " token_verification={:?} key_sources={}", verification.mode, verification.keys.len())?;
+        write!(f, " issuers={}", verification.issuers.join(","))?;
         write!(f, " shutdown_grace={:?} level={:?}", self.0.shutdown_grace, self.0.log.level)
     }
 }

@@ -101,6 +101,9 @@ fn every_problem_is_reported_at_once() {
         ["--endpoint", "eks"],
         ["--own-credentials", "container"],
         ["--node-name", "A"],
+        ["--jwks", "http://far.example/keys"],
+        ["--issuer", ""],
+        ["--token-verification", "maybe"],
         ["--shutdown-grace", "6m"],
         ["-v", "loud"],
         ["--log-format", "xml"],
@@ -112,7 +115,8 @@ fn every_problem_is_reported_at_once() {
             .unwrap_err();
     let settings = "arguments --cluster-name --region --port --bind-hosts --probe-port --metrics-address --metrics-port \
         --max-credential-retention-before-renewal --max-cache-size --max-service-qps --endpoint AWS_CA_BUNDLE HTTP_PROXY \
-        --own-credentials --node-name --send-node-details --shutdown-grace --verbosity --log-format";
+        --own-credentials --node-name --send-node-details --token-verification --jwks --issuer \
+        --shutdown-grace --verbosity --log-format";
     let named: Vec<_> = found.iter().map(|problem| problem.split(':').next().unwrap()).collect();
     assert_eq!(named.join(" "), settings, "{found:#?}");
 }

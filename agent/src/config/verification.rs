@@ -1,0 +1,144 @@
+//! How tokens are verified: mode, issuers, where the keys are.
+//!
+//! Owns: the rules for these settings. Must not know: what a key document looks like, or how one is fetched.
+
+use std::path::PathBuf;
+
+use super::problem::{Problem, Problems};
+use super::url::Url;
+use crate::cli::ServerArgs;
+
+/// More sources than any cluster has: the API server's, the issuer's, and those of a migration between two.
+const MOST_SOURCES: usize = 8;
+
+/// How tokens are verified.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TokenVerification {
+    /// What becomes of tokens that no key can decide.
+    pub mode: VerificationMode,
+    /// Who may have issued a token; not empty where `keys` is not.
+    pub issuers: Vec<String>,
+    /// Where the cluster's keys are; not empty where `mode` is `Required`.
+    pub keys: Vec<KeyLocation>,
+}
+
+/// What becomes of tokens that no key can decide.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum VerificationMode {
+    /// EKS Auth judges them.
+    Auto,
+    /// They are not served.
+    Required,
+    /// Nothing is verified here; EKS Auth judges all.
+    Off,
+}
+
+/// Where a document with token keys is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum KeyLocation {
+    /// An https URL, or an http one that stays on this node.
+    Url(String),
+    /// A file, read again whenever it changes. It may come into being later.
+    File(PathBuf),
+}
+
+/// Reads all three; every problem is noted.
+pub(super) fn read(args: &ServerArgs, problems: &mut Problems) -> Option<TokenVerification> {
+    let mode = problems.take(mode(&args.token_verification));
+    let keys: Vec<_> = args.jwks.iter().map(|text| problems.take(location(text))).collect();
+    let issuers: Vec<_> = args.issuer.iter().map(|text| problems.take(issuer(text))).collect();
+    if keys.len() > MOST_SOURCES {
+        problems.note(Problem::without_value("--jwks", "must be given at most 8 times"));
+    }
+    if !keys.is_empty() && issuers.is_empty() {
+        let rule = "is required with --jwks: whose tokens the keys are to verify";
+        problems.note(Problem::without_value("--issuer", rule));
+    }
+    if mode == Some(VerificationMode::Required) && keys.is_empty() {
+        let rule = "is required with --token-verification=required: without keys nobody would be served";
+        problems.note(Problem::without_value("--jwks", rule));
+    }
+    let keys = keys.into_iter().collect::<Option<_>>();
+    let issuers = issuers.into_iter().collect::<Option<_>>();
+    Some(TokenVerification { mode: mode?, issuers: issuers?, keys: keys? })
+}
+
+fn mode(text: &str) -> Result<VerificationMode, Problem> {
+    match text {
+        "auto" => Ok(VerificationMode::Auto),
+        "required" => Ok(VerificationMode::Required),
+        "off" => Ok(VerificationMode::Off),
+        _ => Err(Problem::with_value("--token-verification", "must be auto, required or off", text)),
+    }
+}
+
+fn location(text: &str) -> Result<KeyLocation, Problem> {
+    const SETTING: &str = "--jwks";
+    if !text.contains("://") {
+        return if text.is_empty() {
+            Err(Problem::with_value(SETTING, "must be a URL or the path of a file", text))
+        } else {
+            Ok(KeyLocation::File(PathBuf::from(text)))
+        };
+    }
+    let url = Url::read(SETTING, text)?;
+    if url.scheme() == "http" && !url.is_local() {
+        // Whoever could change the document on its way could be any pod.
+        let rule = "must be https, or a loopback or link-local address";
+        return Err(Problem::with_value(SETTING, rule, text));
+    }
+    Ok(KeyLocation::Url(text.to_owned()))
+}
+
+/// An issuer is compared letter by letter (OpenID Connect Core 3.1.3.7), so only what no issuer can be is refused here.
+fn issuer(text: &str) -> Result<String, Problem> {
+    let is_good = !text.is_empty() && !text.contains(|letter: char| letter.is_whitespace());
+    let problem =
+        || Problem::with_value("--issuer", "must be the cluster's issuer, as in https://oidc.eks.…", text);
+    is_good.then(|| text.to_owned()).ok_or_else(problem)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{KeyLocation, TokenVerification, VerificationMode, read};
+    use crate::cli::ServerArgs;
+    use crate::config::problem::Problems;
+
+    fn reads(arguments: &[&str]) -> Result<TokenVerification, String> {
+        let mut problems = Problems::default();
+        let read = read(&ServerArgs::of(arguments), &mut problems);
+        problems.finish(read).map_err(|error| {
+            error.problems().iter().map(|problem| problem.setting().to_owned()).collect::<Vec<_>>().join(" ")
+        })
+    }
+
+    #[test]
+    fn without_flags_there_are_no_keys_and_aws_judges() {
+        let read = reads(&[]).unwrap();
+        assert_eq!(read, TokenVerification { mode: VerificationMode::Auto, issuers: vec![], keys: vec![] });
+    }
+
+    #[test]
+    fn keys_come_from_urls_and_files_with_the_issuer_beside_them() {
+        let read =
+            reads(&["--jwks", "https://a/keys", "--jwks=/etc/keys.json", "--issuer", "https://a"]).unwrap();
+        let keys =
+            [KeyLocation::Url("https://a/keys".to_owned()), KeyLocation::File("/etc/keys.json".into())];
+        assert_eq!(read.keys, keys);
+        assert_eq!(read.issuers, ["https://a"]);
+        assert!(reads(&["--jwks", "http://127.0.0.1:1/k", "--issuer", "x"]).is_ok());
+    }
+
+    #[test]
+    fn what_would_verify_nothing_or_trust_the_network_is_refused() {
+        assert_eq!(reads(&["--jwks", "/k"]).unwrap_err(), "--issuer");
+        assert_eq!(reads(&["--token-verification", "required"]).unwrap_err(), "--jwks");
+        assert_eq!(reads(&["--token-verification", "on"]).unwrap_err(), "--token-verification");
+        for bad in ["http://keys.example/k", "ftp://127.0.0.1/k", "https://user:planted@host/k", ""] {
+            assert_eq!(reads(&["--jwks", bad, "--issuer", "x"]).unwrap_err(), "--jwks", "{bad}");
+        }
+        assert_eq!(reads(&["--jwks", "/k", "--issuer", ""]).unwrap_err(), "--issuer");
+        let many = ["--jwks=/k"; 9].into_iter().chain(["--issuer=x"]).collect::<Vec<_>>();
+        assert_eq!(reads(&many).unwrap_err(), "--jwks");
+    }
+}
