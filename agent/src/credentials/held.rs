@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
+use parking_lot::Mutex;
 
 use crate::clock::{BootTime, Now};
 use crate::credentials::model::{Grant, Issued, Unservable};
@@ -52,7 +53,10 @@ pub struct Held {
     key: CredentialKey,
     body: Bytes,
     grant: Grant,
-    presented: Presented,
+    /// The token of longest life that its holder has presented; it earns the next set.
+    presented: Mutex<Presented>,
+    /// Its `exp` in seconds since the epoch, so that a hit need not take the lock to see that nothing is new.
+    presented_expires: AtomicU64,
     expiry: Expiry,
     lifetime: Duration,
     renew_at: BootTime,
@@ -89,7 +93,8 @@ impl Held {
             key,
             body: issued.to_body()?,
             grant: issued.grant.clone(),
-            presented,
+            presented_expires: AtomicU64::new(unix_seconds(presented.expires)),
+            presented: Mutex::new(presented),
             expiry: Expiry { wall: issued.expiration, boot: now.boot.plus(lifetime) },
             lifetime,
             renew_at: now.boot.plus(due.saturating_sub(earlier)),
@@ -130,6 +135,8 @@ impl Held {
     /// A successor keeps its predecessor's history: a renewed identity has had its first hit already.
     pub fn inherit(&self, predecessor: &Self) {
         self.was_hit.store(predecessor.was_hit.load(Ordering::Relaxed), Ordering::Relaxed);
+        // A newer token may have been presented while the flight was under way with the older one.
+        self.remember(&predecessor.presented());
     }
 
     /// Nobody waits for a renewal of this set, nor starts one, before `until`.
@@ -157,9 +164,23 @@ impl Held {
         &self.key
     }
 
-    /// The token that earned it, and that renews it.
-    pub fn presented(&self) -> &Presented {
-        &self.presented
+    /// The token that renews it: the one of longest life that was presented for it.
+    pub fn presented(&self) -> Presented {
+        self.presented.lock().clone()
+    }
+
+    /// Its holder has presented this token. One that lives longer takes the place of the one before, so that renewal does
+    /// not end with a token that the kubelet has long replaced.
+    pub fn remember(&self, presented: &Presented) {
+        let expires = unix_seconds(presented.expires);
+        if expires <= self.presented_expires.load(Ordering::Relaxed) {
+            return;
+        }
+        let mut known = self.presented.lock();
+        if presented.expires > known.expires {
+            *known = presented.clone();
+            self.presented_expires.store(expires, Ordering::Relaxed);
+        }
     }
 
     /// What it was issued for.
@@ -181,6 +202,10 @@ impl Held {
     pub fn renew_at(&self) -> BootTime {
         self.renew_at
     }
+}
+
+fn unix_seconds(time: SystemTime) -> u64 {
+    time.duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| since.as_secs())
 }
 
 impl fmt::Debug for Held {
@@ -234,6 +259,22 @@ mod tests {
         assert_eq!(due(6 * HOUR, HOUR, 0.0), boot(3600), "the flag makes it earlier");
         assert_eq!(due(HOUR, 3 * HOUR, 0.0), boot(1800), "a short life makes it earlier");
         assert_eq!(due(HOUR, 3 * HOUR, 1.0), boot(1800 - 360), "jitter takes up to a tenth of the life off");
+    }
+
+    #[test]
+    fn the_token_of_longest_life_renews_it_and_a_successor_inherits_it() {
+        let presented = |text: &str, hours: u32| Presented {
+            token: BearerToken::from_header(text.as_bytes()).unwrap(),
+            expires: UNIX_EPOCH + hours * HOUR,
+        };
+        let set = held(HOUR, HOUR, 0.0);
+        set.remember(&presented("a.older.c", 23));
+        assert_eq!(set.presented().token.reveal(), "a.b.c");
+        set.remember(&presented("a.newer.c", 25));
+        assert_eq!(set.presented().token.reveal(), "a.newer.c");
+        let successor = held(HOUR, HOUR, 0.0);
+        successor.inherit(&set);
+        assert_eq!(successor.presented().token.reveal(), "a.newer.c");
     }
 
     #[test]

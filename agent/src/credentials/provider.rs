@@ -83,6 +83,9 @@ impl Provider {
     /// Looks what can be done for an identity at this moment, without waiting.
     pub fn look(&self, key: &CredentialKey, presented: &Presented, now: Now) -> AtHand {
         let held = self.store.get(key);
+        if let Some(held) = &held {
+            held.remember(presented);
+        }
         let refused = self.failures.recall(key, now.boot);
         let decision = decide(held.as_ref().map(|held| held.freshness(now)), refused.is_some());
         match (decision, held, refused) {

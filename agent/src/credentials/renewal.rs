@@ -194,7 +194,7 @@ impl Renewals {
         };
         // First the plan, then the flight: its failure plans anew.
         self.schedule.put(held, now.boot.plus(again).plus(JUST_AFTER));
-        self.flights.join(held.key(), held.presented(), lane, Purpose::Background, Some(held));
+        self.flights.join(held.key(), &held.presented(), lane, Purpose::Background, Some(held));
     }
 }
 
