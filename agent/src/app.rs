@@ -9,7 +9,7 @@ use std::time::{Duration, SystemTime};
 
 use crate::chance::Chance;
 use crate::clock::Clock;
-use crate::config::{Config, OwnCredentials, Retention};
+use crate::config::{Config, OwnCredentials, Retention, VerificationMode};
 use crate::credentials::budget::Budget;
 use crate::credentials::failures::Failures;
 use crate::credentials::flight::{Crew, Flights};
@@ -21,7 +21,8 @@ use crate::credentials::source::node_details::SentDetails;
 use crate::credentials::source::own::imds::InstanceRole;
 use crate::credentials::source::own::{OwnIdentity, OwnSource, OwnState};
 use crate::credentials::store::Store;
-use crate::identity::Authenticator;
+use crate::identity::keys::{FetchError, KeySource, TokenKeys};
+use crate::identity::{Authenticator, Policy};
 use crate::lifecycle::readiness::{Condition, Readiness};
 use crate::lifecycle::shutdown::Shutdown;
 use crate::lifecycle::tasks::Tasks;
@@ -43,6 +44,9 @@ pub enum Error {
     /// The way to AWS cannot be built.
     #[error("the connection to AWS cannot be configured")]
     HttpClient(#[from] HttpClientError),
+    /// The way to the token keys cannot be built.
+    #[error("the sources of token keys cannot be configured")]
+    TokenKeys(#[from] FetchError),
     /// The signals cannot be taken over.
     #[error("SIGTERM and SIGINT cannot be handled")]
     Signals(#[source] std::io::Error),
@@ -59,12 +63,13 @@ pub async fn run(config: Config) -> Result<(), Error> {
 
     let (own, own_source) = own_identity(&config, &core.clock);
     let credentials = Credentials::build(&config, &core, own.clone())?;
+    let keys = core.keep_token_keys(&config)?;
     let peers = Peers::new(PeerLimits::for_this_process(), host_addresses(&config));
 
     // First the door, so that a pod that is already waiting is held instead of refused; then what answers behind it.
-    let door = core.credential_door(&config, &credentials, &peers);
+    let door = core.credential_door(&config, &credentials, &keys, &peers);
     let listeners: Vec<_> = core.listen(&config, &door).collect();
-    let admin = core.serve_admin(&config, core.snapshots(&credentials, &peers, &own));
+    let admin = core.serve_admin(&config, core.snapshots(&credentials, &keys, &peers, &own));
     core.keep_own_identity(own, own_source);
     credentials.start_renewals(&core);
     credentials.learn_node_details(&config, &core);
@@ -126,15 +131,18 @@ impl Core {
         &self,
         config: &Config,
         credentials: &Credentials,
+        keys: &TokenKeys,
         peers: &Peers,
     ) -> FrontDoor<Endpoint> {
+        let policy = Policy::new(&config.verification, &config.cluster_name, config.node.name.as_deref());
         let endpoint = Endpoint {
             hosts: AllowedHosts::new(&config.listen.hosts),
-            authenticator: Authenticator::default(),
+            authenticator: Authenticator::new(keys.clone(), policy),
             provider: credentials.provider.clone(),
             clock: self.clock.clone(),
             shutdown: self.shutdown.clone(),
             metrics: Arc::clone(&self.metrics.requests),
+            authentications: Arc::clone(&self.metrics.authentications),
             access: Arc::clone(&self.access),
         };
         let limits = Limits::default();
@@ -191,6 +199,26 @@ impl Core {
         self.until_stopped("own-credentials", keeping);
     }
 
+    /// Starts one task per source of token keys. There may be none.
+    fn keep_token_keys(&self, config: &Config) -> Result<TokenKeys, FetchError> {
+        let locations = match config.verification.mode {
+            VerificationMode::Auto | VerificationMode::Required => config.verification.keys.as_slice(),
+            VerificationMode::Off => &[],
+        };
+        let keys = TokenKeys::of_sources(locations.len());
+        let ca_bundle = config.upstream.ca_bundle.as_deref();
+        for (index, location) in locations.iter().enumerate() {
+            let source = KeySource::new(location, index, keys.clone(), ca_bundle, &self.tasks)?;
+            // Shown and never waited for: without keys EKS Auth judges, or clients are asked to come again.
+            let complete = self.readiness.advisory("token-keys");
+            self.until_stopped(
+                "token-keys",
+                source.keep(self.clock.clone(), Chance::from_entropy(), complete),
+            );
+        }
+        Ok(keys)
+    }
+
     fn keep_access_log(&self) {
         let access = Arc::clone(&self.access);
         self.until_stopped("access-log", async move { access.keep_summing().await });
@@ -210,15 +238,19 @@ impl Core {
     fn snapshots(
         &self,
         credentials: &Credentials,
+        keys: &TokenKeys,
         peers: &Peers,
         own: &OwnIdentity,
     ) -> impl Fn() -> Snapshot + Send + Sync + 'static {
-        let (clock, peers, own) = (self.clock.clone(), peers.clone(), own.clone());
+        let (clock, keys, peers, own) = (self.clock.clone(), keys.clone(), peers.clone(), own.clone());
         let (store, flights, budget) =
             (credentials.store.clone(), credentials.flights.clone(), credentials.budget.clone());
         move || {
             let door = peers.stats().snapshot();
+            let token_keys = keys.view(clock.now().boot);
             Snapshot {
+                token_keys: token_keys.keys,
+                token_keys_age_seconds: token_keys.age_seconds,
                 held: store.len(),
                 flights: flights.len(),
                 budget: Some(budget.view()),

@@ -8,6 +8,9 @@ use std::sync::Arc;
 /// The audience of tokens meant for EKS Pod Identity (EKS user guide, "How EKS Pod Identity works").
 const POD_IDENTITY_AUDIENCE: &str = "pods.eks.amazonaws.com";
 
+/// The audience of tokens meant for IAM roles for service accounts; those of the same pod are for another door.
+const WEB_IDENTITY_AUDIENCE: &str = "sts.amazonaws.com";
+
 /// For whom a token was issued, as far as this agent cares.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Audience {
@@ -46,6 +49,12 @@ impl Audience {
     pub fn of(audiences: &[Box<str>]) -> Self {
         let is_pod_identity = audiences.iter().any(|audience| &**audience == POD_IDENTITY_AUDIENCE);
         if is_pod_identity { Self::PodIdentity } else { Self::Foreign }
+    }
+
+    /// Whether a token would open more than one door: whoever it is shown to at one could use it at the other.
+    pub fn are_several_of_ours(audiences: &[Box<str>]) -> bool {
+        let names = |wanted: &str| audiences.iter().any(|audience| &**audience == wanted);
+        names(POD_IDENTITY_AUDIENCE) && names(WEB_IDENTITY_AUDIENCE)
     }
 }
 

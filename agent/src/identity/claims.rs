@@ -20,6 +20,8 @@ const LEEWAY: Duration = Duration::from_secs(60);
 pub struct UnverifiedClaims {
     /// Who says it issued the token.
     pub issuer: Box<str>,
+    /// Whom it is about, as `system:serviceaccount:<namespace>:<name>`.
+    pub subject: Box<str>,
     /// For whom it was issued.
     pub audiences: Vec<Box<str>>,
     /// From when until when it is valid.
@@ -44,8 +46,14 @@ pub struct ClaimedWorkload {
     pub namespace: Box<str>,
     /// Name of the service account.
     pub service_account: Box<str>,
+    /// UID of the service account.
+    pub service_account_uid: Option<Box<str>>,
     /// Name of the pod, for a pod-bound token.
     pub pod: Option<Box<str>>,
+    /// UID of the pod, for a pod-bound token.
+    pub pod_uid: Option<Box<str>>,
+    /// Name of the node the pod was bound to, where it says so.
+    pub node: Option<Box<str>>,
 }
 
 /// Why the claims cannot be read. Says nothing of their content.
@@ -76,6 +84,8 @@ struct Payload {
     #[serde(default)]
     iss: Box<str>,
     #[serde(default)]
+    sub: Box<str>,
+    #[serde(default)]
     aud: Audiences,
     exp: f64,
     nbf: Option<f64>,
@@ -96,11 +106,13 @@ struct Kubernetes {
     namespace: Box<str>,
     serviceaccount: Object,
     pod: Option<Object>,
+    node: Option<Object>,
 }
 
 #[derive(Deserialize)]
 struct Object {
     name: Box<str>,
+    uid: Option<Box<str>>,
 }
 
 impl Default for Audiences {
@@ -121,6 +133,7 @@ impl UnverifiedClaims {
         let payload: Payload = serde_json::from_slice(&json).map_err(|_| UnreadableClaims::NotClaims)?;
         Ok(Self {
             issuer: payload.iss,
+            subject: payload.sub,
             audiences: match payload.aud {
                 Audiences::One(audience) => vec![audience],
                 Audiences::Many(audiences) => audiences,
@@ -129,12 +142,22 @@ impl UnverifiedClaims {
                 expires: numeric_date(payload.exp)?,
                 not_before: payload.nbf.map(numeric_date).transpose()?,
             },
-            workload: payload.kubernetes.map(|kubernetes| ClaimedWorkload {
-                namespace: kubernetes.namespace,
-                service_account: kubernetes.serviceaccount.name,
-                pod: kubernetes.pod.map(|pod| pod.name),
-            }),
+            workload: payload.kubernetes.map(ClaimedWorkload::from),
         })
+    }
+}
+
+impl From<Kubernetes> for ClaimedWorkload {
+    fn from(kubernetes: Kubernetes) -> Self {
+        let (pod, pod_uid) = kubernetes.pod.map(|pod| (pod.name, pod.uid)).unzip();
+        Self {
+            namespace: kubernetes.namespace,
+            service_account: kubernetes.serviceaccount.name,
+            service_account_uid: kubernetes.serviceaccount.uid,
+            pod,
+            pod_uid: pod_uid.flatten(),
+            node: kubernetes.node.map(|node| node.name),
+        }
     }
 }
 

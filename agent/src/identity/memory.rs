@@ -1,23 +1,49 @@
 //! Tokens that were judged before.
 //!
 //! Owns: remembering a verdict by the digest of the whole token, so that a pod's second request costs one SHA-256 instead
-//! of base64, JSON and, where keys are known, a signature. Must not know: how a verdict is reached.
+//! of base64, JSON and, where keys are known, a signature. Must not know: how a verdict is reached. A verdict counts only
+//! with the keys it was reached with: when one comes or goes, every token is looked at anew.
 //!
 //! Bounded by construction: a fixed table in which a newcomer takes the place of whoever stood there. Losing a place costs
 //! one more look at the token and nothing else, so no policy is needed, and a flood of tokens cannot grow it.
 
 use parking_lot::Mutex;
 
-use crate::identity::authenticator::UnverifiedIdentity;
+use crate::identity::authenticator::{UnverifiedIdentity, VerifiedIdentity};
 use crate::workload::TokenDigest;
 
 /// Places: many times the 110 pods that a node has by default, in 300 KiB.
 const PLACES: usize = 4_096;
 
+/// A token that was not refused.
+#[derive(Clone, Debug)]
+pub(super) enum Known {
+    /// A key proved it.
+    Verified(VerifiedIdentity),
+    /// No key could decide.
+    Unverified(UnverifiedIdentity),
+}
+
 /// The verdicts remembered.
 #[derive(Debug)]
 pub(super) struct Memory {
-    places: Mutex<Box<[Option<UnverifiedIdentity>]>>,
+    places: Mutex<Box<[Option<Place>]>>,
+}
+
+#[derive(Clone, Debug)]
+struct Place {
+    known: Known,
+    /// The keys it was judged with.
+    generation: u64,
+}
+
+impl Known {
+    fn digest(&self) -> TokenDigest {
+        match self {
+            Self::Verified(identity) => identity.digest(),
+            Self::Unverified(identity) => identity.digest(),
+        }
+    }
 }
 
 impl Default for Memory {
@@ -27,17 +53,18 @@ impl Default for Memory {
 }
 
 impl Memory {
-    /// What was found of this very token.
-    pub(super) fn recall(&self, digest: TokenDigest) -> Option<UnverifiedIdentity> {
-        let known = (*self.places.lock().get(place(digest))?)?;
+    /// What was found of this very token with these keys.
+    pub(super) fn recall(&self, digest: TokenDigest, generation: u64) -> Option<Known> {
+        let places = self.places.lock();
+        let place = places.get(place(digest))?.as_ref()?;
         // The whole digest is compared: sharing a place is not being the same.
-        (known.digest() == digest).then_some(known)
+        (place.generation == generation && place.known.digest() == digest).then(|| place.known.clone())
     }
 
-    /// Remembers a token that was judged good.
-    pub(super) fn remember(&self, known: UnverifiedIdentity) {
+    /// Remembers a token that was not refused, and the keys it was judged with.
+    pub(super) fn remember(&self, known: Known, generation: u64) {
         if let Some(place) = self.places.lock().get_mut(place(known.digest())) {
-            *place = Some(known);
+            *place = Some(Place { known, generation });
         }
     }
 }
@@ -50,7 +77,7 @@ fn place(digest: TokenDigest) -> usize {
 
 #[cfg(test)]
 mod tests {
-    use super::Memory;
+    use super::{Known, Memory};
     use crate::identity::authenticator::tests::unverified;
 
     #[test]
@@ -59,10 +86,19 @@ mod tests {
         let (mut one, mut other) = ([7; 32], [7; 32]);
         (one[31], other[31]) = (1, 2);
         let (one, other) = (unverified(one), unverified(other));
-        memory.remember(one);
-        assert!(memory.recall(one.digest()).is_some());
-        assert!(memory.recall(other.digest()).is_none());
-        memory.remember(other);
-        assert!(memory.recall(one.digest()).is_none(), "its place was taken");
+        memory.remember(Known::Unverified(one), 0);
+        assert!(memory.recall(one.digest(), 0).is_some());
+        assert!(memory.recall(other.digest(), 0).is_none());
+        memory.remember(Known::Unverified(other), 0);
+        assert!(memory.recall(one.digest(), 0).is_none(), "its place was taken");
+    }
+
+    #[test]
+    fn a_verdict_is_void_when_the_keys_have_changed() {
+        let memory = Memory::default();
+        let one = unverified([7; 32]);
+        memory.remember(Known::Unverified(one), 1);
+        assert!(memory.recall(one.digest(), 1).is_some());
+        assert!(memory.recall(one.digest(), 2).is_none());
     }
 }

@@ -1,14 +1,24 @@
 //! Who asks.
 //!
-//! Owns: the bearer token, what it claims, and the verdict on it. Must not know: HTTP statuses, AWS, or what the
-//! caller wants. A token that merely says who it is, one that was verified, and one that was refused are different
-//! types, so that no later step can mistake one for another.
+//! Owns: the bearer token, what it claims, the keys that prove it, and the verdict on it. Must not know: HTTP statuses,
+//! AWS, or what the caller wants. A token that merely says who it is, one that was verified, and one that was refused are
+//! different types, so that no later step can mistake one for another.
 
 pub mod authenticator;
 pub mod claims;
+pub mod keys;
 mod memory;
 pub mod token;
+mod verify;
 
-pub use authenticator::{Authentication, Authenticator, Refusal, UnverifiedIdentity, VerifiedIdentity};
+#[cfg(test)]
+mod testing;
+#[cfg(test)]
+mod tests;
+
+pub use authenticator::{
+    Authentication, Authenticator, KeyUnknown, Look, Refusal, UnverifiedIdentity, VerifiedIdentity,
+};
 pub use claims::UnverifiedClaims;
 pub use token::{BearerToken, MalformedToken, Presented};
+pub use verify::Policy;

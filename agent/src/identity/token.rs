@@ -86,6 +86,16 @@ impl BearerToken {
         self.digest
     }
 
+    /// The first part, which says how it is signed.
+    pub(crate) fn header(&self) -> &str {
+        self.reveal().split('.').next().unwrap_or_default()
+    }
+
+    /// What is signed, and the signature: all before the last dot, and all behind it.
+    pub(crate) fn signed_and_signature(&self) -> (&str, &str) {
+        self.reveal().rsplit_once('.').unwrap_or_default()
+    }
+
     /// The middle part, where the claims are.
     pub(crate) fn payload(&self) -> &str {
         self.reveal().split('.').nth(1).unwrap_or_default()

@@ -18,10 +18,10 @@ use super::host::AllowedHosts;
 use crate::association;
 use crate::clock::{Clock, Now};
 use crate::credentials::provider::{AtHand, LONGEST_HOLD, Provider, Served, Waiting, Way};
-use crate::identity::{Authentication, Authenticator, BearerToken, MalformedToken, Presented};
+use crate::identity::{Authentication, Authenticator, BearerToken, Look, MalformedToken, Presented};
 use crate::lifecycle::shutdown::Shutdown;
 use crate::telemetry::access::{Access, AccessLog};
-use crate::telemetry::metrics::{Outcome, RequestMetrics};
+use crate::telemetry::metrics::{Authenticated, AuthenticationMetrics, Outcome, RequestMetrics};
 use crate::workload::CredentialKey;
 
 /// The path that SDKs are pointed at.
@@ -43,6 +43,8 @@ pub struct Endpoint {
     pub shutdown: Shutdown,
     /// What is counted.
     pub metrics: Arc<RequestMetrics>,
+    /// The same, of verdicts on tokens.
+    pub authentications: Arc<AuthenticationMetrics>,
     /// What is logged.
     pub access: Arc<AccessLog>,
 }
@@ -80,38 +82,52 @@ impl Endpoint {
         let token = bearer_token(request.headers()).map_err(Rejection::Malformed)?;
         account.token = Some(token.clone());
         let now = self.clock.now();
-        let caller = self.identify(token, now)?;
+        let deadline = Instant::now() + LONGEST_HOLD;
+        let caller = self.identify(peer, token, now, deadline).await?;
         match self.provider.look(&caller.key, &caller.presented, now) {
             AtHand::Serve(served) => Ok(served),
             AtHand::Refuse(error) => Err(Rejection::Source(Some(error))),
-            AtHand::Wait(waiting) => self.hold(peer, waiting).await,
+            AtHand::Wait(waiting) => self.hold(peer, waiting, deadline).await,
         }
     }
 
-    fn identify(&self, token: BearerToken, now: Now) -> Result<Caller, Rejection> {
-        match self.authenticator.authenticate(&token, now.wall) {
-            Authentication::Unverified(identity) => {
-                association::source_for(identity.audience()).map_err(Rejection::Association)?;
-                Ok(Caller {
-                    key: identity.key(),
-                    presented: Presented { token, expires: identity.expires() },
-                })
+    async fn identify(
+        &self,
+        peer: &Peer,
+        token: BearerToken,
+        now: Now,
+        deadline: Instant,
+    ) -> Result<Caller, Rejection> {
+        let authentication = match self.authenticator.look(&token, now.wall) {
+            Look::Settled(authentication) => authentication,
+            Look::KeyUnknown(unknown) => {
+                // Whoever waits for keys is held like whoever waits for AWS; who may not be held does without.
+                let asked = match peer.try_hold() {
+                    Ok(_hold) => tokio::select! {
+                        settled = self.authenticator.ask(&unknown, &token, peer.address, now) => Some(settled),
+                        () = self.until_time_is_over(deadline) => None,
+                    },
+                    Err(_too_many) => None,
+                };
+                asked.unwrap_or_else(|| unknown.meanwhile())
             }
-            Authentication::Verified(identity) => Ok(Caller {
-                key: identity.key(),
-                presented: Presented { token, expires: identity.expires() },
-            }),
-            Authentication::Refused(refusal) => Err(Rejection::Refused(refusal)),
-            Authentication::Undecided => Err(Rejection::Undecided),
-        }
+        };
+        self.authentications.judged(label(&authentication));
+        let (key, audience, expires) = match &authentication {
+            Authentication::Verified(identity) => (identity.key(), identity.audience(), identity.expires()),
+            Authentication::Unverified(identity) => (identity.key(), identity.audience(), identity.expires()),
+            Authentication::Refused(refusal) => return Err(Rejection::Refused(refusal.clone())),
+            Authentication::Undecided => return Err(Rejection::Undecided),
+        };
+        association::source_for(audience).map_err(Rejection::Association)?;
+        Ok(Caller { key, presented: Presented { token, expires } })
     }
 
     /// Holds the request until there is an answer or its time is over. The flight goes on without it.
-    async fn hold(&self, peer: &Peer, mut waiting: Waiting) -> Result<Served, Rejection> {
+    async fn hold(&self, peer: &Peer, mut waiting: Waiting, deadline: Instant) -> Result<Served, Rejection> {
         let Ok(_hold) = peer.try_hold() else {
             return waiting.fallback().ok_or(Rejection::TooManyHeld);
         };
-        let deadline = Instant::now() + LONGEST_HOLD;
         let outcome = tokio::select! {
             outcome = waiting.outcome() => Some(outcome),
             () = self.until_time_is_over(deadline) => None,
@@ -134,6 +150,15 @@ impl Endpoint {
             () = tokio::time::sleep_until(deadline.min(Instant::now() + grace)) => {}
             () = self.shutdown.wait_for_stopped() => {}
         }
+    }
+}
+
+const fn label(authentication: &Authentication) -> Authenticated {
+    match authentication {
+        Authentication::Verified(_) => Authenticated::Verified,
+        Authentication::Unverified(_) => Authenticated::Unverified,
+        Authentication::Refused(_) => Authenticated::Refused,
+        Authentication::Undecided => Authenticated::Undecided,
     }
 }
 

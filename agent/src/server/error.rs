@@ -99,11 +99,11 @@ impl Rejection {
             Self::Source(Some(error)) => error.label(),
             Self::Source(None) => "no_answer_yet",
             Self::TooManyHeld => "too_many_held",
+            Self::Refused(refusal) => cause_of_refusal(refusal),
             Self::NotFound
             | Self::Method
             | Self::Host
             | Self::Malformed(_)
-            | Self::Refused(_)
             | Self::Association(_)
             | Self::Undecided => self.answer().code,
         }
@@ -150,6 +150,23 @@ fn of_malformed(malformed: MalformedToken) -> Answer {
     answer(StatusCode::BAD_REQUEST, "InvalidTokenException", message)
 }
 
+/// The wire says little of why a token is refused; the log says it all.
+const fn cause_of_refusal(refusal: &Refusal) -> &'static str {
+    match refusal {
+        Refusal::Unreadable(_) => "token_unreadable",
+        Refusal::Expired => "token_expired",
+        Refusal::NotYetValid => "token_not_yet_valid",
+        Refusal::SeveralAudiences => "token_several_audiences",
+        Refusal::ForeignIssuer => "token_foreign_issuer",
+        Refusal::ForeignAudience => "token_foreign_audience",
+        Refusal::Algorithm => "token_algorithm",
+        Refusal::Forged => "token_forged",
+        Refusal::NotPodBound => "token_not_pod_bound",
+        Refusal::Contradiction => "token_contradiction",
+        Refusal::OtherNode => "token_other_node",
+    }
+}
+
 fn of_refusal(refusal: &Refusal) -> Answer {
     let (code, message) = match refusal {
         Refusal::Unreadable(_) => ("InvalidTokenException", "The service account token cannot be read"),
@@ -157,6 +174,25 @@ fn of_refusal(refusal: &Refusal) -> Answer {
             ("ExpiredTokenException", "The token has expired: read the token file again, it is rewritten")
         }
         Refusal::NotYetValid => ("InvalidTokenException", "The token is not valid yet: is a clock wrong?"),
+        Refusal::SeveralAudiences => {
+            ("InvalidTokenException", "The token is for two audiences of AWS; request one for each")
+        }
+        Refusal::ForeignIssuer => ("InvalidTokenException", "The token was not issued by this cluster"),
+        Refusal::ForeignAudience => {
+            ("InvalidTokenException", "The token is not for audience pods.eks.amazonaws.com")
+        }
+        // One sentence for all three: a forger learns nothing from it, and nobody else sees it.
+        Refusal::Algorithm | Refusal::Forged | Refusal::Contradiction => {
+            ("InvalidTokenException", "The token's signature does not prove what it says")
+        }
+        Refusal::NotPodBound => {
+            ("InvalidTokenException", "The token is not bound to a pod: use the projected token file")
+        }
+        Refusal::OtherNode => {
+            // Genuine, and not to be used here: the one refusal that is not the token's fault.
+            let message = "The token is of a pod on another node; is it copied?";
+            return answer(StatusCode::FORBIDDEN, "AccessDeniedException", message);
+        }
     };
     answer(StatusCode::BAD_REQUEST, code, message)
 }
@@ -227,6 +263,14 @@ mod tests {
             (Rejection::Malformed(MalformedToken::NotAToken), 400, "InvalidTokenException"),
             (Rejection::Refused(Refusal::Expired), 400, "ExpiredTokenException"),
             (Rejection::Refused(Refusal::NotYetValid), 400, "InvalidTokenException"),
+            (Rejection::Refused(Refusal::SeveralAudiences), 400, "InvalidTokenException"),
+            (Rejection::Refused(Refusal::ForeignIssuer), 400, "InvalidTokenException"),
+            (Rejection::Refused(Refusal::ForeignAudience), 400, "InvalidTokenException"),
+            (Rejection::Refused(Refusal::Algorithm), 400, "InvalidTokenException"),
+            (Rejection::Refused(Refusal::Forged), 400, "InvalidTokenException"),
+            (Rejection::Refused(Refusal::NotPodBound), 400, "InvalidTokenException"),
+            (Rejection::Refused(Refusal::Contradiction), 400, "InvalidTokenException"),
+            (Rejection::Refused(Refusal::OtherNode), 403, "AccessDeniedException"),
             (Rejection::Association(NoAssociation::ForeignAudience), 400, "InvalidTokenException"),
             (Rejection::Undecided, 503, "ServiceUnavailableException"),
             (Rejection::TooManyHeld, 503, "ServiceUnavailableException"),
@@ -273,6 +317,13 @@ mod tests {
             Rejection::Host,
             Rejection::Malformed(MalformedToken::NotAToken),
             Rejection::Refused(Refusal::Expired),
+            Rejection::Refused(Refusal::SeveralAudiences),
+            Rejection::Refused(Refusal::ForeignIssuer),
+            Rejection::Refused(Refusal::ForeignAudience),
+            Rejection::Refused(Refusal::Forged),
+            Rejection::Refused(Refusal::NotPodBound),
+            Rejection::Refused(Refusal::OtherNode),
+            Rejection::Undecided,
             Rejection::TooManyHeld,
             Rejection::Source(None),
             source(SourceError::Throttled),

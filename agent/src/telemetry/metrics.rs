@@ -123,6 +123,27 @@ pub struct RequestMetrics {
     cache_miss: PlainCounter,
 }
 
+/// A verdict on a token.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Authenticated {
+    /// A key proved it.
+    Verified,
+    /// No key could decide; EKS Auth judges.
+    Unverified,
+    /// It is worth nothing.
+    Refused,
+    /// No key could decide, and one must.
+    Undecided,
+}
+
+/// What verdicts on tokens count, one of each made beforehand.
+pub struct AuthenticationMetrics {
+    verified: Counter,
+    unverified: Counter,
+    refused: Counter,
+    undecided: Counter,
+}
+
 /// What calls to AWS count.
 pub struct UpstreamMetrics {
     calls: Family<ByOutcome, Counter>,
@@ -141,6 +162,10 @@ pub struct Snapshot {
     pub budget: Option<BudgetView>,
     /// Seconds until the agent's own credentials expire.
     pub own_credentials_seconds: Option<i64>,
+    /// Keys that tokens are verified with.
+    pub token_keys: usize,
+    /// Seconds since the source of keys that was silent longest was last read well.
+    pub token_keys_age_seconds: Option<u64>,
     /// The correction of the wall clock, in milliseconds.
     pub clock_correction_ms: i64,
     /// Open connections.
@@ -160,6 +185,8 @@ struct Gauges {
     in_flight: Gauge,
     waiting: Family<ByLane, Gauge>,
     own_credentials_seconds: Gauge,
+    token_keys: Gauge,
+    token_keys_age_seconds: Gauge,
     clock_correction_ms: Gauge,
     connections_open: Gauge,
     connections_refused: Gauge,
@@ -171,6 +198,8 @@ struct Gauges {
 pub struct Metrics {
     /// Of the front door.
     pub requests: Arc<RequestMetrics>,
+    /// Of the verdicts on tokens.
+    pub authentications: Arc<AuthenticationMetrics>,
     /// Of the calls to AWS.
     pub upstream: Arc<UpstreamMetrics>,
     gauges: Gauges,
@@ -182,9 +211,10 @@ impl Metrics {
     pub fn new() -> Self {
         let mut registry = Registry::default();
         let requests = Arc::new(RequestMetrics::new(&mut registry));
+        let authentications = Arc::new(AuthenticationMetrics::new(&mut registry));
         let upstream = Arc::new(UpstreamMetrics::new(&mut registry));
         let gauges = Gauges::new(&mut registry);
-        Self { requests, upstream, gauges, registry }
+        Self { requests, authentications, upstream, gauges, registry }
     }
 
     /// The page, with these numbers in its gauges.
@@ -255,6 +285,30 @@ impl RequestMetrics {
     }
 }
 
+impl AuthenticationMetrics {
+    fn new(registry: &mut Registry) -> Self {
+        let verdicts = Family::<ByOutcome, Counter>::default();
+        registry.register("pod_identity_agent_authentications", "Verdicts on tokens", verdicts.clone());
+        let verdict = |outcome| verdicts.get_or_create_owned(&ByOutcome { outcome });
+        Self {
+            verified: verdict("verified"),
+            unverified: verdict("unverified"),
+            refused: verdict("refused"),
+            undecided: verdict("undecided"),
+        }
+    }
+
+    /// A token was judged.
+    pub fn judged(&self, authenticated: Authenticated) {
+        match authenticated {
+            Authenticated::Verified => self.verified.inc(),
+            Authenticated::Unverified => self.unverified.inc(),
+            Authenticated::Refused => self.refused.inc(),
+            Authenticated::Undecided => self.undecided.inc(),
+        };
+    }
+}
+
 /// From a hit (tens of microseconds) to the longest hold (4.5 s). Few buckets: each costs a series per outcome.
 fn request_seconds() -> Histogram {
     Histogram::new([0.0001, 0.001, 0.01, 0.1, 0.5, 1.0, 2.0, 5.0])
@@ -316,6 +370,11 @@ impl Gauges {
             "own_credentials_seconds",
             "Life left of the agent's own credentials; -1 where unknown or none",
         );
+        let token_keys = gauge("token_keys", "Keys that tokens are verified with");
+        let token_keys_age_seconds = gauge(
+            "token_keys_age_seconds",
+            "Time since the source of keys that was silent longest was read well; -1 where one never was or there is none",
+        );
         let clock_correction_ms =
             gauge("clock_correction_milliseconds", "By how much AWS's clock is ahead of the node's");
         let connections_open = gauge("connections_open", "Open connections to the credential endpoint");
@@ -337,6 +396,8 @@ impl Gauges {
             in_flight,
             waiting,
             own_credentials_seconds,
+            token_keys,
+            token_keys_age_seconds,
             clock_correction_ms,
             connections_open,
             connections_refused,
@@ -349,6 +410,8 @@ impl Gauges {
         self.held.set(signed(now.held));
         self.flights.set(i64::try_from(now.flights).unwrap_or(i64::MAX));
         self.own_credentials_seconds.set(now.own_credentials_seconds.unwrap_or(-1));
+        self.token_keys.set(i64::try_from(now.token_keys).unwrap_or(i64::MAX));
+        self.token_keys_age_seconds.set(now.token_keys_age_seconds.map_or(-1, signed));
         self.clock_correction_ms.set(now.clock_correction_ms);
         self.connections_open.set(signed(now.connections_open));
         self.connections_refused.set(signed(now.connections_refused));

@@ -1,0 +1,176 @@
+//! One public key of the cluster, and the algorithms it is pinned to.
+//!
+//! Owns: which keys are taken from a key document (RFC 7517) and which signatures each may judge. Must not know: where the
+//! document came from, or what a token says. The key decides on the algorithm, never the token's header: taking the
+//! header's word is how HS256 with the public key as secret, and `none`, became famous.
+//!
+//! Signatures are checked by aws-lc-rs itself, which is here already. jsonwebtoken would bring nothing but its traps:
+//! optional claims by default and a panic at run time when two of its backends are linked (facts 5).
+
+use std::fmt;
+
+use aws_lc_rs::signature::{self, ParsedPublicKey, RsaParameters, RsaPublicKeyComponents};
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use serde::Deserialize;
+
+/// The longest key id, in bytes: EKS's are 40, those of file keys 43 (facts 2.1).
+const LONGEST_ID: usize = 256;
+/// RSA keys, in bits: NIST SP 800-131A asks for 2048, and aws-lc-rs takes no more than 8192.
+const RSA_BITS: std::ops::RangeInclusive<usize> = 2048..=8192;
+
+/// What a signature is made with. `none` and the HMACs are not in it, so nothing can be taken for them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::identity) enum Algorithm {
+    /// RSASSA-PKCS1-v1_5 with SHA-256.
+    Rs256,
+    /// The same with SHA-384.
+    Rs384,
+    /// The same with SHA-512.
+    Rs512,
+    /// ECDSA on P-256 with SHA-256.
+    Es256,
+    /// ECDSA on P-384 with SHA-384.
+    Es384,
+}
+
+/// A public key. Two are equal if they are called the same and verify the same.
+pub(in crate::identity) struct TokenKey {
+    id: Box<str>,
+    /// One entry for each algorithm that the key may judge; not empty.
+    judges: Vec<(Algorithm, ParsedPublicKey)>,
+}
+
+/// The members of a key that matter here.
+#[derive(Deserialize)]
+struct Jwk {
+    kty: Box<str>,
+    kid: Box<str>,
+    #[serde(rename = "use")]
+    usage: Option<Box<str>>,
+    alg: Option<Box<str>>,
+    n: Option<Box<str>>,
+    e: Option<Box<str>>,
+    crv: Option<Box<str>>,
+    x: Option<Box<str>>,
+    y: Option<Box<str>>,
+}
+
+impl Algorithm {
+    /// The algorithm of that name (RFC 7518 section 3.1); `None` for those that we do not verify.
+    pub(in crate::identity) fn named(name: &str) -> Option<Self> {
+        match name {
+            "RS256" => Some(Self::Rs256),
+            "RS384" => Some(Self::Rs384),
+            "RS512" => Some(Self::Rs512),
+            "ES256" => Some(Self::Es256),
+            "ES384" => Some(Self::Es384),
+            _ => None,
+        }
+    }
+
+    fn rsa(self) -> Option<&'static RsaParameters> {
+        match self {
+            Self::Rs256 => Some(&signature::RSA_PKCS1_2048_8192_SHA256),
+            Self::Rs384 => Some(&signature::RSA_PKCS1_2048_8192_SHA384),
+            Self::Rs512 => Some(&signature::RSA_PKCS1_2048_8192_SHA512),
+            Self::Es256 | Self::Es384 => None,
+        }
+    }
+}
+
+impl TokenKey {
+    /// The key in one member of `keys`. `None`: of a kind that we do not know, for another use, too weak or broken.
+    pub(super) fn read(member: serde_json::Value) -> Option<Self> {
+        let jwk: Jwk = serde_json::from_value(member).ok()?;
+        let is_for_signatures = jwk.usage.as_deref().is_none_or(|usage| usage == "sig");
+        if !is_for_signatures || jwk.kid.is_empty() || jwk.kid.len() > LONGEST_ID {
+            return None;
+        }
+        let judges = match &*jwk.kty {
+            "RSA" => rsa_judges(&jwk)?,
+            "EC" => ec_judges(&jwk)?,
+            _ => return None,
+        };
+        Some(Self { id: jwk.kid, judges })
+    }
+
+    /// Its name in token headers.
+    pub(in crate::identity) fn id(&self) -> &str {
+        &self.id
+    }
+
+    /// Whether it may judge signatures of this kind at all.
+    pub(in crate::identity) fn is_for(&self, algorithm: Algorithm) -> bool {
+        self.judges.iter().any(|(own, _)| *own == algorithm)
+    }
+
+    /// Whether it made this signature.
+    pub(in crate::identity) fn verifies(
+        &self,
+        algorithm: Algorithm,
+        signed: &[u8],
+        signature: &[u8],
+    ) -> bool {
+        let judge = self.judges.iter().find(|(own, _)| *own == algorithm);
+        judge.is_some_and(|(_, key)| key.verify_sig(signed, signature).is_ok())
+    }
+}
+
+impl PartialEq for TokenKey {
+    fn eq(&self, other: &Self) -> bool {
+        let parts = |key: &Self| -> Vec<_> {
+            key.judges.iter().map(|(algorithm, key)| (*algorithm, key.as_ref().to_vec())).collect()
+        };
+        self.id == other.id && parts(self) == parts(other)
+    }
+}
+
+impl fmt::Debug for TokenKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "TokenKey({})", self.id)
+    }
+}
+
+fn rsa_judges(jwk: &Jwk) -> Option<Vec<(Algorithm, ParsedPublicKey)>> {
+    let modulus = decode(jwk.n.as_deref()?)?;
+    // Leading zeros are no strength.
+    let significant = modulus.iter().position(|byte| *byte != 0)?;
+    let n = modulus.get(significant..)?;
+    let bits = n.len() * 8 - usize::try_from(n.first()?.leading_zeros()).ok()?;
+    if !RSA_BITS.contains(&bits) {
+        return None;
+    }
+    let e = decode(jwk.e.as_deref()?)?;
+    let algorithms = match jwk.alg.as_deref() {
+        None => vec![Algorithm::Rs256, Algorithm::Rs384, Algorithm::Rs512],
+        Some(name) => vec![Algorithm::named(name)?],
+    };
+    let judge = |algorithm: Algorithm| {
+        let components = RsaPublicKeyComponents { n, e: &e };
+        Some((algorithm, components.to_parsed_public_key(algorithm.rsa()?).ok()?))
+    };
+    algorithms.into_iter().map(judge).collect()
+}
+
+fn ec_judges(jwk: &Jwk) -> Option<Vec<(Algorithm, ParsedPublicKey)>> {
+    let (algorithm, name, parameters, length) = match jwk.crv.as_deref()? {
+        "P-256" => (Algorithm::Es256, "ES256", &signature::ECDSA_P256_SHA256_FIXED, 32),
+        "P-384" => (Algorithm::Es384, "ES384", &signature::ECDSA_P384_SHA384_FIXED, 48),
+        _ => return None,
+    };
+    if jwk.alg.as_deref().is_some_and(|alg| alg != name) {
+        return None;
+    }
+    let (x, y) = (decode(jwk.x.as_deref()?)?, decode(jwk.y.as_deref()?)?);
+    if x.len() != length || y.len() != length {
+        return None;
+    }
+    // SEC 1, 2.3.3: an uncompressed point. That it lies on the curve is checked when it is parsed.
+    let point = [&[4], x.as_slice(), y.as_slice()].concat();
+    Some(vec![(algorithm, ParsedPublicKey::new(parameters, point).ok()?)])
+}
+
+fn decode(text: &str) -> Option<Vec<u8>> {
+    URL_SAFE_NO_PAD.decode(text.trim_end_matches('=')).ok()
+}

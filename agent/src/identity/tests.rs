@@ -1,0 +1,283 @@
+//! The adversary table, and what keys that come and go do to verdicts.
+
+use std::net::{IpAddr, Ipv4Addr};
+use std::time::Duration;
+
+use aws_lc_rs::hmac;
+use aws_lc_rs::signature;
+use serde_json::{Value, json};
+
+use super::testing::{
+    EcSigner, NOW, RsaSigner, Signer, authenticator, authenticator_of, bearer, claims_with, encode,
+    good_claims, now,
+};
+use super::{Authentication, Authenticator, BearerToken, Look, Refusal};
+use crate::clock::{BootTime, Now};
+use crate::config::VerificationMode::{Auto, Off, Required};
+use crate::identity::claims::UnreadableClaims;
+use crate::identity::keys::TokenKeys;
+use crate::workload::CredentialKey;
+
+const PEER: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
+
+fn name(authentication: &Authentication) -> String {
+    match authentication {
+        Authentication::Verified(identity) => format!("verified {}", identity.pod().uid),
+        Authentication::Unverified(_) => "unverified".to_owned(),
+        Authentication::Refused(refusal) => format!("{refusal:?}"),
+        Authentication::Undecided => "undecided".to_owned(),
+    }
+}
+
+fn verdict(authenticator: &Authenticator, token: &BearerToken) -> String {
+    // Twice: what is remembered must be what was found.
+    let first = name(&authenticator.authenticate(token, now()));
+    assert_eq!(name(&authenticator.authenticate(token, now())), first);
+    first
+}
+
+fn this_moment() -> Now {
+    Now { wall: now(), boot: BootTime::from_boot(Duration::from_secs(1000)) }
+}
+
+#[test]
+fn claims_decide_only_with_a_signature_and_against_the_token_always() {
+    let key = EcSigner::new("k");
+    let (authenticator, _keys) = authenticator(Auto, &[key.jwk()]);
+    let without = |path: &str, member: &str| {
+        let mut claims = good_claims();
+        claims.pointer_mut(path).unwrap().as_object_mut().unwrap().remove(member);
+        claims
+    };
+    let kubernetes = "/kubernetes.io";
+    let cases = [
+        (good_claims(), "verified p-uid"),
+        (claims_with("/exp", json!(NOW - 60)), "Expired"),
+        (claims_with("/exp", json!(NOW - 59)), "verified p-uid"),
+        (claims_with("/nbf", json!(NOW + 61)), "NotYetValid"),
+        (claims_with("/nbf", json!(NOW + 60)), "verified p-uid"),
+        (claims_with("/iss", json!("https://evil.example")), "ForeignIssuer"),
+        (without("", "iss"), "ForeignIssuer"),
+        (claims_with("/aud", json!(["sts.amazonaws.com"])), "ForeignAudience"),
+        (claims_with("/aud", json!([])), "ForeignAudience"),
+        (claims_with("/aud", json!(["pods.eks.amazonaws.com", "sts.amazonaws.com"])), "SeveralAudiences"),
+        (claims_with("/aud", json!(["vault", "pods.eks.amazonaws.com"])), "verified p-uid"),
+        (claims_with("/sub", json!("system:serviceaccount:ns:admin")), "Contradiction"),
+        (without("", "sub"), "Contradiction"),
+        (without("", "kubernetes.io"), "NotPodBound"),
+        (without(kubernetes, "pod"), "NotPodBound"),
+        (without("/kubernetes.io/pod", "uid"), "NotPodBound"),
+        (without("/kubernetes.io/serviceaccount", "uid"), "NotPodBound"),
+        (claims_with("/kubernetes.io/pod/uid", json!("")), "NotPodBound"),
+        (claims_with("/kubernetes.io/node/name", json!("node-2")), "OtherNode"),
+        (without(kubernetes, "node"), "verified p-uid"),
+    ];
+    for (claims, expected) in cases {
+        assert_eq!(verdict(&authenticator, &key.token(&claims)), expected, "{claims}");
+    }
+    let no_exp = key.token(&without("", "exp"));
+    assert_eq!(
+        verdict(&authenticator, &no_exp),
+        format!("{:?}", Refusal::Unreadable(UnreadableClaims::NotClaims))
+    );
+}
+
+#[test]
+fn a_known_key_refutes_what_it_did_not_sign() {
+    let (key, stranger) = (RsaSigner::new("k"), RsaSigner::new("k"));
+    let (authenticator, _keys) = authenticator(Auto, &[key.jwk()]);
+    let good = key.token(&good_claims());
+    let (signed, signature) = good.signed_and_signature();
+    let tampered = encode(claims_with("/kubernetes.io/pod/uid", json!("victim")).to_string().as_bytes());
+    let header = good.header();
+    let cut = &signature[..signature.len() - 4];
+    let cases = [
+        ("good", signed.to_owned() + "." + signature, "verified p-uid"),
+        ("tampered uid", format!("{header}.{tampered}.{signature}"), "Forged"),
+        ("signed by a stranger", stranger.token(&good_claims()).reveal().to_owned(), "Forged"),
+        ("signature cut", format!("{signed}.{cut}"), "Forged"),
+        ("signature that is no base64url", format!("{signed}.="), "Forged"),
+        ("signature of another token", format!("{signed}.{}", encode(&[0; 256])), "Forged"),
+    ];
+    for (what, token, expected) in cases {
+        assert_eq!(verdict(&authenticator, &bearer(&token)), expected, "{what}");
+    }
+}
+
+#[test]
+fn the_key_pins_the_algorithm_and_the_header_does_not() {
+    let (rsa, ec) = (RsaSigner::new("rsa"), EcSigner::new("ec"));
+    let mut pinned = rsa.jwk();
+    pinned["alg"] = json!("RS256");
+    pinned["kid"] = json!("pinned");
+    let (authenticator, _keys) = authenticator(Auto, &[rsa.jwk(), pinned, ec.jwk()]);
+    let signed = |header: Value, sign: &dyn Fn(&[u8]) -> Vec<u8>| {
+        let text = format!(
+            "{}.{}",
+            encode(header.to_string().as_bytes()),
+            encode(good_claims().to_string().as_bytes())
+        );
+        let signature = sign(text.as_bytes());
+        verdict(&authenticator, &bearer(&format!("{text}.{}", encode(&signature))))
+    };
+    let header = |alg: &str, kid: &str| json!({ "alg": alg, "kid": kid });
+    let rs256 = |message: &[u8]| rsa.sign_with(&signature::RSA_PKCS1_SHA256, message);
+    let rs384 = |message: &[u8]| rsa.sign_with(&signature::RSA_PKCS1_SHA384, message);
+    let rs512 = |message: &[u8]| rsa.sign_with(&signature::RSA_PKCS1_SHA512, message);
+    let pss = |message: &[u8]| rsa.sign_with(&signature::RSA_PSS_SHA256, message);
+    let es256 = |message: &[u8]| ec.sign(message);
+    assert_eq!(signed(header("RS256", "rsa"), &rs256), "verified p-uid");
+    assert_eq!(signed(header("RS384", "rsa"), &rs384), "verified p-uid");
+    assert_eq!(signed(header("RS512", "rsa"), &rs512), "verified p-uid");
+    assert_eq!(signed(header("ES256", "ec"), &es256), "verified p-uid");
+    assert_eq!(signed(header("RS256", "pinned"), &rs256), "verified p-uid");
+    assert_eq!(signed(header("RS512", "pinned"), &rs512), "Algorithm", "this key says RS256");
+    assert_eq!(signed(header("RS256", "rsa"), &rs512), "Forged", "the header lies");
+    assert_eq!(signed(header("PS256", "rsa"), &pss), "Algorithm");
+    assert_eq!(signed(header("ES256", "rsa"), &es256), "Algorithm");
+    assert_eq!(signed(header("RS256", "ec"), &rs256), "Algorithm");
+    for none in ["none", "None", "NONE"] {
+        assert_eq!(signed(header(none, "rsa"), &|_| vec![0]), "Algorithm", "{none}");
+        assert_eq!(signed(header(none, "unknown"), &|_| vec![0]), "Algorithm", "{none} of an unknown key");
+    }
+    // The classic: the public key, which everybody has, as the secret of an HMAC.
+    for secret in [rsa.modulus(), encode(&rsa.modulus()).into_bytes(), rsa.jwk().to_string().into_bytes()] {
+        let hs256 = |message: &[u8]| {
+            hmac::sign(&hmac::Key::new(hmac::HMAC_SHA256, &secret), message).as_ref().to_vec()
+        };
+        assert_eq!(signed(header("HS256", "rsa"), &hs256), "Algorithm");
+        assert_eq!(signed(header("RS256", "rsa"), &hs256), "Forged");
+    }
+    let critical = json!({ "alg": "RS256", "kid": "rsa", "crit": ["b64"], "b64": false });
+    assert_eq!(signed(critical, &rs256), "Algorithm");
+}
+
+#[test]
+fn what_no_key_can_decide_is_unverified_undecided_or_not_looked_at() {
+    let (known, unknown) = (EcSigner::new("known"), EcSigner::new("unknown"));
+    let token = unknown.token(&good_claims());
+    let nameless = known.token_with(&json!({ "alg": "ES256" }), &good_claims());
+    for (mode, expected) in [(Auto, "unverified"), (Required, "undecided"), (Off, "unverified")] {
+        let (authenticator, _keys) = authenticator(mode, &[known.jwk()]);
+        assert_eq!(verdict(&authenticator, &token), expected, "{mode:?}");
+        assert_eq!(verdict(&authenticator, &nameless), expected, "{mode:?}, without kid");
+    }
+    // With an unknown key too a claim that is wrong decides; off, nothing but the times does.
+    let foreign = unknown.token(&claims_with("/iss", json!("https://evil.example")));
+    let other_node = unknown.token(&claims_with("/kubernetes.io/node/name", json!("node-2")));
+    let several = unknown.token(&claims_with("/aud", json!(["pods.eks.amazonaws.com", "sts.amazonaws.com"])));
+    let (auto, _keys) = authenticator(Auto, &[known.jwk()]);
+    let (off, _keys) = authenticator(Off, &[known.jwk()]);
+    assert_eq!(
+        (verdict(&auto, &foreign), verdict(&off, &foreign)),
+        ("ForeignIssuer".into(), "unverified".into())
+    );
+    assert_eq!(
+        (verdict(&auto, &several), verdict(&off, &several)),
+        ("SeveralAudiences".into(), "unverified".into())
+    );
+    assert_eq!(verdict(&auto, &other_node), "unverified", "nobody has vouched for the node claim");
+}
+
+#[test]
+fn a_token_that_was_good_is_refused_once_it_has_expired() {
+    let key = EcSigner::new("k");
+    let (with_keys, _keys) = authenticator(Auto, &[key.jwk()]);
+    let token = key.token(&good_claims());
+    for authenticator in [with_keys, Authenticator::default()] {
+        for _ in 0..2 {
+            let verdict = authenticator.authenticate(&token, now());
+            assert!(
+                matches!(verdict, Authentication::Verified(_) | Authentication::Unverified(_)),
+                "{verdict:?}"
+            );
+        }
+        let verdict = authenticator.authenticate(&token, now() + Duration::from_secs(3661));
+        assert!(matches!(verdict, Authentication::Refused(Refusal::Expired)), "{verdict:?}");
+    }
+}
+
+#[test]
+fn tokens_of_one_pod_share_a_key_and_those_of_two_never_do() {
+    let key = EcSigner::new("k");
+    let (authenticator, _keys) = authenticator(Auto, &[key.jwk()]);
+    let held_under = |claims: Value| {
+        let verdict = authenticator.authenticate(&key.token(&claims), now());
+        let Authentication::Verified(identity) = verdict else { panic!("{verdict:?}") };
+        identity.key()
+    };
+    let first = held_under(good_claims());
+    assert!(matches!(first, CredentialKey::Verified(_)));
+    assert_eq!(first, held_under(claims_with("/exp", json!(NOW + 7200))), "rotated");
+    assert_ne!(first, held_under(claims_with("/kubernetes.io/pod/uid", json!("other"))), "made again");
+    assert_ne!(first, held_under(claims_with("/kubernetes.io/serviceaccount/uid", json!("other"))));
+}
+
+#[test]
+fn a_withdrawn_key_stops_verifying_at_once() {
+    let (old, new) = (EcSigner::new("old"), EcSigner::new("new"));
+    let (authenticator, keys) = authenticator(Auto, &[old.jwk()]);
+    let token = old.token(&good_claims());
+    assert_eq!(verdict(&authenticator, &token), "verified p-uid");
+    keys.replace(0, &json!({ "keys": [old.jwk(), new.jwk()] }));
+    assert_eq!(verdict(&authenticator, &token), "verified p-uid", "rotated, not withdrawn");
+    keys.replace(0, &json!({ "keys": [new.jwk()] }));
+    assert_eq!(verdict(&authenticator, &token), "unverified");
+    assert_eq!(verdict(&authenticator, &new.token(&good_claims())), "verified p-uid");
+}
+
+#[test]
+fn one_id_of_two_sources_is_two_keys_and_either_may_prove() {
+    let (one, other, stranger) = (EcSigner::new("k"), EcSigner::new("k"), EcSigner::new("k"));
+    let keys = TokenKeys::of_sources(2);
+    keys.replace(0, &json!({ "keys": [one.jwk()] }));
+    keys.replace(1, &json!({ "keys": [other.jwk()] }));
+    let authenticator = authenticator_of(Auto, &keys);
+    for (key, expected) in [(&one, "verified p-uid"), (&other, "verified p-uid"), (&stranger, "Forged")] {
+        assert_eq!(verdict(&authenticator, &key.token(&good_claims())), expected);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_unknown_key_is_waited_for_and_verifies_when_it_comes() {
+    let (old, new) = (EcSigner::new("old"), EcSigner::new("new"));
+    let (authenticator, keys) = authenticator(Auto, &[old.jwk()]);
+    let token = new.token(&good_claims());
+    let Look::KeyUnknown(unknown) = authenticator.look(&token, now()) else { panic!("it is unknown") };
+    let source = async {
+        tokio::time::sleep(Duration::from_millis(200)).await;
+        keys.replace(0, &json!({ "keys": [old.jwk(), new.jwk()] }));
+    };
+    let (settled, ()) = tokio::join!(authenticator.ask(&unknown, &token, PEER, this_moment()), source);
+    assert_eq!(name(&settled), "verified p-uid");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_source_that_does_not_answer_costs_half_a_second_once() {
+    let (old, new) = (EcSigner::new("old"), EcSigner::new("new"));
+    let (authenticator, _keys) = authenticator(Auto, &[old.jwk()]);
+    let token = new.token(&good_claims());
+    let Look::KeyUnknown(unknown) = authenticator.look(&token, now()) else { panic!("it is unknown") };
+    let before = tokio::time::Instant::now();
+    assert_eq!(name(&authenticator.ask(&unknown, &token, PEER, this_moment()).await), "unverified");
+    assert_eq!(before.elapsed(), Duration::from_millis(500));
+    assert!(matches!(authenticator.look(&token, now()), Look::Settled(Authentication::Unverified(_))));
+}
+
+#[tokio::test(start_paused = true)]
+async fn required_and_without_any_keys_waits_for_the_first_of_them() {
+    let key = EcSigner::new("k");
+    let keys = TokenKeys::of_sources(1);
+    let authenticator = authenticator_of(Required, &keys);
+    let token = key.token(&good_claims());
+    let Look::KeyUnknown(unknown) = authenticator.look(&token, now()) else { panic!("it is unknown") };
+    let before = tokio::time::Instant::now();
+    assert_eq!(name(&authenticator.ask(&unknown, &token, PEER, this_moment()).await), "undecided");
+    assert_eq!(before.elapsed(), Duration::from_millis(4_400));
+    let source = async {
+        tokio::time::sleep(Duration::from_millis(3_000)).await;
+        keys.replace(0, &json!({ "keys": [key.jwk()] }));
+    };
+    let (settled, ()) = tokio::join!(authenticator.ask(&unknown, &token, PEER, this_moment()), source);
+    assert_eq!(name(&settled), "verified p-uid");
+}
