@@ -22,6 +22,8 @@ pub enum Service {
     Imds,
     /// The security token service.
     Sts,
+    /// The issuer of service account tokens: discovery and keys.
+    Issuer,
 }
 
 /// What goes wrong.

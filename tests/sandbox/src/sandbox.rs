@@ -277,7 +277,7 @@ impl Sandbox {
         &self.faults
     }
 
-    /// All calls of EKS Auth, STS and IMDS, oldest first.
+    /// All calls of EKS Auth, STS, IMDS and the issuer, oldest first.
     #[must_use]
     pub fn calls(&self) -> Vec<Call> {
         self.calls.list()

@@ -141,3 +141,146 @@ impl KeySource {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::path::PathBuf;
+    use std::time::Duration;
+
+    use serde_json::json;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::TcpListener;
+
+    use super::{FetchError, KeySource, LoadError, TokenKeys};
+    use crate::chance::Chance;
+    use crate::clock::Clock;
+    use crate::config::KeyLocation;
+    use crate::identity::testing::EcSigner;
+    use crate::lifecycle::readiness::Readiness;
+    use crate::lifecycle::tasks::Tasks;
+
+    fn scratch(name: &str) -> PathBuf {
+        let path =
+            std::env::temp_dir().join(format!("pod-identity-agent-keys-{}-{name}", std::process::id()));
+        let _ = std::fs::remove_file(&path);
+        path
+    }
+
+    fn source(location: &KeyLocation) -> (KeySource, TokenKeys) {
+        let keys = TokenKeys::of_sources(1);
+        (KeySource::new(location, 0, keys.clone(), None, &Tasks::new()).unwrap(), keys)
+    }
+
+    fn document(name: &str) -> String {
+        json!({ "keys": [EcSigner::new(name).jwk()] }).to_string()
+    }
+
+    /// Answers each connection with the next of these texts, then with nothing.
+    async fn serving(answers: Vec<String>) -> KeyLocation {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://{}/keys", listener.local_addr().unwrap());
+        Tasks::new().spawn("issuer", async move {
+            let mut open = Vec::new();
+            for answer in answers.into_iter().map(Some).chain(std::iter::repeat(None)) {
+                let (mut stream, _) = listener.accept().await.unwrap();
+                let mut request = [0; 1024];
+                let _ = stream.read(&mut request).await.unwrap();
+                match answer {
+                    // The client may have seen enough before all of it is sent.
+                    Some(answer) => drop(stream.write_all(answer.as_bytes()).await),
+                    None => open.push(stream),
+                }
+            }
+        });
+        KeyLocation::Url(url)
+    }
+
+    fn ok(body: &str) -> String {
+        format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{body}", body.len())
+    }
+
+    #[tokio::test]
+    async fn a_file_is_read_when_it_changes_and_half_of_it_is_not_taken() {
+        let path = scratch("changes");
+        let (mut source, _keys) = source(&KeyLocation::File(path.clone()));
+        assert!(matches!(source.load().await, Err(LoadError::File(_))), "it may come later");
+        std::fs::write(&path, document("one")).unwrap();
+        let ids = |keys: Option<Vec<super::Arc<super::TokenKey>>>| {
+            keys.map(|keys| keys.iter().map(|key| key.id().to_owned()).collect::<Vec<_>>())
+        };
+        assert_eq!(ids(source.load().await.unwrap()), Some(vec!["one".to_owned()]));
+        assert_eq!(ids(source.load().await.unwrap()), None, "nothing new");
+        let newer = document("number-two");
+        std::fs::write(&path, &newer[..newer.len() - 3]).unwrap();
+        assert!(matches!(source.load().await, Err(LoadError::Document(_))), "half written");
+        std::fs::write(&path, &newer).unwrap();
+        assert_eq!(ids(source.load().await.unwrap()), Some(vec!["number-two".to_owned()]));
+        std::fs::remove_file(path).unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_url_is_taken_at_its_word_and_neither_redirects_nor_floods_us() {
+        let long = ok(&format!(r#"{{"keys":[]{}}}"#, " ".repeat(256 * 1024)));
+        let redirect = "HTTP/1.1 302 Found\r\nLocation: /other\r\nContent-Length: 0\r\n\r\n".to_owned();
+        let broken = "HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\n{".to_owned();
+        let (mut source, _keys) =
+            source(&serving(vec![ok(&document("one")), redirect, long, ok("<html>"), broken]).await);
+        assert_eq!(source.load().await.unwrap().map(|keys| keys.len()), Some(1));
+        let failed = source.load().await.unwrap_err();
+        assert!(
+            matches!(failed, LoadError::Fetch(FetchError::Status(status)) if status == 302),
+            "{failed:?}"
+        );
+        let failed = source.load().await.unwrap_err();
+        assert!(matches!(failed, LoadError::Fetch(FetchError::Body)), "{failed:?}");
+        let failed = source.load().await.unwrap_err();
+        assert!(matches!(failed, LoadError::Document(_)), "{failed:?}");
+        let failed = source.load().await.unwrap_err();
+        assert!(matches!(failed, LoadError::Fetch(FetchError::Body)), "{failed:?}");
+        let started = tokio::time::Instant::now();
+        let failed = source.load().await.unwrap_err();
+        assert!(matches!(failed, LoadError::Fetch(FetchError::Timeout)), "{failed:?}");
+        assert!(started.elapsed() < Duration::from_secs(6), "{:?}", started.elapsed());
+    }
+
+    #[tokio::test]
+    async fn a_source_that_fails_keeps_its_keys_and_is_tried_again_soon() {
+        let down = "HTTP/1.1 503 Down\r\nContent-Length: 0\r\n\r\n".to_owned();
+        let location = serving(vec![down.clone(), ok(&document("one")), down, ok(&document("two"))]).await;
+        let (source, keys) = source(&location);
+        let readiness = Readiness::new();
+        let complete = readiness.advisory("token-keys");
+        let clock = Clock::system();
+        let peer = |n: u8| std::net::IpAddr::from([127, 0, 0, n]);
+        let watching = async {
+            // The first try fails, the second comes within a second or so.
+            let until = async |id: &str| {
+                while keys.table().find(id).is_empty() {
+                    tokio::time::sleep(Duration::from_millis(5)).await;
+                }
+            };
+            until("one").await;
+            assert!(readiness.report()[0].met);
+            let mut asking = keys.ask(peer(1), clock.now().boot).unwrap();
+            while asking.has_news().await {}
+            assert_eq!(keys.table().find("one").len(), 1, "down, and its last good keys stay");
+            assert!(readiness.report()[0].met);
+            until("two").await;
+            assert!(keys.table().find("one").is_empty(), "withdrawn");
+        };
+        tokio::select! {
+            () = source.keep(clock.clone(), Chance::seeded(1), complete) => unreachable!(),
+            watched = tokio::time::timeout(Duration::from_secs(10), watching) => watched.unwrap(),
+        }
+    }
+
+    #[test]
+    fn retries_come_soon_at_first_and_a_file_is_looked_at_often() {
+        let (url, _keys) = source(&KeyLocation::Url("http://127.0.0.1:1/keys".to_owned()));
+        let pauses: Vec<_> = (0..8).map(|failures| url.pause(failures).as_secs()).collect();
+        assert_eq!(pauses, [300, 1, 2, 4, 8, 16, 30, 30]);
+        let (file, _keys) = source(&KeyLocation::File("/keys".into()));
+        let pauses: Vec<_> = (0..8).map(|failures| file.pause(failures).as_secs()).collect();
+        assert_eq!(pauses, [5, 1, 2, 4, 5, 5, 5, 5]);
+    }
+}

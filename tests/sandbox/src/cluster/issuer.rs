@@ -7,6 +7,7 @@ use std::sync::Arc;
 use http::{Method, StatusCode};
 use serde_json::json;
 
+use crate::faults::Service;
 use crate::http::message::{Received, Reply};
 use crate::http::server::Answer;
 use crate::random;
@@ -47,6 +48,10 @@ impl Issuer {
 }
 
 impl Answer for Issuer {
+    fn service(&self) -> Option<Service> {
+        Some(Service::Issuer)
+    }
+
     fn answer(&self, request: &Received) -> Reply {
         let path = request.path();
         let under = path.strip_prefix(path_of(&self.world.issuer)).unwrap_or(path);
