@@ -121,6 +121,18 @@ fn content_length(head: &str) -> Outcome<usize> {
     Ok(line.ok_or("an answer without Content-Length")?.parse()?)
 }
 
+/// The body at an http URL of this machine.
+pub(crate) async fn get(url: &str) -> Outcome<String> {
+    let rest = url.strip_prefix("http://").ok_or("not an http URL")?;
+    let (authority, path) = rest.split_once('/').ok_or("a URL without a path")?;
+    let mut stream = connect(authority.parse()?).await?;
+    let request = format!("GET /{path} HTTP/1.1\r\nHost: {authority}\r\n\r\n");
+    stream.write_all(request.as_bytes()).await?;
+    let mut buffer = vec![0; 16 * 1024];
+    let (_head, body) = read_answer(&mut stream, &mut buffer).await?;
+    Ok(body.to_owned())
+}
+
 /// The agent's answer as the floor wants it: headers that hyper does not add by itself, an empty line, the body.
 pub(crate) async fn response(address: SocketAddr, token: &str) -> Outcome<String> {
     let target = Target { address, token: token.to_owned() };

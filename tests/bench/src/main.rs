@@ -3,6 +3,7 @@
 //! Every figure that is a time is a ratio of two measurements of one run: the agent, and a bare hyper server that sends
 //! the same bytes, asked in turns by the same client. All figures go to `target/bench/summary.json` by name.
 
+mod authentication;
 mod floor;
 mod load;
 mod process;
@@ -50,6 +51,10 @@ async fn measure() -> Outcome<Map<String, Value>> {
     record(&mut summary, "rss_start_mib", rounded(agent.rss_mib()?))?;
 
     hits(&mut summary, &sandbox, &agent).await?;
+
+    let ratios = authentication::measure(&sandbox, &token(&sandbox, 0)?).await?;
+    record(&mut summary, "first_verification_vs_rs256", rounded(ratios.first))?;
+    record(&mut summary, "cached_authentication_vs_sha256", rounded(ratios.cached))?;
 
     // A fresh agent: what the load above left in its allocator is not what identities cost.
     drop(agent);
