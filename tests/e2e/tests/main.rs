@@ -6,6 +6,8 @@
 mod harness;
 
 #[cfg(test)]
+mod adversary;
+#[cfg(test)]
 mod clients;
 #[cfg(test)]
 mod outage;
@@ -19,5 +21,7 @@ mod sharing;
 mod shutdown;
 #[cfg(test)]
 mod startup;
+#[cfg(test)]
+mod verification;
 #[cfg(test)]
 mod wire;

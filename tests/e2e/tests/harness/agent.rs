@@ -51,6 +51,14 @@ impl Builder {
             .env("AWS_EC2_METADATA_SERVICE_ENDPOINT", sandbox.imds_url())
     }
 
+    /// The same, verifying tokens with the sandbox's keys, on the sandbox's node.
+    pub(crate) fn verifying(sandbox: &Sandbox) -> Self {
+        Self::new(sandbox)
+            .flag("--jwks", &sandbox.jwks_url())
+            .flag("--issuer", sandbox.issuer_url())
+            .flag("--node-name", sandbox.node_name())
+    }
+
     /// Sets a flag, in place of the one it had.
     pub(crate) fn flag(mut self, name: &str, value: &str) -> Self {
         self.flags.insert(name.to_owned(), vec![value.to_owned()]);
@@ -141,6 +149,13 @@ impl Agent {
     /// Asks the probe listener.
     pub(crate) async fn probe(&self, path: &str) -> std::io::Result<Answer> {
         Request::get(path).send((Ipv4Addr::LOCALHOST, self.probe_port).into()).await
+    }
+
+    /// The number behind a series of the metrics page; 0 where it is missing.
+    pub(crate) async fn metric(&self, series: &str) -> u64 {
+        let page = self.metrics().await;
+        let line = page.lines().find_map(|line| line.strip_prefix(series)?.strip_prefix(' '));
+        line.map_or(0, |number| number.parse().expect("a whole number"))
     }
 
     /// The page of metrics.

@@ -1,0 +1,151 @@
+//! What verification is for: credentials that outlive tokens, listeners, key rotations and outages.
+
+use std::net::{Ipv6Addr, SocketAddr};
+use std::time::Duration;
+
+use sandbox::{Effect, Fault, Service};
+
+use crate::harness::{Agent, Builder, Request, eks_auth_calls, eventually, heal, pod, sandbox};
+
+/// All that AWS and the issuer are.
+fn everything_down() -> [Fault; 3] {
+    [Service::EksAuth, Service::Imds, Service::Issuer].map(|service| Fault::new(service, Effect::Refuse))
+}
+
+#[tokio::test]
+async fn a_rotated_token_of_a_verified_pod_costs_no_upstream_call_even_while_aws_is_down() {
+    let sandbox = sandbox();
+    let agent = Builder::verifying(&sandbox).start().await;
+    let mut app = pod(&sandbox, "app-0");
+    let held = agent.ask(&app.token).await.access_key_id();
+    for down in [false, true] {
+        if down {
+            sandbox.faults().set(everything_down());
+        }
+        for _ in 0..5 {
+            app.rotate_token().unwrap();
+            assert_eq!(agent.ask(&app.token).await.access_key_id(), held, "down: {down}");
+        }
+    }
+    assert_eq!(eks_auth_calls(&sandbox).len(), 1);
+    assert_eq!(agent.metric(r#"pod_identity_agent_authentications_total{outcome="verified"}"#).await, 11);
+    assert_eq!(agent.metric("pod_identity_agent_token_keys").await, 1);
+}
+
+#[tokio::test]
+async fn both_listeners_share_what_a_verified_pod_holds() {
+    let sandbox = sandbox();
+    let agent = Builder::verifying(&sandbox).also("--bind-hosts", "[::1]").start().await;
+    let mut app = pod(&sandbox, "app-0");
+    let held = agent.ask(&app.token).await.access_key_id();
+    app.rotate_token().unwrap();
+    let over_ipv6 = SocketAddr::from((Ipv6Addr::LOCALHOST, agent.port));
+    let answer = Request::credentials(&app.token).send(over_ipv6).await.unwrap();
+    assert_eq!(answer.access_key_id(), held);
+    assert_eq!(eks_auth_calls(&sandbox).len(), 1);
+}
+
+#[tokio::test]
+async fn a_new_key_of_the_issuer_is_picked_up_by_the_first_token_it_signs() {
+    let sandbox = sandbox();
+    let agent = Builder::verifying(&sandbox).start().await;
+    let mut app = pod(&sandbox, "app-0");
+    let held = agent.ask(&app.token).await.access_key_id();
+    sandbox.rotate_keys(false).unwrap();
+    let old = app.token.clone();
+    app.rotate_token().unwrap();
+    assert_eq!(agent.ask(&app.token).await.access_key_id(), held);
+    assert_eq!(agent.ask(&old).await.access_key_id(), held, "the old key is still published");
+    assert_eq!(eks_auth_calls(&sandbox).len(), 1);
+    assert_eq!(sandbox.calls_of(Service::Issuer).len(), 2);
+    assert_eq!(agent.metric("pod_identity_agent_token_keys").await, 2);
+}
+
+#[tokio::test]
+async fn required_without_keys_is_503_until_the_keys_come() {
+    let sandbox = sandbox();
+    sandbox.faults().set([Fault::new(Service::Issuer, Effect::Refuse)]);
+    let agent = Builder::verifying(&sandbox).flag("--token-verification", "required").start().await;
+    let app = pod(&sandbox, "app-0");
+    let answer = agent.ask(&app.token).await;
+    assert_eq!((answer.status, answer.reason.as_str()), (503, "ServiceUnavailableException"));
+    assert_eq!(eks_auth_calls(&sandbox).len(), 0, "nobody vouches for it, so nobody hears of it");
+    let ready = agent.probe("/readyz").await.unwrap();
+    assert_eq!(ready.status, 200, "keys are no condition of readiness");
+    assert!(ready.body.contains("token-keys"), "{}", ready.body);
+    // Who asks meanwhile is held, and served as soon as they are there.
+    let healing = async {
+        tokio::time::sleep(Duration::from_millis(500)).await;
+        heal(&sandbox);
+    };
+    let asking = async {
+        for _ in 0..10 {
+            let answer = agent.ask(&app.token).await;
+            if answer.status == 200 {
+                return true;
+            }
+        }
+        false
+    };
+    let (served, ()) = tokio::join!(asking, healing);
+    assert!(served, "{}", agent.log());
+}
+
+#[tokio::test]
+async fn auto_without_keys_lets_aws_judge_and_verifies_once_they_are_there() {
+    let sandbox = sandbox();
+    sandbox.faults().set([Fault::new(Service::Issuer, Effect::Hang)]);
+    let agent = Builder::verifying(&sandbox).start().await;
+    let mut app = pod(&sandbox, "app-0");
+    let before = tokio::time::Instant::now();
+    assert_eq!(agent.ask(&app.token).await.status, 200);
+    assert!(before.elapsed() < Duration::from_secs(1), "clients of one second wait: {:?}", before.elapsed());
+    heal(&sandbox);
+    eventually("the keys are there", async || agent.metric("pod_identity_agent_token_keys").await == 1).await;
+    let held = agent.ask(&app.token).await.access_key_id();
+    app.rotate_token().unwrap();
+    assert_eq!(agent.ask(&app.token).await.access_key_id(), held);
+    assert_eq!(eks_auth_calls(&sandbox).len(), 2, "one for the token, one for the pod");
+}
+
+#[tokio::test]
+async fn keys_from_a_file_are_followed_when_it_changes() {
+    let sandbox = sandbox();
+    let file = sandbox.dir().join("keys.json");
+    let url = sandbox.jwks_url();
+    let (address, path) = url.strip_prefix("http://").unwrap().split_once('/').unwrap();
+    let (address, path) = (address.parse().unwrap(), format!("/{path}"));
+    let publish = async || {
+        let document = Request::get(&path).send(address).await.unwrap().body;
+        std::fs::write(&file, document).unwrap();
+    };
+    publish().await;
+    let agent = Builder::verifying(&sandbox).flag("--jwks", file.to_str().unwrap()).start().await;
+    let mut app = pod(&sandbox, "app-0");
+    let held = agent.ask(&app.token).await.access_key_id();
+    sandbox.rotate_keys(true).unwrap();
+    publish().await;
+    app.rotate_token().unwrap();
+    assert_eq!(
+        agent.ask(&app.token).await.access_key_id(),
+        held,
+        "the unknown key id had the file read again"
+    );
+    std::fs::write(&file, r#"{"keys":[{"kty""#).unwrap();
+    tokio::time::sleep(Duration::from_secs(6)).await;
+    app.rotate_token().unwrap();
+    assert_eq!(agent.ask(&app.token).await.access_key_id(), held, "half a file changes nothing");
+    assert_eq!(eks_auth_calls(&sandbox).len(), 1);
+}
+
+#[tokio::test]
+async fn off_is_as_if_there_were_no_keys() {
+    let sandbox = sandbox();
+    let agent: Agent = Builder::verifying(&sandbox).flag("--token-verification", "off").start().await;
+    let mut app = pod(&sandbox, "app-0");
+    assert_eq!(agent.ask(&app.token).await.status, 200);
+    app.rotate_token().unwrap();
+    assert_eq!(agent.ask(&app.token).await.status, 200);
+    assert_eq!(eks_auth_calls(&sandbox).len(), 2);
+    assert_eq!(sandbox.calls_of(Service::Issuer).len(), 0);
+}
