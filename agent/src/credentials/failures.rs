@@ -4,9 +4,12 @@
 //! 20 ms) do not all reach AWS, and a fresh association is still picked up within a second (sdk-contract 8.4). Must not
 //! know: outages. Only a real answer is remembered; "could not reach AWS" says nothing about an identity.
 //!
+//! A refusal is of a token as much as of its holder: a verified pod that comes with a newer token is asked for anew. Newer, not
+//! other: with two old ones taking turns nothing would ever be remembered.
+//!
 //! The map is bounded and apart from the store of credentials: a flood of refused tokens evicts other refusals only.
 
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use moka::policy::EvictionPolicy;
 use moka::sync::Cache;
@@ -33,6 +36,8 @@ pub struct Failures {
 #[derive(Clone)]
 struct Remembered {
     refused: Refused,
+    /// `exp` of the newest token that was refused.
+    token_expires: SystemTime,
     in_a_row: u32,
     until: BootTime,
 }
@@ -49,18 +54,23 @@ impl Failures {
         Self { remembered }
     }
 
-    /// Remembers a refusal.
-    pub fn remember(&self, key: &CredentialKey, refused: Refused, now: BootTime) {
-        let in_a_row = self.remembered.get(key).map_or(0, |earlier| earlier.in_a_row).saturating_add(1);
+    /// Remembers that this identity was refused with a token of this `exp`.
+    pub fn remember(&self, key: &CredentialKey, token_expires: SystemTime, refused: Refused, now: BootTime) {
+        let earlier = self.remembered.get(key);
+        let (in_a_row, newest) = earlier.map_or((0, token_expires), |earlier| {
+            let is_newer = token_expires > earlier.token_expires;
+            (if is_newer { 0 } else { earlier.in_a_row }, token_expires.max(earlier.token_expires))
+        });
+        let in_a_row = in_a_row.saturating_add(1);
         let until = now.plus(remember_for(in_a_row));
-        self.remembered.insert(key.clone(), Remembered { refused, in_a_row, until });
+        self.remembered.insert(key.clone(), Remembered { refused, token_expires: newest, in_a_row, until });
     }
 
-    /// The refusal that still stands, if there is one.
-    pub fn recall(&self, key: &CredentialKey, now: BootTime) -> Option<Refused> {
+    /// The refusal that still stands for a token of this `exp`, if there is one.
+    pub fn recall(&self, key: &CredentialKey, token_expires: SystemTime, now: BootTime) -> Option<Refused> {
         self.remembered
             .get(key)
-            .filter(|remembered| now < remembered.until)
+            .filter(|remembered| now < remembered.until && token_expires <= remembered.token_expires)
             .map(|remembered| remembered.refused)
     }
 
@@ -93,7 +103,7 @@ fn remember_for(in_a_row: u32) -> Duration {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
+    use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
     use super::{Failures, remember_for};
     use crate::clock::BootTime;
@@ -103,6 +113,10 @@ mod tests {
 
     fn key() -> CredentialKey {
         CredentialKey::Unverified(BearerToken::from_header(b"a.b.c").unwrap().digest())
+    }
+
+    fn exp(seconds: u64) -> SystemTime {
+        UNIX_EPOCH + Duration::from_secs(seconds)
     }
 
     fn refused() -> Refused {
@@ -119,17 +133,31 @@ mod tests {
     fn a_refusal_stands_until_its_time_is_over_and_a_success_ends_it() {
         let failures = Failures::new();
         let at = |ms| BootTime::from_boot(Duration::from_millis(ms));
-        failures.remember(&key(), refused(), at(0));
-        assert!(failures.recall(&key(), at(999)).is_some());
-        assert!(failures.recall(&key(), at(1000)).is_none());
+        failures.remember(&key(), exp(9), refused(), at(0));
+        assert!(failures.recall(&key(), exp(9), at(999)).is_some());
+        assert!(failures.recall(&key(), exp(9), at(1000)).is_none());
         assert!(failures.was_refused_lately(&key()));
-        failures.remember(&key(), refused(), at(1000));
+        failures.remember(&key(), exp(9), refused(), at(1000));
         assert!(
-            failures.recall(&key(), at(2999)).is_some(),
+            failures.recall(&key(), exp(9), at(2999)).is_some(),
             "the second in a row is remembered twice as long"
         );
         failures.forget(&key());
-        assert!(failures.recall(&key(), at(1000)).is_none());
+        assert!(failures.recall(&key(), exp(9), at(1000)).is_none());
         assert!(!failures.was_refused_lately(&key()));
+    }
+    #[test]
+    fn a_newer_token_is_asked_for_anew_and_an_older_one_is_not() {
+        let failures = Failures::new();
+        let at = |ms| BootTime::from_boot(Duration::from_millis(ms));
+        failures.remember(&key(), exp(9), refused(), at(0));
+        assert!(failures.recall(&key(), exp(10), at(1)).is_none());
+        failures.remember(&key(), exp(10), refused(), at(1));
+        assert!(
+            failures.recall(&key(), exp(9), at(2)).is_some(),
+            "two tokens in turn do not undo the memory"
+        );
+        assert!(failures.recall(&key(), exp(10), at(1000)).is_some());
+        assert!(failures.recall(&key(), exp(10), at(1001)).is_none(), "the first of this token: one second");
     }
 }

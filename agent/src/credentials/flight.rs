@@ -148,7 +148,7 @@ impl Flights {
         match table.entry(key.clone()) {
             Entry::Occupied(aloft) => Joined::Aloft(aloft.get().board(presented, lane, purpose, now)),
             Entry::Vacant(vacant) => {
-                if let Some(landed) = self.landed_meanwhile(key, purpose, seen) {
+                if let Some(landed) = self.landed_meanwhile(key, presented, purpose, seen) {
                     return Joined::Landed(landed);
                 }
                 let flight = Flight::new(presented.clone(), lane);
@@ -176,6 +176,7 @@ impl Flights {
     fn landed_meanwhile(
         &self,
         key: &CredentialKey,
+        presented: &Presented,
         purpose: Purpose,
         seen: Option<&Arc<Held>>,
     ) -> Option<Result<Arc<Held>, SourceError>> {
@@ -189,7 +190,8 @@ impl Flights {
         }
         match purpose {
             Purpose::Awaited if seen.is_none() => {
-                crew.failures.recall(key, now.boot).map(|refused| Err(SourceError::Refused(refused)))
+                let refused = crew.failures.recall(key, presented.expires, now.boot);
+                refused.map(|refused| Err(SourceError::Refused(refused)))
             }
             Purpose::Awaited | Purpose::Background => None,
         }
@@ -201,7 +203,7 @@ impl Shared {
         // Whatever happens in here, a panic included, the flight leaves the table and those who wait are told.
         let mut landing = Landing { shared: Arc::clone(&self), key, flight, outcome: None };
         let outcome = self.crew.attempt(&landing.key, &landing.flight).await;
-        self.crew.settle(&landing.key, &outcome);
+        self.crew.settle(&landing.key, &landing.flight.presented(), &outcome);
         landing.outcome = Some(outcome);
     }
 }
@@ -341,7 +343,7 @@ impl Crew {
     }
 
     /// What comes of a flight for those who come later.
-    fn settle(&self, key: &CredentialKey, outcome: &Result<Arc<Held>, SourceError>) {
+    fn settle(&self, key: &CredentialKey, presented: &Presented, outcome: &Result<Arc<Held>, SourceError>) {
         let now = self.clock.now().boot;
         match outcome {
             Ok(held) => {
@@ -353,7 +355,7 @@ impl Crew {
             }
             Err(error) => {
                 if let SourceError::Refused(refused) = error {
-                    self.failures.remember(key, refused.clone(), now);
+                    self.failures.remember(key, presented.expires, refused.clone(), now);
                 }
                 self.renew_later(key, now, error);
             }

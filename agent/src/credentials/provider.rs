@@ -86,7 +86,7 @@ impl Provider {
         if let Some(held) = &held {
             held.remember(presented);
         }
-        let refused = self.failures.recall(key, now.boot);
+        let refused = self.failures.recall(key, presented.expires, now.boot);
         let decision = decide(held.as_ref().map(|held| held.freshness(now)), refused.is_some());
         match (decision, held, refused) {
             (Decision::Serve, Some(held), _) => AtHand::Serve(Served::from_memory(&held)),

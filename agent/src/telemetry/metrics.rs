@@ -22,6 +22,10 @@ use prometheus_client::registry::Registry;
 use crate::credentials::budget::{BudgetView, LANES, Lane};
 use crate::credentials::source::SourceError;
 
+mod authentication;
+
+pub use authentication::{Authenticated, AuthenticationMetrics};
+
 /// How a request for credentials ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Outcome {
@@ -121,27 +125,6 @@ pub struct RequestMetrics {
     status_200: PlainCounter,
     cache_hit: PlainCounter,
     cache_miss: PlainCounter,
-}
-
-/// A verdict on a token.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Authenticated {
-    /// A key proved it.
-    Verified,
-    /// No key could decide; EKS Auth judges.
-    Unverified,
-    /// It is worth nothing.
-    Refused,
-    /// No key could decide, and one must.
-    Undecided,
-}
-
-/// What verdicts on tokens count, one of each made beforehand.
-pub struct AuthenticationMetrics {
-    verified: Counter,
-    unverified: Counter,
-    refused: Counter,
-    undecided: Counter,
 }
 
 /// What calls to AWS count.
@@ -282,30 +265,6 @@ impl RequestMetrics {
             Outcome::Fetched | Outcome::Unavailable => self.cache_miss.inc(),
             Outcome::Refused | Outcome::Invalid | Outcome::Cancelled => {}
         }
-    }
-}
-
-impl AuthenticationMetrics {
-    fn new(registry: &mut Registry) -> Self {
-        let verdicts = Family::<ByOutcome, Counter>::default();
-        registry.register("pod_identity_agent_authentications", "Verdicts on tokens", verdicts.clone());
-        let verdict = |outcome| verdicts.get_or_create_owned(&ByOutcome { outcome });
-        Self {
-            verified: verdict("verified"),
-            unverified: verdict("unverified"),
-            refused: verdict("refused"),
-            undecided: verdict("undecided"),
-        }
-    }
-
-    /// A token was judged.
-    pub fn judged(&self, authenticated: Authenticated) {
-        match authenticated {
-            Authenticated::Verified => self.verified.inc(),
-            Authenticated::Unverified => self.unverified.inc(),
-            Authenticated::Refused => self.refused.inc(),
-            Authenticated::Undecided => self.undecided.inc(),
-        };
     }
 }
 
