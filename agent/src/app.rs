@@ -206,9 +206,8 @@ impl Core {
             VerificationMode::Off => &[],
         };
         let keys = TokenKeys::of_sources(locations.len());
-        let ca_bundle = config.upstream.ca_bundle.as_deref();
         for (index, location) in locations.iter().enumerate() {
-            let source = KeySource::new(location, index, keys.clone(), ca_bundle, &self.tasks)?;
+            let source = KeySource::new(location, index, keys.clone(), &config.upstream, &self.tasks)?;
             // Shown and never waited for: without keys EKS Auth judges, or clients are asked to come again.
             let complete = self.readiness.advisory("token-keys");
             self.until_stopped(

@@ -3,7 +3,7 @@
 use std::net::{Ipv6Addr, SocketAddr};
 use std::time::Duration;
 
-use sandbox::{Effect, Fault, Service};
+use sandbox::{Effect, Fault, Options, Sandbox, Service};
 
 use crate::harness::{Agent, Builder, Request, eks_auth_calls, eventually, heal, pod, sandbox};
 
@@ -148,4 +148,24 @@ async fn off_is_as_if_there_were_no_keys() {
     assert_eq!(agent.ask(&app.token).await.status, 200);
     assert_eq!(eks_auth_calls(&sandbox).len(), 2);
     assert_eq!(sandbox.calls_of(Service::Issuer).len(), 0);
+}
+
+#[tokio::test]
+async fn keys_over_https_are_taken_from_whom_the_ca_bundle_vouches_for_and_from_nobody_else() {
+    let sandbox = Sandbox::start(Options { tls: true, ..Options::default() }).unwrap();
+    let jwks = sandbox.jwks_tls_url().expect("https");
+    let verifying = Builder::verifying(&sandbox).flag("--jwks", &jwks);
+    let trusting = verifying.env("AWS_CA_BUNDLE", sandbox.ca_file().to_str().unwrap()).start().await;
+    let mut app = pod(&sandbox, "app-0");
+    assert_eq!(trusting.ask(&app.token).await.status, 200);
+    assert_eq!(trusting.metric(r#"pod_identity_agent_authentications_total{outcome="verified"}"#).await, 1);
+    let wary = Builder::verifying(&sandbox).flag("--jwks", &jwks).start().await;
+    eventually("its roots do not vouch for the issuer", async || {
+        wary.log().contains("token keys cannot be read")
+    })
+    .await;
+    app.rotate_token().unwrap();
+    assert_eq!(wary.ask(&app.token).await.status, 200, "EKS Auth judges");
+    assert_eq!(wary.metric(r#"pod_identity_agent_authentications_total{outcome="unverified"}"#).await, 1);
+    assert_eq!(wary.metric("pod_identity_agent_token_keys").await, 0);
 }

@@ -47,6 +47,7 @@ pub(crate) struct Places {
     pub(crate) sts: String,
     pub(crate) imds: String,
     pub(crate) issuer: String,
+    pub(crate) issuer_tls: Option<String>,
     pub(crate) control: String,
 }
 

@@ -100,16 +100,21 @@ impl Sandbox {
             tasks: TaskTracker::new(),
         };
         let eks_auth: Arc<dyn Answer> = Arc::new(EksAuth(Arc::clone(&world)));
-        let eks_auth_tls = match tls {
-            None => None,
-            Some((acceptor, ca)) => {
-                write(&world.dir.join("ca.pem"), &ca)?;
-                let address = starter.start(Arc::clone(&eks_auth), bind()?, Some(acceptor))?;
-                Some(format!("https://{address}"))
-            }
-        };
         let issuer_listener = bind()?;
         let issuer_url = url(&issuer_listener)?;
+        let issuer: Arc<dyn Answer> =
+            Arc::new(Issuer { world: Arc::clone(&world), base_url: issuer_url.clone() });
+        let (eks_auth_tls, issuer_tls) = match tls {
+            None => (None, None),
+            Some((acceptor, ca)) => {
+                write(&world.dir.join("ca.pem"), &ca)?;
+                let mut https = |service: &Arc<dyn Answer>| {
+                    let address = starter.start(Arc::clone(service), bind()?, Some(acceptor.clone()))?;
+                    Ok::<_, SandboxError>(format!("https://{address}"))
+                };
+                (Some(https(&eks_auth)?), Some(https(&issuer)?))
+            }
+        };
         let control_listener = bind()?;
         let imds = Arc::new(Imds::new(Arc::clone(&world)));
         let places = Places {
@@ -117,11 +122,11 @@ impl Sandbox {
             eks_auth_tls,
             sts: starter.http(Arc::new(Sts(Arc::clone(&world))))?,
             imds: starter.http(Arc::clone(&imds) as Arc<dyn Answer>)?,
-            issuer: issuer_url.clone(),
+            issuer: issuer_url,
+            issuer_tls,
             control: url(&control_listener)?,
         };
-        let issuer = Issuer { world: Arc::clone(&world), base_url: issuer_url };
-        starter.start(Arc::new(issuer), issuer_listener, None)?;
+        starter.start(issuer, issuer_listener, None)?;
         let (faults, calls) = (starter.faults.clone(), starter.calls.clone());
         let control = Control::new(&world, faults.clone(), calls.clone(), places.clone());
         starter.start(Arc::new(control), control_listener, None)?;
@@ -176,6 +181,13 @@ impl Sandbox {
     #[must_use]
     pub fn jwks_url(&self) -> String {
         format!("{}{}/keys", self.places.issuer, issuer::path_of(&self.world.issuer))
+    }
+
+    /// The issuer's keys, over https, if the options ask for it.
+    #[must_use]
+    pub fn jwks_tls_url(&self) -> Option<String> {
+        let base = self.places.issuer_tls.as_ref()?;
+        Some(format!("{base}{}/keys", issuer::path_of(&self.world.issuer)))
     }
 
     /// The control port.

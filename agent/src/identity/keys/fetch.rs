@@ -7,7 +7,6 @@
 //! No redirects: whoever could answer with one could name any key of theirs. No connection is kept: the next question
 //! comes in minutes. Everything within one deadline, at most one document's length.
 
-use std::path::Path;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -16,11 +15,14 @@ use http_body_util::{BodyExt, Empty, Limited};
 use hyper_rustls::{ConfigBuilderExt, HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
+use hyper_util::client::legacy::connect::proxy::Tunnel;
+use hyper_util::client::proxy::matcher::Matcher;
 use rustls::{ClientConfig, RootCertStore};
 use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::PemObject;
 
 use super::document::LONGEST_DOCUMENT;
+use crate::config::{Proxy, Upstream};
 use crate::lifecycle::tasks::Tasks;
 
 /// From the name lookup to the last byte.
@@ -32,6 +34,9 @@ pub enum FetchError {
     /// Not a URL that can be asked.
     #[error("the URL of the keys cannot be used")]
     Url,
+    /// The proxy's URL is not one. It may hold a password, so it is not repeated.
+    #[error("the proxy URL in HTTPS_PROXY cannot be used")]
+    Proxy,
     /// The roots cannot be read.
     #[error("the CA certificates cannot be read")]
     Roots(#[source] std::io::Error),
@@ -68,33 +73,48 @@ where
 /// A document behind a URL.
 pub(super) struct KeyUrl {
     uri: Uri,
-    client: Client<HttpsConnector<HttpConnector>, Empty<Bytes>>,
+    way: Way,
+}
+
+/// A client over this kind of connection.
+type HttpsClient<C> = Client<HttpsConnector<C>, Empty<Bytes>>;
+/// A connection that a proxy passes on; the proxy itself may be https.
+type ProxyConnector = Tunnel<HttpsConnector<HttpConnector>>;
+
+/// The two ways there.
+enum Way {
+    Direct(Box<HttpsClient<HttpConnector>>),
+    /// Through a proxy that is asked to CONNECT; TLS goes end to end, so the proxy can neither read nor change anything.
+    Tunnelled(Box<HttpsClient<ProxyConnector>>),
 }
 
 impl KeyUrl {
-    /// `ca_bundle` replaces the system's roots, as AWS_CA_BUNDLE does in every SDK. http is let through here; `config` has
-    /// seen to it that it stays on this node.
+    /// CA bundle and proxy are those of the way to AWS. http is let through here; `config` has seen to it that it stays on
+    /// this node.
     ///
     /// # Errors
-    /// [`FetchError`], when URL or roots cannot be used.
-    pub(super) fn new(url: &str, ca_bundle: Option<&Path>, tasks: &Tasks) -> Result<Self, FetchError> {
+    /// [`FetchError`], when URL, roots or proxy cannot be used.
+    pub(super) fn new(url: &str, upstream: &Upstream, tasks: &Tasks) -> Result<Self, FetchError> {
         let uri: Uri = url.parse().map_err(|_| FetchError::Url)?;
         let mut http = HttpConnector::new();
         http.enforce_http(false);
         http.set_connect_timeout(Some(DEADLINE));
-        // Without TLS no roots are read: loading the system's takes longer than everything else at start.
-        let tls = if uri.scheme_str() == Some("https") {
-            tls_config(ca_bundle)?
+        // Without TLS no roots are read: loading the system's takes longer than everything else at start. What is http
+        // stays on this node, so it needs no proxy either.
+        let is_https = uri.scheme_str() == Some("https");
+        let tls = if is_https {
+            tls_config(upstream)?
         } else {
             tls_builder()?.with_root_certificates(RootCertStore::empty()).with_no_client_auth()
         };
-        let connector = HttpsConnectorBuilder::new()
-            .with_tls_config(tls)
-            .https_or_http()
-            .enable_http1()
-            .wrap_connector(http);
-        let client = Client::builder(OurTasks(tasks.clone())).pool_max_idle_per_host(0).build(connector);
-        Ok(Self { uri, client })
+        let mut client = Client::builder(OurTasks(tasks.clone()));
+        client.pool_max_idle_per_host(0);
+        let proxy = upstream.proxy.as_ref().filter(|_| is_https);
+        let way = match proxy.map(|proxy| tunnel(&uri, proxy, &tls, http.clone())).transpose()?.flatten() {
+            None => Way::Direct(Box::new(client.build(over_tls(tls, http)))),
+            Some(tunnel) => Way::Tunnelled(Box::new(client.build(over_tls(tls, tunnel)))),
+        };
+        Ok(Self { uri, way })
     }
 
     /// Fetches the document.
@@ -108,7 +128,10 @@ impl KeyUrl {
             .header(http::header::USER_AGENT, concat!("pod-identity-agent/", env!("CARGO_PKG_VERSION")))
             .body(Empty::new())
             .map_err(|_| FetchError::Url)?;
-        let response = self.client.request(request).await?;
+        let response = match &self.way {
+            Way::Direct(client) => client.request(request).await?,
+            Way::Tunnelled(client) => client.request(request).await?,
+        };
         if response.status() != StatusCode::OK {
             return Err(FetchError::Status(response.status()));
         }
@@ -117,15 +140,41 @@ impl KeyUrl {
     }
 }
 
+fn over_tls<C>(tls: ClientConfig, connector: C) -> HttpsConnector<C> {
+    HttpsConnectorBuilder::new().with_tls_config(tls).https_or_http().enable_http1().wrap_connector(connector)
+}
+
+/// The tunnel to `uri`; `None`, where NO_PROXY says to go without, or there is no proxy for https.
+fn tunnel(
+    uri: &Uri,
+    proxy: &Proxy,
+    tls: &ClientConfig,
+    http: HttpConnector,
+) -> Result<Option<ProxyConnector>, FetchError> {
+    let Some(url) = &proxy.https else { return Ok(None) };
+    let matcher =
+        Matcher::builder().https(url.reveal()).no(proxy.no_proxy.as_deref().unwrap_or_default()).build();
+    let Some(intercept) = matcher.intercept(uri) else {
+        // A URL that the matcher cannot read intercepts nothing; going without the proxy is not what was asked for.
+        let everything = Matcher::builder().https(url.reveal()).build();
+        return if everything.intercept(uri).is_some() { Ok(None) } else { Err(FetchError::Proxy) };
+    };
+    let tunnel = Tunnel::new(intercept.uri().clone(), over_tls(tls.clone(), http));
+    Ok(Some(match intercept.basic_auth() {
+        Some(password) => tunnel.with_auth(password.clone()),
+        None => tunnel,
+    }))
+}
+
 fn tls_builder() -> Result<rustls::ConfigBuilder<ClientConfig, rustls::WantsVerifier>, FetchError> {
     // Named, not taken from the process: two libraries of the same process may have different ideas of a default.
     let provider = std::sync::Arc::new(rustls::crypto::aws_lc_rs::default_provider());
     Ok(ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions()?)
 }
 
-fn tls_config(ca_bundle: Option<&Path>) -> Result<ClientConfig, FetchError> {
+fn tls_config(upstream: &Upstream) -> Result<ClientConfig, FetchError> {
     let builder = tls_builder()?;
-    let builder = match ca_bundle {
+    let builder = match &upstream.ca_bundle {
         None => builder.with_native_roots().map_err(FetchError::Roots)?,
         Some(path) => {
             let pem = std::fs::read(path).map_err(FetchError::Roots)?;
@@ -138,4 +187,59 @@ fn tls_config(ca_bundle: Option<&Path>) -> Result<ClientConfig, FetchError> {
         }
     };
     Ok(builder.with_no_client_auth())
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::TcpListener;
+
+    use super::{FetchError, KeyUrl, Way};
+    use crate::config::{Proxy, Upstream};
+    use crate::lifecycle::tasks::Tasks;
+    use crate::secret::Secret;
+
+    fn upstream(proxy: &str, no_proxy: Option<&str>) -> Upstream {
+        let proxy = Proxy {
+            http: Some(Secret::new("http://127.0.0.1:1".to_owned())),
+            https: Some(Secret::new(proxy.to_owned())),
+            no_proxy: no_proxy.map(str::to_owned),
+        };
+        Upstream { endpoint: None, use_fips: false, ca_bundle: None, proxy: Some(proxy) }
+    }
+
+    fn is_tunnelled(url: &str, upstream: &Upstream) -> bool {
+        let way = KeyUrl::new(url, upstream, &Tasks::new()).unwrap().way;
+        matches!(way, Way::Tunnelled(_))
+    }
+
+    #[tokio::test]
+    async fn https_goes_through_the_proxy_with_its_password_and_what_is_local_does_not() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let proxy = format!("http://user:planted@{}", listener.local_addr().unwrap());
+        let through = upstream(&proxy, Some("internal.example"));
+        assert!(!is_tunnelled("http://127.0.0.1:1/keys", &through));
+        assert!(!is_tunnelled("https://keys.internal.example/keys", &through));
+        let keys = KeyUrl::new("https://keys.example/keys", &through, &Tasks::new()).unwrap();
+        let answering = async {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            let mut request = vec![0; 1024];
+            let length = stream.read(&mut request).await.unwrap();
+            stream.write_all(b"HTTP/1.1 502 Bad Gateway\r\n\r\n").await.unwrap();
+            String::from_utf8_lossy(&request[..length]).to_lowercase()
+        };
+        let (fetched, asked) = tokio::join!(keys.fetch(), answering);
+        assert!(asked.starts_with("connect keys.example:443 "), "{asked}");
+        assert!(asked.contains("proxy-authorization: basic "), "{asked}");
+        let error = fetched.unwrap_err();
+        assert!(matches!(error, FetchError::Connection(_)), "{error:?}");
+        assert!(!format!("{error} {error:?}").contains("planted"));
+    }
+
+    #[test]
+    fn a_proxy_that_is_none_is_an_error_without_its_text() {
+        let bad = upstream("://planted", None);
+        let error = KeyUrl::new("https://keys.example/keys", &bad, &Tasks::new()).err().unwrap();
+        assert!(matches!(error, FetchError::Proxy), "{error:?}");
+    }
 }

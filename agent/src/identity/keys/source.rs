@@ -3,7 +3,6 @@
 //! Owns: when a source is read: at start, every five minutes, when somebody shows an unknown key id, and soon after it
 //! failed. Must not know: tokens. A source that is down changes nothing: its last good keys stay.
 
-use std::path::Path;
 use std::time::Duration;
 
 use super::document::{self, DocumentError};
@@ -12,7 +11,7 @@ use super::file::KeyFile;
 use super::{Arc, TokenKey, TokenKeys};
 use crate::chance::Chance;
 use crate::clock::Clock;
-use crate::config::KeyLocation;
+use crate::config::{KeyLocation, Upstream};
 use crate::lifecycle::readiness::Condition;
 use crate::lifecycle::tasks::Tasks;
 
@@ -58,18 +57,16 @@ impl KeySource {
     /// The source number `index` of these keys.
     ///
     /// # Errors
-    /// [`FetchError`], when URL or CA bundle cannot be used.
+    /// [`FetchError`], when URL, CA bundle or proxy cannot be used.
     pub fn new(
         location: &KeyLocation,
         index: usize,
         keys: TokenKeys,
-        ca_bundle: Option<&Path>,
+        upstream: &Upstream,
         tasks: &Tasks,
     ) -> Result<Self, FetchError> {
         let (reader, name) = match location {
-            KeyLocation::Url(url) => {
-                (Reader::Url(Box::new(KeyUrl::new(url, ca_bundle, tasks)?)), url.clone())
-            }
+            KeyLocation::Url(url) => (Reader::Url(Box::new(KeyUrl::new(url, upstream, tasks)?)), url.clone()),
             KeyLocation::File(path) => (Reader::File(KeyFile::new(path.clone())), path.display().to_string()),
         };
         Ok(Self { reader, name, index, keys })
@@ -154,7 +151,7 @@ mod tests {
     use super::{FetchError, KeySource, LoadError, TokenKeys};
     use crate::chance::Chance;
     use crate::clock::Clock;
-    use crate::config::KeyLocation;
+    use crate::config::{KeyLocation, Upstream};
     use crate::identity::testing::EcSigner;
     use crate::lifecycle::readiness::Readiness;
     use crate::lifecycle::tasks::Tasks;
@@ -168,7 +165,8 @@ mod tests {
 
     fn source(location: &KeyLocation) -> (KeySource, TokenKeys) {
         let keys = TokenKeys::of_sources(1);
-        (KeySource::new(location, 0, keys.clone(), None, &Tasks::new()).unwrap(), keys)
+        let upstream = Upstream { endpoint: None, use_fips: false, ca_bundle: None, proxy: None };
+        (KeySource::new(location, 0, keys.clone(), &upstream, &Tasks::new()).unwrap(), keys)
     }
 
     fn document(name: &str) -> String {
