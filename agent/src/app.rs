@@ -11,9 +11,11 @@ use crate::chance::Chance;
 use crate::clock::Clock;
 use crate::config::{Config, OwnCredentials, Retention, VerificationMode};
 use crate::credentials::budget::Budget;
+use crate::credentials::entitlement::Entitlement;
 use crate::credentials::failures::Failures;
 use crate::credentials::flight::{Crew, Flights};
 use crate::credentials::provider::Provider;
+use crate::credentials::quota::Quotas;
 use crate::credentials::renewal::{Pace, Renewals, Schedule};
 use crate::credentials::source::eks_auth::{EksAuth, Parts};
 use crate::credentials::source::http_client::{self, HttpClientError};
@@ -23,6 +25,7 @@ use crate::credentials::source::own::{OwnIdentity, OwnSource, OwnState};
 use crate::credentials::store::Store;
 use crate::identity::keys::{FetchError, KeySource, TokenKeys};
 use crate::identity::{Authenticator, Policy};
+use crate::lifecycle::bounds::{self, BOUNDS, Bound, Bounds};
 use crate::lifecycle::readiness::{Condition, Readiness};
 use crate::lifecycle::shutdown::Shutdown;
 use crate::lifecycle::tasks::Tasks;
@@ -74,6 +77,7 @@ pub async fn run(config: Config) -> Result<(), Error> {
     credentials.start_renewals(&core);
     credentials.learn_node_details(&config, &core);
     core.keep_access_log();
+    core.show_bounds(&peers);
     core.running.met();
 
     core.shutdown.wait_for_draining().await;
@@ -96,6 +100,7 @@ struct Core {
     shutdown: Shutdown,
     readiness: Readiness,
     running: Condition,
+    bounds: Bounds,
     metrics: Arc<Metrics>,
     access: Arc<AccessLog>,
 }
@@ -105,6 +110,7 @@ struct Credentials {
     store: Store,
     flights: Flights,
     failures: Failures,
+    quotas: Quotas,
     schedule: Schedule,
     budget: Budget,
     provider: Provider,
@@ -122,6 +128,7 @@ impl Core {
             shutdown: Shutdown::new(),
             readiness,
             running,
+            bounds: Bounds::default(),
             metrics: Arc::new(Metrics::new()),
             access: Arc::default(),
         }
@@ -223,6 +230,13 @@ impl Core {
         self.until_stopped("access-log", async move { access.keep_summing().await });
     }
 
+    fn show_bounds(&self, peers: &Peers) {
+        let (bounds, peers) = (self.bounds.clone(), peers.clone());
+        let watching =
+            bounds::keep_watching(self.readiness.clone(), move |bound| reached(bound, &bounds, &peers));
+        self.until_stopped("bounds", watching);
+    }
+
     /// A task that works until there is nothing left to answer. The agent is not ready without it.
     fn until_stopped(&self, name: &'static str, work: impl Future<Output = ()> + Send + 'static) {
         let shutdown = self.shutdown.clone();
@@ -242,6 +256,7 @@ impl Core {
         own: &OwnIdentity,
     ) -> impl Fn() -> Snapshot + Send + Sync + 'static {
         let (clock, keys, peers, own) = (self.clock.clone(), keys.clone(), peers.clone(), own.clone());
+        let bounds = self.bounds.clone();
         let (store, flights, budget) =
             (credentials.store.clone(), credentials.flights.clone(), credentials.budget.clone());
         move || {
@@ -259,6 +274,9 @@ impl Core {
                 connections_refused: door.connections_refused_full + door.connections_refused_peer,
                 idle_closed: door.idle_evicted + door.idle_expired,
                 accept_errors: door.accept_errors,
+                verified: store.verified_len(),
+                unverified: store.unverified_len(),
+                reached: BOUNDS.map(|bound| reached(bound, &bounds, &peers)),
             }
         }
     }
@@ -268,7 +286,8 @@ impl Credentials {
     fn build(config: &Config, core: &Core, own: OwnIdentity) -> Result<Self, Error> {
         let clock = &core.clock;
         let details = SentDetails::from_config(&config.node);
-        let store = Store::new(&config.retention, clock.clone());
+        let store = Store::new(&config.retention, clock.clone(), core.bounds.clone());
+        let quotas = Quotas::new(clock.clone(), core.bounds.clone());
         let (failures, schedule, budget) = (Failures::new(), Schedule::default(), Budget::new(clock.clone()));
         let flights = Flights::new(Crew {
             clock: clock.clone(),
@@ -286,6 +305,7 @@ impl Credentials {
             }),
             store: store.clone(),
             failures: failures.clone(),
+            entitlement: Entitlement::new(config.max_stale_after_refusal),
             schedule: schedule.clone(),
             renew_after: match config.retention {
                 Retention::Off => Duration::MAX,
@@ -294,8 +314,9 @@ impl Credentials {
             tasks: core.tasks.clone(),
             metrics: Arc::clone(&core.metrics.upstream),
         });
-        let provider = Provider::new(store.clone(), flights.clone(), failures.clone(), clock.clone());
-        Ok(Self { store, flights, failures, schedule, budget, provider, details })
+        let provider =
+            Provider::new(store.clone(), flights.clone(), failures.clone(), quotas.clone(), clock.clone());
+        Ok(Self { store, flights, failures, quotas, schedule, budget, provider, details })
     }
 
     fn learn_node_details(&self, config: &Config, core: &Core) {
@@ -316,6 +337,7 @@ impl Credentials {
             flights: self.flights.clone(),
             store: self.store.clone(),
             failures: self.failures.clone(),
+            quotas: self.quotas.clone(),
             clock: core.clock.clone(),
         };
         core.until_stopped("renewals", renewals.run());
@@ -330,6 +352,20 @@ fn own_identity(config: &Config, clock: &Clock) -> (OwnIdentity, OwnSource) {
 fn host_addresses(config: &Config) -> impl Fn(IpAddr) -> bool + Send + Sync + 'static {
     let ours = config.listen.hosts.clone();
     move |address| ours.contains(&address)
+}
+
+/// How often a bound was reached: the front door counts its own.
+fn reached(bound: Bound, bounds: &Bounds, peers: &Peers) -> u64 {
+    let door = || peers.stats().snapshot();
+    match bound {
+        Bound::HeldOfPeer => door().holds_refused,
+        Bound::ConnectionsOfPeer => door().connections_refused_peer,
+        Bound::Connections => door().connections_refused_full,
+        Bound::VerifiedIdentities
+        | Bound::UnverifiedIdentities
+        | Bound::IdentitiesOfPeer
+        | Bound::FlightsOfPeer => bounds.count(bound),
+    }
 }
 
 fn seconds_until(at: SystemTime, now: SystemTime) -> i64 {

@@ -128,6 +128,11 @@ pub struct ServerArgs {
     #[arg(long, default_value = "auto", value_name = "MODE", help_heading = OURS)]
     pub token_verification: String,
 
+    /// How long credentials are served on after AWS first said that their association is gone. Without it: until AWS has
+    /// said so three times over five minutes; with it, no longer than that
+    #[arg(long, value_name = "DURATION", allow_hyphen_values = true, help_heading = OURS)]
+    pub max_stale_after_refusal: Option<String>,
+
     /// How long a stop may take while requests are still answered; below the pod's termination grace, at most 5m
     // 20 s leaves ten of Kubernetes' 30 s (terminationGracePeriodSeconds) for what comes after.
     #[arg(long, default_value = "20s", value_name = "DURATION", allow_hyphen_values = true, help_heading = OURS)]

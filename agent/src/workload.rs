@@ -3,6 +3,7 @@
 //! Owns: names and identifiers. Must not know: HTTP, AWS SDKs, Kubernetes clients, or where any of this came from.
 
 use std::fmt;
+use std::net::IpAddr;
 use std::sync::Arc;
 
 /// The audience of tokens meant for EKS Pod Identity (EKS user guide, "How EKS Pod Identity works").
@@ -116,5 +117,26 @@ impl fmt::Debug for CredentialKey {
             Self::Verified(key) => write!(f, "pod {}", key.pod_uid),
             Self::Unverified(digest) => write!(f, "token {digest}"),
         }
+    }
+}
+
+/// Who takes a share of what all have in common: everybody who calls from one address counts together (design 4.4).
+///
+/// Opaque on purpose: it says whose account something goes on, never who anybody is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct PeerKey {
+    address: IpAddr,
+    shares: usize,
+}
+
+impl PeerKey {
+    /// Whoever calls from `address`, with so many times what one pod may have.
+    pub fn new(address: IpAddr, shares: usize) -> Self {
+        Self { address: address.to_canonical(), shares }
+    }
+
+    /// `limit` is what one pod may have; this is what the peer may.
+    pub fn allowance(self, limit: usize) -> usize {
+        limit.saturating_mul(self.shares)
     }
 }

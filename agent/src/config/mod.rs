@@ -51,6 +51,8 @@ pub struct Config {
     pub metrics: SocketAddr,
     /// Whether and how long credentials are kept.
     pub retention: Retention,
+    /// How long a set is served on after AWS first said that its association is gone, if shorter than by the table.
+    pub max_stale_after_refusal: Option<Duration>,
     /// Background renewals a second, at least 1. Calls that a pod waits for are not capped by it.
     pub max_service_qps: u32,
     /// The way to EKS Auth.
@@ -193,6 +195,9 @@ impl Config {
             addresses::note_clashes(listen, probe_port, metrics, problems);
         }
         let retention = read_retention(args, problems);
+        let max_stale = args.max_stale_after_refusal.as_deref();
+        let max_stale = max_stale.map(|text| duration_of("--max-stale-after-refusal", text)).transpose();
+        let max_stale_after_refusal = problems.take(max_stale);
         let max_service_qps = problems.take(service_qps(&args.max_service_qps));
         let upstream = upstream::read(args.endpoint.as_deref(), environment, problems);
         let rotate = problems.take(switch("--rotate-credentials", &args.rotate_credentials));
@@ -216,6 +221,7 @@ impl Config {
             probe_port: probe_port?,
             metrics: metrics?,
             retention: retention?,
+            max_stale_after_refusal: max_stale_after_refusal?,
             max_service_qps: max_service_qps?,
             upstream: upstream?,
             own_credentials: own_credentials?,

@@ -32,6 +32,9 @@ impl fmt::Display for Summary<'_> {
                 write!(f, " retention={renew_after:?} max_identities={max_identities}")?;
             }
         }
+        if let Some(max) = self.0.max_stale_after_refusal {
+            write!(f, " max_stale_after_refusal={max:?}")?;
+        }
         write!(f, " max_service_qps={}", self.0.max_service_qps)?;
         write!(f, " endpoint={}", upstream.endpoint.as_deref().unwrap_or("of the region"))?;
         let proxy = if upstream.proxy.is_some() { "set" } else { "none" };

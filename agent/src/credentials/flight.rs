@@ -16,9 +16,12 @@ use tokio::sync::{Notify, watch};
 use crate::chance::Chance;
 use crate::clock::{BootTime, Clock};
 use crate::credentials::budget::{Budget, Lane, Permit, Place, Ticket};
+use crate::credentials::entitlement::Entitlement;
 use crate::credentials::failures::Failures;
+use crate::credentials::grace::{self, FIRST_GRACE_RETRY};
 use crate::credentials::held::{Held, LEAST_LIFE};
 use crate::credentials::model::Issued;
+use crate::credentials::quota::FlightPermit;
 use crate::credentials::renewal::{Pace, Schedule};
 use crate::credentials::source::eks_auth::EksAuth;
 use crate::credentials::source::{Refused, RefusedCode, SourceError, Unavailable};
@@ -26,7 +29,7 @@ use crate::credentials::store::Store;
 use crate::identity::Presented;
 use crate::lifecycle::tasks::Tasks;
 use crate::telemetry::metrics::UpstreamMetrics;
-use crate::workload::CredentialKey;
+use crate::workload::{CredentialKey, PeerKey};
 
 /// A flight that somebody waits for lives this long at most (design 4.6).
 const LONGEST_FLIGHT: Duration = Duration::from_secs(30);
@@ -41,7 +44,7 @@ const SLOWEST_RETRY: Duration = Duration::from_millis(1600);
 /// Renewals that fail are tried again after this, doubling up to [`SLOWEST_RENEWAL_RETRY`], with jitter.
 pub const FIRST_RENEWAL_RETRY: Duration = Duration::from_secs(5);
 /// The longest pause between renewals of one set.
-const SLOWEST_RENEWAL_RETRY: Duration = Duration::from_secs(120);
+pub(super) const SLOWEST_RENEWAL_RETRY: Duration = Duration::from_secs(120);
 
 /// All flights under way; clones share them.
 #[derive(Clone)]
@@ -70,6 +73,8 @@ pub struct Crew {
     pub store: Store,
     /// Where a refusal goes.
     pub failures: Failures,
+    /// What a refusal means for a set in hand.
+    pub entitlement: Entitlement,
     /// Where the next renewal goes.
     pub schedule: Schedule,
     /// The longest time to keep a set before its renewal.
@@ -116,6 +121,8 @@ struct Flight {
     progress: watch::Sender<Progress>,
     demand: Mutex<Demand>,
     risen: Notify,
+    /// On whose account it goes, if it is for an unverified identity with nothing in hand.
+    peer: Option<PeerKey>,
 }
 
 struct Demand {
@@ -134,7 +141,8 @@ impl Flights {
     /// Joins the identity's flight, or starts it.
     ///
     /// `seen` is what the caller found in the store. A flight that landed between that look and this call is noticed, so
-    /// that a thousand first requests at once make one call and not two.
+    /// that a thousand first requests at once make one call and not two. `permit` is given back when the flight that was
+    /// started with it is over, or at once if it started none.
     pub fn join(
         &self,
         key: &CredentialKey,
@@ -142,6 +150,7 @@ impl Flights {
         lane: Lane,
         purpose: Purpose,
         seen: Option<&Arc<Held>>,
+        permit: Option<FlightPermit>,
     ) -> Joined {
         let now = self.shared.crew.clock.now().boot;
         let mut table = self.shared.table.lock();
@@ -151,16 +160,24 @@ impl Flights {
                 if let Some(landed) = self.landed_meanwhile(key, presented, purpose, seen) {
                     return Joined::Landed(landed);
                 }
-                let flight = Flight::new(presented.clone(), lane);
+                let peer = permit.as_ref().map(FlightPermit::peer);
+                let flight = Flight::new(presented.clone(), lane, peer);
                 let boarding = flight.board(presented, lane, purpose, now);
                 vacant.insert(Arc::clone(&flight));
                 drop(table);
                 let shared = Arc::clone(&self.shared);
                 let key = key.clone();
-                self.shared.crew.tasks.spawn("flight", async move { shared.fly(key, flight).await });
+                self.shared.crew.tasks.spawn("flight", async move { shared.fly(key, flight, permit).await });
                 Joined::Aloft(boarding)
             }
         }
+    }
+
+    /// Joins the identity's flight if there is one.
+    pub fn join_aloft(&self, key: &CredentialKey, presented: &Presented, lane: Lane) -> Option<Boarding> {
+        let now = self.shared.crew.clock.now().boot;
+        let table = self.shared.table.lock();
+        table.get(key).map(|flight| flight.board(presented, lane, Purpose::Awaited, now))
     }
 
     /// How many flights are under way.
@@ -199,11 +216,14 @@ impl Flights {
 }
 
 impl Shared {
-    async fn fly(self: Arc<Self>, key: CredentialKey, flight: Arc<Flight>) {
+    async fn fly(self: Arc<Self>, key: CredentialKey, flight: Arc<Flight>, mut permit: Option<FlightPermit>) {
         // Whatever happens in here, a panic included, the flight leaves the table and those who wait are told.
         let mut landing = Landing { shared: Arc::clone(&self), key, flight, outcome: None };
         let outcome = self.crew.attempt(&landing.key, &landing.flight).await;
-        self.crew.settle(&landing.key, &landing.flight.presented(), &outcome);
+        self.crew.settle(&landing.key, &landing.flight.presented(), &outcome, landing.flight.peer);
+        if let (Err(SourceError::Refused(_)), Some(permit)) = (&outcome, &mut permit) {
+            permit.refused();
+        }
         landing.outcome = Some(outcome);
     }
 }
@@ -231,6 +251,7 @@ impl Crew {
     async fn attempt(&self, key: &CredentialKey, flight: &Flight) -> Result<Arc<Held>, SourceError> {
         let mut attempts = 0;
         let mut place = Place::End;
+        let began = self.clock.now().boot;
         loop {
             let Some(permit) = self.turn(flight, place).await else {
                 return Err(flight.trouble().unwrap_or(SourceError::Unavailable(Unavailable::Timeout)));
@@ -242,7 +263,18 @@ impl Crew {
             }
             let trouble = match self.call(&presented, &permit).await {
                 Ok(issued) => return self.take_in_hand(key, &issued, presented),
-                Err(refused @ SourceError::Refused(_)) => return Err(refused),
+                Err(SourceError::Refused(refused)) => {
+                    let pause = self.pause(FIRST_GRACE_RETRY, SLOWEST_RETRY, attempts);
+                    if !self.has_grace(key, flight, &refused, began, pause) {
+                        return Err(SourceError::Refused(refused));
+                    }
+                    flight.progress.send_replace(Progress::Aloft(Some(SourceError::Refused(refused))));
+                    drop(permit);
+                    tokio::time::sleep(pause).await;
+                    attempts += 1;
+                    place = Place::End;
+                    continue;
+                }
                 Err(trouble) => trouble,
             };
             tracing::debug!(key = ?key, err = %trouble, attempts, "an attempt at EKS Auth failed");
@@ -265,6 +297,24 @@ impl Crew {
             }
             attempts += 1;
         }
+    }
+
+    /// Whether a refusal of a young pod is asked again after `pause`. Only for who waits with nothing in hand, and not if
+    /// the same was tried in vain a moment ago.
+    fn has_grace(
+        &self,
+        key: &CredentialKey,
+        flight: &Flight,
+        refused: &Refused,
+        began: BootTime,
+        pause: Duration,
+    ) -> bool {
+        let now = self.clock.now();
+        grace::may_change(refused.code, flight.presented().issued, now.wall)
+            && grace::has_time(now.boot.since(began), pause)
+            && flight.is_wanted(now.boot)
+            && !self.failures.was_refused_lately(key)
+            && self.store.get(key).is_none()
     }
 
     /// One call, within its place in the budget.
@@ -342,39 +392,8 @@ impl Crew {
         }
     }
 
-    /// What comes of a flight for those who come later.
-    fn settle(&self, key: &CredentialKey, presented: &Presented, outcome: &Result<Arc<Held>, SourceError>) {
-        let now = self.clock.now().boot;
-        match outcome {
-            Ok(held) => {
-                self.failures.forget(key);
-                self.store.put(Arc::clone(held));
-                if self.store.keeps() {
-                    self.schedule.put(held, held.renew_at());
-                }
-            }
-            Err(error) => {
-                if let SourceError::Refused(refused) = error {
-                    self.failures.remember(key, presented.expires, refused.clone(), now);
-                }
-                self.renew_later(key, now, error);
-            }
-        }
-    }
-
-    /// A set in hand survives its failed renewal (design, invariant 3) and is tried again later.
-    fn renew_later(&self, key: &CredentialKey, now: BootTime, error: &SourceError) {
-        let Some(held) = self.store.get(key) else { return };
-        let in_a_row = held.count_failed_renewal();
-        let doublings = u32::try_from(in_a_row - 1).unwrap_or(u32::MAX);
-        let again = now.plus(self.pause(FIRST_RENEWAL_RETRY, SLOWEST_RENEWAL_RETRY, doublings));
-        held.be_quiet_until(again);
-        self.schedule.put(&held, again);
-        tracing::info!(key = ?key, err = %error, failures = in_a_row, "a renewal failed; what is held is kept");
-    }
-
     /// An exponential pause with jitter: between half and the whole of it.
-    fn pause(&self, first: Duration, longest: Duration, doublings: u32) -> Duration {
+    pub(super) fn pause(&self, first: Duration, longest: Duration, doublings: u32) -> Duration {
         let whole = first.saturating_mul(2_u32.saturating_pow(doublings.min(16))).min(longest);
         whole.mul_f64(0.5 + self.chance.fraction() / 2.0)
     }
@@ -391,12 +410,13 @@ fn token_expired() -> Refused {
 }
 
 impl Flight {
-    fn new(presented: Presented, lane: Lane) -> Arc<Self> {
+    fn new(presented: Presented, lane: Lane, peer: Option<PeerKey>) -> Arc<Self> {
         let demand = Demand { lane, presented, awaited_since: None, last_awaited: None };
         Arc::new(Self {
             progress: watch::Sender::new(Progress::Aloft(None)),
             demand: Mutex::new(demand),
             risen: Notify::new(),
+            peer,
         })
     }
 

@@ -10,6 +10,7 @@ use bytes::Bytes;
 use parking_lot::Mutex;
 
 use crate::clock::{BootTime, Now};
+use crate::credentials::entitlement::Streak;
 use crate::credentials::model::{Grant, Issued, Unservable};
 use crate::identity::Presented;
 use crate::workload::CredentialKey;
@@ -67,6 +68,14 @@ pub struct Held {
     failed_renewals: AtomicU64,
     /// Boot time in nanoseconds of the one look that is planned; plans made before are void.
     planned_at: AtomicU64,
+    /// Boot time in nanoseconds at which somebody asked last.
+    asked_at: AtomicU64,
+    /// How long AWS has been saying that there is no association.
+    not_found: Mutex<Option<Streak>>,
+    /// The pod is entitled to it no more: not even those who wait get it.
+    is_dropped: AtomicBool,
+    /// AWS does not take a token that expires then (seconds of the Unix epoch); 0: none was refused.
+    refused_token: AtomicU64,
 }
 
 impl Held {
@@ -103,6 +112,10 @@ impl Held {
             quiet_until: AtomicU64::new(0),
             failed_renewals: AtomicU64::new(0),
             planned_at: AtomicU64::new(0),
+            asked_at: AtomicU64::new(now.boot.as_nanos()),
+            not_found: Mutex::new(None),
+            is_dropped: AtomicBool::new(false),
+            refused_token: AtomicU64::new(0),
         })
     }
 
@@ -147,6 +160,63 @@ impl Held {
     /// Counts a failed renewal; returns how many there were in a row.
     pub fn count_failed_renewal(&self) -> u64 {
         self.failed_renewals.fetch_add(1, Ordering::Relaxed) + 1
+    }
+
+    /// Somebody asks for it.
+    pub fn asked(&self, now: BootTime) {
+        self.asked_at.store(now.as_nanos(), Ordering::Relaxed);
+    }
+
+    /// When somebody asked last, in nanoseconds of boot time.
+    pub fn last_asked(&self) -> u64 {
+        self.asked_at.load(Ordering::Relaxed)
+    }
+
+    /// AWS said once more that there is no association.
+    pub fn not_found_again(&self, now: BootTime) -> Streak {
+        let mut streak = self.not_found.lock();
+        let so_far = Streak::and_again(*streak, now);
+        *streak = Some(so_far);
+        so_far
+    }
+
+    /// There is an association after all.
+    pub fn found(&self) {
+        *self.not_found.lock() = None;
+    }
+
+    /// Since when AWS has been saying that there is no association.
+    pub fn not_found_since(&self) -> Option<BootTime> {
+        self.not_found.lock().map(|streak| streak.since)
+    }
+
+    /// Its pod is entitled to it no more.
+    pub fn drop_for_good(&self) {
+        self.is_dropped.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether its pod is entitled to it no more.
+    pub fn is_dropped(&self) -> bool {
+        self.is_dropped.load(Ordering::Relaxed)
+    }
+
+    /// AWS does not take this token: until a newer one comes there is no hurry to renew.
+    pub fn wait_for_token_newer_than(&self, refused: &Presented) {
+        self.refused_token.fetch_max(unix_seconds(refused.expires), Ordering::Relaxed);
+    }
+
+    /// Whether a newer token is waited for.
+    pub fn waits_for_token(&self) -> bool {
+        self.refused_token.load(Ordering::Relaxed) != 0
+    }
+
+    /// A token was presented. If it is newer than the one that AWS did not take, the waiting is over.
+    pub fn hear_of_token(&self, presented: &Presented) {
+        let refused = self.refused_token.load(Ordering::Relaxed);
+        if refused != 0 && unix_seconds(presented.expires) > refused {
+            self.refused_token.store(0, Ordering::Relaxed);
+            self.quiet_until.store(0, Ordering::Relaxed);
+        }
     }
 
     /// Plans the next look at it; only the last plan counts.
@@ -236,7 +306,7 @@ mod tests {
 
     fn held(lifetime: Duration, renew_after: Duration, jitter: f64) -> Held {
         let token = BearerToken::from_header(b"a.b.c").unwrap();
-        let presented = Presented { token, expires: UNIX_EPOCH + 24 * HOUR };
+        let presented = Presented { token, expires: UNIX_EPOCH + 24 * HOUR, issued: None };
         let key = CredentialKey::Unverified(presented.token.digest());
         Held::new(key, &issued(UNIX_EPOCH + lifetime), presented, at(0), renew_after, jitter).unwrap()
     }
@@ -266,6 +336,7 @@ mod tests {
         let presented = |text: &str, hours: u32| Presented {
             token: BearerToken::from_header(text.as_bytes()).unwrap(),
             expires: UNIX_EPOCH + hours * HOUR,
+            issued: None,
         };
         let set = held(HOUR, HOUR, 0.0);
         set.remember(&presented("a.older.c", 23));

@@ -14,10 +14,11 @@ use crate::credentials::failures::Failures;
 use crate::credentials::flight::{Boarding, FIRST_RENEWAL_RETRY, Flights, Joined, Purpose};
 use crate::credentials::held::Held;
 use crate::credentials::model::Grant;
-use crate::credentials::source::SourceError;
+use crate::credentials::quota::{FlightPermit, Quotas};
+use crate::credentials::source::{SourceError, Unavailable};
 use crate::credentials::store::Store;
 use crate::identity::Presented;
-use crate::workload::CredentialKey;
+use crate::workload::{CredentialKey, PeerKey};
 
 /// A request that has nothing in hand is held this long at most: under the 5 s after which the Rust SDK gives up, and long
 /// enough for boto3's second try to be waiting when AWS is back (sdk-contract 7.2 and 8.4).
@@ -32,6 +33,7 @@ pub struct Provider {
     store: Store,
     flights: Flights,
     failures: Failures,
+    quotas: Quotas,
     clock: Clock,
 }
 
@@ -69,21 +71,39 @@ pub enum Way {
 
 /// A request that waits. Dropping it cancels nothing.
 pub struct Waiting {
-    boarding: Boarding,
+    seat: Seat,
     fallback: Option<Arc<Held>>,
     clock: Clock,
 }
 
+/// Where a request waits.
+enum Seat {
+    Aboard(Boarding),
+    InLine(Box<InLine>),
+}
+
+/// A request whose peer has all the flights it may have.
+struct InLine {
+    provider: Provider,
+    key: CredentialKey,
+    presented: Presented,
+    peer: PeerKey,
+}
+
 impl Provider {
     /// A provider over these parts.
-    pub fn new(store: Store, flights: Flights, failures: Failures, clock: Clock) -> Self {
-        Self { store, flights, failures, clock }
+    pub fn new(store: Store, flights: Flights, failures: Failures, quotas: Quotas, clock: Clock) -> Self {
+        Self { store, flights, failures, quotas, clock }
     }
 
-    /// Looks what can be done for an identity at this moment, without waiting.
-    pub fn look(&self, key: &CredentialKey, presented: &Presented, now: Now) -> AtHand {
+    /// Looks what can be done for an identity at this moment, without waiting. `peer` is on whose account it goes while
+    /// nothing is in hand and nobody has verified who asks.
+    pub fn look(&self, key: &CredentialKey, presented: &Presented, peer: PeerKey, now: Now) -> AtHand {
         let held = self.store.get(key);
         if let Some(held) = &held {
+            held.asked(now.boot);
+            // First whether it is newer than what AWS did not take, then it takes that one's place.
+            held.hear_of_token(presented);
             held.remember(presented);
         }
         let refused = self.failures.recall(key, presented.expires, now.boot);
@@ -92,39 +112,57 @@ impl Provider {
             (Decision::Serve, Some(held), _) => AtHand::Serve(Served::from_memory(&held)),
             (Decision::ServeAndNudge(urgency), Some(held), _) => {
                 let lane = renewal_lane(urgency);
-                self.flights.join(key, presented, lane, Purpose::Background, Some(&held));
+                self.flights.join(key, presented, lane, Purpose::Background, Some(&held), None);
                 AtHand::Serve(Served::from_memory(&held))
             }
             (Decision::WaitThenServe(_), Some(held), _) => self.wait_for_renewal(key, presented, held),
             (Decision::Refuse, _, Some(refused)) => AtHand::Refuse(SourceError::Refused(refused)),
             // Whatever else: nothing in hand.
-            (_, _, _) => self.wait_for_flight(key, presented, now),
+            (_, _, _) => self.wait_for_flight(key, presented, peer, now),
         }
     }
 
     fn wait_for_renewal(&self, key: &CredentialKey, presented: &Presented, held: Arc<Held>) -> AtHand {
         // A client stands here and waits, so the flight leaves at once, whatever the rest of its life.
-        match self.flights.join(key, presented, Lane::Urgent, Purpose::Background, Some(&held)) {
+        match self.flights.join(key, presented, Lane::Urgent, Purpose::Background, Some(&held), None) {
             Joined::Landed(Ok(newer)) => AtHand::Serve(Served::from_memory(&newer)),
             Joined::Landed(Err(_)) => AtHand::Serve(Served::from_memory(&held)),
-            Joined::Aloft(boarding) => {
-                AtHand::Wait(Waiting { boarding, fallback: Some(held), clock: self.clock.clone() })
+            Joined::Aloft(boarding) => AtHand::Wait(self.waiting(Seat::Aboard(boarding), Some(held))),
+        }
+    }
+
+    fn wait_for_flight(&self, key: &CredentialKey, presented: &Presented, peer: PeerKey, now: Now) -> AtHand {
+        let joined = match key {
+            CredentialKey::Verified(_) => Some(self.embark(key, presented, None)),
+            CredentialKey::Unverified(_) => match self.quotas.try_flight(peer) {
+                Ok(permit) => Some(self.embark(key, presented, Some(permit))),
+                // Who only joins needs no permit.
+                Err(_over_quota) => {
+                    self.flights.join_aloft(key, presented, self.empty_handed_lane(key)).map(Joined::Aloft)
+                }
+            },
+        };
+        match joined {
+            Some(Joined::Landed(Ok(held))) => AtHand::Serve(Served::fetched(&held)),
+            Some(Joined::Landed(Err(error))) => AtHand::Refuse(error),
+            Some(Joined::Aloft(boarding)) => match boarding.trouble() {
+                Some(trouble) if is_telling(boarding.awaited_for(now.boot)) => AtHand::Refuse(trouble),
+                Some(_) | None => AtHand::Wait(self.waiting(Seat::Aboard(boarding), None)),
+            },
+            None => {
+                let (provider, key, presented) = (self.clone(), key.clone(), presented.clone());
+                let in_line = InLine { provider, key, presented, peer };
+                AtHand::Wait(self.waiting(Seat::InLine(Box::new(in_line)), None))
             }
         }
     }
 
-    fn wait_for_flight(&self, key: &CredentialKey, presented: &Presented, now: Now) -> AtHand {
-        let lane = self.empty_handed_lane(key);
-        match self.flights.join(key, presented, lane, Purpose::Awaited, None) {
-            Joined::Landed(Ok(held)) => AtHand::Serve(Served::fetched(&held)),
-            Joined::Landed(Err(error)) => AtHand::Refuse(error),
-            Joined::Aloft(boarding) => match boarding.trouble() {
-                Some(trouble) if is_telling(boarding.awaited_for(now.boot)) => AtHand::Refuse(trouble),
-                Some(_) | None => {
-                    AtHand::Wait(Waiting { boarding, fallback: None, clock: self.clock.clone() })
-                }
-            },
-        }
+    fn embark(&self, key: &CredentialKey, presented: &Presented, permit: Option<FlightPermit>) -> Joined {
+        self.flights.join(key, presented, self.empty_handed_lane(key), Purpose::Awaited, None, permit)
+    }
+
+    fn waiting(&self, seat: Seat, fallback: Option<Arc<Held>>) -> Waiting {
+        Waiting { seat, fallback, clock: self.clock.clone() }
     }
 
     fn empty_handed_lane(&self, key: &CredentialKey) -> Lane {
@@ -173,13 +211,18 @@ impl Waiting {
     /// Cancel-safe.
     ///
     /// # Errors
-    /// [`SourceError`], when nothing is in hand and the flight has failed.
+    /// [`SourceError`], when nothing is in hand and the flight has failed, or what was in hand is to be served no more.
     pub async fn outcome(&mut self) -> Result<Served, SourceError> {
-        let Some(fallback) = self.fallback.clone() else {
-            return self.boarding.landed().await.map(|held| Served::fetched(&held));
+        let boarding = match self.seat.taken().await {
+            Seated::Landed(outcome) => return outcome.map(|held| Served::fetched(&held)),
+            Seated::Aboard(boarding) => boarding,
         };
-        match tokio::time::timeout(RENEWAL_WAIT, self.boarding.landed()).await {
+        let Some(fallback) = self.fallback.clone() else {
+            return boarding.landed().await.map(|held| Served::fetched(&held));
+        };
+        match tokio::time::timeout(RENEWAL_WAIT, boarding.landed()).await {
             Ok(Ok(newer)) => Ok(Served::fetched(&newer)),
+            Ok(Err(error)) if fallback.is_dropped() => Err(error),
             Ok(Err(_)) => Ok(Served::from_memory(&fallback)),
             Err(_elapsed) => {
                 // Once per back-off interval: the next requests are not made to wait for the same slow AWS.
@@ -191,12 +234,43 @@ impl Waiting {
 
     /// What is in hand, for a caller who may not wait.
     pub fn fallback(&self) -> Option<Served> {
-        self.fallback.as_ref().map(Served::from_memory)
+        self.fallback.as_ref().filter(|held| !held.is_dropped()).map(Served::from_memory)
+    }
+
+    /// Whether it waits only because its peer has all the flights it may have.
+    pub fn is_in_line(&self) -> bool {
+        matches!(self.seat, Seat::InLine(_))
     }
 
     /// What went wrong so far; `None` while it is only slow.
     pub fn trouble(&self) -> Option<SourceError> {
-        self.boarding.trouble()
+        match &self.seat {
+            Seat::Aboard(boarding) => boarding.trouble(),
+            Seat::InLine(_) => None,
+        }
+    }
+}
+
+enum Seated<'a> {
+    Landed(Result<Arc<Held>, SourceError>),
+    Aboard(&'a mut Boarding),
+}
+
+impl Seat {
+    /// Waits for the peer's turn, if need be. Cancel-safe.
+    async fn taken(&mut self) -> Seated<'_> {
+        if let Self::InLine(in_line) = self {
+            let permit = in_line.provider.quotas.flight(in_line.peer).await;
+            match in_line.provider.embark(&in_line.key, &in_line.presented, Some(permit)) {
+                Joined::Landed(outcome) => return Seated::Landed(outcome),
+                Joined::Aloft(boarding) => *self = Self::Aboard(boarding),
+            }
+        }
+        match self {
+            Self::Aboard(boarding) => Seated::Aboard(boarding),
+            // Cannot be: it was replaced above.
+            Self::InLine(_) => Seated::Landed(Err(SourceError::Unavailable(Unavailable::Lost))),
+        }
     }
 }
 

@@ -21,6 +21,7 @@ use crate::credentials::decide::{Urgency, urgency};
 use crate::credentials::failures::Failures;
 use crate::credentials::flight::{Flights, Purpose};
 use crate::credentials::held::{Held, LEAST_LIFE};
+use crate::credentials::quota::Quotas;
 use crate::credentials::store::Store;
 
 /// The worker wakes at least this often: timers stand still while a machine sleeps, boot time does not; and moka wants
@@ -151,6 +152,8 @@ pub struct Renewals {
     pub store: Store,
     /// Tidied along.
     pub failures: Failures,
+    /// Tidied along.
+    pub quotas: Quotas,
     /// The clock.
     pub clock: Clock,
 }
@@ -165,6 +168,7 @@ impl Renewals {
             }
             self.store.tidy();
             self.failures.tidy();
+            self.quotas.tidy();
             self.schedule.compact(self.store.len());
             let rest =
                 self.schedule.next_at().map_or(LONGEST_REST, |at| at.since(now.boot).min(LONGEST_REST));
@@ -177,6 +181,9 @@ impl Renewals {
     }
 
     fn look(&self, held: &Arc<Held>, now: Now) {
+        if held.is_dropped() {
+            return;
+        }
         let freshness = held.freshness(now);
         if freshness.left < LEAST_LIFE {
             self.store.remove_expired(held.key());
@@ -194,7 +201,7 @@ impl Renewals {
         };
         // First the plan, then the flight: its failure plans anew.
         self.schedule.put(held, now.boot.plus(again).plus(JUST_AFTER));
-        self.flights.join(held.key(), &held.presented(), lane, Purpose::Background, Some(held));
+        self.flights.join(held.key(), &held.presented(), lane, Purpose::Background, Some(held), None);
     }
 }
 

@@ -246,6 +246,11 @@ impl VerifiedIdentity {
         self.proof.validity.expires
     }
 
+    /// When that token was issued.
+    pub fn issued(&self) -> Option<SystemTime> {
+        self.proof.validity.issued
+    }
+
     /// The key under which its credentials are held, over all its tokens.
     pub fn key(&self) -> CredentialKey {
         CredentialKey::Verified(Arc::clone(&self.proof.key))
@@ -278,6 +283,11 @@ impl UnverifiedIdentity {
         self.validity.expires
     }
 
+    /// When the token says that it was issued.
+    pub fn issued(&self) -> Option<SystemTime> {
+        self.validity.issued
+    }
+
     /// For whom the token says that it was issued: good for choosing whom to ask, who will verify it.
     pub fn audience(&self) -> Audience {
         self.audience
@@ -292,7 +302,7 @@ pub(super) mod tests {
     use crate::workload::{Audience, TokenDigest};
 
     pub(in crate::identity) fn unverified(digest: [u8; 32]) -> UnverifiedIdentity {
-        let validity = Validity { expires: at(2000), not_before: None };
+        let validity = Validity { expires: at(2000), not_before: None, issued: None };
         UnverifiedIdentity { digest: TokenDigest(digest), validity, audience: Audience::PodIdentity }
     }
 

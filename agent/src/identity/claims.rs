@@ -37,6 +37,8 @@ pub struct Validity {
     pub expires: SystemTime,
     /// From when on it is valid, where it says so.
     pub not_before: Option<SystemTime>,
+    /// When it was issued, where it says so.
+    pub issued: Option<SystemTime>,
 }
 
 /// The workload that a token claims to be.
@@ -89,6 +91,7 @@ struct Payload {
     aud: Audiences,
     exp: f64,
     nbf: Option<f64>,
+    iat: Option<f64>,
     #[serde(rename = "kubernetes.io")]
     kubernetes: Option<Kubernetes>,
 }
@@ -141,6 +144,7 @@ impl UnverifiedClaims {
             validity: Validity {
                 expires: numeric_date(payload.exp)?,
                 not_before: payload.nbf.map(numeric_date).transpose()?,
+                issued: payload.iat.map(numeric_date).transpose()?,
             },
             workload: payload.kubernetes.map(ClaimedWorkload::from),
         })

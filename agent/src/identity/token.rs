@@ -23,13 +23,15 @@ pub struct BearerToken {
     digest: TokenDigest,
 }
 
-/// A token as somebody presented it, with what matters for using it on: until when.
+/// A token as somebody presented it, with what matters for using it on: since when and until when.
 #[derive(Clone, Debug)]
 pub struct Presented {
     /// The token.
     pub token: BearerToken,
     /// Its `exp`.
     pub expires: std::time::SystemTime,
+    /// Its `iat`, where it says so.
+    pub issued: Option<std::time::SystemTime>,
 }
 
 /// Why something is not a token. None of these repeats a byte of what was sent.

@@ -3,6 +3,7 @@
 //! Owns: readiness conditions, the phases of shutdown, named tasks. Must not know: HTTP, AWS or Kubernetes; those
 //! report here and ask here.
 
+pub mod bounds;
 pub mod readiness;
 pub mod shutdown;
 pub mod tasks;

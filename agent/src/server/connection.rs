@@ -30,6 +30,7 @@ use super::peers::{ConnectionPermit, HoldPermit, Peers, TooMany};
 use super::stats::count;
 use super::wire::Wire;
 use crate::lifecycle::shutdown::Shutdown;
+use crate::workload::PeerKey;
 
 /// Answers requests. It never reads a request's body, and limits its own time.
 pub trait Respond: Send + Sync + 'static {
@@ -54,6 +55,11 @@ pub struct Peer {
 }
 
 impl Peer {
+    /// On whose account its requests go.
+    pub fn key(&self) -> PeerKey {
+        self.peers.key(self.address)
+    }
+
     /// Leave to wait for an answer; refused if this peer waits for too many already.
     pub fn try_hold(&self) -> Result<HoldPermit, TooMany> {
         self.peers.try_hold(self.address)

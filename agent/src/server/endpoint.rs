@@ -84,7 +84,7 @@ impl Endpoint {
         let now = self.clock.now();
         let deadline = Instant::now() + LONGEST_HOLD;
         let caller = self.identify(peer, token, now, deadline).await?;
-        match self.provider.look(&caller.key, &caller.presented, now) {
+        match self.provider.look(&caller.key, &caller.presented, peer.key(), now) {
             AtHand::Serve(served) => Ok(served),
             AtHand::Refuse(error) => Err(Rejection::Source(Some(error))),
             AtHand::Wait(waiting) => self.hold(peer, waiting, deadline).await,
@@ -113,14 +113,18 @@ impl Endpoint {
             }
         };
         self.authentications.judged(label(&authentication));
-        let (key, audience, expires) = match &authentication {
-            Authentication::Verified(identity) => (identity.key(), identity.audience(), identity.expires()),
-            Authentication::Unverified(identity) => (identity.key(), identity.audience(), identity.expires()),
+        let (key, audience, expires, issued) = match &authentication {
+            Authentication::Verified(identity) => {
+                (identity.key(), identity.audience(), identity.expires(), identity.issued())
+            }
+            Authentication::Unverified(identity) => {
+                (identity.key(), identity.audience(), identity.expires(), identity.issued())
+            }
             Authentication::Refused(refusal) => return Err(Rejection::Refused(refusal.clone())),
             Authentication::Undecided => return Err(Rejection::Undecided),
         };
         association::source_for(audience).map_err(Rejection::Association)?;
-        Ok(Caller { key, presented: Presented { token, expires } })
+        Ok(Caller { key, presented: Presented { token, expires, issued } })
     }
 
     /// Holds the request until there is an answer or its time is over. The flight goes on without it.
@@ -135,6 +139,7 @@ impl Endpoint {
         match outcome {
             Some(Ok(served)) => Ok(served),
             Some(Err(error)) => Err(Rejection::Source(Some(error))),
+            None if waiting.is_in_line() => Err(Rejection::TooManyHeld),
             None => waiting.fallback().ok_or_else(|| Rejection::Source(waiting.trouble())),
         }
     }

@@ -19,6 +19,7 @@ use tokio::time::Instant;
 
 use super::activity::{Activity, Ask};
 use super::stats::{FrontDoorStats, count};
+use crate::workload::PeerKey;
 
 /// How much one peer, and all together, may have open.
 #[derive(Clone, Copy, Debug)]
@@ -147,6 +148,15 @@ impl Peers {
         address.is_loopback() || (self.0.is_host)(address)
     }
 
+    fn share(&self, address: IpAddr, limit: usize) -> usize {
+        if self.is_host(address) { limit.saturating_mul(self.0.limits.host_factor) } else { limit }
+    }
+
+    /// On whose account requests from an address go.
+    pub fn key(&self, address: IpAddr) -> PeerKey {
+        PeerKey::new(address, self.share(address, 1))
+    }
+
     /// Room for one connection, made by asking an idle one to close if need be.
     pub fn try_connect(&self, address: IpAddr) -> Result<ConnectionPermit, TooMany> {
         let address = address.to_canonical();
@@ -255,10 +265,6 @@ impl Peers {
             closing += 1;
         }
         Ok(())
-    }
-
-    fn share(&self, address: IpAddr, limit: usize) -> usize {
-        if self.is_host(address) { limit.saturating_mul(self.0.limits.host_factor) } else { limit }
     }
 }
 

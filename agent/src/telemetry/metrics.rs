@@ -21,6 +21,7 @@ use prometheus_client::registry::Registry;
 
 use crate::credentials::budget::{BudgetView, LANES, Lane};
 use crate::credentials::source::SourceError;
+use crate::lifecycle::bounds::BOUNDS;
 
 mod authentication;
 
@@ -93,6 +94,16 @@ struct ByLane {
     lane: &'static str,
 }
 
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ByTrust {
+    trust: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ByBound {
+    bound: &'static str,
+}
+
 /// A counter whose name gets no `_total`: Amazon's series have none, and OpenMetrics allows that for type `unknown` only.
 #[derive(Clone, Debug, Default)]
 struct PlainCounter(Arc<AtomicU64>);
@@ -159,6 +170,12 @@ pub struct Snapshot {
     pub idle_closed: u64,
     /// Accepts that failed.
     pub accept_errors: u64,
+    /// Sets of verified identities in hand.
+    pub verified: u64,
+    /// Sets of unverified ones.
+    pub unverified: u64,
+    /// How often each bound was reached, in the order of [`BOUNDS`].
+    pub reached: [u64; BOUNDS.len()],
 }
 
 struct Gauges {
@@ -175,6 +192,8 @@ struct Gauges {
     connections_refused: Gauge,
     idle_closed: Gauge,
     accept_errors: Gauge,
+    held_by_trust: Family<ByTrust, Gauge>,
+    reached: Family<ByBound, Gauge>,
 }
 
 /// All metrics of the process.
@@ -315,53 +334,58 @@ impl UpstreamMetrics {
 
 impl Gauges {
     fn new(registry: &mut Registry) -> Self {
-        let mut gauge = |name: &str, help: &str| {
-            let gauge = Gauge::default();
-            registry.register(format!("pod_identity_agent_{name}"), help, gauge.clone());
-            gauge
-        };
-        let held = gauge("held_identities", "Identities with credentials in hand");
-        let flights = gauge("flights", "Identities for which AWS is being asked");
-        let limit =
-            gauge("upstream_limit", "Calls to AWS that may be under way at once, adapted to throttling");
-        let in_flight = gauge("upstream_in_flight", "Calls to AWS under way");
-        let own_credentials_seconds = gauge(
-            "own_credentials_seconds",
-            "Life left of the agent's own credentials; -1 where unknown or none",
-        );
-        let token_keys = gauge("token_keys", "Keys that tokens are verified with");
-        let token_keys_age_seconds = gauge(
-            "token_keys_age_seconds",
-            "Time since the source of keys that was silent longest was read well; -1 where one never was or there is none",
-        );
-        let clock_correction_ms =
-            gauge("clock_correction_milliseconds", "By how much AWS's clock is ahead of the node's");
-        let connections_open = gauge("connections_open", "Open connections to the credential endpoint");
-        let connections_refused =
-            gauge("connections_refused", "Connections refused for a limit, since start");
-        let idle_closed =
-            gauge("connections_idle_closed", "Idle connections closed to make room, since start");
-        let accept_errors = gauge("accept_errors", "Accepts that failed, since start");
-        let waiting = Family::<ByLane, Gauge>::default();
-        registry.register(
-            "pod_identity_agent_upstream_waiting",
-            "Calls waiting for their turn",
-            waiting.clone(),
-        );
         Self {
-            held,
-            flights,
-            limit,
-            in_flight,
-            waiting,
-            own_credentials_seconds,
-            token_keys,
-            token_keys_age_seconds,
-            clock_correction_ms,
-            connections_open,
-            connections_refused,
-            idle_closed,
-            accept_errors,
+            held: gauge(registry, "held_identities", "Identities with credentials in hand"),
+            held_by_trust: family(
+                registry,
+                "held",
+                "Identities with credentials in hand, by whether the agent verified them itself",
+            ),
+            flights: gauge(registry, "flights", "Identities for which AWS is being asked"),
+            limit: gauge(
+                registry,
+                "upstream_limit",
+                "Calls to AWS that may be under way at once, adapted to throttling",
+            ),
+            in_flight: gauge(registry, "upstream_in_flight", "Calls to AWS under way"),
+            waiting: family(registry, "upstream_waiting", "Calls waiting for their turn"),
+            own_credentials_seconds: gauge(
+                registry,
+                "own_credentials_seconds",
+                "Life left of the agent's own credentials; -1 where unknown or none",
+            ),
+            token_keys: gauge(registry, "token_keys", "Keys that tokens are verified with"),
+            token_keys_age_seconds: gauge(
+                registry,
+                "token_keys_age_seconds",
+                "Time since the source of keys that was silent longest was read well; -1 where one never was or there is none",
+            ),
+            clock_correction_ms: gauge(
+                registry,
+                "clock_correction_milliseconds",
+                "By how much AWS's clock is ahead of the node's",
+            ),
+            connections_open: gauge(
+                registry,
+                "connections_open",
+                "Open connections to the credential endpoint",
+            ),
+            connections_refused: gauge(
+                registry,
+                "connections_refused",
+                "Connections refused for a limit, since start",
+            ),
+            idle_closed: gauge(
+                registry,
+                "connections_idle_closed",
+                "Idle connections closed to make room, since start",
+            ),
+            accept_errors: gauge(registry, "accept_errors", "Accepts that failed, since start"),
+            reached: family(
+                registry,
+                "bound_reached",
+                "How often a bound was reached since start; what happens then is in the documentation of each",
+            ),
         }
     }
 
@@ -376,6 +400,12 @@ impl Gauges {
         self.connections_refused.set(signed(now.connections_refused));
         self.idle_closed.set(signed(now.idle_closed));
         self.accept_errors.set(signed(now.accept_errors));
+        for (trust, held) in [("verified", now.verified), ("unverified", now.unverified)] {
+            self.held_by_trust.get_or_create_owned(&ByTrust { trust }).set(signed(held));
+        }
+        for (bound, reached) in BOUNDS.iter().zip(now.reached) {
+            self.reached.get_or_create_owned(&ByBound { bound: bound.label() }).set(signed(reached));
+        }
         let Some(budget) = now.budget else { return };
         self.limit.set(i64::from(budget.limit));
         self.in_flight.set(i64::from(budget.in_flight));
@@ -384,6 +414,21 @@ impl Gauges {
             gauge.set(i64::try_from(waiting).unwrap_or(i64::MAX));
         }
     }
+}
+
+fn gauge(registry: &mut Registry, name: &str, help: &str) -> Gauge {
+    let gauge = Gauge::default();
+    registry.register(format!("pod_identity_agent_{name}"), help, gauge.clone());
+    gauge
+}
+
+fn family<L>(registry: &mut Registry, name: &str, help: &str) -> Family<L, Gauge>
+where
+    L: EncodeLabelSet + std::fmt::Debug + Clone + std::hash::Hash + Eq + Send + Sync + 'static,
+{
+    let family = Family::<L, Gauge>::default();
+    registry.register(format!("pod_identity_agent_{name}"), help, family.clone());
+    family
 }
 
 fn signed(number: u64) -> i64 {

@@ -139,6 +139,14 @@ impl fmt::Display for OwnIdentityFault {
 }
 
 impl SourceError {
+    /// The code, if it is a refusal.
+    pub const fn refused_code(&self) -> Option<RefusedCode> {
+        match self {
+            Self::Refused(refused) => Some(refused.code),
+            Self::Throttled | Self::Unavailable(_) | Self::OwnIdentity(_) => None,
+        }
+    }
+
     /// A label for metrics and logs; a closed set.
     pub const fn label(&self) -> &'static str {
         match self {

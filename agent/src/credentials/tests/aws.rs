@@ -38,7 +38,10 @@ pub(super) struct Aws {
 #[derive(Debug)]
 struct State {
     mood: Mood,
+    moods: HashMap<String, Mood>,
+    role: &'static str,
     calls: usize,
+    calls_of: HashMap<String, usize>,
     under_way: HashMap<String, usize>,
     most_of_one: usize,
     most_in_all: usize,
@@ -51,7 +54,10 @@ impl Aws {
         let mood = Mood::Issues { after: Duration::from_millis(80), life: Duration::from_secs(6 * 3600) };
         let state = State {
             mood,
+            moods: HashMap::new(),
+            role: "r",
             calls: 0,
+            calls_of: HashMap::new(),
             under_way: HashMap::new(),
             most_of_one: 0,
             most_in_all: 0,
@@ -68,6 +74,20 @@ impl Aws {
     /// The `Date` of its answers is wrong by so much.
     pub(super) fn misdate_by(&self, ahead: Duration) {
         self.shared.lock().date_ahead = ahead;
+    }
+
+    /// Answers one pod otherwise than all.
+    pub(super) fn be_to(&self, pod: usize, mood: Mood) {
+        self.shared.lock().moods.insert(super::token_of(pod), mood);
+    }
+
+    /// From now on the associations name another role.
+    pub(super) fn name_role(&self, role: &'static str) {
+        self.shared.lock().role = role;
+    }
+
+    pub(super) fn calls_of(&self, pod: usize) -> usize {
+        self.shared.lock().calls_of.get(&super::token_of(pod)).copied().unwrap_or_default()
     }
 
     pub(super) fn calls(&self) -> usize {
@@ -104,19 +124,21 @@ impl Aws {
     fn arrive(&self, token: &str) -> Mood {
         let mut state = self.shared.lock();
         state.calls += 1;
+        *state.calls_of.entry(token.to_owned()).or_default() += 1;
         *state.under_way.entry(token.to_owned()).or_default() += 1;
         state.most_of_one = state.most_of_one.max(state.under_way[token]);
         state.most_in_all = state.most_in_all.max(state.under_way.values().sum());
-        state.mood
+        state.moods.get(token).copied().unwrap_or(state.mood)
     }
 
     async fn answer(self, token: String) -> Result<HttpResponse, ConnectorError> {
         let mood = self.arrive(&token);
+        let association = format!("a-{token}");
         let _gone = Gone { aws: self.clone(), token };
         match mood {
             Mood::Issues { after, life } => {
                 tokio::time::sleep(after).await;
-                Ok(self.issue(life))
+                Ok(self.issue(&association, life))
             }
             Mood::Says(status, code) => {
                 Ok(self.response(status, format!(r#"{{"code":"{code}","message":"scripted"}}"#)))
@@ -131,23 +153,24 @@ impl Aws {
                     );
                 }
                 tokio::time::sleep(after).await;
-                Ok(self.issue(Duration::from_secs(6 * 3600)))
+                Ok(self.issue(&association, Duration::from_secs(6 * 3600)))
             }
         }
     }
 
-    fn issue(&self, life: Duration) -> HttpResponse {
+    fn issue(&self, association: &str, life: Duration) -> HttpResponse {
         let expires = self.time() + life;
         let mut state = self.shared.lock();
         let key = format!("ASIA{:06}", state.expiries.len());
         state.expiries.insert(key.clone(), expires);
+        let role = format!("arn:aws:sts::111122223333:assumed-role/{}/s", state.role);
         drop(state);
         let seconds = expires.duration_since(UNIX_EPOCH).unwrap().as_secs();
         let body = serde_json::json!({
             "subject": {"namespace": "ns", "serviceAccount": "sa"},
             "audience": "pods.eks.amazonaws.com",
-            "podIdentityAssociation": {"associationArn": "arn", "associationId": "a-1"},
-            "assumedRoleUser": {"arn": "arn:aws:sts::111122223333:assumed-role/r/s", "assumeRoleId": "x"},
+            "podIdentityAssociation": {"associationArn": "arn", "associationId": association},
+            "assumedRoleUser": {"arn": role, "assumeRoleId": "x"},
             "credentials": {"sessionToken": "st", "secretAccessKey": "sk", "accessKeyId": key, "expiration": seconds},
         });
         self.response(200, body.to_string())

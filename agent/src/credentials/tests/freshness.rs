@@ -125,7 +125,7 @@ async fn a_token_that_expires_while_its_call_waits_for_a_turn_is_not_sent() {
     let node = Node::new();
     let (key, mut presented) = node.caller(1);
     presented.expires = node.clock.now().wall;
-    let joined = node.flights.join(&key, &presented, Lane::Urgent, Purpose::Awaited, None);
+    let joined = node.flights.join(&key, &presented, Lane::Urgent, Purpose::Awaited, None, None);
     let Joined::Aloft(mut boarding) = joined else { panic!("nothing was in hand") };
     assert_eq!(boarding.landed().await.unwrap_err().label(), "ExpiredTokenException");
     assert_eq!(node.aws.calls(), 0);

@@ -2,10 +2,13 @@
 //! client is the real code.
 
 mod aws;
+mod entitlement;
+mod fairness;
 mod freshness;
 mod outage;
 mod sharing;
 
+use std::net::Ipv4Addr;
 use std::num::NonZeroUsize;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -17,9 +20,11 @@ use crate::chance::Chance;
 use crate::clock::{Clock, Simulated};
 use crate::config::{Retention, Upstream};
 use crate::credentials::budget::Budget;
+use crate::credentials::entitlement::Entitlement;
 use crate::credentials::failures::Failures;
 use crate::credentials::flight::{Crew, Flights};
 use crate::credentials::provider::{AtHand, LONGEST_HOLD, Provider};
+use crate::credentials::quota::Quotas;
 use crate::credentials::renewal::{Pace, Renewals, Schedule};
 use crate::credentials::source::SourceError;
 use crate::credentials::source::eks_auth::{EksAuth, Parts};
@@ -27,9 +32,10 @@ use crate::credentials::source::node_details::SentDetails;
 use crate::credentials::source::own::OwnIdentity;
 use crate::credentials::store::Store;
 use crate::identity::{BearerToken, Presented};
+use crate::lifecycle::bounds::Bounds;
 use crate::lifecycle::tasks::Tasks;
 use crate::telemetry::metrics::Metrics;
-use crate::workload::CredentialKey;
+use crate::workload::{CredentialKey, PeerKey};
 
 const MINUTE: Duration = Duration::from_secs(60);
 const HOUR: Duration = Duration::from_secs(3600);
@@ -41,6 +47,7 @@ struct Node {
     store: Store,
     flights: Flights,
     budget: Budget,
+    bounds: Bounds,
     clock: Clock,
     time: Arc<Simulated>,
     aws: Aws,
@@ -62,6 +69,10 @@ impl Node {
     }
 
     fn keeping(retention: &Retention) -> Self {
+        Self::with(retention, None)
+    }
+
+    fn with(retention: &Retention, max_stale: Option<Duration>) -> Self {
         let time = Simulated::starting_at(UNIX_EPOCH + Duration::from_secs(1_800_000_000));
         let clock = Clock::simulated(Arc::clone(&time));
         let aws = Aws::new(clock.clone());
@@ -84,8 +95,10 @@ impl Node {
             http_client: aws.http_client(),
             clock: &clock,
         });
-        let store = Store::new(retention, clock.clone());
+        let bounds = Bounds::default();
+        let store = Store::new(retention, clock.clone(), bounds.clone());
         let failures = Failures::new();
+        let quotas = Quotas::new(clock.clone(), bounds.clone());
         let schedule = Schedule::default();
         let budget = Budget::new(clock.clone());
         let tasks = Tasks::new();
@@ -101,6 +114,7 @@ impl Node {
             source,
             store: store.clone(),
             failures: failures.clone(),
+            entitlement: Entitlement::new(max_stale),
             schedule: schedule.clone(),
             renew_after,
             tasks: tasks.clone(),
@@ -112,18 +126,28 @@ impl Node {
                 flights: flights.clone(),
                 store: store.clone(),
                 failures: failures.clone(),
+                quotas: quotas.clone(),
                 clock: clock.clone(),
             };
             tasks.spawn("renewals", renewals.run());
         }
-        let provider = Provider::new(store.clone(), flights.clone(), failures, clock.clone());
-        Self { provider, store, flights, budget, clock, time, aws }
+        let provider = Provider::new(store.clone(), flights.clone(), failures, quotas, clock.clone());
+        Self { provider, store, flights, budget, bounds, clock, time, aws }
     }
 
     /// Asks as the endpoint does: looks, waits as long as a request is held, serves or says why not.
     async fn ask(&self, pod: usize) -> Result<Got, Option<SourceError>> {
         let (key, presented) = self.caller(pod);
-        let served = match self.provider.look(&key, &presented, self.clock.now()) {
+        self.ask_as(&key, &presented, peer(pod)).await
+    }
+
+    async fn ask_as(
+        &self,
+        key: &CredentialKey,
+        presented: &Presented,
+        peer: PeerKey,
+    ) -> Result<Got, Option<SourceError>> {
+        let served = match self.provider.look(key, presented, peer, self.clock.now()) {
             AtHand::Serve(served) => served,
             AtHand::Refuse(error) => return Err(Some(error)),
             AtHand::Wait(mut waiting) => match tokio::time::timeout(LONGEST_HOLD, waiting.outcome()).await {
@@ -137,12 +161,22 @@ impl Node {
     }
 
     fn caller(&self, pod: usize) -> (CredentialKey, Presented) {
-        let token = BearerToken::from_header(format!("a.pod{pod}.c").as_bytes()).unwrap();
+        let token = BearerToken::from_header(token_of(pod).as_bytes()).unwrap();
         let key = CredentialKey::Unverified(token.digest());
-        (key, Presented { token, expires: self.time_at_start() + 24 * HOUR })
+        (key, Presented { token, expires: self.time_at_start() + 24 * HOUR, issued: None })
     }
 
     fn time_at_start(&self) -> SystemTime {
         UNIX_EPOCH + Duration::from_secs(1_800_000_000)
     }
+}
+
+/// Each pod has an address of its own.
+fn peer(pod: usize) -> PeerKey {
+    let address = Ipv4Addr::from_bits(u32::try_from(pod).unwrap() + 0x0a00_0000);
+    PeerKey::new(address.into(), 1)
+}
+
+fn token_of(pod: usize) -> String {
+    format!("a.pod{pod}.c")
 }

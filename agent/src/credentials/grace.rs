@@ -1,0 +1,70 @@
+//! Patience with pods that are younger than their association. Pure.
+//!
+//! Owns: when a refusal is not yet the last word. Must not know: how a call is made. Associations and IAM are eventually
+//! consistent, and pods are often created in the same second as their association: they would start with an error that
+//! is gone a moment later (design 4.5).
+
+use std::time::{Duration, SystemTime};
+
+use crate::credentials::source::RefusedCode;
+
+/// A token issued less than this ago belongs to a young pod, or to one that just got a new token.
+const YOUNG: Duration = Duration::from_secs(60);
+/// No attempt begins later than this after the first: its answer must fit into the 4.5 s that a request is held.
+const LAST_ATTEMPT: Duration = Duration::from_millis(4_000);
+/// After a refusal the next attempt comes after this, doubling, with jitter: four or five in all.
+pub const FIRST_GRACE_RETRY: Duration = Duration::from_millis(500);
+
+/// Whether a refusal may be too early to be true.
+pub fn may_change(code: RefusedCode, issued: Option<SystemTime>, now: SystemTime) -> bool {
+    let is_eventual = match code {
+        RefusedCode::ResourceNotFound | RefusedCode::AccessDenied => true,
+        RefusedCode::ExpiredToken
+        | RefusedCode::InvalidToken
+        | RefusedCode::InvalidParameter
+        | RefusedCode::InvalidRequest => false,
+    };
+    // Issued in the future is a clock a little behind: as young as can be.
+    is_eventual && issued.is_some_and(|issued| now.duration_since(issued).unwrap_or_default() < YOUNG)
+}
+
+/// Whether there is time for another attempt, `pause` from now, in a flight that began `began` ago.
+pub fn has_time(began: Duration, pause: Duration) -> bool {
+    began + pause <= LAST_ATTEMPT
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::{Duration, UNIX_EPOCH};
+
+    use super::{has_time, may_change};
+    use crate::credentials::source::RefusedCode;
+
+    #[test]
+    fn the_table_of_grace() {
+        let now = UNIX_EPOCH + Duration::from_secs(1_000);
+        let ago = |seconds| Some(now - Duration::from_secs(seconds));
+        let cases = [
+            (RefusedCode::ResourceNotFound, ago(0), true),
+            (RefusedCode::ResourceNotFound, ago(59), true),
+            (RefusedCode::ResourceNotFound, ago(60), false),
+            (RefusedCode::AccessDenied, ago(59), true),
+            (RefusedCode::AccessDenied, ago(60), false),
+            (RefusedCode::AccessDenied, Some(now + Duration::from_secs(2)), true),
+            (RefusedCode::AccessDenied, None, false),
+            (RefusedCode::InvalidToken, ago(1), false),
+            (RefusedCode::ExpiredToken, ago(1), false),
+            (RefusedCode::InvalidParameter, ago(1), false),
+            (RefusedCode::InvalidRequest, ago(1), false),
+        ];
+        for (code, issued, expected) in cases {
+            assert_eq!(may_change(code, issued, now), expected, "{code:?} {issued:?}");
+        }
+    }
+
+    #[test]
+    fn no_attempt_begins_after_four_seconds() {
+        assert!(has_time(Duration::from_secs(3), Duration::from_secs(1)));
+        assert!(!has_time(Duration::from_secs(3), Duration::from_millis(1_001)));
+    }
+}
