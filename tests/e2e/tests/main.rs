@@ -10,6 +10,8 @@ mod adversary;
 #[cfg(test)]
 mod clients;
 #[cfg(test)]
+mod crowd;
+#[cfg(test)]
 mod outage;
 #[cfg(test)]
 mod own_credentials;

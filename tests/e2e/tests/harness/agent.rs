@@ -33,14 +33,15 @@ pub(crate) struct Builder {
     port: u16,
     probe_port: u16,
     metrics_port: u16,
+    descriptors: Option<u32>,
 }
 
 impl Builder {
     /// Pointed at a sandbox, with every default that a real node has.
     pub(crate) fn new(sandbox: &Sandbox) -> Self {
         let (port, probe_port, metrics_port) = (free_port(), free_port(), free_port());
-        let builder =
-            Self { flags: BTreeMap::new(), environment: BTreeMap::new(), port, probe_port, metrics_port };
+        let (flags, environment) = (BTreeMap::new(), BTreeMap::new());
+        let builder = Self { flags, environment, port, probe_port, metrics_port, descriptors: None };
         builder
             .flag("--cluster-name", "sandbox")
             .flag("--bind-hosts", "127.0.0.1")
@@ -92,9 +93,22 @@ impl Builder {
         self
     }
 
+    /// Lets it have so many descriptors and no more.
+    pub(crate) fn descriptors(mut self, limit: u32) -> Self {
+        self.descriptors = Some(limit);
+        self
+    }
+
     /// The command, for tests that expect it to end by itself.
     pub(crate) fn command(&self) -> Command {
-        let mut command = Command::new(binary());
+        let mut command = match self.descriptors {
+            None => Command::new(binary()),
+            Some(limit) => {
+                let mut shell = Command::new("/bin/sh");
+                shell.args(["-c", &format!("ulimit -n {limit} && exec \"$0\" \"$@\"")]).arg(binary());
+                shell
+            }
+        };
         command.arg("server").env_clear().envs(&self.environment).stdin(Stdio::null());
         let ports =
             [("--port", self.port), ("--probe-port", self.probe_port), ("--metrics-port", self.metrics_port)];

@@ -1,0 +1,363 @@
+//! Many at once, and a few who mean harm: overload is survived, and one peer never slows another (invariants 5 and 10).
+//!
+//! Every pod calls from a loopback address of its own. Loopback is the node itself to the agent, so each has eight times
+//! a pod's share; the numbers below reckon with that. One test at a time: they measure.
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::Duration;
+
+use sandbox::{Effect, Fault, PodSpec, Sandbox, Service, TokenSpec};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpSocket, TcpStream};
+use tokio::sync::Mutex;
+use tokio::task::JoinSet;
+use tokio::time::{Instant, sleep, timeout};
+
+use crate::harness::{Agent, Builder, Request, eks_auth_calls, eventually, read_answer, sandbox, slow};
+
+static ONE_AT_A_TIME: Mutex<()> = Mutex::const_new(());
+
+/// The address of pod `n` in a range of its own for each kind of caller.
+fn address(kind: u8, n: usize) -> IpAddr {
+    let (high, low) = (u8::try_from(n / 250).unwrap(), u8::try_from(n % 250 + 1).unwrap());
+    Ipv4Addr::new(127, kind, high, low).into()
+}
+
+fn token(sandbox: &Sandbox, name: &str) -> String {
+    let pod = PodSpec { pod: name.to_owned(), ..PodSpec::default() };
+    sandbox.token(&TokenSpec::new(pod)).unwrap()
+}
+
+/// An agent at its usual log level: these tests are about load, and trace is for the others.
+fn builder(sandbox: &Sandbox) -> Builder {
+    Builder::new(sandbox).flag("--verbosity", "info")
+}
+
+/// Tries of a client that goes on. Four are boto3's three retries, and enough on an idle machine; a debug build that
+/// shares two cores with 6,000 clients, AWS and other tests takes longer for want of processor time.
+const TRIES: usize = 10;
+
+/// Asks as boto3 does: 2 s each, a second apart, at least three retries. How many tries it took.
+async fn ask_as_boto3(to: SocketAddr, token: &str, from: IpAddr) -> Option<usize> {
+    for attempt in 1..=TRIES {
+        let request = Request::credentials(token).from(from);
+        if let Ok(Ok(answer)) = timeout(Duration::from_secs(2), request.send(to)).await
+            && answer.status == 200
+        {
+            return Some(attempt);
+        }
+        sleep(Duration::from_secs(1)).await;
+    }
+    None
+}
+
+/// A connection from an address, with nothing sent.
+async fn connect(to: SocketAddr, from: IpAddr) -> std::io::Result<TcpStream> {
+    let socket = TcpSocket::new_v4()?;
+    socket.bind(SocketAddr::new(from, 0))?;
+    socket.connect(to).await
+}
+
+/// Asks on a connection that stays open, and reads the answer.
+async fn ask_and_stay(stream: &mut TcpStream, token: &str) -> std::io::Result<u16> {
+    let request =
+        format!("GET /v1/credentials HTTP/1.1\r\nHost: 127.0.0.1\r\nAuthorization: {token}\r\n\r\n");
+    stream.write_all(request.as_bytes()).await?;
+    let mut read = Vec::new();
+    loop {
+        let mut chunk = [0; 8192];
+        let count = stream.read(&mut chunk).await?;
+        if count == 0 {
+            return Err(std::io::ErrorKind::UnexpectedEof.into());
+        }
+        read.extend_from_slice(&chunk[..count]);
+        let text = String::from_utf8_lossy(&read);
+        let Some((head, body)) = text.split_once("\r\n\r\n") else { continue };
+        let head = head.to_ascii_lowercase();
+        let length = head.split("content-length: ").nth(1).and_then(|rest| rest.lines().next());
+        if length.and_then(|length| length.parse().ok()) == Some(body.len()) {
+            return Ok(head[9..12].parse().unwrap());
+        }
+    }
+}
+
+/// Asks so many times, one after the other, each on a new connection; all must be served. The 99th percentile.
+async fn p99_of_hits(agent: &Agent, token: &str, count: usize) -> Duration {
+    let mut took = Vec::new();
+    for n in 0..count {
+        let before = Instant::now();
+        let answer =
+            Request::credentials(token).from(address(9, n % 50)).send(agent.address()).await.unwrap();
+        assert_eq!(answer.status, 200, "{answer:?}");
+        took.push(before.elapsed());
+    }
+    took.sort();
+    took[count * 99 / 100]
+}
+
+fn resident_kib(agent: &Agent) -> u64 {
+    let status = std::fs::read_to_string(format!("/proc/{}/status", agent.pid())).unwrap();
+    let line = status.lines().find(|line| line.starts_with("VmRSS:")).unwrap();
+    line.split_whitespace().nth(1).unwrap().parse().unwrap()
+}
+
+/// The numbers of one bound: as a metric, and whether readiness shows it.
+async fn reached(agent: &Agent, bound: &str) -> u64 {
+    let metrics = agent.metrics().await;
+    let series = format!("pod_identity_agent_bound_reached{{bound=\"{bound}\"}} ");
+    let line = metrics.lines().find_map(|line| line.strip_prefix(&series).map(str::to_owned));
+    line.unwrap_or_else(|| panic!("no {series} in\n{metrics}")).parse().unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn two_thousand_pods_at_once_are_all_served_with_hardly_a_call_too_many() {
+    let _alone = ONE_AT_A_TIME.lock().await;
+    let sandbox = sandbox();
+    let agent = builder(&sandbox).start().await;
+    let pods: Vec<_> = (0..2000).map(|n| (address(1, n), token(&sandbox, &format!("app-{n}")))).collect();
+    sandbox.faults().set([slow(30), Fault::new(Service::EksAuth, Effect::Throttle { max_concurrent: 50 })]);
+    let began = Instant::now();
+    let mut clients = JoinSet::new();
+    for (from, token) in pods {
+        let token = Arc::new(token);
+        for _ in 0..3 {
+            let (to, token) = (agent.address(), Arc::clone(&token));
+            clients.spawn(async move { ask_as_boto3(to, &token, from).await });
+        }
+    }
+    let tries = clients.join_all().await;
+    let took = began.elapsed();
+    let unserved = tries.iter().filter(|tries| tries.is_none()).count();
+    assert_eq!(unserved, 0, "of 6000 clients, after {took:?}");
+    let calls = eks_auth_calls(&sandbox).len();
+    assert!(calls <= 2100, "{calls} calls for 2000 pods");
+    assert!(sandbox.concurrency().max <= 50, "{:?}", sandbox.concurrency());
+    let late = tries.iter().flatten().filter(|tries| **tries > 4).count();
+    eprintln!("2000 pods x 3: {took:?}, {calls} calls, {late} clients needed more than three retries");
+}
+
+/// Sends requests over and over from one address until told to stop; counts them.
+fn flood(
+    to: SocketAddr,
+    clients: usize,
+    from: IpAddr,
+    token: impl Fn(usize) -> String + Clone + Send + 'static,
+) -> (Arc<AtomicBool>, Arc<AtomicUsize>, JoinSet<()>) {
+    let (stop, sent) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicUsize::new(0)));
+    let mut tasks = JoinSet::new();
+    for _ in 0..clients {
+        let (stop, sent, token) = (Arc::clone(&stop), Arc::clone(&sent), token.clone());
+        tasks.spawn(async move {
+            while !stop.load(Ordering::Relaxed) {
+                let token = token(sent.fetch_add(1, Ordering::Relaxed));
+                if let Ok(mut stream) = connect(to, from).await {
+                    let _any = timeout(Duration::from_secs(6), ask_and_stay(&mut stream, &token)).await;
+                }
+            }
+        });
+    }
+    (stop, sent, tasks)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_peer_with_random_tokens_at_full_speed_slows_nobody_and_costs_little() {
+    let _alone = ONE_AT_A_TIME.lock().await;
+    let sandbox = sandbox();
+    let agent = builder(&sandbox).start().await;
+    let (quiet, busy) = (token(&sandbox, "quiet"), token(&sandbox, "busy"));
+    for token in [&quiet, &busy] {
+        assert_eq!(agent.ask(token).await.status, 200);
+    }
+    // The measure: as many clients at full speed, but with one good token. That costs the machine at least as much.
+    let (stop, _, tasks) = flood(agent.address(), 100, address(4, 0), move |_| busy.clone());
+    sleep(Duration::from_millis(500)).await;
+    let with_good_tokens = p99_of_hits(&agent, &quiet, 100).await;
+    stop.store(true, Ordering::Relaxed);
+    tasks.join_all().await;
+
+    let memory = resident_kib(&agent);
+    sandbox.reset_calls();
+    // Well-formed, with good claims, and signed by nobody.
+    let (head_and_claims, signature) = quiet.rsplit_once('.').unwrap();
+    let (head_and_claims, signature) = (head_and_claims.to_owned(), signature.to_owned());
+    let random = move |n: usize| format!("{head_and_claims}.{n:08x}{}", &signature[8..]);
+    let began = Instant::now();
+    let (stop, sent, mut tasks) = flood(agent.address(), 100, address(5, 0), random);
+    sleep(Duration::from_millis(500)).await;
+    let with_bad_tokens = p99_of_hits(&agent, &quiet, 100).await;
+    let newcomer = token(&sandbox, "newcomer");
+    let before = Instant::now();
+    assert_eq!(agent.ask(&newcomer).await.status, 200);
+    let newcomer_took = before.elapsed();
+    sleep(Duration::from_secs(5).saturating_sub(began.elapsed())).await;
+    let (lasted, sent) = (began.elapsed(), sent.load(Ordering::Relaxed));
+    stop.store(true, Ordering::Relaxed);
+    tasks.abort_all();
+    let calls = eks_auth_calls(&sandbox).len();
+    let grown = resident_kib(&agent).saturating_sub(memory) / 1024;
+    eprintln!(
+        "p99 {with_bad_tokens:?} against {with_good_tokens:?}; newcomer {newcomer_took:?}; {sent} sent, {calls} calls in {lasted:?}; {grown} MiB more"
+    );
+    assert!(
+        with_bad_tokens <= with_good_tokens * 2 + Duration::from_millis(5),
+        "{with_bad_tokens:?} against {with_good_tokens:?}"
+    );
+    assert!(newcomer_took < Duration::from_secs(1), "{newcomer_took:?}");
+    // A host address has 64 places, and a refused call keeps its own for a second.
+    let most = 64 * (usize::try_from(lasted.as_secs()).unwrap() + 2);
+    assert!(sent > 200 && calls <= most, "{calls} calls for {sent} requests, {most} allowed");
+    assert!(grown < 48, "{grown} MiB more");
+    assert!(reached(&agent, "flights_of_peer").await > 0);
+    eventually("readiness shows it", async || {
+        agent.probe("/readyz").await.unwrap().body.contains("its requests wait")
+    })
+    .await;
+    assert_eq!(agent.probe("/readyz").await.unwrap().status, 200, "and we are ready all the same");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn five_hundred_half_open_and_slow_connections_keep_nobody_waiting() {
+    let _alone = ONE_AT_A_TIME.lock().await;
+    let sandbox = sandbox();
+    let agent = builder(&sandbox).start().await;
+    let good = token(&sandbox, "good");
+    let mut half_open = Vec::new();
+    let mut slow_heads = JoinSet::new();
+    for n in 0..250 {
+        half_open.push(connect(agent.address(), address(6, n % 5)).await.unwrap());
+        let mut stream = connect(agent.address(), address(6, 5 + n % 5)).await.unwrap();
+        slow_heads.spawn(async move {
+            for byte in b"GET /v1/credentials HTTP/1.1\r\nHost: 127.0.0.1\r\n".iter().cycle() {
+                if stream.write_all(&[*byte]).await.is_err() {
+                    return;
+                }
+                sleep(Duration::from_millis(200)).await;
+            }
+        });
+    }
+    let before = Instant::now();
+    assert_eq!(agent.ask(&good).await.status, 200);
+    assert!(before.elapsed() < Duration::from_secs(1), "{:?}", before.elapsed());
+    let p99 = p99_of_hits(&agent, &good, 100).await;
+    assert!(p99 < Duration::from_millis(200), "{p99:?}");
+    // A head has ten seconds; then the agent is rid of them without anybody's help.
+    let ended = timeout(Duration::from_secs(14), slow_heads.join_all()).await;
+    assert!(ended.is_ok(), "slow heads are still there");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn with_256_descriptors_and_more_connections_than_that_others_are_served() {
+    let _alone = ONE_AT_A_TIME.lock().await;
+    let sandbox = sandbox();
+    let agent = builder(&sandbox).descriptors(256).start().await;
+    let good = token(&sandbox, "good");
+    assert_eq!(agent.ask(&good).await.status, 200);
+    let mut open = Vec::new();
+    for n in 0..600 {
+        // Silent ones and ones that have asked and stay.
+        if let Ok(Ok(mut stream)) =
+            timeout(Duration::from_secs(1), connect(agent.address(), address(7, n % 60))).await
+        {
+            if n % 2 == 0 {
+                let _any = timeout(Duration::from_secs(1), ask_and_stay(&mut stream, &good)).await;
+            }
+            open.push(stream);
+        }
+        if n % 50 == 49 {
+            assert!(ask_as_boto3(agent.address(), &good, address(8, 0)).await.is_some(), "after {n}");
+        }
+    }
+    assert!(open.len() > 400, "{}", open.len());
+    let newcomer = token(&sandbox, "newcomer");
+    assert!(
+        ask_as_boto3(agent.address(), &newcomer, address(8, 1)).await.is_some(),
+        "AWS can be reached too"
+    );
+    drop(open);
+    assert_eq!(agent.ask(&good).await.status, 200, "recovered at once");
+    let descriptors = std::fs::read_dir(format!("/proc/{}/fd", agent.pid())).unwrap().count();
+    assert!(descriptors < 256, "{descriptors}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn bad_input_in_quantity_is_never_our_fault_and_harms_nobody() {
+    let _alone = ONE_AT_A_TIME.lock().await;
+    let sandbox = sandbox();
+    let agent = builder(&sandbox).start().await;
+    let good = token(&sandbox, "good");
+    assert_eq!(agent.ask(&good).await.status, 200);
+    let get = "GET /v1/credentials HTTP/1.1\r\nHost: 127.0.0.1\r\n";
+    let bad: [(&str, String); 8] = [
+        ("oversized head", format!("{get}X: {}\r\n\r\n", "x".repeat(64 * 1024))),
+        (
+            "oversized token",
+            format!("{get}Authorization: {}\r\nConnection: close\r\n\r\n", "a".repeat(20_000)),
+        ),
+        ("many headers", format!("{get}{}\r\n", "A: b\r\n".repeat(500))),
+        ("no HTTP", "\u{16}\u{3}\u{1} not at all\r\n\r\n".to_owned()),
+        ("no version", "GET /v1/credentials\r\n\r\n".to_owned()),
+        ("two lengths", format!("{get}Content-Length: 1\r\nContent-Length: 2\r\n\r\n")),
+        ("bad token", format!("{get}Authorization: a.b.c\r\nConnection: close\r\n\r\n")),
+        (
+            "a body",
+            "POST /v1/credentials HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: 4000\r\nConnection: close\r\n\r\nabc".to_owned(),
+        ),
+    ];
+    let mut clients = JoinSet::new();
+    for n in 0..400 {
+        let (what, bytes) = bad[n % bad.len()].clone();
+        let to = agent.address();
+        clients.spawn(async move {
+            let mut stream = connect(to, address(10, n % 20)).await.unwrap();
+            // It may answer and close before it has taken all.
+            let _sent = stream.write_all(bytes.as_bytes()).await;
+            (what, read_answer(&mut stream).await.map(|answer| answer.status))
+        });
+    }
+    let p99 = p99_of_hits(&agent, &good, 100).await;
+    assert!(p99 < Duration::from_millis(300), "{p99:?}");
+    for (what, status) in clients.join_all().await {
+        // A reset after the answer may take the answer with it; a wrong answer may not come.
+        if let Ok(status) = status {
+            assert!((400..500).contains(&status), "{what}: {status}");
+        }
+    }
+    let metrics = agent.metrics().await;
+    assert!(!metrics.contains("pod_identity_http_response{code=\"5"), "{metrics}");
+    // A hundred in a row on one connection: all are answered, in order.
+    let mut stream = connect(agent.address(), address(10, 50)).await.unwrap();
+    let one = format!("{get}Authorization: {good}\r\n");
+    let last = format!("{one}Connection: close\r\n\r\n");
+    stream.write_all((format!("{one}\r\n").repeat(99) + &last).as_bytes()).await.unwrap();
+    let mut all = String::new();
+    timeout(Duration::from_secs(10), stream.read_to_string(&mut all)).await.unwrap().unwrap();
+    assert_eq!(all.matches("HTTP/1.1 200 ").count(), 100);
+    assert_eq!(agent.ask(&good).await.status, 200);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn idle_connections_of_250_pods_do_not_starve_new_ones() {
+    let _alone = ONE_AT_A_TIME.lock().await;
+    let sandbox = sandbox();
+    // 448 connections; 250 pods would like a thousand.
+    let agent = builder(&sandbox).descriptors(512).start().await;
+    let good = token(&sandbox, "good");
+    let mut idle = Vec::new();
+    for n in 0..1000 {
+        let mut stream = connect(agent.address(), address(11, n % 250)).await.unwrap();
+        let before = Instant::now();
+        let status = timeout(Duration::from_secs(2), ask_and_stay(&mut stream, &good)).await;
+        assert!(matches!(status, Ok(Ok(200))), "connection {n}: {status:?} after {:?}", before.elapsed());
+        idle.push(stream);
+    }
+    let newcomer = token(&sandbox, "newcomer");
+    assert_eq!(
+        Request::credentials(&newcomer).from(address(12, 0)).send(agent.address()).await.unwrap().status,
+        200
+    );
+    // Who was idle longest made room; who came last is still there.
+    assert_eq!(ask_and_stay(idle.last_mut().unwrap(), &good).await.unwrap(), 200);
+    assert!(ask_and_stay(&mut idle[0], &good).await.is_err());
+}
