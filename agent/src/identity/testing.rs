@@ -55,10 +55,11 @@ pub(super) struct RsaSigner {
     pair: RsaKeyPair,
 }
 
-/// An EC key on P-256.
+/// An EC key, on P-256 unless told otherwise.
 pub(super) struct EcSigner {
     id: String,
     pair: EcdsaKeyPair,
+    curve: &'static str,
 }
 
 impl RsaSigner {
@@ -84,7 +85,12 @@ impl RsaSigner {
 impl EcSigner {
     pub(super) fn new(id: &str) -> Self {
         let pair = EcdsaKeyPair::generate(&signature::ECDSA_P256_SHA256_FIXED_SIGNING).unwrap();
-        Self { id: id.to_owned(), pair }
+        Self { id: id.to_owned(), pair, curve: "P-256" }
+    }
+
+    pub(super) fn p384(id: &str) -> Self {
+        let pair = EcdsaKeyPair::generate(&signature::ECDSA_P384_SHA384_FIXED_SIGNING).unwrap();
+        Self { id: id.to_owned(), pair, curve: "P-384" }
     }
 
     pub(super) fn jwk(&self) -> Value {
@@ -116,7 +122,7 @@ impl Signer for EcSigner {
     }
 
     fn algorithm(&self) -> &str {
-        "ES256"
+        if self.curve == "P-384" { "ES384" } else { "ES256" }
     }
 
     fn sign(&self, message: &[u8]) -> Vec<u8> {
@@ -125,8 +131,8 @@ impl Signer for EcSigner {
 
     fn jwk(&self) -> Value {
         let point = self.pair.public_key().as_ref();
-        let (x, y) = point[1..].split_at(32);
-        json!({ "kty": "EC", "kid": self.id, "crv": "P-256", "x": encode(x), "y": encode(y) })
+        let (x, y) = point[1..].split_at(point.len() / 2);
+        json!({ "kty": "EC", "kid": self.id, "crv": self.curve, "x": encode(x), "y": encode(y) })
     }
 }
 

@@ -106,11 +106,11 @@ fn a_known_key_refutes_what_it_did_not_sign() {
 
 #[test]
 fn the_key_pins_the_algorithm_and_the_header_does_not() {
-    let (rsa, ec) = (RsaSigner::new("rsa"), EcSigner::new("ec"));
+    let (rsa, ec, ec384) = (RsaSigner::new("rsa"), EcSigner::new("ec"), EcSigner::p384("ec384"));
     let mut pinned = rsa.jwk();
     pinned["alg"] = json!("RS256");
     pinned["kid"] = json!("pinned");
-    let (authenticator, _keys) = authenticator(Auto, &[rsa.jwk(), pinned, ec.jwk()]);
+    let (authenticator, _keys) = authenticator(Auto, &[rsa.jwk(), pinned, ec.jwk(), ec384.jwk()]);
     let signed = |header: Value, sign: &dyn Fn(&[u8]) -> Vec<u8>| {
         let text = format!(
             "{}.{}",
@@ -130,6 +130,10 @@ fn the_key_pins_the_algorithm_and_the_header_does_not() {
     assert_eq!(signed(header("RS384", "rsa"), &rs384), "verified p-uid");
     assert_eq!(signed(header("RS512", "rsa"), &rs512), "verified p-uid");
     assert_eq!(signed(header("ES256", "ec"), &es256), "verified p-uid");
+    let es384 = |message: &[u8]| ec384.sign(message);
+    assert_eq!(signed(header("ES384", "ec384"), &es384), "verified p-uid");
+    assert_eq!(signed(header("ES256", "ec384"), &es384), "Algorithm");
+    assert_eq!(signed(header("ES512", "ec384"), &es384), "Algorithm");
     assert_eq!(signed(header("RS256", "pinned"), &rs256), "verified p-uid");
     assert_eq!(signed(header("RS512", "pinned"), &rs512), "Algorithm", "this key says RS256");
     assert_eq!(signed(header("RS256", "rsa"), &rs512), "Forged", "the header lies");

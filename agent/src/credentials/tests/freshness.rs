@@ -3,9 +3,11 @@
 use std::time::Duration;
 
 use super::aws::Mood;
-use super::{HOUR, MINUTE, Node};
+use super::{HOUR, MINUTE, Node, peer};
 use crate::credentials::budget::Lane;
 use crate::credentials::flight::{Joined, Purpose};
+use crate::credentials::provider::AtHand;
+use crate::identity::{BearerToken, Presented};
 
 const fn issuing(life: Duration) -> Mood {
     Mood::Issues { after: Duration::from_millis(80), life }
@@ -129,4 +131,28 @@ async fn a_token_that_expires_while_its_call_waits_for_a_turn_is_not_sent() {
     let Joined::Aloft(mut boarding) = joined else { panic!("nothing was in hand") };
     assert_eq!(boarding.landed().await.unwrap_err().label(), "ExpiredTokenException");
     assert_eq!(node.aws.calls(), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_set_is_renewed_with_the_newest_token_of_its_pod_when_the_first_has_expired() {
+    for (presents_newer, calls) in [(true, 2), (false, 1)] {
+        let node = Node::new();
+        node.aws.be(issuing(6 * HOUR));
+        // As for a verified pod, the key outlives the token.
+        let (key, newer) = node.caller(1);
+        let first = Presented {
+            token: BearerToken::from_header(b"a.first.c").unwrap(),
+            expires: node.clock.now().wall + HOUR,
+            issued: None,
+        };
+        let AtHand::Wait(mut waiting) = node.provider.look(&key, &first, peer(1), node.clock.now()) else {
+            panic!("nothing is held yet")
+        };
+        waiting.outcome().await.unwrap();
+        tokio::time::sleep(30 * MINUTE).await;
+        let presented = if presents_newer { &newer } else { &first };
+        assert!(matches!(node.provider.look(&key, presented, peer(1), node.clock.now()), AtHand::Serve(_)));
+        tokio::time::sleep(3 * HOUR).await;
+        assert_eq!(node.aws.calls(), calls, "a newer token presented: {presents_newer}");
+    }
 }
