@@ -210,7 +210,9 @@ mod tests {
         assert_eq!(ids(source.load().await.unwrap()), None, "nothing new");
         let newer = document("number-two");
         std::fs::write(&path, &newer[..newer.len() - 3]).unwrap();
-        assert!(matches!(source.load().await, Err(LoadError::Document(_))), "half written");
+        for look in 1..=2 {
+            assert!(matches!(source.load().await, Err(LoadError::Document(_))), "half written, look {look}");
+        }
         std::fs::write(&path, &newer).unwrap();
         assert_eq!(ids(source.load().await.unwrap()), Some(vec!["number-two".to_owned()]));
         std::fs::remove_file(path).unwrap();
