@@ -11,7 +11,7 @@ use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use pod_identity_agent::chance::Chance;
 use pod_identity_agent::clock::Clock;
-use pod_identity_agent::config::{KeyLocation, TokenVerification, VerificationMode};
+use pod_identity_agent::config::{KeyLocation, TokenVerification, Upstream, VerificationMode};
 use pod_identity_agent::identity::keys::{KeySource, TokenKeys};
 use pod_identity_agent::identity::{Authentication, Authenticator, BearerToken, Policy};
 use pod_identity_agent::lifecycle::readiness::Readiness;
@@ -80,7 +80,8 @@ pub(crate) async fn measure(sandbox: &Sandbox, token: &str) -> Outcome<Ratios> {
 async fn keys_of(sandbox: &Sandbox) -> Outcome<TokenKeys> {
     let keys = TokenKeys::of_sources(1);
     let tasks = Tasks::new();
-    let source = KeySource::new(&KeyLocation::Url(sandbox.jwks_url()), 0, keys.clone(), None, &tasks)?;
+    let direct = Upstream { endpoint: None, use_fips: false, ca_bundle: None, proxy: None };
+    let source = KeySource::new(&KeyLocation::Url(sandbox.jwks_url()), 0, keys.clone(), &direct, &tasks)?;
     let complete = Readiness::new().advisory("token-keys");
     tasks.spawn("keys", source.keep(Clock::system(), Chance::from_entropy(), complete));
     for _ in 0..500 {
