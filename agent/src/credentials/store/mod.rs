@@ -218,12 +218,14 @@ mod tests {
         // moka looks at expiry in steps of about a second.
         std::thread::sleep(Duration::from_millis(2500));
         assert!(watch.upgrade().is_some(), "the trap: nobody asked, so moka did nothing");
-        // moka frees in epochs: what one round of housekeeping unlinks, a later one drops.
-        let rounds = (1..=10).find(|_| {
+        // moka frees in epochs that all threads of the process share, this one's neighbours in the test included: what one
+        // round of housekeeping unlinks, a later one drops.
+        let was_dropped = (0..250).any(|_| {
             store.tidy();
+            std::thread::sleep(Duration::from_millis(20));
             watch.upgrade().is_none()
         });
-        assert!(rounds.is_some(), "still in memory after ten rounds");
+        assert!(was_dropped, "still in memory after five seconds of housekeeping");
     }
 
     #[test]
