@@ -1,7 +1,7 @@
 # What one can do here. `make` alone lists it. The work is done by cargo and the scripts in tests/.
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test bench lint deny advisories nightly
+.PHONY: help demo test simulate bench lint deny advisories nightly
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -13,6 +13,10 @@ demo: ## Start the sandbox with the agent in front of it, until Ctrl-C
 
 test: ## Everything a change must pass; tests/run.sh says what that is
 	tests/run.sh
+
+simulate: ## Tell one simulated story: SEED= HOURS= PODS= BUG=
+	cargo build --locked -p simulation
+	target/debug/simulate $(or $(SEED),1) $(or $(HOURS),72) $(or $(PODS),60) $(BUG)
 
 lint: ## Formatting and clippy only
 	cargo fmt --all --check

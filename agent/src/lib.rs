@@ -23,6 +23,7 @@ pub mod config;
 pub mod credentials;
 pub mod identity;
 pub mod lifecycle;
+pub mod planted;
 pub mod secret;
 pub mod server;
 pub mod telemetry;

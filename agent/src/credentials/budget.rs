@@ -12,6 +12,7 @@ use parking_lot::Mutex;
 use tokio::sync::oneshot;
 
 use crate::clock::{BootTime, Clock};
+use crate::planted::{self, Bug};
 
 /// Calls under way at the start.
 const FIRST_LIMIT: u32 = 8;
@@ -176,7 +177,9 @@ impl Permit {
         state.successes = 0;
         if state.halved_at.is_none_or(|halved_at| now.since(halved_at) >= HALVING_REST) {
             state.halved_at = Some(now);
-            state.limit = (state.limit / 2).max(LOWEST_LIMIT);
+            if !planted::is_on(Bug::NeverShrinks) {
+                state.limit = (state.limit / 2).max(LOWEST_LIMIT);
+            }
         }
     }
 }
@@ -184,7 +187,8 @@ impl Permit {
 impl Drop for Permit {
     fn drop(&mut self) {
         let mut state = self.shared.state.lock();
-        state.in_flight = state.in_flight.saturating_sub(1);
+        let room = u32::from(!planted::is_on(Bug::LeakedPermit));
+        state.in_flight = state.in_flight.saturating_sub(room);
         drop(state);
         self.shared.admit();
     }
@@ -215,7 +219,7 @@ impl Shared {
     /// Takes room for the next in line, if there is room and somebody waits.
     fn next_in_line(&self) -> Option<oneshot::Sender<Permit>> {
         let mut state = self.state.lock();
-        if state.in_flight >= state.limit {
+        if state.in_flight >= state.limit && !planted::is_on(Bug::NoLimit) {
             return None;
         }
         let call = state.lanes.iter_mut().find_map(|lane| {

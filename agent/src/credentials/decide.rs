@@ -6,6 +6,7 @@
 use std::time::Duration;
 
 use crate::credentials::held::{Freshness, LEAST_LIFE};
+use crate::planted::{self, Bug};
 
 /// Below this much life SDKs come back at every signed call: boto3 from 15 min on, with room for a renewal in between
 /// (sdk-contract section 6; design 4.5).
@@ -40,13 +41,15 @@ pub enum Decision {
 
 /// Decides on a request, from what is held for its identity and whether AWS refused that identity a moment ago.
 pub fn decide(held: Option<Freshness>, was_just_refused: bool) -> Decision {
-    let Some(held) = held.filter(|held| held.left >= LEAST_LIFE) else {
+    let least = if planted::is_on(Bug::ServesTheExpired) { Duration::from_secs(1) } else { LEAST_LIFE };
+    let held = held.filter(|_| !(was_just_refused && planted::is_on(Bug::RefusalBeatsHeld)));
+    let Some(held) = held.filter(|held| held.left >= least) else {
         return if was_just_refused { Decision::Refuse } else { Decision::Join };
     };
     if held.is_quiet {
         return Decision::Serve;
     }
-    if held.left < SHORT_LIFE.min(held.lifetime / 3) {
+    if held.left < SHORT_LIFE.min(held.lifetime / 3) && !planted::is_on(Bug::NeverWaits) {
         return Decision::WaitThenServe(urgency(&held));
     }
     if held.is_due { Decision::ServeAndNudge(urgency(&held)) } else { Decision::Serve }

@@ -28,6 +28,7 @@ use crate::credentials::source::{Refused, RefusedCode, SourceError, Unavailable}
 use crate::credentials::store::Store;
 use crate::identity::Presented;
 use crate::lifecycle::tasks::Tasks;
+use crate::planted::{self, Bug};
 use crate::telemetry::metrics::UpstreamMetrics;
 use crate::workload::{CredentialKey, PeerKey};
 
@@ -154,6 +155,9 @@ impl Flights {
     ) -> Joined {
         let now = self.shared.crew.clock.now().boot;
         let mut table = self.shared.table.lock();
+        if planted::is_on(Bug::TwoFlights) {
+            table.remove(key);
+        }
         match table.entry(key.clone()) {
             Entry::Occupied(aloft) => Joined::Aloft(aloft.get().board(presented, lane, purpose, now)),
             Entry::Vacant(vacant) => {
@@ -241,7 +245,9 @@ impl Drop for Landing {
         let lost = Err(SourceError::Unavailable(Unavailable::Lost));
         let outcome = self.outcome.take().unwrap_or(lost);
         // First out of the table, then told: who comes in between finds the set in the store.
-        self.shared.table.lock().remove(&self.key);
+        if !planted::is_on(Bug::FlightStays) {
+            self.shared.table.lock().remove(&self.key);
+        }
         self.flight.progress.send_replace(Progress::Landed(outcome));
     }
 }
@@ -352,6 +358,8 @@ impl Crew {
         if flight.lane() == Lane::Renewal {
             // Only renewals in good time are paced; somebody who needs it ends the waiting.
             tokio::select! {
+                // In a fixed order, so that a simulated story is the same each time.
+                biased;
                 () = self.pace.turn() => {}
                 () = flight.risen.notified() => {}
             }

@@ -18,6 +18,7 @@ use crate::credentials::quota::{FlightPermit, Quotas};
 use crate::credentials::source::{SourceError, Unavailable};
 use crate::credentials::store::Store;
 use crate::identity::Presented;
+use crate::planted::{self, Bug};
 use crate::workload::{CredentialKey, PeerKey};
 
 /// A request that has nothing in hand is held this long at most: under the 5 s after which the Rust SDK gives up, and long
@@ -223,6 +224,7 @@ impl Waiting {
         match tokio::time::timeout(RENEWAL_WAIT, boarding.landed()).await {
             Ok(Ok(newer)) => Ok(Served::fetched(&newer)),
             Ok(Err(error)) if fallback.is_dropped() => Err(error),
+            Ok(Err(error)) if planted::is_on(Bug::NoFallback) => Err(error),
             Ok(Err(_)) => Ok(Served::from_memory(&fallback)),
             Err(_elapsed) => {
                 // Once per back-off interval: the next requests are not made to wait for the same slow AWS.

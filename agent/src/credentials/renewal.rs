@@ -23,6 +23,7 @@ use crate::credentials::flight::{Flights, Purpose};
 use crate::credentials::held::{Held, LEAST_LIFE};
 use crate::credentials::quota::Quotas;
 use crate::credentials::store::Store;
+use crate::planted::{self, Bug};
 
 /// The worker wakes at least this often: timers stand still while a machine sleeps, boot time does not; and moka wants
 /// its housekeeping.
@@ -173,6 +174,8 @@ impl Renewals {
             let rest =
                 self.schedule.next_at().map_or(LONGEST_REST, |at| at.since(now.boot).min(LONGEST_REST));
             tokio::select! {
+                // In a fixed order, so that a simulated story is the same each time.
+                biased;
                 // A little rest even when much is due, so that a full queue is not a busy loop.
                 () = tokio::time::sleep(rest.max(Duration::from_millis(5))) => {}
                 () = self.schedule.shared.sooner.notified() => {}
@@ -189,7 +192,8 @@ impl Renewals {
             self.store.remove_expired(held.key());
             return;
         }
-        if !held.was_asked_for() || held.presented().expires <= now.wall {
+        let is_wanted = held.was_asked_for() || planted::is_on(Bug::RenewsForNobody);
+        if !is_wanted || held.presented().expires <= now.wall {
             // Nobody wants it, or nothing renews it: one more look, at its end.
             self.schedule
                 .put(held, now.boot.plus(freshness.left.saturating_sub(LEAST_LIFE)).plus(JUST_AFTER));

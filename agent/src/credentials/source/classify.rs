@@ -5,6 +5,7 @@
 //! it is IAM refusing the agent.
 
 use crate::credentials::source::{OwnIdentityFault, Refused, RefusedCode, SourceError, Unavailable};
+use crate::planted::{self, Bug};
 
 /// Codes of the SigV4 layer, whatever the status they come with: they are about who signed, so about the agent.
 const SIGNATURE_CODES: [&str; 10] = [
@@ -44,6 +45,7 @@ pub fn classify(status: u16, code: Option<&str>, message: &str, request_id: Opti
     }
     let refused = |code| SourceError::Refused(Refused::new(code, message, request_id));
     match (status, code) {
+        (403, _) if planted::is_on(Bug::BlamesThePod) => refused(RefusedCode::AccessDenied),
         (401 | 403, _) => SourceError::OwnIdentity(OwnIdentityFault::Rejected),
         (400, "AccessDeniedException") => refused(RefusedCode::AccessDenied),
         (400, "ExpiredTokenException") => refused(RefusedCode::ExpiredToken),

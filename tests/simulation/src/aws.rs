@@ -1,0 +1,178 @@
+//! EKS Auth on simulated time: the SDK's HTTP client, answering as the weather and the pod's own spells have it.
+//!
+//! Owns: the wire format and the script of each call. Must not know: the agent.
+
+use std::sync::Arc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use aws_smithy_runtime_api::client::http::{
+    HttpConnector, HttpConnectorFuture, SharedHttpClient, SharedHttpConnector, http_client_fn,
+};
+use aws_smithy_runtime_api::client::orchestrator::{HttpRequest, HttpResponse};
+use aws_smithy_runtime_api::client::result::ConnectorError;
+use aws_smithy_types::DateTime;
+use aws_smithy_types::body::SdkBody;
+use aws_smithy_types::date_time::Format;
+
+use crate::chance::Chance;
+use crate::journal::What;
+use crate::ledger::Token;
+use crate::story::World;
+use crate::weather::Sky;
+
+/// AWS, as the SDK's HTTP client sees it.
+#[derive(Clone)]
+pub struct Aws {
+    world: Arc<World>,
+}
+
+impl std::fmt::Debug for Aws {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Aws")
+    }
+}
+
+impl Aws {
+    /// An HTTP client for the SDK behind which this world's AWS is.
+    pub fn http_client(world: &Arc<World>) -> SharedHttpClient {
+        let connector = SharedHttpConnector::new(Self { world: Arc::clone(world) });
+        http_client_fn(move |_, _| connector.clone())
+    }
+
+    async fn answer(self, token: String) -> Result<HttpResponse, ConnectorError> {
+        let world = &*self.world;
+        let arrived = world.now();
+        let Some(token) = world.ledger.lock().token(&token) else {
+            return self.says(400, "InvalidTokenException");
+        };
+        let _gone = self.take_in(token, arrived);
+        let mut chance = self.chance_of(token);
+        match world.weather.sky(arrived) {
+            Sky::Hangs => std::future::pending().await,
+            Sky::Refuses => Err(ConnectorError::io("connection refused".into())),
+            Sky::Says(status, code) => {
+                tokio::time::sleep(chance.between(ms(5), ms(80))).await;
+                self.told(token, status, code)
+            }
+            Sky::Throttles(above) if world.ledger.lock().under_way() > above => {
+                world.ledger.lock().throttle(arrived);
+                self.told(token, 429, "ThrottlingException")
+            }
+            Sky::Throttles(_) => self.judge(token, arrived, chance.between(ms(100), ms(600))).await,
+            Sky::Flaky => match chance.below(4) {
+                0 => self.told(token, 503, "ServiceUnavailableException"),
+                1 => std::future::pending().await,
+                _ => self.judge(token, arrived, chance.between(ms(50), ms(1150))).await,
+            },
+            Sky::Clear => self.judge(token, arrived, chance.between(ms(20), ms(120))).await,
+        }
+    }
+
+    fn take_in(&self, token: Token, arrived: Duration) -> Gone {
+        let world = &*self.world;
+        let is_skewed = world.is_skewed();
+        let mut ledger = world.ledger.lock();
+        let found = ledger.arrive(token, arrived, is_skewed);
+        let under_way = ledger.under_way();
+        drop(ledger);
+        world.note(token.pod, What::Called(under_way));
+        world.watch.report(arrived, found);
+        Gone { aws: self.clone(), token }
+    }
+
+    /// The chance of this pod's n-th set, whatever other pods do.
+    fn chance_of(&self, token: Token) -> Chance {
+        let at = u64::try_from(self.world.now().as_millis()).unwrap_or_default();
+        let slot = self.world.slot_of(token.pod);
+        Chance::stream(self.world.story.seed, u64::from(slot) + (1 << 32), at)
+    }
+
+    /// What EKS Auth, in good health, says to this pod.
+    async fn judge(
+        &self,
+        token: Token,
+        arrived: Duration,
+        after: Duration,
+    ) -> Result<HttpResponse, ConnectorError> {
+        tokio::time::sleep(after).await;
+        let world = &*self.world;
+        let now = world.now();
+        let spell = world.ledger.lock().pods.get(token.pod).and_then(|pod| {
+            pod.spells.iter().find(|(from, to, _)| (*from..*to).contains(&now)).map(|(_, _, code)| *code)
+        });
+        let refusal = if now >= token.expires { Some("ExpiredTokenException") } else { spell };
+        let Some(code) = refusal else { return self.issue(token, arrived) };
+        world.ledger.lock().refuse(token, code, now);
+        self.told(token, if code == "ResourceNotFoundException" { 404 } else { 400 }, code)
+    }
+
+    fn issue(&self, token: Token, arrived: Duration) -> Result<HttpResponse, ConnectorError> {
+        let now = self.world.now();
+        let (number, life, found) = self.world.ledger.lock().issue(token, arrived, now);
+        self.world.watch.report(now, found);
+        self.world.note(token.pod, What::Issued(number, life.as_secs()));
+        let expires = self.time() + life;
+        let body = serde_json::json!({
+            "subject": {"namespace": "namespace", "serviceAccount": "app"},
+            "audience": "pods.eks.amazonaws.com",
+            "podIdentityAssociation": {"associationArn": "arn", "associationId": "a-1"},
+            "assumedRoleUser": {"arn": "arn:aws:sts::111122223333:assumed-role/r/s", "assumeRoleId": "x"},
+            "credentials": {
+                "sessionToken": format!("session-{number}"),
+                "secretAccessKey": format!("secret-{number}"),
+                "accessKeyId": format!("ASIA{number}"),
+                "expiration": expires.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs()),
+            },
+        });
+        self.response(200, body.to_string())
+    }
+
+    fn told(&self, token: Token, status: u16, code: &'static str) -> Result<HttpResponse, ConnectorError> {
+        self.world.note(token.pod, What::Said(status, code));
+        self.says(status, code)
+    }
+
+    fn says(&self, status: u16, code: &str) -> Result<HttpResponse, ConnectorError> {
+        self.response(status, format!(r#"{{"code":"{code}","message":"simulated"}}"#))
+    }
+
+    fn response(&self, status: u16, body: String) -> Result<HttpResponse, ConnectorError> {
+        let status = status.try_into().map_err(|_| ConnectorError::other("no such status".into(), None))?;
+        let mut response = HttpResponse::new(status, SdkBody::from(body));
+        response.headers_mut().insert("content-type", "application/json");
+        if let Ok(date) = DateTime::from(self.time()).fmt(Format::HttpDate) {
+            response.headers_mut().insert("date", date);
+        }
+        Ok(response)
+    }
+
+    /// True time, which nothing can bend.
+    fn time(&self) -> SystemTime {
+        self.world.true_wall()
+    }
+}
+
+impl HttpConnector for Aws {
+    fn call(&self, request: HttpRequest) -> HttpConnectorFuture {
+        let body: serde_json::Value =
+            request.body().bytes().and_then(|body| serde_json::from_slice(body).ok()).unwrap_or_default();
+        let token = body.get("token").and_then(serde_json::Value::as_str).unwrap_or_default().to_owned();
+        HttpConnectorFuture::new(self.clone().answer(token))
+    }
+}
+
+/// The call is over, also when the SDK's time-out drops it.
+struct Gone {
+    aws: Aws,
+    token: Token,
+}
+
+impl Drop for Gone {
+    fn drop(&mut self) {
+        self.aws.world.ledger.lock().leave(self.token);
+    }
+}
+
+const fn ms(ms: u64) -> Duration {
+    Duration::from_millis(ms)
+}

@@ -1,0 +1,50 @@
+//! `simulate [SEED] [HOURS] [PODS] [BUG]`: one story, told.
+//!
+//! Owns: argv and exit code (0: no breach; 1: a breach; 64: wrong usage). Must not know: what a story is made of.
+
+use std::io::Write;
+use std::process::ExitCode;
+
+use pod_identity_agent::planted::Bug;
+use simulation::shrink::shrink;
+use simulation::story::Story;
+
+fn main() -> ExitCode {
+    let mut out = std::io::stdout();
+    let Some(story) = story() else {
+        let names = Bug::ALL.map(|bug| format!("{bug:?}")).join(" ");
+        let _ = writeln!(out, "usage: simulate [SEED] [HOURS] [PODS] [BUG]\nbugs: {names}");
+        return ExitCode::from(64);
+    };
+    match tell(&story, &mut out) {
+        Ok(has_breach) => ExitCode::from(u8::from(has_breach)),
+        Err(error) => {
+            let _ = writeln!(out, "the story cannot be told: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Tells the story; if it ends in a breach, a shorter one with the same breach as well.
+fn tell(story: &Story, out: &mut impl Write) -> std::io::Result<bool> {
+    let outcome = story.run()?;
+    write!(out, "{outcome}")?;
+    let has_breach = outcome.found.is_some();
+    if has_breach {
+        writeln!(out, "looking for a shorter story ...")?;
+        write!(out, "{}", shrink(outcome)?)?;
+    }
+    Ok(has_breach)
+}
+
+/// The story that argv names; three days of 60 pods if it names nothing.
+fn story() -> Option<Story> {
+    let mut arguments = std::env::args().skip(1);
+    let mut number = |default: u64| arguments.next().map_or(Some(default), |text| text.parse().ok());
+    let (seed, hours, pods) = (number(1)?, number(72)?, number(60)?);
+    let story = Story::new(seed, hours, u32::try_from(pods).ok()?);
+    match arguments.next() {
+        None => Some(story),
+        Some(name) => Bug::ALL.into_iter().find(|bug| format!("{bug:?}") == name).map(|bug| story.with(bug)),
+    }
+}

@@ -1,0 +1,244 @@
+//! Pods: they come and go, rotate their tokens, and have processes with the habits of SDKs.
+//!
+//! Owns: who asks when, and what it does with the answer (sdk-contract sections 2 and 6). Must not know: how answers
+//! come about.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use pod_identity_agent::identity::BearerToken;
+use pod_identity_agent::lifecycle::tasks::Tasks;
+
+use crate::chance::Chance;
+use crate::journal::What;
+use crate::ledger::{self, Spell, Token};
+use crate::node::{Answer, Node, identity_of};
+use crate::story::World;
+use crate::token::{Claims, mint};
+use crate::watch::Asked;
+
+const MINUTE: Duration = Duration::from_secs(60);
+const HOUR: Duration = Duration::from_secs(3600);
+
+/// The habit of an SDK.
+#[derive(Clone, Copy, Debug)]
+struct Habit {
+    name: &'static str,
+    /// Asks at a use with less than this left; `None`: at each use, whatever is left.
+    threshold: Option<Duration>,
+    /// Attempts and the pause between them.
+    attempts: u32,
+    pause: Duration,
+    /// Hangs up after this.
+    patience: Duration,
+    /// How often it signs something, on average.
+    uses: Duration,
+}
+
+const BOTO3: Habit = habit("boto3", Some(15 * 60), 3, 2, 90);
+const GO: Habit = habit("Go", Some(5 * 60), 3, 30, 45);
+const RUBY: Habit = habit("Ruby", Some(5 * 60), 1, 1, 120);
+const JAVA: Habit = habit("Java", Some(60 * 60), 6, 1, 600);
+const CPP: Habit = habit("C++", None, 2, 1, 300);
+const CLI: Habit = habit("the CLI", None, 3, 2, 900);
+const RARE: Habit = habit("a cron job", None, 3, 5, 5 * 3600);
+
+const fn habit(name: &'static str, threshold: Option<u64>, attempts: u32, patience: u64, uses: u64) -> Habit {
+    let threshold = match threshold {
+        Some(seconds) => Some(Duration::from_secs(seconds)),
+        None => None,
+    };
+    let (pause, uses) = (Duration::from_secs(1), Duration::from_secs(uses));
+    Habit { name, threshold, attempts, pause, patience: Duration::from_secs(patience), uses }
+}
+
+/// A pod as its processes see it.
+struct Pod {
+    world: Arc<World>,
+    node: Node,
+    number: usize,
+    token: Mutex<Option<BearerToken>>,
+}
+
+/// Lets one pod after the other live in a slot, for ever; cancel by dropping.
+pub async fn live_in_slot(world: Arc<World>, node: Node, tasks: Tasks, slot: u32) {
+    let mut chance = Chance::stream(world.story.seed, u64::from(slot), 0);
+    // Most pods are there when the agent starts, and ask at once.
+    if chance.percent(30) {
+        tokio::time::sleep(chance.about(2 * HOUR)).await;
+    }
+    for generation in 0.. {
+        let mut chance = Chance::stream(world.story.seed, u64::from(slot), u64::from(generation) + 1);
+        live(&world, &node, &tasks, (slot, generation), &mut chance).await;
+        tokio::time::sleep(Duration::from_secs(2) + chance.about(20 * MINUTE)).await;
+    }
+}
+
+async fn live(world: &Arc<World>, node: &Node, tasks: &Tasks, who: (u32, u32), chance: &mut Chance) {
+    let (slot, generation) = who;
+    let stay = chance.one_of(20 * HOUR, &[20 * HOUR, 5 * HOUR, 30 * MINUTE]);
+    let stay = MINUTE + chance.about(stay);
+    let life = chance.one_of(HOUR, &[15 * MINUTE, 15 * MINUTE, 30 * MINUTE, 6 * HOUR, 6 * HOUR, 12 * HOUR]);
+    let spells = spells(chance, world.now());
+    let number = world.ledger.lock().add_pod(ledger::Pod { slot, life, spells, gone_at: None });
+    world.note(number, What::Born(generation));
+    let pod = Arc::new(Pod { world: Arc::clone(world), node: node.clone(), number, token: Mutex::new(None) });
+    let token_life = chance.one_of(24 * HOUR, &[24 * HOUR, 12 * HOUR, 2 * HOUR, HOUR]);
+    pod.rotate(slot, generation, token_life);
+    let processes = Processes(
+        (0..=chance.below(3))
+            .map(|process| {
+                let chance = Chance::stream(
+                    world.story.seed,
+                    u64::from(slot) << 32 | u64::from(generation),
+                    u64::from(process) + 7,
+                );
+                tasks.spawn("process", process_of(Arc::clone(&pod), chance))
+            })
+            .collect(),
+    );
+    let _stay = tokio::time::timeout(stay, async {
+        loop {
+            // The kubelet writes a new token at 80 % of the life of the old one.
+            tokio::time::sleep(token_life.mul_f64(0.8)).await;
+            pod.rotate(slot, generation, token_life);
+        }
+    })
+    .await;
+    drop(processes);
+    if let Some(pod) = world.ledger.lock().pods.get_mut(number) {
+        pod.gone_at = Some(world.now());
+    }
+    world.note(number, What::Gone(generation));
+}
+
+/// One pod in four gets into trouble with its association or role.
+fn spells(chance: &mut Chance, now: Duration) -> Vec<Spell> {
+    if !chance.percent(25) {
+        return Vec::new();
+    }
+    let from = now + chance.about(2 * HOUR);
+    let most = chance.one_of(5 * MINUTE, &[2 * HOUR]);
+    let until = from + chance.between(10 * Duration::from_secs(1), most);
+    vec![(from, until, chance.one_of("AccessDeniedException", &["ResourceNotFoundException"]))]
+}
+
+/// Processes that end with their pod, in the middle of whatever they do.
+struct Processes(Vec<tokio::task::JoinHandle<()>>);
+
+impl Drop for Processes {
+    fn drop(&mut self) {
+        self.0.iter().for_each(tokio::task::JoinHandle::abort);
+    }
+}
+
+async fn process_of(pod: Arc<Pod>, mut chance: Chance) {
+    let habit = chance.one_of(BOTO3, &[GO, RUBY, JAVA, CPP, CLI, RARE]);
+    let mut good_until = Duration::ZERO;
+    loop {
+        let now = pod.world.now();
+        if habit.threshold.is_none_or(|threshold| good_until.saturating_sub(now) < threshold) {
+            match pod.load(&habit).await {
+                Some(until) => good_until = until,
+                // A pod that fails is started again ever later (CrashLoopBackOff); five minutes at most.
+                None => tokio::time::sleep(chance.about(5 * MINUTE)).await,
+            }
+        }
+        // Uses that need nothing new are of no interest: the next that matters is the first after the threshold.
+        let quiet = habit.threshold.map_or(Duration::ZERO, |threshold| {
+            good_until.saturating_sub(pod.world.now()).saturating_sub(threshold)
+        });
+        tokio::time::sleep(quiet + Duration::from_secs(1) + chance.about(habit.uses)).await;
+    }
+}
+
+impl Pod {
+    fn rotate(&self, slot: u32, generation: u32, life: Duration) {
+        let (issued_at, now) = (self.world.true_wall(), self.world.now());
+        let mut ledger = self.world.ledger.lock();
+        let number = ledger.tokens.len();
+        let text = mint(&Claims { slot, generation, number, issued_at, life });
+        *self.token.lock() = BearerToken::from_header(text.as_bytes()).ok();
+        let identity = identity_of(self.number, number);
+        ledger.add_token(text, Token { pod: self.number, identity, expires: now + life });
+        drop(ledger);
+        self.world.note(self.number, What::Token(number));
+    }
+
+    /// Loads credentials as this SDK does; until when they are good.
+    async fn load(&self, habit: &Habit) -> Option<Duration> {
+        for attempt in 0..habit.attempts {
+            if attempt > 0 {
+                tokio::time::sleep(habit.pause).await;
+            }
+            let answer = tokio::time::timeout(habit.patience, self.ask(habit)).await;
+            if let Ok(Some(good_until)) = answer {
+                return Some(good_until);
+            }
+        }
+        None
+    }
+
+    async fn ask(&self, habit: &Habit) -> Option<Duration> {
+        let token = self.token.lock().clone()?;
+        let known = self.world.ledger.lock().token(token.reveal())?;
+        self.world.is_skewed();
+        self.world.note(self.number, What::Asks(habit.name));
+        let mut asking = Asking { pod: self, token: known, before: self.world.now(), is_answered: false };
+        let answer = self.node.ask(self.number, &token).await;
+        asking.is_answered = true;
+        self.world.is_skewed();
+        self.take(&asking.asked(), &answer)
+    }
+
+    fn take(&self, asked: &Asked, answer: &Answer) -> Option<Duration> {
+        let world = &*self.world;
+        let (set, found, expires) = {
+            let ledger = world.ledger.lock();
+            let (set, found) = world.watch.judge(&ledger, asked, answer);
+            (set, found, set.and_then(|set| ledger.sets.get(set)).map(|set| set.expires))
+        };
+        let what = match (answer, set, expires) {
+            (Answer::Served(_), set, expires) => What::Served(
+                set.unwrap_or(usize::MAX),
+                expires.unwrap_or_default().saturating_sub(asked.after).as_secs(),
+            ),
+            (Answer::RefusedByAgent(cause) | Answer::RefusedByAws(cause) | Answer::Trouble(cause), _, _) => {
+                What::Failed(cause)
+            }
+        };
+        world.note(self.number, what);
+        world.watch.report(asked.after, found);
+        expires
+    }
+}
+
+/// A request under way. Dropped without an answer, the process hung up.
+struct Asking<'a> {
+    pod: &'a Pod,
+    token: Token,
+    before: Duration,
+    is_answered: bool,
+}
+
+impl Asking<'_> {
+    fn asked(&self) -> Asked {
+        let world = &*self.pod.world;
+        let after = world.now();
+        Asked { token: self.token, before: self.before, after, clear_for: world.weather.clear_for(after) }
+    }
+}
+
+impl Drop for Asking<'_> {
+    fn drop(&mut self) {
+        if self.is_answered {
+            return;
+        }
+        let world = &*self.pod.world;
+        let asked = self.asked();
+        let found = world.watch.judge_hang_up(&world.ledger.lock(), &asked);
+        world.note(self.pod.number, What::HungUp);
+        world.watch.report(asked.after, found);
+    }
+}

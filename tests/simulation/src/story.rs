@@ -1,0 +1,272 @@
+//! One story: a node, its pods, its AWS, for so many hours.
+//!
+//! Owns: beginning, middle and end of a run, and what all parts of it share. Must not know: what is a breach.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use parking_lot::Mutex;
+use pod_identity_agent::lifecycle::tasks::Tasks;
+use pod_identity_agent::planted::{self, Bug};
+use tokio::time::Instant;
+
+use crate::aws::Aws;
+use crate::journal::{Event, Journal, What};
+use crate::ledger::Ledger;
+use crate::node::Node;
+use crate::pod;
+use crate::watch::{Found, Invariant, Watch};
+use crate::weather::Weather;
+
+/// The wall time at which every story begins: 2027-01-15.
+const BEGINNING: Duration = Duration::from_secs(1_800_000_000);
+/// The memory of the node is looked at this often.
+const LOOK: Duration = Duration::from_secs(600);
+/// Expired sets are gone after this: the worker rests 30 s at most, and clocks may differ by a little.
+const TO_TIDY: Duration = Duration::from_secs(60);
+/// After everybody has left: the longest life of a set, a renewal at most 3 h after it came, and its successor's life.
+const AFTERMATH: Duration = Duration::from_secs(28 * 3600);
+
+/// Which story.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Story {
+    /// What decides everything.
+    pub seed: u64,
+    /// How long pods come and go.
+    pub length: Duration,
+    /// The length for which the weather was drawn; a story that is cut short keeps it.
+    pub drawn_for: Duration,
+    /// The slots in which pods live.
+    pub slots: Vec<u32>,
+    /// The bug that is planted, if one is.
+    pub bug: Option<Bug>,
+}
+
+/// How a story went.
+#[derive(Clone, Debug)]
+pub struct Outcome {
+    /// The story.
+    pub story: Story,
+    /// The first breach and when it was seen.
+    pub found: Option<(Duration, Found)>,
+    /// The slots of the pods involved.
+    pub involved: Vec<u32>,
+    /// The last events of these and of the node.
+    pub events: Vec<Event>,
+    /// A digest over all events.
+    pub digest: u64,
+    /// How many events there were.
+    pub count: u64,
+    /// How many pods lived, how many sets were issued, how many calls AWS had.
+    pub totals: (usize, usize, u64),
+}
+
+/// What all parts of a story share.
+pub struct World {
+    /// Which story.
+    pub story: Story,
+    /// How AWS is when.
+    pub weather: Weather,
+    /// What happened.
+    pub journal: Journal,
+    /// What AWS remembers.
+    pub ledger: Mutex<Ledger>,
+    /// The invariants.
+    pub watch: Watch,
+    began: Instant,
+    wall: Mutex<Option<Node>>,
+}
+
+impl Story {
+    /// So many hours with so many pods at a time.
+    pub fn new(seed: u64, hours: u64, pods: u32) -> Self {
+        let length = Duration::from_secs(hours * 3600);
+        Self { seed, length, drawn_for: length, slots: (0..pods).collect(), bug: None }
+    }
+
+    /// The same with a bug.
+    #[must_use]
+    pub fn with(self, bug: Bug) -> Self {
+        Self { bug: Some(bug), ..self }
+    }
+
+    /// Runs it. The bug is planted on this thread meanwhile.
+    ///
+    /// # Errors
+    /// When the runtime cannot be built.
+    pub fn run(&self) -> std::io::Result<Outcome> {
+        let runtime =
+            tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build()?;
+        planted::plant(self.bug);
+        let outcome = runtime.block_on(self.clone().play());
+        drop(runtime);
+        planted::plant(None);
+        Ok(outcome)
+    }
+
+    async fn play(self) -> Outcome {
+        let world = World::new(self);
+        let tasks = Tasks::new();
+        let node = Node::start(world.story.seed, world.true_wall(), Aws::http_client(&world), &tasks);
+        *world.wall.lock() = Some(node.clone());
+        let mut running = vec![tasks.spawn("nature", nature(Arc::clone(&world), node.clone()))];
+        running.extend(world.story.slots.iter().map(|slot| {
+            tasks.spawn("slot", pod::live_in_slot(Arc::clone(&world), node.clone(), tasks.clone(), *slot))
+        }));
+        tokio::select! {
+            biased;
+            () = world.watch.noticed.notified() => {}
+            () = world.keep_looking(&node, world.story.length) => {}
+        }
+        for task in running {
+            task.abort();
+            if task.await.is_err_and(|error| error.is_panic()) {
+                world.breach(Invariant::Panic, "a task of the simulation panicked");
+            }
+        }
+        if world.watch.first().is_none() {
+            world.aftermath(&node, &tasks).await;
+        }
+        // The world holds the node, which holds the world.
+        world.wall.lock().take();
+        world.outcome()
+    }
+}
+
+impl World {
+    fn new(story: Story) -> Arc<Self> {
+        Arc::new(Self {
+            weather: Weather::of(story.seed, story.drawn_for),
+            story,
+            journal: Journal::default(),
+            ledger: Mutex::default(),
+            watch: Watch::default(),
+            began: Instant::now(),
+            wall: Mutex::new(None),
+        })
+    }
+
+    /// Time since the beginning, by AWS's own clock.
+    pub fn now(&self) -> Duration {
+        self.began.elapsed()
+    }
+
+    /// The wall time by AWS's own clock.
+    pub fn true_wall(&self) -> SystemTime {
+        UNIX_EPOCH + BEGINNING + self.now()
+    }
+
+    /// The slot of a pod.
+    pub fn slot_of(&self, pod: usize) -> u32 {
+        self.ledger.lock().pods.get(pod).map_or(u32::MAX, |pod| pod.slot)
+    }
+
+    /// Notes an event of a pod.
+    pub fn note(&self, pod: usize, what: What) {
+        self.journal.note(self.now(), Some(self.slot_of(pod)), what);
+    }
+
+    /// Whether the agent's wall time is wrong now.
+    pub fn is_skewed(&self) -> bool {
+        let now = self.now();
+        if let Some(node) = &*self.wall.lock() {
+            let (agent, aws) = (node.wall(), self.true_wall());
+            let skew = agent.duration_since(aws).unwrap_or_else(|earlier| earlier.duration());
+            self.watch.see_skew(now, skew);
+        }
+        self.watch.skewed_at() == Some(now)
+    }
+
+    fn breach(&self, invariant: Invariant, what: impl Into<String>) {
+        self.watch.report(self.now(), Some(Found::new(invariant, what, Vec::new())));
+    }
+
+    /// Looks at the node's memory until the story is over.
+    async fn keep_looking(&self, node: &Node, length: Duration) {
+        while self.now() < length {
+            tokio::time::sleep(LOOK.min(length.saturating_sub(self.now()))).await;
+            self.look_at_memory(node);
+        }
+    }
+
+    fn look_at_memory(&self, node: &Node) {
+        let (held, _) = node.remains();
+        let living = u64::try_from(self.ledger.lock().living(self.now(), TO_TIDY)).unwrap_or(u64::MAX);
+        if held > living {
+            self.breach(Invariant::Gone, format!("{held} sets are held, of which {living} live"));
+        }
+    }
+
+    /// Everybody has left: after a while nothing remains of them.
+    async fn aftermath(&self, node: &Node, tasks: &Tasks) {
+        let now = self.now();
+        node.set_wall_error_ms(0);
+        for pod in &mut self.ledger.lock().pods {
+            pod.gone_at.get_or_insert(now);
+        }
+        self.keep_looking(node, now + AFTERMATH).await;
+        let (held, flights) = node.remains();
+        if held > 0 || flights > 0 {
+            self.breach(
+                Invariant::Gone,
+                format!("everybody left, and {held} sets and {flights} flights remain"),
+            );
+        }
+        if !tasks.alive().contains(&"renewals") {
+            self.breach(Invariant::Panic, "the renewal worker is gone");
+        }
+    }
+
+    fn outcome(&self) -> Outcome {
+        let found = self.watch.first();
+        let pods = found.as_ref().map(|(_, found)| found.pods.clone()).unwrap_or_default();
+        let involved: Vec<u32> = pods.into_iter().map(|pod| self.slot_of(pod)).collect();
+        let (digest, count) = self.journal.digest();
+        let ledger = self.ledger.lock();
+        Outcome {
+            story: self.story.clone(),
+            found,
+            events: self.journal.recent(&involved),
+            involved,
+            digest,
+            count,
+            totals: (ledger.pods.len(), ledger.sets.len(), ledger.calls),
+        }
+    }
+}
+
+/// Tells the journal of the weather, and bends the node's clock.
+async fn nature(world: Arc<World>, node: Node) {
+    let skies = world.weather.changes().into_iter().map(|(at, name)| (at, What::Weather(name), None));
+    let jumps =
+        world.weather.jumps.iter().map(|(at, error)| (*at, What::ClockOff(error / 1000), Some(*error)));
+    let mut events: Vec<(Duration, What, Option<i64>)> = skies.chain(jumps).collect();
+    events.sort_by_key(|(at, _, _)| *at);
+    for (at, what, error) in events {
+        tokio::time::sleep_until(world.began + at).await;
+        world.journal.note(at, None, what);
+        if let Some(error) = error {
+            node.set_wall_error_ms(error);
+            world.is_skewed();
+        }
+    }
+}
+
+impl fmt::Display for Outcome {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (pods, sets, calls) = self.totals;
+        let hours = self.story.length.as_secs_f64() / 3600.0;
+        let Some((at, found)) = &self.found else {
+            return writeln!(
+                f,
+                "seed {}: {hours} h, {pods} pods, {sets} sets, {calls} calls, {} events, digest {:016x}: no breach",
+                self.story.seed, self.count, self.digest
+            );
+        };
+        writeln!(f, "seed {} breaks {}", self.story.seed, found.invariant)?;
+        writeln!(f, "  {} (slots {:?}) after {:.4} h", found.what, self.involved, at.as_secs_f64() / 3600.0)?;
+        writeln!(f, "  the last events, with {} of the pods' slots in the story:", self.story.slots.len())?;
+        self.events.iter().try_for_each(|event| writeln!(f, "  {event}"))
+    }
+}

@@ -1,0 +1,47 @@
+//! Tokens as the kubelet projects them: the claims and the size are real, the signature is not.
+//!
+//! Owns: minting. Must not know: who verifies.
+
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+
+/// For whom and for how long.
+#[derive(Clone, Copy, Debug)]
+pub struct Claims {
+    /// The slot of the pod.
+    pub slot: u32,
+    /// Which pod of its slot.
+    pub generation: u32,
+    /// The token's number in the story.
+    pub number: usize,
+    /// From when.
+    pub issued_at: SystemTime,
+    /// For how long.
+    pub life: Duration,
+}
+
+/// A token of about 1.2 KB, as EKS issues them.
+pub fn mint(claims: &Claims) -> String {
+    let seconds = |at: SystemTime| at.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
+    let Claims { slot, generation, number, issued_at, life } = *claims;
+    let header = r#"{"alg":"RS256","kid":"9e1e3b5c7d9f1a3b5c7d9f1a3b5c7d9f1a3b5c7d"}"#;
+    let payload = serde_json::json!({
+        "aud": ["pods.eks.amazonaws.com"],
+        "exp": seconds(issued_at + life),
+        "iat": seconds(issued_at),
+        "nbf": seconds(issued_at),
+        "iss": "https://oidc.eks.us-west-2.amazonaws.com/id/0123456789ABCDEF0123456789ABCDEF",
+        "jti": format!("00000000-0000-4000-8000-{number:012}"),
+        "kubernetes.io": {
+            "namespace": format!("namespace-{slot}"),
+            "node": {"name": "ip-192-0-2-1.us-west-2.compute.internal", "uid": "00000000-0000-4000-9000-000000000001"},
+            "pod": {"name": format!("pod-{slot}-{generation}"), "uid": format!("00000000-{generation:04}-4000-a000-{slot:012}")},
+            "serviceaccount": {"name": "app", "uid": format!("00000000-0000-4000-b000-{slot:012}")},
+        },
+        "sub": format!("system:serviceaccount:namespace-{slot}:app"),
+    });
+    let part = |text: &str| URL_SAFE_NO_PAD.encode(text);
+    format!("{}.{}.{}", part(header), part(&payload.to_string()), part(&"s".repeat(256)))
+}
