@@ -12,6 +12,7 @@
 //! ```
 
 pub mod budget;
+pub mod crew;
 pub mod decide;
 pub mod entitlement;
 pub mod failures;

@@ -9,9 +9,10 @@ use bytes::Bytes;
 
 use crate::clock::{Clock, Now};
 use crate::credentials::budget::Lane;
+use crate::credentials::crew::FIRST_RENEWAL_RETRY;
 use crate::credentials::decide::{Decision, RENEWAL_WAIT, Urgency, decide};
 use crate::credentials::failures::Failures;
-use crate::credentials::flight::{Boarding, FIRST_RENEWAL_RETRY, Flights, Joined, Purpose};
+use crate::credentials::flight::{Boarding, Flights, Joined, Purpose};
 use crate::credentials::held::Held;
 use crate::credentials::model::Grant;
 use crate::credentials::quota::{FlightPermit, Quotas};

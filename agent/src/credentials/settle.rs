@@ -7,8 +7,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::clock::BootTime;
+use crate::credentials::crew::{Crew, FIRST_RENEWAL_RETRY, SLOWEST_RENEWAL_RETRY};
 use crate::credentials::entitlement::Consequence;
-use crate::credentials::flight::{Crew, FIRST_RENEWAL_RETRY, SLOWEST_RENEWAL_RETRY};
 use crate::credentials::held::Held;
 use crate::credentials::source::SourceError;
 use crate::identity::Presented;
