@@ -19,11 +19,11 @@ pub enum Bug {
     OneClock,
     /// A failed renewal becomes an error for the one who waited for it (`credentials::provider`).
     NoFallback,
-    /// Each who asks starts a flight of their own (`credentials::flight`).
+    /// Each who asks starts a flight of their own (`credentials::flights`).
     TwoFlights,
-    /// A flight that landed stays in the table (`credentials::flight`).
+    /// A flight that landed stays in the table (`credentials::flights`).
     FlightStays,
-    /// After one failed renewal a set is left alone for a day (`credentials::flight`).
+    /// After one failed renewal a set is left alone for a day (`credentials::settle`).
     GivesUp,
     /// There is always room for one more call (`credentials::budget`).
     NoLimit,

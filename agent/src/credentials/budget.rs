@@ -13,6 +13,7 @@ use tokio::sync::oneshot;
 
 use crate::clock::{BootTime, Clock};
 use crate::planted::{self, Bug};
+use crate::telemetry::metrics::BudgetNumbers;
 
 /// Calls under way at the start.
 const FIRST_LIMIT: u32 = 8;
@@ -40,8 +41,21 @@ pub enum Lane {
     RecentlyRefused,
 }
 
+impl Lane {
+    /// A label for metrics; a closed set.
+    const fn label(self) -> &'static str {
+        match self {
+            Self::VerifiedEmptyHanded => "verified_empty_handed",
+            Self::Urgent => "urgent",
+            Self::UnverifiedEmptyHanded => "unverified_empty_handed",
+            Self::Renewal => "renewal",
+            Self::RecentlyRefused => "recently_refused",
+        }
+    }
+}
+
 /// All lanes, in order; their number bounds every array here.
-pub const LANES: [Lane; 5] = [
+const LANES: [Lane; 5] = [
     Lane::VerifiedEmptyHanded,
     Lane::Urgent,
     Lane::UnverifiedEmptyHanded,
@@ -94,17 +108,6 @@ pub struct Permit {
     shared: Arc<Shared>,
 }
 
-/// What the budget looks like from outside.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct BudgetView {
-    /// How many calls may be under way now.
-    pub limit: u32,
-    /// How many are.
-    pub in_flight: u32,
-    /// How many wait, by lane.
-    pub waiting: [usize; LANES.len()],
-}
-
 impl Budget {
     /// A budget at its first limit.
     pub fn new(clock: Clock) -> Self {
@@ -128,13 +131,13 @@ impl Budget {
     }
 
     /// A look from outside.
-    pub fn view(&self) -> BudgetView {
+    pub fn view(&self) -> BudgetNumbers {
         let state = self.shared.state.lock();
-        let mut waiting = [0; LANES.len()];
-        for (count, lane) in waiting.iter_mut().zip(&state.lanes) {
-            *count = lane.iter().filter(|seat| seat.is_waiting()).count();
+        let mut waiting = LANES.map(|lane| (lane.label(), 0));
+        for ((_, number), seats) in waiting.iter_mut().zip(&state.lanes) {
+            *number = seats.iter().filter(|seat| seat.is_waiting()).count();
         }
-        BudgetView { limit: state.limit, in_flight: state.in_flight, waiting }
+        BudgetNumbers { limit: state.limit, in_flight: state.in_flight, waiting }
     }
 }
 

@@ -1,6 +1,6 @@
 //! How one flight is flown: its turn, its attempts, its pauses.
 //!
-//! Owns: when AWS is called, how often, and after which pause. Must not know: who else is under way (`flight`), or what
+//! Owns: when AWS is called, how often, and after which pause. Must not know: who else is under way (`flights`), or what
 //! comes of the outcome (`settle`).
 
 use std::sync::Arc;
@@ -15,13 +15,14 @@ use crate::credentials::flight::Flight;
 use crate::credentials::grace::{self, FIRST_GRACE_RETRY};
 use crate::credentials::held::Held;
 use crate::credentials::model::Issued;
-use crate::credentials::renewal::{Pace, Schedule};
+use crate::credentials::pace::Pace;
+use crate::credentials::schedule::Schedule;
 use crate::credentials::source::eks_auth::EksAuth;
 use crate::credentials::source::{Refused, RefusedCode, SourceError, Unavailable};
 use crate::credentials::store::Store;
 use crate::identity::Presented;
 use crate::lifecycle::tasks::Tasks;
-use crate::telemetry::metrics::UpstreamMetrics;
+use crate::telemetry::metrics::{CallOutcome, UpstreamMetrics};
 use crate::workload::CredentialKey;
 
 /// After a failed attempt the next comes after this, doubling up to [`SLOWEST_RETRY`], with jitter.
@@ -142,7 +143,7 @@ impl Crew {
     async fn call(&self, presented: &Presented, permit: &Permit) -> Result<Issued, SourceError> {
         let started = tokio::time::Instant::now();
         let result = self.source.fetch(&presented.token).await;
-        self.metrics.called(result.as_ref().err(), started.elapsed());
+        self.metrics.called(outcome(&result), started.elapsed());
         match &result {
             // A refusal is AWS in good health.
             Ok(_) | Err(SourceError::Refused(_)) => permit.succeeded(),
@@ -226,6 +227,16 @@ enum Waited {
     Admitted(Permit),
     Risen,
     Unwanted,
+}
+
+fn outcome(result: &Result<Issued, SourceError>) -> CallOutcome {
+    match result {
+        Ok(_) => CallOutcome::Done,
+        Err(error @ SourceError::Refused(_)) => CallOutcome::Final(error.label()),
+        Err(error @ (SourceError::Throttled | SourceError::Unavailable(_) | SourceError::OwnIdentity(_))) => {
+            CallOutcome::Passing(error.label())
+        }
+    }
 }
 
 fn token_expired() -> Refused {

@@ -17,11 +17,8 @@ use parking_lot::Mutex;
 use crate::clock::BootTime;
 use crate::credentials::held::Held;
 use crate::credentials::source::{RefusedCode, SourceError};
+use crate::credentials::streak::{PERIOD, Streak};
 
-/// "No association" must have been said for this long (design 4.5).
-const PERIOD: Duration = Duration::from_secs(300);
-/// And so many times.
-const TIMES: u32 = 3;
 /// How many associations' last answers are remembered; above, new ones are not. One takes about 100 bytes.
 const MOST_ANSWERS: usize = 4_096;
 
@@ -36,15 +33,6 @@ pub enum Consequence {
     AskWitness,
     /// The pod is entitled to it no more.
     Drop,
-}
-
-/// How often, and since when, AWS has said that there is no association.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Streak {
-    /// How often, the last time included; a success or any word of an association ends it.
-    pub times: u32,
-    /// The first time.
-    pub since: BootTime,
 }
 
 /// What AWS said of all associations in the last five minutes.
@@ -97,20 +85,6 @@ impl Crowd {
         // Several associations gone at once, and most of all: AWS's trouble or a wrong cluster name, and no admin's wish. But a
         // node with one association that is gone is just that.
         if self.not_found >= 2 { Consequence::Keep } else { Consequence::Drop }
-    }
-}
-
-impl Streak {
-    fn is_over(self, now: BootTime, max_stale: Option<Duration>) -> bool {
-        let lasted = now.since(self.since);
-        let is_over_by_table = self.times >= TIMES && lasted >= PERIOD;
-        is_over_by_table || max_stale.is_some_and(|max| lasted >= max)
-    }
-
-    /// The next time that AWS said so.
-    pub fn and_again(earlier: Option<Self>, now: BootTime) -> Self {
-        let since = earlier.map_or(now, |earlier| earlier.since);
-        Self { times: earlier.map_or(0, |earlier| earlier.times).saturating_add(1), since }
     }
 }
 

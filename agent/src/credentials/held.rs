@@ -10,8 +10,8 @@ use bytes::Bytes;
 use parking_lot::Mutex;
 
 use crate::clock::{BootTime, Now};
-use crate::credentials::entitlement::Streak;
 use crate::credentials::model::{Grant, Issued, Unservable};
+use crate::credentials::streak::Streak;
 use crate::identity::Presented;
 use crate::planted::{self, Bug};
 use crate::workload::CredentialKey;

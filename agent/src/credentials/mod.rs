@@ -17,15 +17,19 @@ pub mod decide;
 pub mod entitlement;
 pub mod failures;
 pub mod flight;
+pub mod flights;
 pub mod grace;
 pub mod held;
 pub mod model;
+pub mod pace;
 pub mod provider;
 pub mod quota;
 pub mod renewal;
+pub mod schedule;
 mod settle;
 pub mod source;
 pub mod store;
+pub mod streak;
 
 #[cfg(test)]
 mod tests;

@@ -9,7 +9,7 @@
 
 use parking_lot::Mutex;
 
-use crate::identity::authenticator::{UnverifiedIdentity, VerifiedIdentity};
+use crate::identity::verdict::{UnverifiedIdentity, VerifiedIdentity};
 use crate::planted::{self, Bug};
 use crate::workload::TokenDigest;
 
@@ -81,7 +81,7 @@ fn place(digest: TokenDigest) -> usize {
 #[cfg(test)]
 mod tests {
     use super::{Known, Memory};
-    use crate::identity::authenticator::tests::unverified;
+    use crate::identity::verdict::tests::unverified;
 
     #[test]
     fn only_the_very_token_is_known_not_one_that_shares_its_place() {

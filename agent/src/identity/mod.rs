@@ -9,6 +9,7 @@ pub mod claims;
 pub mod keys;
 mod memory;
 pub mod token;
+mod verdict;
 mod verify;
 
 #[cfg(test)]
@@ -16,9 +17,8 @@ mod testing;
 #[cfg(test)]
 mod tests;
 
-pub use authenticator::{
-    Authentication, Authenticator, KeyUnknown, Look, Refusal, UnverifiedIdentity, VerifiedIdentity,
-};
+pub use authenticator::{Authenticator, KeyUnknown, Look};
 pub use claims::UnverifiedClaims;
 pub use token::{BearerToken, MalformedToken, Presented};
+pub use verdict::{Authentication, Refusal, UnverifiedIdentity, VerifiedIdentity};
 pub use verify::Policy;

@@ -11,11 +11,11 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde::Deserialize;
 
 use crate::config::{TokenVerification, VerificationMode};
-use crate::identity::authenticator::{Refusal, VerifiedIdentity};
 use crate::identity::claims::{ClaimedWorkload, UnreadableClaims, Untimely, UnverifiedClaims, Validity};
 use crate::identity::keys::KeyTable;
 use crate::identity::keys::key::Algorithm;
 use crate::identity::token::BearerToken;
+use crate::identity::verdict::{Refusal, VerifiedIdentity};
 use crate::workload::{Audience, CredentialSource, Pod, ServiceAccount, VerifiedKey};
 
 /// What a token must be.

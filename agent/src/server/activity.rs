@@ -10,7 +10,7 @@ use tokio::sync::Notify;
 use tokio::sync::futures::Notified;
 use tokio::time::Instant;
 
-use super::connection::Limits;
+use super::limits::Limits;
 
 /// What a connection is doing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -149,7 +149,7 @@ mod tests {
     use tokio::time::{Instant, advance};
 
     use super::{Activity, Ask, Phase};
-    use crate::server::connection::Limits;
+    use crate::server::limits::Limits;
 
     const SECOND: Duration = Duration::from_secs(1);
 

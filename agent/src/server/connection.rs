@@ -12,7 +12,6 @@ use std::net::{IpAddr, SocketAddr};
 use std::pin::pin;
 use std::sync::Arc;
 use std::task::Poll;
-use std::time::Duration;
 
 use bytes::Bytes;
 use http::header::CONNECTION;
@@ -26,6 +25,7 @@ use tokio::net::TcpStream;
 use tokio::time::{Instant, sleep_until};
 
 use super::activity::{Activity, Ask, Phase};
+use super::limits::Limits;
 use super::peers::{ConnectionPermit, HoldPermit, Peers, TooMany};
 use super::stats::count;
 use super::wire::Wire;
@@ -63,35 +63,6 @@ impl Peer {
     /// Leave to wait for an answer; refused if this peer waits for too many already.
     pub fn try_hold(&self) -> Result<HoldPermit, TooMany> {
         self.peers.try_hold(self.address)
-    }
-}
-
-/// How long, how large, how many: everything a connection may take.
-#[derive(Clone, Copy, Debug)]
-pub struct Limits {
-    /// An idle connection is kept this long. 60 s: sdk-contract 8.1 asks for 30 to 75.
-    pub idle: Duration,
-    /// A request head is complete this long after its first byte. 10 s.
-    pub request_head: Duration,
-    /// A response makes progress at least this often. 10 s; it fits into the socket's buffer, so only a client that
-    /// sends requests and reads no answers gets there.
-    pub response_write: Duration,
-    /// How long a connection that we close waits for the client to close too. 1 s.
-    pub linger: Duration,
-    /// How large a request head may be in bytes, else 431; also the size of hyper's read buffer. 32 KiB: twice what
-    /// sdk-contract 8.1 asks for.
-    pub head_bytes: usize,
-}
-
-impl Default for Limits {
-    fn default() -> Self {
-        Self {
-            idle: Duration::from_secs(60),
-            request_head: Duration::from_secs(10),
-            response_write: Duration::from_secs(10),
-            linger: Duration::from_secs(1),
-            head_bytes: 32 * 1024,
-        }
     }
 }
 
@@ -227,6 +198,7 @@ async fn drive(
 
 #[cfg(test)]
 mod tests {
+
     use std::time::Duration;
 
     use tokio::io::AsyncWriteExt;

@@ -20,7 +20,7 @@ use crate::clock::{Clock, Now};
 use crate::credentials::provider::{AtHand, LONGEST_HOLD, Provider, Served, Waiting, Way};
 use crate::identity::{Authentication, Authenticator, BearerToken, Look, MalformedToken, Presented};
 use crate::lifecycle::shutdown::Shutdown;
-use crate::telemetry::access::{Access, AccessLog};
+use crate::server::access::{Access, AccessLog};
 use crate::telemetry::metrics::{Authenticated, AuthenticationMetrics, Outcome, RequestMetrics};
 use crate::workload::CredentialKey;
 

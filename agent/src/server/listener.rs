@@ -19,7 +19,8 @@ use tokio::time::{Instant, sleep, sleep_until};
 use tokio_util::task::TaskTracker;
 
 use super::activity::Ask;
-use super::connection::{self, Limits, Respond, Service, http1_with};
+use super::connection::{self, Respond, Service, http1_with};
+use super::limits::Limits;
 use super::peers::Peers;
 use super::stats::count;
 use crate::lifecycle::readiness::Condition;
@@ -340,7 +341,7 @@ mod tests {
 
     use super::{ACCEPT_PAUSE, Errno, HANDSHAKE, Pause, bind, is_about_one_connection};
     use crate::lifecycle::readiness::Readiness;
-    use crate::server::connection::Limits;
+    use crate::server::limits::Limits;
     use crate::server::peers::PeerLimits;
     use crate::server::testing::{Client, Door, FAST, PATIENCE, SLOW, eventually, few};
 

@@ -16,7 +16,8 @@ use tokio::sync::Semaphore;
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
-use super::connection::{Limits, Peer, Respond};
+use super::connection::{Peer, Respond};
+use super::limits::Limits;
 use super::listener::{FrontDoor, bind};
 use super::peers::{PeerLimits, Peers};
 use super::stats::FrontDoorSnapshot;

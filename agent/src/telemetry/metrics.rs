@@ -19,8 +19,6 @@ use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::metrics::{MetricType, TypedMetric};
 use prometheus_client::registry::Registry;
 
-use crate::credentials::budget::{BudgetView, LANES, Lane};
-use crate::credentials::source::SourceError;
 use crate::lifecycle::bounds::BOUNDS;
 
 mod authentication;
@@ -145,6 +143,37 @@ pub struct UpstreamMetrics {
     cache_errors: Family<ByTypeAndCode, PlainCounter>,
 }
 
+/// What came of a call to AWS, each kind with its label.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CallOutcome {
+    /// It brought credentials.
+    Done,
+    /// It failed, and the same call may succeed later.
+    Passing(&'static str),
+    /// It was refused.
+    Final(&'static str),
+}
+
+impl CallOutcome {
+    const fn label(self) -> &'static str {
+        match self {
+            Self::Done => "ok",
+            Self::Passing(label) | Self::Final(label) => label,
+        }
+    }
+}
+
+/// The budget of calls to AWS.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct BudgetNumbers {
+    /// Calls that may be under way at once.
+    pub limit: u32,
+    /// Calls under way.
+    pub in_flight: u32,
+    /// How many wait in which lane.
+    pub waiting: [(&'static str, usize); 5],
+}
+
 /// Numbers that are read when Prometheus asks.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Snapshot {
@@ -153,7 +182,7 @@ pub struct Snapshot {
     /// Flights under way.
     pub flights: usize,
     /// The budget.
-    pub budget: Option<BudgetView>,
+    pub budget: Option<BudgetNumbers>,
     /// Seconds until the agent's own credentials expire.
     pub own_credentials_seconds: Option<i64>,
     /// Keys that tokens are verified with.
@@ -316,19 +345,16 @@ impl UpstreamMetrics {
     }
 
     /// A call to AWS ended.
-    pub fn called(&self, error: Option<&SourceError>, took: Duration) {
+    pub fn called(&self, outcome: CallOutcome, took: Duration) {
         self.seconds.observe(took.as_secs_f64());
-        let outcome = error.map_or("ok", SourceError::label);
-        self.calls.get_or_create(&ByOutcome { outcome }).inc();
-        if let Some(error) = error {
-            let r#type = match error {
-                SourceError::Refused(_) => "irrecoverable",
-                SourceError::Throttled | SourceError::Unavailable(_) | SourceError::OwnIdentity(_) => {
-                    "recoverable"
-                }
-            };
-            self.cache_errors.get_or_create(&ByTypeAndCode { r#type, code: error.label() }).inc();
-        }
+        self.calls.get_or_create(&ByOutcome { outcome: outcome.label() }).inc();
+        // Amazon's series, with its words for the two kinds.
+        let r#type = match outcome {
+            CallOutcome::Done => return,
+            CallOutcome::Passing(_) => "recoverable",
+            CallOutcome::Final(_) => "irrecoverable",
+        };
+        self.cache_errors.get_or_create(&ByTypeAndCode { r#type, code: outcome.label() }).inc();
     }
 }
 
@@ -409,9 +435,10 @@ impl Gauges {
         let Some(budget) = now.budget else { return };
         self.limit.set(i64::from(budget.limit));
         self.in_flight.set(i64::from(budget.in_flight));
-        for (lane, waiting) in LANES.iter().zip(budget.waiting) {
-            let gauge = self.waiting.get_or_create_owned(&ByLane { lane: lane_label(*lane) });
-            gauge.set(i64::try_from(waiting).unwrap_or(i64::MAX));
+        for (lane, waiting) in budget.waiting {
+            self.waiting
+                .get_or_create_owned(&ByLane { lane })
+                .set(i64::try_from(waiting).unwrap_or(i64::MAX));
         }
     }
 }
@@ -435,29 +462,18 @@ fn signed(number: u64) -> i64 {
     i64::try_from(number).unwrap_or(i64::MAX)
 }
 
-const fn lane_label(lane: Lane) -> &'static str {
-    match lane {
-        Lane::VerifiedEmptyHanded => "verified_empty_handed",
-        Lane::Urgent => "urgent",
-        Lane::UnverifiedEmptyHanded => "unverified_empty_handed",
-        Lane::Renewal => "renewal",
-        Lane::RecentlyRefused => "recently_refused",
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use std::time::Duration;
 
-    use super::{Metrics, Outcome, Snapshot};
-    use crate::credentials::source::SourceError;
+    use super::{CallOutcome, Metrics, Outcome, Snapshot};
 
     #[test]
     fn amazons_three_series_keep_their_exact_names() {
         let metrics = Metrics::new();
         metrics.requests.answered(Outcome::Hit, Some(200), Duration::from_micros(20));
         metrics.requests.answered(Outcome::Refused, Some(403), Duration::from_micros(20));
-        metrics.upstream.called(Some(&SourceError::Throttled), Duration::from_millis(20));
+        metrics.upstream.called(CallOutcome::Passing("throttled"), Duration::from_millis(20));
         let page = metrics.page(&Snapshot::default());
         for line in [
             "pod_identity_http_response{code=\"200\"} 1",

@@ -1,8 +1,7 @@
-//! What the agent tells its operators: logs, metrics, access events.
+//! What the agent tells its operators: logs and metrics.
 //!
 //! Owns: names, formats and levels. Must not know: why something happens. No secret is ever handed to it.
 
-pub mod access;
 pub mod chain;
 mod json_lines;
 pub mod logging;

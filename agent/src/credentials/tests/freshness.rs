@@ -5,7 +5,8 @@ use std::time::Duration;
 use super::aws::Mood;
 use super::{HOUR, MINUTE, Node, peer};
 use crate::credentials::budget::Lane;
-use crate::credentials::flight::{Joined, Purpose};
+use crate::credentials::flight::Purpose;
+use crate::credentials::flights::Joined;
 use crate::credentials::provider::AtHand;
 use crate::identity::{BearerToken, Presented};
 

@@ -7,7 +7,8 @@ use super::aws::Mood;
 use super::{HOUR, Node, peer};
 use crate::config::Retention;
 use crate::credentials::budget::Lane;
-use crate::credentials::flight::{Joined, Purpose};
+use crate::credentials::flight::Purpose;
+use crate::credentials::flights::Joined;
 use crate::credentials::provider::AtHand;
 
 const fn slow(ms: u64) -> Mood {
