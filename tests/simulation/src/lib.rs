@@ -12,6 +12,7 @@
 pub mod aws;
 pub mod chance;
 pub mod journal;
+pub mod kind;
 pub mod ledger;
 pub mod node;
 pub mod pod;

@@ -1,4 +1,4 @@
-//! `simulate [SEED] [HOURS] [PODS] [BUG]`: one story, told.
+//! `simulate [SEED] [HOURS] [PODS] [BUG]`: one story, told. In the place of HOURS, the name of a short story.
 //!
 //! Owns: argv and exit code (0: no breach; 1: a breach; 64: wrong usage). Must not know: what a story is made of.
 
@@ -6,6 +6,7 @@ use std::io::Write;
 use std::process::ExitCode;
 
 use pod_identity_agent::planted::Bug;
+use simulation::kind::Kind;
 use simulation::shrink::shrink;
 use simulation::story::Story;
 
@@ -13,7 +14,8 @@ fn main() -> ExitCode {
     let mut out = std::io::stdout();
     let Some(story) = story() else {
         let names = Bug::ALL.map(|bug| format!("{bug:?}")).join(" ");
-        let _ = writeln!(out, "usage: simulate [SEED] [HOURS] [PODS] [BUG]\nbugs: {names}");
+        let _ =
+            writeln!(out, "usage: simulate [SEED] [HOURS|crowd|sleepers|clock] [PODS] [BUG]\nbugs: {names}");
         return ExitCode::from(64);
     };
     match tell(&story, &mut out) {
@@ -40,9 +42,13 @@ fn tell(story: &Story, out: &mut impl Write) -> std::io::Result<bool> {
 /// The story that argv names; three days of 60 pods if it names nothing.
 fn story() -> Option<Story> {
     let mut arguments = std::env::args().skip(1);
-    let mut number = |default: u64| arguments.next().map_or(Some(default), |text| text.parse().ok());
-    let (seed, hours, pods) = (number(1)?, number(72)?, number(60)?);
-    let story = Story::new(seed, hours, u32::try_from(pods).ok()?);
+    let seed = arguments.next().map_or(Some(1), |text| text.parse().ok())?;
+    let hours = arguments.next().unwrap_or_else(|| "72".to_owned());
+    let pods = arguments.next().map_or(Some(60), |text| text.parse().ok())?;
+    let story = match Kind::named(&hours) {
+        Some(kind) => Story::short(kind, seed),
+        None => Story::new(seed, hours.parse().ok()?, pods),
+    };
     match arguments.next() {
         None => Some(story),
         Some(name) => Bug::ALL.into_iter().find(|bug| format!("{bug:?}") == name).map(|bug| story.with(bug)),

@@ -12,6 +12,7 @@ use pod_identity_agent::lifecycle::tasks::Tasks;
 
 use crate::chance::Chance;
 use crate::journal::What;
+use crate::kind::{Kind, START};
 use crate::ledger::{self, Spell, Token};
 use crate::node::{Answer, Node, identity_of};
 use crate::story::World;
@@ -34,6 +35,8 @@ struct Habit {
     patience: Duration,
     /// How often it signs something, on average.
     uses: Duration,
+    /// Whether it does so nearly as by the clock.
+    is_regular: bool,
 }
 
 const BOTO3: Habit = habit("boto3", Some(15 * 60), 3, 2, 90);
@@ -50,7 +53,28 @@ const fn habit(name: &'static str, threshold: Option<u64>, attempts: u32, patien
         None => None,
     };
     let (pause, uses) = (Duration::from_secs(1), Duration::from_secs(uses));
-    Habit { name, threshold, attempts, pause, patience: Duration::from_secs(patience), uses }
+    Habit {
+        name,
+        threshold,
+        attempts,
+        pause,
+        patience: Duration::from_secs(patience),
+        uses,
+        is_regular: false,
+    }
+}
+
+/// Late in the life of a set of 30 minutes that was renewed at 12 to 15, and before its end.
+const SLEEPER: Habit = Habit { is_regular: true, ..habit("a sleeper", None, 1, 5, 38 * 60) };
+
+impl Habit {
+    fn pause_between_uses(&self, chance: &mut Chance) -> Duration {
+        if self.is_regular {
+            chance.between(self.uses, self.uses.mul_f64(1.05))
+        } else {
+            chance.about(self.uses)
+        }
+    }
 }
 
 /// A pod as its processes see it.
@@ -64,37 +88,41 @@ struct Pod {
 /// Lets one pod after the other live in a slot, for ever; cancel by dropping.
 pub async fn live_in_slot(world: Arc<World>, node: Node, tasks: Tasks, slot: u32) {
     let mut chance = Chance::stream(world.story.seed, u64::from(slot), 0);
+    if world.story.kind != Kind::Days {
+        let (at, life) = world.story.kind.arrival(slot);
+        tokio::time::sleep(at + chance.between(Duration::ZERO, START)).await;
+        let fate = Fate::of(world.story.kind, life);
+        live(&world, &node, &tasks, (slot, 0), fate).await;
+        return;
+    }
     // Most pods are there when the agent starts, and ask at once.
     if chance.percent(30) {
         tokio::time::sleep(chance.about(2 * HOUR)).await;
     }
     for generation in 0.. {
         let mut chance = Chance::stream(world.story.seed, u64::from(slot), u64::from(generation) + 1);
-        live(&world, &node, &tasks, (slot, generation), &mut chance).await;
+        let fate = Fate::drawn(&mut chance, world.now());
+        live(&world, &node, &tasks, (slot, generation), fate).await;
         tokio::time::sleep(Duration::from_secs(2) + chance.about(20 * MINUTE)).await;
     }
 }
 
-async fn live(world: &Arc<World>, node: &Node, tasks: &Tasks, who: (u32, u32), chance: &mut Chance) {
+async fn live(world: &Arc<World>, node: &Node, tasks: &Tasks, who: (u32, u32), fate: Fate) {
     let (slot, generation) = who;
-    let stay = chance.one_of(20 * HOUR, &[20 * HOUR, 5 * HOUR, 30 * MINUTE]);
-    let stay = MINUTE + chance.about(stay);
-    let life = chance.one_of(HOUR, &[15 * MINUTE, 15 * MINUTE, 30 * MINUTE, 6 * HOUR, 6 * HOUR, 12 * HOUR]);
-    let spells = spells(chance, world.now());
+    let Fate { stay, life, spells, token_life, processes, habit } = fate;
     let number = world.ledger.lock().add_pod(ledger::Pod { slot, life, spells, gone_at: None });
     world.note(number, What::Born(generation));
     let pod = Arc::new(Pod { world: Arc::clone(world), node: node.clone(), number, token: Mutex::new(None) });
-    let token_life = chance.one_of(24 * HOUR, &[24 * HOUR, 12 * HOUR, 2 * HOUR, HOUR]);
     pod.rotate(slot, generation, token_life);
     let processes = Processes(
-        (0..=chance.below(3))
+        (0..processes)
             .map(|process| {
                 let chance = Chance::stream(
                     world.story.seed,
                     u64::from(slot) << 32 | u64::from(generation),
                     u64::from(process) + 7,
                 );
-                tasks.spawn("process", process_of(Arc::clone(&pod), chance))
+                tasks.spawn("process", process_of(Arc::clone(&pod), habit, chance))
             })
             .collect(),
     );
@@ -111,6 +139,42 @@ async fn live(world: &Arc<World>, node: &Node, tasks: &Tasks, who: (u32, u32), c
         pod.gone_at = Some(world.now());
     }
     world.note(number, What::Gone(generation));
+}
+
+/// What is settled about a pod when it is born.
+struct Fate {
+    stay: Duration,
+    /// The life of the sets that its role gives.
+    life: Duration,
+    spells: Vec<Spell>,
+    token_life: Duration,
+    processes: u32,
+    /// The habit of all its processes, if they have the same.
+    habit: Option<Habit>,
+}
+
+impl Fate {
+    fn drawn(chance: &mut Chance, now: Duration) -> Self {
+        let stay = chance.one_of(20 * HOUR, &[20 * HOUR, 5 * HOUR, 30 * MINUTE]);
+        Self {
+            stay: MINUTE + chance.about(stay),
+            life: chance
+                .one_of(HOUR, &[15 * MINUTE, 15 * MINUTE, 30 * MINUTE, 6 * HOUR, 6 * HOUR, 12 * HOUR]),
+            spells: spells(chance, now),
+            token_life: chance.one_of(24 * HOUR, &[24 * HOUR, 12 * HOUR, 2 * HOUR, HOUR]),
+            processes: 1 + chance.below(3),
+            habit: None,
+        }
+    }
+
+    fn of(kind: Kind, life: Duration) -> Self {
+        let (processes, habit) = match kind {
+            Kind::Days | Kind::Crowd => (3, None),
+            Kind::Sleepers => (1, Some(SLEEPER)),
+            Kind::WrongClock => (3, Some(CPP)),
+        };
+        Self { stay: 24 * HOUR, life, spells: kind.spells(), token_life: 24 * HOUR, processes, habit }
+    }
 }
 
 /// One pod in four gets into trouble with its association or role.
@@ -133,8 +197,8 @@ impl Drop for Processes {
     }
 }
 
-async fn process_of(pod: Arc<Pod>, mut chance: Chance) {
-    let habit = chance.one_of(BOTO3, &[GO, RUBY, JAVA, CPP, CLI, RARE]);
+async fn process_of(pod: Arc<Pod>, habit: Option<Habit>, mut chance: Chance) {
+    let habit = habit.unwrap_or_else(|| chance.one_of(BOTO3, &[GO, RUBY, JAVA, CPP, CLI, RARE]));
     let mut good_until = Duration::ZERO;
     loop {
         let now = pod.world.now();
@@ -149,7 +213,7 @@ async fn process_of(pod: Arc<Pod>, mut chance: Chance) {
         let quiet = habit.threshold.map_or(Duration::ZERO, |threshold| {
             good_until.saturating_sub(pod.world.now()).saturating_sub(threshold)
         });
-        tokio::time::sleep(quiet + Duration::from_secs(1) + chance.about(habit.uses)).await;
+        tokio::time::sleep(quiet + Duration::from_secs(1) + habit.pause_between_uses(&mut chance)).await;
     }
 }
 

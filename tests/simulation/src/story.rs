@@ -13,6 +13,7 @@ use tokio::time::Instant;
 
 use crate::aws::Aws;
 use crate::journal::{Event, Journal, What};
+use crate::kind::Kind;
 use crate::ledger::Ledger;
 use crate::node::Node;
 use crate::pod;
@@ -31,6 +32,8 @@ const AFTERMATH: Duration = Duration::from_secs(28 * 3600);
 /// Which story.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Story {
+    /// Of which kind.
+    pub kind: Kind,
     /// What decides everything.
     pub seed: u64,
     /// How long pods come and go.
@@ -82,7 +85,13 @@ impl Story {
     /// So many hours with so many pods at a time.
     pub fn new(seed: u64, hours: u64, pods: u32) -> Self {
         let length = Duration::from_secs(hours * 3600);
-        Self { seed, length, drawn_for: length, slots: (0..pods).collect(), bug: None }
+        Self { kind: Kind::Days, seed, length, drawn_for: length, slots: (0..pods).collect(), bug: None }
+    }
+
+    /// A short story of this kind.
+    pub fn short(kind: Kind, seed: u64) -> Self {
+        let length = kind.length().unwrap_or_default();
+        Self { kind, seed, length, drawn_for: length, slots: (0..kind.pods()).collect(), bug: None }
     }
 
     /// The same with a bug.
@@ -137,7 +146,7 @@ impl Story {
 impl World {
     fn new(story: Story) -> Arc<Self> {
         Arc::new(Self {
-            weather: Weather::of(story.seed, story.drawn_for),
+            weather: Weather::of(story.kind, story.seed, story.drawn_for),
             story,
             journal: Journal::default(),
             ledger: Mutex::default(),
@@ -264,7 +273,7 @@ impl fmt::Display for Outcome {
                 self.story.seed, self.count, self.digest
             );
         };
-        writeln!(f, "seed {} breaks {}", self.story.seed, found.invariant)?;
+        writeln!(f, "seed {} ({:?}) breaks {}", self.story.seed, self.story.kind, found.invariant)?;
         writeln!(f, "  {} (slots {:?}) after {:.4} h", found.what, self.involved, at.as_secs_f64() / 3600.0)?;
         writeln!(f, "  the last events, with {} of the pods' slots in the story:", self.story.slots.len())?;
         self.events.iter().try_for_each(|event| writeln!(f, "  {event}"))

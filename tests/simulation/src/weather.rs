@@ -5,6 +5,7 @@
 use std::time::Duration;
 
 use crate::chance::Chance;
+use crate::kind::Kind;
 
 const MINUTE: Duration = Duration::from_secs(60);
 const HOUR: Duration = Duration::from_secs(3600);
@@ -50,8 +51,17 @@ const CLOUDS: [Sky; 10] = [
 
 impl Weather {
     /// The weather of a seed. It is clear at the end.
-    pub fn of(seed: u64, length: Duration) -> Self {
+    pub fn of(kind: Kind, seed: u64, length: Duration) -> Self {
         let mut chance = Chance::stream(seed, u64::from(u32::MAX), 1);
+        match kind {
+            Kind::Days => Self::of_days(chance, length),
+            Kind::Crowd | Kind::Sleepers | Kind::WrongClock => {
+                Self { spells: kind.sky(chance.below(100)), jumps: kind.jumps() }
+            }
+        }
+    }
+
+    fn of_days(mut chance: Chance, length: Duration) -> Self {
         let mut spells = Vec::new();
         // A node that starts while AWS throttles is worth a story of its own.
         let mut at = if chance.percent(50) { Duration::ZERO } else { chance.about(2 * HOUR) };
