@@ -105,3 +105,18 @@ async fn a_flight_that_nobody_asks_for_ends_and_costs_nothing_more() {
     tokio::time::sleep(10 * MINUTE).await;
     assert_eq!(node.aws.calls(), calls);
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_set_whose_last_renewal_fails_is_gone_from_memory_soon_after_its_end() {
+    for life in [15 * MINUTE, 20 * MINUTE, HOUR] {
+        let node = Node::new();
+        node.aws.be(Mood::Issues { after: Duration::from_millis(80), life });
+        node.ask(1).await.unwrap();
+        // The pause between renewals is two minutes by the end: the last look would come long after it.
+        node.aws.be(Mood::Refuses);
+        tokio::time::sleep(life - Duration::from_secs(20)).await;
+        assert_eq!(node.store.len(), 1, "{life:?}: it is kept to its end");
+        tokio::time::sleep(Duration::from_secs(25)).await;
+        assert_eq!(node.store.len(), 0, "{life:?}: it is held after its end");
+    }
+}
