@@ -34,7 +34,8 @@ fn tell(story: &Story, out: &mut impl Write) -> std::io::Result<bool> {
     let has_breach = outcome.found.is_some();
     if has_breach {
         writeln!(out, "looking for a shorter story ...")?;
-        write!(out, "{}", shrink(outcome)?)?;
+        let (shorter, runs) = shrink(outcome)?;
+        writeln!(out, "{shorter}  found in {runs} runs")?;
     }
     Ok(has_breach)
 }

@@ -7,13 +7,13 @@ use std::time::Duration;
 use crate::story::{Outcome, Story};
 
 /// Runs at most; each is shorter than the story itself.
-const RUNS: usize = 24;
+pub const RUNS: usize = 24;
 
-/// The shortest story found that breaks the same promise.
+/// The shortest story found that breaks the same promise, and how many runs it took to find it.
 ///
 /// # Errors
 /// When the runtime cannot be built.
-pub fn shrink(failed: Outcome) -> std::io::Result<Outcome> {
+pub fn shrink(failed: Outcome) -> std::io::Result<(Outcome, usize)> {
     let mut best = cut(failed);
     let mut chunk = best.story.slots.len().div_ceil(2);
     let mut runs = 0;
@@ -36,7 +36,7 @@ pub fn shrink(failed: Outcome) -> std::io::Result<Outcome> {
             chunk /= 2;
         }
     }
-    Ok(best)
+    Ok((best, runs))
 }
 
 /// Nothing after the breach matters.

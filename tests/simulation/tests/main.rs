@@ -2,6 +2,7 @@
 
 use pod_identity_agent::planted::Bug;
 use simulation::kind::Kind;
+use simulation::shrink::{RUNS, shrink};
 use simulation::story::{Outcome, Story};
 use simulation::watch::Invariant;
 
@@ -107,4 +108,28 @@ fn what_is_wrong(bug: Bug) -> Option<String> {
         }
     }
     Some(format!("{bug:?} never breaks {intended}"))
+}
+
+#[test]
+fn a_failing_story_is_made_shorter_in_a_bounded_number_of_runs_and_fails_the_same_way() {
+    for (story, bug) in [(Story::short(Kind::Crowd, 2), Bug::NoLimit), (story(40), Bug::ServesTheExpired)] {
+        let failed = run(&story.clone().with(bug));
+        let before = invariant(&failed);
+        let (shrunk, runs) = shrink(failed.clone()).expect("a runtime can be built");
+        assert!(before.is_some() && invariant(&shrunk) == before, "{failed}became\n{shrunk}");
+        assert_eq!(
+            invariant(&run(&shrunk.story)),
+            before,
+            "the story that is printed fails when it is told again"
+        );
+        assert!((1..=RUNS).contains(&runs), "{runs} runs");
+        assert!(shrunk.story.slots.len() < story.slots.len(), "{} slots", shrunk.story.slots.len());
+        assert!(shrunk.story.length < story.length, "{:?}", shrunk.story.length);
+        let lines = |outcome: &Outcome| outcome.to_string().lines().count();
+        assert!(lines(&shrunk) <= lines(&failed) && shrunk.count < failed.count, "{failed}became\n{shrunk}");
+    }
+}
+
+fn invariant(outcome: &Outcome) -> Option<Invariant> {
+    outcome.found.as_ref().map(|(_, found)| found.invariant)
 }
