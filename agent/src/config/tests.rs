@@ -123,12 +123,16 @@ fn every_problem_is_reported_at_once() {
 
 #[test]
 fn one_bad_value_is_one_problem_that_names_flag_rule_and_value() {
-    let cases: [(&[&str], &str); 8] = [
+    let cases: [(&[&str], &str); 9] = [
         (&["--port", "http"], "--port: must be a port from 0 to 65535 (it is \"http\")"),
         (&["--max-service-qps=-3"], "--max-service-qps: must be a whole number, at least 1 (it is \"-3\")"),
         (
             &["--max-cache-size", "-1"],
             "--max-cache-size: must be a number of identities, 0 for no retention (it is \"-1\")",
+        ),
+        (
+            &["--max-stale-after-refusal", "soon"],
+            "--max-stale-after-refusal: must be a duration, as in 1h30m: a number is missing (it is \"soon\")",
         ),
         (
             &["--shutdown-grace", "-1s"],
@@ -150,6 +154,15 @@ fn one_bad_value_is_one_problem_that_names_flag_rule_and_value() {
     }
     assert!(read(&[], &[]).unwrap_err().iter().all(|problem| problem.contains("is required")));
     assert_eq!(good(&["--shutdown-grace", "5m"]).shutdown_grace, Duration::from_secs(300));
+}
+
+#[test]
+fn how_long_a_refused_set_is_served_on_is_set_only_by_its_flag() {
+    assert_eq!(good(&[]).max_stale_after_refusal, None);
+    assert_eq!(good(&["--max-stale-after-refusal", "0"]).max_stale_after_refusal, Some(Duration::ZERO));
+    let minute = good(&["--max-stale-after-refusal=1m"]);
+    assert_eq!(minute.max_stale_after_refusal, Some(Duration::from_secs(60)));
+    assert!(minute.summary().to_string().contains(" max_stale_after_refusal=60s"));
 }
 
 #[test]

@@ -3,7 +3,6 @@
 //! Owns: when the sources of keys are asked again. Must not know: HTTP statuses or AWS, or how one
 //! token is judged (`verify`).
 
-use std::net::IpAddr;
 use std::time::{Duration, SystemTime};
 
 use crate::clock::Now;
@@ -13,6 +12,7 @@ use crate::identity::memory::{Known, Memory};
 use crate::identity::token::BearerToken;
 use crate::identity::verdict::{Authentication, UnverifiedIdentity};
 use crate::identity::verify::{Policy, Verdict, timely, verify};
+use crate::workload::PeerKey;
 
 /// How long a token that only an unknown key could prove waits for the sources, where there is another judge: a document
 /// comes within a few hundred milliseconds, and clients of the 1 s family (sdk-contract 7.2) must still get their answer.
@@ -109,7 +109,7 @@ impl Authenticator {
         &self,
         unknown: &KeyUnknown,
         token: &BearerToken,
-        peer: IpAddr,
+        peer: PeerKey,
         now: Now,
     ) -> Authentication {
         let lacks_keys = self.policy.mode() == VerificationMode::Required && !self.keys.are_complete();

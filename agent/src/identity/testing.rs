@@ -1,5 +1,6 @@
 //! Keys that sign, and tokens that are wrong in one point. For this folder's tests only.
 
+use std::net::Ipv4Addr;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use aws_lc_rs::rand::SystemRandom;
@@ -11,12 +12,18 @@ use serde_json::{Value, json};
 
 use crate::config::{KeyLocation, TokenVerification, VerificationMode};
 use crate::identity::{Authenticator, BearerToken, Policy};
+use crate::workload::PeerKey;
 
 use super::keys::TokenKeys;
 
 pub(super) const ISSUER: &str = "https://oidc.eks.us-west-2.amazonaws.com/id/EXAMPLE";
 /// When the tests happen, in seconds since the epoch.
 pub(super) const NOW: u64 = 1_800_000_000;
+
+/// A peer that is a pod.
+pub(super) fn pod() -> PeerKey {
+    PeerKey::new(Ipv4Addr::new(10, 0, 0, 1).into(), 1)
+}
 
 pub(super) fn encode(bytes: &[u8]) -> String {
     URL_SAFE_NO_PAD.encode(bytes)

@@ -1,6 +1,5 @@
 //! The adversary table, and what keys that come and go do to verdicts.
 
-use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
 
 use aws_lc_rs::hmac;
@@ -9,7 +8,7 @@ use serde_json::{Value, json};
 
 use super::testing::{
     EcSigner, NOW, RsaSigner, Signer, authenticator, authenticator_of, bearer, claims_with, encode,
-    good_claims, now,
+    good_claims, now, pod,
 };
 use super::{Authentication, Authenticator, BearerToken, Look, Refusal};
 use crate::clock::{BootTime, Now};
@@ -17,8 +16,6 @@ use crate::config::VerificationMode::{Auto, Off, Required};
 use crate::identity::claims::UnreadableClaims;
 use crate::identity::keys::TokenKeys;
 use crate::workload::CredentialKey;
-
-const PEER: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 
 fn name(authentication: &Authentication) -> String {
     match authentication {
@@ -252,7 +249,7 @@ async fn an_unknown_key_is_waited_for_and_verifies_when_it_comes() {
         tokio::time::sleep(Duration::from_millis(200)).await;
         keys.replace(0, &json!({ "keys": [old.jwk(), new.jwk()] }));
     };
-    let (settled, ()) = tokio::join!(authenticator.ask(&unknown, &token, PEER, this_moment()), source);
+    let (settled, ()) = tokio::join!(authenticator.ask(&unknown, &token, pod(), this_moment()), source);
     assert_eq!(name(&settled), "verified p-uid");
 }
 
@@ -263,7 +260,7 @@ async fn a_source_that_does_not_answer_costs_half_a_second_once() {
     let token = new.token(&good_claims());
     let Look::KeyUnknown(unknown) = authenticator.look(&token, now()) else { panic!("it is unknown") };
     let before = tokio::time::Instant::now();
-    assert_eq!(name(&authenticator.ask(&unknown, &token, PEER, this_moment()).await), "unverified");
+    assert_eq!(name(&authenticator.ask(&unknown, &token, pod(), this_moment()).await), "unverified");
     assert_eq!(before.elapsed(), Duration::from_millis(500));
     assert!(matches!(authenticator.look(&token, now()), Look::Settled(Authentication::Unverified(_))));
 }
@@ -276,12 +273,12 @@ async fn required_and_without_any_keys_waits_for_the_first_of_them() {
     let token = key.token(&good_claims());
     let Look::KeyUnknown(unknown) = authenticator.look(&token, now()) else { panic!("it is unknown") };
     let before = tokio::time::Instant::now();
-    assert_eq!(name(&authenticator.ask(&unknown, &token, PEER, this_moment()).await), "undecided");
+    assert_eq!(name(&authenticator.ask(&unknown, &token, pod(), this_moment()).await), "undecided");
     assert_eq!(before.elapsed(), Duration::from_millis(4_400));
     let source = async {
         tokio::time::sleep(Duration::from_millis(3_000)).await;
         keys.replace(0, &json!({ "keys": [key.jwk()] }));
     };
-    let (settled, ()) = tokio::join!(authenticator.ask(&unknown, &token, PEER, this_moment()), source);
+    let (settled, ()) = tokio::join!(authenticator.ask(&unknown, &token, pod(), this_moment()), source);
     assert_eq!(name(&settled), "verified p-uid");
 }

@@ -104,7 +104,7 @@ impl Endpoint {
                 // Whoever waits for keys is held like whoever waits for AWS; who may not be held does without.
                 let asked = match peer.try_hold() {
                     Ok(_hold) => tokio::select! {
-                        settled = self.authenticator.ask(&unknown, &token, peer.address, now) => Some(settled),
+                        settled = self.authenticator.ask(&unknown, &token, peer.key(), now) => Some(settled),
                         () = self.until_time_is_over(deadline) => None,
                     },
                     Err(_too_many) => None,

@@ -35,11 +35,12 @@ fn builder(sandbox: &Sandbox) -> Builder {
     Builder::new(sandbox).flag("--verbosity", "info")
 }
 
-/// Tries of a client that goes on. Four are boto3's three retries, and enough on an idle machine; a debug build that
-/// shares two cores with 6,000 clients, AWS and other tests takes longer for want of processor time.
-const TRIES: usize = 10;
+/// One try and three retries, the least that the promise is for; 11 s with the pauses between them. What AWS needs is a
+/// tenth of a second for each 50 of 30 ms: 1.2 s for 2,000 pods, and some 0.6 s more until the budget has grown from 8
+/// to 50. The rest is processor time of 6,000 clients, AWS and a debug build on one machine.
+const TRIES: usize = 4;
 
-/// Asks as boto3 does: 2 s each, a second apart, at least three retries. How many tries it took.
+/// Asks as boto3 does: 2 s each, a second apart. How many tries it took.
 async fn ask_as_boto3(to: SocketAddr, token: &str, from: IpAddr) -> Option<usize> {
     for attempt in 1..=TRIES {
         let request = Request::credentials(token).from(from);
@@ -83,8 +84,8 @@ async fn ask_and_stay(stream: &mut TcpStream, token: &str) -> std::io::Result<u1
     }
 }
 
-/// Asks so many times, one after the other, each on a new connection; all must be served. The 99th percentile.
-async fn p99_of_hits(agent: &Agent, token: &str, count: usize) -> Duration {
+/// Asks so many times, one after the other, each on a new connection; all must be served. How long each took.
+async fn time_of_hits(agent: &Agent, token: &str, count: usize) -> Vec<Duration> {
     let mut took = Vec::new();
     for n in 0..count {
         let before = Instant::now();
@@ -93,8 +94,12 @@ async fn p99_of_hits(agent: &Agent, token: &str, count: usize) -> Duration {
         assert_eq!(answer.status, 200, "{answer:?}");
         took.push(before.elapsed());
     }
+    took
+}
+
+fn p99(mut took: Vec<Duration>) -> Duration {
     took.sort();
-    took[count * 99 / 100]
+    took[took.len() * 99 / 100]
 }
 
 fn resident_kib(agent: &Agent) -> u64 {
@@ -134,8 +139,8 @@ async fn two_thousand_pods_at_once_are_all_served_with_hardly_a_call_too_many() 
     let calls = eks_auth_calls(&sandbox).len();
     assert!(calls <= 2100, "{calls} calls for 2000 pods");
     assert!(sandbox.concurrency().max <= 50, "{:?}", sandbox.concurrency());
-    let late = tries.iter().flatten().filter(|tries| **tries > 4).count();
-    eprintln!("2000 pods x 3: {took:?}, {calls} calls, {late} clients needed more than three retries");
+    let retried = tries.iter().flatten().filter(|tries| **tries > 1).count();
+    eprintln!("2000 pods x 3: {took:?}, {calls} calls, {retried} clients had to retry");
 }
 
 /// Sends requests over and over from one address until told to stop; counts them.
@@ -161,60 +166,67 @@ fn flood(
     (stop, sent, tasks)
 }
 
+/// The measure is what the others get of this agent while the same flood hits another agent on the same machine: all that
+/// differs is whom the flood hits. (An idle machine would measure how two cores are shared by three processes.)
 #[tokio::test(flavor = "multi_thread")]
 async fn one_peer_with_random_tokens_at_full_speed_slows_nobody_and_costs_little() {
+    const ROUNDS: usize = 4;
     let _alone = ONE_AT_A_TIME.lock().await;
-    let sandbox = sandbox();
-    let agent = builder(&sandbox).start().await;
-    let (quiet, busy) = (token(&sandbox, "quiet"), token(&sandbox, "busy"));
-    for token in [&quiet, &busy] {
-        assert_eq!(agent.ask(token).await.status, 200);
-    }
-    // The measure: as many clients at full speed, but with one good token. That costs the machine at least as much.
-    let (stop, _, tasks) = flood(agent.address(), 100, address(4, 0), move |_| busy.clone());
-    sleep(Duration::from_millis(500)).await;
-    let with_good_tokens = p99_of_hits(&agent, &quiet, 100).await;
-    stop.store(true, Ordering::Relaxed);
-    tasks.join_all().await;
-
-    let memory = resident_kib(&agent);
-    sandbox.reset_calls();
+    let (sandbox, elsewhere) = (sandbox(), sandbox());
+    let (agent, other) = (builder(&sandbox).start().await, builder(&elsewhere).start().await);
+    let quiet = token(&sandbox, "quiet");
+    assert_eq!(agent.ask(&quiet).await.status, 200);
     // Well-formed, with good claims, and signed by nobody.
     let (head_and_claims, signature) = quiet.rsplit_once('.').unwrap();
     let (head_and_claims, signature) = (head_and_claims.to_owned(), signature.to_owned());
     let random = move |n: usize| format!("{head_and_claims}.{n:08x}{}", &signature[8..]);
-    let began = Instant::now();
-    let (stop, sent, mut tasks) = flood(agent.address(), 100, address(5, 0), random);
-    sleep(Duration::from_millis(500)).await;
-    let with_bad_tokens = p99_of_hits(&agent, &quiet, 100).await;
-    let newcomer = token(&sandbox, "newcomer");
-    let before = Instant::now();
-    assert_eq!(agent.ask(&newcomer).await.status, 200);
-    let newcomer_took = before.elapsed();
-    sleep(Duration::from_secs(5).saturating_sub(began.elapsed())).await;
-    let (lasted, sent) = (began.elapsed(), sent.load(Ordering::Relaxed));
-    stop.store(true, Ordering::Relaxed);
-    tasks.abort_all();
+    let memory = resident_kib(&agent);
+    sandbox.reset_calls();
+    let (mut at_other, mut at_ours) = (Vec::new(), Vec::new());
+    let (mut lasted, mut sent, mut newcomers) = (Duration::ZERO, 0, Vec::new());
+    for round in 0..ROUNDS {
+        let (stop, _, mut tasks) = flood(other.address(), 100, address(5, 0), random.clone());
+        sleep(Duration::from_millis(300)).await;
+        at_other.extend(time_of_hits(&agent, &quiet, 200).await);
+        stop.store(true, Ordering::Relaxed);
+        tasks.shutdown().await;
+
+        let began = Instant::now();
+        let (stop, count, mut tasks) = flood(agent.address(), 100, address(5, 0), random.clone());
+        sleep(Duration::from_millis(300)).await;
+        at_ours.extend(time_of_hits(&agent, &quiet, 200).await);
+        let newcomer = token(&sandbox, &format!("newcomer-{round}"));
+        let before = Instant::now();
+        assert_eq!(agent.ask(&newcomer).await.status, 200);
+        newcomers.push(before.elapsed());
+        sleep(Duration::from_millis(1_500).saturating_sub(began.elapsed())).await;
+        stop.store(true, Ordering::Relaxed);
+        tasks.shutdown().await;
+        lasted += began.elapsed();
+        sent += count.load(Ordering::Relaxed);
+    }
     let calls = eks_auth_calls(&sandbox).len();
     let grown = resident_kib(&agent).saturating_sub(memory) / 1024;
+    let (at_other, at_ours) = (p99(at_other), p99(at_ours));
     eprintln!(
-        "p99 {with_bad_tokens:?} against {with_good_tokens:?}; newcomer {newcomer_took:?}; {sent} sent, {calls} calls in {lasted:?}; {grown} MiB more"
+        "p99 {at_ours:?}, {at_other:?} with the flood elsewhere; newcomers {newcomers:?}; {sent} sent, {calls} calls in {lasted:?}; {grown} MiB more"
     );
-    assert!(
-        with_bad_tokens <= with_good_tokens * 2 + Duration::from_millis(5),
-        "{with_bad_tokens:?} against {with_good_tokens:?}"
-    );
-    assert!(newcomer_took < Duration::from_secs(1), "{newcomer_took:?}");
-    // A host address has 64 places, and a refused call keeps its own for a second.
-    let most = 64 * (usize::try_from(lasted.as_secs()).unwrap() + 2);
+    assert!(at_ours <= at_other * 2 + Duration::from_millis(2), "{at_ours:?} against {at_other:?}");
+    assert!(newcomers.iter().all(|took| *took < Duration::from_secs(1)), "{newcomers:?}");
+    // A host address has 64 places, and a refused call keeps its own for a second; a round may begin with 64 free ones.
+    let most = 64 * (usize::try_from(lasted.as_secs()).unwrap() + ROUNDS + 1) + ROUNDS;
     assert!(sent > 200 && calls <= most, "{calls} calls for {sent} requests, {most} allowed");
     assert!(grown < 48, "{grown} MiB more");
     assert!(reached(&agent, "flights_of_peer").await > 0);
+    // The bound is shown while it bites: one more, and readiness shows it.
+    let (stop, _, mut tasks) = flood(agent.address(), 100, address(5, 0), random);
     eventually("readiness shows it", async || {
         agent.probe("/readyz").await.unwrap().body.contains("its requests wait")
     })
     .await;
     assert_eq!(agent.probe("/readyz").await.unwrap().status, 200, "and we are ready all the same");
+    stop.store(true, Ordering::Relaxed);
+    tasks.shutdown().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -240,7 +252,7 @@ async fn five_hundred_half_open_and_slow_connections_keep_nobody_waiting() {
     let before = Instant::now();
     assert_eq!(agent.ask(&good).await.status, 200);
     assert!(before.elapsed() < Duration::from_secs(1), "{:?}", before.elapsed());
-    let p99 = p99_of_hits(&agent, &good, 100).await;
+    let p99 = p99(time_of_hits(&agent, &good, 100).await);
     assert!(p99 < Duration::from_millis(200), "{p99:?}");
     // A head has ten seconds; then the agent is rid of them without anybody's help.
     let ended = timeout(Duration::from_secs(14), slow_heads.join_all()).await;
@@ -316,7 +328,7 @@ async fn bad_input_in_quantity_is_never_our_fault_and_harms_nobody() {
             (what, read_answer(&mut stream).await.map(|answer| answer.status))
         });
     }
-    let p99 = p99_of_hits(&agent, &good, 100).await;
+    let p99 = p99(time_of_hits(&agent, &good, 100).await);
     assert!(p99 < Duration::from_millis(300), "{p99:?}");
     for (what, status) in clients.join_all().await {
         // A reset after the answer may take the answer with it; a wrong answer may not come.

@@ -12,7 +12,6 @@ mod limiter;
 mod source;
 mod table;
 
-use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -20,6 +19,7 @@ use parking_lot::{Mutex, RwLock};
 use tokio::sync::watch;
 
 use crate::clock::BootTime;
+use crate::workload::PeerKey;
 use key::TokenKey;
 use limiter::AskLimiter;
 pub(in crate::identity) use table::KeyTable;
@@ -115,7 +115,7 @@ impl TokenKeys {
     }
 
     /// Has the sources asked again on behalf of a peer, or joins an asking under way. `None`: not now.
-    pub(super) fn ask(&self, peer: IpAddr, now: BootTime) -> Option<Asking> {
+    pub(super) fn ask(&self, peer: PeerKey, now: BootTime) -> Option<Asking> {
         // Subscribed first: progress made from here on is not missed.
         let progress = self.shared.progress.subscribe();
         let current = *self.shared.asked.borrow();
@@ -193,15 +193,12 @@ impl TokenKeys {
 
 #[cfg(test)]
 mod tests {
-    use std::net::{IpAddr, Ipv4Addr};
     use std::time::Duration;
 
     use serde_json::json;
 
     use super::{BootTime, TokenKeys};
-    use crate::identity::testing::EcSigner;
-
-    const PEER: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
+    use crate::identity::testing::{EcSigner, pod};
 
     #[test]
     fn a_new_document_replaces_the_keys_of_its_own_source_only() {
@@ -232,15 +229,15 @@ mod tests {
     async fn all_join_an_asking_under_way_and_only_a_new_one_takes_a_turn() {
         let keys = TokenKeys::of_sources(2);
         let now = BootTime::from_boot(Duration::from_secs(100));
-        let mut first = keys.ask(PEER, now).expect("the first reading is under way");
+        let mut first = keys.ask(pod(), now).expect("the first reading is under way");
         keys.replace(0, &json!({ "keys": [] }));
         assert!(first.has_news().await, "one of two");
         keys.replace(1, &json!({ "keys": [] }));
         assert!(!first.has_news().await, "both have answered");
-        assert!(keys.ask(PEER, now).is_some(), "its turn");
-        assert!(keys.ask(PEER, now).is_some(), "joins");
+        assert!(keys.ask(pod(), now).is_some(), "its turn");
+        assert!(keys.ask(pod(), now).is_some(), "joins");
         keys.replace(0, &json!({ "keys": [] }));
         keys.replace(1, &json!({ "keys": [] }));
-        assert!(keys.ask(PEER, now).is_none(), "it had its turn");
+        assert!(keys.ask(pod(), now).is_none(), "it had its turn");
     }
 }

@@ -152,7 +152,7 @@ mod tests {
     use crate::chance::Chance;
     use crate::clock::Clock;
     use crate::config::{KeyLocation, Upstream};
-    use crate::identity::testing::EcSigner;
+    use crate::identity::testing::{EcSigner, pod};
     use crate::lifecycle::readiness::Readiness;
     use crate::lifecycle::tasks::Tasks;
 
@@ -251,7 +251,6 @@ mod tests {
         let readiness = Readiness::new();
         let complete = readiness.advisory("token-keys");
         let clock = Clock::system();
-        let peer = |n: u8| std::net::IpAddr::from([127, 0, 0, n]);
         let watching = async {
             // The first try fails, the second comes within a second or so.
             let until = async |id: &str| {
@@ -261,7 +260,7 @@ mod tests {
             };
             until("one").await;
             assert!(readiness.report()[0].met);
-            let mut asking = keys.ask(peer(1), clock.now().boot).unwrap();
+            let mut asking = keys.ask(pod(), clock.now().boot).unwrap();
             while asking.has_news().await {}
             assert_eq!(keys.table().find("one").len(), 1, "down, and its last good keys stay");
             assert!(readiness.report()[0].met);
