@@ -207,7 +207,8 @@ async fn a_flood_of_unknown_key_ids_asks_the_issuer_at_its_rate_and_aws_never() 
         assert_eq!(status, 503, "could not verify is not refused, and not allowed");
     }
     let asked = sandbox.calls_of(Service::Issuer).len();
-    let allowed = 1 + started.elapsed().as_secs() / 10;
+    // Loopback is the host, whose rate is eight in ten seconds, and never two in one.
+    let allowed = 1 + started.elapsed().as_secs().min(8);
     assert!(asked >= 1 && asked <= usize::try_from(allowed).unwrap(), "{asked} in {:?}", started.elapsed());
     assert_eq!(eks_auth_calls(&sandbox).len(), 0);
 }
