@@ -29,8 +29,10 @@ pub struct Cli {
 pub enum Subcommands {
     /// Serve credentials to the pods of this node
     Server(Box<ServerArgs>),
-    /// Prepare the node's network
+    /// Give the node the link, addresses and routes that credentials are served on, and exit
     Initialize(InitializeArgs),
+    /// Remove from the node what the agent has put there: link, addresses, nftables table
+    Cleanup,
     /// Print the version
     Version,
 }
@@ -38,6 +40,11 @@ pub enum Subcommands {
 /// Arguments of `initialize`.
 #[derive(Debug, Args)]
 pub struct InitializeArgs {
+    /// Where the addresses live: dummy (a link of their own, pod-id-link0), lo, or auto: pod-id-link0, but lo where Cilium
+    /// runs or the kernel has no dummy links
+    #[arg(long, default_value = "auto", value_name = "LINK")]
+    pub link: String,
+
     /// Loose words, which the Amazon agent ignores here.
     #[arg(hide = true)]
     pub stray: Vec<String>,
@@ -138,6 +145,44 @@ pub struct ServerArgs {
     #[arg(long, default_value = "20s", value_name = "DURATION", allow_hyphen_values = true, help_heading = OURS)]
     pub shutdown_grace: String,
 
+    /// Keep link, addresses and routes in place, whatever happens to them; no init container is needed then (needs
+    /// CAP_NET_ADMIN)
+    #[arg(long, value_name = "BOOL", default_value = "false", default_missing_value = "true", help_heading = NODE)]
+    #[arg(num_args = 0..=1, require_equals = true)]
+    pub manage_link: String,
+
+    /// Where --manage-link keeps the addresses: dummy (a link of their own, pod-id-link0), lo, or auto: pod-id-link0, but lo
+    /// where Cilium runs or the kernel has no dummy links
+    #[arg(long, default_value = "auto", value_name = "LINK", help_heading = NODE)]
+    pub link: String,
+
+    /// Keep others from taking over port 80 of our addresses: pods with hostPort 80, service controllers (needs
+    /// CAP_NET_ADMIN and nft)
+    #[arg(long, value_name = "BOOL", default_value = "false", default_missing_value = "true", help_heading = NODE)]
+    #[arg(num_args = 0..=1, require_equals = true)]
+    pub guard_address: String,
+
+    /// Port of our addresses that --guard-address leads port 80 to
+    #[arg(long, default_value = "2707", value_name = "PORT", allow_hyphen_values = true, help_heading = NODE)]
+    pub guard_port: String,
+
+    /// With --guard-address: leave port 80 of the node to others, such as an ingress on the host network
+    #[arg(long, value_name = "BOOL", default_value = "false", default_missing_value = "true", help_heading = NODE)]
+    #[arg(num_args = 0..=1, require_equals = true)]
+    pub share_port: String,
+
+    /// Keep pods off the host network from reaching the instance's metadata and credentials at 169.254.169.254 and
+    /// fd00:ec2::254 (needs CAP_NET_ADMIN and nft)
+    #[arg(long, value_name = "BOOL", default_value = "false", default_missing_value = "true", help_heading = NODE)]
+    #[arg(num_args = 0..=1, require_equals = true)]
+    pub block_imds: String,
+
+    /// Try the way of the pods from a network namespace made for it, twice a minute (needs CAP_SYS_ADMIN, in a process of
+    /// its own)
+    #[arg(long, value_name = "BOOL", default_value = "false", default_missing_value = "true", help_heading = NODE)]
+    #[arg(num_args = 0..=1, require_equals = true)]
+    pub probe_namespace: String,
+
     /// Form of a log line: json or text
     #[arg(long, default_value = "json", value_name = "FORMAT", help_heading = OURS)]
     pub log_format: String,
@@ -155,6 +200,8 @@ pub struct ServerArgs {
 const DEFAULT_BIND_HOSTS: [&str; 2] = ["169.254.170.23", "[fd00:ec2::23]"];
 /// Heads the flags that the Amazon agent does not have.
 const OURS: &str = "Options beyond the EKS Pod Identity Agent's";
+/// Heads those about the node's network.
+const NODE: &str = "The node's network";
 
 #[cfg(test)]
 impl ServerArgs {
@@ -164,7 +211,9 @@ impl ServerArgs {
         let cli = Cli::try_parse_from(all).unwrap();
         match cli.command {
             Subcommands::Server(args) => Self { verbosity: cli.verbosity, ..*args },
-            Subcommands::Initialize(_) | Subcommands::Version => panic!("not the server"),
+            Subcommands::Initialize(_) | Subcommands::Cleanup | Subcommands::Version => {
+                panic!("not the server")
+            }
         }
     }
 }

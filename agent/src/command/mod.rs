@@ -11,6 +11,7 @@ use clap::Parser;
 use crate::cli::{Cli, ServerArgs, Subcommands};
 
 mod clean_environment;
+mod cleanup;
 mod initialize;
 mod server;
 mod version;
@@ -35,6 +36,7 @@ fn dispatch(cli: Cli) -> ExitCode {
     match cli.command {
         Subcommands::Server(args) => server::run(&ServerArgs { verbosity: cli.verbosity, ..*args }),
         Subcommands::Initialize(_) => initialize::run(),
+        Subcommands::Cleanup => cleanup::run(),
         Subcommands::Version => version::run(),
     }
 }

@@ -14,6 +14,7 @@ mod duration;
 mod environment;
 mod log;
 mod names;
+mod node_network;
 mod notices;
 mod own_credentials;
 mod problem;
@@ -25,6 +26,7 @@ mod verification;
 pub use environment::Environment;
 pub(crate) use environment::variables_printing_secrets;
 pub use log::{Format, Level, Log};
+pub use node_network::{Guard, LinkPlace, NodeNetwork};
 pub use problem::{ConfigError, Problem};
 pub use verification::{KeyLocation, TokenVerification, VerificationMode};
 
@@ -61,6 +63,8 @@ pub struct Config {
     pub own_credentials: OwnCredentials,
     /// The node the agent runs on.
     pub node: NodeDetails,
+    /// What is done to the node's network.
+    pub node_network: NodeNetwork,
     /// How tokens are verified.
     pub verification: TokenVerification,
     /// How long a stop may take while requests are still answered.
@@ -210,6 +214,7 @@ impl Config {
         let own_credentials = own_credentials::read(flags, environment, problems);
         let name = problems.take(names::node(args.node_name.as_deref(), environment));
         let send = problems.take(switch("--send-node-details", &args.send_node_details));
+        let node_network = node_network::read(args, listen.as_ref(), [probe_port, metrics_port], problems);
         let verification = verification::read(args, problems);
         let shutdown_grace = problems.take(shutdown_grace(&args.shutdown_grace));
         let level = problems.take(log::level(&args.verbosity));
@@ -226,6 +231,7 @@ impl Config {
             upstream: upstream?,
             own_credentials: own_credentials?,
             node: NodeDetails { name: name?, send: send? },
+            node_network: node_network?,
             verification: verification?,
             shutdown_grace: shutdown_grace?,
             log: Log { level: level?, format: format? },

@@ -57,6 +57,7 @@ impl fmt::Display for Summary<'_> {
             OwnCredentials::Environment { .. } => f.write_str(" own_credentials=environment")?,
         }
         write!(f, " node={} send_node_details={}", node.name.as_deref().unwrap_or("unknown"), node.send)?;
+        write!(f, " {}", self.0.node_network)?;
         let verification = &self.0.verification;
         write!(f, " token_verification={:?} key_sources={}", verification.mode, verification.keys.len())?;
         write!(f, " issuers={}", verification.issuers.join(","))?;

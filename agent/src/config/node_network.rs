@@ -1,0 +1,167 @@
+//! What the agent may do to the node's network.
+//!
+//! Owns: the flags about link, guard and metadata, and which of them go together. Must not know: how any of it is done.
+
+use std::fmt;
+
+use super::problem::{Problem, Problems};
+use super::{Listen, addresses, switch};
+use crate::cli::ServerArgs;
+
+/// What is done to the node's network. Nothing, by default: the Amazon agent's init container does what is needed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NodeNetwork {
+    /// Where link, addresses and routes are kept in place; `None`: nothing is touched.
+    pub manage_link: Option<LinkPlace>,
+    /// How the addresses are kept from others, if they are.
+    pub guard: Option<Guard>,
+    /// Whether pods off the host network are kept from the instance's metadata.
+    pub block_imds: bool,
+    /// Whether the way of the pods is tried from a network namespace made for it.
+    pub probe_namespace: bool,
+}
+
+/// Where the addresses live.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LinkPlace {
+    /// On `pod-id-link0`, but on `lo` where that is better or there is no other way.
+    Auto,
+    /// On `pod-id-link0`.
+    Dummy,
+    /// On `lo`.
+    Lo,
+}
+
+/// How others are kept from taking over our addresses.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Guard {
+    /// The port of our addresses that the one of `--port` is led to.
+    pub port: u16,
+    /// Whether the port of `--port` itself is left to others.
+    pub shares_port: bool,
+}
+
+impl NodeNetwork {
+    /// Whether anything here needs `CAP_NET_ADMIN`.
+    pub const fn changes_the_node(&self) -> bool {
+        self.manage_link.is_some() || self.guard.is_some() || self.block_imds
+    }
+}
+
+impl LinkPlace {
+    /// Reads `--link`.
+    ///
+    /// # Errors
+    /// [`Problem`] if it is none of the three words.
+    pub fn read(text: &str) -> Result<Self, Problem> {
+        match text {
+            "auto" => Ok(Self::Auto),
+            "dummy" => Ok(Self::Dummy),
+            "lo" => Ok(Self::Lo),
+            _ => Err(Problem::with_value("--link", "must be auto, dummy or lo", text)),
+        }
+    }
+
+    const fn as_str(self) -> &'static str {
+        match self {
+            Self::Auto => "auto",
+            Self::Dummy => "dummy",
+            Self::Lo => "lo",
+        }
+    }
+}
+
+/// `taken`: the ports that the agent listens on for others than pods.
+pub(super) fn read(
+    args: &ServerArgs,
+    listen: Option<&Listen>,
+    taken: [Option<u16>; 2],
+    problems: &mut Problems,
+) -> Option<NodeNetwork> {
+    let manages = problems.take(switch("--manage-link", &args.manage_link));
+    let place = problems.take(LinkPlace::read(&args.link));
+    let guards = problems.take(switch("--guard-address", &args.guard_address));
+    let port = problems.take(addresses::port("--guard-port", &args.guard_port));
+    let shares_port = problems.take(switch("--share-port", &args.share_port));
+    let block_imds = problems.take(switch("--block-imds", &args.block_imds));
+    let probe_namespace = problems.take(switch("--probe-namespace", &args.probe_namespace));
+    let (guards, shares_port, port) = (guards?, shares_port?, port?);
+    if shares_port && !guards {
+        problems.note(Problem::without_value(
+            "--share-port",
+            "needs --guard-address: else nothing listens for the pods",
+        ));
+    }
+    let is_fixed = listen.is_none_or(|listen| listen.port != 0);
+    let is_free = listen.is_none_or(|listen| listen.port != port) && !taken.contains(&Some(port));
+    if guards && !(is_fixed && is_free && port != 0) {
+        let rule = "must be a port that the agent does not use yet, beside a --port that is not 0";
+        problems.note(Problem::with_value("--guard-port", rule, &args.guard_port));
+    }
+    Some(NodeNetwork {
+        manage_link: manages?.then_some(place?),
+        guard: guards.then_some(Guard { port, shares_port }),
+        block_imds: block_imds?,
+        probe_namespace: probe_namespace?,
+    })
+}
+
+impl fmt::Display for NodeNetwork {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let manage_link = self.manage_link.map_or("no", LinkPlace::as_str);
+        write!(f, "manage_link={manage_link}")?;
+        match self.guard {
+            Some(Guard { port, shares_port }) => write!(f, " guard_port={port} share_port={shares_port}")?,
+            None => f.write_str(" guard_address=false")?,
+        }
+        write!(f, " block_imds={} probe_namespace={}", self.block_imds, self.probe_namespace)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Guard, LinkPlace, NodeNetwork};
+    use crate::cli::ServerArgs;
+    use crate::config::{Config, ConfigError, Environment};
+
+    fn read(flags: &[&str]) -> Result<NodeNetwork, ConfigError> {
+        let all = [&["--cluster-name", "c", "--region", "eu-west-1"], flags].concat();
+        Config::from_args(&ServerArgs::of(&all), &Environment::default()).map(|config| config.node_network)
+    }
+
+    #[test]
+    fn nothing_is_touched_unless_asked_for() {
+        let network = read(&[]).unwrap();
+        assert_eq!((network.manage_link, network.guard), (None, None));
+        assert!(!network.block_imds && !network.probe_namespace && !network.changes_the_node());
+        // The place alone manages nothing.
+        assert!(!read(&["--link", "lo"]).unwrap().changes_the_node());
+    }
+
+    #[test]
+    fn each_part_is_asked_for_by_a_switch() {
+        assert_eq!(read(&["--manage-link"]).unwrap().manage_link, Some(LinkPlace::Auto));
+        assert_eq!(read(&["--manage-link", "--link=lo"]).unwrap().manage_link, Some(LinkPlace::Lo));
+        let guarded = read(&["--guard-address", "--guard-port=8080", "--share-port"]).unwrap();
+        assert_eq!(guarded.guard, Some(Guard { port: 8080, shares_port: true }));
+        assert_eq!(read(&["--guard-address"]).unwrap().guard, Some(Guard { port: 2707, shares_port: false }));
+        assert!(read(&["--block-imds"]).unwrap().changes_the_node());
+        assert!(read(&["--probe-namespace"]).unwrap().probe_namespace);
+    }
+
+    #[test]
+    fn what_cannot_work_is_refused_with_its_flag() {
+        for (flags, name) in [
+            (&["--link", "eth0"][..], "--link"),
+            (&["--share-port"], "--share-port"),
+            (&["--guard-address", "--guard-port", "80"], "--guard-port"),
+            (&["--guard-address", "--guard-port", "0"], "--guard-port"),
+            (&["--guard-address", "--port", "0"], "--guard-port"),
+            (&["--guard-address", "--guard-port", "2705"], "--guard-port"),
+            (&["--manage-link=perhaps"], "--manage-link"),
+        ] {
+            let error = read(flags).unwrap_err();
+            assert!(error.problems().iter().any(|problem| problem.to_string().contains(name)), "{flags:?}");
+        }
+    }
+}
