@@ -7,9 +7,11 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
+use tokio::sync::watch;
+
 use crate::chance::Chance;
 use crate::clock::Clock;
-use crate::config::{Config, OwnCredentials, Retention, VerificationMode};
+use crate::config::{Config, LinkPlace, OwnCredentials, Retention, VerificationMode};
 use crate::credentials::budget::Budget;
 use crate::credentials::crew::Crew;
 use crate::credentials::entitlement::Entitlement;
@@ -32,6 +34,7 @@ use crate::lifecycle::bounds::{self, BOUNDS, Bound, Bounds};
 use crate::lifecycle::readiness::{Condition, Readiness};
 use crate::lifecycle::shutdown::Shutdown;
 use crate::lifecycle::tasks::Tasks;
+use crate::node::link::{Desired, LinkConditions, LinkKeeper};
 use crate::server::access::AccessLog;
 use crate::server::admin::Admin;
 use crate::server::endpoint::Endpoint;
@@ -76,6 +79,7 @@ pub async fn run(config: Config) -> Result<(), Error> {
     let door = core.credential_door(&config, &credentials, &keys, &peers);
     let listeners: Vec<_> = core.listen(&config, &door).collect();
     let admin = core.serve_admin(&config, core.snapshots(&credentials, &keys, &peers, &own));
+    let _node_changed = core.keep_link(&config);
     core.keep_own_identity(own, own_source);
     credentials.start_renewals(&core);
     credentials.learn_node_details(&config, &core);
@@ -198,6 +202,30 @@ impl Core {
         let door =
             FrontDoor::new(Arc::new(page), peers, Limits::default(), shutdown.clone(), self.tasks.clone());
         self.tasks.spawn(name, async move { door.serve_when_bound(address, port, bound).await });
+    }
+
+    /// Watches that the node has the addresses that are bound, and sees to it with `--manage-link`. The returned number
+    /// moves on each time they may have come or gone.
+    fn keep_link(&self, config: &Config) -> watch::Receiver<u64> {
+        let (changed, changes) = watch::channel(0);
+        let manage = config.node_network.manage_link;
+        let desired = Desired::of_bound(manage.unwrap_or(LinkPlace::Auto), &config.listen.hosts);
+        if desired.addresses.is_empty() {
+            return changes;
+        }
+        let first = config.listen.hosts.first();
+        let condition = |ip: &IpAddr| {
+            let name = if ip.is_ipv4() { "address-ipv4" } else { "address-ipv6" };
+            let is_required = Some(ip) == first;
+            (*ip, if is_required { self.readiness.condition(name) } else { self.readiness.advisory(name) })
+        };
+        let conditions = LinkConditions {
+            addresses: desired.addresses.iter().map(condition).collect(),
+            whole: self.readiness.advisory("link"),
+        };
+        let keeper = LinkKeeper::new(desired, manage.is_some(), conditions, changed);
+        self.until_stopped("link", keeper.keep());
+        changes
     }
 
     fn keep_own_identity(&self, own: OwnIdentity, source: OwnSource) {

@@ -10,7 +10,7 @@
 //! server       answer: JSON, one metric, one access event
 //! ```
 //!
-//! Beside the road: [`lifecycle`] (readiness, shutdown, tasks), [`telemetry`] (logs, metrics), [`config`] and [`cli`];
+//! Below the road: [`node`], which gives the node the addresses and keeps them. Beside it: [`lifecycle`] (readiness, shutdown, tasks), [`telemetry`] (logs, metrics), [`config`] and [`cli`];
 //! [`clock`], [`chance`] and [`secret`]; and [`app`], which alone knows every part.
 
 pub mod app;
@@ -23,6 +23,7 @@ pub mod config;
 pub mod credentials;
 pub mod identity;
 pub mod lifecycle;
+pub mod node;
 pub mod planted;
 pub mod secret;
 pub mod server;

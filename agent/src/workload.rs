@@ -3,8 +3,15 @@
 //! Owns: names and identifiers. Must not know: HTTP, AWS SDKs, Kubernetes clients, or where any of this came from.
 
 use std::fmt;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
+
+/// Where SDKs look for the agent: 169.254.170.23 and fd00:ec2::23. No other address of a node is allowed for plain HTTP
+/// by all of them (facts 1.4).
+pub const WELL_KNOWN: [IpAddr; 2] = [
+    IpAddr::V4(Ipv4Addr::new(169, 254, 170, 23)),
+    IpAddr::V6(Ipv6Addr::new(0xfd00, 0xec2, 0, 0, 0, 0, 0, 0x23)),
+];
 
 /// The audience of tokens meant for EKS Pod Identity (EKS user guide, "How EKS Pod Identity works").
 const POD_IDENTITY_AUDIENCE: &str = "pods.eks.amazonaws.com";

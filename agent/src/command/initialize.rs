@@ -1,14 +1,37 @@
-//! `initialize`: will set up link, addresses and routes of the node; this build cannot yet, and says so.
+//! `initialize`: gives the node link, addresses and routes, and exits.
+//!
+//! Owns: what is said of it. Must not know: netlink. A node that has it all is left as it is. IPv6 is optional: an agent
+//! that fails here for want of it would take IPv4 down with it.
 
 use std::process::ExitCode;
 
-use super::complain;
+use super::{USAGE, complain, say, wait_for};
+use crate::cli::InitializeArgs;
+use crate::config::LinkPlace;
+use crate::node::link;
+use crate::telemetry::chain::Chain;
 
-/// Fails on purpose: an init container that reports success without a link would hide the gap until the first pod.
-pub(super) fn run() -> ExitCode {
-    complain(format_args!(
-        "pod-identity-agent: this version cannot set up the node's network. Either keep the init container of the \
-         Amazon agent, or let the node have 169.254.170.23 and fd00:ec2::23 on a link, and leave this one out"
-    ));
-    ExitCode::FAILURE
+pub(super) fn run(args: &InitializeArgs) -> ExitCode {
+    let place = match LinkPlace::read(&args.link) {
+        Ok(place) => place,
+        Err(problem) => {
+            complain(format_args!("pod-identity-agent: {problem}"));
+            return ExitCode::from(USAGE);
+        }
+    };
+    match wait_for(link::set_up(place)) {
+        Ok(Ok(None)) => say(format_args!("the node has 169.254.170.23 and fd00:ec2::23")),
+        Ok(Ok(Some(left_out))) => {
+            complain(format_args!("pod-identity-agent: left out: {}", Chain(&left_out)));
+            say(format_args!("the node has 169.254.170.23"))
+        }
+        Ok(Err(error)) => {
+            complain(format_args!("pod-identity-agent: {}", Chain(&error)));
+            ExitCode::FAILURE
+        }
+        Err(error) => {
+            complain(format_args!("pod-identity-agent: the runtime cannot be started: {error}"));
+            ExitCode::FAILURE
+        }
+    }
 }

@@ -35,7 +35,7 @@ pub fn run(arguments: Vec<OsString>) -> ExitCode {
 fn dispatch(cli: Cli) -> ExitCode {
     match cli.command {
         Subcommands::Server(args) => server::run(&ServerArgs { verbosity: cli.verbosity, ..*args }),
-        Subcommands::Initialize(_) => initialize::run(),
+        Subcommands::Initialize(args) => initialize::run(&args),
         Subcommands::Cleanup => cleanup::run(),
         Subcommands::Version => version::run(),
     }
@@ -46,6 +46,19 @@ fn answer(error: &clap::Error) -> ExitCode {
     // A closed standard output is nothing to report, and nobody to report it to.
     let _ = error.print();
     if error.use_stderr() { ExitCode::from(USAGE) } else { ExitCode::SUCCESS }
+}
+
+/// Waits for a command's one piece of work.
+fn wait_for<T>(work: impl Future<Output = T>) -> std::io::Result<T> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    Ok(runtime.block_on(work))
+}
+
+/// Says what a command has done.
+fn say(sentence: std::fmt::Arguments<'_>) -> ExitCode {
+    // A closed standard output is nobody who wants to know.
+    let _ = writeln!(std::io::stdout().lock(), "{sentence}");
+    ExitCode::SUCCESS
 }
 
 /// Says why the process ends, for when there is no log yet.

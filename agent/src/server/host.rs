@@ -5,16 +5,13 @@
 //! refused. Parsed by hand: the AWS CRT sends IPv6 without brackets, which `http::uri::Authority` refuses
 //! (sdk-contract 8.1).
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::{IpAddr, Ipv6Addr};
 
 use http::HeaderMap;
 use http::Uri;
 use http::header::HOST;
 
-/// Where SDKs reach the agent by IPv4.
-pub const IPV4: IpAddr = IpAddr::V4(Ipv4Addr::new(169, 254, 170, 23));
-/// Where SDKs reach the agent by IPv6: `fd00:ec2::23`.
-pub const IPV6: IpAddr = IpAddr::V6(Ipv6Addr::new(0xfd00, 0xec2, 0, 0, 0, 0, 0, 0x23));
+use crate::workload::WELL_KNOWN;
 
 /// The addresses a request may name.
 #[derive(Clone, Debug)]
@@ -28,7 +25,7 @@ impl AllowedHosts {
     /// The two well-known addresses and those we bind.
     pub fn new(bind_hosts: &[IpAddr]) -> Self {
         let localhost = bind_hosts.iter().any(IpAddr::is_loopback);
-        Self { addresses: [&[IPV4, IPV6], bind_hosts].concat(), localhost }
+        Self { addresses: [&WELL_KNOWN, bind_hosts].concat(), localhost }
     }
 
     /// Whether the request names us: by its target if that is absolute, else by its one `Host` header.

@@ -1,0 +1,111 @@
+//! From what is there to what is wanted, step by step.
+//!
+//! Owns: how often is looked and stepped, and what the outcome means for each address. Must not know: when.
+
+use std::net::IpAddr;
+
+use super::desired::Desired;
+use super::difference::{Action, Plan, difference};
+use super::netlink::{KernelError, apply, look};
+use super::observed::Observed;
+
+/// Making the link, switching it on, giving it addresses and routes is three looks; more mean that somebody undoes it.
+const MOST_LOOKS: usize = 5;
+
+/// How the node stands.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Standing {
+    /// What was seen last.
+    pub(super) observed: Observed,
+    /// Each of our addresses.
+    pub(super) addresses: Vec<(IpAddr, AddressStanding)>,
+    /// Whether all is as it should be.
+    pub(super) is_complete: bool,
+}
+
+/// How one address stands.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum AddressStanding {
+    /// Where it should be.
+    Present,
+    /// On a link that is not ours.
+    Foreign(String),
+    /// On no link.
+    Missing(Option<KernelError>),
+}
+
+/// Only looks.
+pub(super) async fn observe(desired: &Desired) -> Result<Standing, KernelError> {
+    let observed = look().await?;
+    let plan = difference(desired, &observed, true);
+    Ok(standing(desired, observed, &plan, &[]))
+}
+
+/// Looks and steps until all is as it should be, or a step cannot be taken.
+pub(super) async fn converge(desired: &Desired, has_dummies: &mut bool) -> Result<Standing, KernelError> {
+    let mut failed: Vec<(Action, KernelError)> = Vec::new();
+    let mut looks = 0;
+    loop {
+        looks += 1;
+        let observed = look().await?;
+        let plan = difference(desired, &observed, *has_dummies);
+        let next: Vec<Action> = plan
+            .actions
+            .iter()
+            .copied()
+            .filter(|action| !failed.iter().any(|(did, _)| did == action))
+            .collect();
+        if next.is_empty() || looks > MOST_LOOKS {
+            return Ok(standing(desired, observed, &plan, &failed));
+        }
+        for action in next {
+            match apply(action).await {
+                Ok(()) => tracing::info!(?action, "node network changed"),
+                Err(KernelError::NoDummyLinks) => {
+                    *has_dummies = false;
+                    failed.push((action, KernelError::NoDummyLinks));
+                }
+                // It was deleted in between; the next look sees it.
+                Err(KernelError::LinkGone) => {}
+                Err(error) => failed.push((action, error)),
+            }
+        }
+    }
+}
+
+fn standing(
+    desired: &Desired,
+    observed: Observed,
+    plan: &Plan,
+    failed: &[(Action, KernelError)],
+) -> Standing {
+    let addresses: Vec<_> = desired
+        .addresses
+        .iter()
+        .map(|ip| {
+            let foreign = plan.foreign.iter().find(|foreign| foreign.ip == *ip);
+            let state = match (foreign, observed.holder(*ip)) {
+                (Some(foreign), _) => AddressStanding::Foreign(foreign.link.clone()),
+                (None, Some(_)) => AddressStanding::Present,
+                (None, None) => AddressStanding::Missing(why_missing(*ip, failed)),
+            };
+            (*ip, state)
+        })
+        .collect();
+    Standing { observed, addresses, is_complete: plan.actions.is_empty() }
+}
+
+/// The refusal that keeps this address away: its own, else that of the link it would live on.
+fn why_missing(ip: IpAddr, failed: &[(Action, KernelError)]) -> Option<KernelError> {
+    let own = failed.iter().find(|(action, _)| match action {
+        Action::AddAddress { ip: added, .. } => *added == ip,
+        Action::CreateLink | Action::SwitchOn { .. } | Action::AddRoute { .. } => false,
+    });
+    let link = || {
+        failed.iter().find(|(action, _)| match action {
+            Action::CreateLink | Action::SwitchOn { .. } => true,
+            Action::AddAddress { .. } | Action::AddRoute { .. } => false,
+        })
+    };
+    own.or_else(link).map(|(_, error)| error.clone())
+}

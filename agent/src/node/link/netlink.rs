@@ -1,0 +1,270 @@
+//! The kernel's side: looking, and taking one step.
+//!
+//! Owns: how steps are said in netlink, and what the kernel's refusals mean. Must not know: why a step is taken.
+//!
+//! Each call has a socket and a deadline of its own: nothing is kept that could grow or grow stale.
+
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::pin::pin;
+use std::time::Duration;
+
+use futures_util::TryStreamExt;
+use nix::errno::Errno;
+use rtnetlink::packet_route::address::{AddressAttribute, AddressHeaderFlags, AddressMessage, AddressScope};
+use rtnetlink::packet_route::link::{LinkAttribute, LinkFlags, LinkMessage};
+use rtnetlink::packet_route::route::{
+    RouteAddress, RouteAttribute, RouteMessage, RouteProtocol, RouteScope, RouteType,
+};
+use rtnetlink::{AddressMessageBuilder, Handle, LinkDummy, LinkUnspec, RouteMessageBuilder};
+
+use super::desired::LINK_NAME;
+use super::difference::{Action, Reach};
+use super::observed::{Address, Link, Observed, Route};
+
+/// The kernel answers in microseconds; a minute of it being busy with other people's links is not waited for.
+const DEADLINE: Duration = Duration::from_secs(2);
+
+/// Why the kernel did not do it.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum KernelError {
+    /// There is no netlink socket.
+    #[error("netlink cannot be used: {0}")]
+    NoSocket(io::ErrorKind),
+    /// No answer in time.
+    #[error("the kernel did not answer within 2 s")]
+    Timeout,
+    /// A capability is missing.
+    #[error("not permitted: CAP_NET_ADMIN is missing")]
+    NotPermitted,
+    /// Dummy links are not built in, and no module has them.
+    #[error("the kernel has no dummy links")]
+    NoDummyLinks,
+    /// IPv6 is switched off, on this link or altogether.
+    #[error("IPv6 is switched off")]
+    Ipv6Off,
+    /// It vanished meanwhile; another look will tell.
+    #[error("the link has gone")]
+    LinkGone,
+    /// Something else.
+    #[error("the kernel refused: {0}")]
+    Refused(Errno),
+    /// An answer that is none.
+    #[error("the kernel's answer cannot be read")]
+    Unreadable,
+}
+
+/// Looks at the node.
+///
+/// # Errors
+/// [`KernelError`], if the kernel cannot be asked.
+pub(super) async fn look() -> Result<Observed, KernelError> {
+    ask(async |kernel| {
+        let links: Vec<Link> = links(&kernel).await?;
+        let addresses = addresses(&kernel).await?;
+        let routes = match links.iter().find(|link| link.name == LINK_NAME) {
+            Some(own) => {
+                [routes(&kernel, own.index, true).await?, routes(&kernel, own.index, false).await?].concat()
+            }
+            None => Vec::new(),
+        };
+        Ok(Observed { links, addresses, routes })
+    })
+    .await
+}
+
+/// Takes a step. What is so already is no error.
+///
+/// # Errors
+/// [`KernelError`], if the kernel does not do it.
+pub(super) async fn apply(action: Action) -> Result<(), KernelError> {
+    let done = ask(async |kernel| match action {
+        Action::CreateLink => kernel.link().add(create_link()).execute().await,
+        Action::SwitchOn { link } => {
+            kernel.link().change(LinkUnspec::new_with_index(link).up().build()).execute().await
+        }
+        Action::AddAddress { link, ip, reach } => {
+            let mut request = kernel.address().add(link, ip, prefix(ip));
+            *request.message_mut() = address(link, ip, reach);
+            request.execute().await
+        }
+        Action::AddRoute { link, ip } => kernel.route().add(route(link, ip)).execute().await,
+    })
+    .await;
+    match (done, action) {
+        (Err(KernelError::Refused(Errno::EEXIST)), _) => Ok(()),
+        (Err(KernelError::Refused(Errno::EOPNOTSUPP)), Action::CreateLink) => Err(KernelError::NoDummyLinks),
+        // EACCES: disable_ipv6 of the link; EOPNOTSUPP: no IPv6 in the kernel, or `ipv6.disable=1`.
+        (
+            Err(KernelError::Refused(Errno::EACCES | Errno::EOPNOTSUPP)),
+            Action::AddAddress { ip: IpAddr::V6(_), .. } | Action::AddRoute { ip: IpAddr::V6(_), .. },
+        ) => Err(KernelError::Ipv6Off),
+        (done, _) => done,
+    }
+}
+
+/// Removes our link, with all that is on it. That there is none is no error.
+pub(super) async fn remove_link(index: u32) -> Result<(), KernelError> {
+    is_gone(ask(async |kernel| kernel.link().del(index).execute().await).await)
+}
+
+/// Removes an address. That it is not there is no error.
+pub(super) async fn remove_address(link: u32, ip: IpAddr) -> Result<(), KernelError> {
+    let message = address(link, ip, Reach::Host);
+    is_gone(ask(async |kernel| kernel.address().del(message.clone()).execute().await).await)
+}
+
+fn is_gone(done: Result<(), KernelError>) -> Result<(), KernelError> {
+    match done {
+        Err(KernelError::LinkGone | KernelError::Refused(Errno::EADDRNOTAVAIL)) => Ok(()),
+        done => done,
+    }
+}
+
+/// Asks over a socket of its own. The connection is driven here and ends here.
+async fn ask<T>(question: impl AsyncFnOnce(Handle) -> Result<T, rtnetlink::Error>) -> Result<T, KernelError> {
+    // Strict: the kernel filters dumps by what is asked, instead of sending the whole of a large routing table.
+    let (connection, kernel, _events) =
+        rtnetlink::new_connection_with_strict_check().map_err(|error| KernelError::NoSocket(error.kind()))?;
+    let answered = async {
+        tokio::select! {
+            answer = question(kernel) => answer.map_err(|error| meaning(&error)),
+            () = connection => Err(KernelError::Unreadable),
+        }
+    };
+    tokio::time::timeout(DEADLINE, answered).await.unwrap_or(Err(KernelError::Timeout))
+}
+
+fn meaning(error: &rtnetlink::Error) -> KernelError {
+    let rtnetlink::Error::NetlinkError(refusal) = error else { return KernelError::Unreadable };
+    // Netlink says its error numbers below zero.
+    let errno = Errno::from_raw(refusal.raw_code().saturating_neg());
+    if errno == Errno::EPERM {
+        KernelError::NotPermitted
+    } else if errno == Errno::ENODEV {
+        KernelError::LinkGone
+    } else {
+        KernelError::Refused(errno)
+    }
+}
+
+async fn links(kernel: &Handle) -> Result<Vec<Link>, rtnetlink::Error> {
+    let mut found = pin!(kernel.link().get().execute());
+    let mut links = Vec::new();
+    while let Some(message) = found.try_next().await? {
+        links.extend(name(&message).map(|name| Link {
+            index: message.header.index,
+            name: name.to_owned(),
+            is_up: message.header.flags.contains(LinkFlags::Up),
+        }));
+    }
+    Ok(links)
+}
+
+async fn addresses(kernel: &Handle) -> Result<Vec<Address>, rtnetlink::Error> {
+    let mut found = pin!(kernel.address().get().execute());
+    let mut addresses = Vec::new();
+    while let Some(message) = found.try_next().await? {
+        addresses.extend(ip(&message).map(|ip| Address { link: message.header.index, ip }));
+    }
+    Ok(addresses)
+}
+
+async fn routes(kernel: &Handle, link: u32, ipv4: bool) -> Result<Vec<Route>, rtnetlink::Error> {
+    let filter = if ipv4 {
+        filter(RouteMessageBuilder::<Ipv4Addr>::new().output_interface(link).build())
+    } else {
+        filter(RouteMessageBuilder::<Ipv6Addr>::new().output_interface(link).build())
+    };
+    let mut found = pin!(kernel.route().get(filter).execute());
+    let mut routes = Vec::new();
+    while let Some(message) = found.try_next().await? {
+        let is_one_address = message.header.destination_prefix_length == if ipv4 { 32 } else { 128 };
+        if is_one_address {
+            routes.extend(destination(&message).map(|to| Route { link, to }));
+        }
+    }
+    Ok(routes)
+}
+
+/// A dump's filter: the builders' defaults for a new route would be taken for more conditions.
+fn filter(mut message: RouteMessage) -> RouteMessage {
+    message.header.protocol = RouteProtocol::Unspec;
+    message.header.scope = RouteScope::Universe;
+    message.header.kind = RouteType::Unspec;
+    message
+}
+
+/// The name in a message about a link.
+pub(super) fn name(message: &LinkMessage) -> Option<&str> {
+    message.attributes.iter().find_map(|attribute| {
+        if let LinkAttribute::IfName(name) = attribute { Some(name.as_str()) } else { None }
+    })
+}
+
+/// The address in a message about one: `IFA_LOCAL` is the node's own end where there are two.
+pub(super) fn ip(message: &AddressMessage) -> Option<IpAddr> {
+    let local = message
+        .attributes
+        .iter()
+        .find_map(|attribute| if let AddressAttribute::Local(ip) = attribute { Some(*ip) } else { None });
+    local.or_else(|| {
+        message.attributes.iter().find_map(|attribute| {
+            if let AddressAttribute::Address(ip) = attribute { Some(*ip) } else { None }
+        })
+    })
+}
+
+/// The destination in a message about a route.
+pub(super) fn destination(message: &RouteMessage) -> Option<IpAddr> {
+    message.attributes.iter().find_map(|attribute| {
+        if let RouteAttribute::Destination(RouteAddress::Inet(ip)) = attribute {
+            Some(IpAddr::V4(*ip))
+        } else if let RouteAttribute::Destination(RouteAddress::Inet6(ip)) = attribute {
+            Some(IpAddr::V6(*ip))
+        } else {
+            None
+        }
+    })
+}
+
+/// A dummy link of our name, switched on.
+pub(super) fn create_link() -> LinkMessage {
+    LinkDummy::new(LINK_NAME).up().build()
+}
+
+/// One address, as a host of its own. IPv6 without duplicate address detection: else it could not be used for a second
+/// or two, and nobody else has it on a link of one host (facts 7.4).
+pub(super) fn address(link: u32, ip: IpAddr, reach: Reach) -> AddressMessage {
+    let mut message = match ip {
+        IpAddr::V4(ip) => AddressMessageBuilder::<Ipv4Addr>::new().index(link).address(ip, 32).build(),
+        IpAddr::V6(ip) => AddressMessageBuilder::<Ipv6Addr>::new().index(link).address(ip, 128).build(),
+    };
+    match (ip, reach) {
+        (IpAddr::V4(_), Reach::Host) => message.header.scope = AddressScope::Host,
+        (IpAddr::V4(_), Reach::Global) => message.header.scope = AddressScope::Universe,
+        (IpAddr::V6(_), Reach::Host | Reach::Global) => message.header.flags = AddressHeaderFlags::Nodad,
+    }
+    message
+}
+
+/// A route to one address over a link, with nothing in between.
+pub(super) fn route(link: u32, ip: IpAddr) -> RouteMessage {
+    match ip {
+        IpAddr::V4(ip) => {
+            let route = RouteMessageBuilder::<Ipv4Addr>::new().destination_prefix(ip, 32);
+            route.output_interface(link).scope(RouteScope::Link).build()
+        }
+        IpAddr::V6(ip) => {
+            let route = RouteMessageBuilder::<Ipv6Addr>::new().destination_prefix(ip, 128);
+            route.output_interface(link).build()
+        }
+    }
+}
+
+const fn prefix(ip: IpAddr) -> u8 {
+    match ip {
+        IpAddr::V4(_) => 32,
+        IpAddr::V6(_) => 128,
+    }
+}

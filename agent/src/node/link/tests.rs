@@ -1,0 +1,164 @@
+//! The decisions by tables, and the messages byte by byte. What the kernel makes of them is tested end to end, in network
+//! namespaces.
+
+use std::net::IpAddr;
+
+use rtnetlink::packet_core::Emitable;
+
+use super::desired::Desired;
+use super::difference::{Action, Foreign, Reach, difference};
+use super::netlink::{address, create_link, route};
+use super::observed::{Address, Link, Observed, Route};
+use crate::config::LinkPlace;
+use crate::workload::WELL_KNOWN;
+
+const LO: u32 = 1;
+const OWN: u32 = 7;
+const ETH: u32 = 2;
+const IPV4: IpAddr = WELL_KNOWN[0];
+const IPV6: IpAddr = WELL_KNOWN[1];
+
+fn link(index: u32, name: &str) -> Link {
+    Link { index, name: name.to_owned(), is_up: true }
+}
+
+/// A node as it comes.
+fn bare() -> Observed {
+    Observed { links: vec![link(LO, "lo"), link(ETH, "eth0")], ..Observed::default() }
+}
+
+fn with_link(mut node: Observed, index: u32, name: &str, is_up: bool) -> Observed {
+    node.links.push(Link { is_up, ..link(index, name) });
+    node
+}
+
+fn with_address(mut node: Observed, link: u32, ip: IpAddr) -> Observed {
+    node.addresses.push(Address { link, ip });
+    node
+}
+
+fn with_route(mut node: Observed, to: IpAddr) -> Observed {
+    node.routes.push(Route { link: OWN, to });
+    node
+}
+
+fn steps(place: LinkPlace, node: &Observed, has_dummies: bool) -> Vec<Action> {
+    difference(&Desired::well_known(place), node, has_dummies).actions
+}
+
+fn add(link: u32, ip: IpAddr, reach: Reach) -> Action {
+    Action::AddAddress { link, ip, reach }
+}
+
+#[test]
+fn a_bare_node_gets_a_link_of_ours_first() {
+    for place in [LinkPlace::Auto, LinkPlace::Dummy] {
+        assert_eq!(steps(place, &bare(), true), [Action::CreateLink]);
+    }
+}
+
+#[test]
+fn without_dummy_links_auto_takes_lo_and_dummy_does_not() {
+    let on_lo = [add(LO, IPV4, Reach::Host), add(LO, IPV6, Reach::Host)];
+    assert_eq!(steps(LinkPlace::Auto, &bare(), false), on_lo);
+    assert_eq!(steps(LinkPlace::Lo, &bare(), true), on_lo);
+    assert_eq!(steps(LinkPlace::Dummy, &bare(), false), [Action::CreateLink]);
+}
+
+#[test]
+fn beside_cilium_auto_takes_lo_and_the_address_reaches_as_far_as_cilium_looks() {
+    let node = with_link(bare(), 3, "cilium_host", true);
+    let on_lo = [add(LO, IPV4, Reach::Global), add(LO, IPV6, Reach::Global)];
+    assert_eq!(steps(LinkPlace::Auto, &node, true), on_lo);
+    // A link of ours that is there already was chosen by somebody.
+    let node = with_link(node, OWN, "pod-id-link0", true);
+    assert_eq!(steps(LinkPlace::Auto, &node, true)[0], add(OWN, IPV4, Reach::Global));
+}
+
+#[test]
+fn our_link_is_switched_on_before_it_gets_addresses_and_then_routes() {
+    let node = with_link(bare(), OWN, "pod-id-link0", false);
+    let first =
+        [Action::SwitchOn { link: OWN }, add(OWN, IPV4, Reach::Global), add(OWN, IPV6, Reach::Global)];
+    assert_eq!(steps(LinkPlace::Auto, &node, true), first);
+    let node = with_address(with_address(node, OWN, IPV4), OWN, IPV6);
+    let second = [
+        Action::SwitchOn { link: OWN },
+        Action::AddRoute { link: OWN, ip: IPV4 },
+        Action::AddRoute { link: OWN, ip: IPV6 },
+    ];
+    assert_eq!(steps(LinkPlace::Auto, &node, true), second);
+}
+
+#[test]
+fn a_node_that_has_it_all_is_left_alone() {
+    let own = with_link(bare(), OWN, "pod-id-link0", true);
+    let own = with_address(with_address(own, OWN, IPV4), OWN, IPV6);
+    let own = with_route(with_route(own, IPV4), IPV6);
+    let lo = with_address(with_address(bare(), LO, IPV4), LO, IPV6);
+    for place in [LinkPlace::Auto, LinkPlace::Dummy, LinkPlace::Lo] {
+        assert_eq!(steps(place, &own, true), []);
+        // What somebody put on lo serves as well as on a link of ours; moving it would be a gap.
+        assert_eq!(steps(place, &lo, true), []);
+    }
+}
+
+#[test]
+fn what_is_missing_is_added_and_nothing_else() {
+    let own = with_link(bare(), OWN, "pod-id-link0", true);
+    let own = with_route(with_address(own, OWN, IPV4), IPV4);
+    assert_eq!(steps(LinkPlace::Auto, &own, true), [add(OWN, IPV6, Reach::Global)]);
+}
+
+#[test]
+fn an_address_on_somebody_elses_link_is_named_and_left_there() {
+    let node = with_address(bare(), ETH, IPV4);
+    let plan = difference(&Desired::well_known(LinkPlace::Lo), &node, true);
+    assert_eq!(plan.foreign, [Foreign { ip: IPV4, link: "eth0".to_owned() }]);
+    assert_eq!(plan.actions, [add(LO, IPV6, Reach::Host)]);
+}
+
+#[test]
+fn only_well_known_addresses_that_are_bound_are_ours() {
+    let bound = ["10.0.0.7".parse().unwrap(), "127.0.0.1".parse().unwrap(), IPV4];
+    assert_eq!(Desired::of_bound(LinkPlace::Auto, &bound).addresses, [IPV4]);
+}
+
+fn bytes(message: &impl Emitable) -> Vec<u8> {
+    let mut bytes = vec![0; message.buffer_len()];
+    message.emit(&mut bytes);
+    bytes
+}
+
+/// As `ip link add pod-id-link0 up type dummy` says it (read off the wire with iproute2 6.1), but for the zero behind
+/// "dummy", which the kernel lets a string end with or not. Kernels without dummy links
+/// refuse it, so that on such a machine this is all that can be seen of it.
+#[test]
+fn the_link_is_asked_for_as_iproute2_asks() {
+    let header = [
+        0, 0, 0, 0, // family unspecified, type
+        0, 0, 0, 0, // index: the kernel chooses
+        1, 0, 0, 0, // IFF_UP
+        1, 0, 0, 0, // of the flags, this one
+    ];
+    let name = [17, 0, 3, 0].iter().chain(b"pod-id-link0\0").copied().chain([0, 0, 0]).collect::<Vec<u8>>();
+    let kind =
+        [16, 0, 18, 0, 10, 0, 1, 0].iter().chain(b"dummy").copied().chain([0, 0, 0]).collect::<Vec<u8>>();
+    assert_eq!(bytes(&create_link()), [header.to_vec(), name, kind].concat());
+}
+
+#[test]
+fn addresses_are_hosts_of_their_own_and_ipv6_needs_no_detection_of_duplicates() {
+    let ipv4 = bytes(&address(OWN, IPV4, Reach::Global));
+    assert_eq!(ipv4[..8], [2, 32, 0, 0, 7, 0, 0, 0]);
+    assert_eq!(bytes(&address(LO, IPV4, Reach::Host))[..8], [2, 32, 0, 254, 1, 0, 0, 0]);
+    // IFA_F_NODAD is 2.
+    assert_eq!(bytes(&address(OWN, IPV6, Reach::Global))[..8], [10, 128, 2, 0, 7, 0, 0, 0]);
+}
+
+#[test]
+fn routes_are_of_the_main_table_and_lead_straight_over_the_link() {
+    // family, lengths, tos, table main, protocol static, scope, unicast
+    assert_eq!(bytes(&route(OWN, IPV4))[..8], [2, 32, 0, 0, 254, 4, 253, 1]);
+    assert_eq!(bytes(&route(OWN, IPV6))[..8], [10, 128, 0, 0, 254, 4, 0, 1]);
+}
