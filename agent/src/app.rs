@@ -11,7 +11,7 @@ use tokio::sync::watch;
 
 use crate::chance::Chance;
 use crate::clock::Clock;
-use crate::config::{Config, LinkPlace, OwnCredentials, Retention, VerificationMode};
+use crate::config::{Config, LinkPlace, NodeNetwork, OwnCredentials, Retention, VerificationMode};
 use crate::credentials::budget::Budget;
 use crate::credentials::crew::Crew;
 use crate::credentials::entitlement::Entitlement;
@@ -35,6 +35,7 @@ use crate::lifecycle::readiness::{Condition, Readiness};
 use crate::lifecycle::shutdown::Shutdown;
 use crate::lifecycle::tasks::Tasks;
 use crate::node::link::{Desired, LinkConditions, LinkKeeper};
+use crate::node::rules::{Guarded, RuleConditions, RuleKeeper, Rules};
 use crate::server::access::AccessLog;
 use crate::server::admin::Admin;
 use crate::server::endpoint::Endpoint;
@@ -79,7 +80,8 @@ pub async fn run(config: Config) -> Result<(), Error> {
     let door = core.credential_door(&config, &credentials, &keys, &peers);
     let listeners: Vec<_> = core.listen(&config, &door).collect();
     let admin = core.serve_admin(&config, core.snapshots(&credentials, &keys, &peers, &own));
-    let _node_changed = core.keep_link(&config);
+    let _link_changed = core.keep_link(&config);
+    let _rules_changed = core.keep_rules(&config);
     core.keep_own_identity(own, own_source);
     credentials.start_renewals(&core);
     credentials.learn_node_details(&config, &core);
@@ -163,17 +165,18 @@ impl Core {
         FrontDoor::new(Arc::new(endpoint), peers.clone(), limits, self.shutdown.clone(), self.tasks.clone())
     }
 
-    /// One task per address. The first address decides readiness; a node without IPv6 is ready without it.
+    /// One task per address and port. The first address decides readiness; a node without IPv6 is ready without it. Behind
+    /// a guard, it is the guard's port that counts: its own may be somebody else's.
     fn listen<'a>(
         &'a self,
         config: &'a Config,
         door: &'a FrontDoor<Endpoint>,
     ) -> impl Iterator<Item = tokio::task::JoinHandle<()>> + 'a {
         let mut names = ListenerNames::default();
-        config.listen.hosts.iter().enumerate().map(move |(index, host)| {
-            let (name, host, port) = (names.next(*host), *host, config.listen.port);
+        doors(config).map(move |(host, port, is_required)| {
+            let name = names.next(host);
             let bound =
-                if index == 0 { self.readiness.condition(name) } else { self.readiness.advisory(name) };
+                if is_required { self.readiness.condition(name) } else { self.readiness.advisory(name) };
             let door = door.clone();
             self.tasks.spawn(name, async move { door.serve_when_bound(host, port, bound).await })
         })
@@ -225,6 +228,28 @@ impl Core {
         };
         let keeper = LinkKeeper::new(desired, manage.is_some(), conditions, changed);
         self.until_stopped("link", keeper.keep());
+        changes
+    }
+
+    /// Keeps our nftables table as the flags say, or removes what an earlier start has left of it.
+    fn keep_rules(&self, config: &Config) -> watch::Receiver<u64> {
+        let (changed, changes) = watch::channel(0);
+        let NodeNetwork { guard, block_imds, .. } = config.node_network;
+        let conditions = RuleConditions {
+            guard: guard.map(|_| self.readiness.advisory("address-guard")),
+            imds: block_imds.then(|| self.readiness.advisory("imds-block")),
+        };
+        let guarded = guard.map(|guard| Guarded {
+            addresses: config.listen.hosts.iter().copied().filter(|host| !host.is_loopback()).collect(),
+            from: config.listen.port,
+            to: guard.port,
+        });
+        let keeper = RuleKeeper::new(Rules { guarded, block_imds }, conditions, changed);
+        if config.node_network.changes_the_node() {
+            self.until_stopped("rules", keeper.keep());
+        } else {
+            self.tasks.spawn("leftover-rules", keeper.keep());
+        }
         changes
     }
 
@@ -377,6 +402,19 @@ impl Credentials {
 
 fn own_identity(config: &Config, clock: &Clock) -> (OwnIdentity, OwnSource) {
     (OwnIdentity::new(clock.clone()), OwnSource::from_config(&config.own_credentials, clock))
+}
+
+/// Where the credential endpoint listens, and whether readiness waits for it.
+fn doors(config: &Config) -> impl Iterator<Item = (IpAddr, u16, bool)> + '_ {
+    let guard = config.node_network.guard;
+    let own = guard.is_none_or(|guard| !guard.shares_port).then_some(config.listen.port);
+    let first = config.listen.hosts.first();
+    // The guard's doors first: the names of conditions go by order.
+    let ports = [guard.map(|guard| guard.port), own];
+    ports.into_iter().flatten().flat_map(move |port| {
+        let counts = guard.is_none_or(|guard| guard.port == port);
+        config.listen.hosts.iter().map(move |host| (*host, port, counts && first == Some(host)))
+    })
 }
 
 /// The addresses that host-network processes call from: loopback (known to `Peers`) and those we answer on.

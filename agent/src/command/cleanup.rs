@@ -6,20 +6,41 @@
 use std::process::ExitCode;
 
 use super::{complain, say, wait_for};
-use crate::node::link;
+use crate::node::{link, rules};
 use crate::telemetry::chain::Chain;
 
 pub(super) fn run() -> ExitCode {
-    match wait_for(link::remove()) {
-        Ok(Ok(removed)) if removed.is_empty() => say(format_args!("nothing to remove")),
-        Ok(Ok(removed)) => say(format_args!("removed {}", removed.join(", "))),
-        Ok(Err(error)) => {
-            complain(format_args!("pod-identity-agent: {}", Chain(&error)));
-            ExitCode::FAILURE
-        }
+    let removed = match wait_for(async { (link::remove().await, rules::remove().await) }) {
+        Ok(removed) => removed,
         Err(error) => {
             complain(format_args!("pod-identity-agent: the runtime cannot be started: {error}"));
-            ExitCode::FAILURE
+            return ExitCode::FAILURE;
+        }
+    };
+    let (links, table) = removed;
+    // Each is told, whatever became of the other.
+    let mut done = Vec::new();
+    let mut failed = false;
+    match links {
+        Ok(links) => done.extend(links),
+        Err(error) => failed |= complain_of(&error),
+    }
+    match table {
+        Ok(true) => done.push("the nftables table".to_owned()),
+        Ok(false) => {}
+        Err(error) => failed |= complain_of(&error),
+    }
+    match (done.is_empty(), failed) {
+        (true, true) => ExitCode::FAILURE,
+        (true, false) => say(format_args!("nothing to remove")),
+        (false, _) => {
+            let said = say(format_args!("removed {}", done.join(", ")));
+            if failed { ExitCode::FAILURE } else { said }
         }
     }
+}
+
+fn complain_of(error: &(dyn std::error::Error + 'static)) -> bool {
+    complain(format_args!("pod-identity-agent: {}", Chain(error)));
+    true
 }

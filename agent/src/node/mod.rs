@@ -5,3 +5,4 @@
 //! endpoint down (design, invariant 10): what cannot be done is a condition with its reason, and is tried again.
 
 pub mod link;
+pub mod rules;

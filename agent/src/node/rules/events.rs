@@ -1,0 +1,53 @@
+//! News from nftables: some rule of the node has changed.
+//!
+//! Owns: the subscription. Must not know: which rule; a look at our own table tells whether it is ours.
+
+use std::io;
+
+use futures_util::FutureExt;
+use rtnetlink::sys::{AsyncSocket, AsyncSocketExt, TokioSocket, protocols::NETLINK_NETFILTER};
+
+/// `NFNLGRP_NFTABLES` of linux/netfilter/nfnetlink.h.
+const NFTABLES: u32 = 7;
+/// One message is a rule; longer ones are cut, which is all the same.
+const MESSAGE: usize = 4 * 1024;
+
+/// A subscription to news of nftables.
+pub(super) struct Events {
+    socket: TokioSocket,
+    buffer: Vec<u8>,
+}
+
+impl Events {
+    /// Subscribes.
+    pub(super) fn open() -> io::Result<Self> {
+        let mut socket = TokioSocket::new(NETLINK_NETFILTER)?;
+        socket.socket_mut().bind_auto()?;
+        socket.socket_mut().add_membership(NFTABLES)?;
+        Ok(Self { socket, buffer: Vec::with_capacity(MESSAGE) })
+    }
+
+    /// Waits for news, and takes all there are. Cancel-safe: one missed is one that the caller looks at all the same.
+    pub(super) async fn next(&mut self) -> io::Result<()> {
+        self.one().await?;
+        // kube-proxy changes thousands of rules at a time; that is one piece of news. Bounded, should they never end.
+        for _ in 0..10_000 {
+            match self.one().now_or_never() {
+                Some(Ok(())) => {}
+                Some(Err(error)) => return Err(error),
+                None => break,
+            }
+        }
+        Ok(())
+    }
+
+    async fn one(&mut self) -> io::Result<()> {
+        self.buffer.clear();
+        match self.socket.recv(&mut self.buffer).await {
+            Ok(_) => Ok(()),
+            // ENOBUFS: there were more than the socket could take.
+            Err(error) if error.raw_os_error() == Some(nix::libc::ENOBUFS) => Ok(()),
+            Err(error) => Err(error),
+        }
+    }
+}

@@ -1,0 +1,124 @@
+//! Keeping the table, for as long as the agent runs.
+//!
+//! Owns: when is looked again, and what readiness hears. Must not know: what is in the table.
+//!
+//! nft says a table back in words of its own, which differ from version to version. So what was listed right after
+//! writing is what it shall be; anything else is written anew, in one transaction.
+
+use std::time::Duration;
+
+use serde_json::Value;
+use tokio::sync::watch;
+use tokio::time::sleep;
+
+use super::events::Events;
+use super::nft::{self, NftError};
+use super::table::{Rules, removal, replacement};
+use crate::lifecycle::readiness::Condition;
+
+/// News may be missed; then it is this long.
+const UNASKED: Duration = Duration::from_secs(30);
+/// The same where there are no news to be had.
+const WITHOUT_NEWS: Duration = Duration::from_secs(5);
+/// After a failure it is tried again after this.
+const AFTER_FAILURE: Duration = Duration::from_secs(5);
+/// nft is a process: it is started no more often than this, whatever goes on in the node's rules. The first look after
+/// a quiet time comes at once.
+const LEAST_REST: Duration = Duration::from_millis(500);
+
+/// What readiness hears: each where it is asked for. Never required; the endpoint serves all the same.
+pub struct RuleConditions {
+    /// Our addresses are guarded.
+    pub guard: Option<Condition>,
+    /// The instance's metadata are blocked.
+    pub imds: Option<Condition>,
+}
+
+/// Keeps the table.
+pub struct RuleKeeper {
+    rules: Rules,
+    conditions: RuleConditions,
+    changed: watch::Sender<u64>,
+    written: Option<Value>,
+}
+
+impl RuleKeeper {
+    /// `changed` is moved on each time that the table may have come or gone.
+    pub const fn new(rules: Rules, conditions: RuleConditions, changed: watch::Sender<u64>) -> Self {
+        Self { rules, conditions, changed, written: None }
+    }
+
+    /// Works for ever; cancel by dropping. With nothing to keep, it removes what an earlier start has left and ends.
+    pub async fn keep(mut self) {
+        if self.rules.is_empty() {
+            return remove_leftover().await;
+        }
+        let mut events = Events::open().ok();
+        loop {
+            // Subscribed first, looked then: what changes in between is looked at again.
+            let looked = self.look().await;
+            self.report(&looked);
+            sleep(LEAST_REST).await;
+            let rest = match (&looked, &events) {
+                (Err(_), _) => AFTER_FAILURE,
+                (Ok(()), Some(_)) => UNASKED,
+                (Ok(()), None) => WITHOUT_NEWS,
+            };
+            let news = async {
+                match &mut events {
+                    Some(events) => events.next().await,
+                    None => std::future::pending().await,
+                }
+            };
+            let is_broken = tokio::select! {
+                () = sleep(rest) => false,
+                news = news => news.is_err(),
+            };
+            if is_broken || events.is_none() {
+                events = Events::open().ok();
+            }
+        }
+    }
+
+    async fn look(&mut self) -> Result<(), NftError> {
+        let listed = nft::list().await?;
+        if listed.is_some() && listed == self.written {
+            return Ok(());
+        }
+        if self.written.is_some() {
+            tracing::warn!("somebody has changed or removed our nftables table; it is written again");
+        }
+        nft::write(&replacement(&self.rules)).await?;
+        self.written = nft::list().await?;
+        tracing::info!(
+            guard = self.rules.guarded.is_some(),
+            block_imds = self.rules.block_imds,
+            "nftables table written"
+        );
+        Ok(())
+    }
+
+    fn report(&self, looked: &Result<(), NftError>) {
+        self.changed.send_modify(|times| *times = times.wrapping_add(1));
+        let Self { conditions: RuleConditions { guard, imds }, .. } = self;
+        for condition in [guard, imds].into_iter().flatten() {
+            match looked {
+                Ok(()) => condition.met(),
+                Err(error) => condition.unmet(error.to_string()),
+            }
+        }
+    }
+}
+
+/// The table of an agent that ran here with other flags. Where there is no nft there was none, and where it is not
+/// permitted nobody asked for it.
+async fn remove_leftover() {
+    if matches!(nft::list().await, Ok(Some(_))) {
+        match nft::write(&removal()).await {
+            Ok(()) => tracing::info!("the nftables table of an earlier start was removed"),
+            Err(error) => {
+                tracing::warn!(err = %error, "the nftables table of an earlier start is still there")
+            }
+        }
+    }
+}

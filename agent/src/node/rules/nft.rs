@@ -1,0 +1,87 @@
+//! Running `nft`, as kube-proxy does: the one program that speaks nftables in every version of the kernel.
+//!
+//! Owns: the process, its deadline, and what its failures mean. Must not know: what is in a ruleset.
+
+use std::io;
+use std::process::{Output, Stdio};
+use std::time::Duration;
+
+use serde_json::Value;
+use tokio::io::AsyncWriteExt;
+use tokio::process::Command;
+
+use super::table::TABLE;
+
+/// A listing or a table of a dozen rules takes milliseconds; a kernel busy with somebody's ten thousand rules, longer.
+const DEADLINE: Duration = Duration::from_secs(2);
+
+/// Why `nft` did not do it.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum NftError {
+    /// The program is not there.
+    #[error("nft is not installed (Debian: nftables)")]
+    Missing,
+    /// It cannot be run.
+    #[error("nft cannot be run: {0}")]
+    Unusable(io::ErrorKind),
+    /// It did not end in time, and was ended.
+    #[error("nft did not end within 2 s")]
+    Timeout,
+    /// It failed; the first line of what it said.
+    #[error("nft failed: {0}")]
+    Failed(String),
+    /// It succeeded with an answer that is none.
+    #[error("nft's answer cannot be read")]
+    Unreadable,
+}
+
+/// Has a ruleset executed, all of it or nothing.
+///
+/// # Errors
+/// [`NftError`], if it was not.
+pub(super) async fn write(ruleset: &Value) -> Result<(), NftError> {
+    run(&["--json", "--file", "-"], Some(ruleset.to_string())).await.map(drop)
+}
+
+/// Our table as it stands in the kernel, or `None` if there is none.
+///
+/// # Errors
+/// [`NftError`], if that cannot be told.
+pub(super) async fn list() -> Result<Option<Value>, NftError> {
+    match run(&["--json", "list", "table", "inet", TABLE], None).await {
+        Ok(answer) => serde_json::from_slice(&answer.stdout).map(Some).map_err(|_| NftError::Unreadable),
+        Err(NftError::Failed(why)) if why.contains("No such file or directory") => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+async fn run(arguments: &[&str], input: Option<String>) -> Result<Output, NftError> {
+    let mut command = Command::new("nft");
+    // Nothing of our environment is its business, but where programs are; and the kernel's words are wanted in English.
+    command.args(arguments).env_clear().env("LC_ALL", "C").env("PATH", PATH);
+    command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
+    let ended = async {
+        let mut child = command.spawn()?;
+        if let (Some(mut stdin), Some(input)) = (child.stdin.take(), input) {
+            // It may fail before it has read everything; then its own words say more than a broken pipe.
+            let _sent = stdin.write_all(input.as_bytes()).await;
+        }
+        child.wait_with_output().await
+    };
+    let output = match tokio::time::timeout(DEADLINE, ended).await {
+        Ok(Ok(output)) => output,
+        Ok(Err(error)) if error.kind() == io::ErrorKind::NotFound => return Err(NftError::Missing),
+        Ok(Err(error)) => return Err(NftError::Unusable(error.kind())),
+        Err(_) => return Err(NftError::Timeout),
+    };
+    if output.status.success() { Ok(output) } else { Err(NftError::Failed(first_line(&output.stderr))) }
+}
+
+/// Where distributions and images put it.
+const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+
+fn first_line(stderr: &[u8]) -> String {
+    let text = String::from_utf8_lossy(stderr);
+    // Enough for nft's longest sentence; what it quotes of a ruleset may be longer.
+    text.lines().next().unwrap_or("it did not say why").chars().take(200).collect()
+}

@@ -1,0 +1,197 @@
+//! What stands in the table, as `nft --json` reads it. Pure.
+//!
+//! Owns: chains, priorities, rules. Must not know: how they get into the kernel.
+
+use std::net::IpAddr;
+
+use serde_json::{Value, json};
+
+/// The name of our table, of the family `inet`.
+pub(super) const TABLE: &str = "pod_identity_agent";
+/// Before portmap and kube-proxy, whose destination NAT is at -100 (`dstnat`): the first NAT that a connection meets is
+/// the one it gets (measured with all three of portmap's variants).
+const BEFORE_DSTNAT: i32 = -110;
+/// Before the filters of policy engines at 0, which could let metadata through for good reasons of their own.
+const BEFORE_FILTER: i32 = -10;
+/// Where an instance's metadata is (EC2 user guide, "Instance metadata service").
+const IMDS: [IpAddr; 2] = [
+    IpAddr::V4(std::net::Ipv4Addr::new(169, 254, 169, 254)),
+    IpAddr::V6(std::net::Ipv6Addr::new(0xfd00, 0xec2, 0, 0, 0, 0, 0, 0x254)),
+];
+
+/// What the table is for.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Rules {
+    /// Our addresses, if they are guarded.
+    pub guarded: Option<Guarded>,
+    /// Whether pods are kept from the instance's metadata.
+    pub block_imds: bool,
+}
+
+/// What is led where.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Guarded {
+    /// Our addresses.
+    pub addresses: Vec<IpAddr>,
+    /// The port that SDKs use.
+    pub from: u16,
+    /// The port we listen on.
+    pub to: u16,
+}
+
+impl Rules {
+    /// Whether nothing is wanted, so that there shall be no table.
+    pub const fn is_empty(&self) -> bool {
+        self.guarded.is_none() && !self.block_imds
+    }
+}
+
+/// The whole table in one transaction, whatever was in it before. Connections that are under way keep the NAT they have.
+pub(super) fn replacement(rules: &Rules) -> Value {
+    let mut commands = removal_commands();
+    commands.push(json!({ "add": { "table": table() } }));
+    if let Some(guarded) = &rules.guarded {
+        for hook in ["prerouting", "output"] {
+            commands.push(chain(hook, "nat", hook, BEFORE_DSTNAT));
+            commands.extend(guarded.addresses.iter().map(|ip| divert(hook, *ip, guarded)));
+        }
+    }
+    if rules.block_imds {
+        // Forwarded is what pods with a network of their own send; the host and its pods do not come by here.
+        commands.push(chain("forward", "filter", "forward", BEFORE_FILTER));
+        commands.extend(IMDS.iter().flat_map(|ip| refuse("forward", *ip)));
+    }
+    json!({ "nftables": commands })
+}
+
+/// No table.
+pub(super) fn removal() -> Value {
+    json!({ "nftables": removal_commands() })
+}
+
+/// Deleting what is not there would fail the transaction, so it is added first.
+fn removal_commands() -> Vec<Value> {
+    vec![json!({ "add": { "table": table() } }), json!({ "delete": { "table": table() } })]
+}
+
+fn table() -> Value {
+    json!({ "family": "inet", "name": TABLE })
+}
+
+fn chain(name: &str, kind: &str, hook: &str, priority: i32) -> Value {
+    json!({ "add": { "chain": {
+        "family": "inet", "table": TABLE, "name": name,
+        "type": kind, "hook": hook, "prio": priority, "policy": "accept",
+    } } })
+}
+
+fn rule(chain: &str, comment: &str, expressions: &[Value]) -> Value {
+    json!({ "add": { "rule": {
+        "family": "inet", "table": TABLE, "chain": chain, "comment": comment, "expr": expressions,
+    } } })
+}
+
+fn divert(chain: &str, ip: IpAddr, guarded: &Guarded) -> Value {
+    rule(
+        chain,
+        "pod-identity-agent: credentials are served here, whoever else wants the port",
+        &[
+            to(ip),
+            equals("tcp", "dport", &json!(guarded.from)),
+            json!({ "dnat": { "family": family(ip), "addr": ip.to_string(), "port": guarded.to } }),
+        ],
+    )
+}
+
+/// Refused and not dropped: an SDK that has no credentials shall say so at once instead of waiting for a timeout.
+fn refuse(chain: &str, ip: IpAddr) -> [Value; 2] {
+    let comment = "pod-identity-agent: pods do not get the node's role";
+    [
+        rule(
+            chain,
+            comment,
+            &[
+                to(ip),
+                json!({ "match": { "op": "==", "left": { "meta": { "key": "l4proto" } }, "right": "tcp" } }),
+                json!({ "reject": { "type": "tcp reset" } }),
+            ],
+        ),
+        rule(chain, comment, &[to(ip), json!({ "reject": { "type": "icmpx", "expr": "admin-prohibited" } })]),
+    ]
+}
+
+fn to(ip: IpAddr) -> Value {
+    equals(family(ip), "daddr", &json!(ip.to_string()))
+}
+
+fn equals(protocol: &str, field: &str, value: &Value) -> Value {
+    json!({ "match": {
+        "op": "==", "left": { "payload": { "protocol": protocol, "field": field } }, "right": value,
+    } })
+}
+
+const fn family(ip: IpAddr) -> &'static str {
+    match ip {
+        IpAddr::V4(_) => "ip",
+        IpAddr::V6(_) => "ip6",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::Value;
+
+    use super::{Guarded, Rules, removal, replacement};
+    use crate::workload::WELL_KNOWN;
+
+    fn commands(json: &Value, kind: &str) -> Vec<Value> {
+        let all = json["nftables"].as_array().unwrap();
+        all.iter().filter_map(|command| command["add"].get(kind).cloned()).collect()
+    }
+
+    fn guarded() -> Guarded {
+        Guarded { addresses: WELL_KNOWN.to_vec(), from: 80, to: 2707 }
+    }
+
+    #[test]
+    fn the_table_is_replaced_in_one_transaction() {
+        let json = replacement(&Rules { guarded: Some(guarded()), block_imds: true });
+        let all = json["nftables"].as_array().unwrap();
+        assert!(all[0]["add"]["table"].is_object() && all[1]["delete"]["table"].is_object());
+        assert!(all[2]["add"]["table"].is_object());
+        assert!(all[3..].iter().all(|command| command["add"].is_object()));
+        assert_eq!(removal()["nftables"].as_array().unwrap()[..], all[..2]);
+    }
+
+    #[test]
+    fn our_addresses_are_led_to_us_before_anybody_elses_nat() {
+        let json = replacement(&Rules { guarded: Some(guarded()), block_imds: false });
+        let chains = commands(&json, "chain");
+        let hooks: Vec<_> =
+            chains.iter().map(|chain| (chain["hook"].as_str().unwrap(), &chain["prio"])).collect();
+        assert_eq!(hooks, [("prerouting", &Value::from(-110)), ("output", &Value::from(-110))]);
+        let rules = commands(&json, "rule");
+        assert_eq!(rules.len(), 4);
+        for rule in rules {
+            let expressions = rule["expr"].as_array().unwrap();
+            let address = &expressions[0]["match"]["right"];
+            assert_eq!(&expressions[2]["dnat"]["addr"], address, "an address is led to itself");
+            assert_eq!(
+                (&expressions[1]["match"]["right"], &expressions[2]["dnat"]["port"]),
+                (&80.into(), &2707.into())
+            );
+        }
+    }
+
+    #[test]
+    fn metadata_is_refused_to_what_is_forwarded_and_to_nobody_else() {
+        let json = replacement(&Rules { guarded: None, block_imds: true });
+        let chains = commands(&json, "chain");
+        assert_eq!(chains.len(), 1);
+        assert_eq!((&chains[0]["type"], &chains[0]["hook"]), (&"filter".into(), &"forward".into()));
+        let rules = commands(&json, "rule");
+        let addresses: Vec<_> =
+            rules.iter().map(|rule| rule["expr"][0]["match"]["right"].as_str().unwrap()).collect();
+        assert_eq!(addresses, ["169.254.169.254", "169.254.169.254", "fd00:ec2::254", "fd00:ec2::254"]);
+    }
+}
