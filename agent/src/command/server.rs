@@ -1,4 +1,4 @@
-//! `server`: configuration, logging and runtime, then the application.
+//! `server`: configuration, privileges, logging and runtime, then the application.
 //!
 //! Owns: the order of these at start, and the exit code. Must not know: the parts of the application.
 
@@ -11,6 +11,7 @@ use tokio::runtime::{Builder, Runtime};
 use super::{USAGE, complain};
 use crate::cli::ServerArgs;
 use crate::config::{Config, ConfigError, Environment};
+use crate::lifecycle::privileges::{Needs, Privileges};
 use crate::telemetry::chain::Chain;
 use crate::telemetry::logging;
 
@@ -25,11 +26,14 @@ pub(super) fn run(args: &ServerArgs) -> ExitCode {
         Ok(config) => config,
         Err(error) => return refuse(&error),
     };
+    // Capabilities are per thread: whoever starts one before this leaves it with all of them.
+    let privileges = Privileges::reduce_to(&needs(&config));
     if let Err(error) = logging::init(&config.log) {
         complain(format_args!("pod-identity-agent: {error}"));
         return ExitCode::FAILURE;
     }
     tracing::info!(version = env!("CARGO_PKG_VERSION"), config = %config.summary(), "effective configuration");
+    privileges.log();
     for notice in config.notices(args) {
         tracing::warn!(notice, "a setting is probably not what is meant");
     }
@@ -52,6 +56,20 @@ fn refuse(error: &ConfigError) -> ExitCode {
     }
     complain(format_args!("See pod-identity-agent server --help."));
     ExitCode::from(USAGE)
+}
+
+/// Which of its privileges the agent will use.
+fn needs(config: &Config) -> Needs {
+    let node = &config.node_network;
+    let guard = node.guard.as_ref().map(|guard| guard.port);
+    Needs {
+        ports: [config.listen.port, config.probe_port, config.metrics.port()]
+            .into_iter()
+            .chain(guard)
+            .collect(),
+        network: node.changes_the_node(),
+        network_in_programs: node.guard.is_some() || node.block_imds,
+    }
 }
 
 fn runtime() -> std::io::Result<Runtime> {

@@ -16,6 +16,8 @@ mod outage;
 #[cfg(test)]
 mod own_credentials;
 #[cfg(test)]
+mod privileges;
+#[cfg(test)]
 mod secrecy;
 #[cfg(test)]
 mod sharing;

@@ -125,11 +125,18 @@ impl Builder {
 
     /// Starts it, without waiting for anything.
     pub(crate) fn spawn(&self) -> Agent {
+        self.spawn_as(|_| {})
+    }
+
+    /// The same, after the command is changed by `how`: another user, for instance.
+    pub(crate) fn spawn_as(&self, how: impl FnOnce(&mut Command)) -> Agent {
         let log =
             std::env::temp_dir().join(format!("pod-identity-e2e-{}-{}.log", std::process::id(), self.port));
         let file = File::create(&log).expect("a log file");
         let out = file.try_clone().expect("a second handle");
-        let child = self.command().stdout(out).stderr(file).spawn().expect("the agent starts");
+        let mut command = self.command();
+        how(&mut command);
+        let child = command.stdout(out).stderr(file).spawn().expect("the agent starts");
         Agent { child, log, port: self.port, probe_port: self.probe_port, metrics_port: self.metrics_port }
     }
 

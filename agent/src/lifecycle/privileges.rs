@@ -1,0 +1,175 @@
+//! What the process may do, given away at start down to what it will use.
+//!
+//! Owns: capabilities, `no_new_privs`, and that the process can neither be dumped nor read by others of its uid. Must not
+//! know: which feature needs what; it is told. The table for operators is docs/privileges.md.
+//!
+//! Two traps. Capabilities belong to a thread, not to the process, so this runs before there is a second one. And what
+//! cannot be given away is no reason not to serve (design, invariant 10): it is logged.
+
+use caps::errors::CapsError;
+use caps::{CapSet, Capability, CapsHashSet};
+use nix::sys::prctl;
+
+/// Below this port the kernel asks for `CAP_NET_BIND_SERVICE`, unless it is told otherwise.
+const PRIVILEGED_BELOW: u16 = 1024;
+/// Where it is told otherwise.
+const UNPRIVILEGED_PORT_START: &str = "/proc/sys/net/ipv4/ip_unprivileged_port_start";
+
+/// What will be done with the process's privileges.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Needs {
+    /// The ports that are listened on.
+    pub ports: Vec<u16>,
+    /// Whether links, addresses, routes or rules are changed.
+    pub network: bool,
+    /// Whether programs that are started change them too.
+    pub network_in_programs: bool,
+}
+
+/// What is left, and what went wrong on the way.
+#[derive(Debug, Default)]
+pub struct Privileges {
+    kept: Vec<String>,
+    lacking: Vec<String>,
+    troubles: Vec<String>,
+}
+
+/// Why one step of giving away failed.
+#[derive(Debug, thiserror::Error)]
+enum StepError {
+    #[error("{step}: {source}")]
+    Kernel { step: &'static str, source: nix::Error },
+    #[error("{step}: {source}")]
+    Capabilities { step: &'static str, source: CapsError },
+}
+
+impl Needs {
+    fn capabilities(&self, unprivileged_from: u16) -> CapsHashSet {
+        // Port 0 lets the kernel choose, and it chooses high ones.
+        let is_low = self.ports.iter().any(|port| *port != 0 && *port < unprivileged_from);
+        let low = is_low.then_some(Capability::CAP_NET_BIND_SERVICE);
+        let network = self.network.then_some(Capability::CAP_NET_ADMIN);
+        low.into_iter().chain(network).collect()
+    }
+
+    /// What a program that we start inherits; it would get nothing where we are not root.
+    fn inherited(&self) -> CapsHashSet {
+        self.network_in_programs.then_some(Capability::CAP_NET_ADMIN).into_iter().collect()
+    }
+}
+
+impl Privileges {
+    /// Gives away what is not needed. Call it while the process has one thread.
+    pub fn reduce_to(needs: &Needs) -> Self {
+        Self::keep(&needs.capabilities(unprivileged_from()), &needs.inherited())
+    }
+
+    /// Says once what is left; logging starts after this is done.
+    pub fn log(&self) {
+        for trouble in &self.troubles {
+            tracing::warn!(reason = trouble, "a privilege could not be given away");
+        }
+        let (kept, lacking) = (self.kept.join(" "), self.lacking.join(" "));
+        if lacking.is_empty() {
+            tracing::debug!(kept, "privileges given away");
+        } else {
+            tracing::debug!(kept, lacking, "privileges given away; what is lacking was not there at start");
+        }
+    }
+
+    /// Gives away all capabilities but these; programs that are started get `inherited`.
+    pub(crate) fn keep(wanted: &CapsHashSet, inherited: &CapsHashSet) -> Self {
+        let mut privileges = Self::default();
+        privileges.attempt(
+            prctl::set_no_new_privs().map_err(|source| StepError::Kernel { step: "no_new_privs", source }),
+        );
+        privileges.attempt(
+            prctl::set_dumpable(false).map_err(|source| StepError::Kernel { step: "dumpable", source }),
+        );
+        if let Err(error) = privileges.reduce_capabilities(wanted, inherited) {
+            privileges.troubles.push(error.to_string());
+        }
+        privileges.lacking = names(wanted.iter().filter(|of| !privileges.kept.contains(&of.to_string())));
+        privileges
+    }
+
+    fn attempt(&mut self, step: Result<(), StepError>) {
+        if let Err(error) = step {
+            self.troubles.push(error.to_string());
+        }
+    }
+
+    fn reduce_capabilities(
+        &mut self,
+        wanted: &CapsHashSet,
+        inherited: &CapsHashSet,
+    ) -> Result<(), StepError> {
+        let in_step = |step| move |source| StepError::Capabilities { step, source };
+        let permitted = caps::read(None, CapSet::Permitted).map_err(in_step("permitted set"))?;
+        let effective = caps::read(None, CapSet::Effective).map_err(in_step("effective set"))?;
+        let kept: CapsHashSet = wanted.intersection(&permitted).copied().collect();
+        self.attempt(caps::clear(None, CapSet::Ambient).map_err(in_step("ambient set")));
+        // The bounding set first: who has let go of CAP_SETPCAP cannot change it any more.
+        if effective.contains(&Capability::CAP_SETPCAP) {
+            for capability in caps::all().difference(wanted) {
+                self.attempt(drop_from_bounding(*capability).map_err(in_step("bounding set")));
+            }
+        }
+        let inherited: CapsHashSet = inherited.intersection(&kept).copied().collect();
+        self.attempt(caps::set(None, CapSet::Inheritable, &inherited).map_err(in_step("inheritable set")));
+        caps::set(None, CapSet::Effective, &kept).map_err(in_step("effective set"))?;
+        caps::set(None, CapSet::Permitted, &kept).map_err(in_step("permitted set"))?;
+        for capability in &inherited {
+            self.attempt(caps::raise(None, CapSet::Ambient, *capability).map_err(in_step("ambient set")));
+        }
+        self.kept = names(&kept);
+        Ok(())
+    }
+}
+
+/// What the kernel does not know or has dropped already is no trouble.
+fn drop_from_bounding(capability: Capability) -> Result<(), CapsError> {
+    match caps::has_cap(None, CapSet::Bounding, capability) {
+        Ok(true) => caps::drop(None, CapSet::Bounding, capability),
+        Ok(false) | Err(_) => Ok(()),
+    }
+}
+
+fn names<'a>(set: impl IntoIterator<Item = &'a Capability>) -> Vec<String> {
+    let mut names: Vec<_> = set.into_iter().map(ToString::to_string).collect();
+    names.sort_unstable();
+    names
+}
+
+/// Never less than the kernel's default: the setting may be put back while we run.
+fn unprivileged_from() -> u16 {
+    let text = std::fs::read_to_string(UNPRIVILEGED_PORT_START).unwrap_or_default();
+    text.trim().parse().map_or(PRIVILEGED_BELOW, |port: u16| port.max(PRIVILEGED_BELOW))
+}
+
+#[cfg(test)]
+mod tests {
+    use caps::{Capability, CapsHashSet};
+
+    use super::Needs;
+
+    fn of(ports: &[u16], network: bool) -> CapsHashSet {
+        let needs = Needs { ports: ports.to_vec(), network, network_in_programs: false };
+        needs.capabilities(1024)
+    }
+
+    #[test]
+    fn only_low_ports_and_changes_to_the_network_need_a_capability() {
+        assert_eq!(of(&[0, 1024, 2703], false), CapsHashSet::new());
+        assert_eq!(of(&[2703, 80], false), [Capability::CAP_NET_BIND_SERVICE].into());
+        assert_eq!(of(&[2703], true), [Capability::CAP_NET_ADMIN].into());
+        assert_eq!(of(&[80], true), [Capability::CAP_NET_ADMIN, Capability::CAP_NET_BIND_SERVICE].into());
+    }
+
+    #[test]
+    fn programs_inherit_nothing_unless_they_change_the_network() {
+        assert!(Needs { network: true, ..Needs::default() }.inherited().is_empty());
+        let needs = Needs { network: true, network_in_programs: true, ..Needs::default() };
+        assert_eq!(needs.inherited(), [Capability::CAP_NET_ADMIN].into());
+    }
+}
