@@ -3,7 +3,7 @@
 //! Owns: who is given what, and the order of start and end. Must not know: how any part does its work. Nothing here
 //! fails for a lack of network: what cannot be had yet is a readiness condition, not an exit (design, invariant 10).
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
@@ -35,6 +35,7 @@ use crate::lifecycle::readiness::{Condition, Readiness};
 use crate::lifecycle::shutdown::Shutdown;
 use crate::lifecycle::tasks::Tasks;
 use crate::node::link::{Desired, LinkConditions, LinkKeeper};
+use crate::node::probe::{Probed, Seal, SealError, SelfProbe};
 use crate::node::rules::{Guarded, RuleConditions, RuleKeeper, Rules};
 use crate::server::access::AccessLog;
 use crate::server::admin::Admin;
@@ -57,6 +58,9 @@ pub enum Error {
     /// The way to the token keys cannot be built.
     #[error("the sources of token keys cannot be configured")]
     TokenKeys(#[from] FetchError),
+    /// Our own probes cannot be answered.
+    #[error("no key can be made for the agent's own probes")]
+    Probes(#[from] SealError),
     /// The signals cannot be taken over.
     #[error("SIGTERM and SIGINT cannot be handled")]
     Signals(#[source] std::io::Error),
@@ -77,11 +81,14 @@ pub async fn run(config: Config) -> Result<(), Error> {
     let peers = Peers::new(PeerLimits::for_this_process(), host_addresses(&config));
 
     // First the door, so that a pod that is already waiting is held instead of refused; then what answers behind it.
-    let door = core.credential_door(&config, &credentials, &keys, &peers);
+    let seal = Seal::new()?;
+    let door = core.credential_door(&config, &credentials, &keys, &peers, seal.clone());
     let listeners: Vec<_> = core.listen(&config, &door).collect();
     let admin = core.serve_admin(&config, core.snapshots(&credentials, &keys, &peers, &own));
-    let _link_changed = core.keep_link(&config);
-    let _rules_changed = core.keep_rules(&config);
+    let (changed, changes) = watch::channel(0);
+    core.keep_link(&config, changed.clone());
+    core.keep_rules(&config, changed);
+    core.probe_ourselves(&config, seal, changes);
     core.keep_own_identity(own, own_source);
     credentials.start_renewals(&core);
     credentials.learn_node_details(&config, &core);
@@ -149,12 +156,14 @@ impl Core {
         credentials: &Credentials,
         keys: &TokenKeys,
         peers: &Peers,
+        seal: Seal,
     ) -> FrontDoor<Endpoint> {
         let policy = Policy::new(&config.verification, &config.cluster_name, config.node.name.as_deref());
         let endpoint = Endpoint {
             hosts: AllowedHosts::new(&config.listen.hosts),
             authenticator: Authenticator::new(keys.clone(), policy),
             provider: credentials.provider.clone(),
+            seal,
             clock: self.clock.clone(),
             shutdown: self.shutdown.clone(),
             metrics: Arc::clone(&self.metrics.requests),
@@ -207,14 +216,12 @@ impl Core {
         self.tasks.spawn(name, async move { door.serve_when_bound(address, port, bound).await });
     }
 
-    /// Watches that the node has the addresses that are bound, and sees to it with `--manage-link`. The returned number
-    /// moves on each time they may have come or gone.
-    fn keep_link(&self, config: &Config) -> watch::Receiver<u64> {
-        let (changed, changes) = watch::channel(0);
+    /// Watches that the node has the addresses that are bound, and sees to it with `--manage-link`.
+    fn keep_link(&self, config: &Config, changed: watch::Sender<u64>) {
         let manage = config.node_network.manage_link;
         let desired = Desired::of_bound(manage.unwrap_or(LinkPlace::Auto), &config.listen.hosts);
         if desired.addresses.is_empty() {
-            return changes;
+            return;
         }
         let first = config.listen.hosts.first();
         let condition = |ip: &IpAddr| {
@@ -228,12 +235,10 @@ impl Core {
         };
         let keeper = LinkKeeper::new(desired, manage.is_some(), conditions, changed);
         self.until_stopped("link", keeper.keep());
-        changes
     }
 
     /// Keeps our nftables table as the flags say, or removes what an earlier start has left of it.
-    fn keep_rules(&self, config: &Config) -> watch::Receiver<u64> {
-        let (changed, changes) = watch::channel(0);
+    fn keep_rules(&self, config: &Config, changed: watch::Sender<u64>) {
         let NodeNetwork { guard, block_imds, .. } = config.node_network;
         let conditions = RuleConditions {
             guard: guard.map(|_| self.readiness.advisory("address-guard")),
@@ -250,7 +255,21 @@ impl Core {
         } else {
             self.tasks.spawn("leftover-rules", keeper.keep());
         }
-        changes
+    }
+
+    /// Asks ourselves on each address that is bound, and tells whether somebody else answers.
+    fn probe_ourselves(&self, config: &Config, seal: Seal, changes: watch::Receiver<u64>) {
+        // Nobody, pods included, knows a port that the kernel chose.
+        if config.listen.port == 0 {
+            return;
+        }
+        let targets = config.listen.hosts.iter().map(|host| SocketAddr::new(*host, config.listen.port));
+        let probed = Probed {
+            targets: targets.collect(),
+            alone: self.readiness.advisory("self-probe"),
+            metrics: Arc::clone(&self.metrics.self_probe),
+        };
+        self.until_stopped("self-probe", SelfProbe::new(probed, seal, changes).keep());
     }
 
     fn keep_own_identity(&self, own: OwnIdentity, source: OwnSource) {

@@ -5,4 +5,5 @@
 //! endpoint down (design, invariant 10): what cannot be done is a condition with its reason, and is tried again.
 
 pub mod link;
+pub mod probe;
 pub mod rules;

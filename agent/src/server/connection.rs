@@ -47,6 +47,8 @@ pub trait Respond: Send + Sync + 'static {
 pub struct Peer {
     /// The address, an IPv4 one even if it came in IPv6's clothes.
     pub address: IpAddr,
+    /// Its port; 0 if it has left already.
+    pub port: u16,
     /// Whether it is the node itself: its own processes, and pods on the host network.
     pub is_host: bool,
     /// Which of our addresses it has reached.
@@ -96,7 +98,8 @@ pub(super) async fn serve<R: Respond>(service: Arc<Service<R>>, stream: TcpStrea
     let Ok(local) = stream.local_addr() else { return };
     let address = permit.address();
     let is_host = service.peers.is_host(address);
-    let peer = Peer { address, is_host, local, peers: service.peers.clone() };
+    let port = stream.peer_addr().map_or(0, |peer| peer.port());
+    let peer = Peer { address, port, is_host, local, peers: service.peers.clone() };
     let activity = Arc::clone(permit.activity());
     let mut wire = Wire::new(stream, Arc::clone(&activity));
     let end = {

@@ -15,11 +15,13 @@ use tokio::time::Instant;
 use super::connection::{Peer, Respond};
 use super::error::Rejection;
 use super::host::AllowedHosts;
+use super::probe;
 use crate::association;
 use crate::clock::{Clock, Now};
 use crate::credentials::provider::{AtHand, LONGEST_HOLD, Provider, Served, Waiting, Way};
 use crate::identity::{Authentication, Authenticator, BearerToken, Look, MalformedToken, Presented};
 use crate::lifecycle::shutdown::Shutdown;
+use crate::node::probe::Seal;
 use crate::server::access::{Access, AccessLog};
 use crate::telemetry::metrics::{Authenticated, AuthenticationMetrics, Outcome, RequestMetrics};
 use crate::workload::CredentialKey;
@@ -37,6 +39,8 @@ pub struct Endpoint {
     pub authenticator: Authenticator,
     /// What they get.
     pub provider: Provider,
+    /// What our own probes are answered with.
+    pub seal: Seal,
     /// The clock.
     pub clock: Clock,
     /// When holds get short.
@@ -57,6 +61,9 @@ struct Caller {
 
 impl Respond for Endpoint {
     async fn respond(&self, peer: Peer, request: Request<Incoming>) -> Response<Full<Bytes>> {
+        if let Some(answer) = probe::answer(&self.seal, &peer, &request) {
+            return answer;
+        }
         let mut account = Account::open(self, &peer);
         let answer = self.answer(&peer, &request, &mut account).await;
         account.close(answer)

@@ -10,6 +10,7 @@ pub mod host;
 pub mod limits;
 pub mod listener;
 pub mod peers;
+mod probe;
 pub mod stats;
 #[cfg(test)]
 mod testing;

@@ -22,8 +22,10 @@ use prometheus_client::registry::Registry;
 use crate::lifecycle::bounds::BOUNDS;
 
 mod authentication;
+mod self_probe;
 
 pub use authentication::{Authenticated, AuthenticationMetrics};
+pub use self_probe::{ProbedFrom, SelfProbeMetrics};
 
 /// How a request for credentials ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -233,6 +235,8 @@ pub struct Metrics {
     pub authentications: Arc<AuthenticationMetrics>,
     /// Of the calls to AWS.
     pub upstream: Arc<UpstreamMetrics>,
+    /// Of the probes of ourselves.
+    pub self_probe: Arc<SelfProbeMetrics>,
     gauges: Gauges,
     registry: Registry,
 }
@@ -244,8 +248,9 @@ impl Metrics {
         let requests = Arc::new(RequestMetrics::new(&mut registry));
         let authentications = Arc::new(AuthenticationMetrics::new(&mut registry));
         let upstream = Arc::new(UpstreamMetrics::new(&mut registry));
+        let self_probe = Arc::new(SelfProbeMetrics::new(&mut registry));
         let gauges = Gauges::new(&mut registry);
-        Self { requests, authentications, upstream, gauges, registry }
+        Self { requests, authentications, upstream, self_probe, gauges, registry }
     }
 
     /// The page, with these numbers in its gauges.

@@ -20,6 +20,8 @@ mod privileges;
 #[cfg(test)]
 mod secrecy;
 #[cfg(test)]
+mod self_probe;
+#[cfg(test)]
 mod sharing;
 #[cfg(test)]
 mod shutdown;

@@ -83,6 +83,11 @@ impl Builder {
         self
     }
 
+    pub(crate) fn port(mut self, port: u16) -> Self {
+        self.port = port;
+        self
+    }
+
     pub(crate) fn probe_port(mut self, port: u16) -> Self {
         self.probe_port = port;
         self

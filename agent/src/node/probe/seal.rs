@@ -1,0 +1,123 @@
+//! What only this process can say: a keyed hash over the question and over who asked it.
+//!
+//! Owns: the nonce, the key, the text of an answer. Must not know: sockets and HTTP. The key never leaves the process, and
+//! an answer tells nothing but the asker's own address; so anybody may ask.
+
+use std::net::SocketAddr;
+
+use aws_lc_rs::hmac;
+use aws_lc_rs::rand::{SecureRandom, SystemRandom};
+
+/// Before the nonce in the path of a question.
+pub const PATH_PREFIX: &str = "/v1/probe/";
+/// Bytes of a nonce: 128 bits, which nobody guesses and nobody meets twice.
+const NONCE_BYTES: usize = 16;
+
+/// There are no random numbers. TLS would not work either.
+#[derive(Debug, thiserror::Error)]
+#[error("the system gives no random numbers")]
+pub struct SealError;
+
+/// A question that was never asked before, as 32 hexadecimal digits.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Nonce(String);
+
+/// The key of this process.
+#[derive(Clone)]
+pub struct Seal {
+    key: hmac::Key,
+}
+
+/// What an answer says, once its seal is known to be ours.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Sealed {
+    /// Who asked, as the agent saw it.
+    pub(super) peer: SocketAddr,
+}
+
+impl Nonce {
+    /// A new one.
+    ///
+    /// # Errors
+    /// [`SealError`] if there are no random numbers.
+    pub fn random() -> Result<Self, SealError> {
+        let mut bytes = [0; NONCE_BYTES];
+        SystemRandom::new().fill(&mut bytes).map_err(|_unspecified| SealError)?;
+        Ok(Self(hex(&bytes)))
+    }
+
+    /// Reads one out of a path; `None` if it is none.
+    pub fn from_path(path: &str) -> Option<Self> {
+        let text = path.strip_prefix(PATH_PREFIX)?;
+        let is_one = text.len() == 2 * NONCE_BYTES && text.bytes().all(|byte| byte.is_ascii_hexdigit());
+        is_one.then(|| Self(text.to_owned()))
+    }
+
+    /// Its digits.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl Seal {
+    /// With a key that is made now.
+    ///
+    /// # Errors
+    /// [`SealError`] if there are no random numbers.
+    pub fn new() -> Result<Self, SealError> {
+        let key = hmac::Key::generate(hmac::HMAC_SHA256, &SystemRandom::new());
+        Ok(Self { key: key.map_err(|_unspecified| SealError)? })
+    }
+
+    /// The body of the answer to `peer`: hash, blank, address.
+    pub fn answer(&self, nonce: &Nonce, peer: SocketAddr) -> String {
+        format!("{} {peer}", self.hash(nonce, peer))
+    }
+
+    /// Reads an answer; `None` if it was not made with this key for this question.
+    pub(super) fn open(&self, nonce: &Nonce, body: &str) -> Option<Sealed> {
+        let (hash, peer) = body.trim().split_once(' ')?;
+        let peer: SocketAddr = peer.parse().ok()?;
+        (hash == self.hash(nonce, peer)).then_some(Sealed { peer })
+    }
+
+    fn hash(&self, nonce: &Nonce, peer: SocketAddr) -> String {
+        // The nonce's length is fixed, so no two questions look alike.
+        hex(hmac::sign(&self.key, format!("{}|{peer}", nonce.0).as_bytes()).as_ref())
+    }
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Nonce, PATH_PREFIX, Seal, Sealed};
+
+    #[test]
+    fn an_answer_is_good_for_its_question_its_asker_and_its_process_only() {
+        let (seal, nonce) = (Seal::new().unwrap(), Nonce::random().unwrap());
+        let peer = "127.0.0.1:4711".parse().unwrap();
+        let answer = seal.answer(&nonce, peer);
+        assert_eq!(seal.open(&nonce, &answer), Some(Sealed { peer }));
+        assert_eq!(seal.open(&Nonce::random().unwrap(), &answer), None);
+        assert_eq!(Seal::new().unwrap().open(&nonce, &answer), None);
+        // Its address cannot be written over.
+        assert_eq!(seal.open(&nonce, &answer.replace("4711", "4712")), None);
+        for nothing in ["", " ", "ok", "0123 127.0.0.1:4711", nonce.as_str()] {
+            assert_eq!(seal.open(&nonce, nothing), None, "{nothing:?}");
+        }
+    }
+
+    #[test]
+    fn only_the_path_of_a_nonce_is_a_question() {
+        let nonce = Nonce::random().unwrap();
+        assert_eq!(Nonce::from_path(&format!("{PATH_PREFIX}{}", nonce.as_str())), Some(nonce.clone()));
+        for path in ["/v1/probe/", "/v1/probe/zz", "/v1/credentials", "/"] {
+            assert_eq!(Nonce::from_path(path), None, "{path}");
+        }
+        assert_eq!(Nonce::from_path(&format!("{PATH_PREFIX}{}0", nonce.as_str())), None);
+        assert_ne!(nonce, Nonce::random().unwrap());
+    }
+}
