@@ -3,40 +3,26 @@
 //! Owns: who is given what, and the order of start and end. Must not know: how any part does its work. Nothing here
 //! fails for a lack of network: what cannot be had yet is a readiness condition, not an exit (design, invariant 10).
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+mod credentials;
+mod node;
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use tokio::sync::watch;
-
+use self::credentials::Credentials;
 use crate::chance::Chance;
 use crate::clock::Clock;
-use crate::config::{Config, LinkPlace, NodeNetwork, OwnCredentials, Retention, VerificationMode};
-use crate::credentials::budget::Budget;
-use crate::credentials::crew::Crew;
-use crate::credentials::entitlement::Entitlement;
-use crate::credentials::failures::Failures;
-use crate::credentials::flights::Flights;
-use crate::credentials::pace::Pace;
-use crate::credentials::provider::Provider;
-use crate::credentials::quota::Quotas;
-use crate::credentials::renewal::Renewals;
-use crate::credentials::schedule::Schedule;
-use crate::credentials::source::eks_auth::{EksAuth, Parts};
-use crate::credentials::source::http_client::{self, HttpClientError};
-use crate::credentials::source::node_details::SentDetails;
-use crate::credentials::source::own::imds::InstanceRole;
+use crate::config::{Config, VerificationMode};
+use crate::credentials::source::http_client::HttpClientError;
 use crate::credentials::source::own::{OwnIdentity, OwnSource, OwnState};
-use crate::credentials::store::Store;
 use crate::identity::keys::{FetchError, KeySource, TokenKeys};
 use crate::identity::{Authenticator, Policy};
 use crate::lifecycle::bounds::{self, BOUNDS, Bound, Bounds};
 use crate::lifecycle::readiness::{Condition, Readiness};
 use crate::lifecycle::shutdown::Shutdown;
 use crate::lifecycle::tasks::Tasks;
-use crate::node::link::{Desired, LinkConditions, LinkKeeper};
-use crate::node::probe::{Probed, Seal, SealError, SelfProbe};
-use crate::node::rules::{Guarded, RuleConditions, RuleKeeper, Rules};
+use crate::node::probe::{Seal, SealError};
 use crate::server::access::AccessLog;
 use crate::server::admin::Admin;
 use crate::server::endpoint::Endpoint;
@@ -85,10 +71,7 @@ pub async fn run(config: Config) -> Result<(), Error> {
     let door = core.credential_door(&config, &credentials, &keys, &peers, seal.clone());
     let listeners: Vec<_> = core.listen(&config, &door).collect();
     let admin = core.serve_admin(&config, core.snapshots(&credentials, &keys, &peers, &own));
-    let (changed, changes) = watch::channel(0);
-    core.keep_link(&config, changed.clone());
-    core.keep_rules(&config, changed);
-    core.probe_ourselves(&config, seal, changes);
+    node::keep(&core, &config, seal);
     core.keep_own_identity(own, own_source);
     credentials.start_renewals(&core);
     credentials.learn_node_details(&config, &core);
@@ -119,18 +102,6 @@ struct Core {
     bounds: Bounds,
     metrics: Arc<Metrics>,
     access: Arc<AccessLog>,
-}
-
-/// The folder `credentials`, wired.
-struct Credentials {
-    store: Store,
-    flights: Flights,
-    failures: Failures,
-    quotas: Quotas,
-    schedule: Schedule,
-    budget: Budget,
-    provider: Provider,
-    details: SentDetails,
 }
 
 impl Core {
@@ -216,62 +187,6 @@ impl Core {
         self.tasks.spawn(name, async move { door.serve_when_bound(address, port, bound).await });
     }
 
-    /// Watches that the node has the addresses that are bound, and sees to it with `--manage-link`.
-    fn keep_link(&self, config: &Config, changed: watch::Sender<u64>) {
-        let manage = config.node_network.manage_link;
-        let desired = Desired::of_bound(manage.unwrap_or(LinkPlace::Auto), &config.listen.hosts);
-        if desired.addresses.is_empty() {
-            return;
-        }
-        let first = config.listen.hosts.first();
-        let condition = |ip: &IpAddr| {
-            let name = if ip.is_ipv4() { "address-ipv4" } else { "address-ipv6" };
-            let is_required = Some(ip) == first;
-            (*ip, if is_required { self.readiness.condition(name) } else { self.readiness.advisory(name) })
-        };
-        let conditions = LinkConditions {
-            addresses: desired.addresses.iter().map(condition).collect(),
-            whole: self.readiness.advisory("link"),
-        };
-        let keeper = LinkKeeper::new(desired, manage.is_some(), conditions, changed);
-        self.until_stopped("link", keeper.keep());
-    }
-
-    /// Keeps our nftables table as the flags say, or removes what an earlier start has left of it.
-    fn keep_rules(&self, config: &Config, changed: watch::Sender<u64>) {
-        let NodeNetwork { guard, block_imds, .. } = config.node_network;
-        let conditions = RuleConditions {
-            guard: guard.map(|_| self.readiness.advisory("address-guard")),
-            imds: block_imds.then(|| self.readiness.advisory("imds-block")),
-        };
-        let guarded = guard.map(|guard| Guarded {
-            addresses: config.listen.hosts.iter().copied().filter(|host| !host.is_loopback()).collect(),
-            from: config.listen.port,
-            to: guard.port,
-        });
-        let keeper = RuleKeeper::new(Rules { guarded, block_imds }, conditions, changed);
-        if config.node_network.changes_the_node() {
-            self.until_stopped("rules", keeper.keep());
-        } else {
-            self.tasks.spawn("leftover-rules", keeper.keep());
-        }
-    }
-
-    /// Asks ourselves on each address that is bound, and tells whether somebody else answers.
-    fn probe_ourselves(&self, config: &Config, seal: Seal, changes: watch::Receiver<u64>) {
-        // Nobody, pods included, knows a port that the kernel chose.
-        if config.listen.port == 0 {
-            return;
-        }
-        let targets = config.listen.hosts.iter().map(|host| SocketAddr::new(*host, config.listen.port));
-        let probed = Probed {
-            targets: targets.collect(),
-            alone: self.readiness.advisory("self-probe"),
-            metrics: Arc::clone(&self.metrics.self_probe),
-        };
-        self.until_stopped("self-probe", SelfProbe::new(probed, seal, changes).keep());
-    }
-
     fn keep_own_identity(&self, own: OwnIdentity, source: OwnSource) {
         let condition = self.readiness.condition("own-credentials");
         let keeping = own.keep(source, move |state| match state {
@@ -354,68 +269,6 @@ impl Core {
                 reached: BOUNDS.map(|bound| reached(bound, &bounds, &peers)),
             }
         }
-    }
-}
-
-impl Credentials {
-    fn build(config: &Config, core: &Core, own: OwnIdentity) -> Result<Self, Error> {
-        let clock = &core.clock;
-        let details = SentDetails::from_config(&config.node);
-        let store = Store::new(&config.retention, clock.clone(), core.bounds.clone());
-        let quotas = Quotas::new(clock.clone(), core.bounds.clone());
-        let (failures, schedule, budget) = (Failures::new(), Schedule::default(), Budget::new(clock.clone()));
-        let flights = Flights::new(Crew {
-            clock: clock.clone(),
-            chance: Chance::from_entropy(),
-            budget: budget.clone(),
-            pace: Pace::per_second(config.max_service_qps),
-            source: EksAuth::new(Parts {
-                cluster: &config.cluster_name,
-                region: &config.region,
-                upstream: &config.upstream,
-                own,
-                details: details.clone(),
-                http_client: http_client::for_aws(&config.upstream)?,
-                clock,
-            }),
-            store: store.clone(),
-            failures: failures.clone(),
-            entitlement: Entitlement::new(config.max_stale_after_refusal),
-            schedule: schedule.clone(),
-            renew_after: match config.retention {
-                Retention::Off => Duration::MAX,
-                Retention::Keep { renew_after, .. } => renew_after,
-            },
-            tasks: core.tasks.clone(),
-            metrics: Arc::clone(&core.metrics.upstream),
-        });
-        let provider =
-            Provider::new(store.clone(), flights.clone(), failures.clone(), quotas.clone(), clock.clone());
-        Ok(Self { store, flights, failures, quotas, schedule, budget, provider, details })
-    }
-
-    fn learn_node_details(&self, config: &Config, core: &Core) {
-        let OwnCredentials::Imds { endpoint, ipv6 } = &config.own_credentials else { return };
-        if config.node.send {
-            let imds = InstanceRole::new(endpoint.as_deref(), *ipv6, &core.clock);
-            let details = self.details.clone();
-            core.tasks.spawn("node-details", async move { details.learn(&imds).await });
-        }
-    }
-
-    fn start_renewals(&self, core: &Core) {
-        if !self.store.keeps() {
-            return;
-        }
-        let renewals = Renewals {
-            schedule: self.schedule.clone(),
-            flights: self.flights.clone(),
-            store: self.store.clone(),
-            failures: self.failures.clone(),
-            quotas: self.quotas.clone(),
-            clock: core.clock.clone(),
-        };
-        core.until_stopped("renewals", renewals.run());
     }
 }
 

@@ -1,0 +1,78 @@
+//! The node's network, wired: link, rules, self-probe.
+//!
+//! Owns: which of them a configuration asks for, and what each is told. Must not know: how any does its work.
+
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+
+use tokio::sync::watch;
+
+use super::Core;
+use crate::config::{Config, LinkPlace, NodeNetwork};
+use crate::node::link::{Desired, LinkConditions, LinkKeeper};
+use crate::node::probe::{Probed, Seal, SelfProbe};
+use crate::node::rules::{Guarded, RuleConditions, RuleKeeper, Rules};
+
+/// Starts what the flags ask for. Each change that one of them sees or makes has us asked anew.
+pub(super) fn keep(core: &Core, config: &Config, seal: Seal) {
+    let (changed, changes) = watch::channel(0);
+    keep_link(core, config, changed.clone());
+    keep_rules(core, config, changed);
+    probe_ourselves(core, config, seal, changes);
+}
+
+/// Watches that the node has the addresses that are bound, and sees to it with `--manage-link`.
+fn keep_link(core: &Core, config: &Config, changed: watch::Sender<u64>) {
+    let manage = config.node_network.manage_link;
+    let desired = Desired::of_bound(manage.unwrap_or(LinkPlace::Auto), &config.listen.hosts);
+    if desired.addresses.is_empty() {
+        return;
+    }
+    let first = config.listen.hosts.first();
+    let condition = |ip: &IpAddr| {
+        let name = if ip.is_ipv4() { "address-ipv4" } else { "address-ipv6" };
+        let is_required = Some(ip) == first;
+        (*ip, if is_required { core.readiness.condition(name) } else { core.readiness.advisory(name) })
+    };
+    let conditions = LinkConditions {
+        addresses: desired.addresses.iter().map(condition).collect(),
+        whole: core.readiness.advisory("link"),
+    };
+    let keeper = LinkKeeper::new(desired, manage.is_some(), conditions, changed);
+    core.until_stopped("link", keeper.keep());
+}
+
+/// Keeps our nftables table as the flags say, or removes what an earlier start has left of it.
+fn keep_rules(core: &Core, config: &Config, changed: watch::Sender<u64>) {
+    let NodeNetwork { guard, block_imds, .. } = config.node_network;
+    let conditions = RuleConditions {
+        guard: guard.map(|_| core.readiness.advisory("address-guard")),
+        imds: block_imds.then(|| core.readiness.advisory("imds-block")),
+    };
+    let guarded = guard.map(|guard| Guarded {
+        addresses: config.listen.hosts.iter().copied().filter(|host| !host.is_loopback()).collect(),
+        from: config.listen.port,
+        to: guard.port,
+    });
+    let keeper = RuleKeeper::new(Rules { guarded, block_imds }, conditions, changed);
+    if config.node_network.changes_the_node() {
+        core.until_stopped("rules", keeper.keep());
+    } else {
+        core.tasks.spawn("leftover-rules", keeper.keep());
+    }
+}
+
+/// Asks ourselves on each address that is bound, and tells whether somebody else answers.
+fn probe_ourselves(core: &Core, config: &Config, seal: Seal, changes: watch::Receiver<u64>) {
+    // Nobody, pods included, knows a port that the kernel chose.
+    if config.listen.port == 0 {
+        return;
+    }
+    let targets = config.listen.hosts.iter().map(|host| SocketAddr::new(*host, config.listen.port));
+    let probed = Probed {
+        targets: targets.collect(),
+        alone: core.readiness.advisory("self-probe"),
+        metrics: Arc::clone(&core.metrics.self_probe),
+    };
+    core.until_stopped("self-probe", SelfProbe::new(probed, seal, changes).keep());
+}
