@@ -173,8 +173,8 @@ impl Core {
         self.serve_page(probes, &shutdown, IpAddr::V4(Ipv4Addr::LOCALHOST), config.probe_port, "probes");
         let probes = Admin::Probes(self.readiness.clone());
         self.serve_page(probes, &shutdown, IpAddr::V6(Ipv6Addr::LOCALHOST), config.probe_port, "probes-ipv6");
-        let metrics = Arc::clone(&self.metrics);
-        let page = Admin::Metrics(Arc::new(move || metrics.page(&snapshot())));
+        let (metrics, readiness) = (Arc::clone(&self.metrics), self.readiness.clone());
+        let page = Admin::Metrics(Arc::new(move || metrics.page(&snapshot(), &readiness.report())));
         self.serve_page(page, &shutdown, config.metrics.ip(), config.metrics.port(), "metrics");
         shutdown
     }

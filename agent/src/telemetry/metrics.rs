@@ -20,8 +20,11 @@ use prometheus_client::metrics::{MetricType, TypedMetric};
 use prometheus_client::registry::Registry;
 
 use crate::lifecycle::bounds::BOUNDS;
+use crate::lifecycle::readiness::Report;
+use conditions::Conditions;
 
 mod authentication;
+mod conditions;
 mod self_probe;
 
 pub use authentication::{Authenticated, AuthenticationMetrics};
@@ -238,6 +241,7 @@ pub struct Metrics {
     /// Of the probes of ourselves.
     pub self_probe: Arc<SelfProbeMetrics>,
     gauges: Gauges,
+    conditions: Conditions,
     registry: Registry,
 }
 
@@ -249,13 +253,15 @@ impl Metrics {
         let authentications = Arc::new(AuthenticationMetrics::new(&mut registry));
         let upstream = Arc::new(UpstreamMetrics::new(&mut registry));
         let self_probe = Arc::new(SelfProbeMetrics::new(&mut registry));
+        let conditions = Conditions::new(&mut registry);
         let gauges = Gauges::new(&mut registry);
-        Self { requests, authentications, upstream, self_probe, gauges, registry }
+        Self { requests, authentications, upstream, self_probe, gauges, conditions, registry }
     }
 
     /// The page, with these numbers in its gauges.
-    pub fn page(&self, snapshot: &Snapshot) -> String {
+    pub fn page(&self, snapshot: &Snapshot, conditions: &[Report]) -> String {
         self.gauges.set(snapshot);
+        self.conditions.set(conditions);
         let mut page = String::with_capacity(8 * 1024);
         if encode(&mut page, &self.registry).is_err() {
             // Writing to a String does not fail; a page that says so is still better than none.
@@ -479,7 +485,7 @@ mod tests {
         metrics.requests.answered(Outcome::Hit, Some(200), Duration::from_micros(20));
         metrics.requests.answered(Outcome::Refused, Some(403), Duration::from_micros(20));
         metrics.upstream.called(CallOutcome::Passing("throttled"), Duration::from_millis(20));
-        let page = metrics.page(&Snapshot::default());
+        let page = metrics.page(&Snapshot::default(), &[]);
         for line in [
             "pod_identity_http_response{code=\"200\"} 1",
             "pod_identity_http_response{code=\"403\"} 1",

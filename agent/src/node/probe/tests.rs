@@ -135,7 +135,7 @@ async fn told(seal: Seal, targets: Vec<SocketAddr>) -> (String, String) {
     let probed = Probed { targets, alone, metrics: Arc::clone(&metrics.self_probe) };
     let (_changed, changes) = watch::channel(0);
     SelfProbe::new(probed, seal, changes).probe().await;
-    (readiness.report()[0].reason.clone(), metrics.page(&Snapshot::default()))
+    (readiness.report()[0].reason.clone(), metrics.page(&Snapshot::default(), &[]))
 }
 
 #[tokio::test]
