@@ -33,6 +33,9 @@ pub enum Subcommands {
     Initialize(InitializeArgs),
     /// Remove from the node what the agent has put there: link, addresses, nftables table
     Cleanup,
+    /// Asks the agent as a pod would; started by the server, for itself.
+    #[command(hide = true)]
+    ProbeFromNamespace,
     /// Print the version
     Version,
 }
@@ -211,7 +214,10 @@ impl ServerArgs {
         let cli = Cli::try_parse_from(all).unwrap();
         match cli.command {
             Subcommands::Server(args) => Self { verbosity: cli.verbosity, ..*args },
-            Subcommands::Initialize(_) | Subcommands::Cleanup | Subcommands::Version => {
+            Subcommands::Initialize(_)
+            | Subcommands::Cleanup
+            | Subcommands::ProbeFromNamespace
+            | Subcommands::Version => {
                 panic!("not the server")
             }
         }

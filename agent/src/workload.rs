@@ -13,6 +13,12 @@ pub const WELL_KNOWN: [IpAddr; 2] = [
     IpAddr::V6(Ipv6Addr::new(0xfd00, 0xec2, 0, 0, 0, 0, 0, 0x23)),
 ];
 
+/// Where an instance's metadata are, the node's credentials among them (EC2 user guide, "Instance metadata service").
+pub const INSTANCE_METADATA: [IpAddr; 2] = [
+    IpAddr::V4(Ipv4Addr::new(169, 254, 169, 254)),
+    IpAddr::V6(Ipv6Addr::new(0xfd00, 0xec2, 0, 0, 0, 0, 0, 0x254)),
+];
+
 /// The audience of tokens meant for EKS Pod Identity (EKS user guide, "How EKS Pod Identity works").
 const POD_IDENTITY_AUDIENCE: &str = "pods.eks.amazonaws.com";
 

@@ -5,7 +5,9 @@
 
 mod credentials;
 mod node;
+mod probes;
 
+use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -22,7 +24,7 @@ use crate::lifecycle::bounds::{self, BOUNDS, Bound, Bounds};
 use crate::lifecycle::readiness::{Condition, Readiness};
 use crate::lifecycle::shutdown::Shutdown;
 use crate::lifecycle::tasks::Tasks;
-use crate::node::probe::{Seal, SealError};
+use crate::node::probe::{Prober, Seal, SealError};
 use crate::server::access::AccessLog;
 use crate::server::admin::Admin;
 use crate::server::endpoint::Endpoint;
@@ -49,14 +51,16 @@ pub enum Error {
     Probes(#[from] SealError),
     /// The signals cannot be taken over.
     #[error("SIGTERM and SIGINT cannot be handled")]
-    Signals(#[source] std::io::Error),
+    Signals(#[source] io::Error),
 }
 
 /// Runs the agent until it is told to stop and everything in flight is answered.
 ///
 /// # Errors
 /// [`Error`], when it cannot start. Once it runs, nothing but a signal ends it.
-pub async fn run(config: Config) -> Result<(), Error> {
+///
+/// `prober`: the helper that asks as a pod would, where it is wanted and could be started.
+pub async fn run(config: Config, prober: Option<io::Result<Prober>>) -> Result<(), Error> {
     let core = Core::new();
     let signals = core.shutdown.on_signal(config.shutdown_grace).map_err(Error::Signals)?;
     core.until_stopped("signals", signals);
@@ -71,7 +75,7 @@ pub async fn run(config: Config) -> Result<(), Error> {
     let door = core.credential_door(&config, &credentials, &keys, &peers, seal.clone());
     let listeners: Vec<_> = core.listen(&config, &door).collect();
     let admin = core.serve_admin(&config, core.snapshots(&credentials, &keys, &peers, &own));
-    node::keep(&core, &config, seal);
+    node::keep(&core, &config, seal, prober);
     core.keep_own_identity(own, own_source);
     credentials.start_renewals(&core);
     credentials.learn_node_details(&config, &core);

@@ -1,24 +1,24 @@
-//! The node's network, wired: link, rules, self-probe.
+//! The node's network, wired: link and rules; the probes are in `probes`.
 //!
 //! Owns: which of them a configuration asks for, and what each is told. Must not know: how any does its work.
 
-use std::net::{IpAddr, SocketAddr};
-use std::sync::Arc;
+use std::io;
+use std::net::IpAddr;
 
 use tokio::sync::watch;
 
 use super::Core;
 use crate::config::{Config, LinkPlace, NodeNetwork};
 use crate::node::link::{Desired, LinkConditions, LinkKeeper};
-use crate::node::probe::{Probed, Seal, SelfProbe};
+use crate::node::probe::{Prober, Seal};
 use crate::node::rules::{Guarded, RuleConditions, RuleKeeper, Rules};
 
 /// Starts what the flags ask for. Each change that one of them sees or makes has us asked anew.
-pub(super) fn keep(core: &Core, config: &Config, seal: Seal) {
+pub(super) fn keep(core: &Core, config: &Config, seal: Seal, prober: Option<io::Result<Prober>>) {
     let (changed, changes) = watch::channel(0);
     keep_link(core, config, changed.clone());
     keep_rules(core, config, changed);
-    probe_ourselves(core, config, seal, changes);
+    core.probe_ourselves(config, seal, changes, prober);
 }
 
 /// Watches that the node has the addresses that are bound, and sees to it with `--manage-link`.
@@ -60,19 +60,4 @@ fn keep_rules(core: &Core, config: &Config, changed: watch::Sender<u64>) {
     } else {
         core.tasks.spawn("leftover-rules", keeper.keep());
     }
-}
-
-/// Asks ourselves on each address that is bound, and tells whether somebody else answers.
-fn probe_ourselves(core: &Core, config: &Config, seal: Seal, changes: watch::Receiver<u64>) {
-    // Nobody, pods included, knows a port that the kernel chose.
-    if config.listen.port == 0 {
-        return;
-    }
-    let targets = config.listen.hosts.iter().map(|host| SocketAddr::new(*host, config.listen.port));
-    let probed = Probed {
-        targets: targets.collect(),
-        alone: core.readiness.advisory("self-probe"),
-        metrics: Arc::clone(&core.metrics.self_probe),
-    };
-    core.until_stopped("self-probe", SelfProbe::new(probed, seal, changes).keep());
 }

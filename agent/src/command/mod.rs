@@ -13,6 +13,7 @@ use crate::cli::{Cli, ServerArgs, Subcommands};
 mod clean_environment;
 mod cleanup;
 mod initialize;
+mod probe_from_namespace;
 mod server;
 mod version;
 
@@ -37,6 +38,7 @@ fn dispatch(cli: Cli) -> ExitCode {
         Subcommands::Server(args) => server::run(&ServerArgs { verbosity: cli.verbosity, ..*args }),
         Subcommands::Initialize(args) => initialize::run(&args),
         Subcommands::Cleanup => cleanup::run(),
+        Subcommands::ProbeFromNamespace => probe_from_namespace::run(),
         Subcommands::Version => version::run(),
     }
 }

@@ -12,6 +12,7 @@ use super::{USAGE, complain};
 use crate::cli::ServerArgs;
 use crate::config::{Config, ConfigError, Environment};
 use crate::lifecycle::privileges::{Needs, Privileges};
+use crate::node::probe::Prober;
 use crate::telemetry::chain::Chain;
 use crate::telemetry::logging;
 
@@ -26,6 +27,8 @@ pub(super) fn run(args: &ServerArgs) -> ExitCode {
         Ok(config) => config,
         Err(error) => return refuse(&error),
     };
+    // While this process may still give it what it needs.
+    let prober = config.node_network.probe_namespace.then(Prober::start);
     // Capabilities are per thread: whoever starts one before this leaves it with all of them.
     let privileges = Privileges::reduce_to(&needs(&config));
     if let Err(error) = logging::init(&config.log) {
@@ -44,7 +47,7 @@ pub(super) fn run(args: &ServerArgs) -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
-    let ended = runtime.block_on(serve(config));
+    let ended = runtime.block_on(serve(config, prober));
     runtime.shutdown_timeout(BLOCKING_WORK_GRACE);
     ended
 }
@@ -78,8 +81,8 @@ fn runtime() -> std::io::Result<Runtime> {
 }
 
 /// Runs the application until it is told to stop.
-async fn serve(config: Config) -> ExitCode {
-    match crate::app::run(config).await {
+async fn serve(config: Config, prober: Option<std::io::Result<Prober>>) -> ExitCode {
+    match crate::app::run(config, prober).await {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             tracing::error!(err = %Chain(&error), "the agent ends with an error");

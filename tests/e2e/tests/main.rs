@@ -16,6 +16,8 @@ mod outage;
 #[cfg(test)]
 mod own_credentials;
 #[cfg(test)]
+mod pod_probe;
+#[cfg(test)]
 mod privileges;
 #[cfg(test)]
 mod secrecy;

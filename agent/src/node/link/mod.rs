@@ -16,6 +16,7 @@ mod keep;
 mod netlink;
 mod observed;
 mod once;
+pub mod throwaway;
 
 pub use desired::{Desired, LINK_NAME};
 pub use keep::{LinkConditions, LinkKeeper};

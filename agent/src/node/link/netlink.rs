@@ -114,7 +114,7 @@ pub(super) async fn remove_address(link: u32, ip: IpAddr) -> Result<(), KernelEr
     is_gone(ask(async |kernel| kernel.address().del(message.clone()).execute().await).await)
 }
 
-fn is_gone(done: Result<(), KernelError>) -> Result<(), KernelError> {
+pub(super) fn is_gone(done: Result<(), KernelError>) -> Result<(), KernelError> {
     match done {
         Err(KernelError::LinkGone | KernelError::Refused(Errno::EADDRNOTAVAIL)) => Ok(()),
         done => done,
@@ -122,7 +122,9 @@ fn is_gone(done: Result<(), KernelError>) -> Result<(), KernelError> {
 }
 
 /// Asks over a socket of its own. The connection is driven here and ends here.
-async fn ask<T>(question: impl AsyncFnOnce(Handle) -> Result<T, rtnetlink::Error>) -> Result<T, KernelError> {
+pub(super) async fn ask<T>(
+    question: impl AsyncFnOnce(Handle) -> Result<T, rtnetlink::Error>,
+) -> Result<T, KernelError> {
     // Strict: the kernel filters dumps by what is asked, instead of sending the whole of a large routing table.
     let (connection, kernel, _events) =
         rtnetlink::new_connection_with_strict_check().map_err(|error| KernelError::NoSocket(error.kind()))?;
@@ -148,7 +150,7 @@ fn meaning(error: &rtnetlink::Error) -> KernelError {
     }
 }
 
-async fn links(kernel: &Handle) -> Result<Vec<Link>, rtnetlink::Error> {
+pub(super) async fn links(kernel: &Handle) -> Result<Vec<Link>, rtnetlink::Error> {
     let mut found = pin!(kernel.link().get().execute());
     let mut links = Vec::new();
     while let Some(message) = found.try_next().await? {

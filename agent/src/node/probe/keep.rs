@@ -121,7 +121,7 @@ impl SelfProbe {
 }
 
 /// Until something changes; for ever if nobody watches for changes any more.
-async fn change(changes: &mut watch::Receiver<u64>) {
+pub(super) async fn change(changes: &mut watch::Receiver<u64>) {
     if changes.changed().await.is_err() {
         std::future::pending::<()>().await;
     }

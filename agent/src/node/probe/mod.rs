@@ -8,9 +8,13 @@
 mod ask;
 mod judge;
 mod keep;
+mod namespace;
+mod pod;
 mod seal;
 #[cfg(test)]
 mod tests;
 
 pub use keep::{Probed, SelfProbe};
+pub use namespace::serve as serve_from_namespace;
+pub use pod::{PodProbe, PodProbed, Prober};
 pub use seal::{Nonce, PATH_PREFIX, Seal, SealError};

@@ -48,7 +48,11 @@ impl Nonce {
 
     /// Reads one out of a path; `None` if it is none.
     pub fn from_path(path: &str) -> Option<Self> {
-        let text = path.strip_prefix(PATH_PREFIX)?;
+        Self::from_digits(path.strip_prefix(PATH_PREFIX)?)
+    }
+
+    /// Reads its digits; `None` if they are none.
+    pub(super) fn from_digits(text: &str) -> Option<Self> {
         let is_one = text.len() == 2 * NONCE_BYTES && text.bytes().all(|byte| byte.is_ascii_hexdigit());
         is_one.then(|| Self(text.to_owned()))
     }

@@ -6,6 +6,8 @@ use std::net::IpAddr;
 
 use serde_json::{Value, json};
 
+use crate::workload::INSTANCE_METADATA;
+
 /// The name of our table, of the family `inet`.
 pub(super) const TABLE: &str = "pod_identity_agent";
 /// Before portmap and kube-proxy, whose destination NAT is at -100 (`dstnat`): the first NAT that a connection meets is
@@ -13,11 +15,6 @@ pub(super) const TABLE: &str = "pod_identity_agent";
 const BEFORE_DSTNAT: i32 = -110;
 /// Before the filters of policy engines at 0, which could let metadata through for good reasons of their own.
 const BEFORE_FILTER: i32 = -10;
-/// Where an instance's metadata is (EC2 user guide, "Instance metadata service").
-const IMDS: [IpAddr; 2] = [
-    IpAddr::V4(std::net::Ipv4Addr::new(169, 254, 169, 254)),
-    IpAddr::V6(std::net::Ipv6Addr::new(0xfd00, 0xec2, 0, 0, 0, 0, 0, 0x254)),
-];
 
 /// What the table is for.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -59,7 +56,7 @@ pub(super) fn replacement(rules: &Rules) -> Value {
     if rules.block_imds {
         // Forwarded is what pods with a network of their own send; the host and its pods do not come by here.
         commands.push(chain("forward", "filter", "forward", BEFORE_FILTER));
-        commands.extend(IMDS.iter().flat_map(|ip| refuse("forward", *ip)));
+        commands.extend(INSTANCE_METADATA.iter().flat_map(|ip| refuse("forward", *ip)));
     }
     json!({ "nftables": commands })
 }

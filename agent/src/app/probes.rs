@@ -1,0 +1,62 @@
+//! The probes of ourselves, wired: from the host always, from where a pod stands if it is asked for.
+//!
+//! Owns: what is asked, and which condition hears of it. Must not know: how it is asked.
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use tokio::sync::watch;
+
+use super::Core;
+use crate::config::Config;
+use crate::node::probe::{PodProbe, PodProbed, Probed, Prober, Seal, SelfProbe};
+use crate::workload::INSTANCE_METADATA;
+
+impl Core {
+    /// Asks ourselves on each address that is bound, and tells whether somebody else answers.
+    pub(super) fn probe_ourselves(
+        &self,
+        config: &Config,
+        seal: Seal,
+        changes: watch::Receiver<u64>,
+        prober: Option<io::Result<Prober>>,
+    ) {
+        // Nobody, pods included, knows a port that the kernel chose.
+        if config.listen.port == 0 {
+            return;
+        }
+        let hosts = config.listen.hosts.iter();
+        let targets: Vec<_> = hosts.map(|host| SocketAddr::new(*host, config.listen.port)).collect();
+        if let Some(prober) = prober {
+            let blocks = config.node_network.block_imds;
+            let probed = PodProbed {
+                // Loopback is a pod's own.
+                targets: targets.iter().filter(|target| !target.ip().is_loopback()).copied().collect(),
+                blocked: if blocks { metadata() } else { Vec::new() },
+                alone: self.readiness.advisory("self-probe-from-pod"),
+                kept_away: blocks.then(|| self.readiness.advisory("imds-out-of-reach")),
+                metrics: Arc::clone(&self.metrics.self_probe),
+            };
+            let probe = PodProbe::new(probed, seal.clone(), changes.clone());
+            // Not essential: it ends when its helper does.
+            let shutdown = self.shutdown.clone();
+            self.tasks.spawn("probe-from-pod", async move {
+                tokio::select! {
+                    () = probe.keep(prober) => {}
+                    () = shutdown.wait_for_stopped() => {}
+                }
+            });
+        }
+        let probed = Probed {
+            targets,
+            alone: self.readiness.advisory("self-probe"),
+            metrics: Arc::clone(&self.metrics.self_probe),
+        };
+        self.until_stopped("self-probe", SelfProbe::new(probed, seal, changes).keep());
+    }
+}
+
+fn metadata() -> Vec<SocketAddr> {
+    INSTANCE_METADATA.iter().map(|ip| SocketAddr::new(*ip, 80)).collect()
+}

@@ -1,0 +1,122 @@
+//! A pair of links into a network namespace that lives for one probe, wired as the VPC CNI wires a pod.
+//!
+//! Owns: names and addresses of the pair, and its making and removal. Must not know: what is asked over it.
+//!
+//! As with the VPC CNI the pod has one address as a host of its own, a default route by 169.254.1.1, and a neighbour
+//! entry for that which never expires; the host has a route to the address. IPv6 goes without the gateway: its
+//! link-local address would have to be waited for.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::os::fd::RawFd;
+
+use rtnetlink::packet_route::AddressFamily;
+use rtnetlink::packet_route::neighbour::NeighbourState;
+use rtnetlink::{Handle, LinkUnspec, LinkVeth, RouteMessageBuilder};
+
+use super::difference::Reach;
+use super::netlink::{KernelError, address, ask, is_gone, links, route};
+
+/// The host's end.
+const HOST_END: &str = "pod-id-probe0";
+/// The other.
+const POD_END: &str = "pod-id-probe1";
+/// What the VPC CNI gives pods as their gateway. Nobody has it; the neighbour entry leads to the host.
+const GATEWAY: Ipv4Addr = Ipv4Addr::new(169, 254, 1, 1);
+
+/// The pod's address: of the link-local block, beside the agent's own, so that no pod has it.
+pub const POD_IPV4: Ipv4Addr = Ipv4Addr::new(169, 254, 170, 21);
+/// The same of IPv6.
+pub const POD_IPV6: Ipv6Addr = Ipv6Addr::new(0xfd00, 0xec2, 0, 0, 0, 0, 0, 0x21);
+
+/// Both ends have addresses that are given: those that the kernel drew, udev may change a moment later. They are of those
+/// for local use, and no other link sees them.
+const HOST_HARDWARE_ADDRESS: [u8; 6] = [0x02, 0x70, 0x6f, 0x64, 0x69, 0x00];
+/// The other end's.
+const POD_HARDWARE_ADDRESS: [u8; 6] = [0x02, 0x70, 0x6f, 0x64, 0x69, 0x01];
+
+/// Makes the pair, and puts one end into the network namespace that `namespace` is open on.
+///
+/// # Errors
+/// [`KernelError`], if the IPv4 way cannot be made.
+pub async fn make(namespace: RawFd) -> Result<(), KernelError> {
+    // Of a predecessor that was killed in between.
+    remove().await?;
+    let pair = LinkVeth::new(HOST_END, POD_END).address(HOST_HARDWARE_ADDRESS.to_vec()).build();
+    ask(async |kernel| kernel.link().add(pair.clone()).execute().await).await?;
+    let (host, pod) = (link(HOST_END).await?, link(POD_END).await?);
+    let moved =
+        LinkUnspec::new_with_index(pod).address(POD_HARDWARE_ADDRESS.to_vec()).setns_by_fd(namespace).build();
+    ask(async |kernel| kernel.link().change(moved.clone()).execute().await).await?;
+    ask(async |kernel| switch_on(&kernel, host).await).await?;
+    ask(async |kernel| kernel.route().add(route(host, POD_IPV4.into())).execute().await).await?;
+    // Without IPv6 the IPv4 way is still worth asking over. The neighbour is given, because the host's end has no
+    // address to ask for it from before duplicate address detection is over.
+    let _ipv6 = ask(async |kernel| kernel.route().add(route(host, POD_IPV6.into())).execute().await).await;
+    let _ipv6 = neighbour(host, POD_IPV6.into(), POD_HARDWARE_ADDRESS).await;
+    Ok(())
+}
+
+/// Gives the pod's end its address and its routes. To be called inside the namespace.
+///
+/// # Errors
+/// [`KernelError`], if the IPv4 way cannot be made.
+pub async fn furnish(ipv6_targets: &[Ipv6Addr]) -> Result<(), KernelError> {
+    let pod = link(POD_END).await?;
+    ask(async |kernel| switch_on(&kernel, pod).await).await?;
+    own_address(pod, POD_IPV4.into()).await?;
+    neighbour(pod, GATEWAY.into(), HOST_HARDWARE_ADDRESS).await?;
+    ask(async |kernel| kernel.route().add(route(pod, GATEWAY.into())).execute().await).await?;
+    let default = RouteMessageBuilder::<Ipv4Addr>::new().gateway(GATEWAY).output_interface(pod).build();
+    ask(async |kernel| kernel.route().add(default.clone()).execute().await).await?;
+    if own_address(pod, POD_IPV6.into()).await.is_ok() {
+        for target in ipv6_targets {
+            neighbour(pod, (*target).into(), HOST_HARDWARE_ADDRESS).await?;
+            ask(async |kernel| kernel.route().add(route(pod, (*target).into())).execute().await).await?;
+        }
+    }
+    Ok(())
+}
+
+/// Removes the pair; that there is none is no error.
+///
+/// # Errors
+/// [`KernelError`], if it is there still.
+pub async fn remove() -> Result<(), KernelError> {
+    match link(HOST_END).await {
+        Ok(host) => is_gone(ask(async |kernel| kernel.link().del(host).execute().await).await),
+        Err(KernelError::LinkGone) => Ok(()),
+        Err(error) => Err(error),
+    }
+}
+
+async fn link(name: &str) -> Result<u32, KernelError> {
+    let links = ask(async |kernel| links(&kernel).await).await?;
+    links.iter().find(|link| link.name == name).map(|link| link.index).ok_or(KernelError::LinkGone)
+}
+
+async fn switch_on(kernel: &Handle, link: u32) -> Result<(), rtnetlink::Error> {
+    kernel.link().change(LinkUnspec::new_with_index(link).up().build()).execute().await
+}
+
+async fn own_address(link: u32, ip: IpAddr) -> Result<(), KernelError> {
+    ask(async |kernel| {
+        let mut request = kernel.address().add(link, ip, 0);
+        *request.message_mut() = address(link, ip, Reach::Global);
+        request.execute().await
+    })
+    .await
+}
+
+async fn neighbour(link: u32, ip: IpAddr, hardware_address: [u8; 6]) -> Result<(), KernelError> {
+    ask(async |kernel| {
+        let mut request = kernel
+            .neighbours()
+            .add(link, ip)
+            .link_layer_address(&hardware_address)
+            .state(NeighbourState::Permanent);
+        let family = if ip.is_ipv4() { AddressFamily::Inet } else { AddressFamily::Inet6 };
+        request.message_mut().header.family = family;
+        request.execute().await
+    })
+    .await
+}
