@@ -9,21 +9,21 @@ use tokio::process::Command;
 use crate::harness::{Agent, eks_auth_calls, heal, pod, sandbox, slow};
 
 /// The folder of the binaries that `make test` has built.
-fn built(name: &str) -> PathBuf {
+pub(crate) fn built(name: &str) -> PathBuf {
     let binary = crate::harness::binary().with_file_name(name);
     assert!(binary.exists(), "{} is missing: run `cargo build --workspace` first", binary.display());
     binary
 }
 
 /// A program of the Python environment that `make test` has made.
-fn python(name: &str) -> PathBuf {
+pub(crate) fn python(name: &str) -> PathBuf {
     let repository = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../..");
     let program = repository.join(".cache/venv/bin").join(name);
     assert!(program.exists(), "{} is missing: `make test` makes it", program.display());
     program
 }
 
-fn script() -> PathBuf {
+pub(crate) fn script() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../clients/python/who_am_i.py")
 }
 

@@ -12,6 +12,8 @@ mod clients;
 #[cfg(test)]
 mod crowd;
 #[cfg(test)]
+mod node;
+#[cfg(test)]
 mod outage;
 #[cfg(test)]
 mod own_credentials;

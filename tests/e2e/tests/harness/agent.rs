@@ -5,7 +5,7 @@ use std::fs::File;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::path::PathBuf;
 use std::process::{Child, Command, ExitStatus, Stdio};
-use std::sync::atomic::{AtomicU16, Ordering};
+use std::sync::atomic::{AtomicU16, AtomicU32, Ordering};
 use std::time::Duration;
 
 use nix::sys::signal::{Signal, kill};
@@ -16,6 +16,9 @@ use super::http::{Answer, Request};
 
 /// Ports below the ephemeral range, so that no outgoing connection of another test takes one.
 static NEXT_PORT: AtomicU16 = AtomicU16::new(21_000);
+
+/// Every agent has a log of its own; on nodes of their own, many have the same port.
+static NEXT_LOG: AtomicU32 = AtomicU32::new(0);
 
 /// An agent that can be asked. Killed when dropped.
 pub(crate) struct Agent {
@@ -58,6 +61,12 @@ impl Builder {
             .flag("--jwks", &sandbox.jwks_url())
             .flag("--issuer", sandbox.issuer_url())
             .flag("--node-name", sandbox.node_name())
+    }
+
+    /// On a node: the real addresses and all default ports. For tests that run in a node's namespace.
+    pub(crate) fn on_a_node(sandbox: &Sandbox) -> Self {
+        let builder = Self { port: 80, probe_port: 2703, metrics_port: 2705, ..Self::new(sandbox) };
+        builder.without("--bind-hosts").without("--metrics-address")
     }
 
     /// Sets a flag, in place of the one it had.
@@ -135,8 +144,8 @@ impl Builder {
 
     /// The same, after the command is changed by `how`: another user, for instance.
     pub(crate) fn spawn_as(&self, how: impl FnOnce(&mut Command)) -> Agent {
-        let log =
-            std::env::temp_dir().join(format!("pod-identity-e2e-{}-{}.log", std::process::id(), self.port));
+        let number = NEXT_LOG.fetch_add(1, Ordering::Relaxed);
+        let log = std::env::temp_dir().join(format!("pod-identity-e2e-{}-{number}.log", std::process::id()));
         let file = File::create(&log).expect("a log file");
         let out = file.try_clone().expect("a second handle");
         let mut command = self.command();
@@ -186,8 +195,13 @@ impl Agent {
 
     /// The page of metrics.
     pub(crate) async fn metrics(&self) -> String {
+        self.try_metrics().await.expect("metrics")
+    }
+
+    /// The page of metrics, if there is one.
+    pub(crate) async fn try_metrics(&self) -> std::io::Result<String> {
         let at = (Ipv4Addr::LOCALHOST, self.metrics_port).into();
-        Request::get("/metrics").send(at).await.expect("metrics").body
+        Ok(Request::get("/metrics").send(at).await?.body)
     }
 
     pub(crate) async fn until_ready(&self) {

@@ -1,6 +1,6 @@
 //! A client that sends what it is told and shows every byte it gets: SDKs hide too much.
 
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -15,7 +15,7 @@ pub(crate) struct Request {
     method: &'static str,
     path: String,
     headers: Vec<(String, String)>,
-    from: IpAddr,
+    from: Option<IpAddr>,
 }
 
 /// What came back.
@@ -34,7 +34,7 @@ impl Request {
     }
 
     pub(crate) fn get(path: &str) -> Self {
-        Self { method: "GET", path: path.to_owned(), headers: Vec::new(), from: Ipv4Addr::LOCALHOST.into() }
+        Self { method: "GET", path: path.to_owned(), headers: Vec::new(), from: None }
     }
 
     pub(crate) fn method(mut self, method: &'static str) -> Self {
@@ -49,7 +49,7 @@ impl Request {
 
     /// Calls from another loopback address: another peer.
     pub(crate) fn from(mut self, address: IpAddr) -> Self {
-        self.from = address;
+        self.from = Some(address);
         self
     }
 
@@ -62,8 +62,8 @@ impl Request {
     /// Sends it and leaves the answer to be read, or not.
     pub(crate) async fn open(&self, to: SocketAddr) -> std::io::Result<TcpStream> {
         let socket = if to.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
-        if to.is_ipv4() {
-            socket.bind(SocketAddr::new(self.from, 0))?;
+        if let Some(from) = self.from {
+            socket.bind(SocketAddr::new(from, 0))?;
         }
         let mut stream = socket.connect(to).await?;
         stream.write_all(self.text(to).as_bytes()).await?;
