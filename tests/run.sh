@@ -6,14 +6,22 @@ cd "$(dirname "$0")/.."
 readonly venv=.cache/venv
 readonly requirements=tests/clients/python/requirements.txt
 
+# program:package, of which the node tests need every one. iptables has both iptables-nft and iptables-legacy.
+readonly programs=(ip:iproute2 nft:nftables iptables-nft:iptables iptables-legacy:iptables unshare:util-linux
+    nsenter:util-linux setpriv:util-linux mount:mount)
+# Debian keeps most of them where a user's PATH does not look.
+export PATH="$PATH:/usr/sbin:/sbin"
+
 work=$(mktemp -d)
 venv_job=
+packages_job=
 passed=0
 
 cleanup() {
-    if [[ -n $venv_job ]]; then
-        kill "$venv_job" 2>/dev/null || true
-    fi
+    local job
+    for job in $venv_job $packages_job; do
+        kill "$job" 2>/dev/null || true
+    done
     rm -rf "$work"
 }
 trap cleanup EXIT
@@ -92,6 +100,56 @@ venv_is_made() {
     return "$status"
 }
 
+missing_packages() {
+    local entry
+    for entry in "${programs[@]}"; do
+        command -v "${entry%%:*}" >/dev/null || echo "${entry##*:}"
+    done | sort -u
+}
+
+# What the distribution has, in the version it has; nothing is downloaded where nothing is missing.
+install_packages() {
+    local missing
+    mapfile -t missing < <(missing_packages)
+    ((${#missing[@]})) || return 0
+    if ((EUID != 0)) || ! command -v apt-get >/dev/null; then
+        echo "this machine lacks the Debian packages ${missing[*]}; as root: apt-get install ${missing[*]}"
+        return 1
+    fi
+    export DEBIAN_FRONTEND=noninteractive
+    # An old list is good enough where it still leads somewhere.
+    apt-get install --yes --quiet --no-install-recommends "${missing[@]}" ||
+        { apt-get update --quiet && apt-get install --yes --quiet --no-install-recommends "${missing[@]}"; } || return 1
+    hash -r
+    mapfile -t missing < <(missing_packages)
+    ((${#missing[@]} == 0)) || { echo "installed, and still without programs of ${missing[*]}"; return 1; }
+}
+
+packages_are_there() {
+    local status=0
+    wait "$packages_job" || status=$?
+    packages_job=
+    cat "$work/packages"
+    return "$status"
+}
+
+# The node tests make network and mount namespaces. Whoever may not, may in a user namespace of his own, on kernels that
+# allow it; where nothing allows it, this fails: a test that cannot run has not passed.
+namespaces() {
+    unshare --net --mount true 2>/dev/null && return 0
+    local own=(unshare --user --map-root-user --mount --)
+    if ! "${own[@]}" unshare --net --mount true; then
+        echo "no network namespace can be made here, neither as this user nor in a user namespace: run as root, or allow" \
+            "user namespaces (user.max_user_namespaces, kernel.apparmor_restrict_unprivileged_userns)" >&2
+        return 1
+    fi
+    local triple
+    triple=$(rustc -vV | sed -n 's/^host: //p' | tr 'a-z-' 'A-Z_')
+    # Cargo starts each test binary by this: only they are in the user namespace, cargo is not.
+    export "CARGO_TARGET_${triple}_RUNNER=${own[*]}"
+    echo "tests run in a user namespace"
+}
+
 cargo_test() {
     cargo test --locked --no-fail-fast "$@" 2>&1 | tee "$work/tests"
 }
@@ -106,12 +164,16 @@ check "toolchain" toolchain
 # Downloads while cargo compiles.
 make_venv >"$work/venv" 2>&1 &
 venv_job=$!
+install_packages >"$work/packages" 2>&1 &
+packages_job=$!
 check "format" cargo fmt --all --check
 check "clippy" cargo clippy --workspace --all-targets --locked -- -D warnings
 check "build" cargo build --workspace --locked
+check "Debian packages" packages_are_there
 tests "unit tests" cargo_test --workspace --exclude e2e
 check "python environment" venv_is_made
 export PATH="$PWD/$venv/bin:$PATH"
+check "namespaces" namespaces
 tests "end-to-end tests" cargo_test -p e2e -- --skip crowd::
 # What these promise is about an agent under load, and not about a machine that runs other tests meanwhile.
 tests "crowd tests" cargo_test -p e2e crowd:: -- --test-threads 1
