@@ -81,6 +81,12 @@ impl Builder {
         self
     }
 
+    /// Turns a switch on, bare, as one would write it.
+    pub(crate) fn switch(mut self, name: &str) -> Self {
+        self.flags.insert(name.to_owned(), Vec::new());
+        self
+    }
+
     /// Takes a flag away.
     pub(crate) fn without(mut self, name: &str) -> Self {
         self.flags.remove(name);
@@ -130,6 +136,9 @@ impl Builder {
             command.args([name, &port.to_string()]);
         }
         for (name, values) in &self.flags {
+            if values.is_empty() {
+                command.arg(name);
+            }
             for value in values {
                 command.args([name, value]);
             }

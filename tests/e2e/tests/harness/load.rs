@@ -123,6 +123,11 @@ async fn ask(pod: String, request: Request, to: SocketAddr) -> Asked {
 }
 
 impl Window {
+    /// From a moment on, for so long.
+    pub(crate) fn of(from: Instant, lasting: Duration) -> Self {
+        Self { from, to: from + lasting }
+    }
+
     fn touches(&self, attempt: &Attempt) -> bool {
         attempt.begun <= self.to && attempt.ended >= self.from
     }

@@ -50,7 +50,8 @@ pub(crate) fn heal(sandbox: &Sandbox) {
 
 /// Waits until something is so; fails with `what` after ten seconds.
 pub(crate) async fn eventually(what: &str, mut is_so: impl AsyncFnMut() -> bool) {
-    for _ in 0..500 {
+    let deadline = tokio::time::Instant::now() + Duration::from_secs(10);
+    while tokio::time::Instant::now() < deadline {
         if is_so().await {
             return;
         }

@@ -2,6 +2,7 @@
 
 mod address;
 mod imds;
+mod link;
 mod ports;
 mod restart;
 mod sdks;
