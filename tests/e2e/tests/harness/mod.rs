@@ -5,12 +5,14 @@ mod http;
 mod load;
 mod namespace;
 mod node;
+mod thief;
 mod wired;
 
 pub(crate) use agent::{Agent, Builder, binary, free_port};
 pub(crate) use http::{Answer, Request, read_answer};
 pub(crate) use load::{Load, Window};
 pub(crate) use node::{IMDS_IPV4, IMDS_IPV6, IPV4, IPV6, Node, on_a_node};
+pub(crate) use thief::{Shape, Thief};
 pub(crate) use wired::Wired;
 
 use std::time::Duration;

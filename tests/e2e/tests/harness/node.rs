@@ -99,6 +99,11 @@ impl Node {
         self.host.ip(lines);
     }
 
+    /// Runs a shell script on the host; every line must succeed.
+    pub(crate) fn sh(&self, script: &str) {
+        self.host.sh(script);
+    }
+
     /// Makes the link with both addresses, as the Amazon agent's init container does.
     pub(crate) fn add_link(&self) {
         self.ip(&format!("{LINK}{ADDRESS_IPV4}{ADDRESS_IPV6}"));

@@ -1,11 +1,13 @@
 //! The agent on a node: port 80 of the real addresses, pods in network namespaces, and what nodes do to an agent.
 
 mod address;
+mod hostile;
 mod imds;
 mod link;
 mod ports;
 mod restart;
 mod sdks;
+mod thief;
 
 use std::time::Duration;
 
