@@ -86,8 +86,8 @@ impl Namespace {
     fn feed(&self, program: &[&str], input: &str) {
         let mut command = self.program(program[0]);
         command.args(&program[1..]).stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::piped());
-        // iptables wants a lock file, and /run belongs to the machine's root.
-        command.env("XTABLES_LOCKFILE", std::env::temp_dir().join("pod-identity-e2e-xtables.lock"));
+        // iptables wants a file to lock, and /run belongs to the machine's root; any file will do.
+        command.env("XTABLES_LOCKFILE", "/dev/null");
         let mut child = command.spawn().expect("nsenter runs (Debian: util-linux)");
         let mut stdin = child.stdin.take().expect("a pipe");
         // A program that has failed by now reads no more; what it says is asserted below.
