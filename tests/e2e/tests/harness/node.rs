@@ -104,6 +104,12 @@ impl Node {
         self.host.sh(script);
     }
 
+    /// The nftables tables of the host, by name.
+    pub(crate) fn tables(&self) -> String {
+        let output = self.host.program("nft").args(["list", "tables"]).output().expect("nft runs");
+        String::from_utf8(output.stdout).expect("UTF-8")
+    }
+
     /// Makes the link with both addresses, as the Amazon agent's init container does.
     pub(crate) fn add_link(&self) {
         self.ip(&format!("{LINK}{ADDRESS_IPV4}{ADDRESS_IPV6}"));

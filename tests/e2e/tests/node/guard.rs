@@ -1,0 +1,135 @@
+//! `--guard-address` and `--block-imds`: our table against thieves, and in front of the node's own credentials.
+
+use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::{a_while, pods_with_credentials};
+use crate::harness::{
+    Builder, IMDS_IPV4, IMDS_IPV6, IPV4, IPV6, Load, Request, Shape, Thief, Wired, eventually, on_a_node,
+    sandbox,
+};
+
+/// The thief is there before us, and comes again after us; no token reaches it, and no attempt is hurt.
+fn assert_guarded(shape: Shape) {
+    on_a_node(async move |node| {
+        node.add_link();
+        let sandbox = sandbox();
+        let thief = Thief::new(node.pod(&sandbox)).await;
+        node.sh(&thief.rules(shape));
+        let agent = Builder::on_a_node(&sandbox).switch("--guard-address").start().await;
+        // Pods ask for credentials only once the guard stands: readiness waits for it.
+        eventually("the guard stands", async || {
+            node.tables().contains("pod_identity_agent") && agent.probe("/readyz").await.is_ok()
+        })
+        .await;
+        let pods = pods_with_credentials(node, &sandbox, 4, IPV4).await;
+        let load = Load::start(&pods, IPV4, 25);
+        a_while().await;
+        let again = Thief::new(node.pod(&sandbox)).await;
+        if shape == Shape::Nftables {
+            node.sh(&again.rules(shape));
+        }
+        a_while().await;
+        let report = load.end().await;
+        report.assert_unhurt_but_in(&[]);
+        report.assert_one_key_per_pod();
+        assert_eq!((thief.tokens(), again.tokens()), (0, 0), "no token reaches a thief");
+    });
+}
+
+#[test]
+fn no_token_reaches_a_thief_by_portmaps_nftables_rules() {
+    assert_guarded(Shape::Nftables);
+}
+
+#[test]
+fn no_token_reaches_a_thief_by_portmaps_iptables_nft_rules() {
+    assert_guarded(Shape::IptablesNft);
+}
+
+#[test]
+fn no_token_reaches_a_thief_by_portmaps_iptables_legacy_rules() {
+    assert_guarded(Shape::IptablesLegacy);
+}
+
+#[test]
+fn a_flushed_ruleset_is_written_again_within_a_second_and_hurts_nobody_meanwhile() {
+    on_a_node(async |node| {
+        node.add_link();
+        let sandbox = sandbox();
+        let _agent = Builder::on_a_node(&sandbox).switch("--guard-address").start().await;
+        let pods = pods_with_credentials(node, &sandbox, 4, IPV4).await;
+        let load = Load::start(&pods, IPV4, 25);
+        for _ in 0..3 {
+            node.sh("nft flush ruleset");
+            let flushed = Instant::now();
+            eventually("the guard is back", async || node.tables().contains("pod_identity_agent")).await;
+            assert!(flushed.elapsed() < Duration::from_secs(1), "{:?}", flushed.elapsed());
+            a_while().await;
+        }
+        load.end().await.assert_unhurt_but_in(&[]);
+    });
+}
+
+#[test]
+fn an_ingress_on_port_80_of_the_host_and_the_agent_live_side_by_side() {
+    on_a_node(async |node| {
+        node.add_link();
+        let sandbox = sandbox();
+        let _ingress = TcpListener::bind((Ipv4Addr::UNSPECIFIED, 80)).unwrap();
+        let _agent =
+            Builder::on_a_node(&sandbox).switch("--guard-address").switch("--share-port").start().await;
+        for at in [IPV4, IPV6] {
+            pods_with_credentials(node, &sandbox, 2, at).await;
+        }
+    });
+}
+
+async fn reaches_imds(pod: &Wired, imds: std::net::IpAddr) -> std::io::Result<String> {
+    let asked = pod.send(Request::get("/latest/meta-data/"), SocketAddr::new(imds, 80)).await;
+    asked.map(|answer| answer.body)
+}
+
+#[test]
+fn block_imds_keeps_pods_from_the_metadata_service_and_the_host_not() {
+    on_a_node(async |node| {
+        node.add_link();
+        node.start_imds().await;
+        let sandbox = sandbox();
+        let blocking = Builder::on_a_node(&sandbox).switch("--block-imds").start().await;
+        let pod = node.pod(&sandbox);
+        for imds in [IMDS_IPV4, IMDS_IPV6] {
+            eventually("pods are kept out", async || reaches_imds(&pod, imds).await.is_err()).await;
+            let asked = Instant::now();
+            reaches_imds(&pod, imds).await.unwrap_err();
+            // A reset, not silence: an SDK without other credentials goes on at once.
+            assert!(asked.elapsed() < Duration::from_secs(1), "{:?}", asked.elapsed());
+            let asked = Request::get("/latest/meta-data/");
+            let host = asked.send(SocketAddr::new(imds, 80)).await;
+            assert_eq!(host.unwrap().body, "imds", "the host is not kept out");
+        }
+        assert_eq!(pod.ask(IPV4).await.unwrap().status, 200);
+        drop(blocking);
+        let _not_blocking = Builder::on_a_node(&sandbox).start().await;
+        eventually("without the flag the block is taken away", async || {
+            reaches_imds(&pod, IMDS_IPV4).await.is_ok_and(|body| body == "imds")
+        })
+        .await;
+    });
+}
+
+#[test]
+fn a_guard_that_is_switched_off_is_gone_and_pods_are_served_without_it() {
+    on_a_node(async |node| {
+        node.add_link();
+        let sandbox = sandbox();
+        let guarding = Builder::on_a_node(&sandbox).switch("--guard-address").start().await;
+        eventually("the guard stands", async || node.tables().contains("pod_identity_agent")).await;
+        drop(guarding);
+        let _unguarded = Builder::on_a_node(&sandbox).start().await;
+        pods_with_credentials(node, &sandbox, 1, IPV4).await;
+        assert!(!node.tables().contains("pod_identity_agent"), "{}", node.tables());
+    });
+}
