@@ -8,11 +8,12 @@ use std::time::Duration;
 
 use tokio::runtime::{Builder, Runtime};
 
-use super::{USAGE, complain};
+use super::{USAGE, complain, wait_for};
 use crate::cli::ServerArgs;
 use crate::config::{Config, ConfigError, Environment};
 use crate::lifecycle::privileges::{Needs, Privileges};
 use crate::node::probe::Prober;
+use crate::node::rules;
 use crate::telemetry::chain::Chain;
 use crate::telemetry::logging;
 
@@ -27,6 +28,12 @@ pub(super) fn run(args: &ServerArgs) -> ExitCode {
         Ok(config) => config,
         Err(error) => return refuse(&error),
     };
+    let node = &config.node_network;
+    if node.guard.is_none() && !node.block_imds {
+        // While this process still may: a guard left behind leads pods to a port on which nobody listens any more. What
+        // cannot be removed is told once there is a log.
+        let _ = wait_for(rules::remove());
+    }
     // While this process may still give it what it needs.
     let prober = config.node_network.probe_namespace.then(Prober::start);
     // Capabilities are per thread: whoever starts one before this leaves it with all of them.
