@@ -42,7 +42,7 @@ fn keep_link(core: &Core, config: &Config, changed: watch::Sender<u64>) {
     core.until_stopped("link", keeper.keep());
 }
 
-/// Keeps our nftables table as the flags say, or removes what an earlier start has left of it.
+/// Keeps our nftables table as the flags say. What an earlier start has left is gone by now (`command::server`).
 fn keep_rules(core: &Core, config: &Config, changed: watch::Sender<u64>) {
     let NodeNetwork { guard, block_imds, .. } = config.node_network;
     let conditions = RuleConditions {
@@ -54,10 +54,8 @@ fn keep_rules(core: &Core, config: &Config, changed: watch::Sender<u64>) {
         from: config.listen.port,
         to: guard.port,
     });
-    let keeper = RuleKeeper::new(Rules { guarded, block_imds }, conditions, changed);
-    if config.node_network.changes_the_node() {
-        core.until_stopped("rules", keeper.keep());
-    } else {
-        core.tasks.spawn("leftover-rules", keeper.keep());
+    let rules = Rules { guarded, block_imds };
+    if !rules.is_empty() {
+        core.until_stopped("rules", RuleKeeper::new(rules, conditions, changed).keep());
     }
 }

@@ -11,9 +11,9 @@ use tokio::runtime::{Builder, Runtime};
 use super::{USAGE, complain, wait_for};
 use crate::cli::ServerArgs;
 use crate::config::{Config, ConfigError, Environment};
-use crate::lifecycle::privileges::{Needs, Privileges};
+use crate::lifecycle::privileges::{Needs, Privileges, may_change_network};
 use crate::node::probe::Prober;
-use crate::node::rules;
+use crate::node::rules::{self, NftError};
 use crate::telemetry::chain::Chain;
 use crate::telemetry::logging;
 
@@ -28,12 +28,7 @@ pub(super) fn run(args: &ServerArgs) -> ExitCode {
         Ok(config) => config,
         Err(error) => return refuse(&error),
     };
-    let node = &config.node_network;
-    if node.guard.is_none() && !node.block_imds {
-        // While this process still may: a guard left behind leads pods to a port on which nobody listens any more. What
-        // cannot be removed is told once there is a log.
-        let _ = wait_for(rules::remove());
-    }
+    let leftover = remove_leftover(&config);
     // While this process may still give it what it needs.
     let prober = config.node_network.probe_namespace.then(Prober::start);
     // Capabilities are per thread: whoever starts one before this leaves it with all of them.
@@ -44,6 +39,7 @@ pub(super) fn run(args: &ServerArgs) -> ExitCode {
     }
     tracing::info!(version = env!("CARGO_PKG_VERSION"), config = %config.summary(), "effective configuration");
     privileges.log();
+    log_leftover(leftover);
     for notice in config.notices(args) {
         tracing::warn!(notice, "a setting is probably not what is meant");
     }
@@ -57,6 +53,26 @@ pub(super) fn run(args: &ServerArgs) -> ExitCode {
     let ended = runtime.block_on(serve(config, prober));
     runtime.shutdown_timeout(BLOCKING_WORK_GRACE);
     ended
+}
+
+/// The table of an earlier start with other flags, removed while this process still may: a guard left behind leads pods to
+/// a port on which nobody listens any more. Who never may spends no time on it; `nft` takes longer than all of our start.
+fn remove_leftover(config: &Config) -> Option<Result<bool, NftError>> {
+    let node = &config.node_network;
+    if node.guard.is_some() || node.block_imds || !may_change_network() {
+        return None;
+    }
+    wait_for(rules::remove()).ok()
+}
+
+fn log_leftover(removed: Option<Result<bool, NftError>>) {
+    match removed {
+        Some(Ok(true)) => tracing::info!("the nftables table of an earlier start was removed"),
+        Some(Err(error)) => {
+            tracing::warn!(err = %error, "an nftables table of an earlier start would still be there")
+        }
+        Some(Ok(false)) | None => {}
+    }
 }
 
 fn refuse(error: &ConfigError) -> ExitCode {

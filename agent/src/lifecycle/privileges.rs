@@ -127,6 +127,11 @@ impl Privileges {
     }
 }
 
+/// Whether this process may change links and rules, now.
+pub fn may_change_network() -> bool {
+    caps::has_cap(None, CapSet::Effective, Capability::CAP_NET_ADMIN).unwrap_or(false)
+}
+
 /// What the kernel does not know or has dropped already is no trouble.
 fn drop_from_bounding(capability: Capability) -> Result<(), CapsError> {
     match caps::has_cap(None, CapSet::Bounding, capability) {

@@ -13,7 +13,7 @@ use tokio::time::sleep;
 
 use super::events::Events;
 use super::nft::{self, NftError};
-use super::table::{Rules, removal, replacement};
+use super::table::{Rules, replacement};
 use crate::lifecycle::readiness::Condition;
 
 /// News may be missed; then it is this long.
@@ -48,11 +48,8 @@ impl RuleKeeper {
         Self { rules, conditions, changed, written: None }
     }
 
-    /// Works for ever; cancel by dropping. With nothing to keep, it removes what an earlier start has left and ends.
+    /// Works for ever; cancel by dropping.
     pub async fn keep(mut self) {
-        if self.rules.is_empty() {
-            return remove_leftover().await;
-        }
         let mut events = Events::open().ok();
         loop {
             // Subscribed first, looked then: what changes in between is looked at again.
@@ -105,19 +102,6 @@ impl RuleKeeper {
             match looked {
                 Ok(()) => condition.met(),
                 Err(error) => condition.unmet(error.to_string()),
-            }
-        }
-    }
-}
-
-/// The table of an agent that ran here with other flags. Where there is no nft there was none, and where it is not
-/// permitted nobody asked for it.
-async fn remove_leftover() {
-    if matches!(nft::list().await, Ok(Some(_))) {
-        match nft::write(&removal()).await {
-            Ok(()) => tracing::info!("the nftables table of an earlier start was removed"),
-            Err(error) => {
-                tracing::warn!(err = %error, "the nftables table of an earlier start is still there")
             }
         }
     }
