@@ -5,5 +5,6 @@
 //! endpoint down (design, invariant 10): what cannot be done is a condition with its reason, and is tried again.
 
 pub mod link;
+mod news;
 pub mod probe;
 pub mod rules;

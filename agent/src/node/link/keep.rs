@@ -16,6 +16,7 @@ use super::desired::{Desired, LINK_NAME, LOOPBACK};
 use super::events::{Events, Watched};
 use super::netlink::KernelError;
 use crate::lifecycle::readiness::Condition;
+use crate::node::news;
 
 /// News may be missed; then it is this long.
 const UNASKED: Duration = Duration::from_secs(30);
@@ -68,19 +69,7 @@ impl LinkKeeper {
                 watched.links = our_links(standing);
             }
             sleep(LEAST_REST).await;
-            let news = async {
-                match &mut events {
-                    Some(events) => events.next(&watched).await,
-                    None => std::future::pending().await,
-                }
-            };
-            let is_broken = tokio::select! {
-                () = sleep(rest) => false,
-                news = news => news.is_err(),
-            };
-            if is_broken || events.is_none() {
-                events = Events::open().ok();
-            }
+            news::wait(&mut events, Events::open, async |events| events.next(&watched).await, rest).await;
         }
     }
 

@@ -15,6 +15,7 @@ use super::events::Events;
 use super::nft::{self, NftError};
 use super::table::{Rules, replacement};
 use crate::lifecycle::readiness::Condition;
+use crate::node::news;
 
 /// News may be missed; then it is this long.
 const UNASKED: Duration = Duration::from_secs(30);
@@ -61,19 +62,7 @@ impl RuleKeeper {
                 (Ok(()), Some(_)) => UNASKED,
                 (Ok(()), None) => WITHOUT_NEWS,
             };
-            let news = async {
-                match &mut events {
-                    Some(events) => events.next().await,
-                    None => std::future::pending().await,
-                }
-            };
-            let is_broken = tokio::select! {
-                () = sleep(rest) => false,
-                news = news => news.is_err(),
-            };
-            if is_broken || events.is_none() {
-                events = Events::open().ok();
-            }
+            news::wait(&mut events, Events::open, Events::next, rest).await;
         }
     }
 
