@@ -73,9 +73,9 @@ pub async fn run(config: Config, prober: Option<io::Result<Prober>>) -> Result<(
     // First the door, so that a pod that is already waiting is held instead of refused; then what answers behind it.
     let seal = Seal::new()?;
     let door = core.credential_door(&config, &credentials, &keys, &peers, seal.clone());
-    let listeners: Vec<_> = core.listen(&config, &door).collect();
+    let doors = core.listen(&config, &door);
     let admin = core.serve_admin(&config, core.snapshots(&credentials, &keys, &peers, &own));
-    node::keep(&core, &config, seal, prober);
+    node::keep(&core, &config, &doors, seal, prober);
     core.keep_own_identity(own, own_source);
     credentials.start_renewals(&core);
     credentials.learn_node_details(&config, &core);
@@ -85,9 +85,9 @@ pub async fn run(config: Config, prober: Option<io::Result<Prober>>) -> Result<(
 
     core.shutdown.wait_for_draining().await;
     core.running.unmet("shutting down");
-    for listener in listeners {
+    for door in doors {
         // A listener that panicked has been logged by its task; the others still drain.
-        let _ended = listener.await;
+        let _ended = door.task.await;
     }
     core.shutdown.stop();
     admin.stop();
@@ -151,19 +151,17 @@ impl Core {
 
     /// One task per address and port. The first address decides readiness; a node without IPv6 is ready without it. Behind
     /// a guard, it is the guard's port that counts: its own may be somebody else's.
-    fn listen<'a>(
-        &'a self,
-        config: &'a Config,
-        door: &'a FrontDoor<Endpoint>,
-    ) -> impl Iterator<Item = tokio::task::JoinHandle<()>> + 'a {
+    fn listen(&self, config: &Config, door: &FrontDoor<Endpoint>) -> Vec<Door> {
         let mut names = ListenerNames::default();
-        doors(config).map(move |(host, port, is_required)| {
+        let doors = doors(config).map(|(host, port, is_required)| {
             let name = names.next(host);
             let bound =
                 if is_required { self.readiness.condition(name) } else { self.readiness.advisory(name) };
-            let door = door.clone();
-            self.tasks.spawn(name, async move { door.serve_when_bound(host, port, bound).await })
-        })
+            let (door, shown) = (door.clone(), bound.clone());
+            let task = self.tasks.spawn(name, async move { door.serve_when_bound(host, port, shown).await });
+            Door { host, port, bound, task }
+        });
+        doors.collect()
     }
 
     /// Probes and metrics. Their shutdown is their own: they answer until everything else has ended.
@@ -278,6 +276,14 @@ impl Core {
 
 fn own_identity(config: &Config, clock: &Clock) -> (OwnIdentity, OwnSource) {
     (OwnIdentity::new(clock.clone()), OwnSource::from_config(&config.own_credentials, clock))
+}
+
+/// One address and port that credentials are served on.
+struct Door {
+    host: IpAddr,
+    port: u16,
+    bound: Condition,
+    task: tokio::task::JoinHandle<()>,
 }
 
 /// Where the credential endpoint listens, and whether readiness waits for it.

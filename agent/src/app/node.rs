@@ -7,17 +7,24 @@ use std::net::IpAddr;
 
 use tokio::sync::watch;
 
-use super::Core;
+use super::{Core, Door};
 use crate::config::{Config, LinkPlace, NodeNetwork};
+use crate::lifecycle::readiness::Condition;
 use crate::node::link::{Desired, LinkConditions, LinkKeeper};
 use crate::node::probe::{Prober, Seal};
 use crate::node::rules::{Guarded, RuleConditions, RuleKeeper, Rules};
 
 /// Starts what the flags ask for. Each change that one of them sees or makes has us asked anew.
-pub(super) fn keep(core: &Core, config: &Config, seal: Seal, prober: Option<io::Result<Prober>>) {
+pub(super) fn keep(
+    core: &Core,
+    config: &Config,
+    doors: &[Door],
+    seal: Seal,
+    prober: Option<io::Result<Prober>>,
+) {
     let (changed, changes) = watch::channel(0);
     keep_link(core, config, changed.clone());
-    keep_rules(core, config, changed);
+    keep_rules(core, config, doors, changed);
     core.probe_ourselves(config, seal, changes, prober);
 }
 
@@ -43,19 +50,30 @@ fn keep_link(core: &Core, config: &Config, changed: watch::Sender<u64>) {
 }
 
 /// Keeps our nftables table as the flags say. What an earlier start has left is gone by now (`command::server`).
-fn keep_rules(core: &Core, config: &Config, changed: watch::Sender<u64>) {
+fn keep_rules(core: &Core, config: &Config, doors: &[Door], changed: watch::Sender<u64>) {
     let NodeNetwork { guard, block_imds, .. } = config.node_network;
+    if guard.is_none() && !block_imds {
+        return;
+    }
     let conditions = RuleConditions {
         guard: guard.map(|_| core.readiness.advisory("address-guard")),
         imds: block_imds.then(|| core.readiness.advisory("imds-block")),
     };
-    let guarded = guard.map(|guard| Guarded {
-        addresses: config.listen.hosts.iter().copied().filter(|host| !host.is_loopback()).collect(),
-        from: config.listen.port,
-        to: guard.port,
-    });
-    let rules = Rules { guarded, block_imds };
-    if !rules.is_empty() {
-        core.until_stopped("rules", RuleKeeper::new(rules, conditions, changed).keep());
-    }
+    let from = config.listen.port;
+    let hosts: Vec<IpAddr> = config.listen.hosts.iter().copied().filter(|host| !host.is_loopback()).collect();
+    let own: Vec<(IpAddr, Condition)> =
+        doors.iter().filter(|door| door.port == from).map(|door| (door.host, door.bound.clone())).collect();
+    let wanted = move || {
+        // To the port itself where we have it: that translates nothing.
+        let has_own = |host: &IpAddr| own.iter().any(|(of, bound)| of == host && bound.is_met());
+        let guarded = guard.map(|guard| Guarded {
+            from,
+            addresses: hosts
+                .iter()
+                .map(|host| (*host, if has_own(host) { from } else { guard.port }))
+                .collect(),
+        });
+        Rules { guarded, block_imds }
+    };
+    core.until_stopped("rules", RuleKeeper::new(wanted, conditions, changed).keep());
 }

@@ -100,6 +100,11 @@ impl Condition {
         self.set(false, reason.into());
     }
 
+    /// Whether it holds now, as far as has been said.
+    pub fn is_met(&self) -> bool {
+        self.shared.lock().conditions.get(self.index).is_some_and(|condition| condition.met)
+    }
+
     fn set(&self, met: bool, reason: String) {
         let mut state = self.shared.lock();
         let Some(condition) = state.conditions.get_mut(self.index) else { return };

@@ -37,16 +37,20 @@ pub struct RuleConditions {
 
 /// Keeps the table.
 pub struct RuleKeeper {
-    rules: Rules,
+    wanted: Box<dyn Fn() -> Rules + Send + Sync>,
     conditions: RuleConditions,
     changed: watch::Sender<u64>,
-    written: Option<Value>,
+    written: Option<(Rules, Value)>,
 }
 
 impl RuleKeeper {
-    /// `changed` is moved on each time that the table may have come or gone.
-    pub const fn new(rules: Rules, conditions: RuleConditions, changed: watch::Sender<u64>) -> Self {
-        Self { rules, conditions, changed, written: None }
+    /// `wanted` is asked at each look. `changed` is moved on each time that the table may have come or gone.
+    pub fn new(
+        wanted: impl Fn() -> Rules + Send + Sync + 'static,
+        conditions: RuleConditions,
+        changed: watch::Sender<u64>,
+    ) -> Self {
+        Self { wanted: Box::new(wanted), conditions, changed, written: None }
     }
 
     /// Works for ever; cancel by dropping.
@@ -68,19 +72,19 @@ impl RuleKeeper {
 
     async fn look(&mut self) -> Result<(), NftError> {
         let listed = nft::list().await?;
-        if listed.is_some() && listed == self.written {
-            return Ok(());
+        let wanted = (self.wanted)();
+        match (&self.written, listed) {
+            (Some((rules, as_listed)), Some(listed)) if *rules == wanted && *as_listed == listed => {
+                return Ok(());
+            }
+            (Some((rules, _)), _) if *rules == wanted => {
+                tracing::warn!("somebody has changed or removed our nftables table; it is written again");
+            }
+            (Some(_) | None, _) => {}
         }
-        if self.written.is_some() {
-            tracing::warn!("somebody has changed or removed our nftables table; it is written again");
-        }
-        nft::write(&replacement(&self.rules)).await?;
-        self.written = nft::list().await?;
-        tracing::info!(
-            guard = self.rules.guarded.is_some(),
-            block_imds = self.rules.block_imds,
-            "nftables table written"
-        );
+        nft::write(&replacement(&wanted)).await?;
+        tracing::info!(rules = ?wanted, "nftables table written");
+        self.written = nft::list().await?.map(|listed| (wanted, listed));
         Ok(())
     }
 

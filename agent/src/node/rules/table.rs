@@ -28,19 +28,12 @@ pub struct Rules {
 /// What is led where.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Guarded {
-    /// Our addresses.
-    pub addresses: Vec<IpAddr>,
     /// The port that SDKs use.
     pub from: u16,
-    /// The port we listen on.
-    pub to: u16,
-}
-
-impl Rules {
-    /// Whether nothing is wanted, so that there shall be no table.
-    pub const fn is_empty(&self) -> bool {
-        self.guarded.is_none() && !self.block_imds
-    }
+    /// Each of our addresses, and the port that we listen on there. Where it is the same port nothing is translated, so
+    /// that open connections outlive a flush of all rules; the first NAT that a connection meets is the one it gets even
+    /// then.
+    pub addresses: Vec<(IpAddr, u16)>,
 }
 
 /// The whole table in one transaction, whatever was in it before. Connections that are under way keep the NAT they have.
@@ -50,7 +43,7 @@ pub(super) fn replacement(rules: &Rules) -> Value {
     if let Some(guarded) = &rules.guarded {
         for hook in ["prerouting", "output"] {
             commands.push(chain(hook, "nat", hook, BEFORE_DSTNAT));
-            commands.extend(guarded.addresses.iter().map(|ip| divert(hook, *ip, guarded)));
+            commands.extend(guarded.addresses.iter().map(|(ip, to)| divert(hook, *ip, guarded.from, *to)));
         }
     }
     if rules.block_imds {
@@ -88,14 +81,14 @@ fn rule(chain: &str, comment: &str, expressions: &[Value]) -> Value {
     } } })
 }
 
-fn divert(chain: &str, ip: IpAddr, guarded: &Guarded) -> Value {
+fn divert(chain: &str, ip: IpAddr, from: u16, port: u16) -> Value {
     rule(
         chain,
         "pod-identity-agent: credentials are served here, whoever else wants the port",
         &[
             to(ip),
-            equals("tcp", "dport", &json!(guarded.from)),
-            json!({ "dnat": { "family": family(ip), "addr": ip.to_string(), "port": guarded.to } }),
+            equals("tcp", "dport", &json!(from)),
+            json!({ "dnat": { "family": family(ip), "addr": ip.to_string(), "port": port } }),
         ],
     )
 }
@@ -147,7 +140,7 @@ mod tests {
     }
 
     fn guarded() -> Guarded {
-        Guarded { addresses: WELL_KNOWN.to_vec(), from: 80, to: 2707 }
+        Guarded { from: 80, addresses: vec![(WELL_KNOWN[0], 2707), (WELL_KNOWN[1], 80)] }
     }
 
     #[test]
@@ -169,14 +162,14 @@ mod tests {
         assert_eq!(hooks, [("prerouting", &Value::from(-110)), ("output", &Value::from(-110))]);
         let rules = commands(&json, "rule");
         assert_eq!(rules.len(), 4);
+        let ports: Vec<_> =
+            rules.iter().map(|rule| rule["expr"][2]["dnat"]["port"].as_u64().unwrap()).collect();
+        assert_eq!(ports, [2707, 80, 2707, 80]);
         for rule in rules {
             let expressions = rule["expr"].as_array().unwrap();
             let address = &expressions[0]["match"]["right"];
             assert_eq!(&expressions[2]["dnat"]["addr"], address, "an address is led to itself");
-            assert_eq!(
-                (&expressions[1]["match"]["right"], &expressions[2]["dnat"]["port"]),
-                (&80.into(), &2707.into())
-            );
+            assert_eq!(expressions[1]["match"]["right"], 80);
         }
     }
 

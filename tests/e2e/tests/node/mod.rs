@@ -6,6 +6,7 @@ mod hostile;
 mod imds;
 mod link;
 mod ports;
+mod quota;
 mod restart;
 mod sdks;
 mod thief;
