@@ -17,8 +17,8 @@ use super::table::{Rules, replacement};
 use crate::lifecycle::readiness::Condition;
 use crate::node::news;
 
-/// News may be missed; then it is this long.
-const UNASKED: Duration = Duration::from_secs(30);
+/// News may be missed; then it is this long. Also how soon it is seen that port 80 has become ours.
+const UNASKED: Duration = Duration::from_secs(10);
 /// The same where there are no news to be had.
 const WITHOUT_NEWS: Duration = Duration::from_secs(5);
 /// After a failure it is tried again after this.
@@ -44,7 +44,7 @@ pub struct RuleKeeper {
 }
 
 impl RuleKeeper {
-    /// `wanted` is asked at each look. `changed` is moved on each time that the table may have come or gone.
+    /// `wanted` is asked at each look. `changed` is moved on each time that the table was written.
     pub fn new(
         wanted: impl Fn() -> Rules + Send + Sync + 'static,
         conditions: RuleConditions,
@@ -84,12 +84,13 @@ impl RuleKeeper {
         }
         nft::write(&replacement(&wanted)).await?;
         tracing::info!(rules = ?wanted, "nftables table written");
-        self.written = nft::list().await?.map(|listed| (wanted, listed));
+        self.changed.send_modify(|times| *times = times.wrapping_add(1));
+        let listed = nft::list().await?.ok_or(NftError::GoneAgain)?;
+        self.written = Some((wanted, listed));
         Ok(())
     }
 
     fn report(&self, looked: &Result<(), NftError>) {
-        self.changed.send_modify(|times| *times = times.wrapping_add(1));
         let Self { conditions: RuleConditions { guard, imds }, .. } = self;
         for condition in [guard, imds].into_iter().flatten() {
             match looked {

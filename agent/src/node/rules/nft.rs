@@ -30,6 +30,9 @@ pub enum NftError {
     /// It failed; the first line of what it said.
     #[error("nft failed: {0}")]
     Failed(String),
+    /// It was written, and was not there a moment later.
+    #[error("somebody removes the table as soon as it is written")]
+    GoneAgain,
     /// It succeeded with an answer that is none.
     #[error("nft's answer cannot be read")]
     Unreadable,
@@ -56,7 +59,11 @@ pub(super) async fn list() -> Result<Option<Value>, NftError> {
 }
 
 async fn run(arguments: &[&str], input: Option<String>) -> Result<Output, NftError> {
-    let mut command = Command::new("nft");
+    run_program("nft", arguments, input).await
+}
+
+async fn run_program(program: &str, arguments: &[&str], input: Option<String>) -> Result<Output, NftError> {
+    let mut command = Command::new(program);
     // Nothing of our environment is its business, but where programs are; and the kernel's words are wanted in English.
     command.args(arguments).env_clear().env("LC_ALL", "C").env("PATH", PATH);
     command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
@@ -84,4 +91,36 @@ fn first_line(stderr: &[u8]) -> String {
     let text = String::from_utf8_lossy(stderr);
     // Enough for nft's longest sentence; what it quotes of a ruleset may be longer.
     text.lines().next().unwrap_or("it did not say why").chars().take(200).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{NftError, run_program};
+
+    async fn failure(program: &str, arguments: &[&str]) -> NftError {
+        run_program(program, arguments, Some("input".repeat(100_000))).await.unwrap_err()
+    }
+
+    #[tokio::test]
+    async fn each_way_of_failing_has_its_own_sentence() {
+        assert_eq!(failure("no-such-program", &[]).await, NftError::Missing);
+        assert_eq!(failure("/", &[]).await, NftError::Unusable(std::io::ErrorKind::PermissionDenied));
+        assert_eq!(failure("false", &[]).await, NftError::Failed("it did not say why".to_owned()));
+        let said =
+            failure("sh", &["-c", "echo 'Error: Operation not permitted' >&2; echo more >&2; exit 1"]).await;
+        assert_eq!(said, NftError::Failed("Error: Operation not permitted".to_owned()));
+    }
+
+    #[tokio::test]
+    async fn one_that_does_not_end_is_ended() {
+        let started = tokio::time::Instant::now();
+        assert_eq!(failure("sleep", &["60"]).await, NftError::Timeout);
+        assert!(started.elapsed() < std::time::Duration::from_secs(30));
+    }
+
+    #[tokio::test]
+    async fn what_is_said_is_heard_and_our_environment_is_not_passed_on() {
+        let output = run_program("env", &[], None).await.unwrap();
+        assert_eq!(String::from_utf8(output.stdout).unwrap().lines().count(), 2);
+    }
 }

@@ -31,6 +31,11 @@ fn assert_guarded(shape: Shape) {
         if shape == Shape::Nftables {
             node.sh(&again.rules(shape));
         }
+        // Pods on the host network come by another hook.
+        for pod in &pods {
+            let on_the_host = Request::credentials(&pod.identity.token).send(SocketAddr::new(IPV4, 80)).await;
+            assert_eq!(on_the_host.unwrap().status, 200);
+        }
         a_while().await;
         let report = load.end().await;
         report.assert_unhurt_but_in(&[]);
@@ -102,18 +107,26 @@ fn where_port_80_is_shared_a_flush_costs_no_request() {
     });
 }
 
-#[test]
-fn an_ingress_on_port_80_of_the_host_and_the_agent_live_side_by_side() {
-    on_a_node(async |node| {
+fn assert_beside_an_ingress(flags: fn(Builder) -> Builder) {
+    on_a_node(async move |node| {
         node.add_link();
         let sandbox = sandbox();
         let _ingress = TcpListener::bind((Ipv4Addr::UNSPECIFIED, 80)).unwrap();
-        let _agent =
-            Builder::on_a_node(&sandbox).switch("--guard-address").switch("--share-port").start().await;
+        let _agent = flags(Builder::on_a_node(&sandbox).switch("--guard-address")).start().await;
         for at in [IPV4, IPV6] {
             pods_with_credentials(node, &sandbox, 2, at).await;
         }
     });
+}
+
+#[test]
+fn an_ingress_on_port_80_of_the_host_and_the_agent_live_side_by_side() {
+    assert_beside_an_ingress(|builder| builder.switch("--share-port"));
+}
+
+#[test]
+fn a_foreign_listener_that_has_port_80_already_gets_no_token_of_a_guarded_agent() {
+    assert_beside_an_ingress(|builder| builder);
 }
 
 async fn reaches_imds(pod: &Wired, imds: std::net::IpAddr) -> std::io::Result<String> {
