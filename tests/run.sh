@@ -163,7 +163,7 @@ docs() {
 
 check "toolchain" toolchain
 # Downloads while cargo compiles.
-make_venv >"$work/venv" 2>&1 &
+{ make_venv && tests/chart/run.sh --prepare; } >"$work/venv" 2>&1 &
 venv_job=$!
 install_packages >"$work/packages" 2>&1 &
 packages_job=$!
@@ -188,6 +188,7 @@ tests "end-to-end tests" cargo_test -p e2e -- "${skipped[@]}"
 tests "crowd tests" cargo_test -p e2e crowd:: -- --test-threads 1
 check "shapes of the sandbox" tests/shapes.sh
 check "demo" tests/demo.sh
+check "chart" tests/chart/run.sh
 check "documentation" docs
 check "dependencies" tests/deny.sh policy
 
