@@ -6,9 +6,9 @@ cd "$(dirname "$0")/.."
 readonly venv=.cache/venv
 readonly requirements=tests/clients/python/requirements.txt
 
-# program:package, of which the node tests need every one. iptables has both iptables-nft and iptables-legacy.
+# program:package, of which the tests of node and image need every one. iptables has both iptables-nft and iptables-legacy.
 readonly programs=(ip:iproute2 nft:nftables iptables-nft:iptables iptables-legacy:iptables unshare:util-linux
-    nsenter:util-linux setpriv:util-linux mount:mount)
+    nsenter:util-linux setpriv:util-linux mount:mount update-ca-certificates:ca-certificates)
 # Debian keeps most of them where a user's PATH does not look.
 export PATH="$PATH:/usr/sbin:/sbin"
 
@@ -189,6 +189,7 @@ tests "crowd tests" cargo_test -p e2e crowd:: -- --test-threads 1
 check "shapes of the sandbox" tests/shapes.sh
 check "demo" tests/demo.sh
 check "chart" tests/chart/run.sh
+check "image" tests/image/run.sh
 check "documentation" docs
 check "dependencies" tests/deny.sh policy
 
