@@ -6,6 +6,7 @@
 import argparse
 import difflib
 import pathlib
+import re
 import subprocess
 import sys
 
@@ -14,11 +15,12 @@ import yaml
 
 HERE = pathlib.Path(__file__).parent
 CHART = HERE.parent.parent / "deploy" / "chart"
+TELEMETRY = HERE.parent.parent / "agent" / "src" / "telemetry"
 AGENT = HERE.parent.parent / "target" / "debug" / "pod-identity-agent"
 # The oldest that is validated for, and the newest whose schemas the library has.
 VERSIONS = ("1.31", "1.37")
 # Objects of others, whose schemas are not Kubernetes's.
-FOREIGN = {"PodMonitor", "ServiceMonitor", "CiliumNetworkPolicy"}
+FOREIGN = {"PodMonitor", "ServiceMonitor", "PrometheusRule", "CiliumNetworkPolicy"}
 GOOD = ["--set", "clusterName=shop", "--set", "env.AWS_REGION=eu-west-1"]
 REFUSED = {
     "no cluster": (["--set", "env.AWS_REGION=eu-west-1"], "clusterName is required"),
@@ -102,6 +104,19 @@ def check_arguments(container):
         yield f"the agent refuses its arguments: {read.stderr.strip()}"
 
 
+def check_alerts():
+    """promtool reads and tests them; and each series that they name is one that the agent has."""
+    for arguments in (["check", "rules", CHART / "alerts.yaml"], ["test", "rules", HERE / "alerts_test.yaml"]):
+        told = subprocess.run(["promtool", *arguments], capture_output=True, text=True, timeout=60, check=False)
+        if told.returncode != 0:
+            yield f"promtool: {told.stdout}{told.stderr}"
+    sources = "".join(source.read_text() for source in TELEMETRY.rglob("*.rs"))
+    for series in sorted(set(re.findall(r"pod_identity_agent_(\w+)", (CHART / "alerts.yaml").read_text()))):
+        name = series.removesuffix("_total")
+        if f'"{name}"' not in sources and f'"pod_identity_agent_{name}"' not in sources:
+            yield f"alerts.yaml: the agent has no series pod_identity_agent_{series}"
+
+
 def check_refused(name, arguments, sentence):
     rendered = render(*arguments)
     said = rendered.stderr
@@ -122,6 +137,8 @@ def main():
     for values in sorted((HERE / "variants").glob("*.yaml")):
         checks += 1
         problems += check_variant(values, write)
+    checks += 1
+    problems += check_alerts()
     for sample in sorted((CHART.parent / "policies").glob("*.yaml")):
         checks += 1
         for document in yaml.safe_load_all(sample.read_text()):

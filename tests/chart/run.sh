@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Checks the chart: goldens, schemas, refusals. Gets helm and the schemas of Kubernetes, pinned, the first time.
+# Checks the chart: goldens, schemas, refusals, alerts. Gets helm, promtool and the schemas of Kubernetes the first time.
 #   tests/chart/run.sh            check
 #   tests/chart/run.sh --write    make the golden files anew
 #   tests/chart/run.sh --prepare  only get what is needed
@@ -8,9 +8,25 @@ cd "$(dirname "$0")/../.."
 
 readonly tools=target/chart-tools
 
+# promtool is in Debian's package of the server, which is not installed: it would be started. Not in --prepare, beside which
+# packages are installed: apt does one thing at a time.
+promtool() {
+    [[ -x $tools/bin/promtool ]] && return 0
+    local deb=$tools/promtool
+    mkdir -p "$deb"
+    # Without lists of packages there is nothing to download; a second try follows once they are there.
+    if ! (cd "$deb" && apt-get download -qq prometheus) && ! { apt-get update -qq && (cd "$deb" && apt-get download -qq prometheus); }; then
+        echo "promtool cannot be had: apt-get download prometheus failed" >&2
+        return 1
+    fi
+    dpkg-deb -x "$deb"/*.deb "$deb/root"
+    mv "$deb/root/usr/bin/promtool" "$tools/bin/promtool"
+    rm -r "$deb"
+}
+
 prepare() {
     local key
-    key=$({ python3 --version; cat tests/chart/requirements.txt tests/chart/helm.txt; } | sha256sum | cut -d ' ' -f 1)
+    key=$({ python3 --version; cat tests/chart/requirements.txt tests/chart/helm.txt tests/chart/run.sh; } | sha256sum | cut -d ' ' -f 1)
     [[ -f $tools/made-from && $(<"$tools/made-from") == "$key" ]] && return 0
     # Without its key it counts as not made, so an interrupted one is made again.
     rm -rf "$tools"
@@ -26,4 +42,5 @@ prepare() {
 
 prepare
 [[ ${1:-} == --prepare ]] && exit 0
+promtool
 PATH="$PWD/$tools/bin:$PATH" "$tools/venv/bin/python" tests/chart/check.py "$@"
