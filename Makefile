@@ -1,7 +1,7 @@
 # What one can do here. `make` alone lists it. The work is done by cargo and the scripts in tests/.
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test simulate bench lint deny advisories nightly
+.PHONY: help demo test simulate bench lint deny advisories nightly image
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -31,6 +31,9 @@ advisories: ## Known vulnerabilities of all dependencies; fetches the advisory d
 bench: ## Measure the agent against the floor, in release mode
 	cargo build --release --locked -p pod-identity-agent -p bench
 	target/release/bench
+
+image: ## The image as target/image/pod-identity-agent.tar, without an engine; root on Debian, PROFILE=dev to test
+	PROFILE=$(or $(PROFILE),release) deploy/image/build.sh
 
 nightly: test bench ## What takes too long for each change, and the advisories where their database can be had
 	tests/deny.sh advisories || [ $$? -eq 75 ]

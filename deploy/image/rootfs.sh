@@ -1,16 +1,17 @@
 #!/bin/sh
-# Puts together what the image holds, from the Debian that it runs on: rootfs.sh AGENT DIRECTORY
+# Puts together what the image holds, from the Debian that it runs on: rootfs.sh AGENT LICENSE DIRECTORY
 #
 # The agent, nft, the bundle of certificates, and every library that one of the programs is linked with. The same input
 # gives the same files, with the same times.
 set -eu
 
 agent=$1
-root=$2
+license=$2
+root=$3
 nft=/usr/sbin/nft
 certificates=/etc/ssl/certs/ca-certificates.crt
 
-for file in "$agent" "$nft" "$certificates"; do
+for file in "$agent" "$license" "$nft" "$certificates"; do
     [ -r "$file" ] || { echo "rootfs.sh: $file is not there (Debian: nftables, ca-certificates)" >&2; exit 1; }
 done
 rm -rf "$root"
@@ -23,6 +24,7 @@ take() {
 }
 
 install -m 755 "$agent" "$root/pod-identity-agent"
+install -m 644 "$license" "$root/LICENSE"
 take "$nft"
 take "$certificates"
 # "libc.so.6 => /lib/x86_64-linux-gnu/libc.so.6 (0x…)", and the loader: "/lib64/ld-linux-x86-64.so.2 (0x…)".

@@ -17,7 +17,7 @@ if [[ ! -f $tools/made-from || $(<"$tools/made-from") != "$key" ]]; then
 fi
 "$tools/bin/hadolint" Dockerfile
 
-deploy/image/rootfs.sh "$agent" "$root"
+deploy/image/rootfs.sh "$agent" LICENSE "$root"
 # A network namespace of its own, so that nft may list; and a root that has nothing but the image.
 inside() {
     if [[ $EUID -eq 0 ]]; then
@@ -36,6 +36,6 @@ fi
 # Twice the same: contents, modes and times.
 digest() { (cd "$root" && tar --sort=name --owner=0 --group=0 --numeric-owner -cf - . | sha256sum); }
 first=$(digest)
-deploy/image/rootfs.sh "$agent" "$root"
+deploy/image/rootfs.sh "$agent" LICENSE "$root"
 [[ $first == "$(digest)" ]] || { echo "two runs of rootfs.sh differ" >&2; exit 1; }
 du --summarize --human-readable --exclude=pod-identity-agent "$root" | awk '{ print "the image without the agent itself: " $1 }'
