@@ -35,6 +35,10 @@ REFUSED = {
         "where the Amazon agent's image lives",
     ),
     "nobody listens": (GOOD + ["--set", "sharePort=true"], "sharePort needs guardAddress"),
+    "surge beside a declared port": (
+        GOOD + ["--set", "updateStrategy.rollingUpdate.maxSurge=1", "--set", "updateStrategy.rollingUpdate.maxUnavailable=0"],
+        "maxSurge needs agent.advertiseProxyPort=false",
+    ),
     "no addresses": (GOOD + ["--set", "manageLink=false"], "either manageLink or init.create"),
     "a port that is none": (GOOD + ["--set", "guardPort=0"], "guardPort"),
     "a link that is none": (GOOD + ["--set", "link=eth0"], "link"),

@@ -40,6 +40,11 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version }}
 {{- fail (printf "image.containerRegistry is %s, where the Amazon agent's image lives: set image.override or image.repository to an image of pod-identity-agent, or leave the registry out" .Values.image.containerRegistry) -}}
 {{- end -}}
 {{- end -}}
+{{- $advertises := ternary (not .Values.guardAddress) .Values.agent.advertiseProxyPort (kindIs "invalid" .Values.agent.advertiseProxyPort) -}}
+{{- $surge := toString (default 0 (dig "rollingUpdate" "maxSurge" 0 .Values.updateStrategy)) -}}
+{{- if and $advertises (not (has $surge (list "0" "0%"))) -}}
+{{- fail "updateStrategy.rollingUpdate.maxSurge needs agent.advertiseProxyPort=false (and guardAddress in its place): a new pod cannot be scheduled beside an old one that has declared port 80" -}}
+{{- end -}}
 {{- if and .Values.sharePort (not .Values.guardAddress) -}}
 {{- fail "sharePort needs guardAddress: else nothing listens for the pods" -}}
 {{- end -}}
