@@ -17,10 +17,9 @@ ENV CARGO_TARGET_DIR=/build CARGO_INCREMENTAL=0 \
     RUSTFLAGS="--remap-path-prefix=/src=. --remap-path-prefix=/usr/local/cargo=cargo"
 WORKDIR /src
 COPY . .
-# One profile is built, in a folder named after it or "debug". Stripped here too: the dev profile does not.
+# Stripped here too: the dev profile does not. /build is left: no layer of this stage is in the image, and build.sh keeps it.
 RUN cargo build --locked --package pod-identity-agent --profile "${PROFILE}" \
-    && strip --strip-all -o /pod-identity-agent /build/*/pod-identity-agent \
-    && rm -rf /build
+    && strip --strip-all -o /pod-identity-agent "/build/$([ "${PROFILE}" = dev ] && echo debug || echo "${PROFILE}")/pod-identity-agent"
 
 FROM ${RUNTIME} AS rootfs
 # Security updates of the release are wanted in every build, so versions are those of the base's day.
@@ -44,6 +43,5 @@ LABEL org.opencontainers.image.title="pod-identity-agent" \
       org.opencontainers.image.revision="${REVISION}"
 COPY --from=rootfs /rootfs/ /
 # No USER: it starts as uid 0 and gives its privileges away itself (docs/privileges.md).
-# The kubelet probes; an engine's own check would need a program to run.
-HEALTHCHECK NONE
+# No HEALTHCHECK: the kubelet probes, there is no base to have one from, and an OCI image has no place for it.
 ENTRYPOINT ["/pod-identity-agent"]

@@ -35,5 +35,6 @@ bench: ## Measure the agent against the floor, in release mode
 image: ## The image as target/image/pod-identity-agent.tar, without an engine; root on Debian, PROFILE=dev to test
 	PROFILE=$(or $(PROFILE),release) deploy/image/build.sh
 
-nightly: test bench ## What takes too long for each change, and the advisories where their database can be had
+nightly: test bench ## What takes too long for each change, the image twice (root), and the advisories where they can be had
+	deploy/image/build.sh twice
 	tests/deny.sh advisories || [ $$? -eq 75 ]

@@ -1,7 +1,9 @@
 #!/usr/bin/env bash
 # Builds the image without an engine, as root on Debian: buildah in chroot isolation, on bases made by debootstrap.
 #
-#   build.sh          target/image/pod-identity-agent.tar, a docker-archive; PROFILE=dev for an image to test with
+#   build.sh          target/image/pod-identity-agent.tar, a docker-archive; PROFILE=dev for an image to test with.
+#                     Does nothing when that is there already and nothing that goes into it has changed
+#   build.sh twice    builds in any case, and fails unless a second build from nothing is the same image
 #
 # The steps are those of the Dockerfile. What differs from a build on the public bases: the builder is Debian's gcc and
 # this machine's Rust toolchain and crates, mounted read-only and offline. So it is the pinned compiler and what
@@ -11,8 +13,13 @@ cd "$(dirname "$0")/../.."
 
 readonly suite=bookworm
 readonly name=localhost/pod-identity-agent cache=$PWD/.cache/image out=$PWD/target/image
+readonly archive=$out/pod-identity-agent.tar
 readonly profile=${PROFILE:-release}
+# All that goes into the image, and what makes it. Of the tests only the manifests count: the workspace names them.
+readonly inputs=(agent Cargo.toml Cargo.lock rust-toolchain.toml LICENSE Dockerfile .dockerignore deploy/image
+    ':(glob)tests/**/Cargo.toml')
 container=
+scratch=
 
 buildah() {
     # vfs asks nothing of the kernel; its own storage, so that images of the machine's owner are not touched.
@@ -21,6 +28,7 @@ buildah() {
 
 cleanup() {
     [[ -z $container ]] || buildah rm "$container" >/dev/null || true
+    [[ -z $scratch ]] || rm -rf "$scratch"
 }
 trap cleanup EXIT
 
@@ -72,19 +80,58 @@ make_builder_base() {
     commit_as "$1"
 }
 
+id_of() {
+    buildah inspect --type image --format '{{.FromImageID}}' "$1"
+}
+
+# What the image would be made from, committed or not, in one hash.
+content_key() {
+    git ls-files -z --cached --others --exclude-standard -- "${inputs[@]}" >"$out/inputs"
+    {
+        echo "$profile $(id_of "$runtime") $(id_of "$builder")"
+        # A file that is deleted but still in the index is told by its absence.
+        sort --zero-terminated --unique "$out/inputs" | xargs --null sha256sum 2>/dev/null || true
+    } | sha256sum | cut -d ' ' -f 1
+}
+
+# build TARGET: TARGET is cargo's, whose compiled dependencies are used again if it has any.
 build() {
-    local sysroot epoch
+    local sysroot epoch revision
     # Of this folder, so that rust-toolchain.toml decides.
     sysroot=$(rustc --print sysroot)
-    epoch=${SOURCE_DATE_EPOCH:-$(git log -1 --format=%ct)}
+    # Of the commit that last changed the image, so that one which does not touch it leaves it the same.
+    epoch=${SOURCE_DATE_EPOCH:-$(git log -1 --format=%ct -- "${inputs[@]}")}
+    revision=$(git log -1 --format=%H -- "${inputs[@]}")
+    [[ -z $(git status --porcelain -- "${inputs[@]}") ]] || revision+=-modified
     cargo fetch --locked --quiet
-    buildah bud --isolation chroot --format docker --layers=false --force-rm --pull-never --quiet \
-        --timestamp "$epoch" --volume "$sysroot:/opt/rust:ro" \
+    mkdir -p "$1"
+    # Cargo goes by the times of files, which say nothing when a checkout goes back to older ones.
+    rm -rf "$1"/*/.fingerprint/pod-identity-agent-*
+    # oci: the docker format has the random name of the container that the image was made in. No label of the builder, so
+    # that another version of it can make the same image.
+    buildah bud --isolation chroot --format oci --identity-label=false --layers=false --force-rm --pull-never --quiet \
+        --timestamp "$epoch" --volume "$sysroot:/opt/rust:ro" --volume "$1:/build:rw" \
         --volume "${CARGO_HOME:-$HOME/.cargo}/registry:/usr/local/cargo/registry:ro" \
         --build-arg BUILDER="$builder" --build-arg RUNTIME="$runtime" --build-arg PROFILE="$profile" \
-        --build-arg SOURCE_DATE_EPOCH="$epoch" --build-arg REVISION="$(git rev-parse HEAD)" \
+        --build-arg SOURCE_DATE_EPOCH="$epoch" --build-arg REVISION="$revision" \
         --build-arg VERSION="$(sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml | head -n 1)" \
-        --tag "$name:$profile" . >"$out/id"
+        --tag "$name:$profile" . >"$out/id" 2>"$out/build.log" || { cat "$out/build.log" >&2; return 1; }
+}
+
+# A configuration holds the hashes of its layers, and its own hash is the image's id.
+is_the_same_again() {
+    local first config
+    first=$(<"$out/id")
+    config=$(buildah inspect --type image --format '{{.Config}}' "$name:$profile")
+    scratch=$(mktemp -d "$cache/again.XXXXXX")
+    build "$scratch"
+    [[ $(<"$out/id") == "$first" ]] || {
+        echo "built twice, two images: $first and $(<"$out/id")" >&2
+        diff <(tr , '\n' <<<"$config") \
+            <(buildah inspect --type image --format '{{.Config}}' "$name:$profile" | tr , '\n') >&2
+        return 1
+    }
+    echo "built twice, one image"
 }
 
 # Both programs start on the image's own libraries, and nothing in it is a shell.
@@ -98,8 +145,8 @@ try_out() {
 
 sizes() {
     local tree=$1 part
-    printf '%10s bytes  %s\n' "$(stat -c %s "$out/pod-identity-agent.tar")" "docker-archive, uncompressed" \
-        "$(gzip -9 <"$out/pod-identity-agent.tar" | wc -c)" "the same with gzip, as a registry keeps it"
+    printf '%10s bytes  %s\n' "$(stat -c %s "$archive")" "docker-archive, uncompressed" \
+        "$(gzip -9 <"$archive" | wc -c)" "the same with gzip, as a registry keeps it"
     for part in pod-identity-agent usr/sbin/nft etc/ssl LICENSE; do
         printf '%10s bytes  /%s\n' "$(du -sb --apparent-size "$tree/$part" | cut -f 1)" "$part"
     done
@@ -107,17 +154,41 @@ sizes() {
         END { printf "%10d bytes  all libraries\n", bytes }'
 }
 
+case ${1:-} in
+'' | twice) ;;
+*)
+    echo "usage: $0 [twice]" >&2
+    exit 64
+    ;;
+esac
 programs
 mkdir -p "$cache" "$out"
+# One at a time: the storage, cargo's target and the archive are the same for all.
+exec 9>"$cache/lock"
+flock 9
 # Made once; remove .cache/image for newer packages.
 readonly runtime=localhost/base-runtime:$suite builder=localhost/base-builder:$suite
 buildah inspect --type image "$runtime" >/dev/null 2>&1 || make_runtime_base "$runtime"
 buildah inspect --type image "$builder" >/dev/null 2>&1 || make_builder_base "$builder" "$runtime"
-build
-rm -f "$out/pod-identity-agent.tar"
-buildah push --quiet "$name:$profile" "docker-archive:$out/pod-identity-agent.tar:$name:$profile"
+key=$(content_key)
+if [[ ${1:-} != twice && -f $archive && -f $out/made-from && $(<"$out/made-from") == "$key" ]]; then
+    echo "$archive: $name:$profile, image $(<"$out/id"), as it was; $SECONDS s"
+    exit 0
+fi
+# Without its key an archive counts as not made, so an interrupted one is made again.
+rm -f "$out/made-from"
+# What one compiler and one C library have made is of no use to others.
+target=$cache/target-$(id_of "$builder" | cut -c 1-12)
+build "$target"
+[[ ${1:-} != twice ]] || is_the_same_again
+# Complete or not there: others read it.
+rm -f "$archive.part"
+buildah push --quiet "$name:$profile" "docker-archive:$archive.part:$name:$profile"
 start_from "$name:$profile"
 tree=$(buildah mount "$container")
 try_out "$tree"
-echo "$out/pod-identity-agent.tar: $name:$profile, image $(<"$out/id")"
+mv "$archive.part" "$archive"
+echo "$key" >"$out/made-from"
+echo "$archive: $name:$profile, image $(<"$out/id")"
 sizes "$tree"
+echo "$SECONDS s"
