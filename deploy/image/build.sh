@@ -84,11 +84,16 @@ id_of() {
     buildah inspect --type image --format '{{.FromImageID}}' "$1"
 }
 
+# The commit that last changed the image, so that one which does not touch it leaves it the same.
+revision_of_inputs() {
+    echo "$(git log -1 --format=%H -- "${inputs[@]}")$([[ -z $(git status --porcelain -- "${inputs[@]}") ]] || echo -modified)"
+}
+
 # What the image would be made from, committed or not, in one hash.
 content_key() {
     git ls-files -z --cached --others --exclude-standard -- "${inputs[@]}" >"$out/inputs"
     {
-        echo "$profile $(id_of "$runtime") $(id_of "$builder")"
+        echo "$profile $(revision_of_inputs) $(id_of "$runtime") $(id_of "$builder")"
         # A file that is deleted but still in the index is told by its absence.
         sort --zero-terminated --unique "$out/inputs" | xargs --null sha256sum 2>/dev/null || true
     } | sha256sum | cut -d ' ' -f 1
@@ -96,13 +101,10 @@ content_key() {
 
 # build TARGET: TARGET is cargo's, whose compiled dependencies are used again if it has any.
 build() {
-    local sysroot epoch revision
+    local sysroot epoch
     # Of this folder, so that rust-toolchain.toml decides.
     sysroot=$(rustc --print sysroot)
-    # Of the commit that last changed the image, so that one which does not touch it leaves it the same.
     epoch=${SOURCE_DATE_EPOCH:-$(git log -1 --format=%ct -- "${inputs[@]}")}
-    revision=$(git log -1 --format=%H -- "${inputs[@]}")
-    [[ -z $(git status --porcelain -- "${inputs[@]}") ]] || revision+=-modified
     cargo fetch --locked --quiet
     mkdir -p "$1"
     # Cargo goes by the times of files, which say nothing when a checkout goes back to older ones.
@@ -113,7 +115,7 @@ build() {
         --timestamp "$epoch" --volume "$sysroot:/opt/rust:ro" --volume "$1:/build:rw" \
         --volume "${CARGO_HOME:-$HOME/.cargo}/registry:/usr/local/cargo/registry:ro" \
         --build-arg BUILDER="$builder" --build-arg RUNTIME="$runtime" --build-arg PROFILE="$profile" \
-        --build-arg SOURCE_DATE_EPOCH="$epoch" --build-arg REVISION="$revision" \
+        --build-arg SOURCE_DATE_EPOCH="$epoch" --build-arg REVISION="$(revision_of_inputs)" \
         --build-arg VERSION="$(sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml | head -n 1)" \
         --tag "$name:$profile" . >"$out/id" 2>"$out/build.log" || { cat "$out/build.log" >&2; return 1; }
 }
@@ -189,6 +191,8 @@ tree=$(buildah mount "$container")
 try_out "$tree"
 mv "$archive.part" "$archive"
 echo "$key" >"$out/made-from"
+# Those that this one took the name from.
+buildah rmi --prune >/dev/null
 echo "$archive: $name:$profile, image $(<"$out/id")"
 sizes "$tree"
 echo "$SECONDS s"
