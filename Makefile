@@ -1,7 +1,7 @@
 # What one can do here. `make` alone lists it. The work is done by cargo and the scripts in tests/.
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test simulate bench lint deny advisories nightly image
+.PHONY: help demo test cluster simulate bench lint deny advisories nightly image
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -10,6 +10,11 @@ help: ## List the targets
 demo: ## Start the sandbox with the agent in front of it, until Ctrl-C
 	cargo build --locked -p pod-identity-agent -p sandbox
 	target/debug/sandbox up
+
+cluster: ## Two real Kubernetes nodes with the agent, until Ctrl-C; root. The first time builds Kubernetes: 15 minutes
+	tests/cluster/prepare.sh
+	cargo build --locked -p cluster
+	target/debug/cluster up
 
 test: ## Everything a change must pass; tests/run.sh says what that is
 	tests/run.sh

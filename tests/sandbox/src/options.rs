@@ -2,6 +2,7 @@
 //!
 //! Owns: the settings and their defaults. Must not know: who acts on them.
 
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -23,6 +24,13 @@ pub struct Options {
     pub associations: Vec<Association>,
     /// A YAML file of associations, read again whenever it changes; a broken one keeps the last good.
     pub associations_file: Option<PathBuf>,
+    /// The address all services listen on, each on a free port.
+    pub address: IpAddr,
+    /// Where IMDS listens instead: on its real address where there is a network of the test's own.
+    pub imds: Option<SocketAddr>,
+    /// Tokens are signed by the API server of a real cluster: our key is written to `service-account.key` for it, and goes
+    /// by the name that Kubernetes gives it.
+    pub cluster_signs: bool,
     /// Where token files, the CA and the like are written. `None` makes a temporary directory and removes it at the end.
     pub dir: Option<PathBuf>,
     /// Lifetime of what EKS Auth hands out, where the association does not say. 6 h is what EKS is commonly seen to give.
@@ -47,6 +55,9 @@ impl Default for Options {
             account: "111122223333".to_owned(),
             associations: vec![Association::new("default", "app", "arn:aws:iam::111122223333:role/app")],
             associations_file: None,
+            address: IpAddr::V4(Ipv4Addr::LOCALHOST),
+            imds: None,
+            cluster_signs: false,
             dir: None,
             credential_lifetime: Duration::from_hours(6),
             token_lifetime: Duration::from_hours(24),

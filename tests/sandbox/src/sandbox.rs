@@ -3,8 +3,9 @@
 //! Owns: listeners, the runtime its servers live on, the directory. Must not know: what the servers answer.
 
 use std::fs;
-use std::io;
+use std::io::{self, Write as _};
 use std::net::{SocketAddr, TcpListener};
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -34,6 +35,8 @@ use crate::world::World;
 
 /// Longest wait for the servers' tasks when the sandbox is dropped.
 const STOP: Duration = Duration::from_millis(500);
+/// Name of the file that `cluster_signs` asks for.
+const SIGNING_KEY: &str = "service-account.key";
 
 /// The sandbox could not be started or extended.
 #[derive(Debug, Error)]
@@ -41,8 +44,8 @@ pub enum SandboxError {
     /// No thread, no event loop.
     #[error("the sandbox's runtime could not be started")]
     Runtime(#[source] io::Error),
-    /// No port on 127.0.0.1.
-    #[error("no port could be bound on 127.0.0.1")]
+    /// No port on the address it was given.
+    #[error("no port could be bound")]
     Bind(#[source] io::Error),
     /// Its directory cannot be written or removed.
     #[error("{path} cannot be written")]
@@ -84,8 +87,13 @@ impl Sandbox {
     /// If a port, the directory, a key or the associations cannot be had.
     pub fn start(options: Options) -> Result<Self, SandboxError> {
         let (dir, temporary) = directory(&options)?;
-        let tls = if options.tls { Some(tls::acceptor()?) } else { None };
+        let tls = if options.tls { Some(tls::acceptor(options.address)?) } else { None };
+        let (address, imds_at) = (options.address, options.imds);
+        let bind = || bind(SocketAddr::new(address, 0));
         let world = Arc::new(World::new(options, dir)?);
+        if world.options.cluster_signs {
+            write_private(&world.dir.join(SIGNING_KEY), &world.keys.current().pem()?)?;
+        }
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(2)
             .thread_name("sandbox")
@@ -117,11 +125,12 @@ impl Sandbox {
         };
         let control_listener = bind()?;
         let imds = Arc::new(Imds::new(Arc::clone(&world)));
+        let imds_listener = imds_at.map_or_else(bind, self::bind)?;
         let places = Places {
-            eks_auth: starter.http(eks_auth)?,
+            eks_auth: starter.http(eks_auth, bind()?)?,
             eks_auth_tls,
-            sts: starter.http(Arc::new(Sts(Arc::clone(&world))))?,
-            imds: starter.http(Arc::clone(&imds) as Arc<dyn Answer>)?,
+            sts: starter.http(Arc::new(Sts(Arc::clone(&world))), bind()?)?,
+            imds: starter.http(Arc::clone(&imds) as Arc<dyn Answer>, imds_listener)?,
             issuer: issuer_url,
             issuer_tls,
             control: url(&control_listener)?,
@@ -188,6 +197,12 @@ impl Sandbox {
     pub fn jwks_tls_url(&self) -> Option<String> {
         let base = self.places.issuer_tls.as_ref()?;
         Some(format!("{base}{}/keys", issuer::path_of(&self.world.issuer)))
+    }
+
+    /// The key that signs tokens, in PEM; exists if the options say that a cluster signs.
+    #[must_use]
+    pub fn signing_key_file(&self) -> PathBuf {
+        self.world.dir.join(SIGNING_KEY)
     }
 
     /// The control port.
@@ -347,8 +362,8 @@ struct Starter<'a> {
 }
 
 impl Starter<'_> {
-    fn http(&mut self, service: Arc<dyn Answer>) -> Result<String, SandboxError> {
-        let address = self.start(service, bind()?, None)?;
+    fn http(&mut self, service: Arc<dyn Answer>, listener: TcpListener) -> Result<String, SandboxError> {
+        let address = self.start(service, listener, None)?;
         Ok(format!("http://{address}"))
     }
 
@@ -369,8 +384,8 @@ impl Starter<'_> {
     }
 }
 
-fn bind() -> Result<TcpListener, SandboxError> {
-    TcpListener::bind("127.0.0.1:0").map_err(SandboxError::Bind)
+fn bind(at: SocketAddr) -> Result<TcpListener, SandboxError> {
+    TcpListener::bind(at).map_err(SandboxError::Bind)
 }
 
 fn url(listener: &TcpListener) -> Result<String, SandboxError> {
@@ -391,6 +406,12 @@ fn directory(options: &Options) -> Result<(PathBuf, Option<TempDir>), SandboxErr
             Ok((temporary.path().to_owned(), Some(temporary)))
         }
     }
+}
+
+fn write_private(path: &Path, content: &str) -> Result<(), SandboxError> {
+    let file = fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(path);
+    file.and_then(|mut file| file.write_all(content.as_bytes()))
+        .map_err(|source| SandboxError::Files { path: path.to_owned(), source })
 }
 
 fn write(path: &Path, content: &str) -> Result<(), SandboxError> {

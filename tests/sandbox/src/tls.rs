@@ -2,6 +2,7 @@
 //!
 //! Owns: what stands in the certificates. Must not know: which service speaks TLS.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use rcgen::{
@@ -25,8 +26,8 @@ pub enum TlsError {
     Config(#[from] rustls::Error),
 }
 
-/// An acceptor with a certificate for 127.0.0.1 and localhost, and the CA to trust, in PEM.
-pub(crate) fn acceptor() -> Result<(TlsAcceptor, String), TlsError> {
+/// An acceptor with a certificate for that address and localhost, and the CA to trust, in PEM.
+pub(crate) fn acceptor(address: IpAddr) -> Result<(TlsAcceptor, String), TlsError> {
     let mut ca = CertificateParams::new(Vec::new())?;
     ca.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
     ca.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
@@ -34,7 +35,7 @@ pub(crate) fn acceptor() -> Result<(TlsAcceptor, String), TlsError> {
     let ca_key = KeyPair::generate()?;
     let ca_pem = ca.self_signed(&ca_key)?.pem();
 
-    let mut server = CertificateParams::new(vec!["127.0.0.1".to_owned(), "localhost".to_owned()])?;
+    let mut server = CertificateParams::new(vec![address.to_string(), "localhost".to_owned()])?;
     server.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
     server.use_authority_key_identifier_extension = true;
     let key = KeyPair::generate()?;

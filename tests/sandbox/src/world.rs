@@ -12,7 +12,7 @@ use parking_lot::Mutex;
 use crate::aws::associations::Associations;
 use crate::aws::issued::{AwsCredentials, Holder, IssuedCredentials};
 use crate::cluster::issuer::new_issuer;
-use crate::cluster::keys::Keys;
+use crate::cluster::keys::{Keys, Naming};
 use crate::cluster::pod::PodSpec;
 use crate::cluster::token::Subject;
 use crate::options::{Options, Switches};
@@ -81,7 +81,7 @@ impl World {
         };
         let world = Self {
             issuer: new_issuer(&options.region),
-            keys: Keys::generate()?,
+            keys: Keys::generate(if options.cluster_signs { Naming::Kubernetes } else { Naming::Eks })?,
             node: Node::new(&options.region),
             associations,
             issued: IssuedCredentials::default(),

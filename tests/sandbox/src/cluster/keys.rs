@@ -4,12 +4,13 @@
 
 use std::sync::Arc;
 
-use aws_lc_rs::encoding::AsDer as _;
+use aws_lc_rs::digest::{SHA256, digest};
+use aws_lc_rs::encoding::{AsDer as _, Pkcs8V1Der, PublicKeyX509Der};
 use aws_lc_rs::rand::SystemRandom;
 use aws_lc_rs::rsa::{KeyPair, KeySize};
 use aws_lc_rs::signature::{self, KeyPair as _, UnparsedPublicKey};
 use base64::Engine as _;
-use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 use parking_lot::Mutex;
 use serde_json::{Value, json};
 use thiserror::Error;
@@ -27,17 +28,44 @@ impl From<aws_lc_rs::error::Unspecified> for KeyError {
     }
 }
 
+/// Who names the keys.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Naming {
+    /// EKS: 40 lower-case hex digits (facts 2.1).
+    Eks,
+    /// An API server that is given the key as a file: the SHA-256 of its public half in DER
+    /// (k/k pkg/serviceaccount/jwt.go, keyIDFromPublicKey).
+    Kubernetes,
+}
+
 /// One RSA key of 2048 bits, the size EKS uses.
 #[derive(Debug)]
 pub(crate) struct SigningKey {
-    /// 40 lower-case hex digits, as EKS names its keys (facts 2.1).
+    /// As the ring's naming has it.
     pub(crate) kid: String,
     pair: KeyPair,
 }
 
 impl SigningKey {
-    fn generate() -> Result<Self, KeyError> {
-        Ok(Self { kid: random::hex(&random::bytes(20)), pair: KeyPair::generate(KeySize::Rsa2048)? })
+    fn generate(naming: Naming) -> Result<Self, KeyError> {
+        let pair = KeyPair::generate(KeySize::Rsa2048)?;
+        let kid = match naming {
+            Naming::Eks => random::hex(&random::bytes(20)),
+            Naming::Kubernetes => {
+                let public: PublicKeyX509Der<'_> = pair.public_key().as_der()?;
+                URL_SAFE_NO_PAD.encode(digest(&SHA256, public.as_ref()))
+            }
+        };
+        Ok(Self { kid, pair })
+    }
+
+    /// The private key as PKCS#8 in PEM, for somebody else who signs in the issuer's name.
+    pub(crate) fn pem(&self) -> Result<String, KeyError> {
+        let der: Pkcs8V1Der<'_> = self.pair.as_der()?;
+        let encoded = STANDARD.encode(der.as_ref());
+        // RFC 7468: lines of 64 characters.
+        let lines: Vec<_> = encoded.as_bytes().chunks(64).map(String::from_utf8_lossy).collect();
+        Ok(format!("-----BEGIN PRIVATE KEY-----\n{}\n-----END PRIVATE KEY-----\n", lines.join("\n")))
     }
 
     /// The RS256 signature of `message`.
@@ -71,6 +99,7 @@ impl SigningKey {
 
 #[derive(Debug)]
 struct Ring {
+    naming: Naming,
     current: Arc<SigningKey>,
     /// Older keys that are still published.
     kept: Vec<Arc<SigningKey>>,
@@ -84,9 +113,9 @@ pub(crate) struct Keys(Mutex<Ring>);
 
 impl Keys {
     /// One fresh key.
-    pub(crate) fn generate() -> Result<Self, KeyError> {
-        let current = Arc::new(SigningKey::generate()?);
-        Ok(Self(Mutex::new(Ring { current, kept: Vec::new(), stray: None })))
+    pub(crate) fn generate(naming: Naming) -> Result<Self, KeyError> {
+        let current = Arc::new(SigningKey::generate(naming)?);
+        Ok(Self(Mutex::new(Ring { naming, current, kept: Vec::new(), stray: None })))
     }
 
     /// The key that signs.
@@ -99,13 +128,14 @@ impl Keys {
         if let Some(stray) = &self.0.lock().stray {
             return Ok(Arc::clone(stray));
         }
-        let made = Arc::new(SigningKey::generate()?);
+        let made = Arc::new(SigningKey::generate(Naming::Eks)?);
         Ok(Arc::clone(self.0.lock().stray.get_or_insert(made)))
     }
 
     /// Signs with a new key from now on; the old one stays published, or all old ones are withdrawn.
     pub(crate) fn rotate(&self, withdraw_old: bool) -> Result<String, KeyError> {
-        let new = Arc::new(SigningKey::generate()?);
+        let naming = self.0.lock().naming;
+        let new = Arc::new(SigningKey::generate(naming)?);
         let kid = new.kid.clone();
         let mut ring = self.0.lock();
         let old = std::mem::replace(&mut ring.current, new);
@@ -140,7 +170,7 @@ mod tests {
 
     #[test]
     fn what_the_document_publishes_verifies_what_the_key_signs() {
-        let keys = Keys::generate().unwrap();
+        let keys = Keys::generate(Naming::Eks).unwrap();
         let signed = keys.current().sign(b"message").unwrap();
         let document = keys.document();
         let part = |name: &str| URL_SAFE_NO_PAD.decode(document["keys"][0][name].as_str().unwrap()).unwrap();
@@ -156,7 +186,7 @@ mod tests {
 
     #[test]
     fn rotation_keeps_or_withdraws_the_old_key() {
-        let keys = Keys::generate().unwrap();
+        let keys = Keys::generate(Naming::Eks).unwrap();
         let first = keys.current().kid.clone();
         let second = keys.rotate(false).unwrap();
         assert!(keys.published(&first).is_some() && keys.published(&second).is_some());

