@@ -1,0 +1,62 @@
+"""deploy/manifests: what the chart renders, for those who do not use Helm."""
+
+import re
+
+import yaml
+from rendering import CHART, check_object, compare, render
+
+FOLDER = CHART.parent / "manifests"
+# What stands in the files for what only their reader knows, and a sample of it. None of them is taken for a value: the image
+# has upper case, which no image has, and the agent refuses such a region.
+PLACEHOLDERS = {
+    "REPLACE-WITH-CLUSTER-NAME": "shop",
+    "REPLACE-WITH-REGION": "eu-west-1",
+    "REPLACE-WITH-IMAGE": "registry.example.com/pod-identity-agent:0.1.0",
+}
+ALWAYS = [
+    "clusterName=REPLACE-WITH-CLUSTER-NAME",
+    "env.AWS_REGION=REPLACE-WITH-REGION",
+    "image.override=REPLACE-WITH-IMAGE",
+]
+# What each is for, and its values.
+MANIFESTS = {
+    "default": ("The agent as the chart installs it without more values.", []),
+    "guarded": (
+        "The agent with its address guarded by nftables: no port is declared, see docs/guard.md.",
+        ["guardAddress=true"],
+    ),
+}
+# They say that Helm looks after the object, which here nobody does.
+HELMS = re.compile(r"^# Source: .*\n|^ *(app\.kubernetes\.io/managed-by|helm\.sh/chart): .*\n", re.MULTILINE)
+
+
+def head(name):
+    told, values = MANIFESTS[name]
+    how = ", with " + ", ".join(values) if values else ""
+    replacing = " \\\n#        ".join(f"-e 's|{placeholder}|{sample}|'" for placeholder, sample in PLACEHOLDERS.items())
+    return f"""\
+# {told}
+# Replace the three placeholders and apply it:
+#
+#   sed  {replacing} \\
+#        deploy/manifests/{name}.yaml | kubectl apply -f -
+#
+# Made from deploy/chart by tests/chart/run.sh --write{how}; not to be edited here. docs/install.md tells more.
+"""
+
+
+def check_manifest(name, write):
+    values = [argument for value in ALWAYS + MANIFESTS[name][1] for argument in ("--set", value)]
+    rendered = render(*values)
+    if rendered.returncode != 0:
+        return [f"manifests/{name}.yaml: {rendered.stderr.strip()}"]
+    text = head(name) + HELMS.sub("", rendered.stdout)
+    problems = compare(FOLDER / f"{name}.yaml", text, write)
+    for placeholder, sample in PLACEHOLDERS.items():
+        # Once in the head, and at least once below it.
+        if text.count(placeholder) < 2:
+            problems.append(f"{placeholder} is nowhere in it")
+        text = text.replace(placeholder, sample)
+    for document in filter(None, yaml.safe_load_all(text)):
+        problems += check_object(document)
+    return [f"manifests/{name}.yaml: {problem}" for problem in problems]

@@ -1,0 +1,71 @@
+"""What Helm makes of the chart, and what is asked of each object that comes out, whichever file it is in."""
+
+import difflib
+import pathlib
+import subprocess
+
+import kubernetes_validate
+
+HERE = pathlib.Path(__file__).parent
+CHART = HERE.parent.parent / "deploy" / "chart"
+AGENT = HERE.parent.parent / "target" / "debug" / "pod-identity-agent"
+# The oldest that is validated for, and the newest whose schemas the library has.
+VERSIONS = ("1.31", "1.37")
+# Objects of others, whose schemas are not Kubernetes's.
+FOREIGN = {"PodMonitor", "ServiceMonitor", "PrometheusRule", "CiliumNetworkPolicy"}
+
+
+def helm(*arguments):
+    return subprocess.run(["helm", *arguments], capture_output=True, text=True, timeout=60, check=False)
+
+
+def render(*arguments):
+    return helm("template", "release", str(CHART), "--namespace", "kube-system", *arguments)
+
+
+def compare(stored, rendered, write):
+    """Whether a stored file is what is rendered now; or it is written."""
+    if write:
+        stored.write_text(rendered)
+    old = stored.read_text() if stored.exists() else ""
+    if old == rendered:
+        return []
+    difference = difflib.unified_diff(old.splitlines(), rendered.splitlines(), "stored", "rendered", lineterm="")
+    return [f"{stored.name} renders differently:\n" + "\n".join(difference)]
+
+
+def check_object(document):
+    if document["kind"] not in FOREIGN:
+        for version in VERSIONS:
+            try:
+                kubernetes_validate.validate(document, version, strict=True)
+            except kubernetes_validate.ValidationError as error:
+                yield f"{document['kind']} for {version}: {error.message}"
+    if document["kind"] == "DaemonSet":
+        pod = document["spec"]["template"]["spec"]
+        yield from check_security(pod)
+        yield from check_arguments(pod["containers"][0])
+
+
+def check_security(pod):
+    for container in pod["containers"] + pod.get("initContainers", []):
+        security = container["securityContext"]
+        if security["capabilities"]["drop"] != ["ALL"] or not security["readOnlyRootFilesystem"]:
+            yield f"{container['name']} has more than it needs"
+        if security.get("privileged"):
+            yield f"{container['name']} is privileged"
+    ports = [port["containerPort"] for port in pod["containers"][0].get("ports", [])]
+    if ports not in ([], [80]):
+        yield f"ports {ports} are declared: a new pod could not stand beside the old one"
+
+
+def check_arguments(container):
+    """The agent itself reads its arguments. One that is wrong is added: it must be the only one that it complains of."""
+    arguments = container["args"] + ["--max-service-qps=0"]
+    environment = {variable["name"]: variable.get("value", "node-1") for variable in container["env"]}
+    # The file of isolated regions is on their nodes only.
+    environment.pop("AWS_CA_BUNDLE", None)
+    read = subprocess.run([AGENT, *arguments], env=environment, capture_output=True, text=True, timeout=10, check=False)
+    complaints = [line for line in read.stderr.splitlines() if line.startswith("  ")]
+    if read.returncode != 64 or len(complaints) != 1 or "--max-service-qps" not in complaints[0]:
+        yield f"the agent refuses its arguments: {read.stderr.strip()}"
