@@ -8,10 +8,9 @@ import sys
 
 import yaml
 from manifests import MANIFESTS, check_manifest
-from rendering import CHART, HERE, check_object, compare, helm, render
-from series import check_alerts
+from rendering import CHART, GOOD, HERE, check_object, compare, helm, render
+from series import check_alerts, check_dashboard, check_dashboard_object
 
-GOOD = ["--set", "clusterName=shop", "--set", "env.AWS_REGION=eu-west-1"]
 REFUSED = {
     "no cluster": (["--set", "env.AWS_REGION=eu-west-1"], "clusterName is required"),
     "no region": (["--set", "clusterName=shop"], "env.AWS_REGION is required"),
@@ -69,8 +68,9 @@ def main():
     for name in MANIFESTS:
         checks += 1
         problems += check_manifest(name, write)
-    checks += 1
-    problems += check_alerts()
+    for check in (check_alerts, check_dashboard, check_dashboard_object):
+        checks += 1
+        problems += check()
     for sample in sorted((CHART.parent / "policies").glob("*.yaml")):
         checks += 1
         for document in yaml.safe_load_all(sample.read_text()):

@@ -13,6 +13,8 @@ AGENT = HERE.parent.parent / "target" / "debug" / "pod-identity-agent"
 VERSIONS = ("1.31", "1.37")
 # Objects of others, whose schemas are not Kubernetes's.
 FOREIGN = {"PodMonitor", "ServiceMonitor", "PrometheusRule", "CiliumNetworkPolicy"}
+# The least that must be said.
+GOOD = ["--set", "clusterName=shop", "--set", "env.AWS_REGION=eu-west-1"]
 
 
 def helm(*arguments):

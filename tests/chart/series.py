@@ -1,21 +1,105 @@
-"""The series that the agent has, and what asks for them: the alerts."""
+"""What asks for the agent's series, the alerts and the dashboard: whether Prometheus reads it, and the agent has them."""
 
+import json
 import re
 import subprocess
+import tempfile
 
-from rendering import CHART, HERE
+import yaml
+from rendering import CHART, GOOD, HERE, check_object, render
 
 TELEMETRY = HERE.parent.parent / "agent" / "src" / "telemetry"
+DASHBOARD = CHART / "dashboard.json"
+# What each kind of metric looks like on the page. A PlainCounter is one of Amazon's, whose names have no `_total`.
+ENDINGS = {"Counter": ["_total"], "Histogram": ["_bucket", "_count", "_sum"], "Gauge": [""], "PlainCounter": [""]}
+ASKED = re.compile(r"\bpod_identity_\w+")
+# What Grafana puts in before it asks Prometheus. A string may have variables: they are matched, not looked up, there.
+GRAFANA = {"$__rate_interval": "5m", "$instance": ".+"}
+
+
+def agents_series():
+    """Every name on the page, as its sources register it."""
+    names = set()
+    for source in TELEMETRY.rglob("*.rs"):
+        text = source.read_text()
+        for name, variable in re.findall(r'registry\.register\(\s*"(pod_identity_\w+)",\s*"[^"]*",\s*(\w+)\.clone\(\)', text):
+            made = re.search(rf"let {variable} = (?:Family::<\w+, )?(\w+)", text)
+            names |= {name + ending for ending in ENDINGS[made[1]]}
+        for name in re.findall(r'\b(?:gauge|family)\(\s*registry,\s*"(\w+)"', text):
+            names.add(f"pod_identity_agent_{name}")
+    return names
+
+
+def promtool(*arguments):
+    told = subprocess.run(["promtool", *arguments], capture_output=True, text=True, timeout=60, check=False)
+    return [f"promtool: {told.stdout}{told.stderr}"] if told.returncode != 0 else []
+
+
+def check_asked(where, expressions):
+    has = agents_series()
+    for series in sorted({series for expression in expressions for series in ASKED.findall(expression)} - has):
+        yield f"{where}: the agent has no series {series}"
 
 
 def check_alerts():
     """promtool reads and tests them; and each series that they name is one that the agent has."""
-    for arguments in (["check", "rules", CHART / "alerts.yaml"], ["test", "rules", HERE / "alerts_test.yaml"]):
-        told = subprocess.run(["promtool", *arguments], capture_output=True, text=True, timeout=60, check=False)
-        if told.returncode != 0:
-            yield f"promtool: {told.stdout}{told.stderr}"
-    sources = "".join(source.read_text() for source in TELEMETRY.rglob("*.rs"))
-    for series in sorted(set(re.findall(r"pod_identity_agent_(\w+)", (CHART / "alerts.yaml").read_text()))):
-        name = series.removesuffix("_total")
-        if f'"{name}"' not in sources and f'"pod_identity_agent_{name}"' not in sources:
-            yield f"alerts.yaml: the agent has no series pod_identity_agent_{series}"
+    alerts = CHART / "alerts.yaml"
+    yield from promtool("check", "rules", alerts)
+    yield from promtool("test", "rules", HERE / "alerts_test.yaml")
+    yield from check_asked(alerts.name, [alerts.read_text()])
+
+
+def check_dashboard():
+    """Each question is one that Prometheus reads and the agent answers; and no panel lies on another, or asks nothing."""
+    dashboard = json.loads(DASHBOARD.read_text())
+    panels = dashboard["panels"]
+    asking = [panel for panel in panels if panel["type"] != "row"]
+    questions = [target["expr"] for panel in asking for target in panel["targets"]]
+    variables = [variable["definition"] for variable in dashboard["templating"]["list"] if variable["type"] == "query"]
+    yield from check_asked(DASHBOARD.name, questions + variables)
+    yield from check_read(questions)
+    yield from check_layout(panels)
+    for panel in asking:
+        if not (panel["targets"] and panel["title"] and panel["description"]):
+            yield f"{DASHBOARD.name}: {panel['title'] or panel['id']} asks or says nothing"
+
+
+def check_read(questions):
+    for variable, value in GRAFANA.items():
+        questions = [question.replace(variable, value) for question in questions]
+    rules = [{"record": f"question:{number}", "expr": question} for number, question in enumerate(questions)]
+    with tempfile.NamedTemporaryFile("w", suffix=".yaml") as file:
+        yaml.safe_dump({"groups": [{"name": DASHBOARD.name, "rules": rules}]}, file)
+        file.flush()
+        yield from promtool("check", "rules", file.name)
+
+
+def check_layout(panels):
+    taken = {}
+    for panel in panels:
+        at = panel["gridPos"]
+        for square in [(x, y) for x in range(at["x"], at["x"] + at["w"]) for y in range(at["y"], at["y"] + at["h"])]:
+            other = taken.setdefault(square, panel["title"])
+            if other != panel["title"] or square[0] >= 24:
+                yield f"{DASHBOARD.name}: {panel['title']} lies on {other}, or beside the page"
+                break
+    if len({panel["id"] for panel in panels}) != len(panels):
+        yield f"{DASHBOARD.name}: two panels have the same id"
+
+
+def check_dashboard_object():
+    """It is there where it is asked for only, whole, and with the label that it is found by."""
+    switch = ["--set", "metrics.grafanaDashboard.enabled=true", "--set", "metrics.grafanaDashboard.extraLabels.team=a"]
+    found = {"off": [], "on": []}
+    for kind, arguments in (("off", GOOD), ("on", GOOD + switch)):
+        documents = filter(None, yaml.safe_load_all(render(*arguments).stdout))
+        found[kind] = [document for document in documents if document["kind"] == "ConfigMap"]
+    if found["off"] or len(found["on"]) != 1:
+        yield f"dashboard: {len(found['off'])} where it is off, {len(found['on'])} where it is on"
+        return
+    yield from check_object(found["on"][0])
+    labels = found["on"][0]["metadata"]["labels"]
+    if labels.get("grafana_dashboard") != "1" or labels.get("team") != "a":
+        yield f"dashboard: Grafana does not find it by {labels}"
+    if [text.strip() for text in found["on"][0]["data"].values()] != [DASHBOARD.read_text().strip()]:
+        yield "dashboard: the ConfigMap has another"
