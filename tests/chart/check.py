@@ -7,6 +7,7 @@ import argparse
 import sys
 
 import yaml
+from documentation import check_documentation
 from manifests import MANIFESTS, check_manifest
 from rendering import CHART, GOOD, HERE, check_object, compare, helm, render
 from series import check_alerts, check_dashboard, check_dashboard_object
@@ -68,7 +69,7 @@ def main():
     for name in MANIFESTS:
         checks += 1
         problems += check_manifest(name, write)
-    for check in (check_alerts, check_dashboard, check_dashboard_object):
+    for check in (check_alerts, check_dashboard, check_dashboard_object, check_documentation):
         checks += 1
         problems += check()
     for sample in sorted((CHART.parent / "policies").glob("*.yaml")):

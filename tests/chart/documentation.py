@@ -1,0 +1,49 @@
+"""docs/chart.md: every value of the chart, no other, and its default."""
+
+import re
+
+import yaml
+from rendering import CHART
+
+PAGE = CHART.parent.parent / "docs" / "chart.md"
+ROW = re.compile(r"^\| `([^`]+)` \| (.+?) \| (Amazon|Ours) \| (.+) \|$")
+# Maps whose keys are their user's and not the chart's.
+WHOLE = {"env", "affinity", "updateStrategy", "additionalArgs", "additionalSecurityContext"}
+# What the page says of a default that is too long for it.
+SAID = {dict: "map", list: "list", str: "text"}
+
+
+def values(tree, path=()):
+    """Each value by its name. Of the DaemonSets, all but `create` are one: what is for one is for each."""
+    for key, value in tree.items():
+        here = (*path, key)
+        if isinstance(value, dict) and value and key not in WHOLE:
+            yield from values(value, here)
+        elif path[:1] == ("daemonsets",) and key != "create":
+            yield f"daemonsets.*.{key}", value
+        else:
+            yield ".".join(here), value
+
+
+def check_documentation():
+    chart = dict(values(yaml.safe_load((CHART / "values.yaml").read_text())))
+    rows = [line for line in PAGE.read_text().splitlines() if line.startswith("| `")]
+    told = [found.groups() for found in map(ROW.match, rows) if found]
+    if len(told) != len(rows):
+        yield f"{PAGE.name}: {len(rows) - len(told)} rows are not of the form of the others"
+    names = [name for name, *_ in told]
+    for name in sorted(set(chart) - set(names)):
+        yield f"{PAGE.name}: nothing of {name}"
+    for name in sorted({name for name in names if name not in chart or names.count(name) > 1}):
+        yield f"{PAGE.name}: {name} is no value, or there twice"
+    for name, default, *_ in told:
+        if name in chart and default != said(name, chart[name]):
+            yield f"{PAGE.name}: the default of {name} is {said(name, chart[name])}"
+
+
+def said(name, value):
+    if "*" in name or (isinstance(value, (dict, list)) and value):
+        return SAID[type(value)]
+    if value == "":
+        return '`""`'
+    return f"`{value}`" if isinstance(value, str) else f"`{yaml.safe_dump(value).splitlines()[0]}`"
