@@ -29,11 +29,44 @@ REFUSED = {
         GOOD + ["--set", "updateStrategy.rollingUpdate.maxSurge=1", "--set", "updateStrategy.rollingUpdate.maxUnavailable=0"],
         "maxSurge needs agent.advertiseProxyPort=false",
     ),
+    "Amazon's version": (GOOD + ["--set", "image.tag=v1.3.9-eksbuild.3"], "is a version of the Amazon agent"),
+    "Amazon's watching of pods": (GOOD + ["--set", "podLivenessCheck.enabled=true"], "podLivenessCheck.enabled is not here"),
+    "keys of nobody": (GOOD + ["--set", "jwks={/keys.json}"], "jwks needs issuers"),
+    "a flag without its capability": (GOOD + ["--set", "agent.additionalArgs.--block-imds=true"], "set the value blockImds"),
+    "a flag of one DaemonSet": (
+        GOOD + ["--set", "daemonsets.cloud.additionalArgs.--guard-address=true"],
+        "daemonsets.cloud.additionalArgs has --guard-address: set the value guardAddress",
+    ),
     "no addresses": (GOOD + ["--set", "manageLink=false"], "either manageLink or init.create"),
     "a port that is none": (GOOD + ["--set", "guardPort=0"], "guardPort"),
+    "a port in words": (GOOD + ["--set", "agent.probePort=http"], "probePort"),
     "a link that is none": (GOOD + ["--set", "link=eth0"], "link"),
     "a flag that is none": (GOOD + ["--set", "agent.additionalArgs.qps=3"], "additionalArgs"),
 }
+
+# What is said in two ways, with the same in mind.
+SAME = {
+    "metrics where earlier charts of Amazon have them": (
+        ["--set", "agent.metrics.port=2725", "--set", "agent.metrics.serviceMonitor.enabled=true"],
+        ["--set", "metrics.port=2725", "--set", "metrics.serviceMonitor.enabled=true"],
+    ),
+    "no metrics, said there": (["--set", "agent.metrics.enabled=false"], ["--set", "metrics.enabled=false"]),
+    "ports in quotes": (
+        ["--set-string", "agent.probePort=2713,metrics.port=2715"],
+        ["--set", "agent.probePort=2713,metrics.port=2715"],
+    ),
+    "one's own registry": (
+        ["--set", "image.containerRegistry=123456789012.dkr.ecr.eu-west-1.amazonaws.com"],
+        ["--set", "image.override=123456789012.dkr.ecr.eu-west-1.amazonaws.com/pod-identity-agent:0.1.0"],
+    ),
+}
+# What serviceAccount says, and the account that is made and the one that pods have.
+ACCOUNTS = (
+    ([], ["pod-identity-agent"], "pod-identity-agent"),
+    (["--set", "serviceAccount.name=agent"], ["agent"], "agent"),
+    (["--set", "serviceAccount.create=false"], [], None),
+    (["--set", "serviceAccount.create=false,serviceAccount.name=agent"], [], "agent"),
+)
 
 
 def check_variant(values, write):
@@ -52,6 +85,21 @@ def check_refused(name, arguments, sentence):
     if rendered.returncode == 0:
         return [f"{name}: is rendered"]
     return [] if sentence in said else [f"{name}: refused without {sentence!r}: {said.strip()}"]
+
+
+def check_same(name, one, other):
+    rendered = [render(*GOOD, *arguments) for arguments in (one, other)]
+    if any(result.returncode != 0 for result in rendered):
+        return [f"{name}: {result.stderr.strip()}" for result in rendered if result.stderr]
+    return [] if rendered[0].stdout == rendered[1].stdout else [f"{name}: they render differently"]
+
+
+def check_account(arguments, made, used):
+    documents = list(filter(None, yaml.safe_load_all(render(*GOOD, *arguments).stdout)))
+    accounts = [document["metadata"]["name"] for document in documents if document["kind"] == "ServiceAccount"]
+    pods = [document["spec"]["template"]["spec"] for document in documents if document["kind"] == "DaemonSet"]
+    names = {pod.get("serviceAccountName") for pod in pods}
+    return [] if accounts == made and names == {used} else [f"{arguments}: made {accounts}, pods have {names}"]
 
 
 def main():
@@ -79,6 +127,12 @@ def main():
     for name, (arguments, sentence) in REFUSED.items():
         checks += 1
         problems += check_refused(name, arguments, sentence)
+    for name, (one, other) in SAME.items():
+        checks += 1
+        problems += check_same(name, one, other)
+    for arguments, made, used in ACCOUNTS:
+        checks += 1
+        problems += check_account(arguments, made, used)
     for problem in problems:
         print(problem, file=sys.stderr)
     print(f"chart: {checks} checks, {len(problems)} problems")

@@ -47,6 +47,7 @@ def check_object(document):
         pod = document["spec"]["template"]["spec"]
         yield from check_security(pod)
         yield from check_arguments(pod["containers"][0])
+        yield from check_credentials_file(pod["containers"][0])
 
 
 def check_security(pod):
@@ -71,3 +72,12 @@ def check_arguments(container):
     complaints = [line for line in read.stderr.splitlines() if line.startswith("  ")]
     if read.returncode != 64 or len(complaints) != 1 or "--max-service-qps" not in complaints[0]:
         yield f"the agent refuses its arguments: {read.stderr.strip()}"
+
+
+def check_credentials_file(container):
+    """Values of Amazon's chart mount it where their agent looks; ours is told where, and must not be told another place."""
+    mounted = [mount["mountPath"] for mount in container.get("volumeMounts", [])]
+    for variable in container.get("env", []):
+        if variable["name"] == "AWS_SHARED_CREDENTIALS_FILE":
+            if not any(variable["value"].startswith(path + "/") for path in mounted):
+                yield f"{variable['value']} is not mounted"
