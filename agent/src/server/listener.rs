@@ -29,8 +29,12 @@ use crate::lifecycle::tasks::Tasks;
 
 /// Handshakes that are complete and wait for accept. 1,024: a burst of every process on a full node.
 const BACKLOG: i32 = 1_024;
-/// First and longest wait before a listener that could not bind tries again.
-const BIND_RETRY: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(30));
+/// A new agent that stands beside the old one (a surge) waits for its port: the old one ends within so long, drained.
+const REPLACING: Duration = Duration::from_secs(60);
+/// Until then it tries this often: nobody serves from the old one's end to the next try.
+const BIND_AGAIN: Duration = Duration::from_millis(20);
+/// After that somebody else has the port, and may have it for long.
+const BIND_LATER: Duration = Duration::from_secs(1);
 /// First and longest pause after an accept that failed for want of descriptors or memory.
 const ACCEPT_PAUSE: (Duration, Duration) = (Duration::from_millis(10), Duration::from_secs(1));
 /// How often a failing accept is logged, at most.
@@ -116,7 +120,7 @@ impl<R: Respond> FrontDoor<R> {
     /// Binds and serves; while it cannot bind, tries again in the background. `bound` shows which it is: whether
     /// readiness waits for it is up to whoever made the condition.
     pub async fn serve_when_bound(&self, address: IpAddr, port: u16, bound: Condition) {
-        let mut pause = Pause::new(BIND_RETRY);
+        let since = Instant::now();
         loop {
             match bind(address, port) {
                 Ok(listener) => {
@@ -126,8 +130,9 @@ impl<R: Respond> FrontDoor<R> {
                 }
                 Err(error) => bound.unmet(format!("{error}: {}", error.source)),
             }
+            let pause = if since.elapsed() < REPLACING { BIND_AGAIN } else { BIND_LATER };
             tokio::select! {
-                () = sleep(pause.next()) => {}
+                () = sleep(pause) => {}
                 () = self.service.shutdown.wait_for_draining() => return,
             }
         }
@@ -337,9 +342,9 @@ mod tests {
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
     use tokio::net::TcpStream;
     use tokio::task::JoinSet;
-    use tokio::time::timeout;
+    use tokio::time::{sleep, timeout};
 
-    use super::{ACCEPT_PAUSE, Errno, HANDSHAKE, Pause, bind, is_about_one_connection};
+    use super::{ACCEPT_PAUSE, BIND_AGAIN, Errno, HANDSHAKE, Pause, bind, is_about_one_connection};
     use crate::lifecycle::readiness::Readiness;
     use crate::server::limits::Limits;
     use crate::server::peers::PeerLimits;
@@ -399,6 +404,25 @@ mod tests {
         second.0.unwrap();
     }
 
+    #[tokio::test(start_paused = true)]
+    async fn a_port_that_the_old_agent_gives_up_is_taken_at_once() {
+        let door = Door::open(Limits::default(), few(4));
+        let holder = bind(ip("127.0.0.1"), 0).unwrap();
+        let port = holder.local_addr().port();
+        let readiness = Readiness::new();
+        let bound = readiness.advisory("second listener");
+        let front = door.front.clone();
+        tokio::join!(front.serve_when_bound(ip("127.0.0.1"), port, bound), async {
+            // As long as an old agent may drain.
+            sleep(Duration::from_secs(20)).await;
+            assert!(!readiness.report()[0].met);
+            drop(holder);
+            sleep(BIND_AGAIN + Duration::from_millis(1)).await;
+            assert!(readiness.report()[0].met);
+            door.shutdown.begin(PATIENCE);
+        });
+    }
+
     #[tokio::test]
     async fn a_panic_ends_one_connection_and_nothing_else() {
         let door = Door::open(Limits::default(), few(4));
@@ -418,7 +442,7 @@ mod tests {
             client.get(FAST).await;
             clients.push(client);
             // Idle times are compared in milliseconds.
-            tokio::time::sleep(Duration::from_millis(2)).await;
+            sleep(Duration::from_millis(2)).await;
         }
         // The first has been busy since, so the second is idle longest.
         clients[0].get(FAST).await;
@@ -532,7 +556,7 @@ mod tests {
                 for _ in 0..4 {
                     clients.spawn(ask_until_nobody_listens(door.address));
                 }
-                tokio::time::sleep(Duration::from_millis(20 * end)).await;
+                sleep(Duration::from_millis(20 * end)).await;
                 door.shutdown.begin(PATIENCE);
                 timeout(PATIENCE, door.served).await.unwrap().unwrap();
                 clients.join_all().await
