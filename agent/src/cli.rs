@@ -32,7 +32,7 @@ pub enum Subcommands {
     /// Give the node the link, addresses and routes that credentials are served on, and exit
     Initialize(InitializeArgs),
     /// Remove from the node what the agent has put there: link, addresses, nftables table
-    Cleanup,
+    Cleanup(CleanupArgs),
     /// Asks the agent as a pod would; started by the server, for itself.
     #[command(hide = true)]
     ProbeFromNamespace,
@@ -51,6 +51,14 @@ pub struct InitializeArgs {
     /// Loose words, which the Amazon agent ignores here.
     #[arg(hide = true)]
     pub stray: Vec<String>,
+}
+
+/// Arguments of `cleanup`.
+#[derive(Debug, Args)]
+pub struct CleanupArgs {
+    /// Then stay until SIGTERM, as a DaemonSet wants it; its pods are running when every node is done
+    #[arg(long)]
+    pub stay: bool,
 }
 
 /// Arguments of `server`. All are text; `config` reads them.
@@ -215,7 +223,7 @@ impl ServerArgs {
         match cli.command {
             Subcommands::Server(args) => Self { verbosity: cli.verbosity, ..*args },
             Subcommands::Initialize(_)
-            | Subcommands::Cleanup
+            | Subcommands::Cleanup(_)
             | Subcommands::ProbeFromNamespace
             | Subcommands::Version => {
                 panic!("not the server")

@@ -64,6 +64,12 @@ def check_security(pod):
 
 def check_arguments(container):
     """The agent itself reads its arguments. One that is wrong is added: it must be the only one that it complains of."""
+    if container["args"][0] == "cleanup":
+        # It would do it. With --help it does not, and still complains of what stands before that.
+        told = subprocess.run([AGENT, *container["args"], "--help"], capture_output=True, text=True, timeout=10, check=False)
+        if told.returncode != 0:
+            yield f"the agent refuses its arguments: {told.stderr.strip()}"
+        return
     arguments = container["args"] + ["--max-service-qps=0"]
     environment = {variable["name"]: variable.get("value", "node-1") for variable in container["env"]}
     # The file of isolated regions is on their nodes only.

@@ -1,15 +1,43 @@
 //! `cleanup`: takes off the node what the agent has put there.
 //!
 //! Owns: what is said of it. Must not know: netlink. For a node from which the agent is uninstalled; a stop leaves
-//! everything in place, because the next start wants it.
+//! everything in place, because the next start wants it. Nobody but a DaemonSet gets to every node, so it can stay as one of
+//! its pods until the DaemonSet is removed.
 
 use std::process::ExitCode;
 
+use tokio::signal::unix::{SignalKind, signal};
+
 use super::{complain, say, wait_for};
+use crate::cli::CleanupArgs;
 use crate::node::{link, rules};
 use crate::telemetry::chain::Chain;
 
-pub(super) fn run() -> ExitCode {
+pub(super) fn run(args: &CleanupArgs) -> ExitCode {
+    let done = remove();
+    if args.stay && done == ExitCode::SUCCESS { stay() } else { done }
+}
+
+/// Until SIGTERM: as PID 1 of a container it would not even end by it without asking.
+fn stay() -> ExitCode {
+    let stayed = wait_for(async {
+        let (mut terminate, mut interrupt) =
+            (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+        tokio::select! {
+            _ = terminate.recv() => Ok(()),
+            _ = interrupt.recv() => Ok(()),
+        }
+    });
+    match stayed.flatten() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            complain(format_args!("pod-identity-agent: cannot wait for a signal: {error}"));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn remove() -> ExitCode {
     let removed = match wait_for(async { (link::remove().await, rules::remove().await) }) {
         Ok(removed) => removed,
         Err(error) => {

@@ -37,7 +37,7 @@ fn dispatch(cli: Cli) -> ExitCode {
     match cli.command {
         Subcommands::Server(args) => server::run(&ServerArgs { verbosity: cli.verbosity, ..*args }),
         Subcommands::Initialize(args) => initialize::run(&args),
-        Subcommands::Cleanup => cleanup::run(),
+        Subcommands::Cleanup(args) => cleanup::run(&args),
         Subcommands::ProbeFromNamespace => probe_from_namespace::run(),
         Subcommands::Version => version::run(),
     }
