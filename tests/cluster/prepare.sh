@@ -52,9 +52,9 @@ client() {
     rm -rf "$work" "$file.made-from"
     mkdir -p "$work/bin" "$work/tmp" "$out/images"
     cp "$(type -P busybox)" "$work/bin/busybox"
-    for program in sh sleep cat ls env wget nc; do ln -s busybox "$work/bin/$program"; done
+    for program in sh sleep cat ls env; do ln -s busybox "$work/bin/$program"; done
     "$venv/bin/python" tests/cluster/images/python.py "$work" "$("$venv/bin/python" -c 'import sysconfig; print(sysconfig.get_path("purelib"))')"
-    cp tests/cluster/images/load.py tests/clients/python/*.py "$work/"
+    cp tests/cluster/images/{load,status,thief}.py tests/clients/python/*.py "$work/"
     tests/cluster/images/archive.sh localhost/client:test "$work" "$file" /bin/sleep infinity
     rm -rf "$work"
     echo "$key" >"$file.made-from"
@@ -73,6 +73,7 @@ images() {
 
 case ${1:-all} in
     servers) servers ;;
+    client) tools; client ;;
     images) tools; images ;;
     all) packages; servers; tools; images ;;
     *) sed -n '2,5s/^# \{0,1\}//p' "$0" >&2; exit 2 ;;

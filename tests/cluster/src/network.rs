@@ -2,13 +2,14 @@
 //!
 //! Owns: addresses, wires and routes. Must not know: who listens.
 
+use std::fs;
 use std::process::Command;
 use std::thread::sleep;
 use std::time::Duration;
 
 use nix::sched::{CloneFlags, unshare};
 
-use crate::failure::Failure;
+use crate::failure::{Failure, at};
 use crate::layout::{IMDS, NODES, Node, ROUTER, SERVICE};
 use crate::programs::{feed, run};
 
@@ -17,6 +18,7 @@ use crate::programs::{feed, run};
 pub(crate) fn enter_a_new_one() -> Result<(), Failure> {
     unshare(CloneFlags::CLONE_NEWNET)
         .map_err(|error| Failure::System("no network namespace can be made", error))?;
+    fs::write("/proc/sys/net/ipv4/ip_forward", "1").map_err(at("the router does not forward"))?;
     let routes: String = NODES
         .iter()
         .map(|node| format!("route add {} via {} dev vpc\n", node.pods(), node.address()))

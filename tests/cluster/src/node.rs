@@ -2,7 +2,7 @@
 //!
 //! Owns: configuration of containerd, kubelet and CNI (facts 6.2). Must not know: what happens on it; that is `node.sh`.
 
-use std::fs;
+use std::fs::{self, File};
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
@@ -46,6 +46,7 @@ pub(crate) fn start(layout: &Layout, node: Node, cgroup: &str) -> Result<Child, 
     let (folder, name) = (layout.node(node), node.name());
     cgroups::renew(cgroup, &name)?;
     let failed = || at(format!("{name} cannot be started"));
+    let log = File::options().append(true).create(true).open(layout.logs().join(&name)).map_err(failed())?;
     let mut child = Command::new("unshare")
         .args(["--net", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc", "--", "bash"])
         .arg(folder.join(INIT))
@@ -56,6 +57,7 @@ pub(crate) fn start(layout: &Layout, node: Node, cgroup: &str) -> Result<Child, 
         .arg(layout.images())
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
+        .stderr(log)
         .spawn()
         .map_err(failed())?;
     let mut line = String::new();

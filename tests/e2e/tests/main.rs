@@ -10,6 +10,8 @@ mod adversary;
 #[cfg(test)]
 mod clients;
 #[cfg(test)]
+mod cluster;
+#[cfg(test)]
 mod crowd;
 #[cfg(test)]
 mod node;

@@ -1,6 +1,7 @@
 //! What every test needs: an agent process, a raw HTTP client, a little patience; and a node with pods where it matters.
 
 mod agent;
+pub(crate) mod cluster;
 mod http;
 mod load;
 mod namespace;

@@ -1,0 +1,68 @@
+//! A pod with hostPort 80, and the real portmap plugin, which leads port 80 of every local address to it.
+
+use serde_json::{Value, json};
+
+use super::guarded;
+use crate::harness::cluster::{NODES, Turn, cluster, eventually};
+
+const NODE: &str = NODES[0];
+
+/// Any pod that wants port 80 of its node.
+fn with_host_port(spec: &mut Value) {
+    spec["containers"][0]["ports"] = json!([{"containerPort": 8080, "hostPort": 80}]);
+}
+
+fn start_thief(cluster: &Turn) {
+    cluster.start_pod_with("thief", "stranger", NODE, &["python3", "/thief.py"], with_host_port);
+}
+
+fn tokens(cluster: &Turn) -> usize {
+    cluster.kubectl(&["logs", "thief"]).lines().filter(|line| line.starts_with("token")).count()
+}
+
+#[test]
+fn the_declared_port_keeps_such_a_pod_off_the_node() {
+    let cluster = cluster("hostPort 80, port declared");
+    cluster.install(&json!({}));
+    start_thief(&cluster);
+    eventually("the scheduler says why", || {
+        cluster
+            .kubectl(&["get", "events", "--field-selector", "involvedObject.name=thief"])
+            .contains("free ports")
+    });
+}
+
+#[test]
+fn without_port_and_guard_it_is_given_tokens_and_the_agent_says_so() {
+    let cluster = cluster("hostPort 80, neither");
+    cluster.install(&json!({"agent": {"advertiseProxyPort": false}}));
+    cluster.pod("asks", "app", NODE);
+    cluster.who_am_i("asks").unwrap();
+    start_thief(&cluster);
+    cluster.until_running("thief");
+    let _refused = cluster.who_am_i("asks");
+    assert!(tokens(&cluster) > 0, "this is what the guard is for; without it the next test says nothing");
+    eventually("the self-probe finds somebody else at the address", || {
+        let metrics = cluster.on_node(NODE, &["curl", "--silent", "http://127.0.0.1:2705/metrics"]);
+        metrics
+            .lines()
+            .any(|line| line.contains("condition") && line.contains("self-probe") && line.ends_with(" 0"))
+    });
+}
+
+#[test]
+fn with_the_guard_it_has_its_port_and_no_token() {
+    let cluster = cluster("hostPort 80, guarded");
+    cluster.install(&guarded());
+    cluster.start_load("before", "app", NODE, 20);
+    start_thief(&cluster);
+    cluster.until_running("thief");
+    cluster.start_load("after", "shop", NODE, 20);
+    cluster.pod("asks", "app", NODES[1]);
+    assert_eq!(cluster.status("asks", "http://10.210.0.11/"), "418", "its host port works");
+    cluster.who_am_i("asks").unwrap();
+    for load in ["before", "after"] {
+        cluster.end_load(load).assert_unhurt();
+    }
+    assert_eq!(tokens(&cluster), 0);
+}

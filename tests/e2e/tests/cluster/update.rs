@@ -1,0 +1,46 @@
+//! New versions of the agent while pods are at work.
+
+use serde_json::json;
+
+use super::guarded;
+use crate::harness::cluster::{Loaded, NODES, RELEASE, Turn, cluster};
+
+/// Starts every agent anew under load from both nodes, and returns what the pods felt of it.
+fn restart_under_load(cluster: &Turn) -> Vec<Loaded> {
+    let pods: Vec<_> = NODES
+        .iter()
+        .flat_map(|node| ["app", "shop"].map(|account| (format!("{account}-{node}"), account, node)))
+        .collect();
+    for (pod, account, node) in &pods {
+        cluster.start_load(pod, account, node, 20);
+    }
+    let daemonset = format!("daemonset/{RELEASE}");
+    cluster.kubectl(&["-n", "kube-system", "rollout", "restart", &daemonset]);
+    cluster.kubectl(&["-n", "kube-system", "rollout", "status", &daemonset, "--timeout=90s"]);
+    pods.iter().map(|(pod, ..)| cluster.end_load(pod)).collect()
+}
+
+#[test]
+fn an_update_with_a_surge_has_the_new_agent_wait_at_the_old_ones_port() {
+    let cluster = cluster("update with a surge");
+    cluster.install(&guarded());
+    for load in restart_under_load(&cluster) {
+        // Nobody listens from the old one's last answer to the new one's next try (20 ms); the load asks every 50 ms. One
+        // refused try is what an SDK's second smooths over; without a surge it is dozens.
+        assert!(load.failed <= 2 && load.window < 0.2, "{load:?}");
+        assert!(load.good > 20, "{load:?}");
+        assert!(load.keys.len() <= 2, "those of the old agent and those of the new: {load:?}");
+    }
+}
+
+#[test]
+fn an_update_without_one_is_over_before_an_sdk_gives_up() {
+    let cluster = cluster("update without a surge");
+    cluster.install(&json!({}));
+    for load in restart_under_load(&cluster) {
+        // boto3 asks three times, a second apart (sdk-contract): a gap of two seconds costs it nothing.
+        assert!(load.window < 2.0, "{}: {} s: {}", load.pod, load.window, load.log);
+        assert!(load.good > 20, "{load:?}");
+        assert!(load.keys.len() <= 2, "{load:?}");
+    }
+}
