@@ -4,6 +4,10 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 
 readonly venv=.cache/venv
+# Everybody but root has to leave the cluster out, and be told so.
+without_cluster=false
+[[ -z ${WITHOUT_CLUSTER:-} ]] || without_cluster=true
+readonly without_cluster
 
 # program:package, of which the tests of node and image need every one. iptables has both iptables-nft and iptables-legacy.
 readonly programs=(ip:iproute2 nft:nftables iptables-nft:iptables iptables-legacy:iptables unshare:util-linux
@@ -14,13 +18,15 @@ export PATH="$PATH:/usr/sbin:/sbin"
 work=$(mktemp -d)
 venv_job=
 packages_job=
+servers_job=
 runner=
 passed=0
 
 cleanup() {
     local job
-    for job in $venv_job $packages_job; do
-        kill "$job" 2>/dev/null || true
+    for job in $venv_job $packages_job $servers_job; do
+        # Each is a process group, so that what it has started goes too.
+        kill -- "-$job" 2>/dev/null || true
     done
     rm -rf "$work"
 }
@@ -63,10 +69,16 @@ toolchain() {
     command -v rustup >/dev/null || missing+=("rustup (https://rustup.rs)")
     command -v cc >/dev/null || missing+=("a C compiler (Debian: build-essential)")
     command -v curl >/dev/null || missing+=("curl (Debian: curl)")
+    command -v go >/dev/null || $without_cluster || missing+=("Go 1.26 or newer (https://go.dev/dl)")
     command -v pgrep >/dev/null || missing+=("pgrep (Debian: procps)")
     python3 -c 'import ensurepip, venv' 2>/dev/null || missing+=("Python 3 with venv (Debian: python3-venv)")
     if ((${#missing[@]})); then
         printf 'this machine lacks %s\n' "${missing[@]}" >&2
+        return 1
+    fi
+    if ((EUID != 0)) && ! $without_cluster; then
+        echo "the cluster tests need root, to mount, make namespaces and run containers. Without them: make test" \
+            "WITHOUT_CLUSTER=1, which says at its end that they are missing" >&2
         return 1
     fi
     # rustup reads rust-toolchain.toml; the first call may have to install what it names.
@@ -109,6 +121,14 @@ install_packages() {
     ((${#missing[@]} == 0)) || { echo "installed, and still without programs of ${missing[*]}"; return 1; }
 }
 
+servers_are_there() {
+    local status=0
+    wait "$servers_job" || status=$?
+    servers_job=
+    cat "$work/servers"
+    return "$status"
+}
+
 packages_are_there() {
     local status=0
     wait "$packages_job" || status=$?
@@ -145,11 +165,17 @@ docs() {
 }
 
 check "toolchain" toolchain
-# Downloads while cargo compiles.
-{ tests/clients/python/prepare.sh && tests/chart/run.sh --prepare; } >"$work/venv" 2>&1 &
+# Downloads while cargo compiles, and Kubernetes compiles on what cargo leaves of the processors. Each is a process group.
+set -m
+{ tests/clients/python/prepare.sh && tests/chart/run.sh --prepare; } >"$work/venv" 2>&1 </dev/null &
 venv_job=$!
-install_packages >"$work/packages" 2>&1 &
+{ install_packages && { $without_cluster || tests/cluster/prepare.sh packages; }; } >"$work/packages" 2>&1 </dev/null &
 packages_job=$!
+if ! $without_cluster; then
+    tests/cluster/prepare.sh servers >"$work/servers" 2>&1 </dev/null &
+    servers_job=$!
+fi
+set +m
 check "format" cargo fmt --all --check
 check "clippy" cargo clippy --workspace --all-targets --locked -- -D warnings
 check "build" cargo build --workspace --locked
@@ -158,7 +184,12 @@ tests "unit tests" cargo_test --workspace --exclude e2e
 check "python environment" venv_is_made
 export PATH="$PWD/$venv/bin:$PATH"
 check "namespaces" namespaces
-skipped=(--skip crowd::)
+# Before the end-to-end tests, which are to have the processors for themselves.
+if ! $without_cluster; then
+    check "Kubernetes" servers_are_there
+    check "images" tests/cluster/prepare.sh images
+fi
+skipped=(--skip crowd:: --skip cluster::)
 if [[ -n $runner ]]; then
     # Root of a user namespace cannot become nobody, and need not: whoever started us has no privileges.
     readonly as_user=an_agent_that_is_nobody
@@ -169,6 +200,10 @@ fi
 tests "end-to-end tests" cargo_test -p e2e -- "${skipped[@]}"
 # What these promise is about an agent under load, and not about a machine that runs other tests meanwhile.
 tests "crowd tests" cargo_test -p e2e crowd:: -- --test-threads 1
+# One cluster for all of them, which they have one after the other.
+if ! $without_cluster; then
+    tests "cluster tests" cargo_test -p e2e cluster:: -- --test-threads 1
+fi
 check "shapes of the sandbox" tests/shapes.sh
 check "demo" tests/demo.sh
 check "chart" tests/chart/run.sh
@@ -177,4 +212,8 @@ check "documentation" docs
 check "dependencies" tests/deny.sh policy
 
 # Every failure has ended the run before this line.
-echo "$passed passed, 0 failed"
+if $without_cluster; then
+    echo "$passed passed, 0 failed; the cluster tests were left out (WITHOUT_CLUSTER)"
+else
+    echo "$passed passed, 0 failed"
+fi

@@ -1,8 +1,9 @@
 #!/usr/bin/env bash
 # Gets everything that the cluster is made of, and puts it together in target/cluster:
+#   prepare.sh packages  Debian packages
 #   prepare.sh servers   Kubernetes, from pinned Go modules
-#   prepare.sh images    the images that its pods run; the agent's own by `make image`
-#   prepare.sh           both, and the Debian packages
+#   prepare.sh images    the images that its pods run, the agent's among them, and kubectl and helm
+#   prepare.sh           all three
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 
@@ -72,9 +73,9 @@ images() {
 }
 
 case ${1:-all} in
+    packages) packages ;;
     servers) servers ;;
-    client) tools; client ;;
     images) tools; images ;;
     all) packages; servers; tools; images ;;
-    *) sed -n '2,5s/^# \{0,1\}//p' "$0" >&2; exit 2 ;;
+    *) sed -n '2,6s/^# \{0,1\}//p' "$0" >&2; exit 2 ;;
 esac
