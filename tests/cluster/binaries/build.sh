@@ -35,6 +35,8 @@ build() {
         -ldflags "-s -w -X k8s.io/component-base/version.gitVersion=$version" . >&2
     # In one step, so that an interrupted build is no build.
     mv "$built/kubernetes.next" "$built/kubernetes"
+    # 133 MB each: those of other versions go when nobody has built for a month.
+    find "$cache" -maxdepth 1 \( -name 'kubernetes-*' -o -name 'servers-*' \) -mtime +30 -exec rm -r {} +
 }
 
 mkdir -p "$cache"

@@ -136,3 +136,19 @@ fn remove_below(group: &Path) {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_starters_that_are_gone_have_left_is_swept() {
+        let folder = tempfile::tempdir().unwrap();
+        // Above the largest pid of Linux (PID_MAX_LIMIT, 2^22).
+        let (alive, gone) = (name(std::process::id()), name(u32::MAX));
+        for entry in [&alive, &gone, "somebody-elses"] {
+            fs::create_dir(folder.path().join(entry)).unwrap();
+        }
+        assert_eq!(left_in(folder.path()), [folder.path().join(gone)]);
+    }
+}

@@ -53,22 +53,26 @@ pub(crate) struct UpArgs {
     pub(crate) json: bool,
 }
 
-/// Arguments of `enter`.
-#[derive(Debug, Args)]
-pub(crate) struct EnterArgs {
-    /// node-1 or node-2
-    pub(crate) node: String,
-
-    /// The command and its arguments
-    #[arg(last = true, required = true, value_name = "CMD")]
-    pub(crate) command: Vec<OsString>,
-}
-
-/// Arguments of `reboot`.
+/// A node of a cluster that is up.
 #[derive(Debug, Args)]
 pub(crate) struct NodeArgs {
     /// node-1 or node-2
     pub(crate) node: String,
+
+    /// Where several clusters are up: the folder of the one's kubeconfig
+    #[arg(long, value_name = "FOLDER")]
+    pub(crate) cluster: Option<PathBuf>,
+}
+
+/// Arguments of `enter`.
+#[derive(Debug, Args)]
+pub(crate) struct EnterArgs {
+    #[command(flatten)]
+    pub(crate) node: NodeArgs,
+
+    /// The command and its arguments
+    #[arg(last = true, required = true, value_name = "CMD")]
+    pub(crate) command: Vec<OsString>,
 }
 
 /// Arguments of `inside`.

@@ -201,12 +201,13 @@ fn to_try(layout: &Layout, bare: bool, took: Duration) -> String {
         )
     };
     format!(
-        "\nThe cluster is up after {} s: {} nodes, Kubernetes of {}.\n\n  export KUBECONFIG={}\n{agent}\n\
+        "\nThe cluster is up after {} s: {} nodes, {}.\n\n  export KUBECONFIG={}\n{agent}\n\
          On a node, as on its host, and its power switch:\n\n  \
          {this} enter node-1 -- ip addr show\n  {this} reboot node-2\n\nCtrl-C ends it.",
         took.as_secs(),
         NODES.len(),
-        layout.server("").display(),
+        // "Kubernetes v1.36.3"
+        run(Command::new(layout.server("kubelet")).arg("--version")).unwrap_or_default().trim(),
         layout.kubeconfig().display(),
     )
 }
