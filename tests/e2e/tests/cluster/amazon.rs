@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use serde_json::{Value, json};
 
-use crate::harness::cluster::{NODES, RELEASE, Turn, cluster, repository};
+use crate::harness::cluster::{NODES, RELEASE, Turn, cluster, eventually, repository};
 
 /// Name of the release and of everything in it, as Amazon's documents have it.
 const AMAZON: &str = "eks-pod-identity-agent";
@@ -26,7 +26,6 @@ fn daemonsets(cluster: &Turn) -> String {
 #[test]
 fn their_values_install_it_and_ours_beside_them_upgrade_it() {
     let cluster = cluster("values of Amazon's chart");
-    cluster.uninstall(RELEASE);
     cluster.install_as(AMAZON, &their_values(), &without_operator(json!({"manageLink": false})));
     assert_eq!(daemonsets(&cluster), format!("daemonset.apps/{AMAZON}\n"));
     cluster.pod("asks", "app", NODES[0]);
@@ -39,5 +38,44 @@ fn their_values_install_it_and_ours_beside_them_upgrade_it() {
     cluster.who_am_i("asks").unwrap();
     let tables = cluster.on_node(NODES[0], &["nft", "list", "tables"]);
     assert!(tables.contains("pod_identity_agent"), "{tables}");
+    cluster.uninstall(AMAZON);
+}
+
+/// Off the nodes with the label, as docs/install.md has it of the add-on.
+fn but_on_ours() -> Value {
+    json!({"affinity": {"nodeAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": {"nodeSelectorTerms": [
+        {"matchExpressions": [{"key": "pod-identity", "operator": "NotIn", "values": ["ours"]}]},
+    ]}}}})
+}
+
+/// The release whose agent is ready on a node.
+fn serving(cluster: &Turn, node: &str) -> String {
+    let ready = "jsonpath={range .items[?(@.status.containerStatuses[0].ready==true)]}{.metadata.name}{end}";
+    let on = format!("spec.nodeName={node}");
+    cluster.kubectl(&["-n", "kube-system", "get", "pods", "--field-selector", &on, "-o", ready])
+}
+
+/// Two releases of ours stand for the two agents: what is tried are label, affinity and port, as the documents have them.
+#[test]
+fn nodes_are_moved_by_a_label_and_moved_back() {
+    let cluster = cluster("node by node");
+    cluster.install_as(AMAZON, &their_values(), &without_operator(but_on_ours()));
+    cluster.install_beside(RELEASE, &[], &json!({"nodeSelector": {"pod-identity": "ours"}}));
+    cluster.start_load("stays", "app", NODES[0], 20);
+    cluster.start_load("moves", "app", NODES[1], 20);
+    for (label, release) in [("pod-identity=ours", RELEASE), ("pod-identity-", AMAZON)] {
+        cluster.kubectl(&["label", "node", NODES[1], label]);
+        eventually("the other agent serves", || {
+            let serving = serving(&cluster, NODES[1]);
+            serving.starts_with(release) && serving.matches("agent").count() == 1
+        });
+        assert!(serving(&cluster, NODES[0]).starts_with(AMAZON), "the other node is left alone");
+    }
+    let moved = cluster.end_load("moves");
+    cluster.measured(&format!("{} tries refused in two moves", moved.failed));
+    // Each move is a few seconds; there and back with a pause between them.
+    assert!(moved.window < 30.0 && moved.failed < 200, "{moved:?}");
+    cluster.end_load("stays").assert_unhurt();
+    cluster.uninstall(RELEASE);
     cluster.uninstall(AMAZON);
 }

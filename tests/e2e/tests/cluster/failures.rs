@@ -19,6 +19,7 @@ fn an_agent_that_is_killed_is_back_before_an_sdk_gives_up() {
     assert_ne!(cluster.agent(NODES[0]), Some(before), "it was killed");
     let load = cluster.end_load("load");
     assert!(load.failed > 0, "nobody served while it was dead: {load:?}");
+    cluster.measured(&format!("{} tries refused in {:.2} s", load.failed, load.window));
     assert!(load.window < 5.0, "{load:?}");
 }
 
@@ -41,6 +42,7 @@ fn a_node_that_loses_its_power_serves_again_and_others_do_not_notice() {
         again = cluster.who_am_i("here").ok();
         again.is_some()
     });
+    cluster.measured(&format!("pods of the node served after {:.1} s", started.elapsed().as_secs_f64()));
     assert_ne!(boot(NODES[1]), before, "it is another boot");
     assert_ne!(again.expect("asked").1, key, "and an agent that knew nothing");
     assert!(started.elapsed() < Duration::from_secs(60), "{:?}", started.elapsed());

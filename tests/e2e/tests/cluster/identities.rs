@@ -2,7 +2,7 @@
 
 use serde_json::json;
 
-use crate::harness::cluster::{NODES, cluster};
+use crate::harness::cluster::{NODES, Turn, cluster};
 
 #[test]
 fn pods_of_several_service_accounts_are_their_roles_on_both_nodes() {
@@ -27,6 +27,19 @@ fn pods_of_several_service_accounts_are_their_roles_on_both_nodes() {
     keys.sort();
     keys.dedup();
     assert_eq!(keys.len(), pods.len(), "every pod has credentials of its own");
+    assert_nothing_secret_is_logged(&cluster, &pods[0].0);
+}
+
+fn assert_nothing_secret_is_logged(cluster: &Turn, pod: &str) {
+    let token = "cat \"$AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE\"";
+    let token = cluster.kubectl(&["exec", pod, "--", "sh", "-c", token]);
+    let signature = token.rsplit('.').next().expect("a token has three parts");
+    let agents =
+        ["logs", "-n", "kube-system", "-l", "app.kubernetes.io/name=pod-identity-agent", "--tail=-1"];
+    let logs = cluster.kubectl(&agents);
+    assert!(logs.contains("\"outcome\":\"fetched\""), "these are the logs of agents that were asked: {logs}");
+    // The first part of every token of this cluster is the same: "eyJ", an encoded brace and quote.
+    assert!(!logs.contains(signature) && !logs.contains("eyJ"), "{logs}");
 }
 
 #[test]

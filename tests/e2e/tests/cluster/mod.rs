@@ -4,6 +4,7 @@ mod amazon;
 mod failures;
 mod host_port;
 mod identities;
+mod nothing_left;
 mod removal;
 mod update;
 

@@ -17,7 +17,11 @@ fn restart_under_load(cluster: &Turn) -> Vec<Loaded> {
     let daemonset = format!("daemonset/{RELEASE}");
     cluster.kubectl(&["-n", "kube-system", "rollout", "restart", &daemonset]);
     cluster.kubectl(&["-n", "kube-system", "rollout", "status", &daemonset, "--timeout=90s"]);
-    pods.iter().map(|(pod, ..)| cluster.end_load(pod)).collect()
+    let loads: Vec<_> = pods.iter().map(|(pod, ..)| cluster.end_load(pod)).collect();
+    let longest = loads.iter().map(|load| load.window).fold(0.0, f64::max);
+    let failed: u64 = loads.iter().map(|load| load.failed).sum();
+    cluster.measured(&format!("{failed} tries refused, {longest:.2} s at most"));
+    loads
 }
 
 #[test]

@@ -4,14 +4,17 @@
 //!
 //! The cluster ends when this process does: it lives as long as the pipe to its starter.
 
+use std::cell::RefCell;
 use std::fs;
 use std::io::{self, BufRead as _, BufReader, Write as _};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::sync::OnceLock;
 use std::thread::sleep;
 use std::time::Duration;
 
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 use parking_lot::{Mutex, MutexGuard};
 use serde_json::{Value, json};
 use tokio::time::Instant;
@@ -31,7 +34,7 @@ pub(crate) struct Cluster {
     state: Value,
     assets: PathBuf,
     /// Its standard input is what keeps the cluster alive.
-    _starter: Child,
+    starter: Child,
 }
 
 /// The cluster, for one test. What it made in the cluster goes with it.
@@ -39,6 +42,8 @@ pub(crate) struct Turn {
     cluster: &'static Cluster,
     name: &'static str,
     started: Instant,
+    /// What was measured, for the line that is printed at the end.
+    measured: RefCell<String>,
     _alone: MutexGuard<'static, ()>,
 }
 
@@ -64,7 +69,14 @@ pub(crate) fn cluster(name: &'static str) -> Turn {
         // Any write makes the kernel forget the peak (cgroup v1; memory.peak of v2 too, since Linux 6.12).
         let _older_kernel = fs::write(file, "0");
     }
-    Turn { cluster, name, started: Instant::now(), _alone: alone }
+    Turn { cluster, name, started: Instant::now(), measured: RefCell::default(), _alone: alone }
+}
+
+impl Turn {
+    /// Has a figure printed with the test's name.
+    pub(crate) fn measured(&self, what: &str) {
+        self.measured.borrow_mut().push_str(&format!(", {what}"));
+    }
 }
 
 impl Drop for Turn {
@@ -73,11 +85,9 @@ impl Drop for Turn {
         let _reported_by_the_next = self.try_kubectl(&gone);
         let peak = self.peak_file().and_then(|file| fs::read_to_string(file).ok());
         let peak = peak.and_then(|bytes| bytes.trim().parse::<u64>().ok()).map_or(0, |bytes| bytes >> 20);
-        let line = format!(
-            "  {}: {:.1} s, whole cluster at most {peak} MiB",
-            self.name,
-            self.started.elapsed().as_secs_f64()
-        );
+        let (name, seconds, measured) =
+            (self.name, self.started.elapsed().as_secs_f64(), self.measured.borrow());
+        let line = format!("  {name}: {seconds:.1} s, whole cluster at most {peak} MiB{measured}");
         let _nobody_reads = writeln!(io::stderr(), "{line}");
     }
 }
@@ -91,7 +101,17 @@ impl std::ops::Deref for Turn {
 }
 
 impl Cluster {
+    /// A cluster that is ready, with the service accounts of the tests.
     fn start() -> Self {
+        let cluster = Self::start_bare();
+        for account in ["app", "shop", "stranger"] {
+            cluster.kubectl(&["create", "serviceaccount", account]);
+        }
+        cluster
+    }
+
+    /// A cluster of a test's own, to be ended by it.
+    pub(crate) fn start_bare() -> Self {
         let program = binary().with_file_name("cluster");
         let assets = binary().with_file_name("../cluster");
         let assets = assets.canonicalize().expect("tests/cluster/prepare.sh has made target/cluster");
@@ -106,11 +126,15 @@ impl Cluster {
         let told = BufReader::new(starter.stdout.take().expect("a pipe")).read_line(&mut line);
         told.expect("a readable pipe");
         let state = serde_json::from_str(&line).expect("the cluster is up; above is why not");
-        let cluster = Self { state, assets, _starter: starter };
-        for account in ["app", "shop", "stranger"] {
-            cluster.kubectl(&["create", "serviceaccount", account]);
-        }
-        cluster
+        Self { state, assets, starter }
+    }
+
+    /// Sends its starter a signal, and waits for that process to end.
+    pub(crate) fn end_by(mut self, signal: Signal) -> PathBuf {
+        let pid = i32::try_from(self.starter.id()).expect("a pid");
+        kill(Pid::from_raw(pid), signal).expect("it is ours");
+        self.starter.wait().expect("it ends");
+        self.folder().to_owned()
     }
 
     fn text(&self, key: &str) -> &str {
@@ -144,6 +168,11 @@ impl Cluster {
         for other in list.lines().filter(|&name| name != release) {
             self.uninstall(other);
         }
+        self.install_beside(release, files, values);
+    }
+
+    /// The same, with other releases left as they are.
+    pub(crate) fn install_beside(&self, release: &str, files: &[PathBuf], values: &Value) {
         let mut helm = self.tool("helm");
         helm.args([
             "upgrade",
@@ -175,22 +204,23 @@ impl Cluster {
         let arguments = ["uninstall", release, "--namespace", "kube-system", "--ignore-not-found", "--wait"];
         let output = self.tool("helm").args(arguments).output().expect("helm runs");
         succeeded("helm", &arguments, &output);
+        let its = format!("pod/{release}-");
         eventually("the agent's pods are gone", || {
-            self.kubectl(&["-n", "kube-system", "get", "pods", "--no-headers"]).is_empty()
+            let pods = self.kubectl(&["-n", "kube-system", "get", "pods", "-o", "name"]);
+            !pods.lines().any(|pod| pod.starts_with(&its))
         });
     }
 
     /// Runs a program in all namespaces of a node; it must succeed.
     pub(crate) fn on_node(&self, node: &str, command: &[&str]) -> String {
-        let mut enter = Command::new(binary().with_file_name("cluster"));
-        let output = enter.args(["enter", node, "--"]).args(command).output().expect("the starter runs");
+        let output = self.starter("enter", node).arg("--").args(command).output().expect("the starter runs");
         succeeded(node, command, &output)
     }
 
     /// Cuts a node's power; it boots again.
     pub(crate) fn reboot(&self, node: &str) {
-        let output = Command::new(binary().with_file_name("cluster")).args(["reboot", node]).output();
-        succeeded("reboot", &[node], &output.expect("the starter runs"));
+        let output = self.starter("reboot", node).output().expect("the starter runs");
+        succeeded("reboot", &[node], &output);
     }
 
     /// The node's pid of the agent that serves there: the one, or with a surge the newest.
@@ -289,6 +319,17 @@ impl Cluster {
         let documents = serde_json::Deserializer::from_str(&text).into_iter::<Value>();
         let all: Vec<Value> = documents.map(|document| document.expect("JSON")).collect();
         all[1]["spec"]["template"]["spec"].clone()
+    }
+
+    fn starter(&self, command: &str, node: &str) -> Command {
+        let mut starter = Command::new(binary().with_file_name("cluster"));
+        starter.args([command, node, "--cluster"]).arg(self.folder());
+        starter
+    }
+
+    /// Where it is, as the machine sees it.
+    pub(crate) fn folder(&self) -> &Path {
+        Path::new(self.text("kubeconfig")).parent().expect("a folder")
     }
 
     fn tool(&self, name: &str) -> Command {
