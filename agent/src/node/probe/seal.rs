@@ -6,7 +6,7 @@
 use std::net::SocketAddr;
 
 use aws_lc_rs::hmac;
-use aws_lc_rs::rand::{SecureRandom, SystemRandom};
+use zeroize::Zeroize as _;
 
 /// Before the nonce in the path of a question.
 pub const PATH_PREFIX: &str = "/v1/probe/";
@@ -16,7 +16,7 @@ const NONCE_BYTES: usize = 16;
 /// There are no random numbers. TLS would not work either.
 #[derive(Debug, thiserror::Error)]
 #[error("the system gives no random numbers")]
-pub struct SealError;
+pub struct SealError(#[source] getrandom::Error);
 
 /// A question that was never asked before, as 32 hexadecimal digits.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -41,9 +41,7 @@ impl Nonce {
     /// # Errors
     /// [`SealError`] if there are no random numbers.
     pub fn random() -> Result<Self, SealError> {
-        let mut bytes = [0; NONCE_BYTES];
-        SystemRandom::new().fill(&mut bytes).map_err(|_unspecified| SealError)?;
-        Ok(Self(hex(&bytes)))
+        Ok(Self(hex(&random::<NONCE_BYTES>()?)))
     }
 
     /// Reads one out of a path; `None` if it is none.
@@ -69,8 +67,11 @@ impl Seal {
     /// # Errors
     /// [`SealError`] if there are no random numbers.
     pub fn new() -> Result<Self, SealError> {
-        let key = hmac::Key::generate(hmac::HMAC_SHA256, &SystemRandom::new());
-        Ok(Self { key: key.map_err(|_unspecified| SealError)? })
+        // As long as the hash (RFC 2104, section 3).
+        let mut bytes = random::<32>()?;
+        let key = hmac::Key::new(hmac::HMAC_SHA256, &bytes);
+        bytes.zeroize();
+        Ok(Self { key })
     }
 
     /// The body of the answer to `peer`: hash, blank, address.
@@ -93,6 +94,14 @@ impl Seal {
 
 fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// From the kernel itself. The generator of aws-lc seeds itself with the processor's jitter first, which takes 30 ms of the
+/// start, before anything listens (measured).
+fn random<const N: usize>() -> Result<[u8; N], SealError> {
+    let mut bytes = [0; N];
+    getrandom::fill(&mut bytes).map_err(SealError)?;
+    Ok(bytes)
 }
 
 #[cfg(test)]
