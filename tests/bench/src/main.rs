@@ -62,6 +62,10 @@ async fn measure() -> Outcome<Map<String, Value>> {
     let tokens = (0..IDENTITIES).map(|n| token(&sandbox, n)).collect::<Outcome<Vec<_>>>()?;
     say(&format!("{IDENTITIES} tokens of {} bytes", tokens.first().map_or(0, String::len)))?;
     load::fetch_all(agent.address(), &tokens).await?;
+    let held = agent.identities().await?;
+    if held != IDENTITIES {
+        return Err(format!("the agent has {held} identities in hand: their memory says nothing").into());
+    }
     tokio::time::sleep(Duration::from_secs(2)).await;
     record(&mut summary, "rss_10k_identities_mib", rounded(agent.rss_mib()?))?;
     Ok(summary)

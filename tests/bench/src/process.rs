@@ -12,12 +12,14 @@ use tokio::net::TcpStream;
 use tokio::time::Instant;
 
 use crate::Outcome;
+use crate::load;
 
 /// An agent with default logging and metrics; killed when dropped.
 pub(crate) struct Agent {
     child: Child,
     port: u16,
     probe_port: u16,
+    metrics_port: u16,
 }
 
 /// The floor; killed when dropped.
@@ -42,13 +44,15 @@ impl Agent {
             .args(["--metrics-address", "127.0.0.1", "--max-cache-size", "12000"])
             .args(["--port", &port.to_string(), "--probe-port", &probe_port.to_string()])
             .args(["--metrics-port", &metrics_port.to_string(), "--endpoint", sandbox.eks_auth_url()])
+            // Verified: of those that are not, one peer may have a few only.
+            .args(["--jwks", &sandbox.jwks_url(), "--issuer", sandbox.issuer_url()])
             .env_clear()
             .env("AWS_REGION", "us-west-2")
             .env("AWS_EC2_METADATA_SERVICE_ENDPOINT", sandbox.imds_url())
             .stdout(Stdio::null())
             .stderr(Stdio::null())
             .spawn()?;
-        Ok(Self { child, port, probe_port })
+        Ok(Self { child, port, probe_port, metrics_port })
     }
 
     async fn until_ready(&self) -> Outcome<()> {
@@ -69,6 +73,13 @@ impl Agent {
 
     pub(crate) fn pid(&self) -> u32 {
         self.child.id()
+    }
+
+    /// How many identities it says it has credentials of.
+    pub(crate) async fn identities(&self) -> Outcome<usize> {
+        let page = load::get(&format!("http://127.0.0.1:{}/metrics", self.metrics_port)).await?;
+        let held = page.lines().find_map(|line| line.strip_prefix("pod_identity_agent_held_identities "));
+        Ok(held.ok_or("no such series")?.parse()?)
     }
 
     /// Resident memory.
