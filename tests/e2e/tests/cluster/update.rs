@@ -29,9 +29,10 @@ fn an_update_with_a_surge_has_the_new_agent_wait_at_the_old_ones_port() {
     let cluster = cluster("update with a surge");
     cluster.install(&guarded());
     for load in restart_under_load(&cluster) {
-        // Nobody listens from the old one's last answer to the new one's next try (20 ms); the load asks every 50 ms. One
-        // refused try is what an SDK's second smooths over; without a surge it is dozens.
-        assert!(load.failed <= 2 && load.window < 0.2, "{load:?}");
+        // Nobody listens from the old one's last answer to the new one's next try (20 ms), and the load asks every 50 ms: at
+        // most one refused try was seen in seven updates. Where the new one waits for seconds (the fault that this test
+        // found) it was 20; the bound leaves room for a busy machine.
+        assert!(load.failed <= 4 && load.window < 0.25, "{load:?}");
         assert!(load.good > 20, "{load:?}");
         assert!(load.keys.len() <= 2, "those of the old agent and those of the new: {load:?}");
     }
