@@ -383,11 +383,17 @@ mod tests {
         bind(door.address.ip(), door.address.port()).unwrap();
     }
 
+    /// A port that somebody listens on until the listener is dropped.
+    fn taken_port() -> (super::Listener, u16) {
+        let holder = bind(ip("127.0.0.1"), 0).unwrap();
+        let port = holder.local_addr().port();
+        (holder, port)
+    }
+
     #[tokio::test]
     async fn a_taken_port_is_awaited_and_takes_no_other_listener_down() {
         let door = Door::open(Limits::default(), few(4));
-        let holder = bind(ip("127.0.0.1"), 0).unwrap();
-        let port = holder.local_addr().port();
+        let (holder, port) = taken_port();
         let readiness = Readiness::new();
         let bound = readiness.advisory("second listener");
         let front = door.front.clone();
@@ -407,8 +413,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_port_that_the_old_agent_gives_up_is_taken_at_once() {
         let door = Door::open(Limits::default(), few(4));
-        let holder = bind(ip("127.0.0.1"), 0).unwrap();
-        let port = holder.local_addr().port();
+        let (holder, port) = taken_port();
         let readiness = Readiness::new();
         let bound = readiness.advisory("second listener");
         let front = door.front.clone();
