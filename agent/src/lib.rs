@@ -11,11 +11,11 @@
 //! ```
 //!
 //! Below the road: [`node`], which gives the node the addresses and keeps them. Beside it: [`lifecycle`] (readiness, shutdown, tasks), [`telemetry`] (logs, metrics), [`config`] and [`cli`];
-//! [`clock`], [`chance`] and [`secret`]; and [`app`], which alone knows every part.
+//! [`clock`], [`rng`] and [`secret`]; and [`app`], which alone knows every part.
 
 pub mod app;
 pub mod association;
-pub mod chance;
+pub mod aws;
 pub mod cli;
 pub mod clock;
 pub mod command;
@@ -25,6 +25,7 @@ pub mod identity;
 pub mod lifecycle;
 pub mod node;
 pub mod planted;
+pub mod rng;
 pub mod secret;
 pub mod server;
 pub mod telemetry;

@@ -6,23 +6,23 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::{Core, Error};
-use crate::chance::Chance;
+use crate::rng::Chance;
 use crate::config::{Config, OwnCredentials, Retention};
-use crate::credentials::budget::Budget;
-use crate::credentials::crew::Crew;
-use crate::credentials::entitlement::Entitlement;
-use crate::credentials::failures::Failures;
-use crate::credentials::flights::Flights;
-use crate::credentials::pace::Pace;
+use crate::credentials::limits::upstream_budget::Budget;
+use crate::credentials::flight::attempts::Crew;
+use crate::credentials::policy::entitlement::Entitlement;
+use crate::credentials::store::recent_refusals::Failures;
+use crate::credentials::flight::table::Flights;
+use crate::credentials::limits::renewal_rate::Pace;
 use crate::credentials::provider::Provider;
-use crate::credentials::quota::Quotas;
+use crate::credentials::limits::peer_quota::Quotas;
 use crate::credentials::renewal::Renewals;
-use crate::credentials::schedule::Schedule;
+use crate::credentials::store::schedule::Schedule;
 use crate::credentials::source::eks_auth::{EksAuth, Parts};
-use crate::credentials::source::http_client;
-use crate::credentials::source::node_details::SentDetails;
-use crate::credentials::source::own::OwnIdentity;
-use crate::credentials::source::own::imds::InstanceRole;
+use crate::aws::http_client;
+use crate::aws::node_details::SentDetails;
+use crate::aws::own_identity::OwnIdentity;
+use crate::aws::own_identity::imds::InstanceRole;
 use crate::credentials::store::Store;
 
 /// All of it.

@@ -13,25 +13,25 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use self::credentials::Credentials;
-use crate::chance::Chance;
+use crate::rng::Chance;
 use crate::clock::Clock;
 use crate::config::{Config, VerificationMode};
-use crate::credentials::source::http_client::HttpClientError;
-use crate::credentials::source::own::{OwnIdentity, OwnSource, OwnState};
+use crate::aws::http_client::HttpClientError;
+use crate::aws::own_identity::{OwnIdentity, OwnSource, OwnState};
 use crate::identity::keys::{FetchError, KeySource, TokenKeys};
 use crate::identity::{Authenticator, Policy};
-use crate::lifecycle::bounds::{self, BOUNDS, Bound, Bounds};
+use crate::lifecycle::limits::{self, BOUNDS, Bound, Bounds};
 use crate::lifecycle::readiness::{Condition, Readiness};
 use crate::lifecycle::shutdown::Shutdown;
 use crate::lifecycle::tasks::Tasks;
-use crate::node::probe::{Prober, Seal, SealError};
-use crate::server::access::AccessLog;
-use crate::server::admin::Admin;
-use crate::server::endpoint::Endpoint;
-use crate::server::host::AllowedHosts;
-use crate::server::limits::Limits;
-use crate::server::listener::FrontDoor;
-use crate::server::peers::{PeerLimits, Peers};
+use crate::node::self_probe::{Prober, Seal, SealError};
+use crate::server::access_log::AccessLog;
+use crate::server::pages::admin::Admin;
+use crate::server::pages::credentials::Endpoint;
+use crate::server::pages::host::AllowedHosts;
+use crate::server::door::limits::Limits;
+use crate::server::door::listener::FrontDoor;
+use crate::server::door::peers::{PeerLimits, Peers};
 use crate::telemetry::metrics::{Metrics, Snapshot};
 
 /// What the tasks that nobody waits for get to end in, once everything is answered.
@@ -225,7 +225,7 @@ impl Core {
     fn show_bounds(&self, peers: &Peers) {
         let (bounds, peers) = (self.bounds.clone(), peers.clone());
         let watching =
-            bounds::keep_watching(self.readiness.clone(), move |bound| reached(bound, &bounds, &peers));
+            limits::keep_watching(self.readiness.clone(), move |bound| reached(bound, &bounds, &peers));
         self.until_stopped("bounds", watching);
     }
 

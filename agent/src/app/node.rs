@@ -11,8 +11,8 @@ use super::{Core, Door};
 use crate::config::{Config, LinkPlace, NodeNetwork};
 use crate::lifecycle::readiness::Condition;
 use crate::node::link::{Desired, LinkConditions, LinkKeeper};
-use crate::node::probe::{Prober, Seal};
-use crate::node::rules::{Guarded, RuleConditions, RuleKeeper, Rules};
+use crate::node::self_probe::{Prober, Seal};
+use crate::node::guard::{Guarded, RuleConditions, RuleKeeper, Rules};
 
 /// Starts what the flags ask for. Each change that one of them sees or makes has us asked anew.
 pub(super) fn keep(

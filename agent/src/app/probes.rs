@@ -10,7 +10,7 @@ use tokio::sync::watch;
 
 use super::Core;
 use crate::config::Config;
-use crate::node::probe::{PodProbe, PodProbed, Probed, Prober, Seal, SelfProbe};
+use crate::node::self_probe::{PodProbe, PodProbed, Probed, Prober, Seal, SelfProbe};
 use crate::workload::INSTANCE_METADATA;
 
 impl Core {

@@ -10,8 +10,8 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use super::{complain, say, wait_for};
 use crate::cli::CleanupArgs;
-use crate::node::{link, rules};
-use crate::telemetry::chain::Chain;
+use crate::node::{guard, link};
+use crate::telemetry::error_chain::Chain;
 
 pub(super) fn run(args: &CleanupArgs) -> ExitCode {
     let done = remove();
@@ -38,7 +38,7 @@ fn stay() -> ExitCode {
 }
 
 fn remove() -> ExitCode {
-    let removed = match wait_for(async { (link::remove().await, rules::remove().await) }) {
+    let removed = match wait_for(async { (link::remove().await, guard::remove().await) }) {
         Ok(removed) => removed,
         Err(error) => {
             complain(format_args!("pod-identity-agent: the runtime cannot be started: {error}"));

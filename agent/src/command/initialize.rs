@@ -9,7 +9,7 @@ use super::{USAGE, complain, say, wait_for};
 use crate::cli::InitializeArgs;
 use crate::config::LinkPlace;
 use crate::node::link;
-use crate::telemetry::chain::Chain;
+use crate::telemetry::error_chain::Chain;
 
 pub(super) fn run(args: &InitializeArgs) -> ExitCode {
     let place = match LinkPlace::read(&args.link) {

@@ -3,10 +3,10 @@
 use std::process::ExitCode;
 
 use super::complain;
-use crate::node::probe;
+use crate::node::self_probe;
 
 pub(super) fn run() -> ExitCode {
-    match probe::serve_from_namespace() {
+    match self_probe::serve_from_namespace() {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             complain(format_args!("pod-identity-agent: the probe from a namespace ends: {error}"));

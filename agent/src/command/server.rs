@@ -12,9 +12,9 @@ use super::{USAGE, complain, wait_for};
 use crate::cli::ServerArgs;
 use crate::config::{Config, ConfigError, Environment};
 use crate::lifecycle::privileges::{Needs, Privileges, may_change_network};
-use crate::node::probe::Prober;
-use crate::node::rules::{self, NftError};
-use crate::telemetry::chain::Chain;
+use crate::node::self_probe::Prober;
+use crate::node::guard::{self, NftError};
+use crate::telemetry::error_chain::Chain;
 use crate::telemetry::logging;
 
 /// An agent on a node of 192 cores does the same little work as on one of four, but every worker costs a stack and an
@@ -62,7 +62,7 @@ fn remove_leftover(config: &Config) -> Option<Result<bool, NftError>> {
     if node.guard.is_some() || node.block_imds || !may_change_network() {
         return None;
     }
-    wait_for(rules::remove()).ok()
+    wait_for(guard::remove()).ok()
 }
 
 fn log_leftover(removed: Option<Result<bool, NftError>>) {

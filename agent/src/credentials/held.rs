@@ -11,7 +11,7 @@ use parking_lot::Mutex;
 
 use crate::clock::{BootTime, Now};
 use crate::credentials::model::{Grant, Issued, Unservable};
-use crate::credentials::streak::Streak;
+use crate::credentials::policy::not_found_streak::Streak;
 use crate::identity::Presented;
 use crate::planted::{self, Bug};
 use crate::workload::CredentialKey;

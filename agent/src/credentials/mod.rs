@@ -11,25 +11,15 @@
 //!                     └─ join the flight ── quota ── budget ── source (AWS) ── store ── renewal
 //! ```
 
-pub mod budget;
-pub mod crew;
-pub mod decide;
-pub mod entitlement;
-pub mod failures;
 pub mod flight;
-pub mod flights;
-pub mod grace;
 pub mod held;
+pub mod limits;
 pub mod model;
-pub mod pace;
+pub mod policy;
 pub mod provider;
-pub mod quota;
 pub mod renewal;
-pub mod schedule;
-mod settle;
 pub mod source;
 pub mod store;
-pub mod streak;
 
 #[cfg(test)]
 mod tests;

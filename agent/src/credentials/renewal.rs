@@ -10,14 +10,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::clock::{Clock, Now};
-use crate::credentials::budget::Lane;
-use crate::credentials::decide::{Urgency, urgency};
-use crate::credentials::failures::Failures;
-use crate::credentials::flight::Purpose;
-use crate::credentials::flights::Flights;
+use crate::credentials::limits::upstream_budget::Lane;
+use crate::credentials::policy::serving::{Urgency, urgency};
+use crate::credentials::store::recent_refusals::Failures;
+use crate::credentials::flight::shared_call::Purpose;
+use crate::credentials::flight::table::Flights;
 use crate::credentials::held::{Held, LEAST_LIFE};
-use crate::credentials::quota::Quotas;
-use crate::credentials::schedule::Schedule;
+use crate::credentials::limits::peer_quota::Quotas;
+use crate::credentials::store::schedule::Schedule;
 use crate::credentials::store::Store;
 use crate::planted::{self, Bug};
 

@@ -8,7 +8,7 @@ use std::time::{Duration, SystemTime};
 use crate::clock::Now;
 use crate::config::VerificationMode;
 use crate::identity::keys::TokenKeys;
-use crate::identity::memory::{Known, Memory};
+use crate::identity::verdict_cache::{Known, Memory};
 use crate::identity::token::BearerToken;
 use crate::identity::verdict::{Authentication, UnverifiedIdentity};
 use crate::identity::verify::{Policy, Verdict, timely, verify};

@@ -7,9 +7,9 @@
 pub mod authenticator;
 pub mod claims;
 pub mod keys;
-mod memory;
 pub mod token;
 mod verdict;
+mod verdict_cache;
 mod verify;
 
 #[cfg(test)]

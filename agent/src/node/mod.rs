@@ -4,7 +4,7 @@
 //! it wants, looks at what is there, takes the difference (pure), and applies it. Nothing here takes the credential
 //! endpoint down (design, invariant 10): what cannot be done is a condition with its reason, and is tried again.
 
+pub mod guard;
+mod kernel_events;
 pub mod link;
-mod news;
-pub mod probe;
-pub mod rules;
+pub mod self_probe;

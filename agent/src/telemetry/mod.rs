@@ -2,7 +2,7 @@
 //!
 //! Owns: names, formats and levels. Must not know: why something happens. No secret is ever handed to it.
 
-pub mod chain;
+pub mod error_chain;
 mod json_lines;
 pub mod logging;
 pub mod metrics;

@@ -9,7 +9,7 @@ use std::time::{Duration, SystemTime};
 use aws_lc_rs::{digest, signature};
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use pod_identity_agent::chance::Chance;
+use pod_identity_agent::rng::Chance;
 use pod_identity_agent::clock::Clock;
 use pod_identity_agent::config::{KeyLocation, TokenVerification, Upstream, VerificationMode};
 use pod_identity_agent::identity::keys::{KeySource, TokenKeys};

@@ -14,7 +14,7 @@ use aws_smithy_types::DateTime;
 use aws_smithy_types::body::SdkBody;
 use aws_smithy_types::date_time::Format;
 
-use crate::chance::Chance;
+use crate::rng::Chance;
 use crate::journal::What;
 use crate::ledger::Token;
 use crate::story::World;

@@ -10,7 +10,7 @@ use parking_lot::Mutex;
 use pod_identity_agent::identity::BearerToken;
 use pod_identity_agent::lifecycle::tasks::Tasks;
 
-use crate::chance::Chance;
+use crate::rng::Chance;
 use crate::journal::What;
 use crate::kind::{Kind, START};
 use crate::ledger::{self, Spell, Token};

@@ -4,7 +4,7 @@
 
 use std::time::Duration;
 
-use crate::chance::Chance;
+use crate::rng::Chance;
 use crate::kind::Kind;
 
 const MINUTE: Duration = Duration::from_secs(60);

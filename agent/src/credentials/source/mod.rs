@@ -3,12 +3,7 @@
 //! Owns: calling AWS once, and saying in our own words what came of it. Must not know: caches, queues, clients, or how
 //! often it is called. Retries, budgets and memory are the flight's.
 
-pub mod classify;
-pub mod clock;
 pub mod eks_auth;
-pub mod http_client;
-pub mod node_details;
-pub mod own;
 
 use std::fmt;
 use std::sync::Arc;

@@ -7,6 +7,8 @@
 //! token that AWS takes, live in an LRU of their own, with a quota per peer. Both hold `--max-cache-size` at most: without
 //! keys every identity is unverified, and the flag must mean what it meant.
 
+pub mod recent_refusals;
+pub mod schedule;
 mod unverified;
 mod verified;
 
@@ -17,7 +19,7 @@ use self::verified::Verified;
 use crate::clock::{Clock, Now};
 use crate::config::Retention;
 use crate::credentials::held::{Held, LEAST_LIFE};
-use crate::lifecycle::bounds::{Bound, Bounds};
+use crate::lifecycle::limits::{Bound, Bounds};
 use crate::planted::{self, Bug};
 use crate::workload::{CredentialKey, PeerKey};
 
@@ -169,7 +171,7 @@ mod tests {
     use crate::credentials::model::Grant;
     use crate::credentials::model::tests::issued;
     use crate::identity::{BearerToken, Presented};
-    use crate::lifecycle::bounds::{Bound, Bounds};
+    use crate::lifecycle::limits::{Bound, Bounds};
     use crate::workload::{CredentialKey, CredentialSource, PeerKey, VerifiedKey};
 
     const HOUR: Duration = Duration::from_secs(3600);

@@ -19,7 +19,7 @@ use parking_lot::Mutex;
 use crate::clock::{Clock, Now};
 use crate::credentials::held::Held;
 use crate::credentials::store::better;
-use crate::lifecycle::bounds::{Bound, Bounds};
+use crate::lifecycle::limits::{Bound, Bounds};
 use crate::workload::{CredentialKey, PeerKey};
 
 /// Unverified identities held of one peer (design 4.4).

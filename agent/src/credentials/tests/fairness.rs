@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::aws::Mood;
 use super::{Node, peer};
 use crate::credentials::provider::LONGEST_HOLD;
-use crate::lifecycle::bounds::Bound;
+use crate::lifecycle::limits::Bound;
 
 const SLOW: Mood = Mood::Issues { after: Duration::from_millis(400), life: Duration::from_secs(6 * 3600) };
 

@@ -4,9 +4,9 @@ use std::time::Duration;
 
 use super::aws::Mood;
 use super::{HOUR, MINUTE, Node, peer};
-use crate::credentials::budget::Lane;
-use crate::credentials::flight::Purpose;
-use crate::credentials::flights::Joined;
+use crate::credentials::limits::upstream_budget::Lane;
+use crate::credentials::flight::shared_call::Purpose;
+use crate::credentials::flight::table::Joined;
 use crate::credentials::provider::AtHand;
 use crate::identity::{BearerToken, Presented};
 

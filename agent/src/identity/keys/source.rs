@@ -9,7 +9,7 @@ use super::document::{self, DocumentError};
 use super::fetch::{FetchError, KeyUrl};
 use super::file::KeyFile;
 use super::{Arc, TokenKey, TokenKeys};
-use crate::chance::Chance;
+use crate::rng::Chance;
 use crate::clock::Clock;
 use crate::config::{KeyLocation, Upstream};
 use crate::lifecycle::readiness::Condition;
@@ -89,7 +89,7 @@ impl KeySource {
                 Err(error) => {
                     // The first in a row only: it is tried for ever.
                     if failures == 0 {
-                        let err = crate::telemetry::chain::Chain(&error);
+                        let err = crate::telemetry::error_chain::Chain(&error);
                         tracing::warn!(source = self.name, err = %err, "token keys cannot be read, the last good ones stay");
                     }
                     failures = failures.saturating_add(1);
@@ -149,7 +149,7 @@ mod tests {
     use tokio::net::TcpListener;
 
     use super::{FetchError, KeySource, LoadError, TokenKeys};
-    use crate::chance::Chance;
+    use crate::rng::Chance;
     use crate::clock::Clock;
     use crate::config::{KeyLocation, Upstream};
     use crate::identity::testing::{EcSigner, pod};

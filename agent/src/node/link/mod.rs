@@ -12,16 +12,16 @@ mod converge;
 mod desired;
 mod difference;
 mod events;
-mod keep;
+mod keeper;
 mod netlink;
 mod observed;
-mod once;
-pub mod throwaway;
+mod set_up;
+pub mod veth_pair;
 
 pub use desired::{Desired, LINK_NAME};
-pub use keep::{LinkConditions, LinkKeeper};
+pub use keeper::{LinkConditions, LinkKeeper};
 pub use netlink::KernelError;
-pub use once::{SetUpError, remove, set_up};
+pub use set_up::{SetUpError, remove, set_up};
 
 #[cfg(test)]
 mod tests;

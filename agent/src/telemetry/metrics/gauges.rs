@@ -7,7 +7,7 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
 
-use crate::lifecycle::bounds::BOUNDS;
+use crate::lifecycle::limits::BOUNDS;
 
 /// The budget of calls to AWS.
 #[derive(Clone, Copy, Debug, Default)]

@@ -1,0 +1,159 @@
+//! A shared credentials file that somebody else rewrites (hybrid nodes, `--rotate-credentials`).
+//!
+//! Owns: noticing a change, reading it only when it is whole, keeping the old when it is not. Must not know: who writes
+//! it. A writer that does not rename leaves a moment in which half a secret is in the file: half a secret parses, signs
+//! and is refused. So a change counts only once the file has stood still from one look to the next.
+
+use std::path::PathBuf;
+use std::time::SystemTime;
+
+use aws_config::profile;
+use aws_credential_types::Credentials;
+use aws_runtime::env_config::file::{EnvConfigFileKind, EnvConfigFiles};
+use aws_types::os_shim_internal::{Env, Fs};
+
+use crate::aws::own_identity::load_error::LoadError;
+use crate::secret::Secret;
+
+/// The longest file read, in bytes: hundreds of profiles.
+const LONGEST: u64 = 256 * 1024;
+
+/// A watched credentials file.
+#[derive(Debug)]
+pub struct CredentialsFile {
+    path: PathBuf,
+    profile: String,
+    /// What the file looked like when it was last read in full.
+    taken: Option<Look>,
+    /// What it looked like at the last look.
+    last: Option<Look>,
+}
+
+/// What one `stat` tells. The inode is in it because a rename may keep time and size.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Look {
+    inode: u64,
+    size: u64,
+    modified: Option<SystemTime>,
+}
+
+impl CredentialsFile {
+    /// Nothing is read yet.
+    pub fn new(path: PathBuf, profile: String) -> Self {
+        Self { path, profile, taken: None, last: None }
+    }
+
+    /// Reads the file if it is new and has stood still since the last look. `None`: nothing new.
+    ///
+    /// # Errors
+    /// [`LoadError`], when it cannot be read or is not whole; it will be looked at again.
+    pub async fn load_if_changed(&mut self) -> Result<Option<Credentials>, LoadError> {
+        let look = self.look().await?;
+        let is_still = self.last == Some(look) || self.taken.is_none();
+        self.last = Some(look);
+        if self.taken == Some(look) || !is_still {
+            return Ok(None);
+        }
+        let credentials = self.read().await?;
+        // Only now: a file that did not parse is tried again at the next look.
+        self.taken = Some(look);
+        Ok(Some(credentials))
+    }
+
+    async fn look(&self) -> Result<Look, LoadError> {
+        use std::os::unix::fs::MetadataExt;
+        let metadata = tokio::fs::metadata(&self.path).await.map_err(|source| self.unreadable(source))?;
+        if metadata.len() > LONGEST {
+            return Err(self.incomplete());
+        }
+        Ok(Look { inode: metadata.ino(), size: metadata.len(), modified: metadata.modified().ok() })
+    }
+
+    async fn read(&self) -> Result<Credentials, LoadError> {
+        let text = tokio::fs::read_to_string(&self.path).await.map_err(|source| self.unreadable(source))?;
+        let text = Secret::new(text);
+        let files =
+            EnvConfigFiles::builder().with_contents(EnvConfigFileKind::Credentials, text.reveal()).build();
+        let profiles = profile::load(
+            &Fs::from_slice(&[]),
+            &Env::from_slice(&[]),
+            &files,
+            Some(self.profile.clone().into()),
+        )
+        .await
+        .map_err(|_| self.incomplete())?;
+        let value = |name| profiles.get(name).map(str::trim).filter(|value| !value.is_empty());
+        let key = value("aws_access_key_id").ok_or_else(|| self.incomplete())?;
+        let secret = value("aws_secret_access_key").ok_or_else(|| self.incomplete())?;
+        let token = value("aws_session_token").map(str::to_owned);
+        Ok(Credentials::new(key, secret, token, None, "credentials file"))
+    }
+
+    fn unreadable(&self, source: std::io::Error) -> LoadError {
+        LoadError::FileUnreadable { path: self.path.display().to_string(), source }
+    }
+
+    fn incomplete(&self) -> LoadError {
+        LoadError::FileIncomplete { path: self.path.display().to_string(), profile: self.profile.clone() }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::PathBuf;
+
+    use super::{CredentialsFile, LoadError};
+
+    const WHOLE: &str =
+        "[default]\naws_access_key_id = AKIAONE\naws_secret_access_key = one\naws_session_token = t1\n";
+    const NEWER: &str = "[default]\naws_access_key_id = AKIATWO\naws_secret_access_key = two-is-longer\n";
+
+    fn scratch(name: &str) -> PathBuf {
+        let path = std::env::temp_dir().join(format!("pod-identity-agent-{}-{name}", std::process::id()));
+        let _ = std::fs::remove_file(&path);
+        path
+    }
+
+    async fn key_of(file: &mut CredentialsFile) -> Option<String> {
+        file.load_if_changed().await.unwrap().map(|credentials| credentials.access_key_id().to_owned())
+    }
+
+    #[tokio::test]
+    async fn a_file_is_read_at_once_and_again_when_a_change_has_settled() {
+        let path = scratch("settles");
+        let mut file = CredentialsFile::new(path.clone(), "default".to_owned());
+        assert!(matches!(file.load_if_changed().await, Err(LoadError::FileUnreadable { .. })));
+        std::fs::write(&path, WHOLE).unwrap();
+        assert_eq!(key_of(&mut file).await.as_deref(), Some("AKIAONE"));
+        assert_eq!(key_of(&mut file).await, None, "nothing new");
+        std::fs::write(&path, NEWER).unwrap();
+        assert_eq!(key_of(&mut file).await, None, "seen, but it may still be in the writing");
+        assert_eq!(key_of(&mut file).await.as_deref(), Some("AKIATWO"));
+        std::fs::remove_file(path).unwrap();
+    }
+
+    #[tokio::test]
+    async fn half_a_secret_is_never_taken() {
+        let path = scratch("half");
+        std::fs::write(&path, WHOLE).unwrap();
+        let mut file = CredentialsFile::new(path.clone(), "default".to_owned());
+        assert!(file.load_if_changed().await.unwrap().is_some());
+        std::fs::write(&path, "[default]\naws_access_key_id = AKIATWO\naws_secret_access_key = tw").unwrap();
+        assert_eq!(key_of(&mut file).await, None, "half written at this look");
+        std::fs::write(&path, NEWER).unwrap();
+        assert_eq!(key_of(&mut file).await, None, "changed since the last look");
+        let whole = file.load_if_changed().await.unwrap().unwrap();
+        assert_eq!(whole.secret_access_key(), "two-is-longer");
+        std::fs::remove_file(path).unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_file_without_the_profile_is_incomplete() {
+        let path = scratch("profile");
+        std::fs::write(&path, WHOLE).unwrap();
+        let mut file = CredentialsFile::new(path.clone(), "hybrid".to_owned());
+        let error = file.load_if_changed().await.unwrap_err();
+        assert!(error.to_string().contains("profile hybrid"), "{error}");
+        std::fs::remove_file(path).unwrap();
+    }
+}

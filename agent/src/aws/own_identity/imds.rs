@@ -1,0 +1,67 @@
+//! The node's instance role, by IMDSv2.
+//!
+//! Owns: the IMDS client with its limits. Must not know: what the credentials are for.
+
+use std::time::Duration;
+
+use aws_config::imds;
+use aws_config::imds::client::EndpointMode;
+use aws_config::imds::credentials::ImdsCredentialsProvider;
+use aws_config::provider_config::ProviderConfig;
+use aws_credential_types::Credentials;
+use aws_credential_types::provider::ProvideCredentials;
+use aws_smithy_async::rt::sleep::TokioSleep;
+use aws_smithy_async::time::SharedTimeSource;
+
+use crate::clock::Clock;
+use crate::aws::http_client;
+use crate::aws::own_identity::load_error::LoadError;
+
+/// One request to IMDS; it answers in milliseconds or, behind a hop limit of 1, never.
+const TIMEOUT: Duration = Duration::from_secs(1);
+/// Token, role name, credentials, each tried this often before the keeper's own back-off takes over.
+const ATTEMPTS: u32 = 2;
+
+/// The instance role.
+#[derive(Debug)]
+pub struct InstanceRole {
+    client: imds::Client,
+    provider: ImdsCredentialsProvider,
+}
+
+impl InstanceRole {
+    /// A client for IMDS at its usual address, or at `endpoint`.
+    pub fn new(endpoint: Option<&str>, ipv6: bool, clock: &Clock) -> Self {
+        let environment = ProviderConfig::without_region()
+            .with_http_client(http_client::for_imds())
+            .with_sleep_impl(TokioSleep::new())
+            .with_time_source(SharedTimeSource::new(clock.clone()));
+        let mut client = imds::Client::builder()
+            .configure(&environment)
+            .max_attempts(ATTEMPTS)
+            .connect_timeout(TIMEOUT)
+            .read_timeout(TIMEOUT);
+        client = match endpoint {
+            // A mode beside an endpoint would only make the SDK warn; config/ has parsed the endpoint, so it is taken.
+            Some(endpoint) => client.endpoint(endpoint).unwrap_or_default().configure(&environment),
+            None => client.endpoint_mode(if ipv6 { EndpointMode::IpV6 } else { EndpointMode::IpV4 }),
+        };
+        let client = client.build();
+        let provider =
+            ImdsCredentialsProvider::builder().configure(&environment).imds_client(client.clone()).build();
+        Self { client, provider }
+    }
+
+    /// Asks IMDS.
+    ///
+    /// # Errors
+    /// [`LoadError::Imds`], when there is no role or no answer.
+    pub async fn load(&self) -> Result<Credentials, LoadError> {
+        self.provider.provide_credentials().await.map_err(LoadError::Imds)
+    }
+
+    /// One value of the instance's metadata; `None` when IMDS does not tell it.
+    pub async fn metadata(&self, path: &'static str) -> Option<String> {
+        self.client.get(path).await.ok().map(|value| value.as_ref().to_owned())
+    }
+}

@@ -1,0 +1,350 @@
+//! The agent's own AWS identity: what calls to EKS Auth are signed with.
+//!
+//! Owns: the one copy in memory, its renewal in the background at half its life, the single refresh after AWS rejected
+//! it, and never giving up what still lives. Must not know: pods. The container provider is never asked: the agent would
+//! be asking itself (pains 23).
+
+pub mod file;
+pub mod imds;
+pub mod load_error;
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use aws_credential_types::Credentials;
+use aws_credential_types::provider::error::CredentialsError;
+use aws_credential_types::provider::{self, ProvideCredentials, future};
+use parking_lot::{Mutex, RwLock};
+use tokio::sync::Notify;
+
+use self::file::CredentialsFile;
+use self::imds::InstanceRole;
+use self::load_error::LoadError;
+use crate::clock::{BootTime, Clock};
+use crate::config::OwnCredentials;
+use crate::telemetry::error_chain::Chain;
+
+/// After a failure the next try comes after this, doubling up to [`SLOWEST_RETRY`].
+const FIRST_RETRY: Duration = Duration::from_millis(500);
+/// IMDS shares 1,024 packets per second with DNS and NTP (pains, section 3): never hurry it for long.
+const SLOWEST_RETRY: Duration = Duration::from_secs(30);
+/// A file is looked at this often; a look is one `stat`.
+const FILE_POLL: Duration = Duration::from_secs(1);
+/// Half of a life that nobody told us is this.
+const UNTOLD_HALF_LIFE: Duration = Duration::from_secs(15 * 60);
+/// At most one refresh in this time for rejections, however many calls were rejected.
+const REJECTION_REST: Duration = Duration::from_secs(10);
+
+/// The identity; clones share it.
+#[derive(Clone)]
+pub struct OwnIdentity {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    held: RwLock<Held>,
+    clock: Clock,
+    wake: Notify,
+    rejected_at: Mutex<Option<BootTime>>,
+}
+
+/// What there is to sign with, and what to go back to.
+#[derive(Default)]
+struct Held {
+    current: Option<Credentials>,
+    /// AWS took the current one at least once.
+    is_proven: bool,
+    /// The last that AWS took, while the current one is not proven. A file caught half written may parse: what it holds is
+    /// then rejected, although what was there before still lives.
+    proven_before: Option<Credentials>,
+}
+
+/// Where it comes from.
+#[derive(Debug)]
+pub enum OwnSource {
+    /// The node's instance role.
+    Imds(InstanceRole),
+    /// A shared credentials file, as hybrid nodes have it.
+    File(CredentialsFile),
+    /// The environment; it cannot change.
+    Environment(Credentials),
+}
+
+/// What the keeper of the identity reports, for readiness.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum OwnState {
+    /// There are credentials that live.
+    Present,
+    /// There are none; the sentence says why.
+    Missing(String),
+}
+
+impl OwnIdentity {
+    /// An identity that has nothing yet.
+    pub fn new(clock: Clock) -> Self {
+        Self {
+            shared: Arc::new(Shared {
+                held: RwLock::default(),
+                clock,
+                wake: Notify::new(),
+                rejected_at: Mutex::new(None),
+            }),
+        }
+    }
+
+    /// An identity that never changes, for a simulation.
+    pub fn fixed(credentials: Credentials, clock: Clock) -> Self {
+        let own = Self::new(clock);
+        own.shared.held.write().take(credentials);
+        own
+    }
+
+    /// Whether there is something to sign with that has not expired.
+    pub fn is_present(&self) -> bool {
+        self.living().is_some()
+    }
+
+    /// When what there is expires, if it says so.
+    pub fn expires(&self) -> Option<SystemTime> {
+        self.living()?.expiry()
+    }
+
+    /// AWS took it.
+    pub fn was_accepted(&self) {
+        let is_news = !self.shared.held.read().is_proven;
+        if is_news {
+            let mut held = self.shared.held.write();
+            held.is_proven = true;
+            held.proven_before = None;
+        }
+    }
+
+    /// AWS rejected it: what it took before is used again, or else the keeper looks for a newer one at once (and rests for
+    /// a while if that did not help).
+    pub fn was_rejected(&self) {
+        if self.shared.held.write().go_back() {
+            tracing::warn!("AWS rejects the agent's new credentials: using those it had before");
+            return;
+        }
+        let now = self.shared.clock.now().boot;
+        let mut rejected_at = self.shared.rejected_at.lock();
+        if rejected_at.is_none_or(|last| now.since(last) >= REJECTION_REST) {
+            *rejected_at = Some(now);
+            tracing::warn!("AWS rejects the agent's own credentials: looking for newer ones");
+            self.refresh_soon();
+        }
+    }
+
+    /// Wakes the keeper.
+    pub fn refresh_soon(&self) {
+        self.shared.wake.notify_one();
+    }
+
+    fn living(&self) -> Option<Credentials> {
+        let current = self.shared.held.read().current.clone()?;
+        let lives = current.expiry().is_none_or(|expiry| expiry > self.shared.clock.now().wall);
+        lives.then_some(current)
+    }
+
+    /// Keeps the identity fresh for ever; cancel by dropping. `report` is told each time the state changes.
+    pub async fn keep(self, mut source: OwnSource, mut report: impl FnMut(OwnState) + Send) {
+        let mut failures = 0;
+        let mut reported = None;
+        loop {
+            let outcome = self.load_once(&mut source).await;
+            let pause = match &outcome {
+                Ok(()) => {
+                    failures = 0;
+                    self.until_renewal(&source)
+                }
+                Err(error) => {
+                    failures += 1;
+                    log_failure(error, failures);
+                    retry_pause(failures)
+                }
+            };
+            let state = self.state(outcome.err());
+            if reported.as_ref() != Some(&state) {
+                report(state.clone());
+                reported = Some(state);
+            }
+            self.rest(pause, &source).await;
+        }
+    }
+
+    async fn load_once(&self, source: &mut OwnSource) -> Result<(), LoadError> {
+        let now = self.shared.clock.now().wall;
+        let loaded = match source {
+            OwnSource::Imds(imds) => Some(imds.load().await?),
+            OwnSource::File(file) => file.load_if_changed().await?,
+            OwnSource::Environment(credentials) => Some(credentials.clone()),
+        };
+        let Some(loaded) = loaded else { return Ok(()) };
+        if loaded.expiry().is_some_and(|expiry| expiry <= now) {
+            return Err(LoadError::Expired);
+        }
+        self.shared.held.write().take(loaded);
+        Ok(())
+    }
+
+    fn state(&self, error: Option<LoadError>) -> OwnState {
+        match error {
+            _ if self.is_present() => OwnState::Present,
+            Some(error) => OwnState::Missing(error.to_string()),
+            None => OwnState::Missing("they have expired".to_owned()),
+        }
+    }
+
+    /// How long until what there is should be renewed.
+    fn until_renewal(&self, source: &OwnSource) -> Duration {
+        match source {
+            OwnSource::File(_) => FILE_POLL,
+            OwnSource::Imds(_) | OwnSource::Environment(_) => {
+                let left = self.expires().and_then(|at| at.duration_since(self.shared.clock.now().wall).ok());
+                left.map_or(UNTOLD_HALF_LIFE, |left| (left / 2).max(FIRST_RETRY))
+            }
+        }
+    }
+
+    /// Sleeps, or wakes early because somebody needs a newer identity, though never in a tight loop.
+    async fn rest(&self, pause: Duration, source: &OwnSource) {
+        let at_least = match source {
+            OwnSource::File(_) => FILE_POLL.min(pause),
+            OwnSource::Imds(_) | OwnSource::Environment(_) => FIRST_RETRY.min(pause),
+        };
+        tokio::time::sleep(at_least).await;
+        let rest = pause.saturating_sub(at_least);
+        tokio::select! {
+            () = tokio::time::sleep(rest) => {}
+            () = self.shared.wake.notified() => {}
+        }
+    }
+}
+
+impl Held {
+    fn take(&mut self, credentials: Credentials) {
+        if self.is_proven {
+            self.proven_before = self.current.take();
+        }
+        self.current = Some(credentials);
+        self.is_proven = false;
+    }
+
+    fn go_back(&mut self) -> bool {
+        if self.is_proven {
+            return false;
+        }
+        let Some(before) = self.proven_before.take() else { return false };
+        self.current = Some(before);
+        self.is_proven = true;
+        true
+    }
+}
+
+fn retry_pause(failures: u32) -> Duration {
+    FIRST_RETRY.saturating_mul(2_u32.saturating_pow(failures.saturating_sub(1).min(10))).min(SLOWEST_RETRY)
+}
+
+fn log_failure(error: &LoadError, failures: u32) {
+    // The first, then every tenth: at most one line in five minutes while it lasts.
+    if failures % 10 == 1 {
+        tracing::warn!(err = %Chain(error), failures, "the agent's own AWS credentials could not be loaded");
+    }
+}
+
+impl OwnSource {
+    /// The source that the configuration names.
+    pub fn from_config(config: &OwnCredentials, clock: &Clock) -> Self {
+        match config {
+            OwnCredentials::Imds { endpoint, ipv6 } => {
+                Self::Imds(InstanceRole::new(endpoint.as_deref(), *ipv6, clock))
+            }
+            OwnCredentials::File { path, profile } => {
+                Self::File(CredentialsFile::new(path.clone(), profile.clone()))
+            }
+            OwnCredentials::Environment { access_key_id, secret_access_key, session_token } => {
+                Self::Environment(Credentials::new(
+                    access_key_id,
+                    secret_access_key.reveal(),
+                    session_token.as_ref().map(|token| token.reveal().to_owned()),
+                    None,
+                    "environment",
+                ))
+            }
+        }
+    }
+}
+
+impl ProvideCredentials for OwnIdentity {
+    fn provide_credentials<'a>(&'a self) -> future::ProvideCredentials<'a>
+    where
+        Self: 'a,
+    {
+        let answer: provider::Result = self
+            .living()
+            .ok_or_else(|| CredentialsError::not_loaded("the agent has no AWS credentials of its own"));
+        future::ProvideCredentials::ready(answer)
+    }
+}
+
+impl fmt::Debug for OwnIdentity {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("OwnIdentity").field("is_present", &self.is_present()).finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+    use aws_credential_types::Credentials;
+
+    use super::{OwnIdentity, retry_pause};
+    use crate::clock::{Clock, Simulated};
+
+    fn credentials(key: &str, expires: Option<SystemTime>) -> Credentials {
+        Credentials::new(key, "secret", None, expires, "test")
+    }
+
+    fn key_of(own: &OwnIdentity) -> Option<String> {
+        own.living().map(|credentials| credentials.access_key_id().to_owned())
+    }
+
+    fn own() -> OwnIdentity {
+        OwnIdentity::new(Clock::simulated(Simulated::starting_at(UNIX_EPOCH + Duration::from_secs(1000))))
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn new_credentials_that_are_rejected_give_way_to_those_that_were_accepted() {
+        let own = own();
+        own.shared.held.write().take(credentials("OLD", None));
+        own.was_accepted();
+        own.shared.held.write().take(credentials("HALF", None));
+        own.was_rejected();
+        assert_eq!(key_of(&own).as_deref(), Some("OLD"));
+        own.shared.held.write().take(credentials("WHOLE", None));
+        own.was_accepted();
+        own.was_rejected();
+        assert_eq!(
+            key_of(&own).as_deref(),
+            Some("WHOLE"),
+            "what AWS took once is not given up for a moment's no"
+        );
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn expired_credentials_are_not_there() {
+        let own = own();
+        own.shared.held.write().take(credentials("K", Some(UNIX_EPOCH + Duration::from_secs(1010))));
+        assert!(own.is_present());
+        tokio::time::advance(Duration::from_secs(10)).await;
+        assert!(!own.is_present());
+    }
+
+    #[test]
+    fn retries_slow_down_to_thirty_seconds() {
+        let pauses: Vec<u64> = (1..=8).map(|n| retry_pause(n).as_millis().try_into().unwrap()).collect();
+        assert_eq!(pauses, [500, 1000, 2000, 4000, 8000, 16_000, 30_000, 30_000]);
+    }
+}

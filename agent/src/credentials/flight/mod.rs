@@ -1,0 +1,9 @@
+//! One upstream call per identity: the only way to AWS.
+//!
+//! Owns: the table of calls under way, those who wait for one, its attempts, and what becomes of its outcome. Must not
+//! know: HTTP, or who asks.
+
+pub mod attempts;
+mod outcome;
+pub mod shared_call;
+pub mod table;

@@ -1,0 +1,278 @@
+//! When a set in hand ends before its expiry. Pure, but for the memory of what AWS said lately.
+//!
+//! Owns: the table of design 4.5. Must not know: how a set is dropped or a renewal is planned. Invariant 3 gives every
+//! failure the benefit of the doubt; the one answer that ends an entitlement is "there is no association", and only
+//! when AWS says so for long enough, and not of everybody at once.
+//!
+//! Renewals are spread over hours, so at the time of the verdict nobody else may have been asked about for a while. Then
+//! another association's set is renewed as a witness first: whether AWS still knows that one tells a deleted association
+//! from a bad day.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use parking_lot::Mutex;
+
+use crate::clock::BootTime;
+use crate::credentials::held::Held;
+use crate::credentials::source::{RefusedCode, SourceError};
+use crate::credentials::policy::not_found_streak::{PERIOD, Streak};
+
+/// How many associations' last answers are remembered; above, new ones are not. One takes about 100 bytes.
+const MOST_ANSWERS: usize = 4_096;
+
+/// What a failed renewal means for the set in hand.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Consequence {
+    /// It is kept to its expiry, and its renewal is tried again.
+    Keep,
+    /// The same, but this token will hardly renew it: a newer one is waited for.
+    KeepForNewerToken,
+    /// It is kept for now, and another association's set is renewed to hear what AWS says of that.
+    AskWitness,
+    /// The pod is entitled to it no more.
+    Drop,
+}
+
+/// What AWS said of all associations in the last five minutes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Crowd {
+    /// Associations that it knows.
+    pub found: usize,
+    /// Associations of sets in hand that it says are not there.
+    pub not_found: usize,
+    /// There is a set of an association that it was not asked about.
+    pub has_witness: bool,
+}
+
+/// The table of design 4.5. `streak` is there when `error` says "no association".
+///
+/// `max_stale` is `--max-stale-after-refusal`: the first such answer later than that ends it, and five minutes at most.
+pub fn consequence(
+    error: &SourceError,
+    streak: Option<Streak>,
+    crowd: Crowd,
+    now: BootTime,
+    max_stale: Option<Duration>,
+) -> Consequence {
+    let refused = match error {
+        SourceError::Refused(refused) => refused,
+        SourceError::Throttled | SourceError::Unavailable(_) | SourceError::OwnIdentity(_) => {
+            return Consequence::Keep;
+        }
+    };
+    match refused.code {
+        RefusedCode::ResourceNotFound => {
+            let is_over = streak.is_some_and(|streak| streak.is_over(now, max_stale));
+            if is_over { crowd.verdict() } else { Consequence::Keep }
+        }
+        RefusedCode::ExpiredToken | RefusedCode::InvalidToken => Consequence::KeepForNewerToken,
+        RefusedCode::AccessDenied | RefusedCode::InvalidParameter | RefusedCode::InvalidRequest => {
+            Consequence::Keep
+        }
+    }
+}
+
+impl Crowd {
+    fn verdict(self) -> Consequence {
+        if self.not_found <= self.found {
+            return Consequence::Drop;
+        }
+        if self.has_witness {
+            return Consequence::AskWitness;
+        }
+        // Several associations gone at once, and most of all: AWS's trouble or a wrong cluster name, and no admin's wish. But a
+        // node with one association that is gone is just that.
+        if self.not_found >= 2 { Consequence::Keep } else { Consequence::Drop }
+    }
+}
+
+/// Judges failed renewals. Clones share the memory.
+#[derive(Clone, Default)]
+pub struct Entitlement {
+    answers: Arc<Mutex<Answers>>,
+    max_stale: Option<Duration>,
+}
+
+#[derive(Default)]
+struct Answers {
+    last: HashMap<Box<str>, Answer>,
+    pruned_at: Option<BootTime>,
+}
+
+#[derive(Clone, Copy)]
+struct Answer {
+    at: BootTime,
+    is_found: bool,
+}
+
+impl Entitlement {
+    /// With `--max-stale-after-refusal`, or the table alone.
+    pub fn new(max_stale: Option<Duration>) -> Self {
+        Self { answers: Arc::default(), max_stale }
+    }
+
+    /// `--max-stale-after-refusal`.
+    pub fn max_stale(&self) -> Option<Duration> {
+        self.max_stale
+    }
+
+    /// AWS issued credentials of an association, or said something else that shows that it knows it.
+    pub fn found(&self, association: &str, now: BootTime) {
+        self.answers.lock().note(association, true, now);
+    }
+
+    /// Whether AWS was asked about an association in the last five minutes.
+    pub fn was_asked_about(&self, association: &str, now: BootTime) -> bool {
+        self.answers.lock().last.get(association).is_some_and(|answer| answer.is_recent(now))
+    }
+
+    /// What the failed renewal of a set means for it. `has_witness`: there is a set of an association that AWS was not
+    /// [asked about](Self::was_asked_about) lately.
+    pub fn after(
+        &self,
+        held: &Held,
+        error: &SourceError,
+        now: BootTime,
+        has_witness: impl FnOnce() -> bool,
+    ) -> Consequence {
+        let Some(code) = error.refused_code() else {
+            return consequence(error, None, Crowd::default(), now, self.max_stale);
+        };
+        let association = &held.grant().association_id;
+        let streak = match code {
+            RefusedCode::ResourceNotFound => {
+                self.answers.lock().note(association, false, now);
+                Some(held.not_found_again(now))
+            }
+            RefusedCode::AccessDenied => {
+                self.found(association, now);
+                held.found();
+                None
+            }
+            RefusedCode::ExpiredToken
+            | RefusedCode::InvalidToken
+            | RefusedCode::InvalidParameter
+            | RefusedCode::InvalidRequest => None,
+        };
+        let mut crowd = Crowd::default();
+        if streak.is_some_and(|streak| streak.is_over(now, self.max_stale)) {
+            (crowd.found, crowd.not_found) = self.answers.lock().count(now);
+            // Looks at all sets, so it is asked last.
+            crowd.has_witness = crowd.not_found > crowd.found && has_witness();
+        }
+        consequence(error, streak, crowd, now, self.max_stale)
+    }
+}
+
+impl Answers {
+    fn note(&mut self, association: &str, is_found: bool, now: BootTime) {
+        if self.pruned_at.is_none_or(|at| now.since(at) > PERIOD) {
+            self.prune(now);
+        }
+        let answer = Answer { at: now, is_found };
+        if let Some(last) = self.last.get_mut(association) {
+            *last = answer;
+        } else if self.last.len() < MOST_ANSWERS {
+            self.last.insert(association.into(), answer);
+        }
+    }
+
+    /// How many associations there are, and how many are not there.
+    fn count(&mut self, now: BootTime) -> (usize, usize) {
+        self.prune(now);
+        let found = self.last.values().filter(|answer| answer.is_found).count();
+        (found, self.last.len() - found)
+    }
+
+    fn prune(&mut self, now: BootTime) {
+        self.pruned_at = Some(now);
+        self.last.retain(|_, answer| answer.is_recent(now));
+    }
+}
+
+impl Answer {
+    fn is_recent(self, now: BootTime) -> bool {
+        now.since(self.at) <= PERIOD
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::Consequence::{AskWitness, Drop, Keep, KeepForNewerToken};
+    use super::{Answers, Crowd, Streak, consequence};
+    use crate::clock::BootTime;
+    use crate::credentials::source::{OwnIdentityFault, Refused, RefusedCode, SourceError, Unavailable};
+
+    const ALONE: Crowd = Crowd { found: 0, not_found: 1, has_witness: false };
+
+    fn at(seconds: u64) -> BootTime {
+        BootTime::from_boot(Duration::from_secs(seconds))
+    }
+
+    fn refused(code: RefusedCode) -> SourceError {
+        SourceError::Refused(Refused::new(code, "no", None))
+    }
+
+    #[test]
+    fn the_table_of_what_ends_an_entitlement() {
+        let cases = [
+            (SourceError::Throttled, Keep),
+            (SourceError::Unavailable(Unavailable::Timeout), Keep),
+            (SourceError::OwnIdentity(OwnIdentityFault::Rejected), Keep),
+            (refused(RefusedCode::AccessDenied), Keep),
+            (refused(RefusedCode::InvalidParameter), Keep),
+            (refused(RefusedCode::InvalidRequest), Keep),
+            (refused(RefusedCode::ExpiredToken), KeepForNewerToken),
+            (refused(RefusedCode::InvalidToken), KeepForNewerToken),
+            (refused(RefusedCode::ResourceNotFound), Drop),
+        ];
+        for (error, expected) in cases {
+            let streak = Some(Streak { times: 3, since: at(0) });
+            assert_eq!(consequence(&error, streak, ALONE, at(300), None), expected, "{error:?}");
+        }
+    }
+
+    #[test]
+    fn the_table_of_not_found() {
+        let crowd = |found, not_found, has_witness| Crowd { found, not_found, has_witness };
+        let short = Some(Duration::from_secs(30));
+        let cases = [
+            ("three times over five minutes", 3, 300, ALONE, None, Drop),
+            ("only twice", 2, 300, ALONE, None, Keep),
+            ("not for five minutes", 9, 299, ALONE, None, Keep),
+            ("nobody else was asked about", 3, 300, crowd(0, 1, true), None, AskWitness),
+            ("another is there", 3, 300, crowd(1, 1, true), None, Drop),
+            ("two are gone, one is there, a third can tell", 3, 300, crowd(1, 2, true), None, AskWitness),
+            ("as many are gone as are there", 3, 300, crowd(2, 2, true), None, Drop),
+            ("most are gone", 3, 300, crowd(2, 3, false), None, Keep),
+            ("all are gone", 3, 300, crowd(0, 2, false), None, Keep),
+            ("stale for as long as may be", 2, 30, ALONE, short, Drop),
+            ("not yet", 2, 29, ALONE, short, Keep),
+            ("no staleness at all", 1, 0, ALONE, Some(Duration::ZERO), Drop),
+            ("all are gone, whatever may be stale", 2, 30, crowd(0, 3, false), short, Keep),
+            ("a long staleness does not loosen the table", 3, 300, ALONE, Some(Duration::MAX), Drop),
+        ];
+        for (what, times, now, crowd, max_stale, expected) in cases {
+            let streak = Some(Streak { times, since: at(0) });
+            let error = refused(RefusedCode::ResourceNotFound);
+            assert_eq!(consequence(&error, streak, crowd, at(now), max_stale), expected, "{what}");
+        }
+    }
+
+    #[test]
+    fn answers_of_the_last_five_minutes_count_and_of_each_association_the_last() {
+        let mut answers = Answers::default();
+        answers.note("a-1", false, at(0));
+        answers.note("a-2", true, at(100));
+        answers.note("a-2", false, at(200));
+        answers.note("a-3", true, at(200));
+        assert_eq!(answers.count(at(300)), (1, 2));
+        assert_eq!(answers.count(at(301)), (1, 1));
+        answers.note("a-4", true, at(10_000));
+        assert_eq!(answers.last.len(), 1, "old answers leave memory");
+    }
+}

@@ -1,0 +1,190 @@
+//! EKS Auth: `AssumeRoleForPodIdentity`, once, without retries.
+//!
+//! Owns: the SDK client and the translation between its types and ours. Must not know: who waits for the answer.
+
+pub mod classify;
+
+use std::sync::Arc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use aws_sdk_eksauth::Client;
+use aws_sdk_eksauth::config::retry::RetryConfig;
+use aws_sdk_eksauth::config::timeout::TimeoutConfig;
+use aws_sdk_eksauth::config::{
+    AppName, BehaviorVersion, IdentityCache, Region, SharedCredentialsProvider, StalledStreamProtectionConfig,
+};
+use aws_sdk_eksauth::error::{ProvideErrorMetadata, SdkError};
+use aws_sdk_eksauth::operation::RequestId;
+use aws_sdk_eksauth::operation::assume_role_for_pod_identity::{
+    AssumeRoleForPodIdentityError, AssumeRoleForPodIdentityOutput,
+};
+use aws_smithy_async::rt::sleep::TokioSleep;
+use aws_smithy_runtime_api::client::http::SharedHttpClient;
+use aws_smithy_runtime_api::http::Response;
+use aws_smithy_types::body::SdkBody;
+
+use crate::clock::Clock;
+use crate::config::Upstream;
+use crate::credentials::model::{Grant, Issued};
+use crate::credentials::source::eks_auth::classify::classify;
+use crate::aws::time::AwsTime;
+use crate::aws::http_client::{ATTEMPT_TIMEOUT, CONNECT_TIMEOUT};
+use crate::aws::node_details::SentDetails;
+use crate::aws::own_identity::OwnIdentity;
+use crate::credentials::source::{OwnIdentityFault, SourceError, Unavailable};
+use crate::identity::BearerToken;
+use crate::secret::Secret;
+
+/// Asks EKS Auth.
+#[derive(Clone, Debug)]
+pub struct EksAuth {
+    client: Client,
+    cluster: Arc<str>,
+    own: OwnIdentity,
+    details: SentDetails,
+    time: AwsTime,
+}
+
+/// What a client is made of.
+pub struct Parts<'a> {
+    /// The cluster whose associations are asked for.
+    pub cluster: &'a str,
+    /// The region to sign for, and to reach unless there is an endpoint.
+    pub region: &'a str,
+    /// The way there.
+    pub upstream: &'a Upstream,
+    /// Who signs.
+    pub own: OwnIdentity,
+    /// What is said of the node.
+    pub details: SentDetails,
+    /// The HTTP client: the simulation's seam.
+    pub http_client: SharedHttpClient,
+    /// The clock.
+    pub clock: &'a Clock,
+}
+
+impl EksAuth {
+    /// A client for one cluster. Nothing is connected yet.
+    pub fn new(parts: Parts<'_>) -> Self {
+        let Parts { cluster, region, upstream, own, details, http_client, clock } = parts;
+        let timeouts = TimeoutConfig::builder()
+            .connect_timeout(CONNECT_TIMEOUT)
+            .operation_attempt_timeout(ATTEMPT_TIMEOUT)
+            .operation_timeout(ATTEMPT_TIMEOUT)
+            .build();
+        let mut config = aws_sdk_eksauth::Config::builder()
+            .behavior_version(BehaviorVersion::latest())
+            .region(Region::new(region.to_owned()))
+            .use_fips(upstream.use_fips)
+            .http_client(http_client)
+            .sleep_impl(TokioSleep::new())
+            .time_source(clock.clone())
+            // Our own correction covers every call; the SDK's would be added to it.
+            .disable_clock_skew_correction(true)
+            // The flight retries, within its budget; retries in here would be out of its sight.
+            .retry_config(RetryConfig::disabled())
+            .timeout_config(timeouts)
+            .stalled_stream_protection(StalledStreamProtectionConfig::disabled())
+            .credentials_provider(SharedCredentialsProvider::new(own.clone()))
+            // `OwnIdentity` holds the one copy and renews it; a second cache would keep a rejected one alive.
+            .identity_cache(IdentityCache::no_cache());
+        config.set_app_name(app_name());
+        if let Some(endpoint) = &upstream.endpoint {
+            config = config.endpoint_url(endpoint);
+        }
+        Self {
+            client: Client::from_conf(config.build()),
+            cluster: cluster.into(),
+            own,
+            details,
+            time: AwsTime::new(clock.clone()),
+        }
+    }
+
+    /// Exchanges a pod's token for credentials: one attempt, 1.2 s at most.
+    ///
+    /// # Errors
+    /// [`SourceError`], classified by status and code.
+    pub async fn fetch(&self, token: &BearerToken) -> Result<Issued, SourceError> {
+        if !self.own.is_present() {
+            // Nothing to sign with: asking would only blame the pod's request for it.
+            self.own.refresh_soon();
+            return Err(SourceError::OwnIdentity(OwnIdentityFault::Missing));
+        }
+        let call = self
+            .client
+            .assume_role_for_pod_identity()
+            .cluster_name(&*self.cluster)
+            .token(token.reveal())
+            .set_eks_node_name(self.details.node_name())
+            .set_instance_id(self.details.instance_id())
+            .set_zone(self.details.zone_id());
+        let observer = self.time.observer();
+        let outcome = call.customize().interceptor(observer.clone()).send().await;
+        let result = outcome
+            .map_err(|error| translate(&error))
+            .and_then(|output| issued(&output, observer.answered_at()));
+        match &result {
+            Err(SourceError::OwnIdentity(OwnIdentityFault::Rejected)) => self.own.was_rejected(),
+            Ok(_) | Err(SourceError::Refused(_)) => self.own.was_accepted(),
+            Err(SourceError::Throttled | SourceError::Unavailable(_) | SourceError::OwnIdentity(_)) => {}
+        }
+        result
+    }
+}
+
+fn app_name() -> Option<AppName> {
+    // The name is a literal of allowed characters; were it not, calls would go out without it.
+    AppName::new(concat!("pod-identity-agent-", env!("CARGO_PKG_VERSION"))).ok()
+}
+
+fn translate(error: &SdkError<AssumeRoleForPodIdentityError, Response<SdkBody>>) -> SourceError {
+    match error {
+        SdkError::TimeoutError(_) => SourceError::Unavailable(Unavailable::Timeout),
+        SdkError::DispatchFailure(failure) if failure.is_timeout() => {
+            SourceError::Unavailable(Unavailable::Timeout)
+        }
+        SdkError::DispatchFailure(_) => SourceError::Unavailable(Unavailable::Connection),
+        // The request could not be built or signed; our own identity is the only part of it that can be missing.
+        SdkError::ConstructionFailure(_) => SourceError::OwnIdentity(OwnIdentityFault::Missing),
+        SdkError::ResponseError(response) => by_status(response.raw().status().as_u16()),
+        SdkError::ServiceError(service) => {
+            let status = service.raw().status().as_u16();
+            let metadata = service.err();
+            classify(status, metadata.code(), metadata.message().unwrap_or_default(), metadata.request_id())
+        }
+        _ => SourceError::Unavailable(Unavailable::Unreadable),
+    }
+}
+
+/// An answer whose body the SDK could not read: only its status can be believed.
+fn by_status(status: u16) -> SourceError {
+    if (200..300).contains(&status) {
+        SourceError::Unavailable(Unavailable::Unreadable)
+    } else {
+        classify(status, None, "", None)
+    }
+}
+
+fn issued(
+    output: &AssumeRoleForPodIdentityOutput,
+    answered_at: Option<SystemTime>,
+) -> Result<Issued, SourceError> {
+    let unreadable = || SourceError::Unavailable(Unavailable::Unreadable);
+    let credentials = output.credentials().ok_or_else(unreadable)?;
+    let seconds = u64::try_from(credentials.expiration().secs()).map_err(|_| unreadable())?;
+    let association = output.pod_identity_association().map(|association| association.association_id());
+    let session = output.assumed_role_user().map(|user| user.arn());
+    // The session's name is what CloudTrail shows: here the two can be brought together.
+    tracing::debug!(association, session, "credentials issued");
+    let grant = Grant::new(association.unwrap_or_default(), session.unwrap_or_default());
+    Ok(Issued {
+        access_key_id: credentials.access_key_id().to_owned(),
+        secret_access_key: Secret::new(credentials.secret_access_key().to_owned()),
+        session_token: Secret::new(credentials.session_token().to_owned()),
+        // The fraction is cut off: ending a moment early is safe, ending late is not.
+        expiration: UNIX_EPOCH.checked_add(Duration::from_secs(seconds)).ok_or_else(unreadable)?,
+        answered_at,
+        grant,
+    })
+}

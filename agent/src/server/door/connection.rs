@@ -1,0 +1,384 @@
+//! One HTTP/1 connection from its first byte to its last.
+//!
+//! Owns: hyper's settings, every time limit of a connection, and how it ends. Must not know: what is asked and what
+//! is answered; that is behind [`Respond`].
+//!
+//! hyper has one timer for heads, which also runs while a connection is idle, and none for responses. So the wire
+//! notes what happens, and one timer per connection looks at that: a request that is answered at once costs no timer.
+
+use std::convert::Infallible;
+use std::future::{Future, poll_fn};
+use std::net::{IpAddr, SocketAddr};
+use std::pin::pin;
+use std::sync::Arc;
+use std::task::Poll;
+
+use bytes::Bytes;
+use http::header::CONNECTION;
+use http::{HeaderValue, Request, Response};
+use http_body_util::Full;
+use hyper::body::Incoming;
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::net::TcpStream;
+use tokio::time::{Instant, sleep_until};
+
+use super::activity::{Activity, Ask, Phase};
+use super::limits::Limits;
+use super::peers::{ConnectionPermit, HoldPermit, Peers, TooMany};
+use super::stats::count;
+use super::watched_stream::Wire;
+use crate::lifecycle::shutdown::Shutdown;
+use crate::workload::PeerKey;
+
+/// Answers requests. It never reads a request's body, and limits its own time.
+pub trait Respond: Send + Sync + 'static {
+    /// Answers one request. Dropped if the client leaves: what must survive that runs in a task of its own.
+    fn respond(
+        &self,
+        peer: Peer,
+        request: Request<Incoming>,
+    ) -> impl Future<Output = Response<Full<Bytes>>> + Send;
+}
+
+/// Who is at the other end, as far as the socket knows.
+#[derive(Clone)]
+pub struct Peer {
+    /// The address, an IPv4 one even if it came in IPv6's clothes.
+    pub address: IpAddr,
+    /// Its port; 0 if it has left already.
+    pub port: u16,
+    /// Whether it is the node itself: its own processes, and pods on the host network.
+    pub is_host: bool,
+    /// Which of our addresses it has reached.
+    pub local: SocketAddr,
+    peers: Peers,
+}
+
+impl Peer {
+    /// On whose account its requests go.
+    pub fn key(&self) -> PeerKey {
+        self.peers.key(self.address)
+    }
+
+    /// Leave to wait for an answer; refused if this peer waits for too many already.
+    pub fn try_hold(&self) -> Result<HoldPermit, TooMany> {
+        self.peers.try_hold(self.address)
+    }
+}
+
+/// What all connections of a listener share.
+pub(super) struct Service<R> {
+    pub(super) respond: Arc<R>,
+    pub(super) peers: Peers,
+    pub(super) shutdown: Shutdown,
+    pub(super) limits: Limits,
+    pub(super) http: http1::Builder,
+}
+
+/// hyper with every limit it has set on purpose.
+pub(super) fn http1_with(limits: &Limits) -> http1::Builder {
+    let mut http = http1::Builder::new();
+    http.timer(TokioTimer::new())
+        // The timer of `drive` does this, and tells slow from idle.
+        .header_read_timeout(None)
+        // 100 header lines, else 431: hyper's default, left alone because any other number, 100 included, moves the
+        // parser's table from the stack to the heap, for every request (hyper's docs; measured). SDKs send up to eight.
+        .max_buf_size(limits.head_bytes)
+        .keep_alive(true)
+        // A client that closes its sending side has left; its request is dropped.
+        .half_close(false)
+        .auto_date_header(true);
+    http
+}
+
+/// Serves one connection until it ends. Holds `permit` as long.
+pub(super) async fn serve<R: Respond>(service: Arc<Service<R>>, stream: TcpStream, permit: ConnectionPermit) {
+    let Ok(local) = stream.local_addr() else { return };
+    let address = permit.address();
+    let is_host = service.peers.is_host(address);
+    let port = stream.peer_addr().map_or(0, |peer| peer.port());
+    let peer = Peer { address, port, is_host, local, peers: service.peers.clone() };
+    let activity = Arc::clone(permit.activity());
+    let mut wire = Wire::new(stream, Arc::clone(&activity));
+    let end = {
+        let answer = service_fn(|request| answer(&service, &activity, peer.clone(), request));
+        let connection = service.http.serve_connection(TokioIo::new(&mut wire), answer);
+        drive(connection, &activity, &service.limits).await
+    };
+    let stats = service.peers.stats();
+    match end {
+        End::Http(result) => {
+            if result.is_err_and(|error| error.is_parse()) {
+                count(&stats.bad_requests);
+            }
+            wire.linger(service.limits.linger).await;
+        }
+        End::IdleTooLong => count(&stats.idle_expired),
+        End::HeadTooSlow => count(&stats.slow_heads),
+        End::ResponseNotRead => count(&stats.stalled_writes),
+        End::Told => {}
+    }
+    drop(permit);
+}
+
+async fn answer<R: Respond>(
+    service: &Service<R>,
+    activity: &Activity,
+    peer: Peer,
+    request: Request<Incoming>,
+) -> Result<Response<Full<Bytes>>, Infallible> {
+    activity.enter(Phase::Answering);
+    let mut response = service.respond.respond(peer, request).await;
+    if !service.shutdown.is_running() {
+        // Not hyper's graceful_shutdown: that closes an idle connection without looking whether a request is waiting
+        // in the socket, which resets it.
+        response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+    }
+    activity.enter(Phase::Writing);
+    Ok(response)
+}
+
+/// Why a connection ended.
+enum End {
+    /// By the rules of HTTP, or because the client left.
+    Http(hyper::Result<()>),
+    IdleTooLong,
+    HeadTooSlow,
+    ResponseNotRead,
+    /// Somebody asked it to close now.
+    Told,
+}
+
+/// Polls hyper, and after it the limits.
+async fn drive(
+    connection: impl Future<Output = hyper::Result<()>>,
+    activity: &Activity,
+    limits: &Limits,
+) -> End {
+    let mut connection = pin!(connection);
+    let mut asked = pin!(activity.asked());
+    let mut timer = pin!(sleep_until(activity.due(limits).unwrap_or_else(Instant::now)));
+    let mut idle_too_long = false;
+    poll_fn(move |context| {
+        loop {
+            if let Poll::Ready(result) = connection.as_mut().poll(context) {
+                return Poll::Ready(if idle_too_long { End::IdleTooLong } else { End::Http(result) });
+            }
+            idle_too_long = false;
+            if activity.ask() == Ask::CloseNow {
+                return Poll::Ready(End::Told);
+            }
+            if asked.as_mut().poll(context).is_ready() {
+                // hyper is polled again, and the wire tells it the end if nothing has arrived.
+                asked.set(activity.asked());
+                continue;
+            }
+            let Some(due) = activity.due(limits) else { return Poll::Pending };
+            if due < timer.deadline() || timer.is_elapsed() {
+                timer.as_mut().reset(due);
+            }
+            if timer.as_mut().poll(context).is_pending() {
+                return Poll::Pending;
+            }
+            if activity.due(limits).is_some_and(|due| due > Instant::now()) {
+                continue;
+            }
+            match activity.phase() {
+                Phase::Head => return Poll::Ready(End::HeadTooSlow),
+                Phase::Writing => return Poll::Ready(End::ResponseNotRead),
+                Phase::Answering => {}
+                Phase::Idle => {
+                    activity.ask_to(Ask::CloseWhenIdle);
+                    idle_too_long = true;
+                }
+            }
+        }
+    })
+    .await
+}
+
+#[cfg(test)]
+mod tests {
+
+    use std::time::Duration;
+
+    use tokio::io::AsyncWriteExt;
+    use tokio::time::{Instant, sleep};
+
+    use super::Limits;
+    use crate::server::door::activity::Ask;
+    use crate::server::door::testing::{Client, Door, FAST, SLOW, eventually, few};
+
+    const SHORT: Duration = Duration::from_millis(300);
+    /// Times are noted in whole milliseconds.
+    const ALMOST_SHORT: Duration = Duration::from_millis(295);
+
+    #[tokio::test]
+    async fn a_slow_head_is_cut_off_however_steadily_it_trickles() {
+        let door = Door::open(Limits { request_head: SHORT, ..Limits::default() }, few(4));
+        let mut client = door.connect().await;
+        // Silence before the first byte does not count.
+        sleep(SHORT * 2).await;
+        let start = Instant::now();
+        while client.0.write_all(b"G").await.is_ok() {
+            sleep(Duration::from_millis(10)).await;
+            assert!(start.elapsed() < SHORT * 10);
+        }
+        assert!(start.elapsed() >= ALMOST_SHORT);
+        assert_eq!(door.stats().slow_heads, 1);
+    }
+
+    #[tokio::test]
+    async fn a_slow_head_on_a_kept_connection_is_cut_off_too() {
+        let door = Door::open(Limits { request_head: SHORT, ..Limits::default() }, few(4));
+        let mut client = door.connect().await;
+        client.get(FAST).await;
+        client.send("GET /fa").await;
+        let start = Instant::now();
+        assert_eq!(client.rest().await.unwrap_or_default(), "");
+        assert!((ALMOST_SHORT..SHORT * 10).contains(&start.elapsed()));
+        assert_eq!(door.stats().slow_heads, 1);
+    }
+
+    #[tokio::test]
+    async fn the_beginning_of_a_next_request_sent_early_has_its_time_too() {
+        let door = Door::open(Limits { request_head: SHORT, ..Limits::default() }, few(4));
+        let mut client = door.connect().await;
+        client.send(SLOW).await;
+        door.wait_for_slow(1).await;
+        client.send("GET /fa").await;
+        sleep(SHORT * 2).await;
+        door.script.gate.add_permits(1);
+        let rest = client.rest().await.unwrap();
+        assert!(rest.ends_with("slow"), "{rest}");
+        assert_eq!(door.stats().slow_heads, 1);
+    }
+
+    #[tokio::test]
+    async fn an_idle_connection_is_closed_and_a_busy_one_is_not() {
+        let door = Door::open(Limits { idle: SHORT, ..Limits::default() }, few(4));
+        let mut silent = door.connect().await;
+        let mut idle = door.connect().await;
+        idle.get(FAST).await;
+        let mut busy = door.connect().await;
+        busy.send(SLOW).await;
+        let start = Instant::now();
+        assert_eq!(silent.rest().await.unwrap(), "");
+        assert_eq!(idle.rest().await.unwrap(), "");
+        assert!(start.elapsed() < SHORT * 10);
+        sleep(SHORT * 2).await;
+        door.script.gate.add_permits(1);
+        assert!(busy.response().await.ends_with("slow"));
+        assert_eq!(door.stats().idle_expired, 2);
+    }
+
+    #[tokio::test]
+    async fn a_connection_in_use_outlives_the_idle_time() {
+        let door = Door::open(Limits { idle: SHORT, ..Limits::default() }, few(4));
+        let mut client = door.connect().await;
+        for _ in 0..9 {
+            assert!(client.get(FAST).await.ends_with("fast"));
+            sleep(SHORT / 5).await;
+        }
+    }
+
+    #[tokio::test]
+    async fn a_client_that_reads_no_answer_is_cut_off() {
+        let door = Door::open(Limits { response_write: SHORT, ..Limits::default() }, few(4));
+        let mut client = door.connect().await;
+        client.send("GET /large HTTP/1.1\r\nHost: a\r\n\r\n").await;
+        eventually(|| door.stats().stalled_writes == 1).await;
+        eventually(|| door.stats().connections_open == 0).await;
+    }
+
+    #[tokio::test]
+    async fn bad_requests_get_hypers_answer_and_can_read_it() {
+        let large = format!("GET / HTTP/1.1\r\nHost: a\r\nAuthorization: {}\r\n\r\n", "t".repeat(200_000));
+        let many = format!("GET / HTTP/1.1\r\n{}\r\n", "A: b\r\n".repeat(101));
+        for (request, status) in [
+            (large.as_str(), "431"),
+            (many.as_str(), "431"),
+            ("GET /\x01 HTTP/1.1\r\n\r\n", "400"),
+            ("\x16\x03\x01\x02\x00\x01\x00\x01", "400"),
+            ("GET / HTTP/1.1\r\nA b: c\r\n\r\n", "400"),
+        ] {
+            let door = Door::open(Limits::default(), few(4));
+            let mut client = door.connect().await;
+            client.send(request).await;
+            let answer = client.rest().await.unwrap();
+            assert!(answer.starts_with(&format!("HTTP/1.1 {status} ")), "{answer}");
+            drop(client);
+            eventually(|| door.stats().bad_requests == 1).await;
+        }
+    }
+
+    #[tokio::test]
+    async fn a_client_that_still_sends_when_it_is_refused_can_read_why() {
+        let door = Door::open(Limits::default(), few(4));
+        let mut client = door.connect().await;
+        client.send(format!("GET / HTTP/1.1\r\nHost: a\r\nAuthorization: {}", "t".repeat(40_000))).await;
+        eventually(|| door.stats().bad_requests == 1).await;
+        for _ in 0..5 {
+            client.send("t".repeat(10_000)).await;
+            sleep(Duration::from_millis(10)).await;
+        }
+        assert!(client.rest().await.unwrap().starts_with("HTTP/1.1 431 "));
+    }
+
+    #[tokio::test]
+    async fn sixteen_kib_of_headers_pass_and_so_does_a_host_without_brackets() {
+        let door = Door::open(Limits::default(), few(4));
+        let token = "t".repeat(16 * 1024);
+        let request = format!("GET /host HTTP/1.1\r\nHost: fd00:ec2::23\r\nAuthorization: {token}\r\n\r\n");
+        assert!(door.connect().await.get(&request).await.ends_with("\r\n\r\nfd00:ec2::23"));
+    }
+
+    #[tokio::test]
+    async fn pipelined_requests_are_answered_in_order() {
+        let door = Door::open(Limits::default(), few(4));
+        let mut client = door.connect().await;
+        let last = "GET /last HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n";
+        client.send([SLOW, FAST, last].concat()).await;
+        door.script.gate.add_permits(1);
+        let answers = client.rest().await.unwrap();
+        let at = |body: &str| answers.find(&format!("\r\n\r\n{body}")).unwrap();
+        assert!(at("slow") < at("fast") && at("fast") < at("last"), "{answers}");
+    }
+
+    #[tokio::test]
+    async fn a_body_is_not_read_and_does_not_cost_the_client_its_answer() {
+        let door = Door::open(Limits::default(), few(4));
+        let mut client = door.connect().await;
+        let head = "POST /fast HTTP/1.1\r\nHost: a\r\nContent-Length: 100000\r\n\r\n";
+        client.send(format!("{head}{}", "b".repeat(100_000))).await;
+        assert!(client.rest().await.unwrap().ends_with("fast"));
+    }
+
+    #[tokio::test]
+    async fn a_request_that_has_arrived_wins_over_being_closed_as_idle() {
+        let door = Door::open(Limits::default(), few(4));
+        let mut client = door.connect().await;
+        client.get(FAST).await;
+        // On this one thread the server learns of the request and of the wish to close at the same moment.
+        client.0.try_write(FAST.as_bytes()).unwrap();
+        door.peers.ask_all(Ask::CloseWhenIdle);
+        assert!(client.response().await.ends_with("fast"));
+        // Having had a request, it stays.
+        assert!(client.get(FAST).await.ends_with("fast"));
+        door.peers.ask_all(Ask::CloseWhenIdle);
+        assert_eq!(client.rest().await.unwrap(), "");
+    }
+
+    #[tokio::test]
+    async fn a_client_that_leaves_frees_its_place_while_its_request_waits() {
+        let door = Door::open(Limits::default(), few(4));
+        let mut client = door.connect().await;
+        client.send(SLOW).await;
+        door.wait_for_slow(1).await;
+        let Client(stream) = client;
+        drop(stream);
+        eventually(|| door.stats().connections_open == 0).await;
+    }
+}

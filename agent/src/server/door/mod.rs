@@ -1,0 +1,14 @@
+//! Sockets and connections.
+//!
+//! Owns: listening, accepting, limits per peer, and HTTP/1 with a time limit for everything. Must not know: what is asked
+//! or answered; that is behind [`connection::Respond`].
+
+pub mod activity;
+pub mod connection;
+pub mod limits;
+pub mod listener;
+pub mod peers;
+pub mod stats;
+#[cfg(test)]
+mod testing;
+pub mod watched_stream;

@@ -1,0 +1,31 @@
+//! An error with all that caused it, on one line.
+//!
+//! Owns: the form `this: because of that: because of that`. Must not know: whose error it is. Every error of ours shows its
+//! own level only; the whole is written here, once, where it is logged.
+
+use std::error::Error;
+use std::fmt;
+
+/// Shows an error and its sources.
+pub struct Chain<'a>(pub &'a (dyn Error + 'static));
+
+impl fmt::Display for Chain<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.0)?;
+        std::iter::successors(self.0.source(), |&error| error.source())
+            .try_for_each(|error| write!(f, ": {error}"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Chain;
+    use crate::server::door::listener::BindError;
+
+    #[test]
+    fn every_level_is_shown_once() {
+        let source = std::io::Error::other("in use");
+        let error = BindError { address: ([127, 0, 0, 1], 80).into(), source };
+        assert_eq!(Chain(&error).to_string(), "cannot listen on 127.0.0.1:80: in use");
+    }
+}
