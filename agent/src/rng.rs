@@ -8,11 +8,11 @@ use parking_lot::Mutex;
 
 /// A random number generator that all clones share.
 #[derive(Clone, Debug)]
-pub struct Chance {
+pub struct Rng {
     generator: Arc<Mutex<fastrand::Rng>>,
 }
 
-impl Chance {
+impl Rng {
     /// Seeded by the machine.
     pub fn from_entropy() -> Self {
         Self { generator: Arc::new(Mutex::new(fastrand::Rng::new())) }

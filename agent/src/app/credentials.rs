@@ -5,50 +5,51 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{Core, Error};
-use crate::rng::Chance;
-use crate::config::{Config, OwnCredentials, Retention};
-use crate::credentials::limits::upstream_budget::Budget;
-use crate::credentials::flight::attempts::Crew;
-use crate::credentials::policy::entitlement::Entitlement;
-use crate::credentials::store::recent_refusals::Failures;
-use crate::credentials::flight::table::Flights;
-use crate::credentials::limits::renewal_rate::Pace;
-use crate::credentials::provider::Provider;
-use crate::credentials::limits::peer_quota::Quotas;
-use crate::credentials::renewal::Renewals;
-use crate::credentials::store::schedule::Schedule;
-use crate::credentials::source::eks_auth::{EksAuth, Parts};
+use super::{Error, Services};
 use crate::aws::http_client;
 use crate::aws::node_details::SentDetails;
 use crate::aws::own_identity::OwnIdentity;
 use crate::aws::own_identity::imds::InstanceRole;
+use crate::config::{Config, OwnCredentials, Retention};
+use crate::credentials::flight::attempts::FlightRunner;
+use crate::credentials::flight::table::Flights;
+use crate::credentials::limits::peer_quota::PeerQuotas;
+use crate::credentials::limits::renewal_rate::RenewalRate;
+use crate::credentials::limits::upstream_budget::UpstreamBudget;
+use crate::credentials::policy::entitlement::Entitlement;
+use crate::credentials::provider::Provider;
+use crate::credentials::renewal::Renewals;
+use crate::credentials::source::eks_auth::{EksAuth, Parts};
 use crate::credentials::store::Store;
+use crate::credentials::store::recent_refusals::RecentRefusals;
+use crate::credentials::store::schedule::Schedule;
+use crate::rng::Rng;
 
 /// All of it.
 pub(super) struct Credentials {
     pub(super) store: Store,
     pub(super) flights: Flights,
-    pub(super) failures: Failures,
-    pub(super) quotas: Quotas,
+    pub(super) failures: RecentRefusals,
+    pub(super) quotas: PeerQuotas,
     pub(super) schedule: Schedule,
-    pub(super) budget: Budget,
+    pub(super) budget: UpstreamBudget,
     pub(super) provider: Provider,
     pub(super) details: SentDetails,
 }
 
 impl Credentials {
-    pub(super) fn build(config: &Config, core: &Core, own: OwnIdentity) -> Result<Self, Error> {
+    pub(super) fn build(config: &Config, core: &Services, own: OwnIdentity) -> Result<Self, Error> {
         let clock = &core.clock;
         let details = SentDetails::from_config(&config.node);
         let store = Store::new(&config.retention, clock.clone(), core.bounds.clone());
-        let quotas = Quotas::new(clock.clone(), core.bounds.clone());
-        let (failures, schedule, budget) = (Failures::new(), Schedule::default(), Budget::new(clock.clone()));
-        let flights = Flights::new(Crew {
+        let quotas = PeerQuotas::new(clock.clone(), core.bounds.clone());
+        let (failures, schedule, budget) =
+            (RecentRefusals::new(), Schedule::default(), UpstreamBudget::new(clock.clone()));
+        let flights = Flights::new(FlightRunner {
             clock: clock.clone(),
-            chance: Chance::from_entropy(),
+            chance: Rng::from_entropy(),
             budget: budget.clone(),
-            pace: Pace::per_second(config.max_service_qps),
+            pace: RenewalRate::per_second(config.max_service_qps),
             source: EksAuth::new(Parts {
                 cluster: &config.cluster_name,
                 region: &config.region,
@@ -74,7 +75,7 @@ impl Credentials {
         Ok(Self { store, flights, failures, quotas, schedule, budget, provider, details })
     }
 
-    pub(super) fn learn_node_details(&self, config: &Config, core: &Core) {
+    pub(super) fn learn_node_details(&self, config: &Config, core: &Services) {
         let OwnCredentials::Imds { endpoint, ipv6 } = &config.own_credentials else { return };
         if config.node.send {
             let imds = InstanceRole::new(endpoint.as_deref(), *ipv6, &core.clock);
@@ -83,7 +84,7 @@ impl Credentials {
         }
     }
 
-    pub(super) fn start_renewals(&self, core: &Core) {
+    pub(super) fn start_renewals(&self, core: &Services) {
         if !self.store.keeps() {
             return;
         }

@@ -13,25 +13,25 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use self::credentials::Credentials;
-use crate::rng::Chance;
-use crate::clock::Clock;
-use crate::config::{Config, VerificationMode};
 use crate::aws::http_client::HttpClientError;
 use crate::aws::own_identity::{OwnIdentity, OwnSource, OwnState};
+use crate::clock::Clock;
+use crate::config::{Config, VerificationMode};
 use crate::identity::keys::{FetchError, KeySource, TokenKeys};
 use crate::identity::{Authenticator, Policy};
-use crate::lifecycle::limits::{self, BOUNDS, Bound, Bounds};
+use crate::lifecycle::limits::{self, LIMITS, Limit, Limits};
 use crate::lifecycle::readiness::{Condition, Readiness};
 use crate::lifecycle::shutdown::Shutdown;
 use crate::lifecycle::tasks::Tasks;
-use crate::node::self_probe::{Prober, Seal, SealError};
+use crate::node::self_probe::{ProbeKey, ProbeKeyError, Prober};
+use crate::rng::Rng;
 use crate::server::access_log::AccessLog;
+use crate::server::door::limits::ConnectionLimits;
+use crate::server::door::listener::FrontDoor;
+use crate::server::door::peers::{PeerLimits, Peers};
 use crate::server::pages::admin::Admin;
 use crate::server::pages::credentials::Endpoint;
 use crate::server::pages::host::AllowedHosts;
-use crate::server::door::limits::Limits;
-use crate::server::door::listener::FrontDoor;
-use crate::server::door::peers::{PeerLimits, Peers};
 use crate::telemetry::metrics::{Metrics, Snapshot};
 
 /// What the tasks that nobody waits for get to end in, once everything is answered.
@@ -48,7 +48,7 @@ pub enum Error {
     TokenKeys(#[from] FetchError),
     /// Our own probes cannot be answered.
     #[error("no key can be made for the agent's own probes")]
-    Probes(#[from] SealError),
+    Probes(#[from] ProbeKeyError),
     /// The signals cannot be taken over.
     #[error("SIGTERM and SIGINT cannot be handled")]
     Signals(#[source] io::Error),
@@ -61,7 +61,7 @@ pub enum Error {
 ///
 /// `prober`: the helper that asks as a pod would, where it is wanted and could be started.
 pub async fn run(config: Config, prober: Option<io::Result<Prober>>) -> Result<(), Error> {
-    let core = Core::new();
+    let core = Services::new();
     let signals = core.shutdown.on_signal(config.shutdown_grace).map_err(Error::Signals)?;
     core.until_stopped("signals", signals);
 
@@ -71,7 +71,7 @@ pub async fn run(config: Config, prober: Option<io::Result<Prober>>) -> Result<(
     let peers = Peers::new(PeerLimits::for_this_process(), host_addresses(&config));
 
     // First the door, so that a pod that is already waiting is held instead of refused; then what answers behind it.
-    let seal = Seal::new()?;
+    let seal = ProbeKey::new()?;
     let door = core.credential_door(&config, &credentials, &keys, &peers, seal.clone());
     let doors = core.listen(&config, &door);
     let admin = core.serve_admin(&config, core.snapshots(&credentials, &keys, &peers, &own));
@@ -97,18 +97,18 @@ pub async fn run(config: Config, prober: Option<io::Result<Prober>>) -> Result<(
 }
 
 /// What every part is given.
-struct Core {
+struct Services {
     clock: Clock,
     tasks: Tasks,
     shutdown: Shutdown,
     readiness: Readiness,
     running: Condition,
-    bounds: Bounds,
+    bounds: Limits,
     metrics: Arc<Metrics>,
     access: Arc<AccessLog>,
 }
 
-impl Core {
+impl Services {
     fn new() -> Self {
         let readiness = Readiness::new();
         // Met when everything is under way, so that nobody is told "ready" in between.
@@ -119,7 +119,7 @@ impl Core {
             shutdown: Shutdown::new(),
             readiness,
             running,
-            bounds: Bounds::default(),
+            bounds: Limits::default(),
             metrics: Arc::new(Metrics::new()),
             access: Arc::default(),
         }
@@ -131,7 +131,7 @@ impl Core {
         credentials: &Credentials,
         keys: &TokenKeys,
         peers: &Peers,
-        seal: Seal,
+        seal: ProbeKey,
     ) -> FrontDoor<Endpoint> {
         let policy = Policy::new(&config.verification, &config.cluster_name, config.node.name.as_deref());
         let endpoint = Endpoint {
@@ -145,13 +145,13 @@ impl Core {
             authentications: Arc::clone(&self.metrics.authentications),
             access: Arc::clone(&self.access),
         };
-        let limits = Limits::default();
+        let limits = ConnectionLimits::default();
         FrontDoor::new(Arc::new(endpoint), peers.clone(), limits, self.shutdown.clone(), self.tasks.clone())
     }
 
     /// One task per address and port. The first address decides readiness; a node without IPv6 is ready without it. Behind
     /// a guard, it is the guard's port that counts: its own may be somebody else's.
-    fn listen(&self, config: &Config, door: &FrontDoor<Endpoint>) -> Vec<Door> {
+    fn listen(&self, config: &Config, door: &FrontDoor<Endpoint>) -> Vec<CredentialListener> {
         let mut names = ListenerNames::default();
         let doors = doors(config).map(|(host, port, is_required)| {
             let name = names.next(host);
@@ -159,7 +159,7 @@ impl Core {
                 if is_required { self.readiness.condition(name) } else { self.readiness.advisory(name) };
             let (door, shown) = (door.clone(), bound.clone());
             let task = self.tasks.spawn(name, async move { door.serve_when_bound(host, port, shown).await });
-            Door { host, port, bound, task }
+            CredentialListener { host, port, bound, task }
         });
         doors.collect()
     }
@@ -184,8 +184,13 @@ impl Core {
     fn serve_page(&self, page: Admin, shutdown: &Shutdown, address: IpAddr, port: u16, name: &'static str) {
         let bound = self.readiness.advisory(name);
         let peers = Peers::new(PeerLimits::for_admin(), |_| false);
-        let door =
-            FrontDoor::new(Arc::new(page), peers, Limits::default(), shutdown.clone(), self.tasks.clone());
+        let door = FrontDoor::new(
+            Arc::new(page),
+            peers,
+            ConnectionLimits::default(),
+            shutdown.clone(),
+            self.tasks.clone(),
+        );
         self.tasks.spawn(name, async move { door.serve_when_bound(address, port, bound).await });
     }
 
@@ -209,10 +214,7 @@ impl Core {
             let source = KeySource::new(location, index, keys.clone(), &config.upstream, &self.tasks)?;
             // Shown and never waited for: without keys EKS Auth judges, or clients are asked to come again.
             let complete = self.readiness.advisory("token-keys");
-            self.until_stopped(
-                "token-keys",
-                source.keep(self.clock.clone(), Chance::from_entropy(), complete),
-            );
+            self.until_stopped("token-keys", source.keep(self.clock.clone(), Rng::from_entropy(), complete));
         }
         Ok(keys)
     }
@@ -268,7 +270,7 @@ impl Core {
                 accept_errors: door.accept_errors,
                 verified: store.verified_len(),
                 unverified: store.unverified_len(),
-                reached: BOUNDS.map(|bound| reached(bound, &bounds, &peers)),
+                reached: LIMITS.map(|bound| reached(bound, &bounds, &peers)),
             }
         }
     }
@@ -279,7 +281,7 @@ fn own_identity(config: &Config, clock: &Clock) -> (OwnIdentity, OwnSource) {
 }
 
 /// One address and port that credentials are served on.
-struct Door {
+struct CredentialListener {
     host: IpAddr,
     port: u16,
     bound: Condition,
@@ -306,16 +308,16 @@ fn host_addresses(config: &Config) -> impl Fn(IpAddr) -> bool + Send + Sync + 's
 }
 
 /// How often a bound was reached: the front door counts its own.
-fn reached(bound: Bound, bounds: &Bounds, peers: &Peers) -> u64 {
+fn reached(bound: Limit, bounds: &Limits, peers: &Peers) -> u64 {
     let door = || peers.stats().snapshot();
     match bound {
-        Bound::HeldOfPeer => door().holds_refused,
-        Bound::ConnectionsOfPeer => door().connections_refused_peer,
-        Bound::Connections => door().connections_refused_full,
-        Bound::VerifiedIdentities
-        | Bound::UnverifiedIdentities
-        | Bound::IdentitiesOfPeer
-        | Bound::FlightsOfPeer => bounds.count(bound),
+        Limit::HeldOfPeer => door().holds_refused,
+        Limit::ConnectionsOfPeer => door().connections_refused_peer,
+        Limit::Connections => door().connections_refused_full,
+        Limit::VerifiedIdentities
+        | Limit::UnverifiedIdentities
+        | Limit::IdentitiesOfPeer
+        | Limit::FlightsOfPeer => bounds.count(bound),
     }
 }
 

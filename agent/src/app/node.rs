@@ -7,19 +7,19 @@ use std::net::IpAddr;
 
 use tokio::sync::watch;
 
-use super::{Core, Door};
+use super::{CredentialListener, Services};
 use crate::config::{Config, LinkPlace, NodeNetwork};
 use crate::lifecycle::readiness::Condition;
-use crate::node::link::{Desired, LinkConditions, LinkKeeper};
-use crate::node::self_probe::{Prober, Seal};
 use crate::node::guard::{Guarded, RuleConditions, RuleKeeper, Rules};
+use crate::node::link::{Desired, LinkConditions, LinkKeeper};
+use crate::node::self_probe::{ProbeKey, Prober};
 
 /// Starts what the flags ask for. Each change that one of them sees or makes has us asked anew.
 pub(super) fn keep(
-    core: &Core,
+    core: &Services,
     config: &Config,
-    doors: &[Door],
-    seal: Seal,
+    doors: &[CredentialListener],
+    seal: ProbeKey,
     prober: Option<io::Result<Prober>>,
 ) {
     let (changed, changes) = watch::channel(0);
@@ -29,7 +29,7 @@ pub(super) fn keep(
 }
 
 /// Watches that the node has the addresses that are bound, and sees to it with `--manage-link`.
-fn keep_link(core: &Core, config: &Config, changed: watch::Sender<u64>) {
+fn keep_link(core: &Services, config: &Config, changed: watch::Sender<u64>) {
     let manage = config.node_network.manage_link;
     let desired = Desired::of_bound(manage.unwrap_or(LinkPlace::Auto), &config.listen.hosts);
     if desired.addresses.is_empty() {
@@ -50,7 +50,7 @@ fn keep_link(core: &Core, config: &Config, changed: watch::Sender<u64>) {
 }
 
 /// Keeps our nftables table as the flags say. What an earlier start has left is gone by now (`command::server`).
-fn keep_rules(core: &Core, config: &Config, doors: &[Door], changed: watch::Sender<u64>) {
+fn keep_rules(core: &Services, config: &Config, doors: &[CredentialListener], changed: watch::Sender<u64>) {
     let NodeNetwork { guard, block_imds, .. } = config.node_network;
     if guard.is_none() && !block_imds {
         return;

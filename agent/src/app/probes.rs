@@ -8,17 +8,17 @@ use std::sync::Arc;
 
 use tokio::sync::watch;
 
-use super::Core;
+use super::Services;
 use crate::config::Config;
-use crate::node::self_probe::{PodProbe, PodProbed, Probed, Prober, Seal, SelfProbe};
+use crate::node::self_probe::{PodProbe, PodProbed, ProbeKey, Probed, Prober, SelfProbe};
 use crate::workload::INSTANCE_METADATA;
 
-impl Core {
+impl Services {
     /// Asks ourselves on each address that is bound, and tells whether somebody else answers.
     pub(super) fn probe_ourselves(
         &self,
         config: &Config,
-        seal: Seal,
+        seal: ProbeKey,
         changes: watch::Receiver<u64>,
         prober: Option<io::Result<Prober>>,
     ) {

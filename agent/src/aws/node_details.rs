@@ -6,8 +6,8 @@
 
 use std::sync::{Arc, OnceLock};
 
-use crate::config::NodeDetails;
 use crate::aws::own_identity::imds::InstanceRole;
+use crate::config::NodeDetails;
 
 /// What is sent with each call; clones share it. What is not known is left out.
 #[derive(Clone, Debug, Default)]
@@ -45,14 +45,17 @@ impl SentDetails {
         let _already_known = self.shared.instance.set(Instance { id, zone_id });
     }
 
+    /// The name of the node, if it is to be sent.
     pub fn node_name(&self) -> Option<String> {
         self.shared.node_name.clone()
     }
 
+    /// The id of the instance, once it is known.
     pub fn instance_id(&self) -> Option<String> {
         self.shared.instance.get()?.id.clone()
     }
 
+    /// The id of the zone, once it is known.
     pub fn zone_id(&self) -> Option<String> {
         self.shared.instance.get()?.zone_id.clone()
     }

@@ -44,6 +44,7 @@ pub struct DateObserver {
 }
 
 impl AwsTime {
+    /// Corrects this clock.
     pub fn new(clock: Clock) -> Self {
         Self { clock, last: Arc::default() }
     }

@@ -11,7 +11,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use super::{complain, say, wait_for};
 use crate::cli::CleanupArgs;
 use crate::node::{guard, link};
-use crate::telemetry::error_chain::Chain;
+use crate::telemetry::error_chain::ErrorChain;
 
 pub(super) fn run(args: &CleanupArgs) -> ExitCode {
     let done = remove();
@@ -69,6 +69,6 @@ fn remove() -> ExitCode {
 }
 
 fn complain_of(error: &(dyn std::error::Error + 'static)) -> bool {
-    complain(format_args!("pod-identity-agent: {}", Chain(error)));
+    complain(format_args!("pod-identity-agent: {}", ErrorChain(error)));
     true
 }

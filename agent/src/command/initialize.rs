@@ -9,7 +9,7 @@ use super::{USAGE, complain, say, wait_for};
 use crate::cli::InitializeArgs;
 use crate::config::LinkPlace;
 use crate::node::link;
-use crate::telemetry::error_chain::Chain;
+use crate::telemetry::error_chain::ErrorChain;
 
 pub(super) fn run(args: &InitializeArgs) -> ExitCode {
     let place = match LinkPlace::read(&args.link) {
@@ -22,11 +22,11 @@ pub(super) fn run(args: &InitializeArgs) -> ExitCode {
     match wait_for(link::set_up(place)) {
         Ok(Ok(None)) => say(format_args!("the node has 169.254.170.23 and fd00:ec2::23")),
         Ok(Ok(Some(left_out))) => {
-            complain(format_args!("pod-identity-agent: left out: {}", Chain(&left_out)));
+            complain(format_args!("pod-identity-agent: left out: {}", ErrorChain(&left_out)));
             say(format_args!("the node has 169.254.170.23"))
         }
         Ok(Err(error)) => {
-            complain(format_args!("pod-identity-agent: {}", Chain(&error)));
+            complain(format_args!("pod-identity-agent: {}", ErrorChain(&error)));
             ExitCode::FAILURE
         }
         Err(error) => {

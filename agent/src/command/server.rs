@@ -12,9 +12,9 @@ use super::{USAGE, complain, wait_for};
 use crate::cli::ServerArgs;
 use crate::config::{Config, ConfigError, Environment};
 use crate::lifecycle::privileges::{Needs, Privileges, may_change_network};
-use crate::node::self_probe::Prober;
 use crate::node::guard::{self, NftError};
-use crate::telemetry::error_chain::Chain;
+use crate::node::self_probe::Prober;
+use crate::telemetry::error_chain::ErrorChain;
 use crate::telemetry::logging;
 
 /// An agent on a node of 192 cores does the same little work as on one of four, but every worker costs a stack and an
@@ -108,7 +108,7 @@ async fn serve(config: Config, prober: Option<std::io::Result<Prober>>) -> ExitC
     match crate::app::run(config, prober).await {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            tracing::error!(err = %Chain(&error), "the agent ends with an error");
+            tracing::error!(err = %ErrorChain(&error), "the agent ends with an error");
             ExitCode::FAILURE
         }
     }

@@ -11,14 +11,14 @@ use parking_lot::Mutex;
 
 use crate::clock::{BootTime, Now};
 use crate::credentials::model::{Grant, Issued, Unservable};
-use crate::credentials::policy::not_found_streak::Streak;
-use crate::identity::Presented;
+use crate::credentials::policy::not_found_streak::NotFoundStreak;
+use crate::identity::PresentedToken;
 use crate::planted::{self, Bug};
 use crate::workload::CredentialKey;
 
 /// With less than this left a set counts as expired: a request signed with it might arrive too late (design,
 /// invariant 2; Amazon's agent uses the same 15 s).
-pub const LEAST_LIFE: Duration = Duration::from_secs(15);
+pub const MIN_REMAINING_LIFE: Duration = Duration::from_secs(15);
 
 /// When a set ends, by both clocks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -56,7 +56,7 @@ pub struct Held {
     body: Bytes,
     grant: Grant,
     /// The token of longest life that its holder has presented; it earns the next set.
-    presented: Mutex<Presented>,
+    presented: Mutex<PresentedToken>,
     /// Its `exp` in seconds since the epoch, so that a hit need not take the lock to see that nothing is new.
     presented_expires: AtomicU64,
     expiry: Expiry,
@@ -72,7 +72,7 @@ pub struct Held {
     /// Boot time in nanoseconds at which somebody asked last.
     asked_at: AtomicU64,
     /// How long AWS has been saying that there is no association.
-    not_found: Mutex<Option<Streak>>,
+    not_found: Mutex<Option<NotFoundStreak>>,
     /// The pod is entitled to it no more: not even those who wait get it.
     is_dropped: AtomicBool,
     /// AWS does not take a token that expires then (seconds of the Unix epoch); 0: none was refused.
@@ -90,7 +90,7 @@ impl Held {
     pub fn new(
         key: CredentialKey,
         issued: &Issued,
-        presented: Presented,
+        presented: PresentedToken,
         now: Now,
         renew_after: Duration,
         jitter: f64,
@@ -174,9 +174,9 @@ impl Held {
     }
 
     /// AWS said once more that there is no association.
-    pub fn not_found_again(&self, now: BootTime) -> Streak {
+    pub fn not_found_again(&self, now: BootTime) -> NotFoundStreak {
         let mut streak = self.not_found.lock();
-        let so_far = Streak::and_again(*streak, now);
+        let so_far = NotFoundStreak::and_again(*streak, now);
         *streak = Some(so_far);
         so_far
     }
@@ -202,7 +202,7 @@ impl Held {
     }
 
     /// AWS does not take this token: until a newer one comes there is no hurry to renew.
-    pub fn wait_for_token_newer_than(&self, refused: &Presented) {
+    pub fn wait_for_token_newer_than(&self, refused: &PresentedToken) {
         self.refused_token.fetch_max(unix_seconds(refused.expires), Ordering::Relaxed);
     }
 
@@ -212,7 +212,7 @@ impl Held {
     }
 
     /// A token was presented. If it is newer than the one that AWS did not take, the waiting is over.
-    pub fn hear_of_token(&self, presented: &Presented) {
+    pub fn hear_of_token(&self, presented: &PresentedToken) {
         let refused = self.refused_token.load(Ordering::Relaxed);
         if refused != 0 && unix_seconds(presented.expires) > refused {
             self.refused_token.store(0, Ordering::Relaxed);
@@ -236,13 +236,13 @@ impl Held {
     }
 
     /// The token that renews it: the one of longest life that was presented for it.
-    pub fn presented(&self) -> Presented {
+    pub fn presented(&self) -> PresentedToken {
         self.presented.lock().clone()
     }
 
     /// Its holder has presented this token. One that lives longer takes the place of the one before, so that renewal does
     /// not end with a token that the kubelet has long replaced.
-    pub fn remember(&self, presented: &Presented) {
+    pub fn remember(&self, presented: &PresentedToken) {
         let expires = unix_seconds(presented.expires);
         if expires <= self.presented_expires.load(Ordering::Relaxed) {
             return;
@@ -295,7 +295,7 @@ mod tests {
     use super::{Expiry, Held};
     use crate::clock::{BootTime, Now};
     use crate::credentials::model::tests::issued;
-    use crate::identity::{BearerToken, Presented};
+    use crate::identity::{BearerToken, PresentedToken};
     use crate::workload::CredentialKey;
 
     const HOUR: Duration = Duration::from_secs(3600);
@@ -307,7 +307,7 @@ mod tests {
 
     fn held(lifetime: Duration, renew_after: Duration, jitter: f64) -> Held {
         let token = BearerToken::from_header(b"a.b.c").unwrap();
-        let presented = Presented { token, expires: UNIX_EPOCH + 24 * HOUR, issued: None };
+        let presented = PresentedToken { token, expires: UNIX_EPOCH + 24 * HOUR, issued: None };
         let key = CredentialKey::Unverified(presented.token.digest());
         Held::new(key, &issued(UNIX_EPOCH + lifetime), presented, at(0), renew_after, jitter).unwrap()
     }
@@ -334,7 +334,7 @@ mod tests {
 
     #[test]
     fn the_token_of_longest_life_renews_it_and_a_successor_inherits_it() {
-        let presented = |text: &str, hours: u32| Presented {
+        let presented = |text: &str, hours: u32| PresentedToken {
             token: BearerToken::from_header(text.as_bytes()).unwrap(),
             expires: UNIX_EPOCH + hours * HOUR,
             issued: None,

@@ -8,18 +8,18 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use crate::clock::{Clock, Now};
-use crate::credentials::limits::upstream_budget::Lane;
 use crate::credentials::flight::attempts::FIRST_RENEWAL_RETRY;
-use crate::credentials::policy::serving::{Decision, RENEWAL_WAIT, Urgency, decide};
-use crate::credentials::store::recent_refusals::Failures;
-use crate::credentials::flight::shared_call::{Boarding, Purpose};
+use crate::credentials::flight::shared_call::{FlightHandle, Purpose};
 use crate::credentials::flight::table::{Flights, Joined};
 use crate::credentials::held::Held;
+use crate::credentials::limits::peer_quota::{FlightPermit, PeerQuotas};
+use crate::credentials::limits::upstream_budget::Priority;
 use crate::credentials::model::Grant;
-use crate::credentials::limits::peer_quota::{FlightPermit, Quotas};
+use crate::credentials::policy::serving::{Decision, RENEWAL_WAIT, Urgency, decide};
 use crate::credentials::source::{SourceError, Unavailable};
 use crate::credentials::store::Store;
-use crate::identity::Presented;
+use crate::credentials::store::recent_refusals::RecentRefusals;
+use crate::identity::PresentedToken;
 use crate::planted::{self, Bug};
 use crate::workload::{CredentialKey, PeerKey};
 
@@ -28,20 +28,20 @@ use crate::workload::{CredentialKey, PeerKey};
 pub const LONGEST_HOLD: Duration = Duration::from_millis(4_500);
 /// When a flight has been in trouble for [`LONGEST_HOLD`], clients are told so at once for this long, so that the last try
 /// of boto3, Java and PHP carries a message instead of a time-out (sdk-contract 7.3). Then they are held again.
-const TELLING: Duration = Duration::from_secs(2);
+const ERROR_WINDOW: Duration = Duration::from_secs(2);
 
 /// Hands out credentials.
 #[derive(Clone)]
 pub struct Provider {
     store: Store,
     flights: Flights,
-    failures: Failures,
-    quotas: Quotas,
+    failures: RecentRefusals,
+    quotas: PeerQuotas,
     clock: Clock,
 }
 
 /// What can be said at once.
-pub enum AtHand {
+pub enum Lookup {
     /// Here they are.
     Serve(Served),
     /// No, and waiting would not change it.
@@ -56,13 +56,13 @@ pub struct Served {
     /// The body.
     pub body: Bytes,
     /// How they came.
-    pub way: Way,
+    pub way: ServedFrom,
     held: Arc<Held>,
 }
 
 /// How credentials came.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Way {
+pub enum ServedFrom {
     /// From memory; `first` the first time for this identity.
     Hit {
         /// Whether it is the identity's first hit.
@@ -74,14 +74,14 @@ pub enum Way {
 
 /// A request that waits. Dropping it cancels nothing.
 pub struct Waiting {
-    seat: Seat,
+    seat: WaitingFor,
     fallback: Option<Arc<Held>>,
     clock: Clock,
 }
 
 /// Where a request waits.
-enum Seat {
-    Aboard(Boarding),
+enum WaitingFor {
+    Aboard(FlightHandle),
     InLine(Box<InLine>),
 }
 
@@ -89,19 +89,25 @@ enum Seat {
 struct InLine {
     provider: Provider,
     key: CredentialKey,
-    presented: Presented,
+    presented: PresentedToken,
     peer: PeerKey,
 }
 
 impl Provider {
     /// A provider over these parts.
-    pub fn new(store: Store, flights: Flights, failures: Failures, quotas: Quotas, clock: Clock) -> Self {
+    pub fn new(
+        store: Store,
+        flights: Flights,
+        failures: RecentRefusals,
+        quotas: PeerQuotas,
+        clock: Clock,
+    ) -> Self {
         Self { store, flights, failures, quotas, clock }
     }
 
     /// Looks what can be done for an identity at this moment, without waiting. `peer` is on whose account it goes while
     /// nothing is in hand and nobody has verified who asks.
-    pub fn look(&self, key: &CredentialKey, presented: &Presented, peer: PeerKey, now: Now) -> AtHand {
+    pub fn look(&self, key: &CredentialKey, presented: &PresentedToken, peer: PeerKey, now: Now) -> Lookup {
         let held = self.store.get(key);
         if let Some(held) = &held {
             held.asked(now.boot);
@@ -112,29 +118,35 @@ impl Provider {
         let refused = self.failures.recall(key, presented.expires, now.boot);
         let decision = decide(held.as_ref().map(|held| held.freshness(now)), refused.is_some());
         match (decision, held, refused) {
-            (Decision::Serve, Some(held), _) => AtHand::Serve(Served::from_memory(&held)),
+            (Decision::Serve, Some(held), _) => Lookup::Serve(Served::from_memory(&held)),
             (Decision::ServeAndNudge(urgency), Some(held), _) => {
                 let lane = renewal_lane(urgency);
                 self.flights.join(key, presented, lane, Purpose::Background, Some(&held), None);
-                AtHand::Serve(Served::from_memory(&held))
+                Lookup::Serve(Served::from_memory(&held))
             }
             (Decision::WaitThenServe(_), Some(held), _) => self.wait_for_renewal(key, presented, held),
-            (Decision::Refuse, _, Some(refused)) => AtHand::Refuse(SourceError::Refused(refused)),
+            (Decision::Refuse, _, Some(refused)) => Lookup::Refuse(SourceError::Refused(refused)),
             // Whatever else: nothing in hand.
             (_, _, _) => self.wait_for_flight(key, presented, peer, now),
         }
     }
 
-    fn wait_for_renewal(&self, key: &CredentialKey, presented: &Presented, held: Arc<Held>) -> AtHand {
+    fn wait_for_renewal(&self, key: &CredentialKey, presented: &PresentedToken, held: Arc<Held>) -> Lookup {
         // A client stands here and waits, so the flight leaves at once, whatever the rest of its life.
-        match self.flights.join(key, presented, Lane::Urgent, Purpose::Background, Some(&held), None) {
-            Joined::Landed(Ok(newer)) => AtHand::Serve(Served::from_memory(&newer)),
-            Joined::Landed(Err(_)) => AtHand::Serve(Served::from_memory(&held)),
-            Joined::Aloft(boarding) => AtHand::Wait(self.waiting(Seat::Aboard(boarding), Some(held))),
+        match self.flights.join(key, presented, Priority::Urgent, Purpose::Background, Some(&held), None) {
+            Joined::Landed(Ok(newer)) => Lookup::Serve(Served::from_memory(&newer)),
+            Joined::Landed(Err(_)) => Lookup::Serve(Served::from_memory(&held)),
+            Joined::Aloft(boarding) => Lookup::Wait(self.waiting(WaitingFor::Aboard(boarding), Some(held))),
         }
     }
 
-    fn wait_for_flight(&self, key: &CredentialKey, presented: &Presented, peer: PeerKey, now: Now) -> AtHand {
+    fn wait_for_flight(
+        &self,
+        key: &CredentialKey,
+        presented: &PresentedToken,
+        peer: PeerKey,
+        now: Now,
+    ) -> Lookup {
         let joined = match key {
             CredentialKey::Verified(_) => Some(self.embark(key, presented, None)),
             CredentialKey::Unverified(_) => match self.quotas.try_flight(peer) {
@@ -146,49 +158,54 @@ impl Provider {
             },
         };
         match joined {
-            Some(Joined::Landed(Ok(held))) => AtHand::Serve(Served::fetched(&held)),
-            Some(Joined::Landed(Err(error))) => AtHand::Refuse(error),
+            Some(Joined::Landed(Ok(held))) => Lookup::Serve(Served::fetched(&held)),
+            Some(Joined::Landed(Err(error))) => Lookup::Refuse(error),
             Some(Joined::Aloft(boarding)) => match boarding.trouble() {
-                Some(trouble) if is_telling(boarding.awaited_for(now.boot)) => AtHand::Refuse(trouble),
-                Some(_) | None => AtHand::Wait(self.waiting(Seat::Aboard(boarding), None)),
+                Some(trouble) if in_error_window(boarding.awaited_for(now.boot)) => Lookup::Refuse(trouble),
+                Some(_) | None => Lookup::Wait(self.waiting(WaitingFor::Aboard(boarding), None)),
             },
             None => {
                 let (provider, key, presented) = (self.clone(), key.clone(), presented.clone());
                 let in_line = InLine { provider, key, presented, peer };
-                AtHand::Wait(self.waiting(Seat::InLine(Box::new(in_line)), None))
+                Lookup::Wait(self.waiting(WaitingFor::InLine(Box::new(in_line)), None))
             }
         }
     }
 
-    fn embark(&self, key: &CredentialKey, presented: &Presented, permit: Option<FlightPermit>) -> Joined {
+    fn embark(
+        &self,
+        key: &CredentialKey,
+        presented: &PresentedToken,
+        permit: Option<FlightPermit>,
+    ) -> Joined {
         self.flights.join(key, presented, self.empty_handed_lane(key), Purpose::Awaited, None, permit)
     }
 
-    fn waiting(&self, seat: Seat, fallback: Option<Arc<Held>>) -> Waiting {
+    fn waiting(&self, seat: WaitingFor, fallback: Option<Arc<Held>>) -> Waiting {
         Waiting { seat, fallback, clock: self.clock.clone() }
     }
 
-    fn empty_handed_lane(&self, key: &CredentialKey) -> Lane {
+    fn empty_handed_lane(&self, key: &CredentialKey) -> Priority {
         if self.failures.was_refused_lately(key) {
-            return Lane::RecentlyRefused;
+            return Priority::RecentlyRefused;
         }
         match key {
-            CredentialKey::Verified(_) => Lane::VerifiedEmptyHanded,
-            CredentialKey::Unverified(_) => Lane::UnverifiedEmptyHanded,
+            CredentialKey::Verified(_) => Priority::VerifiedEmptyHanded,
+            CredentialKey::Unverified(_) => Priority::UnverifiedEmptyHanded,
         }
     }
 }
 
-const fn renewal_lane(urgency: Urgency) -> Lane {
+const fn renewal_lane(urgency: Urgency) -> Priority {
     match urgency {
-        Urgency::Routine => Lane::Renewal,
-        Urgency::Pressing => Lane::Urgent,
+        Urgency::Routine => Priority::Renewal,
+        Urgency::Pressing => Priority::Urgent,
     }
 }
 
 /// Whether clients of a flight in trouble are told now, or held.
-fn is_telling(awaited_for: Duration) -> bool {
-    let round = LONGEST_HOLD + TELLING;
+fn in_error_window(awaited_for: Duration) -> bool {
+    let round = LONGEST_HOLD + ERROR_WINDOW;
     let into_round =
         Duration::from_nanos((awaited_for.as_nanos() % round.as_nanos()).try_into().unwrap_or(u64::MAX));
     into_round >= LONGEST_HOLD
@@ -196,11 +213,15 @@ fn is_telling(awaited_for: Duration) -> bool {
 
 impl Served {
     fn from_memory(held: &Arc<Held>) -> Self {
-        Self { body: held.serve(), way: Way::Hit { first: held.is_first_hit() }, held: Arc::clone(held) }
+        Self {
+            body: held.serve(),
+            way: ServedFrom::Hit { first: held.is_first_hit() },
+            held: Arc::clone(held),
+        }
     }
 
     fn fetched(held: &Arc<Held>) -> Self {
-        Self { body: held.serve(), way: Way::Fetched, held: Arc::clone(held) }
+        Self { body: held.serve(), way: ServedFrom::Fetched, held: Arc::clone(held) }
     }
 
     /// What they were issued for, for the log.
@@ -243,24 +264,24 @@ impl Waiting {
 
     /// Whether it waits only because its peer has all the flights it may have.
     pub fn is_in_line(&self) -> bool {
-        matches!(self.seat, Seat::InLine(_))
+        matches!(self.seat, WaitingFor::InLine(_))
     }
 
     /// What went wrong so far; `None` while it is only slow.
     pub fn trouble(&self) -> Option<SourceError> {
         match &self.seat {
-            Seat::Aboard(boarding) => boarding.trouble(),
-            Seat::InLine(_) => None,
+            WaitingFor::Aboard(boarding) => boarding.trouble(),
+            WaitingFor::InLine(_) => None,
         }
     }
 }
 
 enum Seated<'a> {
     Landed(Result<Arc<Held>, SourceError>),
-    Aboard(&'a mut Boarding),
+    Aboard(&'a mut FlightHandle),
 }
 
-impl Seat {
+impl WaitingFor {
     /// Waits for the peer's turn, if need be. Cancel-safe.
     async fn taken(&mut self) -> Seated<'_> {
         if let Self::InLine(in_line) = self {
@@ -282,14 +303,14 @@ impl Seat {
 mod tests {
     use std::time::Duration;
 
-    use super::is_telling;
+    use super::in_error_window;
 
     #[test]
     fn clients_of_a_troubled_flight_are_held_for_4500_ms_then_told_for_2000_and_so_on() {
         let cases =
             [(0, false), (4_499, false), (4_500, true), (6_499, true), (6_500, false), (11_000, true)];
         for (ms, expected) in cases {
-            assert_eq!(is_telling(Duration::from_millis(ms)), expected, "{ms} ms");
+            assert_eq!(in_error_window(Duration::from_millis(ms)), expected, "{ms} ms");
         }
     }
 }

@@ -10,15 +10,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::clock::{Clock, Now};
-use crate::credentials::limits::upstream_budget::Lane;
-use crate::credentials::policy::serving::{Urgency, urgency};
-use crate::credentials::store::recent_refusals::Failures;
 use crate::credentials::flight::shared_call::Purpose;
 use crate::credentials::flight::table::Flights;
-use crate::credentials::held::{Held, LEAST_LIFE};
-use crate::credentials::limits::peer_quota::Quotas;
-use crate::credentials::store::schedule::Schedule;
+use crate::credentials::held::{Held, MIN_REMAINING_LIFE};
+use crate::credentials::limits::peer_quota::PeerQuotas;
+use crate::credentials::limits::upstream_budget::Priority;
+use crate::credentials::policy::serving::{Urgency, urgency};
 use crate::credentials::store::Store;
+use crate::credentials::store::recent_refusals::RecentRefusals;
+use crate::credentials::store::schedule::Schedule;
 use crate::planted::{self, Bug};
 
 /// The worker wakes at least this often: timers stand still while a machine sleeps, boot time does not; and moka wants
@@ -34,9 +34,9 @@ pub struct Renewals {
     /// Where sets are.
     pub store: Store,
     /// Tidied along.
-    pub failures: Failures,
+    pub failures: RecentRefusals,
     /// Tidied along.
-    pub quotas: Quotas,
+    pub quotas: PeerQuotas,
     /// The clock.
     pub clock: Clock,
 }
@@ -70,7 +70,7 @@ impl Renewals {
             return;
         }
         let freshness = held.freshness(now);
-        if freshness.left < LEAST_LIFE {
+        if freshness.left < MIN_REMAINING_LIFE {
             self.store.remove_expired(held.key());
             return;
         }
@@ -78,12 +78,12 @@ impl Renewals {
         if !is_wanted || held.presented().expires <= now.wall {
             // Nobody wants it, or nothing renews it: one more look, at its end.
             self.schedule
-                .put(held, now.boot.plus(freshness.left.saturating_sub(LEAST_LIFE)).plus(JUST_AFTER));
+                .put(held, now.boot.plus(freshness.left.saturating_sub(MIN_REMAINING_LIFE)).plus(JUST_AFTER));
             return;
         }
         let (lane, again) = match urgency(&freshness) {
-            Urgency::Routine => (Lane::Renewal, freshness.left.saturating_sub(held.lifetime() / 6)),
-            Urgency::Pressing => (Lane::Urgent, freshness.left.saturating_sub(LEAST_LIFE)),
+            Urgency::Routine => (Priority::Renewal, freshness.left.saturating_sub(held.lifetime() / 6)),
+            Urgency::Pressing => (Priority::Urgent, freshness.left.saturating_sub(MIN_REMAINING_LIFE)),
         };
         // First the plan, then the flight: its failure plans anew.
         self.schedule.put(held, now.boot.plus(again).plus(JUST_AFTER));

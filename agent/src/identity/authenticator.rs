@@ -8,10 +8,10 @@ use std::time::{Duration, SystemTime};
 use crate::clock::Now;
 use crate::config::VerificationMode;
 use crate::identity::keys::TokenKeys;
-use crate::identity::verdict_cache::{Known, Memory};
 use crate::identity::token::BearerToken;
 use crate::identity::verdict::{Authentication, UnverifiedIdentity};
-use crate::identity::verify::{Policy, Verdict, timely, verify};
+use crate::identity::verdict_cache::{CachedVerdict, VerdictCache};
+use crate::identity::verify::{Policy, Verdict, check_times, verify};
 use crate::workload::PeerKey;
 
 /// How long a token that only an unknown key could prove waits for the sources, where there is another judge: a document
@@ -38,7 +38,7 @@ pub struct KeyUnknown {
 /// Judges tokens, and remembers its verdicts.
 #[derive(Debug)]
 pub struct Authenticator {
-    memory: Memory,
+    memory: VerdictCache,
     keys: TokenKeys,
     policy: Policy,
 }
@@ -53,7 +53,7 @@ impl Default for Authenticator {
 impl Authenticator {
     /// Judges with these keys by this policy.
     pub fn new(keys: TokenKeys, policy: Policy) -> Self {
-        Self { memory: Memory::default(), keys, policy }
+        Self { memory: VerdictCache::default(), keys, policy }
     }
 
     /// Judges a token at the (corrected) wall time `now` with the keys at hand.
@@ -69,11 +69,11 @@ impl Authenticator {
         let digest = token.digest();
         let settled = match self.memory.recall(digest, self.keys.generation()) {
             // Each time anew: a token that was good may have expired since.
-            Some(Known::Verified(identity)) => {
-                timely(identity.validity(), now).map(|()| Authentication::Verified(identity))
+            Some(CachedVerdict::Verified(identity)) => {
+                check_times(identity.validity(), now).map(|()| Authentication::Verified(identity))
             }
-            Some(Known::Unverified(identity)) => {
-                timely(identity.validity(), now).map(|()| Authentication::Unverified(identity))
+            Some(CachedVerdict::Unverified(identity)) => {
+                check_times(identity.validity(), now).map(|()| Authentication::Unverified(identity))
             }
             None => return self.look_anew(token, now),
         };
@@ -85,7 +85,7 @@ impl Authenticator {
         match verify(token, &keys, &self.policy, now) {
             Verdict::Refused(refusal) => Look::Settled(Authentication::Refused(refusal)),
             Verdict::Verified(identity) => {
-                self.memory.remember(Known::Verified(identity.clone()), keys.generation());
+                self.memory.remember(CachedVerdict::Verified(identity.clone()), keys.generation());
                 Look::Settled(Authentication::Verified(identity))
             }
             Verdict::Unproven { validity, audience, is_key_unknown } => {
@@ -97,7 +97,7 @@ impl Authenticator {
                 if is_key_unknown {
                     return Look::KeyUnknown(KeyUnknown { meanwhile });
                 }
-                self.memory.remember(Known::Unverified(identity), keys.generation());
+                self.memory.remember(CachedVerdict::Unverified(identity), keys.generation());
                 Look::Settled(meanwhile)
             }
         }
@@ -135,7 +135,7 @@ impl Authenticator {
         let authentication = settled.unwrap_or_else(|_elapsed| unknown.meanwhile.clone());
         if let Authentication::Unverified(identity) = authentication {
             // The sources were asked: until they say something new, nobody needs to wait for them with this token.
-            self.memory.remember(Known::Unverified(identity), self.keys.generation());
+            self.memory.remember(CachedVerdict::Unverified(identity), self.keys.generation());
         }
         authentication
     }

@@ -19,6 +19,6 @@ mod tests;
 
 pub use authenticator::{Authenticator, KeyUnknown, Look};
 pub use claims::UnverifiedClaims;
-pub use token::{BearerToken, MalformedToken, Presented};
+pub use token::{BearerToken, MalformedToken, PresentedToken};
 pub use verdict::{Authentication, Refusal, UnverifiedIdentity, VerifiedIdentity};
 pub use verify::Policy;

@@ -25,7 +25,7 @@ pub struct BearerToken {
 
 /// A token as somebody presented it, with what matters for using it on: since when and until when.
 #[derive(Clone, Debug)]
-pub struct Presented {
+pub struct PresentedToken {
     /// The token.
     pub token: BearerToken,
     /// Its `exp`.

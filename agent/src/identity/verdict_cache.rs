@@ -18,7 +18,7 @@ const PLACES: usize = 4_096;
 
 /// A token that was not refused.
 #[derive(Clone, Debug)]
-pub(super) enum Known {
+pub(super) enum CachedVerdict {
     /// A key proved it.
     Verified(VerifiedIdentity),
     /// No key could decide.
@@ -27,18 +27,18 @@ pub(super) enum Known {
 
 /// The verdicts remembered.
 #[derive(Debug)]
-pub(super) struct Memory {
-    places: Mutex<Box<[Option<Place>]>>,
+pub(super) struct VerdictCache {
+    places: Mutex<Box<[Option<Slot>]>>,
 }
 
 #[derive(Clone, Debug)]
-struct Place {
-    known: Known,
+struct Slot {
+    known: CachedVerdict,
     /// The keys it was judged with.
     generation: u64,
 }
 
-impl Known {
+impl CachedVerdict {
     fn digest(&self) -> TokenDigest {
         match self {
             Self::Verified(identity) => identity.digest(),
@@ -47,15 +47,15 @@ impl Known {
     }
 }
 
-impl Default for Memory {
+impl Default for VerdictCache {
     fn default() -> Self {
         Self { places: Mutex::new(vec![None; PLACES].into_boxed_slice()) }
     }
 }
 
-impl Memory {
+impl VerdictCache {
     /// What was found of this very token with these keys.
-    pub(super) fn recall(&self, digest: TokenDigest, generation: u64) -> Option<Known> {
+    pub(super) fn recall(&self, digest: TokenDigest, generation: u64) -> Option<CachedVerdict> {
         let places = self.places.lock();
         let place = places.get(place(digest))?.as_ref()?;
         // The whole digest is compared: sharing a place is not being the same.
@@ -64,9 +64,9 @@ impl Memory {
     }
 
     /// Remembers a token that was not refused, and the keys it was judged with.
-    pub(super) fn remember(&self, known: Known, generation: u64) {
+    pub(super) fn remember(&self, known: CachedVerdict, generation: u64) {
         if let Some(place) = self.places.lock().get_mut(place(known.digest())) {
-            *place = Some(Place { known, generation });
+            *place = Some(Slot { known, generation });
         }
     }
 }
@@ -80,27 +80,27 @@ fn place(digest: TokenDigest) -> usize {
 
 #[cfg(test)]
 mod tests {
-    use super::{Known, Memory};
+    use super::{CachedVerdict, VerdictCache};
     use crate::identity::verdict::tests::unverified;
 
     #[test]
     fn only_the_very_token_is_known_not_one_that_shares_its_place() {
-        let memory = Memory::default();
+        let memory = VerdictCache::default();
         let (mut one, mut other) = ([7; 32], [7; 32]);
         (one[31], other[31]) = (1, 2);
         let (one, other) = (unverified(one), unverified(other));
-        memory.remember(Known::Unverified(one), 0);
+        memory.remember(CachedVerdict::Unverified(one), 0);
         assert!(memory.recall(one.digest(), 0).is_some());
         assert!(memory.recall(other.digest(), 0).is_none());
-        memory.remember(Known::Unverified(other), 0);
+        memory.remember(CachedVerdict::Unverified(other), 0);
         assert!(memory.recall(one.digest(), 0).is_none(), "its place was taken");
     }
 
     #[test]
     fn a_verdict_is_void_when_the_keys_have_changed() {
-        let memory = Memory::default();
+        let memory = VerdictCache::default();
         let one = unverified([7; 32]);
-        memory.remember(Known::Unverified(one), 1);
+        memory.remember(CachedVerdict::Unverified(one), 1);
         assert!(memory.recall(one.digest(), 1).is_some());
         assert!(memory.recall(one.digest(), 2).is_none());
     }

@@ -91,7 +91,7 @@ pub(super) fn verify(token: &BearerToken, keys: &KeyTable, policy: &Policy, now:
 
 fn judge(token: &BearerToken, keys: &KeyTable, policy: &Policy, now: SystemTime) -> Result<Verdict, Refusal> {
     let claims = UnverifiedClaims::of(token).map_err(Refusal::Unreadable)?;
-    timely(claims.validity, now)?;
+    check_times(claims.validity, now)?;
     let audience = Audience::of(&claims.audiences);
     let unproven = |is_key_unknown| Verdict::Unproven { validity: claims.validity, audience, is_key_unknown };
     if policy.mode != VerificationMode::Off && Audience::are_several_of_ours(&claims.audiences) {
@@ -134,7 +134,7 @@ fn judge(token: &BearerToken, keys: &KeyTable, policy: &Policy, now: SystemTime)
 }
 
 /// Judges the times.
-pub(super) fn timely(validity: Validity, now: SystemTime) -> Result<(), Refusal> {
+pub(super) fn check_times(validity: Validity, now: SystemTime) -> Result<(), Refusal> {
     validity.check(now).map_err(|untimely| match untimely {
         Untimely::Expired => Refusal::Expired,
         Untimely::NotYetValid => Refusal::NotYetValid,

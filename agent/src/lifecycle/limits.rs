@@ -19,7 +19,7 @@ const SHOWN_FOR: Duration = Duration::from_secs(60);
 
 /// Something that is bounded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Bound {
+pub enum Limit {
     /// Sets of verified identities: a newcomer is served and not kept.
     VerifiedIdentities,
     /// Sets of unverified identities: the least recently used made room.
@@ -37,17 +37,17 @@ pub enum Bound {
 }
 
 /// All bounds; their number bounds every array here.
-pub const BOUNDS: [Bound; 7] = [
-    Bound::VerifiedIdentities,
-    Bound::UnverifiedIdentities,
-    Bound::IdentitiesOfPeer,
-    Bound::FlightsOfPeer,
-    Bound::HeldOfPeer,
-    Bound::ConnectionsOfPeer,
-    Bound::Connections,
+pub const LIMITS: [Limit; 7] = [
+    Limit::VerifiedIdentities,
+    Limit::UnverifiedIdentities,
+    Limit::IdentitiesOfPeer,
+    Limit::FlightsOfPeer,
+    Limit::HeldOfPeer,
+    Limit::ConnectionsOfPeer,
+    Limit::Connections,
 ];
 
-impl Bound {
+impl Limit {
     /// The label in metrics.
     pub const fn label(self) -> &'static str {
         match self {
@@ -90,27 +90,27 @@ impl Bound {
 
 /// How often each bound was reached since the start. Clones share the counts.
 #[derive(Clone, Debug, Default)]
-pub struct Bounds {
-    reached: Arc<[AtomicU64; BOUNDS.len()]>,
+pub struct Limits {
+    reached: Arc<[AtomicU64; LIMITS.len()]>,
 }
 
-impl Bounds {
+impl Limits {
     /// A bound was reached.
-    pub fn reached(&self, bound: Bound) {
+    pub fn reached(&self, bound: Limit) {
         if let Some(count) = self.reached.get(bound as usize) {
             count.fetch_add(1, Ordering::Relaxed);
         }
     }
 
     /// How often it was, since the start.
-    pub fn count(&self, bound: Bound) -> u64 {
+    pub fn count(&self, bound: Limit) -> u64 {
         self.reached.get(bound as usize).map_or(0, |count| count.load(Ordering::Relaxed))
     }
 }
 
 /// Shows in readiness which bounds bite, for ever; cancel by dropping. `count` says how often one was reached so far.
-pub async fn keep_watching(readiness: Readiness, count: impl Fn(Bound) -> u64 + Send) {
-    let mut watched = BOUNDS.map(|bound| Watched::new(bound, &readiness));
+pub async fn keep_watching(readiness: Readiness, count: impl Fn(Limit) -> u64 + Send) {
+    let mut watched = LIMITS.map(|bound| Watched::new(bound, &readiness));
     loop {
         for watched in &mut watched {
             watched.look(count(watched.bound));
@@ -120,14 +120,14 @@ pub async fn keep_watching(readiness: Readiness, count: impl Fn(Bound) -> u64 + 
 }
 
 struct Watched {
-    bound: Bound,
+    bound: Limit,
     condition: Condition,
     seen: u64,
     last_reached: Option<Instant>,
 }
 
 impl Watched {
-    fn new(bound: Bound, readiness: &Readiness) -> Self {
+    fn new(bound: Limit, readiness: &Readiness) -> Self {
         let condition = readiness.advisory(bound.condition());
         condition.met();
         Self { bound, condition, seen: 0, last_reached: None }
@@ -149,23 +149,23 @@ impl Watched {
 mod tests {
     use std::time::Duration;
 
-    use super::{BOUNDS, Bound, Bounds, keep_watching};
+    use super::{LIMITS, Limit, Limits, keep_watching};
     use crate::lifecycle::readiness::Readiness;
 
     #[test]
     fn each_bound_has_a_count_of_its_own() {
-        let bounds = Bounds::default();
-        for (times, bound) in BOUNDS.into_iter().enumerate() {
+        let bounds = Limits::default();
+        for (times, bound) in LIMITS.into_iter().enumerate() {
             (0..times).for_each(|_| bounds.reached(bound));
         }
-        for (times, bound) in (0..).zip(BOUNDS) {
+        for (times, bound) in (0..).zip(LIMITS) {
             assert_eq!(bounds.count(bound), times, "{bound:?}");
         }
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_bound_that_bites_shows_within_seconds_for_a_minute_and_never_makes_us_unready() {
-        let (bounds, readiness) = (Bounds::default(), Readiness::new());
+        let (bounds, readiness) = (Limits::default(), Readiness::new());
         readiness.condition("listener").met();
         let counts = bounds.clone();
         let watching = keep_watching(readiness.clone(), move |bound| counts.count(bound));
@@ -173,7 +173,7 @@ mod tests {
             let bites = || readiness.report().iter().filter(|report| !report.met).count();
             tokio::time::sleep(Duration::from_secs(3)).await;
             assert_eq!(bites(), 0);
-            bounds.reached(Bound::VerifiedIdentities);
+            bounds.reached(Limit::VerifiedIdentities);
             tokio::time::sleep(Duration::from_secs(3)).await;
             assert_eq!(bites(), 1);
             assert!(readiness.is_ready());

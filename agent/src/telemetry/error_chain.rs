@@ -7,9 +7,9 @@ use std::error::Error;
 use std::fmt;
 
 /// Shows an error and its sources.
-pub struct Chain<'a>(pub &'a (dyn Error + 'static));
+pub struct ErrorChain<'a>(pub &'a (dyn Error + 'static));
 
-impl fmt::Display for Chain<'_> {
+impl fmt::Display for ErrorChain<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}", self.0)?;
         std::iter::successors(self.0.source(), |&error| error.source())
@@ -19,13 +19,13 @@ impl fmt::Display for Chain<'_> {
 
 #[cfg(test)]
 mod tests {
-    use super::Chain;
+    use super::ErrorChain;
     use crate::server::door::listener::BindError;
 
     #[test]
     fn every_level_is_shown_once() {
         let source = std::io::Error::other("in use");
         let error = BindError { address: ([127, 0, 0, 1], 80).into(), source };
-        assert_eq!(Chain(&error).to_string(), "cannot listen on 127.0.0.1:80: in use");
+        assert_eq!(ErrorChain(&error).to_string(), "cannot listen on 127.0.0.1:80: in use");
     }
 }

@@ -193,7 +193,8 @@ mod tests {
 
     #[test]
     fn the_reserved_targets_are_ours_and_similar_names_are_not() {
-        for own in ["access", "audit", "pod_identity_agent", "pod_identity_agent::server::pages::credentials"] {
+        for own in ["access", "audit", "pod_identity_agent", "pod_identity_agent::server::pages::credentials"]
+        {
             assert!(is_own(own), "{own}");
         }
         for foreign in ["accessory", "pod_identity_agent_helper", "hyper", "pod_identity", "", "access::x"] {

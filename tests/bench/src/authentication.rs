@@ -9,13 +9,13 @@ use std::time::{Duration, SystemTime};
 use aws_lc_rs::{digest, signature};
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use pod_identity_agent::rng::Chance;
 use pod_identity_agent::clock::Clock;
 use pod_identity_agent::config::{KeyLocation, TokenVerification, Upstream, VerificationMode};
 use pod_identity_agent::identity::keys::{KeySource, TokenKeys};
 use pod_identity_agent::identity::{Authentication, Authenticator, BearerToken, Policy};
 use pod_identity_agent::lifecycle::readiness::Readiness;
 use pod_identity_agent::lifecycle::tasks::Tasks;
+use pod_identity_agent::rng::Rng;
 use sandbox::Sandbox;
 use tokio::time::Instant;
 
@@ -83,7 +83,7 @@ async fn keys_of(sandbox: &Sandbox) -> Outcome<TokenKeys> {
     let direct = Upstream { endpoint: None, use_fips: false, ca_bundle: None, proxy: None };
     let source = KeySource::new(&KeyLocation::Url(sandbox.jwks_url()), 0, keys.clone(), &direct, &tasks)?;
     let complete = Readiness::new().advisory("token-keys");
-    tasks.spawn("keys", source.keep(Clock::system(), Chance::from_entropy(), complete));
+    tasks.spawn("keys", source.keep(Clock::system(), Rng::from_entropy(), complete));
     for _ in 0..500 {
         if keys.are_complete() {
             return Ok(keys);

@@ -14,9 +14,9 @@ use aws_smithy_types::DateTime;
 use aws_smithy_types::body::SdkBody;
 use aws_smithy_types::date_time::Format;
 
-use crate::rng::Chance;
 use crate::journal::What;
 use crate::ledger::Token;
+use crate::rng::Rng;
 use crate::story::World;
 use crate::weather::Sky;
 
@@ -81,10 +81,10 @@ impl Aws {
     }
 
     /// The chance of this pod's n-th set, whatever other pods do.
-    fn chance_of(&self, token: Token) -> Chance {
+    fn chance_of(&self, token: Token) -> Rng {
         let at = u64::try_from(self.world.now().as_millis()).unwrap_or_default();
         let slot = self.world.slot_of(token.pod);
-        Chance::stream(self.world.story.seed, u64::from(slot) + (1 << 32), at)
+        Rng::stream(self.world.story.seed, u64::from(slot) + (1 << 32), at)
     }
 
     /// What EKS Auth, in good health, says to this pod.

@@ -10,12 +10,12 @@
 //! ```
 
 pub mod aws;
-pub mod chance;
 pub mod journal;
 pub mod kind;
 pub mod ledger;
 pub mod node;
 pub mod pod;
+pub mod rng;
 pub mod shrink;
 pub mod story;
 pub mod token;

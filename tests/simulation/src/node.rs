@@ -10,27 +10,27 @@ use std::time::{Duration, SystemTime};
 use aws_credential_types::Credentials;
 use aws_smithy_runtime_api::client::http::SharedHttpClient;
 use pod_identity_agent::association;
-use pod_identity_agent::rng::Chance;
-use pod_identity_agent::clock::{Clock, Simulated};
-use pod_identity_agent::config::{Retention, Upstream};
-use pod_identity_agent::credentials::limits::upstream_budget::Budget;
-use pod_identity_agent::credentials::flight::attempts::Crew;
-use pod_identity_agent::credentials::policy::entitlement::Entitlement;
-use pod_identity_agent::credentials::store::recent_refusals::Failures;
-use pod_identity_agent::credentials::flight::table::Flights;
-use pod_identity_agent::credentials::limits::renewal_rate::Pace;
-use pod_identity_agent::credentials::provider::{AtHand, LONGEST_HOLD, Provider};
-use pod_identity_agent::credentials::limits::peer_quota::Quotas;
-use pod_identity_agent::credentials::renewal::Renewals;
-use pod_identity_agent::credentials::store::schedule::Schedule;
-use pod_identity_agent::credentials::source::SourceError;
-use pod_identity_agent::credentials::source::eks_auth::{EksAuth, Parts};
 use pod_identity_agent::aws::node_details::SentDetails;
 use pod_identity_agent::aws::own_identity::OwnIdentity;
+use pod_identity_agent::clock::{Clock, Simulated};
+use pod_identity_agent::config::{Retention, Upstream};
+use pod_identity_agent::credentials::flight::attempts::FlightRunner;
+use pod_identity_agent::credentials::flight::table::Flights;
+use pod_identity_agent::credentials::limits::peer_quota::PeerQuotas;
+use pod_identity_agent::credentials::limits::renewal_rate::RenewalRate;
+use pod_identity_agent::credentials::limits::upstream_budget::UpstreamBudget;
+use pod_identity_agent::credentials::policy::entitlement::Entitlement;
+use pod_identity_agent::credentials::provider::{LONGEST_HOLD, Lookup, Provider};
+use pod_identity_agent::credentials::renewal::Renewals;
+use pod_identity_agent::credentials::source::SourceError;
+use pod_identity_agent::credentials::source::eks_auth::{EksAuth, Parts};
 use pod_identity_agent::credentials::store::Store;
-use pod_identity_agent::identity::{Authentication, Authenticator, BearerToken, Presented};
-use pod_identity_agent::lifecycle::limits::Bounds;
+use pod_identity_agent::credentials::store::recent_refusals::RecentRefusals;
+use pod_identity_agent::credentials::store::schedule::Schedule;
+use pod_identity_agent::identity::{Authentication, Authenticator, BearerToken, PresentedToken};
+use pod_identity_agent::lifecycle::limits::Limits;
 use pod_identity_agent::lifecycle::tasks::Tasks;
+use pod_identity_agent::rng::Rng;
 use pod_identity_agent::telemetry::metrics::Metrics;
 use pod_identity_agent::workload::{CredentialKey, PeerKey};
 
@@ -75,15 +75,15 @@ impl Node {
             renew_after: RENEW_AFTER,
             max_identities: NonZeroUsize::MIN.saturating_add(4999),
         };
-        let bounds = Bounds::default();
+        let bounds = Limits::default();
         let store = Store::new(&retention, clock.clone(), bounds.clone());
-        let quotas = Quotas::new(clock.clone(), bounds);
-        let (failures, schedule) = (Failures::new(), Schedule::default());
-        let flights = Flights::new(Crew {
+        let quotas = PeerQuotas::new(clock.clone(), bounds);
+        let (failures, schedule) = (RecentRefusals::new(), Schedule::default());
+        let flights = Flights::new(FlightRunner {
             clock: clock.clone(),
-            chance: Chance::seeded(seed),
-            budget: Budget::new(clock.clone()),
-            pace: Pace::per_second(3),
+            chance: Rng::seeded(seed),
+            budget: UpstreamBudget::new(clock.clone()),
+            pace: RenewalRate::per_second(3),
             source: eks_auth(&clock, http_client),
             store: store.clone(),
             failures: failures.clone(),
@@ -114,9 +114,9 @@ impl Node {
             Err(cause) => return Answer::RefusedByAgent(cause),
         };
         match self.provider.look(&key, &presented, peer(pod), now) {
-            AtHand::Serve(served) => Answer::Served(served.body.to_vec()),
-            AtHand::Refuse(error) => because(&error),
-            AtHand::Wait(mut waiting) => match tokio::time::timeout(LONGEST_HOLD, waiting.outcome()).await {
+            Lookup::Serve(served) => Answer::Served(served.body.to_vec()),
+            Lookup::Refuse(error) => because(&error),
+            Lookup::Wait(mut waiting) => match tokio::time::timeout(LONGEST_HOLD, waiting.outcome()).await {
                 Ok(Ok(served)) => Answer::Served(served.body.to_vec()),
                 Ok(Err(error)) => because(&error),
                 Err(_elapsed) => match waiting.fallback() {
@@ -143,8 +143,8 @@ impl Node {
         (self.store.len(), self.flights.len())
     }
 
-    fn identify(&self, token: &BearerToken) -> Result<(CredentialKey, Presented), &'static str> {
-        let presented = |expires, issued| Presented { token: token.clone(), expires, issued };
+    fn identify(&self, token: &BearerToken) -> Result<(CredentialKey, PresentedToken), &'static str> {
+        let presented = |expires, issued| PresentedToken { token: token.clone(), expires, issued };
         match self.authenticator.authenticate(token, self.clock.now().wall) {
             Authentication::Unverified(identity) => match association::source_for(identity.audience()) {
                 Ok(_source) => Ok((identity.key(), presented(identity.expires(), identity.issued()))),

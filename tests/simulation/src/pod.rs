@@ -10,11 +10,11 @@ use parking_lot::Mutex;
 use pod_identity_agent::identity::BearerToken;
 use pod_identity_agent::lifecycle::tasks::Tasks;
 
-use crate::rng::Chance;
 use crate::journal::What;
 use crate::kind::{Kind, START};
 use crate::ledger::{self, Spell, Token};
 use crate::node::{Answer, Node, identity_of};
+use crate::rng::Rng;
 use crate::story::World;
 use crate::token::{Claims, mint};
 use crate::watch::Asked;
@@ -68,7 +68,7 @@ const fn habit(name: &'static str, threshold: Option<u64>, attempts: u32, patien
 const SLEEPER: Habit = Habit { is_regular: true, ..habit("a sleeper", None, 1, 5, 38 * 60) };
 
 impl Habit {
-    fn pause_between_uses(&self, chance: &mut Chance) -> Duration {
+    fn pause_between_uses(&self, chance: &mut Rng) -> Duration {
         if self.is_regular {
             chance.between(self.uses, self.uses.mul_f64(1.05))
         } else {
@@ -87,7 +87,7 @@ struct Pod {
 
 /// Lets one pod after the other live in a slot, for ever; cancel by dropping.
 pub async fn live_in_slot(world: Arc<World>, node: Node, tasks: Tasks, slot: u32) {
-    let mut chance = Chance::stream(world.story.seed, u64::from(slot), 0);
+    let mut chance = Rng::stream(world.story.seed, u64::from(slot), 0);
     if world.story.kind != Kind::Days {
         let (at, life) = world.story.kind.arrival(slot);
         tokio::time::sleep(at + chance.between(Duration::ZERO, START)).await;
@@ -100,7 +100,7 @@ pub async fn live_in_slot(world: Arc<World>, node: Node, tasks: Tasks, slot: u32
         tokio::time::sleep(chance.about(2 * HOUR)).await;
     }
     for generation in 0.. {
-        let mut chance = Chance::stream(world.story.seed, u64::from(slot), u64::from(generation) + 1);
+        let mut chance = Rng::stream(world.story.seed, u64::from(slot), u64::from(generation) + 1);
         let fate = Fate::drawn(&mut chance, world.now());
         live(&world, &node, &tasks, (slot, generation), fate).await;
         tokio::time::sleep(Duration::from_secs(2) + chance.about(20 * MINUTE)).await;
@@ -117,7 +117,7 @@ async fn live(world: &Arc<World>, node: &Node, tasks: &Tasks, who: (u32, u32), f
     let processes = Processes(
         (0..processes)
             .map(|process| {
-                let chance = Chance::stream(
+                let chance = Rng::stream(
                     world.story.seed,
                     u64::from(slot) << 32 | u64::from(generation),
                     u64::from(process) + 7,
@@ -154,7 +154,7 @@ struct Fate {
 }
 
 impl Fate {
-    fn drawn(chance: &mut Chance, now: Duration) -> Self {
+    fn drawn(chance: &mut Rng, now: Duration) -> Self {
         let stay = chance.one_of(20 * HOUR, &[20 * HOUR, 5 * HOUR, 30 * MINUTE]);
         Self {
             stay: MINUTE + chance.about(stay),
@@ -178,7 +178,7 @@ impl Fate {
 }
 
 /// One pod in four gets into trouble with its association or role.
-fn spells(chance: &mut Chance, now: Duration) -> Vec<Spell> {
+fn spells(chance: &mut Rng, now: Duration) -> Vec<Spell> {
     if !chance.percent(25) {
         return Vec::new();
     }
@@ -197,7 +197,7 @@ impl Drop for Processes {
     }
 }
 
-async fn process_of(pod: Arc<Pod>, habit: Option<Habit>, mut chance: Chance) {
+async fn process_of(pod: Arc<Pod>, habit: Option<Habit>, mut chance: Rng) {
     let habit = habit.unwrap_or_else(|| chance.one_of(BOTO3, &[GO, RUBY, JAVA, CPP, CLI, RARE]));
     let mut good_until = Duration::ZERO;
     loop {

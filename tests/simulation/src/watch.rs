@@ -12,7 +12,7 @@ use crate::ledger::{Identity, Ledger, Set, TOLERATED_SKEW, Token};
 use crate::node::Answer;
 
 /// Less left than this counts as expired (invariant 2).
-const LEAST_LIFE: Duration = Duration::from_secs(15);
+const MIN_REMAINING_LIFE: Duration = Duration::from_secs(15);
 /// Below this SDKs come straight back (invariant 6).
 const SHORT_LIFE: Duration = Duration::from_secs(15 * 60);
 /// AWS counts as healthy, a clock as right and an identity as unharmed after so long: the slowest pause between renewals
@@ -35,7 +35,7 @@ pub enum Invariant {
     /// 4.
     OneCall,
     /// 5.
-    Budget,
+    UpstreamBudget,
     /// 6.
     LongLife,
     /// 7.
@@ -148,7 +148,7 @@ impl Watch {
             return Some(Found::new(Invariant::OwnSetOnly, what, vec![pod, set.pod]));
         }
         let left = set.expires.saturating_sub(asked.after);
-        if left + TOLERATED_SKEW < LEAST_LIFE {
+        if left + TOLERATED_SKEW < MIN_REMAINING_LIFE {
             let what = format!("served with {} s left by AWS's clock", left.as_secs());
             return Some(Found::new(Invariant::NeverExpired, what, vec![pod]));
         }
@@ -201,7 +201,7 @@ impl Watch {
                 // What came while the node's clock was wrong may have been let go of as expired.
                 set.issued < asked.before
                     && !self.was_skewed_since(set.issued)
-                    && set.expires > asked.after + LEAST_LIFE + TOLERATED_SKEW
+                    && set.expires > asked.after + MIN_REMAINING_LIFE + TOLERATED_SKEW
             })
     }
 
@@ -240,7 +240,7 @@ impl fmt::Display for Invariant {
             Self::NeverExpired => "invariant 2, expired credentials are never served",
             Self::HeldIsServed => "invariant 3, no failure becomes an error for who holds credentials",
             Self::OneCall => "invariant 4, one call in flight per identity",
-            Self::Budget => "invariant 5, calls stay within the budget",
+            Self::UpstreamBudget => "invariant 5, calls stay within the budget",
             Self::LongLife => "invariant 6, no short-lived credentials while AWS is healthy",
             Self::Blame => "invariant 7, nobody is blamed for what is not their fault",
             Self::Gone => "invariant 8, a pod that is gone costs nothing",

@@ -4,8 +4,8 @@
 
 use std::time::Duration;
 
-use crate::rng::Chance;
 use crate::kind::Kind;
+use crate::rng::Rng;
 
 const MINUTE: Duration = Duration::from_secs(60);
 const HOUR: Duration = Duration::from_secs(3600);
@@ -52,7 +52,7 @@ const CLOUDS: [Sky; 10] = [
 impl Weather {
     /// The weather of a seed. It is clear at the end.
     pub fn of(kind: Kind, seed: u64, length: Duration) -> Self {
-        let mut chance = Chance::stream(seed, u64::from(u32::MAX), 1);
+        let mut chance = Rng::stream(seed, u64::from(u32::MAX), 1);
         match kind {
             Kind::Days => Self::of_days(chance, length),
             Kind::Crowd | Kind::Sleepers | Kind::WrongClock => {
@@ -61,7 +61,7 @@ impl Weather {
         }
     }
 
-    fn of_days(mut chance: Chance, length: Duration) -> Self {
+    fn of_days(mut chance: Rng, length: Duration) -> Self {
         let mut spells = Vec::new();
         // A node that starts while AWS throttles is worth a story of its own.
         let mut at = if chance.percent(50) { Duration::ZERO } else { chance.about(2 * HOUR) };
@@ -116,11 +116,7 @@ impl Sky {
 }
 
 /// Clock jumps; half of them in the middle of trouble, when AWS's `Date` cannot help.
-fn jumps(
-    chance: &mut Chance,
-    spells: &[(Duration, Duration, Sky)],
-    length: Duration,
-) -> Vec<(Duration, i64)> {
+fn jumps(chance: &mut Rng, spells: &[(Duration, Duration, Sky)], length: Duration) -> Vec<(Duration, i64)> {
     let mut jumps = Vec::new();
     let mut at = chance.about(8 * HOUR);
     while at < length {

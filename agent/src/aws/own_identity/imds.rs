@@ -13,9 +13,9 @@ use aws_credential_types::provider::ProvideCredentials;
 use aws_smithy_async::rt::sleep::TokioSleep;
 use aws_smithy_async::time::SharedTimeSource;
 
-use crate::clock::Clock;
 use crate::aws::http_client;
 use crate::aws::own_identity::load_error::LoadError;
+use crate::clock::Clock;
 
 /// One request to IMDS; it answers in milliseconds or, behind a hop limit of 1, never.
 const TIMEOUT: Duration = Duration::from_secs(1);

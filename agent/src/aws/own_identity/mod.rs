@@ -23,7 +23,7 @@ use self::imds::InstanceRole;
 use self::load_error::LoadError;
 use crate::clock::{BootTime, Clock};
 use crate::config::OwnCredentials;
-use crate::telemetry::error_chain::Chain;
+use crate::telemetry::error_chain::ErrorChain;
 
 /// After a failure the next try comes after this, doubling up to [`SLOWEST_RETRY`].
 const FIRST_RETRY: Duration = Duration::from_millis(500);
@@ -249,7 +249,7 @@ fn retry_pause(failures: u32) -> Duration {
 fn log_failure(error: &LoadError, failures: u32) {
     // The first, then every tenth: at most one line in five minutes while it lasts.
     if failures % 10 == 1 {
-        tracing::warn!(err = %Chain(error), failures, "the agent's own AWS credentials could not be loaded");
+        tracing::warn!(err = %ErrorChain(error), failures, "the agent's own AWS credentials could not be loaded");
     }
 }
 

@@ -6,22 +6,22 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::rng::Chance;
 use crate::clock::{BootTime, Clock};
-use crate::credentials::limits::upstream_budget::{Budget, Lane, Permit, Place, Ticket};
-use crate::credentials::policy::entitlement::Entitlement;
-use crate::credentials::store::recent_refusals::Failures;
 use crate::credentials::flight::shared_call::Flight;
-use crate::credentials::policy::young_pod::{self, FIRST_GRACE_RETRY};
 use crate::credentials::held::Held;
+use crate::credentials::limits::renewal_rate::RenewalRate;
+use crate::credentials::limits::upstream_budget::{Permit, Position, Priority, Ticket, UpstreamBudget};
 use crate::credentials::model::Issued;
-use crate::credentials::limits::renewal_rate::Pace;
-use crate::credentials::store::schedule::Schedule;
+use crate::credentials::policy::entitlement::Entitlement;
+use crate::credentials::policy::young_pod::{self, FIRST_GRACE_RETRY};
 use crate::credentials::source::eks_auth::EksAuth;
 use crate::credentials::source::{Refused, RefusedCode, SourceError, Unavailable};
 use crate::credentials::store::Store;
-use crate::identity::Presented;
+use crate::credentials::store::recent_refusals::RecentRefusals;
+use crate::credentials::store::schedule::Schedule;
+use crate::identity::PresentedToken;
 use crate::lifecycle::tasks::Tasks;
+use crate::rng::Rng;
 use crate::telemetry::metrics::{CallOutcome, UpstreamMetrics};
 use crate::workload::CredentialKey;
 
@@ -37,21 +37,21 @@ pub const FIRST_RENEWAL_RETRY: Duration = Duration::from_secs(5);
 pub(super) const SLOWEST_RENEWAL_RETRY: Duration = Duration::from_secs(120);
 
 /// What a flight needs.
-pub struct Crew {
+pub struct FlightRunner {
     /// The clock.
     pub clock: Clock,
     /// Jitter.
-    pub chance: Chance,
+    pub chance: Rng,
     /// The share of AWS.
-    pub budget: Budget,
+    pub budget: UpstreamBudget,
     /// The pace of background renewals.
-    pub pace: Pace,
+    pub pace: RenewalRate,
     /// AWS.
     pub source: EksAuth,
     /// Where a set goes.
     pub store: Store,
     /// Where a refusal goes.
-    pub failures: Failures,
+    pub failures: RecentRefusals,
     /// What a refusal means for a set in hand.
     pub entitlement: Entitlement,
     /// Where the next renewal goes.
@@ -64,7 +64,7 @@ pub struct Crew {
     pub metrics: Arc<UpstreamMetrics>,
 }
 
-impl Crew {
+impl FlightRunner {
     /// Attempts until AWS answers for good or nobody wants it any more.
     pub(super) async fn attempt(
         &self,
@@ -72,7 +72,7 @@ impl Crew {
         flight: &Flight,
     ) -> Result<Arc<Held>, SourceError> {
         let mut attempts = 0;
-        let mut place = Place::End;
+        let mut place = Position::End;
         let began = self.clock.now().boot;
         loop {
             let Some(permit) = self.turn(flight, place).await else {
@@ -90,17 +90,17 @@ impl Crew {
                     if !self.has_grace(key, flight, &refused, began, pause) {
                         return Err(SourceError::Refused(refused));
                     }
-                    flight.tell_trouble(SourceError::Refused(refused));
+                    flight.report_failure(SourceError::Refused(refused));
                     drop(permit);
                     tokio::time::sleep(pause).await;
                     attempts += 1;
-                    place = Place::End;
+                    place = Position::End;
                     continue;
                 }
                 Err(trouble) => trouble,
             };
             tracing::debug!(key = ?key, err = %trouble, attempts, "an attempt at EKS Auth failed");
-            flight.tell_trouble(trouble.clone());
+            flight.report_failure(trouble.clone());
             if !flight.is_wanted(self.clock.now().boot) {
                 return Err(trouble);
             }
@@ -109,12 +109,12 @@ impl Crew {
                     // The place in the budget is kept over the pause, and the place in line after it.
                     tokio::time::sleep(self.pause(FIRST_THROTTLED_RETRY, SLOWEST_RETRY, attempts)).await;
                     drop(permit);
-                    place = Place::Head;
+                    place = Position::Head;
                 }
                 SourceError::Unavailable(_) | SourceError::OwnIdentity(_) | SourceError::Refused(_) => {
                     drop(permit);
                     tokio::time::sleep(self.pause(FIRST_RETRY, SLOWEST_RETRY, attempts)).await;
-                    place = Place::End;
+                    place = Position::End;
                 }
             }
             attempts += 1;
@@ -140,7 +140,7 @@ impl Crew {
     }
 
     /// One call, within its place in the budget.
-    async fn call(&self, presented: &Presented, permit: &Permit) -> Result<Issued, SourceError> {
+    async fn call(&self, presented: &PresentedToken, permit: &Permit) -> Result<Issued, SourceError> {
         let started = tokio::time::Instant::now();
         let result = self.source.fetch(&presented.token).await;
         self.metrics.called(outcome(&result), started.elapsed());
@@ -157,7 +157,7 @@ impl Crew {
         &self,
         key: &CredentialKey,
         issued: &Issued,
-        presented: Presented,
+        presented: PresentedToken,
     ) -> Result<Arc<Held>, SourceError> {
         let jitter = self.chance.fraction();
         match Held::new(key.clone(), issued, presented, self.clock.now(), self.renew_after, jitter) {
@@ -170,14 +170,14 @@ impl Crew {
     }
 
     /// Waits for a place in the budget. `None`: nobody wants it any more.
-    async fn turn(&self, flight: &Flight, place: Place) -> Option<Permit> {
-        if flight.lane() == Lane::Renewal {
+    async fn turn(&self, flight: &Flight, place: Position) -> Option<Permit> {
+        if flight.lane() == Priority::Renewal {
             // Only renewals in good time are paced; somebody who needs it ends the waiting.
             tokio::select! {
                 // In a fixed order, so that a simulated story is the same each time.
                 biased;
                 () = self.pace.turn() => {}
-                () = flight.risen() => {}
+                () = flight.priority_raised() => {}
             }
         }
         let mut lane = flight.lane();
@@ -200,7 +200,7 @@ impl Crew {
             // In this order: a permit that is there is not passed over because patience ended in the same moment.
             biased;
             permit = ticket.admitted() => permit.map_or(Waited::Unwanted, Waited::Admitted),
-            () = flight.risen() => Waited::Risen,
+            () = flight.priority_raised() => Waited::Risen,
             () = self.until_unwanted(flight) => Waited::Unwanted,
         }
     }

@@ -7,20 +7,20 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::clock::BootTime;
-use crate::credentials::flight::attempts::{Crew, FIRST_RENEWAL_RETRY, SLOWEST_RENEWAL_RETRY};
-use crate::credentials::policy::entitlement::Consequence;
+use crate::credentials::flight::attempts::{FIRST_RENEWAL_RETRY, FlightRunner, SLOWEST_RENEWAL_RETRY};
 use crate::credentials::held::Held;
+use crate::credentials::policy::entitlement::Consequence;
 use crate::credentials::source::SourceError;
-use crate::identity::Presented;
+use crate::identity::PresentedToken;
 use crate::planted::{self, Bug};
 use crate::workload::{CredentialKey, PeerKey};
 
-impl Crew {
+impl FlightRunner {
     /// Puts the outcome where it belongs; `peer` is on whose account a newcomer goes.
     pub(super) fn settle(
         &self,
         key: &CredentialKey,
-        presented: &Presented,
+        presented: &PresentedToken,
         outcome: &Result<Arc<Held>, SourceError>,
         peer: Option<PeerKey>,
     ) {
@@ -57,7 +57,7 @@ impl Crew {
                 held.wait_for_token_newer_than(&held.presented());
                 self.renew_later(held, now, error);
             }
-            Consequence::AskWitness => {
+            Consequence::CheckAnotherAssociation => {
                 if let Some(witness) = witness {
                     // The worker renews it, at the pace of renewals.
                     self.schedule.put(&witness, now);

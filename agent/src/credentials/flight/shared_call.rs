@@ -10,10 +10,10 @@ use parking_lot::Mutex;
 use tokio::sync::{Notify, watch};
 
 use crate::clock::BootTime;
-use crate::credentials::limits::upstream_budget::Lane;
 use crate::credentials::held::Held;
+use crate::credentials::limits::upstream_budget::Priority;
 use crate::credentials::source::{SourceError, Unavailable};
-use crate::identity::Presented;
+use crate::identity::PresentedToken;
 use crate::workload::PeerKey;
 
 /// A flight that somebody waits for lives this long at most (design 4.6).
@@ -40,7 +40,7 @@ pub enum Purpose {
 }
 
 /// A seat on a flight. Leaving it changes nothing for the flight.
-pub struct Boarding {
+pub struct FlightHandle {
     flight: Arc<Flight>,
     progress: watch::Receiver<Progress>,
 }
@@ -48,25 +48,25 @@ pub struct Boarding {
 pub(super) struct Flight {
     progress: watch::Sender<Progress>,
     demand: Mutex<Demand>,
-    risen: Notify,
+    priority_raised: Notify,
     /// On whose account it goes, if it is for an unverified identity with nothing in hand.
     peer: Option<PeerKey>,
 }
 
 struct Demand {
-    lane: Lane,
-    presented: Presented,
+    lane: Priority,
+    presented: PresentedToken,
     awaited_since: Option<BootTime>,
     last_awaited: Option<BootTime>,
 }
 
 impl Flight {
-    pub(super) fn new(presented: Presented, lane: Lane, peer: Option<PeerKey>) -> Arc<Self> {
+    pub(super) fn new(presented: PresentedToken, lane: Priority, peer: Option<PeerKey>) -> Arc<Self> {
         let demand = Demand { lane, presented, awaited_since: None, last_awaited: None };
         Arc::new(Self {
             progress: watch::Sender::new(Progress::Aloft(None)),
             demand: Mutex::new(demand),
-            risen: Notify::new(),
+            priority_raised: Notify::new(),
             peer,
         })
     }
@@ -74,11 +74,11 @@ impl Flight {
     /// Takes a seat: the better lane and the longer-lived token win.
     pub(super) fn board(
         self: &Arc<Self>,
-        presented: &Presented,
-        lane: Lane,
+        presented: &PresentedToken,
+        lane: Priority,
         purpose: Purpose,
         now: BootTime,
-    ) -> Boarding {
+    ) -> FlightHandle {
         let mut demand = self.demand.lock();
         if presented.expires > demand.presented.expires {
             demand.presented = presented.clone();
@@ -90,17 +90,17 @@ impl Flight {
         }
         if lane < demand.lane || (purpose == Purpose::Awaited && demand.awaited_since == Some(now)) {
             demand.lane = demand.lane.min(lane);
-            self.risen.notify_one();
+            self.priority_raised.notify_one();
         }
         drop(demand);
-        Boarding { flight: Arc::clone(self), progress: self.progress.subscribe() }
+        FlightHandle { flight: Arc::clone(self), progress: self.progress.subscribe() }
     }
 
-    pub(super) fn lane(&self) -> Lane {
+    pub(super) fn lane(&self) -> Priority {
         self.demand.lock().lane
     }
 
-    pub(super) fn presented(&self) -> Presented {
+    pub(super) fn presented(&self) -> PresentedToken {
         self.demand.lock().presented.clone()
     }
 
@@ -114,13 +114,13 @@ impl Flight {
     }
 
     /// Tells those who wait that the last attempt failed.
-    pub(super) fn tell_trouble(&self, trouble: SourceError) {
+    pub(super) fn report_failure(&self, trouble: SourceError) {
         self.progress.send_replace(Progress::Aloft(Some(trouble)));
     }
 
-    /// Waits until it has risen to a better lane, or somebody has begun to wait for it.
-    pub(super) async fn risen(&self) {
-        self.risen.notified().await;
+    /// Waits until it has priority_raised to a better lane, or somebody has begun to wait for it.
+    pub(super) async fn priority_raised(&self) {
+        self.priority_raised.notified().await;
     }
 
     pub(super) fn trouble(&self) -> Option<SourceError> {
@@ -145,7 +145,7 @@ impl Flight {
     }
 }
 
-impl Boarding {
+impl FlightHandle {
     /// Waits until the flight has landed. Cancel-safe.
     pub async fn landed(&mut self) -> Result<Arc<Held>, SourceError> {
         let lost = Err(SourceError::Unavailable(Unavailable::Lost));

@@ -11,13 +11,13 @@ use std::sync::Arc;
 
 use parking_lot::Mutex;
 
-use crate::credentials::limits::upstream_budget::Lane;
-use crate::credentials::flight::attempts::Crew;
-use crate::credentials::flight::shared_call::{Boarding, Flight, Purpose};
-use crate::credentials::held::{Held, LEAST_LIFE};
+use crate::credentials::flight::attempts::FlightRunner;
+use crate::credentials::flight::shared_call::{Flight, FlightHandle, Purpose};
+use crate::credentials::held::{Held, MIN_REMAINING_LIFE};
 use crate::credentials::limits::peer_quota::FlightPermit;
+use crate::credentials::limits::upstream_budget::Priority;
 use crate::credentials::source::{SourceError, Unavailable};
-use crate::identity::Presented;
+use crate::identity::PresentedToken;
 use crate::planted::{self, Bug};
 use crate::workload::CredentialKey;
 
@@ -29,7 +29,7 @@ pub struct Flights {
 
 struct Shared {
     table: Mutex<HashMap<CredentialKey, Arc<Flight>>>,
-    crew: Crew,
+    crew: FlightRunner,
 }
 
 /// What came of joining.
@@ -37,12 +37,12 @@ pub enum Joined {
     /// There is nothing to wait for: another flight landed a moment ago.
     Landed(Result<Arc<Held>, SourceError>),
     /// Under way.
-    Aloft(Boarding),
+    Aloft(FlightHandle),
 }
 
 impl Flights {
     /// No flight yet.
-    pub fn new(crew: Crew) -> Self {
+    pub fn new(crew: FlightRunner) -> Self {
         Self { shared: Arc::new(Shared { table: Mutex::default(), crew }) }
     }
 
@@ -54,8 +54,8 @@ impl Flights {
     pub fn join(
         &self,
         key: &CredentialKey,
-        presented: &Presented,
-        lane: Lane,
+        presented: &PresentedToken,
+        lane: Priority,
         purpose: Purpose,
         seen: Option<&Arc<Held>>,
         permit: Option<FlightPermit>,
@@ -85,7 +85,12 @@ impl Flights {
     }
 
     /// Joins the identity's flight if there is one.
-    pub fn join_aloft(&self, key: &CredentialKey, presented: &Presented, lane: Lane) -> Option<Boarding> {
+    pub fn join_aloft(
+        &self,
+        key: &CredentialKey,
+        presented: &PresentedToken,
+        lane: Priority,
+    ) -> Option<FlightHandle> {
         let now = self.shared.crew.clock.now().boot;
         let table = self.shared.table.lock();
         table.get(key).map(|flight| flight.board(presented, lane, Purpose::Awaited, now))
@@ -104,7 +109,7 @@ impl Flights {
     fn landed_meanwhile(
         &self,
         key: &CredentialKey,
-        presented: &Presented,
+        presented: &PresentedToken,
         purpose: Purpose,
         seen: Option<&Arc<Held>>,
     ) -> Option<Result<Arc<Held>, SourceError>> {
@@ -112,7 +117,7 @@ impl Flights {
         let now = crew.clock.now();
         if let Some(held) = crew.store.get(key) {
             let is_new = seen.is_none_or(|seen| !Arc::ptr_eq(seen, &held));
-            if is_new && held.expiry().left(now) >= LEAST_LIFE {
+            if is_new && held.expiry().left(now) >= MIN_REMAINING_LIFE {
                 return Some(Ok(held));
             }
         }

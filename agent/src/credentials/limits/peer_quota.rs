@@ -16,7 +16,7 @@ use parking_lot::Mutex;
 use tokio::sync::Notify;
 
 use crate::clock::{BootTime, Clock};
-use crate::lifecycle::limits::{Bound, Bounds};
+use crate::lifecycle::limits::{Limit, Limits};
 use crate::workload::PeerKey;
 
 /// Unverified flights of one peer (design 4.4).
@@ -28,19 +28,19 @@ const LONGEST_WAIT: Duration = Duration::from_millis(500);
 
 /// What each peer has under way. Clones share it.
 #[derive(Clone)]
-pub struct Quotas {
+pub struct PeerQuotas {
     shared: Arc<Shared>,
 }
 
 struct Shared {
     /// Only peers with something under way or resting: no more than there are flights and refusals of the last second.
-    accounts: Mutex<HashMap<PeerKey, Account>>,
+    accounts: Mutex<HashMap<PeerKey, PeerQuota>>,
     clock: Clock,
-    bounds: Bounds,
+    bounds: Limits,
 }
 
 #[derive(Default)]
-struct Account {
+struct PeerQuota {
     flights: usize,
     /// Until when refused flights still count, in order.
     resting: VecDeque<BootTime>,
@@ -64,9 +64,9 @@ pub struct OverQuota {
     now: BootTime,
 }
 
-impl Quotas {
+impl PeerQuotas {
     /// Nothing under way.
-    pub fn new(clock: Clock, bounds: Bounds) -> Self {
+    pub fn new(clock: Clock, bounds: Limits) -> Self {
         Self { shared: Arc::new(Shared { accounts: Mutex::default(), clock, bounds }) }
     }
 
@@ -96,7 +96,7 @@ impl Quotas {
 
     /// Waits for the right to one more flight. Cancel-safe.
     pub async fn flight(&self, peer: PeerKey) -> FlightPermit {
-        self.shared.bounds.reached(Bound::FlightsOfPeer);
+        self.shared.bounds.reached(Limit::FlightsOfPeer);
         let mut sleeps_for = None;
         loop {
             let full = match self.attempt(peer, sleeps_for) {
@@ -161,7 +161,7 @@ impl Drop for FlightPermit {
 const SWEEP_FROM: usize = 512;
 
 impl Shared {
-    fn sweep(&self, accounts: &mut HashMap<PeerKey, Account>) {
+    fn sweep(&self, accounts: &mut HashMap<PeerKey, PeerQuota>) {
         let now = self.clock.now().boot;
         accounts.retain(|_, account| {
             account.wake(now);
@@ -170,7 +170,7 @@ impl Shared {
     }
 }
 
-impl Account {
+impl PeerQuota {
     /// One place rests from now on, and ends no sooner than its share of a second after the one before it.
     fn rest(&mut self, now: BootTime, allowance: usize) {
         let share = REST / u32::try_from(allowance.max(1)).unwrap_or(u32::MAX);
@@ -196,20 +196,20 @@ mod tests {
     use std::net::{IpAddr, Ipv4Addr};
     use std::time::{Duration, UNIX_EPOCH};
 
-    use super::{FlightPermit, Quotas, REST};
+    use super::{FlightPermit, PeerQuotas, REST};
     use crate::clock::{Clock, Simulated};
-    use crate::lifecycle::limits::{Bound, Bounds};
+    use crate::lifecycle::limits::{Limit, Limits};
     use crate::workload::PeerKey;
 
-    fn quotas() -> Quotas {
-        Quotas::new(Clock::simulated(Simulated::starting_at(UNIX_EPOCH)), Bounds::default())
+    fn quotas() -> PeerQuotas {
+        PeerQuotas::new(Clock::simulated(Simulated::starting_at(UNIX_EPOCH)), Limits::default())
     }
 
     fn pod(number: u8) -> PeerKey {
         PeerKey::new(IpAddr::V4(Ipv4Addr::new(10, 0, 0, number)), 1)
     }
 
-    fn all(quotas: &Quotas, peer: PeerKey) -> Vec<FlightPermit> {
+    fn all(quotas: &PeerQuotas, peer: PeerKey) -> Vec<FlightPermit> {
         std::iter::from_fn(|| quotas.try_flight(peer).ok()).collect()
     }
 
@@ -255,7 +255,7 @@ mod tests {
         let started = tokio::time::Instant::now();
         let (_two, ()) = tokio::join!(both, freeing);
         assert!(started.elapsed() < Duration::from_millis(110), "{:?}", started.elapsed());
-        assert_eq!(quotas.shared.bounds.count(Bound::FlightsOfPeer), 2);
+        assert_eq!(quotas.shared.bounds.count(Limit::FlightsOfPeer), 2);
     }
 
     #[tokio::test(start_paused = true)]

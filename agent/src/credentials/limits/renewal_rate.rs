@@ -8,12 +8,12 @@ use parking_lot::Mutex;
 use tokio::time::Instant;
 
 /// Turns at an even pace.
-pub struct Pace {
+pub struct RenewalRate {
     interval: Duration,
     next: Mutex<Option<Instant>>,
 }
 
-impl Pace {
+impl RenewalRate {
     /// So many per second.
     pub fn per_second(rate: u32) -> Self {
         Self { interval: Duration::from_secs(1) / rate.max(1), next: Mutex::new(None) }

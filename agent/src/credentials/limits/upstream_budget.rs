@@ -28,7 +28,7 @@ const HALVING_REST: Duration = Duration::from_secs(2);
 
 /// Who is served first, in this order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Lane {
+pub enum Priority {
     /// A verified pod with nothing in hand.
     VerifiedEmptyHanded,
     /// Little life left in what is held.
@@ -41,7 +41,7 @@ pub enum Lane {
     RecentlyRefused,
 }
 
-impl Lane {
+impl Priority {
     /// A label for metrics; a closed set.
     const fn label(self) -> &'static str {
         match self {
@@ -55,17 +55,17 @@ impl Lane {
 }
 
 /// All lanes, in order; their number bounds every array here.
-const LANES: [Lane; 5] = [
-    Lane::VerifiedEmptyHanded,
-    Lane::Urgent,
-    Lane::UnverifiedEmptyHanded,
-    Lane::Renewal,
-    Lane::RecentlyRefused,
+const PRIORITIES: [Priority; 5] = [
+    Priority::VerifiedEmptyHanded,
+    Priority::Urgent,
+    Priority::UnverifiedEmptyHanded,
+    Priority::Renewal,
+    Priority::RecentlyRefused,
 ];
 
 /// Where in a lane.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Place {
+pub enum Position {
     /// Behind all who wait.
     End,
     /// Before all who wait.
@@ -74,7 +74,7 @@ pub enum Place {
 
 /// The share of AWS that all calls of this agent may take together.
 #[derive(Clone)]
-pub struct Budget {
+pub struct UpstreamBudget {
     shared: Arc<Shared>,
 }
 
@@ -88,18 +88,18 @@ struct State {
     in_flight: u32,
     successes: u32,
     halved_at: Option<BootTime>,
-    lanes: [VecDeque<Arc<Seat>>; LANES.len()],
+    lanes: [VecDeque<Arc<Waiter>>; PRIORITIES.len()],
 }
 
 /// A place in the queue. It may stand in several lanes after a rise; the first to be reached is used.
-struct Seat {
+struct Waiter {
     call: Mutex<Option<oneshot::Sender<Permit>>>,
 }
 
 /// A place in the queue, to be waited on. Dropping it leaves the queue.
 pub struct Ticket {
     shared: Arc<Shared>,
-    seat: Arc<Seat>,
+    seat: Arc<Waiter>,
     admitted: oneshot::Receiver<Permit>,
 }
 
@@ -108,7 +108,7 @@ pub struct Permit {
     shared: Arc<Shared>,
 }
 
-impl Budget {
+impl UpstreamBudget {
     /// A budget at its first limit.
     pub fn new(clock: Clock) -> Self {
         let state = State {
@@ -122,9 +122,9 @@ impl Budget {
     }
 
     /// Queues up in a lane: at its end, or at its head for who had a turn and was throttled.
-    pub fn queue(&self, lane: Lane, place: Place) -> Ticket {
+    pub fn queue(&self, lane: Priority, place: Position) -> Ticket {
         let (call, admitted) = oneshot::channel();
-        let seat = Arc::new(Seat { call: Mutex::new(Some(call)) });
+        let seat = Arc::new(Waiter { call: Mutex::new(Some(call)) });
         self.shared.seat(lane, place, Arc::clone(&seat));
         self.shared.admit();
         Ticket { shared: Arc::clone(&self.shared), seat, admitted }
@@ -133,7 +133,7 @@ impl Budget {
     /// A look from outside.
     pub fn view(&self) -> BudgetNumbers {
         let state = self.shared.state.lock();
-        let mut waiting = LANES.map(|lane| (lane.label(), 0));
+        let mut waiting = PRIORITIES.map(|lane| (lane.label(), 0));
         for ((_, number), seats) in waiting.iter_mut().zip(&state.lanes) {
             *number = seats.iter().filter(|seat| seat.is_waiting()).count();
         }
@@ -143,8 +143,8 @@ impl Budget {
 
 impl Ticket {
     /// Rises to a better lane; its place in the old one is left.
-    pub fn rise_to(&self, lane: Lane) {
-        self.shared.seat(lane, Place::End, Arc::clone(&self.seat));
+    pub fn rise_to(&self, lane: Priority) {
+        self.shared.seat(lane, Position::End, Arc::clone(&self.seat));
         self.shared.admit();
     }
 
@@ -198,7 +198,7 @@ impl Drop for Permit {
 }
 
 impl Shared {
-    fn seat(&self, lane: Lane, place: Place, seat: Arc<Seat>) {
+    fn seat(&self, lane: Priority, place: Position, seat: Arc<Waiter>) {
         let mut state = self.state.lock();
         let Some(queue) = state.lanes.get_mut(lane as usize) else { return };
         // Left places stay in the queue until they are reached. Where a lane is never reached they would pile up.
@@ -206,8 +206,8 @@ impl Shared {
             queue.retain(|seat| seat.is_waiting());
         }
         match place {
-            Place::End => queue.push_back(seat),
-            Place::Head => queue.push_front(seat),
+            Position::End => queue.push_back(seat),
+            Position::Head => queue.push_front(seat),
         }
     }
 
@@ -238,7 +238,7 @@ impl Shared {
     }
 }
 
-impl Seat {
+impl Waiter {
     fn is_waiting(&self) -> bool {
         self.call.lock().is_some()
     }
@@ -248,17 +248,17 @@ impl Seat {
 mod tests {
     use std::time::{Duration, SystemTime};
 
-    use super::{Budget, Lane, Permit, Place, Ticket};
+    use super::{Permit, Position, Priority, Ticket, UpstreamBudget};
     use crate::clock::{Clock, Simulated};
 
-    fn budget() -> Budget {
-        Budget::new(Clock::simulated(Simulated::starting_at(SystemTime::UNIX_EPOCH)))
+    fn budget() -> UpstreamBudget {
+        UpstreamBudget::new(Clock::simulated(Simulated::starting_at(SystemTime::UNIX_EPOCH)))
     }
 
-    async fn taken(budget: &Budget, count: usize) -> Vec<Permit> {
+    async fn taken(budget: &UpstreamBudget, count: usize) -> Vec<Permit> {
         let mut permits = Vec::new();
         for _ in 0..count {
-            permits.push(budget.queue(Lane::Renewal, Place::End).admitted().await.unwrap());
+            permits.push(budget.queue(Priority::Renewal, Position::End).admitted().await.unwrap());
         }
         permits
     }
@@ -271,7 +271,7 @@ mod tests {
     async fn eight_calls_at_first_and_the_ninth_waits() {
         let budget = budget();
         let mut permits = taken(&budget, 8).await;
-        let mut ninth = budget.queue(Lane::Urgent, Place::End);
+        let mut ninth = budget.queue(Priority::Urgent, Position::End);
         assert!(is_admitted(&mut ninth).await.is_none());
         permits.pop();
         assert!(is_admitted(&mut ninth).await.is_some());
@@ -308,11 +308,11 @@ mod tests {
     async fn better_lanes_go_first_and_a_rise_counts() {
         let budget = budget();
         let mut permits = taken(&budget, 8).await;
-        let mut refused = budget.queue(Lane::RecentlyRefused, Place::End);
-        let mut renewal = budget.queue(Lane::Renewal, Place::End);
-        let mut unverified = budget.queue(Lane::UnverifiedEmptyHanded, Place::End);
-        let mut verified = budget.queue(Lane::VerifiedEmptyHanded, Place::End);
-        refused.rise_to(Lane::Urgent);
+        let mut refused = budget.queue(Priority::RecentlyRefused, Position::End);
+        let mut renewal = budget.queue(Priority::Renewal, Position::End);
+        let mut unverified = budget.queue(Priority::UnverifiedEmptyHanded, Position::End);
+        let mut verified = budget.queue(Priority::VerifiedEmptyHanded, Position::End);
+        refused.rise_to(Priority::Urgent);
         for ticket in [&mut verified, &mut refused, &mut unverified, &mut renewal] {
             permits.pop();
             permits.push(is_admitted(ticket).await.expect("this one is next"));
@@ -324,10 +324,10 @@ mod tests {
         let budget = budget();
         let permits = taken(&budget, 8).await;
         for _ in 0..1000 {
-            drop(budget.queue(Lane::Renewal, Place::End));
+            drop(budget.queue(Priority::Renewal, Position::End));
         }
         assert!(budget.shared.state.lock().lanes.iter().all(|lane| lane.len() <= 64));
-        let mut last = budget.queue(Lane::Renewal, Place::End);
+        let mut last = budget.queue(Priority::Renewal, Position::End);
         drop(permits);
         assert!(is_admitted(&mut last).await.is_some());
         assert_eq!(budget.view().in_flight, 0);

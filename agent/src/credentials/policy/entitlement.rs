@@ -16,8 +16,8 @@ use parking_lot::Mutex;
 
 use crate::clock::BootTime;
 use crate::credentials::held::Held;
+use crate::credentials::policy::not_found_streak::{NotFoundStreak, PERIOD};
 use crate::credentials::source::{RefusedCode, SourceError};
-use crate::credentials::policy::not_found_streak::{PERIOD, Streak};
 
 /// How many associations' last answers are remembered; above, new ones are not. One takes about 100 bytes.
 const MOST_ANSWERS: usize = 4_096;
@@ -30,14 +30,14 @@ pub enum Consequence {
     /// The same, but this token will hardly renew it: a newer one is waited for.
     KeepForNewerToken,
     /// It is kept for now, and another association's set is renewed to hear what AWS says of that.
-    AskWitness,
+    CheckAnotherAssociation,
     /// The pod is entitled to it no more.
     Drop,
 }
 
 /// What AWS said of all associations in the last five minutes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Crowd {
+pub struct RecentAnswers {
     /// Associations that it knows.
     pub found: usize,
     /// Associations of sets in hand that it says are not there.
@@ -51,8 +51,8 @@ pub struct Crowd {
 /// `max_stale` is `--max-stale-after-refusal`: the first such answer later than that ends it, and five minutes at most.
 pub fn consequence(
     error: &SourceError,
-    streak: Option<Streak>,
-    crowd: Crowd,
+    streak: Option<NotFoundStreak>,
+    crowd: RecentAnswers,
     now: BootTime,
     max_stale: Option<Duration>,
 ) -> Consequence {
@@ -74,13 +74,13 @@ pub fn consequence(
     }
 }
 
-impl Crowd {
+impl RecentAnswers {
     fn verdict(self) -> Consequence {
         if self.not_found <= self.found {
             return Consequence::Drop;
         }
         if self.has_witness {
-            return Consequence::AskWitness;
+            return Consequence::CheckAnotherAssociation;
         }
         // Several associations gone at once, and most of all: AWS's trouble or a wrong cluster name, and no admin's wish. But a
         // node with one association that is gone is just that.
@@ -138,7 +138,7 @@ impl Entitlement {
         has_witness: impl FnOnce() -> bool,
     ) -> Consequence {
         let Some(code) = error.refused_code() else {
-            return consequence(error, None, Crowd::default(), now, self.max_stale);
+            return consequence(error, None, RecentAnswers::default(), now, self.max_stale);
         };
         let association = &held.grant().association_id;
         let streak = match code {
@@ -156,7 +156,7 @@ impl Entitlement {
             | RefusedCode::InvalidParameter
             | RefusedCode::InvalidRequest => None,
         };
-        let mut crowd = Crowd::default();
+        let mut crowd = RecentAnswers::default();
         if streak.is_some_and(|streak| streak.is_over(now, self.max_stale)) {
             (crowd.found, crowd.not_found) = self.answers.lock().count(now);
             // Looks at all sets, so it is asked last.
@@ -202,12 +202,12 @@ impl Answer {
 mod tests {
     use std::time::Duration;
 
-    use super::Consequence::{AskWitness, Drop, Keep, KeepForNewerToken};
-    use super::{Answers, Crowd, Streak, consequence};
+    use super::Consequence::{CheckAnotherAssociation, Drop, Keep, KeepForNewerToken};
+    use super::{Answers, NotFoundStreak, RecentAnswers, consequence};
     use crate::clock::BootTime;
     use crate::credentials::source::{OwnIdentityFault, Refused, RefusedCode, SourceError, Unavailable};
 
-    const ALONE: Crowd = Crowd { found: 0, not_found: 1, has_witness: false };
+    const ALONE: RecentAnswers = RecentAnswers { found: 0, not_found: 1, has_witness: false };
 
     fn at(seconds: u64) -> BootTime {
         BootTime::from_boot(Duration::from_secs(seconds))
@@ -231,22 +231,29 @@ mod tests {
             (refused(RefusedCode::ResourceNotFound), Drop),
         ];
         for (error, expected) in cases {
-            let streak = Some(Streak { times: 3, since: at(0) });
+            let streak = Some(NotFoundStreak { times: 3, since: at(0) });
             assert_eq!(consequence(&error, streak, ALONE, at(300), None), expected, "{error:?}");
         }
     }
 
     #[test]
     fn the_table_of_not_found() {
-        let crowd = |found, not_found, has_witness| Crowd { found, not_found, has_witness };
+        let crowd = |found, not_found, has_witness| RecentAnswers { found, not_found, has_witness };
         let short = Some(Duration::from_secs(30));
         let cases = [
             ("three times over five minutes", 3, 300, ALONE, None, Drop),
             ("only twice", 2, 300, ALONE, None, Keep),
             ("not for five minutes", 9, 299, ALONE, None, Keep),
-            ("nobody else was asked about", 3, 300, crowd(0, 1, true), None, AskWitness),
+            ("nobody else was asked about", 3, 300, crowd(0, 1, true), None, CheckAnotherAssociation),
             ("another is there", 3, 300, crowd(1, 1, true), None, Drop),
-            ("two are gone, one is there, a third can tell", 3, 300, crowd(1, 2, true), None, AskWitness),
+            (
+                "two are gone, one is there, a third can tell",
+                3,
+                300,
+                crowd(1, 2, true),
+                None,
+                CheckAnotherAssociation,
+            ),
             ("as many are gone as are there", 3, 300, crowd(2, 2, true), None, Drop),
             ("most are gone", 3, 300, crowd(2, 3, false), None, Keep),
             ("all are gone", 3, 300, crowd(0, 2, false), None, Keep),
@@ -257,7 +264,7 @@ mod tests {
             ("a long staleness does not loosen the table", 3, 300, ALONE, Some(Duration::MAX), Drop),
         ];
         for (what, times, now, crowd, max_stale, expected) in cases {
-            let streak = Some(Streak { times, since: at(0) });
+            let streak = Some(NotFoundStreak { times, since: at(0) });
             let error = refused(RefusedCode::ResourceNotFound);
             assert_eq!(consequence(&error, streak, crowd, at(now), max_stale), expected, "{what}");
         }

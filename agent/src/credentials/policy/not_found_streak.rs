@@ -12,14 +12,14 @@ pub(super) const PERIOD: Duration = Duration::from_secs(300);
 const TIMES: u32 = 3;
 /// How often, and since when, AWS has said that there is no association.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Streak {
+pub struct NotFoundStreak {
     /// How often, the last time included; a success or any word of an association ends it.
     pub times: u32,
     /// The first time.
     pub since: BootTime,
 }
 
-impl Streak {
+impl NotFoundStreak {
     /// Whether it is to be believed. `max_stale` is `--max-stale-after-refusal`.
     pub(super) fn is_over(self, now: BootTime, max_stale: Option<Duration>) -> bool {
         let lasted = now.since(self.since);

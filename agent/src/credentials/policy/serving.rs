@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use crate::credentials::held::{Freshness, LEAST_LIFE};
+use crate::credentials::held::{Freshness, MIN_REMAINING_LIFE};
 use crate::planted::{self, Bug};
 
 /// Below this much life SDKs come back at every signed call: boto3 from 15 min on, with room for a renewal in between
@@ -41,7 +41,8 @@ pub enum Decision {
 
 /// Decides on a request, from what is held for its identity and whether AWS refused that identity a moment ago.
 pub fn decide(held: Option<Freshness>, was_just_refused: bool) -> Decision {
-    let least = if planted::is_on(Bug::ServesTheExpired) { Duration::from_secs(1) } else { LEAST_LIFE };
+    let least =
+        if planted::is_on(Bug::ServesTheExpired) { Duration::from_secs(1) } else { MIN_REMAINING_LIFE };
     let held = held.filter(|_| !(was_just_refused && planted::is_on(Bug::RefusalBeatsHeld)));
     let Some(held) = held.filter(|held| held.left >= least) else {
         return if was_just_refused { Decision::Refuse } else { Decision::Join };

@@ -18,8 +18,8 @@ use self::unverified::Unverified;
 use self::verified::Verified;
 use crate::clock::{Clock, Now};
 use crate::config::Retention;
-use crate::credentials::held::{Held, LEAST_LIFE};
-use crate::lifecycle::limits::{Bound, Bounds};
+use crate::credentials::held::{Held, MIN_REMAINING_LIFE};
+use crate::lifecycle::limits::{Limit, Limits};
 use crate::planted::{self, Bug};
 use crate::workload::{CredentialKey, PeerKey};
 
@@ -29,7 +29,7 @@ pub struct Store {
     /// `None`: no retention was asked for.
     sets: Option<Arc<Sets>>,
     clock: Clock,
-    bounds: Bounds,
+    bounds: Limits,
 }
 
 struct Sets {
@@ -39,7 +39,7 @@ struct Sets {
 
 impl Store {
     /// An empty store.
-    pub fn new(retention: &Retention, clock: Clock, bounds: Bounds) -> Self {
+    pub fn new(retention: &Retention, clock: Clock, bounds: Limits) -> Self {
         let sets = match retention {
             Retention::Off => None,
             Retention::Keep { max_identities, .. } => Some(Arc::new(Sets {
@@ -80,7 +80,7 @@ impl Store {
             CredentialKey::Verified(_) => {
                 let is_kept = sets.verified.put(held, now);
                 if !is_kept {
-                    self.bounds.reached(Bound::VerifiedIdentities);
+                    self.bounds.reached(Limit::VerifiedIdentities);
                 }
                 is_kept
             }
@@ -94,7 +94,7 @@ impl Store {
     /// Lets go of a set that has expired, unless a newer one took its place.
     pub fn remove_expired(&self, key: &CredentialKey) {
         let now = self.clock.now();
-        self.remove_if(key, &|held| held.expiry().left(now) < LEAST_LIFE);
+        self.remove_if(key, &|held| held.expiry().left(now) < MIN_REMAINING_LIFE);
     }
 
     /// Lets go of this very set, because its pod is entitled to it no more.
@@ -170,8 +170,8 @@ mod tests {
     use crate::credentials::held::Held;
     use crate::credentials::model::Grant;
     use crate::credentials::model::tests::issued;
-    use crate::identity::{BearerToken, Presented};
-    use crate::lifecycle::limits::{Bound, Bounds};
+    use crate::identity::{BearerToken, PresentedToken};
+    use crate::lifecycle::limits::{Limit, Limits};
     use crate::workload::{CredentialKey, CredentialSource, PeerKey, VerifiedKey};
 
     const HOUR: Duration = Duration::from_secs(3600);
@@ -179,7 +179,7 @@ mod tests {
     fn store(max: usize) -> Store {
         let max_identities = NonZeroUsize::new(max).unwrap();
         let retention = Retention::Keep { renew_after: 3 * HOUR, max_identities };
-        Store::new(&retention, Clock::system(), Bounds::default())
+        Store::new(&retention, Clock::system(), Limits::default())
     }
 
     fn token(n: usize) -> BearerToken {
@@ -197,7 +197,7 @@ mod tests {
             reason = "moka's own clock, which this test is about, is the real one"
         )]
         let expiration = SystemTime::now() + life;
-        let presented = Presented { token: token(n), expires: expiration, issued: None };
+        let presented = PresentedToken { token: token(n), expires: expiration, issued: None };
         Arc::new(Held::new(key(n), &issued(expiration), presented, now, 3 * HOUR, 0.0).unwrap())
     }
 
@@ -267,7 +267,7 @@ mod tests {
 
     #[test]
     fn no_retention_keeps_nothing() {
-        let store = Store::new(&Retention::Off, Clock::system(), Bounds::default());
+        let store = Store::new(&Retention::Off, Clock::system(), Limits::default());
         store.put(held(1, HOUR), None);
         assert!(store.get(&key(1)).is_none());
     }
@@ -302,7 +302,7 @@ mod tests {
         assert!(!put(3), "no room");
         assert!((0..3).all(|n| store.get(&verified(n)).is_some()));
         assert!(store.get(&verified(3)).is_none());
-        assert_eq!(store.bounds.count(Bound::VerifiedIdentities), 1);
+        assert_eq!(store.bounds.count(Limit::VerifiedIdentities), 1);
         assert!(put(2), "who is in may renew");
         store.put(held(1, HOUR), None);
         assert!(store.get(&key(1)).is_some(), "the unverified have a store of their own");
@@ -327,7 +327,7 @@ mod tests {
         store.tidy();
         assert!(store.get(&verified(1)).is_some());
         assert_eq!(store.unverified_len(), 3);
-        assert!(store.bounds.count(Bound::UnverifiedIdentities) >= 97);
+        assert!(store.bounds.count(Limit::UnverifiedIdentities) >= 97);
     }
 
     #[test]
@@ -345,7 +345,7 @@ mod tests {
         let kept: Vec<usize> = (0..18).filter(|n| store.get(&key(*n)).is_some()).collect();
         assert_eq!(kept, [0, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17]);
         assert!(store.get(&key(100)).is_some(), "another peer's is left alone");
-        assert_eq!(store.bounds.count(Bound::IdentitiesOfPeer), 2);
+        assert_eq!(store.bounds.count(Limit::IdentitiesOfPeer), 2);
     }
 
     #[test]
@@ -360,7 +360,7 @@ mod tests {
             store.remove(&held);
         }
         assert!(store.get(&key(1)).is_some());
-        assert_eq!(store.bounds.count(Bound::IdentitiesOfPeer), 0);
+        assert_eq!(store.bounds.count(Limit::IdentitiesOfPeer), 0);
     }
 
     #[test]

@@ -29,7 +29,7 @@ const FORGOTTEN_AFTER: Duration = Duration::from_secs(300);
 
 /// Refusals by identity.
 #[derive(Clone)]
-pub struct Failures {
+pub struct RecentRefusals {
     remembered: Cache<CredentialKey, Remembered>,
 }
 
@@ -42,7 +42,7 @@ struct Remembered {
     until: BootTime,
 }
 
-impl Failures {
+impl RecentRefusals {
     /// Nothing is remembered yet.
     pub fn new() -> Self {
         let remembered = Cache::builder()
@@ -90,7 +90,7 @@ impl Failures {
     }
 }
 
-impl Default for Failures {
+impl Default for RecentRefusals {
     fn default() -> Self {
         Self::new()
     }
@@ -105,7 +105,7 @@ fn remember_for(in_a_row: u32) -> Duration {
 mod tests {
     use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-    use super::{Failures, remember_for};
+    use super::{RecentRefusals, remember_for};
     use crate::clock::BootTime;
     use crate::credentials::source::{Refused, RefusedCode};
     use crate::identity::BearerToken;
@@ -131,7 +131,7 @@ mod tests {
 
     #[test]
     fn a_refusal_stands_until_its_time_is_over_and_a_success_ends_it() {
-        let failures = Failures::new();
+        let failures = RecentRefusals::new();
         let at = |ms| BootTime::from_boot(Duration::from_millis(ms));
         failures.remember(&key(), exp(9), refused(), at(0));
         assert!(failures.recall(&key(), exp(9), at(999)).is_some());
@@ -148,7 +148,7 @@ mod tests {
     }
     #[test]
     fn a_newer_token_is_asked_for_anew_and_an_older_one_is_not() {
-        let failures = Failures::new();
+        let failures = RecentRefusals::new();
         let at = |ms| BootTime::from_boot(Duration::from_millis(ms));
         failures.remember(&key(), exp(9), refused(), at(0));
         assert!(failures.recall(&key(), exp(10), at(1)).is_none());

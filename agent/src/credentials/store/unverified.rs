@@ -19,7 +19,7 @@ use parking_lot::Mutex;
 use crate::clock::{Clock, Now};
 use crate::credentials::held::Held;
 use crate::credentials::store::better;
-use crate::lifecycle::limits::{Bound, Bounds};
+use crate::lifecycle::limits::{Limit, Limits};
 use crate::workload::{CredentialKey, PeerKey};
 
 /// Unverified identities held of one peer (design 4.4).
@@ -28,7 +28,7 @@ const HELD: usize = 16;
 pub(super) struct Unverified {
     sets: Cache<CredentialKey, Arc<Held>>,
     accounts: Mutex<Accounts>,
-    bounds: Bounds,
+    bounds: Limits,
 }
 
 /// Whose sets are in the cache. An entry is left until the next tidying when its set has gone.
@@ -69,7 +69,7 @@ impl Expiry<CredentialKey, Arc<Held>> for AtExpiry {
 }
 
 impl Unverified {
-    pub(super) fn new(most: usize, clock: Clock, bounds: Bounds) -> Self {
+    pub(super) fn new(most: usize, clock: Clock, bounds: Limits) -> Self {
         let evictions = bounds.clone();
         let sets = Cache::builder()
             .max_capacity(u64::try_from(most).unwrap_or(u64::MAX))
@@ -77,7 +77,7 @@ impl Unverified {
             .eviction_policy(EvictionPolicy::lru())
             .expire_after(AtExpiry { clock })
             .eviction_listener(move |_key, _held, cause| match cause {
-                RemovalCause::Size => evictions.reached(Bound::UnverifiedIdentities),
+                RemovalCause::Size => evictions.reached(Limit::UnverifiedIdentities),
                 RemovalCause::Expired | RemovalCause::Explicit | RemovalCause::Replaced => {}
             })
             .build();
@@ -147,7 +147,7 @@ impl Unverified {
         drop(accounts);
         if let Some(replaced) = replaced {
             self.sets.invalidate(&replaced);
-            self.bounds.reached(Bound::IdentitiesOfPeer);
+            self.bounds.reached(Limit::IdentitiesOfPeer);
         }
     }
 }

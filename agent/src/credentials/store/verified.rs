@@ -9,7 +9,7 @@ use std::sync::Arc;
 use parking_lot::RwLock;
 
 use crate::clock::Now;
-use crate::credentials::held::{Held, LEAST_LIFE};
+use crate::credentials::held::{Held, MIN_REMAINING_LIFE};
 use crate::credentials::store::better;
 use crate::workload::CredentialKey;
 
@@ -71,5 +71,5 @@ impl Verified {
 }
 
 fn forget_expired(sets: &mut HashMap<CredentialKey, Arc<Held>>, now: Now) {
-    sets.retain(|_, held| held.expiry().left(now) >= LEAST_LIFE);
+    sets.retain(|_, held| held.expiry().left(now) >= MIN_REMAINING_LIFE);
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::aws::Mood;
 use super::{HOUR, MINUTE, Node, peer};
 use crate::config::Retention;
-use crate::identity::Presented;
+use crate::identity::PresentedToken;
 
 const NOT_FOUND: Mood = Mood::Says(404, "ResourceNotFoundException");
 const DENIED: Mood = Mood::Says(400, "AccessDeniedException");
@@ -135,7 +135,7 @@ async fn a_token_that_aws_does_not_take_waits_for_a_newer_one_and_keeps_the_set(
     // A newer token for the same key, as a verified pod has after its rotation.
     node.aws.be(HEALTHY);
     let (key, presented) = node.caller(0);
-    let newer = Presented { expires: presented.expires + HOUR, ..presented };
+    let newer = PresentedToken { expires: presented.expires + HOUR, ..presented };
     node.ask_as(&key, &newer, peer(0)).await.unwrap();
     tokio::time::sleep(Duration::from_secs(2)).await;
     assert_eq!(node.aws.calls(), calls + 1, "at once, not at the next turn");
@@ -157,7 +157,7 @@ async fn another_role_is_served_from_its_renewal_on_even_if_it_expires_earlier()
 /// Asks as a pod whose token was issued so long ago.
 async fn ask_with_token_of_age(node: &Node, age: Duration) -> (Result<(), &'static str>, Duration) {
     let (key, presented) = node.caller(0);
-    let presented = Presented { issued: Some(node.clock.now().wall - age), ..presented };
+    let presented = PresentedToken { issued: Some(node.clock.now().wall - age), ..presented };
     let began = tokio::time::Instant::now();
     let answer = node.ask_as(&key, &presented, peer(0)).await;
     (answer.map(|_| ()).map_err(|error| error.unwrap().label()), began.elapsed())

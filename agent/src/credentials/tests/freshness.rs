@@ -4,11 +4,11 @@ use std::time::Duration;
 
 use super::aws::Mood;
 use super::{HOUR, MINUTE, Node, peer};
-use crate::credentials::limits::upstream_budget::Lane;
 use crate::credentials::flight::shared_call::Purpose;
 use crate::credentials::flight::table::Joined;
-use crate::credentials::provider::AtHand;
-use crate::identity::{BearerToken, Presented};
+use crate::credentials::limits::upstream_budget::Priority;
+use crate::credentials::provider::Lookup;
+use crate::identity::{BearerToken, PresentedToken};
 
 const fn issuing(life: Duration) -> Mood {
     Mood::Issues { after: Duration::from_millis(80), life }
@@ -128,7 +128,7 @@ async fn a_token_that_expires_while_its_call_waits_for_a_turn_is_not_sent() {
     let node = Node::new();
     let (key, mut presented) = node.caller(1);
     presented.expires = node.clock.now().wall;
-    let joined = node.flights.join(&key, &presented, Lane::Urgent, Purpose::Awaited, None, None);
+    let joined = node.flights.join(&key, &presented, Priority::Urgent, Purpose::Awaited, None, None);
     let Joined::Aloft(mut boarding) = joined else { panic!("nothing was in hand") };
     assert_eq!(boarding.landed().await.unwrap_err().label(), "ExpiredTokenException");
     assert_eq!(node.aws.calls(), 0);
@@ -141,18 +141,18 @@ async fn a_set_is_renewed_with_the_newest_token_of_its_pod_when_the_first_has_ex
         node.aws.be(issuing(6 * HOUR));
         // As for a verified pod, the key outlives the token.
         let (key, newer) = node.caller(1);
-        let first = Presented {
+        let first = PresentedToken {
             token: BearerToken::from_header(b"a.first.c").unwrap(),
             expires: node.clock.now().wall + HOUR,
             issued: None,
         };
-        let AtHand::Wait(mut waiting) = node.provider.look(&key, &first, peer(1), node.clock.now()) else {
+        let Lookup::Wait(mut waiting) = node.provider.look(&key, &first, peer(1), node.clock.now()) else {
             panic!("nothing is held yet")
         };
         waiting.outcome().await.unwrap();
         tokio::time::sleep(30 * MINUTE).await;
         let presented = if presents_newer { &newer } else { &first };
-        assert!(matches!(node.provider.look(&key, presented, peer(1), node.clock.now()), AtHand::Serve(_)));
+        assert!(matches!(node.provider.look(&key, presented, peer(1), node.clock.now()), Lookup::Serve(_)));
         tokio::time::sleep(3 * HOUR).await;
         assert_eq!(node.aws.calls(), calls, "a newer token presented: {presents_newer}");
     }

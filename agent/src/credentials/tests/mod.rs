@@ -16,27 +16,27 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use aws_credential_types::Credentials;
 
 use self::aws::Aws;
-use crate::rng::Chance;
-use crate::clock::{Clock, Simulated};
-use crate::config::{Retention, Upstream};
-use crate::credentials::limits::upstream_budget::Budget;
-use crate::credentials::flight::attempts::Crew;
-use crate::credentials::policy::entitlement::Entitlement;
-use crate::credentials::store::recent_refusals::Failures;
-use crate::credentials::flight::table::Flights;
-use crate::credentials::limits::renewal_rate::Pace;
-use crate::credentials::provider::{AtHand, LONGEST_HOLD, Provider};
-use crate::credentials::limits::peer_quota::Quotas;
-use crate::credentials::renewal::Renewals;
-use crate::credentials::store::schedule::Schedule;
-use crate::credentials::source::SourceError;
-use crate::credentials::source::eks_auth::{EksAuth, Parts};
 use crate::aws::node_details::SentDetails;
 use crate::aws::own_identity::OwnIdentity;
+use crate::clock::{Clock, Simulated};
+use crate::config::{Retention, Upstream};
+use crate::credentials::flight::attempts::FlightRunner;
+use crate::credentials::flight::table::Flights;
+use crate::credentials::limits::peer_quota::PeerQuotas;
+use crate::credentials::limits::renewal_rate::RenewalRate;
+use crate::credentials::limits::upstream_budget::UpstreamBudget;
+use crate::credentials::policy::entitlement::Entitlement;
+use crate::credentials::provider::{LONGEST_HOLD, Lookup, Provider};
+use crate::credentials::renewal::Renewals;
+use crate::credentials::source::SourceError;
+use crate::credentials::source::eks_auth::{EksAuth, Parts};
 use crate::credentials::store::Store;
-use crate::identity::{BearerToken, Presented};
-use crate::lifecycle::limits::Bounds;
+use crate::credentials::store::recent_refusals::RecentRefusals;
+use crate::credentials::store::schedule::Schedule;
+use crate::identity::{BearerToken, PresentedToken};
+use crate::lifecycle::limits::Limits;
 use crate::lifecycle::tasks::Tasks;
+use crate::rng::Rng;
 use crate::telemetry::metrics::Metrics;
 use crate::workload::{CredentialKey, PeerKey};
 
@@ -49,8 +49,8 @@ struct Node {
     provider: Provider,
     store: Store,
     flights: Flights,
-    budget: Budget,
-    bounds: Bounds,
+    budget: UpstreamBudget,
+    bounds: Limits,
     clock: Clock,
     time: Arc<Simulated>,
     aws: Aws,
@@ -98,22 +98,22 @@ impl Node {
             http_client: aws.http_client(),
             clock: &clock,
         });
-        let bounds = Bounds::default();
+        let bounds = Limits::default();
         let store = Store::new(retention, clock.clone(), bounds.clone());
-        let failures = Failures::new();
-        let quotas = Quotas::new(clock.clone(), bounds.clone());
+        let failures = RecentRefusals::new();
+        let quotas = PeerQuotas::new(clock.clone(), bounds.clone());
         let schedule = Schedule::default();
-        let budget = Budget::new(clock.clone());
+        let budget = UpstreamBudget::new(clock.clone());
         let tasks = Tasks::new();
         let renew_after = match retention {
             Retention::Off => Duration::MAX,
             Retention::Keep { renew_after, .. } => *renew_after,
         };
-        let flights = Flights::new(Crew {
+        let flights = Flights::new(FlightRunner {
             clock: clock.clone(),
-            chance: Chance::seeded(7),
+            chance: Rng::seeded(7),
             budget: budget.clone(),
-            pace: Pace::per_second(3),
+            pace: RenewalRate::per_second(3),
             source,
             store: store.clone(),
             failures: failures.clone(),
@@ -147,13 +147,13 @@ impl Node {
     async fn ask_as(
         &self,
         key: &CredentialKey,
-        presented: &Presented,
+        presented: &PresentedToken,
         peer: PeerKey,
     ) -> Result<Got, Option<SourceError>> {
         let served = match self.provider.look(key, presented, peer, self.clock.now()) {
-            AtHand::Serve(served) => served,
-            AtHand::Refuse(error) => return Err(Some(error)),
-            AtHand::Wait(mut waiting) => match tokio::time::timeout(LONGEST_HOLD, waiting.outcome()).await {
+            Lookup::Serve(served) => served,
+            Lookup::Refuse(error) => return Err(Some(error)),
+            Lookup::Wait(mut waiting) => match tokio::time::timeout(LONGEST_HOLD, waiting.outcome()).await {
                 Ok(outcome) => outcome.map_err(Some)?,
                 Err(_elapsed) => return Err(waiting.trouble()),
             },
@@ -163,10 +163,10 @@ impl Node {
         Ok(Got { access_key_id: body["AccessKeyId"].as_str().unwrap().to_owned(), left })
     }
 
-    fn caller(&self, pod: usize) -> (CredentialKey, Presented) {
+    fn caller(&self, pod: usize) -> (CredentialKey, PresentedToken) {
         let token = BearerToken::from_header(token_of(pod).as_bytes()).unwrap();
         let key = CredentialKey::Unverified(token.digest());
-        (key, Presented { token, expires: self.time_at_start() + 24 * HOUR, issued: None })
+        (key, PresentedToken { token, expires: self.time_at_start() + 24 * HOUR, issued: None })
     }
 
     fn time_at_start(&self) -> SystemTime {

@@ -6,10 +6,10 @@ use std::time::Duration;
 use super::aws::Mood;
 use super::{HOUR, Node, peer};
 use crate::config::Retention;
-use crate::credentials::limits::upstream_budget::Lane;
 use crate::credentials::flight::shared_call::Purpose;
 use crate::credentials::flight::table::Joined;
-use crate::credentials::provider::AtHand;
+use crate::credentials::limits::upstream_budget::Priority;
+use crate::credentials::provider::Lookup;
 
 const fn slow(ms: u64) -> Mood {
     Mood::Issues { after: Duration::from_millis(ms), life: Duration::from_secs(6 * 3600) }
@@ -35,7 +35,7 @@ async fn a_client_that_leaves_at_100_ms_makes_the_next_request_a_hit() {
     assert!(tokio::time::timeout(Duration::from_millis(100), node.ask(1)).await.is_err());
     tokio::time::sleep(Duration::from_millis(700)).await;
     let (key, presented) = node.caller(1);
-    assert!(matches!(node.provider.look(&key, &presented, peer(1), node.clock.now()), AtHand::Serve(_)));
+    assert!(matches!(node.provider.look(&key, &presented, peer(1), node.clock.now()), Lookup::Serve(_)));
     assert_eq!(node.aws.calls(), 1);
 }
 
@@ -44,12 +44,12 @@ async fn a_flight_that_lands_between_the_look_and_the_joining_is_not_flown_again
     let node = Node::new();
     let (key, presented) = node.caller(1);
     let join =
-        || node.flights.join(&key, &presented, Lane::UnverifiedEmptyHanded, Purpose::Awaited, None, None);
+        || node.flights.join(&key, &presented, Priority::UnverifiedEmptyHanded, Purpose::Awaited, None, None);
     node.ask(1).await.unwrap();
     assert!(matches!(join(), Joined::Landed(Ok(_))), "who saw nothing in hand finds that it has come");
     let (key, presented) = node.caller(2);
     let join =
-        || node.flights.join(&key, &presented, Lane::UnverifiedEmptyHanded, Purpose::Awaited, None, None);
+        || node.flights.join(&key, &presented, Priority::UnverifiedEmptyHanded, Purpose::Awaited, None, None);
     node.aws.be(Mood::Says(404, "ResourceNotFoundException"));
     assert!(node.ask(2).await.is_err());
     assert!(matches!(join(), Joined::Landed(Err(_))), "and so does who saw no refusal");

@@ -39,7 +39,7 @@ struct Shared {
     table: RwLock<Arc<KeyTable>>,
     /// The table's generation, for those who need nothing else of it.
     generation: AtomicU64,
-    sources: Mutex<Vec<Known>>,
+    sources: Mutex<Vec<SourceKeys>>,
     limiter: Mutex<AskLimiter>,
     /// How often the sources were asked. They are being asked from the start on.
     asked: watch::Sender<u64>,
@@ -49,7 +49,7 @@ struct Shared {
 
 /// What is known of one source.
 #[derive(Debug, Default)]
-struct Known {
+struct SourceKeys {
     /// Its last good keys.
     keys: Option<Vec<Arc<TokenKey>>>,
     /// When they were last confirmed.
@@ -78,7 +78,7 @@ pub(super) struct Asking {
 impl TokenKeys {
     /// No keys yet, of so many sources.
     pub fn of_sources(count: usize) -> Self {
-        let known = std::iter::repeat_with(Known::default).take(count).collect();
+        let known = std::iter::repeat_with(SourceKeys::default).take(count).collect();
         let shared = Shared {
             table: RwLock::default(),
             generation: AtomicU64::new(0),

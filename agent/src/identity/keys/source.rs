@@ -9,11 +9,11 @@ use super::document::{self, DocumentError};
 use super::fetch::{FetchError, KeyUrl};
 use super::file::KeyFile;
 use super::{Arc, TokenKey, TokenKeys};
-use crate::rng::Chance;
 use crate::clock::Clock;
 use crate::config::{KeyLocation, Upstream};
 use crate::lifecycle::readiness::Condition;
 use crate::lifecycle::tasks::Tasks;
+use crate::rng::Rng;
 
 /// A URL is read again after this, give or take a tenth. An issuer publishes a key an hour before it signs (facts 2.3),
 /// and a withdrawn key should not live much longer than the issuer's word.
@@ -73,7 +73,7 @@ impl KeySource {
     }
 
     /// Keeps its keys up to date for ever; cancel by dropping. `complete` is met once every source has given a document.
-    pub async fn keep(mut self, clock: Clock, chance: Chance, complete: Condition) {
+    pub async fn keep(mut self, clock: Clock, chance: Rng, complete: Condition) {
         let mut askings = self.keys.askings();
         let mut failures = 0_u32;
         loop {
@@ -89,7 +89,7 @@ impl KeySource {
                 Err(error) => {
                     // The first in a row only: it is tried for ever.
                     if failures == 0 {
-                        let err = crate::telemetry::error_chain::Chain(&error);
+                        let err = crate::telemetry::error_chain::ErrorChain(&error);
                         tracing::warn!(source = self.name, err = %err, "token keys cannot be read, the last good ones stay");
                     }
                     failures = failures.saturating_add(1);
@@ -149,12 +149,12 @@ mod tests {
     use tokio::net::TcpListener;
 
     use super::{FetchError, KeySource, LoadError, TokenKeys};
-    use crate::rng::Chance;
     use crate::clock::Clock;
     use crate::config::{KeyLocation, Upstream};
     use crate::identity::testing::{EcSigner, pod};
     use crate::lifecycle::readiness::Readiness;
     use crate::lifecycle::tasks::Tasks;
+    use crate::rng::Rng;
 
     fn scratch(name: &str) -> PathBuf {
         let path =
@@ -268,7 +268,7 @@ mod tests {
             assert!(keys.table().find("one").is_empty(), "withdrawn");
         };
         tokio::select! {
-            () = source.keep(clock.clone(), Chance::seeded(1), complete) => unreachable!(),
+            () = source.keep(clock.clone(), Rng::seeded(1), complete) => unreachable!(),
             watched = tokio::time::timeout(Duration::from_secs(10), watching) => watched.unwrap(),
         }
     }

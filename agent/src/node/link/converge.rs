@@ -14,18 +14,18 @@ const MOST_LOOKS: usize = 5;
 
 /// How the node stands.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Standing {
+pub(super) struct LinkStatus {
     /// What was seen last.
     pub(super) observed: Observed,
     /// Each of our addresses.
-    pub(super) addresses: Vec<(IpAddr, AddressStanding)>,
+    pub(super) addresses: Vec<(IpAddr, AddressStatus)>,
     /// Whether all is as it should be.
     pub(super) is_complete: bool,
 }
 
 /// How one address stands.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum AddressStanding {
+pub(super) enum AddressStatus {
     /// Where it should be.
     Present,
     /// On a link that is not ours.
@@ -35,14 +35,14 @@ pub(super) enum AddressStanding {
 }
 
 /// Only looks.
-pub(super) async fn observe(desired: &Desired) -> Result<Standing, KernelError> {
+pub(super) async fn observe(desired: &Desired) -> Result<LinkStatus, KernelError> {
     let observed = look().await?;
     let plan = difference(desired, &observed, true);
     Ok(standing(desired, observed, &plan, &[]))
 }
 
 /// Looks and steps until all is as it should be, or a step cannot be taken.
-pub(super) async fn converge(desired: &Desired, has_dummies: &mut bool) -> Result<Standing, KernelError> {
+pub(super) async fn converge(desired: &Desired, has_dummies: &mut bool) -> Result<LinkStatus, KernelError> {
     let mut failed: Vec<(Action, KernelError)> = Vec::new();
     let mut looks = 0;
     loop {
@@ -78,32 +78,32 @@ fn standing(
     observed: Observed,
     plan: &Plan,
     failed: &[(Action, KernelError)],
-) -> Standing {
+) -> LinkStatus {
     let addresses: Vec<_> = desired
         .addresses
         .iter()
         .map(|ip| {
             let foreign = plan.foreign.iter().find(|foreign| foreign.ip == *ip);
             let state = match (foreign, observed.holder(*ip)) {
-                (Some(foreign), _) => AddressStanding::Foreign(foreign.link.clone()),
-                (None, Some(_)) => AddressStanding::Present,
-                (None, None) => AddressStanding::Missing(why_missing(*ip, failed)),
+                (Some(foreign), _) => AddressStatus::Foreign(foreign.link.clone()),
+                (None, Some(_)) => AddressStatus::Present,
+                (None, None) => AddressStatus::Missing(why_missing(*ip, failed)),
             };
             (*ip, state)
         })
         .collect();
-    Standing { observed, addresses, is_complete: plan.actions.is_empty() }
+    LinkStatus { observed, addresses, is_complete: plan.actions.is_empty() }
 }
 
 /// The refusal that keeps this address away: its own, else that of the link it would live on.
 fn why_missing(ip: IpAddr, failed: &[(Action, KernelError)]) -> Option<KernelError> {
     let own = failed.iter().find(|(action, _)| match action {
         Action::AddAddress { ip: added, .. } => *added == ip,
-        Action::CreateLink | Action::SwitchOn { .. } | Action::AddRoute { .. } => false,
+        Action::CreateLink | Action::BringUp { .. } | Action::AddRoute { .. } => false,
     });
     let link = || {
         failed.iter().find(|(action, _)| match action {
-            Action::CreateLink | Action::SwitchOn { .. } => true,
+            Action::CreateLink | Action::BringUp { .. } => true,
             Action::AddAddress { .. } | Action::AddRoute { .. } => false,
         })
     };

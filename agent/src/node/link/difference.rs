@@ -16,7 +16,7 @@ pub(super) enum Action {
     /// Make the dummy link `pod-id-link0`.
     CreateLink,
     /// Switch a link on.
-    SwitchOn {
+    BringUp {
         /// Its number.
         link: u32,
     },
@@ -27,7 +27,7 @@ pub(super) enum Action {
         /// The address.
         ip: IpAddr,
         /// How far it reaches.
-        reach: Reach,
+        reach: Scope,
     },
     /// Lead an address over a link.
     AddRoute {
@@ -40,7 +40,7 @@ pub(super) enum Action {
 
 /// The scope of an IPv4 address; the kernel gives IPv6 addresses theirs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Reach {
+pub(super) enum Scope {
     /// Global, as the Amazon agent has it. On `lo` for Cilium only: it may become the source of other traffic there
     /// (facts 7.5).
     Global,
@@ -86,7 +86,7 @@ pub(super) fn difference(desired: &Desired, observed: &Observed, has_dummies: bo
     match observed.link(place) {
         Some(link) => {
             if !missing.is_empty() && !link.is_up {
-                plan.actions.push(Action::SwitchOn { link: link.index });
+                plan.actions.push(Action::BringUp { link: link.index });
             }
             let reach = reach(link, observed);
             plan.actions.extend(missing.iter().map(|ip| Action::AddAddress {
@@ -119,14 +119,14 @@ fn is_ours(link: &Link) -> bool {
     link.name == LINK_NAME || link.name == LOOPBACK
 }
 
-fn reach(link: &Link, observed: &Observed) -> Reach {
+fn reach(link: &Link, observed: &Observed) -> Scope {
     let is_loopback_without_cilium = link.name == LOOPBACK && observed.link(CILIUM).is_none();
-    if is_loopback_without_cilium { Reach::Host } else { Reach::Global }
+    if is_loopback_without_cilium { Scope::Host } else { Scope::Global }
 }
 
 /// Our own link is on, and leads to the addresses it has.
 fn keep_own_link(own: &Link, desired: &Desired, observed: &Observed, plan: &mut Plan) {
-    let switch_on = Action::SwitchOn { link: own.index };
+    let switch_on = Action::BringUp { link: own.index };
     for ip in &desired.addresses {
         if observed.holder(*ip).is_none_or(|holder| holder.index != own.index) {
             continue;

@@ -11,7 +11,7 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tokio::time::sleep;
 
-use super::converge::{AddressStanding, Standing, converge, observe};
+use super::converge::{AddressStatus, LinkStatus, converge, observe};
 use super::desired::{Desired, LINK_NAME, LOOPBACK};
 use super::events::{Events, Watched};
 use super::netlink::KernelError;
@@ -69,11 +69,12 @@ impl LinkKeeper {
                 watched.links = our_links(standing);
             }
             sleep(LEAST_REST).await;
-            kernel_events::wait(&mut events, Events::open, async |events| events.next(&watched).await, rest).await;
+            kernel_events::wait(&mut events, Events::open, async |events| events.next(&watched).await, rest)
+                .await;
         }
     }
 
-    async fn look(&mut self) -> Result<Standing, KernelError> {
+    async fn look(&mut self) -> Result<LinkStatus, KernelError> {
         if self.manages {
             converge(&self.desired, &mut self.has_dummies).await
         } else {
@@ -81,7 +82,7 @@ impl LinkKeeper {
         }
     }
 
-    fn report(&self, standing: &Result<Standing, KernelError>) {
+    fn report(&self, standing: &Result<LinkStatus, KernelError>) {
         self.changed.send_modify(|times| *times = times.wrapping_add(1));
         let standing = match standing {
             Ok(standing) => standing,
@@ -92,15 +93,15 @@ impl LinkKeeper {
         for (ip, state) in &standing.addresses {
             let condition = self.conditions.addresses.iter().find(|(of, _)| of == ip);
             let trouble = match state {
-                AddressStanding::Present => None,
-                AddressStanding::Foreign(link) => {
+                AddressStatus::Present => None,
+                AddressStatus::Foreign(link) => {
                     Some(format!("{ip} is on the link {link}, which is not ours"))
                 }
-                AddressStanding::Missing(why) => Some(self.missing(*ip, why.as_ref())),
+                AddressStatus::Missing(why) => Some(self.missing(*ip, why.as_ref())),
             };
             if let Some((_, condition)) = condition {
                 match (state, &trouble) {
-                    (AddressStanding::Missing(_), Some(trouble)) => condition.unmet(trouble.clone()),
+                    (AddressStatus::Missing(_), Some(trouble)) => condition.unmet(trouble.clone()),
                     // Somebody else's link serves as well, as long as it does.
                     (_, _) => condition.met(),
                 }
@@ -124,21 +125,21 @@ impl LinkKeeper {
 }
 
 /// How long to wait for news.
-fn rest(standing: &Result<Standing, KernelError>) -> Duration {
+fn rest(standing: &Result<LinkStatus, KernelError>) -> Duration {
     let Ok(standing) = standing else { return UNTIL_WHOLE };
     if standing.is_complete {
         return UNASKED;
     }
     let waits_for_others = standing.addresses.iter().all(|(_, state)| match state {
-        AddressStanding::Present | AddressStanding::Foreign(_) => true,
-        AddressStanding::Missing(why) => {
+        AddressStatus::Present | AddressStatus::Foreign(_) => true,
+        AddressStatus::Missing(why) => {
             matches!(why, Some(KernelError::Ipv6Off | KernelError::NotPermitted))
         }
     });
     if waits_for_others { UNTIL_HELPED } else { UNTIL_WHOLE }
 }
 
-fn our_links(standing: &Standing) -> Vec<u32> {
+fn our_links(standing: &LinkStatus) -> Vec<u32> {
     let ours = standing.observed.links.iter().filter(|link| link.name == LINK_NAME || link.name == LOOPBACK);
     ours.map(|link| link.index).collect()
 }

@@ -19,7 +19,7 @@ use rtnetlink::packet_route::route::{
 use rtnetlink::{AddressMessageBuilder, Handle, LinkDummy, LinkUnspec, RouteMessageBuilder};
 
 use super::desired::LINK_NAME;
-use super::difference::{Action, Reach};
+use super::difference::{Action, Scope};
 use super::observed::{Address, Link, Observed, Route};
 
 /// The kernel answers in microseconds; a minute of it being busy with other people's links is not waited for.
@@ -80,7 +80,7 @@ pub(super) async fn look() -> Result<Observed, KernelError> {
 pub(super) async fn apply(action: Action) -> Result<(), KernelError> {
     let done = ask(async |kernel| match action {
         Action::CreateLink => kernel.link().add(create_link()).execute().await,
-        Action::SwitchOn { link } => {
+        Action::BringUp { link } => {
             kernel.link().change(LinkUnspec::new_with_index(link).up().build()).execute().await
         }
         Action::AddAddress { link, ip, reach } => {
@@ -110,7 +110,7 @@ pub(super) async fn remove_link(index: u32) -> Result<(), KernelError> {
 
 /// Removes an address. That it is not there is no error.
 pub(super) async fn remove_address(link: u32, ip: IpAddr) -> Result<(), KernelError> {
-    let message = address(link, ip, Reach::Host);
+    let message = address(link, ip, Scope::Host);
     is_gone(ask(async |kernel| kernel.address().del(message.clone()).execute().await).await)
 }
 
@@ -237,15 +237,15 @@ pub(super) fn create_link() -> LinkMessage {
 
 /// One address, as a host of its own. IPv6 without duplicate address detection: else it could not be used for a second
 /// or two, and nobody else has it on a link of one host (facts 7.4).
-pub(super) fn address(link: u32, ip: IpAddr, reach: Reach) -> AddressMessage {
+pub(super) fn address(link: u32, ip: IpAddr, reach: Scope) -> AddressMessage {
     let mut message = match ip {
         IpAddr::V4(ip) => AddressMessageBuilder::<Ipv4Addr>::new().index(link).address(ip, 32).build(),
         IpAddr::V6(ip) => AddressMessageBuilder::<Ipv6Addr>::new().index(link).address(ip, 128).build(),
     };
     match (ip, reach) {
-        (IpAddr::V4(_), Reach::Host) => message.header.scope = AddressScope::Host,
-        (IpAddr::V4(_), Reach::Global) => message.header.scope = AddressScope::Universe,
-        (IpAddr::V6(_), Reach::Host | Reach::Global) => message.header.flags = AddressHeaderFlags::Nodad,
+        (IpAddr::V4(_), Scope::Host) => message.header.scope = AddressScope::Host,
+        (IpAddr::V4(_), Scope::Global) => message.header.scope = AddressScope::Universe,
+        (IpAddr::V6(_), Scope::Host | Scope::Global) => message.header.flags = AddressHeaderFlags::Nodad,
     }
     message
 }

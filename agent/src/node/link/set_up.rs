@@ -4,7 +4,7 @@
 
 use std::net::IpAddr;
 
-use super::converge::{AddressStanding, converge, observe};
+use super::converge::{AddressStatus, converge, observe};
 use super::desired::{Desired, LINK_NAME, LOOPBACK};
 use super::netlink::{self, KernelError, look};
 use crate::config::LinkPlace;
@@ -49,7 +49,7 @@ pub async fn set_up(place: LinkPlace) -> Result<Option<SetUpError>, SetUpError> 
     // Nothing is touched on a node whose address is somebody else's.
     let before = observe(&desired).await.map_err(SetUpError::Look)?;
     for (ip, state) in before.addresses {
-        if let AddressStanding::Foreign(link) = state {
+        if let AddressStatus::Foreign(link) = state {
             return Err(SetUpError::Foreign { ip, link });
         }
     }
@@ -57,10 +57,10 @@ pub async fn set_up(place: LinkPlace) -> Result<Option<SetUpError>, SetUpError> 
     let mut left_out = None;
     for (ip, state) in standing.addresses {
         let problem = match state {
-            AddressStanding::Present => continue,
-            AddressStanding::Foreign(link) => return Err(SetUpError::Foreign { ip, link }),
-            AddressStanding::Missing(Some(source)) => SetUpError::Refused { ip, source },
-            AddressStanding::Missing(None) => SetUpError::Contested(ip),
+            AddressStatus::Present => continue,
+            AddressStatus::Foreign(link) => return Err(SetUpError::Foreign { ip, link }),
+            AddressStatus::Missing(Some(source)) => SetUpError::Refused { ip, source },
+            AddressStatus::Missing(None) => SetUpError::Contested(ip),
         };
         if ip.is_ipv4() {
             return Err(problem);

@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use rtnetlink::packet_core::Emitable;
 
 use super::desired::Desired;
-use super::difference::{Action, Foreign, Reach, difference};
+use super::difference::{Action, Foreign, Scope, difference};
 use super::netlink::{address, create_link, route};
 use super::observed::{Address, Link, Observed, Route};
 use crate::config::LinkPlace;
@@ -46,7 +46,7 @@ fn steps(place: LinkPlace, node: &Observed, has_dummies: bool) -> Vec<Action> {
     difference(&Desired::well_known(place), node, has_dummies).actions
 }
 
-fn add(link: u32, ip: IpAddr, reach: Reach) -> Action {
+fn add(link: u32, ip: IpAddr, reach: Scope) -> Action {
     Action::AddAddress { link, ip, reach }
 }
 
@@ -59,7 +59,7 @@ fn a_bare_node_gets_a_link_of_ours_first() {
 
 #[test]
 fn without_dummy_links_auto_takes_lo_and_dummy_does_not() {
-    let on_lo = [add(LO, IPV4, Reach::Host), add(LO, IPV6, Reach::Host)];
+    let on_lo = [add(LO, IPV4, Scope::Host), add(LO, IPV6, Scope::Host)];
     assert_eq!(steps(LinkPlace::Auto, &bare(), false), on_lo);
     assert_eq!(steps(LinkPlace::Lo, &bare(), true), on_lo);
     assert_eq!(steps(LinkPlace::Dummy, &bare(), false), [Action::CreateLink]);
@@ -68,22 +68,21 @@ fn without_dummy_links_auto_takes_lo_and_dummy_does_not() {
 #[test]
 fn beside_cilium_auto_takes_lo_and_the_address_reaches_as_far_as_cilium_looks() {
     let node = with_link(bare(), 3, "cilium_host", true);
-    let on_lo = [add(LO, IPV4, Reach::Global), add(LO, IPV6, Reach::Global)];
+    let on_lo = [add(LO, IPV4, Scope::Global), add(LO, IPV6, Scope::Global)];
     assert_eq!(steps(LinkPlace::Auto, &node, true), on_lo);
     // A link of ours that is there already was chosen by somebody.
     let node = with_link(node, OWN, "pod-id-link0", true);
-    assert_eq!(steps(LinkPlace::Auto, &node, true)[0], add(OWN, IPV4, Reach::Global));
+    assert_eq!(steps(LinkPlace::Auto, &node, true)[0], add(OWN, IPV4, Scope::Global));
 }
 
 #[test]
 fn our_link_is_switched_on_before_it_gets_addresses_and_then_routes() {
     let node = with_link(bare(), OWN, "pod-id-link0", false);
-    let first =
-        [Action::SwitchOn { link: OWN }, add(OWN, IPV4, Reach::Global), add(OWN, IPV6, Reach::Global)];
+    let first = [Action::BringUp { link: OWN }, add(OWN, IPV4, Scope::Global), add(OWN, IPV6, Scope::Global)];
     assert_eq!(steps(LinkPlace::Auto, &node, true), first);
     let node = with_address(with_address(node, OWN, IPV4), OWN, IPV6);
     let second = [
-        Action::SwitchOn { link: OWN },
+        Action::BringUp { link: OWN },
         Action::AddRoute { link: OWN, ip: IPV4 },
         Action::AddRoute { link: OWN, ip: IPV6 },
     ];
@@ -107,7 +106,7 @@ fn a_node_that_has_it_all_is_left_alone() {
 fn what_is_missing_is_added_and_nothing_else() {
     let own = with_link(bare(), OWN, "pod-id-link0", true);
     let own = with_route(with_address(own, OWN, IPV4), IPV4);
-    assert_eq!(steps(LinkPlace::Auto, &own, true), [add(OWN, IPV6, Reach::Global)]);
+    assert_eq!(steps(LinkPlace::Auto, &own, true), [add(OWN, IPV6, Scope::Global)]);
 }
 
 #[test]
@@ -115,7 +114,7 @@ fn an_address_on_somebody_elses_link_is_named_and_left_there() {
     let node = with_address(bare(), ETH, IPV4);
     let plan = difference(&Desired::well_known(LinkPlace::Lo), &node, true);
     assert_eq!(plan.foreign, [Foreign { ip: IPV4, link: "eth0".to_owned() }]);
-    assert_eq!(plan.actions, [add(LO, IPV6, Reach::Host)]);
+    assert_eq!(plan.actions, [add(LO, IPV6, Scope::Host)]);
 }
 
 #[test]
@@ -149,11 +148,11 @@ fn the_link_is_asked_for_as_iproute2_asks() {
 
 #[test]
 fn addresses_are_hosts_of_their_own_and_ipv6_needs_no_detection_of_duplicates() {
-    let ipv4 = bytes(&address(OWN, IPV4, Reach::Global));
+    let ipv4 = bytes(&address(OWN, IPV4, Scope::Global));
     assert_eq!(ipv4[..8], [2, 32, 0, 0, 7, 0, 0, 0]);
-    assert_eq!(bytes(&address(LO, IPV4, Reach::Host))[..8], [2, 32, 0, 254, 1, 0, 0, 0]);
+    assert_eq!(bytes(&address(LO, IPV4, Scope::Host))[..8], [2, 32, 0, 254, 1, 0, 0, 0]);
     // IFA_F_NODAD is 2.
-    assert_eq!(bytes(&address(OWN, IPV6, Reach::Global))[..8], [10, 128, 2, 0, 7, 0, 0, 0]);
+    assert_eq!(bytes(&address(OWN, IPV6, Scope::Global))[..8], [10, 128, 2, 0, 7, 0, 0, 0]);
 }
 
 #[test]

@@ -13,7 +13,7 @@ use rtnetlink::packet_route::AddressFamily;
 use rtnetlink::packet_route::neighbour::NeighbourState;
 use rtnetlink::{Handle, LinkUnspec, LinkVeth, RouteMessageBuilder};
 
-use super::difference::Reach;
+use super::difference::Scope;
 use super::netlink::{KernelError, address, ask, is_gone, links, route};
 
 /// The host's end.
@@ -60,7 +60,7 @@ pub async fn make(namespace: RawFd) -> Result<(), KernelError> {
 ///
 /// # Errors
 /// [`KernelError`], if the IPv4 way cannot be made.
-pub async fn furnish(ipv6_targets: &[Ipv6Addr]) -> Result<(), KernelError> {
+pub async fn set_up_pod_end(ipv6_targets: &[Ipv6Addr]) -> Result<(), KernelError> {
     let pod = link(POD_END).await?;
     ask(async |kernel| switch_on(&kernel, pod).await).await?;
     own_address(pod, POD_IPV4.into()).await?;
@@ -101,7 +101,7 @@ async fn switch_on(kernel: &Handle, link: u32) -> Result<(), rtnetlink::Error> {
 async fn own_address(link: u32, ip: IpAddr) -> Result<(), KernelError> {
     ask(async |kernel| {
         let mut request = kernel.address().add(link, ip, 0);
-        *request.message_mut() = address(link, ip, Reach::Global);
+        *request.message_mut() = address(link, ip, Scope::Global);
         request.execute().await
     })
     .await

@@ -21,7 +21,7 @@ const MOST_READ: usize = 4 * 1024;
 
 /// What came back, and to whom.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Heard {
+pub(super) struct ProbeResponse {
     /// Our own end of the connection.
     pub(super) local: SocketAddr,
     /// What was said, at most [`MOST_READ`] bytes.
@@ -46,10 +46,14 @@ pub(super) enum AskError {
 }
 
 /// Asks whoever answers on `target`, from `source`.
-pub(super) async fn ask(source: IpAddr, target: SocketAddr, nonce: &Nonce) -> Result<Heard, AskError> {
+pub(super) async fn ask(
+    source: IpAddr,
+    target: SocketAddr,
+    nonce: &Nonce,
+) -> Result<ProbeResponse, AskError> {
     let mut said = Vec::with_capacity(512);
     match timeout(DEADLINE, converse(source, target, nonce, &mut said)).await {
-        Ok(Ok(local)) => Ok(Heard { local, said }),
+        Ok(Ok(local)) => Ok(ProbeResponse { local, said }),
         Ok(Err(error)) => Err(error),
         Err(_elapsed) => Err(AskError::Silent),
     }

@@ -6,8 +6,8 @@
 
 use std::net::SocketAddr;
 
-use super::ask::{AskError, Heard};
-use super::probe_key::{Nonce, Seal};
+use super::ask::{AskError, ProbeResponse};
+use super::probe_key::{Nonce, ProbeKey};
 
 /// Characters that are shown of one line that somebody else has sent.
 const MOST_SHOWN: usize = 120;
@@ -37,7 +37,7 @@ pub(super) enum Verdict {
 }
 
 /// Judges what was heard.
-pub(super) fn judge(seal: &Seal, nonce: &Nonce, heard: &Result<Heard, AskError>) -> Verdict {
+pub(super) fn judge(seal: &ProbeKey, nonce: &Nonce, heard: &Result<ProbeResponse, AskError>) -> Verdict {
     let heard = match heard {
         Ok(heard) => heard,
         Err(AskError::Absent) => return Verdict::Absent,

@@ -11,7 +11,7 @@ use tokio::time::sleep;
 
 use super::ask::ask;
 use super::judge::{Verdict, judge};
-use super::probe_key::{Nonce, Seal};
+use super::probe_key::{Nonce, ProbeKey};
 use crate::lifecycle::readiness::Condition;
 use crate::telemetry::metrics::{ProbedFrom, SelfProbeMetrics};
 
@@ -37,13 +37,13 @@ pub struct Probed {
 /// Asks ourselves from the host.
 pub struct SelfProbe {
     probed: Probed,
-    seal: Seal,
+    seal: ProbeKey,
     changes: watch::Receiver<u64>,
 }
 
 impl SelfProbe {
     /// `changes` moves on each time that links or rules may have changed.
-    pub const fn new(probed: Probed, seal: Seal, changes: watch::Receiver<u64>) -> Self {
+    pub const fn new(probed: Probed, seal: ProbeKey, changes: watch::Receiver<u64>) -> Self {
         Self { probed, seal, changes }
     }
 

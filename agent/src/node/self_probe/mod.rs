@@ -17,4 +17,4 @@ mod tests;
 pub use keeper::{Probed, SelfProbe};
 pub use namespace::serve as serve_from_namespace;
 pub use pod::{PodProbe, PodProbed, Prober};
-pub use probe_key::{Nonce, PATH_PREFIX, Seal, SealError};
+pub use probe_key::{Nonce, PATH_PREFIX, ProbeKey, ProbeKeyError};

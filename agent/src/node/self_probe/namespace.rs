@@ -138,7 +138,7 @@ async fn ask_all(question: &Question) -> Result<Reply, String> {
     let all = question.targets.iter().chain(&question.blocked);
     let ipv6: Vec<_> =
         all.filter_map(|target| if let IpAddr::V6(ip) = target.ip() { Some(ip) } else { None }).collect();
-    veth_pair::furnish(&ipv6).await.map_err(|error| error.to_string())?;
+    veth_pair::set_up_pod_end(&ipv6).await.map_err(|error| error.to_string())?;
     let nonce = Nonce::from_digits(&question.nonce).ok_or("no nonce")?;
     let mut reply = Reply::default();
     for target in &question.targets {

@@ -15,10 +15,10 @@ use tokio::net::unix::pipe::{Receiver, Sender};
 use tokio::sync::watch;
 use tokio::time::{sleep, timeout};
 
-use super::ask::{AskError, Heard};
+use super::ask::{AskError, ProbeResponse};
 use super::judge::{Verdict, judge};
 use super::namespace::{Answer, MOST_LINE, Question, Reply};
-use super::probe_key::{Nonce, Seal};
+use super::probe_key::{Nonce, ProbeKey};
 use crate::lifecycle::readiness::Condition;
 use crate::telemetry::metrics::{ProbedFrom, SelfProbeMetrics};
 
@@ -53,7 +53,7 @@ pub struct PodProbed {
 /// Asks ourselves from a network namespace.
 pub struct PodProbe {
     probed: PodProbed,
-    seal: Seal,
+    seal: ProbeKey,
     changes: watch::Receiver<u64>,
 }
 
@@ -124,7 +124,7 @@ impl Talk {
 
 impl PodProbe {
     /// `changes` moves on each time that links or rules may have changed.
-    pub const fn new(probed: PodProbed, seal: Seal, changes: watch::Receiver<u64>) -> Self {
+    pub const fn new(probed: PodProbed, seal: ProbeKey, changes: watch::Receiver<u64>) -> Self {
         Self { probed, seal, changes }
     }
 
@@ -180,7 +180,9 @@ impl PodProbe {
     fn verdict(&self, nonce: &Nonce, answer: Answer) -> Verdict {
         let absent = AskError::Absent.to_string();
         match answer.heard {
-            Ok((local, said)) => judge(&self.seal, nonce, &Ok(Heard { local, said: said.into_bytes() })),
+            Ok((local, said)) => {
+                judge(&self.seal, nonce, &Ok(ProbeResponse { local, said: said.into_bytes() }))
+            }
             Err(why) if why == absent => Verdict::Absent,
             Err(why) => Verdict::Nobody { why },
         }

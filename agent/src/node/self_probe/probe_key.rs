@@ -16,7 +16,7 @@ const NONCE_BYTES: usize = 16;
 /// There are no random numbers. TLS would not work either.
 #[derive(Debug, thiserror::Error)]
 #[error("the system gives no random numbers")]
-pub struct SealError(#[source] getrandom::Error);
+pub struct ProbeKeyError(#[source] getrandom::Error);
 
 /// A question that was never asked before, as 32 hexadecimal digits.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -24,13 +24,13 @@ pub struct Nonce(String);
 
 /// The key of this process.
 #[derive(Clone)]
-pub struct Seal {
+pub struct ProbeKey {
     key: hmac::Key,
 }
 
 /// What an answer says, once its seal is known to be ours.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Sealed {
+pub(super) struct Keyed {
     /// Who asked, as the agent saw it.
     pub(super) peer: SocketAddr,
 }
@@ -39,8 +39,8 @@ impl Nonce {
     /// A new one.
     ///
     /// # Errors
-    /// [`SealError`] if there are no random numbers.
-    pub fn random() -> Result<Self, SealError> {
+    /// [`ProbeKeyError`] if there are no random numbers.
+    pub fn random() -> Result<Self, ProbeKeyError> {
         Ok(Self(hex(&random::<NONCE_BYTES>()?)))
     }
 
@@ -61,12 +61,12 @@ impl Nonce {
     }
 }
 
-impl Seal {
+impl ProbeKey {
     /// With a key that is made now.
     ///
     /// # Errors
-    /// [`SealError`] if there are no random numbers.
-    pub fn new() -> Result<Self, SealError> {
+    /// [`ProbeKeyError`] if there are no random numbers.
+    pub fn new() -> Result<Self, ProbeKeyError> {
         // As long as the hash (RFC 2104, section 3).
         let mut bytes = random::<32>()?;
         let key = hmac::Key::new(hmac::HMAC_SHA256, &bytes);
@@ -80,10 +80,10 @@ impl Seal {
     }
 
     /// Reads an answer; `None` if it was not made with this key for this question.
-    pub(super) fn open(&self, nonce: &Nonce, body: &str) -> Option<Sealed> {
+    pub(super) fn open(&self, nonce: &Nonce, body: &str) -> Option<Keyed> {
         let (hash, peer) = body.trim().split_once(' ')?;
         let peer: SocketAddr = peer.parse().ok()?;
-        (hash == self.hash(nonce, peer)).then_some(Sealed { peer })
+        (hash == self.hash(nonce, peer)).then_some(Keyed { peer })
     }
 
     fn hash(&self, nonce: &Nonce, peer: SocketAddr) -> String {
@@ -98,24 +98,24 @@ fn hex(bytes: &[u8]) -> String {
 
 /// From the kernel itself. The generator of aws-lc seeds itself with the processor's jitter first, which takes 30 ms of the
 /// start, before anything listens (measured).
-fn random<const N: usize>() -> Result<[u8; N], SealError> {
+fn random<const N: usize>() -> Result<[u8; N], ProbeKeyError> {
     let mut bytes = [0; N];
-    getrandom::fill(&mut bytes).map_err(SealError)?;
+    getrandom::fill(&mut bytes).map_err(ProbeKeyError)?;
     Ok(bytes)
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{Nonce, PATH_PREFIX, Seal, Sealed};
+    use super::{Keyed, Nonce, PATH_PREFIX, ProbeKey};
 
     #[test]
     fn an_answer_is_good_for_its_question_its_asker_and_its_process_only() {
-        let (seal, nonce) = (Seal::new().unwrap(), Nonce::random().unwrap());
+        let (seal, nonce) = (ProbeKey::new().unwrap(), Nonce::random().unwrap());
         let peer = "127.0.0.1:4711".parse().unwrap();
         let answer = seal.answer(&nonce, peer);
-        assert_eq!(seal.open(&nonce, &answer), Some(Sealed { peer }));
+        assert_eq!(seal.open(&nonce, &answer), Some(Keyed { peer }));
         assert_eq!(seal.open(&Nonce::random().unwrap(), &answer), None);
-        assert_eq!(Seal::new().unwrap().open(&nonce, &answer), None);
+        assert_eq!(ProbeKey::new().unwrap().open(&nonce, &answer), None);
         // Its address cannot be written over.
         assert_eq!(seal.open(&nonce, &answer.replace("4711", "4712")), None);
         for nothing in ["", " ", "ok", "0123 127.0.0.1:4711", nonce.as_str()] {

@@ -9,7 +9,7 @@ use tokio::sync::watch;
 
 use super::ask::ask;
 use super::judge::{Verdict, judge};
-use super::{Nonce, Probed, Seal, SelfProbe};
+use super::{Nonce, ProbeKey, Probed, SelfProbe};
 use crate::lifecycle::readiness::Readiness;
 use crate::lifecycle::tasks::Tasks;
 use crate::telemetry::metrics::{Metrics, Snapshot};
@@ -37,7 +37,7 @@ async fn question(stream: &mut TcpStream) -> String {
 }
 
 /// What the server does in `server::probe`, without its HTTP.
-async fn agent(seal: Seal) -> SocketAddr {
+async fn agent(seal: ProbeKey) -> SocketAddr {
     listen(move |mut stream, peer| {
         let seal = seal.clone();
         async move {
@@ -58,21 +58,21 @@ async fn saying(answer: &'static str) -> SocketAddr {
     .await
 }
 
-async fn verdict(seal: &Seal, on: SocketAddr) -> Verdict {
+async fn verdict(seal: &ProbeKey, on: SocketAddr) -> Verdict {
     let nonce = Nonce::random().unwrap();
     judge(seal, &nonce, &ask(on.ip(), on, &nonce).await)
 }
 
 #[tokio::test]
 async fn the_agent_itself_is_known() {
-    let seal = Seal::new().unwrap();
+    let seal = ProbeKey::new().unwrap();
     let agent = agent(seal.clone()).await;
     assert_eq!(verdict(&seal, agent).await, Verdict::Ours);
 }
 
 #[tokio::test]
 async fn a_proxy_that_forwards_to_the_agent_is_noticed() {
-    let seal = Seal::new().unwrap();
+    let seal = ProbeKey::new().unwrap();
     let agent = agent(seal.clone()).await;
     let proxy = listen(move |mut stream, _| async move {
         let mut onward = TcpStream::connect(agent).await.unwrap();
@@ -85,7 +85,7 @@ async fn a_proxy_that_forwards_to_the_agent_is_noticed() {
 
 #[tokio::test]
 async fn a_thief_is_noticed_whatever_it_answers_and_shown_in_one_clean_line() {
-    let seal = Seal::new().unwrap();
+    let seal = ProbeKey::new().unwrap();
     for (answer, said) in [
         ("HTTP/1.1 200 OK\r\nServer: nginx\r\n\r\n{\"AccessKeyId\":\"x\"}", "HTTP/1.1 200 OK, Server: nginx"),
         ("HTTP/1.1 404 Not Found\r\n\r\n", "HTTP/1.1 404 Not Found"),
@@ -95,7 +95,7 @@ async fn a_thief_is_noticed_whatever_it_answers_and_shown_in_one_clean_line() {
         let thief = saying(answer).await;
         assert_eq!(verdict(&seal, thief).await, Verdict::SomeoneElse { said: said.to_owned() });
     }
-    let another_agent = agent(Seal::new().unwrap()).await;
+    let another_agent = agent(ProbeKey::new().unwrap()).await;
     assert!(matches!(verdict(&seal, another_agent).await, Verdict::SomeoneElse { .. }));
 }
 
@@ -106,7 +106,7 @@ async fn a_thief_that_talks_without_end_is_cut_short() {
         while stream.write_all(&[b'a'; 1024]).await.is_ok() {}
     })
     .await;
-    let Verdict::SomeoneElse { said } = verdict(&Seal::new().unwrap(), thief).await else { panic!() };
+    let Verdict::SomeoneElse { said } = verdict(&ProbeKey::new().unwrap(), thief).await else { panic!() };
     assert_eq!(said.len(), 120);
 }
 
@@ -118,18 +118,18 @@ async fn who_accepts_and_is_silent_counts_as_nobody() {
     })
     .await;
     let why = "no answer within 2 s".to_owned();
-    assert_eq!(verdict(&Seal::new().unwrap(), silent).await, Verdict::Nobody { why });
+    assert_eq!(verdict(&ProbeKey::new().unwrap(), silent).await, Verdict::Nobody { why });
 }
 
 #[tokio::test]
 async fn an_address_that_the_node_does_not_have_is_not_asked_for_elsewhere() {
     // TEST-NET-1: no machine has it, and no packet leaves for it.
     let nowhere = "192.0.2.23:80".parse().unwrap();
-    assert_eq!(verdict(&Seal::new().unwrap(), nowhere).await, Verdict::Absent);
+    assert_eq!(verdict(&ProbeKey::new().unwrap(), nowhere).await, Verdict::Absent);
 }
 
 /// The reason of the condition, and the page of metrics, after one probe of `targets`.
-async fn told(seal: Seal, targets: Vec<SocketAddr>) -> (String, String) {
+async fn told(seal: ProbeKey, targets: Vec<SocketAddr>) -> (String, String) {
     let (readiness, metrics) = (Readiness::new(), Metrics::new());
     let alone = readiness.advisory("self-probe");
     let probed = Probed { targets, alone, metrics: Arc::clone(&metrics.self_probe) };
@@ -140,7 +140,7 @@ async fn told(seal: Seal, targets: Vec<SocketAddr>) -> (String, String) {
 
 #[tokio::test]
 async fn readiness_and_metrics_hear_who_answers_and_nothing_of_a_family_that_is_not_there() {
-    let seal = Seal::new().unwrap();
+    let seal = ProbeKey::new().unwrap();
     let agent = agent(seal.clone()).await;
     let absent = "[2001:db8::23]:80".parse().unwrap();
     let (reason, page) = told(seal.clone(), vec![agent, absent]).await;

@@ -10,7 +10,7 @@ use tokio::sync::Notify;
 use tokio::sync::futures::Notified;
 use tokio::time::Instant;
 
-use super::limits::Limits;
+use super::limits::ConnectionLimits;
 
 /// What a connection is doing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -27,7 +27,7 @@ pub enum Phase {
 
 /// What somebody asks of a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Ask {
+pub enum CloseRequest {
     /// To go on.
     Nothing,
     /// To close if it is idle. A connection that has a request by then forgets it.
@@ -62,7 +62,7 @@ impl Activity {
     /// Goes over to a phase, now. Having something to do withdraws the request to close when idle.
     pub fn enter(&self, phase: Phase) {
         self.word.store(pack(phase, millis(self.epoch.elapsed())), Ordering::Release);
-        if phase != Phase::Idle && self.ask() == Ask::CloseWhenIdle {
+        if phase != Phase::Idle && self.ask() == CloseRequest::CloseWhenIdle {
             let _withdrawn = self.ask.compare_exchange(1, 0, Ordering::AcqRel, Ordering::Acquire);
         }
     }
@@ -79,7 +79,7 @@ impl Activity {
     }
 
     /// When its patience ends; `None` while a request is being answered, because the endpoint limits that.
-    pub fn due(&self, limits: &Limits) -> Option<Instant> {
+    pub fn due(&self, limits: &ConnectionLimits) -> Option<Instant> {
         let (phase, since) = unpack(self.word.load(Ordering::Acquire));
         let patience = match phase {
             Phase::Idle => limits.idle,
@@ -91,11 +91,11 @@ impl Activity {
     }
 
     /// Asks something of the connection and wakes its task.
-    pub fn ask_to(&self, ask: Ask) {
+    pub fn ask_to(&self, ask: CloseRequest) {
         let value = match ask {
-            Ask::Nothing => 0,
-            Ask::CloseWhenIdle => 1,
-            Ask::CloseNow => 2,
+            CloseRequest::Nothing => 0,
+            CloseRequest::CloseWhenIdle => 1,
+            CloseRequest::CloseNow => 2,
         };
         // "Now" is not taken back by "when idle".
         if self.ask.fetch_max(value, Ordering::AcqRel) < value {
@@ -104,11 +104,11 @@ impl Activity {
     }
 
     /// What is asked of it.
-    pub fn ask(&self) -> Ask {
+    pub fn ask(&self) -> CloseRequest {
         match self.ask.load(Ordering::Acquire) {
-            0 => Ask::Nothing,
-            1 => Ask::CloseWhenIdle,
-            _ => Ask::CloseNow,
+            0 => CloseRequest::Nothing,
+            1 => CloseRequest::CloseWhenIdle,
+            _ => CloseRequest::CloseNow,
         }
     }
 
@@ -148,8 +148,8 @@ mod tests {
 
     use tokio::time::{Instant, advance};
 
-    use super::{Activity, Ask, Phase};
-    use crate::server::door::limits::Limits;
+    use super::{Activity, CloseRequest, Phase};
+    use crate::server::door::limits::ConnectionLimits;
 
     const SECOND: Duration = Duration::from_secs(1);
 
@@ -165,7 +165,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn each_phase_has_its_own_deadline_and_answering_none() {
-        let limits = Limits::default();
+        let limits = ConnectionLimits::default();
         let activity = Activity::accepted(Instant::now(), Duration::ZERO);
         let left = |activity: &Activity| activity.due(&limits).map(|due| due - Instant::now());
         for (phase, patience) in [
@@ -182,12 +182,12 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_request_withdraws_close_when_idle_but_not_close_now() {
         let activity = Activity::accepted(Instant::now(), Duration::ZERO);
-        activity.ask_to(Ask::CloseWhenIdle);
+        activity.ask_to(CloseRequest::CloseWhenIdle);
         activity.enter(Phase::Head);
-        assert_eq!(activity.ask(), Ask::Nothing);
-        activity.ask_to(Ask::CloseNow);
-        activity.ask_to(Ask::CloseWhenIdle);
+        assert_eq!(activity.ask(), CloseRequest::Nothing);
+        activity.ask_to(CloseRequest::CloseNow);
+        activity.ask_to(CloseRequest::CloseWhenIdle);
         activity.enter(Phase::Answering);
-        assert_eq!(activity.ask(), Ask::CloseNow);
+        assert_eq!(activity.ask(), CloseRequest::CloseNow);
     }
 }

@@ -24,11 +24,11 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::TcpStream;
 use tokio::time::{Instant, sleep_until};
 
-use super::activity::{Activity, Ask, Phase};
-use super::limits::Limits;
+use super::activity::{Activity, CloseRequest, Phase};
+use super::limits::ConnectionLimits;
 use super::peers::{ConnectionPermit, HoldPermit, Peers, TooMany};
 use super::stats::count;
-use super::watched_stream::Wire;
+use super::watched_stream::WatchedStream;
 use crate::lifecycle::shutdown::Shutdown;
 use crate::workload::PeerKey;
 
@@ -73,12 +73,12 @@ pub(super) struct Service<R> {
     pub(super) respond: Arc<R>,
     pub(super) peers: Peers,
     pub(super) shutdown: Shutdown,
-    pub(super) limits: Limits,
+    pub(super) limits: ConnectionLimits,
     pub(super) http: http1::Builder,
 }
 
 /// hyper with every limit it has set on purpose.
-pub(super) fn http1_with(limits: &Limits) -> http1::Builder {
+pub(super) fn http1_with(limits: &ConnectionLimits) -> http1::Builder {
     let mut http = http1::Builder::new();
     http.timer(TokioTimer::new())
         // The timer of `drive` does this, and tells slow from idle.
@@ -101,7 +101,7 @@ pub(super) async fn serve<R: Respond>(service: Arc<Service<R>>, stream: TcpStrea
     let port = stream.peer_addr().map_or(0, |peer| peer.port());
     let peer = Peer { address, port, is_host, local, peers: service.peers.clone() };
     let activity = Arc::clone(permit.activity());
-    let mut wire = Wire::new(stream, Arc::clone(&activity));
+    let mut wire = WatchedStream::new(stream, Arc::clone(&activity));
     let end = {
         let answer = service_fn(|request| answer(&service, &activity, peer.clone(), request));
         let connection = service.http.serve_connection(TokioIo::new(&mut wire), answer);
@@ -155,7 +155,7 @@ enum End {
 async fn drive(
     connection: impl Future<Output = hyper::Result<()>>,
     activity: &Activity,
-    limits: &Limits,
+    limits: &ConnectionLimits,
 ) -> End {
     let mut connection = pin!(connection);
     let mut asked = pin!(activity.asked());
@@ -167,7 +167,7 @@ async fn drive(
                 return Poll::Ready(if idle_too_long { End::IdleTooLong } else { End::Http(result) });
             }
             idle_too_long = false;
-            if activity.ask() == Ask::CloseNow {
+            if activity.ask() == CloseRequest::CloseNow {
                 return Poll::Ready(End::Told);
             }
             if asked.as_mut().poll(context).is_ready() {
@@ -190,7 +190,7 @@ async fn drive(
                 Phase::Writing => return Poll::Ready(End::ResponseNotRead),
                 Phase::Answering => {}
                 Phase::Idle => {
-                    activity.ask_to(Ask::CloseWhenIdle);
+                    activity.ask_to(CloseRequest::CloseWhenIdle);
                     idle_too_long = true;
                 }
             }
@@ -207,8 +207,8 @@ mod tests {
     use tokio::io::AsyncWriteExt;
     use tokio::time::{Instant, sleep};
 
-    use super::Limits;
-    use crate::server::door::activity::Ask;
+    use super::ConnectionLimits;
+    use crate::server::door::activity::CloseRequest;
     use crate::server::door::testing::{Client, Door, FAST, SLOW, eventually, few};
 
     const SHORT: Duration = Duration::from_millis(300);
@@ -217,7 +217,8 @@ mod tests {
 
     #[tokio::test]
     async fn a_slow_head_is_cut_off_however_steadily_it_trickles() {
-        let door = Door::open(Limits { request_head: SHORT, ..Limits::default() }, few(4));
+        let door =
+            Door::open(ConnectionLimits { request_head: SHORT, ..ConnectionLimits::default() }, few(4));
         let mut client = door.connect().await;
         // Silence before the first byte does not count.
         sleep(SHORT * 2).await;
@@ -232,7 +233,8 @@ mod tests {
 
     #[tokio::test]
     async fn a_slow_head_on_a_kept_connection_is_cut_off_too() {
-        let door = Door::open(Limits { request_head: SHORT, ..Limits::default() }, few(4));
+        let door =
+            Door::open(ConnectionLimits { request_head: SHORT, ..ConnectionLimits::default() }, few(4));
         let mut client = door.connect().await;
         client.get(FAST).await;
         client.send("GET /fa").await;
@@ -244,7 +246,8 @@ mod tests {
 
     #[tokio::test]
     async fn the_beginning_of_a_next_request_sent_early_has_its_time_too() {
-        let door = Door::open(Limits { request_head: SHORT, ..Limits::default() }, few(4));
+        let door =
+            Door::open(ConnectionLimits { request_head: SHORT, ..ConnectionLimits::default() }, few(4));
         let mut client = door.connect().await;
         client.send(SLOW).await;
         door.wait_for_slow(1).await;
@@ -258,7 +261,7 @@ mod tests {
 
     #[tokio::test]
     async fn an_idle_connection_is_closed_and_a_busy_one_is_not() {
-        let door = Door::open(Limits { idle: SHORT, ..Limits::default() }, few(4));
+        let door = Door::open(ConnectionLimits { idle: SHORT, ..ConnectionLimits::default() }, few(4));
         let mut silent = door.connect().await;
         let mut idle = door.connect().await;
         idle.get(FAST).await;
@@ -276,7 +279,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_connection_in_use_outlives_the_idle_time() {
-        let door = Door::open(Limits { idle: SHORT, ..Limits::default() }, few(4));
+        let door = Door::open(ConnectionLimits { idle: SHORT, ..ConnectionLimits::default() }, few(4));
         let mut client = door.connect().await;
         for _ in 0..9 {
             assert!(client.get(FAST).await.ends_with("fast"));
@@ -286,7 +289,8 @@ mod tests {
 
     #[tokio::test]
     async fn a_client_that_reads_no_answer_is_cut_off() {
-        let door = Door::open(Limits { response_write: SHORT, ..Limits::default() }, few(4));
+        let door =
+            Door::open(ConnectionLimits { response_write: SHORT, ..ConnectionLimits::default() }, few(4));
         let mut client = door.connect().await;
         client.send("GET /large HTTP/1.1\r\nHost: a\r\n\r\n").await;
         eventually(|| door.stats().stalled_writes == 1).await;
@@ -304,7 +308,7 @@ mod tests {
             ("\x16\x03\x01\x02\x00\x01\x00\x01", "400"),
             ("GET / HTTP/1.1\r\nA b: c\r\n\r\n", "400"),
         ] {
-            let door = Door::open(Limits::default(), few(4));
+            let door = Door::open(ConnectionLimits::default(), few(4));
             let mut client = door.connect().await;
             client.send(request).await;
             let answer = client.rest().await.unwrap();
@@ -316,7 +320,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_client_that_still_sends_when_it_is_refused_can_read_why() {
-        let door = Door::open(Limits::default(), few(4));
+        let door = Door::open(ConnectionLimits::default(), few(4));
         let mut client = door.connect().await;
         client.send(format!("GET / HTTP/1.1\r\nHost: a\r\nAuthorization: {}", "t".repeat(40_000))).await;
         eventually(|| door.stats().bad_requests == 1).await;
@@ -329,7 +333,7 @@ mod tests {
 
     #[tokio::test]
     async fn sixteen_kib_of_headers_pass_and_so_does_a_host_without_brackets() {
-        let door = Door::open(Limits::default(), few(4));
+        let door = Door::open(ConnectionLimits::default(), few(4));
         let token = "t".repeat(16 * 1024);
         let request = format!("GET /host HTTP/1.1\r\nHost: fd00:ec2::23\r\nAuthorization: {token}\r\n\r\n");
         assert!(door.connect().await.get(&request).await.ends_with("\r\n\r\nfd00:ec2::23"));
@@ -337,7 +341,7 @@ mod tests {
 
     #[tokio::test]
     async fn pipelined_requests_are_answered_in_order() {
-        let door = Door::open(Limits::default(), few(4));
+        let door = Door::open(ConnectionLimits::default(), few(4));
         let mut client = door.connect().await;
         let last = "GET /last HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n";
         client.send([SLOW, FAST, last].concat()).await;
@@ -349,7 +353,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_body_is_not_read_and_does_not_cost_the_client_its_answer() {
-        let door = Door::open(Limits::default(), few(4));
+        let door = Door::open(ConnectionLimits::default(), few(4));
         let mut client = door.connect().await;
         let head = "POST /fast HTTP/1.1\r\nHost: a\r\nContent-Length: 100000\r\n\r\n";
         client.send(format!("{head}{}", "b".repeat(100_000))).await;
@@ -358,22 +362,22 @@ mod tests {
 
     #[tokio::test]
     async fn a_request_that_has_arrived_wins_over_being_closed_as_idle() {
-        let door = Door::open(Limits::default(), few(4));
+        let door = Door::open(ConnectionLimits::default(), few(4));
         let mut client = door.connect().await;
         client.get(FAST).await;
         // On this one thread the server learns of the request and of the wish to close at the same moment.
         client.0.try_write(FAST.as_bytes()).unwrap();
-        door.peers.ask_all(Ask::CloseWhenIdle);
+        door.peers.ask_all(CloseRequest::CloseWhenIdle);
         assert!(client.response().await.ends_with("fast"));
         // Having had a request, it stays.
         assert!(client.get(FAST).await.ends_with("fast"));
-        door.peers.ask_all(Ask::CloseWhenIdle);
+        door.peers.ask_all(CloseRequest::CloseWhenIdle);
         assert_eq!(client.rest().await.unwrap(), "");
     }
 
     #[tokio::test]
     async fn a_client_that_leaves_frees_its_place_while_its_request_waits() {
-        let door = Door::open(Limits::default(), few(4));
+        let door = Door::open(ConnectionLimits::default(), few(4));
         let mut client = door.connect().await;
         client.send(SLOW).await;
         door.wait_for_slow(1).await;

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 /// How long, how large, how many: everything a connection may take.
 #[derive(Clone, Copy, Debug)]
-pub struct Limits {
+pub struct ConnectionLimits {
     /// An idle connection is kept this long. 60 s: sdk-contract 8.1 asks for 30 to 75.
     pub idle: Duration,
     /// A request head is complete this long after its first byte. 10 s.
@@ -21,7 +21,7 @@ pub struct Limits {
     pub head_bytes: usize,
 }
 
-impl Default for Limits {
+impl Default for ConnectionLimits {
     fn default() -> Self {
         Self {
             idle: Duration::from_secs(60),

@@ -18,9 +18,9 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::time::{Instant, sleep, sleep_until};
 use tokio_util::task::TaskTracker;
 
-use super::activity::Ask;
+use super::activity::CloseRequest;
 use super::connection::{self, Respond, Service, http1_with};
-use super::limits::Limits;
+use super::limits::ConnectionLimits;
 use super::peers::Peers;
 use super::stats::count;
 use crate::lifecycle::readiness::Condition;
@@ -112,7 +112,13 @@ impl<R> Clone for FrontDoor<R> {
 
 impl<R: Respond> FrontDoor<R> {
     /// A front door without listeners.
-    pub fn new(respond: Arc<R>, peers: Peers, limits: Limits, shutdown: Shutdown, tasks: Tasks) -> Self {
+    pub fn new(
+        respond: Arc<R>,
+        peers: Peers,
+        limits: ConnectionLimits,
+        shutdown: Shutdown,
+        tasks: Tasks,
+    ) -> Self {
         let http = http1_with(&limits);
         Self { service: Arc::new(Service { respond, peers, shutdown, limits, http }), tasks }
     }
@@ -143,20 +149,20 @@ impl<R: Respond> FrontDoor<R> {
     /// would reset who waits there. It does not wait for a moment without any request: under load there is none.
     pub async fn serve(&self, listener: Listener) {
         let in_flight = self.accept_until(&listener, self.service.shutdown.wait_for_draining()).await;
-        let late = self.accept_until(&listener, self.settled(&in_flight)).await;
-        turn_deaf(&listener.socket);
+        let late = self.accept_until(&listener, self.drained(&in_flight)).await;
+        drop_new_syns(&listener.socket);
         let last = self.accept_until(&listener, sleep(HANDSHAKE)).await;
         // The kernel is asked itself: tokio knows only what the last turn of its event loop has seen.
         while let Ok((stream, peer)) = accept_now(&listener.socket) {
             self.admit(stream, peer, &last).await;
         }
-        self.settled(&late).await;
-        self.settled(&last).await;
+        self.drained(&late).await;
+        self.drained(&last).await;
         drop(listener);
         let left = in_flight.len() + late.len() + last.len();
         if left > 0 {
             tracing::warn!(connections = left, "grace period over, closing what is in flight");
-            self.service.peers.ask_all(Ask::CloseNow);
+            self.service.peers.ask_all(CloseRequest::CloseNow);
         }
     }
 
@@ -215,10 +221,10 @@ impl<R: Respond> FrontDoor<R> {
     }
 
     /// While the process drains: returns when these connections are closed, or no time is left.
-    async fn settled(&self, open: &TaskTracker) {
+    async fn drained(&self, open: &TaskTracker) {
         let shutdown = &self.service.shutdown;
         loop {
-            self.service.peers.ask_all(Ask::CloseWhenIdle);
+            self.service.peers.ask_all(CloseRequest::CloseWhenIdle);
             let until = match shutdown.phase() {
                 Phase::Draining { until } if until > Instant::now() => until,
                 Phase::Draining { .. } | Phase::Running | Phase::Stopped => return,
@@ -236,7 +242,7 @@ impl<R: Respond> FrontDoor<R> {
 /// now tries again a second later, at whoever listens then; without this, a connection that came between the last
 /// accept and the close would be reset (measured: one in some dozen ends under load). Connections accepted, queued or
 /// half open before are not touched.
-fn turn_deaf(listener: &TcpListener) {
+fn drop_new_syns(listener: &TcpListener) {
     /// The filter sees the TCP header; the flags are its 14th byte.
     const LOAD_BYTE: u16 = 0x30;
     const FLAGS: u32 = 13;
@@ -346,7 +352,7 @@ mod tests {
 
     use super::{ACCEPT_PAUSE, BIND_AGAIN, Errno, HANDSHAKE, Pause, bind, is_about_one_connection};
     use crate::lifecycle::readiness::Readiness;
-    use crate::server::door::limits::Limits;
+    use crate::server::door::limits::ConnectionLimits;
     use crate::server::door::peers::PeerLimits;
     use crate::server::door::testing::{Client, Door, FAST, PATIENCE, SLOW, eventually, few};
 
@@ -373,7 +379,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_restart_does_not_wait_for_old_connections() {
-        let door = Door::open(Limits::default(), few(4));
+        let door = Door::open(ConnectionLimits::default(), few(4));
         let mut client = door.connect().await;
         client.send("GET /fast HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n").await;
         client.rest().await.unwrap(); // We closed first, so this connection is in TIME_WAIT on our side.
@@ -392,7 +398,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_taken_port_is_awaited_and_takes_no_other_listener_down() {
-        let door = Door::open(Limits::default(), few(4));
+        let door = Door::open(ConnectionLimits::default(), few(4));
         let (holder, port) = taken_port();
         let readiness = Readiness::new();
         let bound = readiness.advisory("second listener");
@@ -412,7 +418,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_port_that_the_old_agent_gives_up_is_taken_at_once() {
-        let door = Door::open(Limits::default(), few(4));
+        let door = Door::open(ConnectionLimits::default(), few(4));
         let (holder, port) = taken_port();
         let readiness = Readiness::new();
         let bound = readiness.advisory("second listener");
@@ -430,7 +436,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_panic_ends_one_connection_and_nothing_else() {
-        let door = Door::open(Limits::default(), few(4));
+        let door = Door::open(ConnectionLimits::default(), few(4));
         let mut client = door.connect().await;
         client.send("GET /panic HTTP/1.1\r\nHost: a\r\n\r\n").await;
         assert_eq!(client.rest().await.unwrap_or_default(), "");
@@ -440,7 +446,7 @@ mod tests {
 
     #[tokio::test]
     async fn one_connection_too_many_closes_the_one_idle_longest() {
-        let door = Door::open(Limits::default(), few(64));
+        let door = Door::open(ConnectionLimits::default(), few(64));
         let mut clients = Vec::new();
         for _ in 0..64 {
             let mut client = door.connect().await;
@@ -461,7 +467,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_peer_whose_connections_are_all_busy_is_refused_and_no_other() {
-        let door = Door::open(Limits::default(), few(64));
+        let door = Door::open(ConnectionLimits::default(), few(64));
         let mut clients = Vec::new();
         for _ in 0..64 {
             let mut client = door.connect().await;
@@ -482,7 +488,7 @@ mod tests {
     async fn idle_connections_of_many_peers_do_not_starve_a_new_one() {
         let mut limits = few(64);
         limits.all_connections = 20;
-        let door = Door::open(Limits::default(), limits);
+        let door = Door::open(ConnectionLimits::default(), limits);
         let mut idle = Vec::new();
         for peer in 1..=20 {
             let mut client = door.connect_from([127, 0, 1, peer]).await;
@@ -508,7 +514,7 @@ mod tests {
 
     #[tokio::test]
     async fn draining_answers_what_is_in_flight_and_what_comes_and_closes_the_listener_last() {
-        let door = Door::open(Limits::default(), few(64));
+        let door = Door::open(ConnectionLimits::default(), few(64));
         let mut idle = door.connect().await;
         idle.get(FAST).await;
         let mut held = door.connect().await;
@@ -529,7 +535,7 @@ mod tests {
 
     #[tokio::test]
     async fn what_waits_in_the_queue_when_the_end_begins_is_answered() {
-        let door = Door::open(Limits::default(), few(64));
+        let door = Door::open(ConnectionLimits::default(), few(64));
         door.shutdown.begin(PATIENCE);
         // The listener's task has not run yet, and std connects without letting it.
         let clients: Vec<_> = (0..50)
@@ -556,7 +562,7 @@ mod tests {
         let mut ends = JoinSet::new();
         for end in 0..12 {
             ends.spawn(async move {
-                let door = Door::open(Limits::default(), PeerLimits::for_descriptors(1_024));
+                let door = Door::open(ConnectionLimits::default(), PeerLimits::for_descriptors(1_024));
                 let mut clients = JoinSet::new();
                 for _ in 0..4 {
                     clients.spawn(ask_until_nobody_listens(door.address));
@@ -591,7 +597,7 @@ mod tests {
 
     #[tokio::test]
     async fn the_grace_period_ends_what_does_not_end() {
-        let door = Door::open(Limits::default(), few(64));
+        let door = Door::open(ConnectionLimits::default(), few(64));
         let mut held = door.connect().await;
         held.send(SLOW).await;
         door.wait_for_slow(1).await;

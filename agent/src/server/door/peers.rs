@@ -17,7 +17,7 @@ use parking_lot::Mutex;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
-use super::activity::{Activity, Ask};
+use super::activity::{Activity, CloseRequest};
 use super::stats::{FrontDoorStats, count};
 use crate::workload::PeerKey;
 
@@ -180,7 +180,7 @@ impl Peers {
             let closed = self.0.closed.notified();
             match self.try_connect(address) {
                 Err(TooMany::Closing) => {}
-                settled => return settled,
+                drained => return drained,
             }
             if tokio::time::timeout_at(deadline, closed).await.is_err() {
                 count(&self.0.stats.connections_refused_full);
@@ -217,10 +217,10 @@ impl Peers {
     }
 
     /// Asks every connection the same.
-    pub fn ask_all(&self, ask: Ask) {
+    pub fn ask_all(&self, ask: CloseRequest) {
         for activity in self.0.open.lock().all() {
             // A fresh connection is left alone: its request is on the way.
-            if ask == Ask::CloseNow || activity.idle_since().is_some() {
+            if ask == CloseRequest::CloseNow || activity.idle_since().is_some() {
                 activity.ask_to(ask);
             }
         }
@@ -253,7 +253,7 @@ impl Peers {
         I: Iterator<Item = &'a Arc<Activity>>,
     {
         let open = all().count();
-        let mut closing = all().filter(|activity| activity.ask() != Ask::Nothing).count();
+        let mut closing = all().filter(|activity| activity.ask() != CloseRequest::Nothing).count();
         if open >= limit.saturating_add(closing_limit) {
             return Err(TooMany::Closing);
         }
@@ -282,11 +282,11 @@ impl Open {
 
 fn evict_oldest_idle<'a>(all: impl Iterator<Item = &'a Arc<Activity>>) -> bool {
     let oldest = all
-        .filter(|activity| activity.ask() == Ask::Nothing)
+        .filter(|activity| activity.ask() == CloseRequest::Nothing)
         .filter_map(|activity| Some((activity.idle_since()?, activity)))
         .min_by_key(|(since, _)| *since);
     if let Some((_, activity)) = oldest {
-        activity.ask_to(Ask::CloseWhenIdle);
+        activity.ask_to(CloseRequest::CloseWhenIdle);
     }
     oldest.is_some()
 }
@@ -349,7 +349,7 @@ mod tests {
     use std::time::Duration;
 
     use super::{PeerLimits, Peers, TooMany};
-    use crate::server::door::activity::{Ask, Phase};
+    use crate::server::door::activity::{CloseRequest, Phase};
 
     fn ip(text: &str) -> IpAddr {
         text.parse().unwrap()
@@ -431,7 +431,7 @@ mod tests {
         let peers = Peers::new(limits, |_| false);
         let first = peers.try_connect(ip("10.0.0.9")).ok().unwrap();
         let _second = peers.try_connect(ip("10.0.0.8")).ok().unwrap();
-        assert_eq!(first.activity().ask(), Ask::CloseWhenIdle);
+        assert_eq!(first.activity().ask(), CloseRequest::CloseWhenIdle);
         let (third, ()) =
             tokio::join!(peers.connect(ip("10.0.0.7"), Duration::from_secs(10)), async { drop(first) });
         assert!(third.is_ok());

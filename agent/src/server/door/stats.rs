@@ -27,7 +27,7 @@ pub struct FrontDoorStats {
     pub stalled_writes: AtomicU64,
     /// Requests that were not HTTP/1 or too large, answered by hyper with 400, 414 or 431.
     pub bad_requests: AtomicU64,
-    /// Failures of accept other than a client that left early.
+    /// RecentRefusals of accept other than a client that left early.
     pub accept_errors: AtomicU64,
 }
 

@@ -17,7 +17,7 @@ use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
 use super::connection::{Peer, Respond};
-use super::limits::Limits;
+use super::limits::ConnectionLimits;
 use super::listener::{FrontDoor, bind};
 use super::peers::{PeerLimits, Peers};
 use super::stats::FrontDoorSnapshot;
@@ -77,7 +77,7 @@ pub(super) struct Door {
 }
 
 impl Door {
-    pub(super) fn open(limits: Limits, peer_limits: PeerLimits) -> Self {
+    pub(super) fn open(limits: ConnectionLimits, peer_limits: PeerLimits) -> Self {
         let script = Arc::new(Script { gate: Semaphore::new(0), waiting: AtomicUsize::new(0) });
         let peers = Peers::new(peer_limits, |_| false);
         let (shutdown, tasks) = (Shutdown::new(), Tasks::new());

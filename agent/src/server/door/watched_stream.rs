@@ -14,10 +14,10 @@ use socket2::SockRef;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::net::TcpStream;
 
-use super::activity::{Activity, Ask, Phase};
+use super::activity::{Activity, CloseRequest, Phase};
 
 /// An accepted socket.
-pub struct Wire {
+pub struct WatchedStream {
     stream: TcpStream,
     activity: Arc<Activity>,
     /// Bytes came while a response was due: perhaps the head of a next request.
@@ -26,7 +26,7 @@ pub struct Wire {
     ended: bool,
 }
 
-impl Wire {
+impl WatchedStream {
     /// Takes an accepted socket over.
     pub fn new(stream: TcpStream, activity: Arc<Activity>) -> Self {
         Self { stream, activity, early: false, ended: false }
@@ -40,7 +40,7 @@ impl Wire {
             return;
         }
         // From here on it counts as closing.
-        self.activity.ask_to(Ask::CloseWhenIdle);
+        self.activity.ask_to(CloseRequest::CloseWhenIdle);
         let discard = async {
             self.stream.shutdown().await?;
             // 256 KiB: what is in flight of a body that nobody reads, not a way to keep us busy.
@@ -81,7 +81,7 @@ impl Wire {
     /// Whether to tell hyper that the client has closed. The kernel is asked itself, because tokio learns of new
     /// input only at its next turn, and a request that has arrived must be answered.
     fn ends_here(&mut self) -> bool {
-        if self.activity.ask() != Ask::CloseWhenIdle || self.activity.phase() != Phase::Idle {
+        if self.activity.ask() != CloseRequest::CloseWhenIdle || self.activity.phase() != Phase::Idle {
             return false;
         }
         match SockRef::from(&self.stream).peek(&mut [MaybeUninit::uninit()]) {
@@ -99,7 +99,7 @@ fn discard_some(stream: &TcpStream) -> io::Result<usize> {
     stream.try_read(&mut [0; 1024])
 }
 
-impl AsyncRead for Wire {
+impl AsyncRead for WatchedStream {
     fn poll_read(
         self: Pin<&mut Self>,
         context: &mut Context<'_>,
@@ -129,7 +129,7 @@ impl AsyncRead for Wire {
     }
 }
 
-impl AsyncWrite for Wire {
+impl AsyncWrite for WatchedStream {
     fn poll_write(self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
         let result = Pin::new(&mut this.stream).poll_write(context, bytes);

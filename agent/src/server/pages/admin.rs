@@ -12,8 +12,8 @@ use http_body_util::Full;
 use hyper::body::Incoming;
 use serde::Serialize;
 
-use crate::server::door::connection::{Peer, Respond};
 use crate::lifecycle::readiness::{Readiness, Report};
+use crate::server::door::connection::{Peer, Respond};
 
 const TEXT: HeaderValue = HeaderValue::from_static("text/plain; charset=utf-8");
 const JSON: HeaderValue = HeaderValue::from_static("application/json");

@@ -15,14 +15,14 @@ use tokio::time::Instant;
 use super::host::AllowedHosts;
 use super::rejection::Rejection;
 use super::self_probe;
-use crate::server::door::connection::{Peer, Respond};
 use crate::association;
 use crate::clock::{Clock, Now};
-use crate::credentials::provider::{AtHand, LONGEST_HOLD, Provider, Served, Waiting, Way};
-use crate::identity::{Authentication, Authenticator, BearerToken, Look, MalformedToken, Presented};
+use crate::credentials::provider::{LONGEST_HOLD, Lookup, Provider, Served, ServedFrom, Waiting};
+use crate::identity::{Authentication, Authenticator, BearerToken, Look, MalformedToken, PresentedToken};
 use crate::lifecycle::shutdown::Shutdown;
-use crate::node::self_probe::Seal;
+use crate::node::self_probe::ProbeKey;
 use crate::server::access_log::{Access, AccessLog};
+use crate::server::door::connection::{Peer, Respond};
 use crate::telemetry::metrics::{Authenticated, AuthenticationMetrics, Outcome, RequestMetrics};
 use crate::workload::CredentialKey;
 
@@ -40,7 +40,7 @@ pub struct Endpoint {
     /// What they get.
     pub provider: Provider,
     /// What our own probes are answered with.
-    pub seal: Seal,
+    pub seal: ProbeKey,
     /// The clock.
     pub clock: Clock,
     /// When holds get short.
@@ -56,7 +56,7 @@ pub struct Endpoint {
 /// A caller who may ask for credentials.
 struct Caller {
     key: CredentialKey,
-    presented: Presented,
+    presented: PresentedToken,
 }
 
 impl Respond for Endpoint {
@@ -92,9 +92,9 @@ impl Endpoint {
         let deadline = Instant::now() + LONGEST_HOLD;
         let caller = self.identify(peer, token, now, deadline).await?;
         match self.provider.look(&caller.key, &caller.presented, peer.key(), now) {
-            AtHand::Serve(served) => Ok(served),
-            AtHand::Refuse(error) => Err(Rejection::Source(Some(error))),
-            AtHand::Wait(waiting) => self.hold(peer, waiting, deadline).await,
+            Lookup::Serve(served) => Ok(served),
+            Lookup::Refuse(error) => Err(Rejection::Source(Some(error))),
+            Lookup::Wait(waiting) => self.hold(peer, waiting, deadline).await,
         }
     }
 
@@ -111,7 +111,7 @@ impl Endpoint {
                 // Whoever waits for keys is held like whoever waits for AWS; who may not be held does without.
                 let asked = match peer.try_hold() {
                     Ok(_hold) => tokio::select! {
-                        settled = self.authenticator.ask(&unknown, &token, peer.key(), now) => Some(settled),
+                        drained = self.authenticator.ask(&unknown, &token, peer.key(), now) => Some(drained),
                         () = self.until_time_is_over(deadline) => None,
                     },
                     Err(_too_many) => None,
@@ -131,7 +131,7 @@ impl Endpoint {
             Authentication::Undecided => return Err(Rejection::Undecided),
         };
         association::source_for(audience).map_err(Rejection::Association)?;
-        Ok(Caller { key, presented: Presented { token, expires, issued } })
+        Ok(Caller { key, presented: PresentedToken { token, expires, issued } })
     }
 
     /// Holds the request until there is an answer or its time is over. The flight goes on without it.
@@ -210,8 +210,8 @@ impl<'a> Account<'a> {
         match answer {
             Ok(served) => {
                 let outcome = match served.way {
-                    Way::Hit { .. } => Outcome::Hit,
-                    Way::Fetched => Outcome::Fetched,
+                    ServedFrom::Hit { .. } => Outcome::Hit,
+                    ServedFrom::Fetched => Outcome::Fetched,
                 };
                 self.record(outcome, Some(200), None, Some(&served));
                 success(&served)
@@ -240,7 +240,7 @@ impl<'a> Account<'a> {
         self.endpoint.metrics.answered(outcome, status, took);
         self.endpoint.access.record(&Access {
             outcome,
-            is_first_hit: served.is_some_and(|served| served.way == Way::Hit { first: true }),
+            is_first_hit: served.is_some_and(|served| served.way == ServedFrom::Hit { first: true }),
             status,
             cause,
             peer: self.peer.address,

@@ -10,11 +10,11 @@ use http::header::{CACHE_CONTROL, CONTENT_TYPE};
 use http::{HeaderValue, Method, Request, Response};
 use http_body_util::Full;
 
+use crate::node::self_probe::{Nonce, ProbeKey};
 use crate::server::door::connection::Peer;
-use crate::node::self_probe::{Nonce, Seal};
 
 /// The answer to a question of ours; `None` if it is none.
-pub(super) fn answer<B>(seal: &Seal, peer: &Peer, request: &Request<B>) -> Option<Response<Full<Bytes>>> {
+pub(super) fn answer<B>(seal: &ProbeKey, peer: &Peer, request: &Request<B>) -> Option<Response<Full<Bytes>>> {
     let nonce = Nonce::from_path(request.uri().path())?;
     if request.method() != Method::GET {
         return None;

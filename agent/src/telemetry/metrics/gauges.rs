@@ -7,7 +7,7 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
 
-use crate::lifecycle::limits::BOUNDS;
+use crate::lifecycle::limits::LIMITS;
 
 /// The budget of calls to AWS.
 #[derive(Clone, Copy, Debug, Default)]
@@ -49,8 +49,8 @@ pub struct Snapshot {
     pub verified: u64,
     /// Sets of unverified ones.
     pub unverified: u64,
-    /// How often each bound was reached, in the order of [`BOUNDS`].
-    pub reached: [u64; BOUNDS.len()],
+    /// How often each bound was reached, in the order of [`LIMITS`].
+    pub reached: [u64; LIMITS.len()],
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -158,7 +158,7 @@ impl Gauges {
         for (trust, held) in [("verified", now.verified), ("unverified", now.unverified)] {
             self.held_by_trust.get_or_create_owned(&ByTrust { trust }).set(signed(held));
         }
-        for (bound, reached) in BOUNDS.iter().zip(now.reached) {
+        for (bound, reached) in LIMITS.iter().zip(now.reached) {
             self.reached.get_or_create_owned(&ByBound { bound: bound.label() }).set(signed(reached));
         }
         let Some(budget) = now.budget else { return };

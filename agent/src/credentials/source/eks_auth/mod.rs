@@ -23,14 +23,14 @@ use aws_smithy_runtime_api::client::http::SharedHttpClient;
 use aws_smithy_runtime_api::http::Response;
 use aws_smithy_types::body::SdkBody;
 
+use crate::aws::http_client::{ATTEMPT_TIMEOUT, CONNECT_TIMEOUT};
+use crate::aws::node_details::SentDetails;
+use crate::aws::own_identity::OwnIdentity;
+use crate::aws::time::AwsTime;
 use crate::clock::Clock;
 use crate::config::Upstream;
 use crate::credentials::model::{Grant, Issued};
 use crate::credentials::source::eks_auth::classify::classify;
-use crate::aws::time::AwsTime;
-use crate::aws::http_client::{ATTEMPT_TIMEOUT, CONNECT_TIMEOUT};
-use crate::aws::node_details::SentDetails;
-use crate::aws::own_identity::OwnIdentity;
 use crate::credentials::source::{OwnIdentityFault, SourceError, Unavailable};
 use crate::identity::BearerToken;
 use crate::secret::Secret;

@@ -7,9 +7,9 @@ use std::time::Duration;
 
 /// One stream of a seed.
 #[derive(Debug)]
-pub struct Chance(fastrand::Rng);
+pub struct Rng(fastrand::Rng);
 
-impl Chance {
+impl Rng {
     /// The stream of this seed that these two numbers name.
     pub fn stream(seed: u64, one: u64, other: u64) -> Self {
         let mixed = [one, other].iter().fold(seed, |so_far, number| scramble(so_far ^ scramble(*number)));
