@@ -16,6 +16,7 @@
 pub mod app;
 pub mod association;
 pub mod aws;
+pub mod backoff;
 pub mod cli;
 pub mod clock;
 pub mod command;
@@ -24,7 +25,6 @@ pub mod credentials;
 pub mod identity;
 pub mod lifecycle;
 pub mod node;
-pub mod planted;
 pub mod rng;
 pub mod secret;
 pub mod server;

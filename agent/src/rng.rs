@@ -23,6 +23,11 @@ impl Rng {
         Self { generator: Arc::new(Mutex::new(fastrand::Rng::with_seed(seed))) }
     }
 
+    /// Any number.
+    pub fn number(&self) -> u64 {
+        self.generator.lock().u64(..)
+    }
+
     /// A number in `0.0..1.0`.
     pub fn fraction(&self) -> f64 {
         self.generator.lock().f64()

@@ -12,11 +12,12 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use self::credentials::Credentials;
 use crate::aws::http_client::HttpClientError;
+use crate::aws::node_details::SentDetails;
 use crate::aws::own_identity::{OwnIdentity, OwnSource, OwnState};
 use crate::clock::Clock;
 use crate::config::{Config, VerificationMode};
+use crate::credentials::assemble::Credentials;
 use crate::identity::keys::{FetchError, KeySource, TokenKeys};
 use crate::identity::{Authenticator, Policy};
 use crate::lifecycle::limits::{self, LIMITS, Limit, Limits};
@@ -61,37 +62,38 @@ pub enum Error {
 ///
 /// `prober`: the helper that asks as a pod would, where it is wanted and could be started.
 pub async fn run(config: Config, prober: Option<io::Result<Prober>>) -> Result<(), Error> {
-    let core = Services::new();
-    let signals = core.shutdown.on_signal(config.shutdown_grace).map_err(Error::Signals)?;
-    core.until_stopped("signals", signals);
+    let services = Services::new();
+    let signals = services.shutdown.on_signal(config.shutdown_grace).map_err(Error::Signals)?;
+    services.until_stopped("signals", signals);
 
-    let (own, own_source) = own_identity(&config, &core.clock);
-    let credentials = Credentials::build(&config, &core, own.clone())?;
-    let keys = core.keep_token_keys(&config)?;
+    let (own, own_source) = own_identity(&config, &services.clock);
+    let details = SentDetails::from_config(&config.node);
+    let credentials = services.assemble_credentials(&config, own.clone(), details.clone())?;
+    let keys = services.keep_token_keys(&config)?;
     let peers = Peers::new(PeerLimits::for_this_process(), host_addresses(&config));
 
-    // First the door, so that a pod that is already waiting is held instead of refused; then what answers behind it.
-    let seal = ProbeKey::new()?;
-    let door = core.credential_door(&config, &credentials, &keys, &peers, seal.clone());
-    let doors = core.listen(&config, &door);
-    let admin = core.serve_admin(&config, core.snapshots(&credentials, &keys, &peers, &own));
-    node::keep(&core, &config, &doors, seal, prober);
-    core.keep_own_identity(own, own_source);
-    credentials.start_renewals(&core);
-    credentials.learn_node_details(&config, &core);
-    core.keep_access_log();
-    core.show_bounds(&peers);
-    core.running.met();
+    // First the listeners, so that a pod that is already waiting is held instead of refused; then what answers behind them.
+    let probe_key = ProbeKey::new()?;
+    let door = services.credential_door(&config, &credentials, &keys, &peers, probe_key.clone());
+    let listeners = services.listen(&config, &door);
+    let admin = services.serve_admin(&config, services.snapshots(&credentials, &keys, &peers, &own));
+    node::keep(&services, &config, &listeners, probe_key, prober);
+    services.keep_own_identity(own, own_source);
+    services.renew_credentials(&credentials);
+    services.learn_node_details(&config, details);
+    services.keep_access_log();
+    services.show_limits(&peers);
+    services.running.met();
 
-    core.shutdown.wait_for_draining().await;
-    core.running.unmet("shutting down");
-    for door in doors {
+    services.shutdown.wait_for_draining().await;
+    services.running.unmet("shutting down");
+    for listener in listeners {
         // A listener that panicked has been logged by its task; the others still drain.
-        let _ended = door.task.await;
+        let _ended = listener.task.await;
     }
-    core.shutdown.stop();
+    services.shutdown.stop();
     admin.stop();
-    let late = core.tasks.close_and_wait(LAST_TASKS).await;
+    let late = services.tasks.close_and_wait(LAST_TASKS).await;
     tracing::info!(late_tasks = ?late, "stopped");
     Ok(())
 }
@@ -103,9 +105,9 @@ struct Services {
     shutdown: Shutdown,
     readiness: Readiness,
     running: Condition,
-    bounds: Limits,
+    limits: Limits,
     metrics: Arc<Metrics>,
-    access: Arc<AccessLog>,
+    access_log: Arc<AccessLog>,
 }
 
 impl Services {
@@ -119,9 +121,9 @@ impl Services {
             shutdown: Shutdown::new(),
             readiness,
             running,
-            bounds: Limits::default(),
+            limits: Limits::default(),
             metrics: Arc::new(Metrics::new()),
-            access: Arc::default(),
+            access_log: Arc::default(),
         }
     }
 
@@ -131,19 +133,19 @@ impl Services {
         credentials: &Credentials,
         keys: &TokenKeys,
         peers: &Peers,
-        seal: ProbeKey,
+        probe_key: ProbeKey,
     ) -> FrontDoor<Endpoint> {
         let policy = Policy::new(&config.verification, &config.cluster_name, config.node.name.as_deref());
         let endpoint = Endpoint {
             hosts: AllowedHosts::new(&config.listen.hosts),
             authenticator: Authenticator::new(keys.clone(), policy),
             provider: credentials.provider.clone(),
-            seal,
+            probe_key,
             clock: self.clock.clone(),
             shutdown: self.shutdown.clone(),
             metrics: Arc::clone(&self.metrics.requests),
             authentications: Arc::clone(&self.metrics.authentications),
-            access: Arc::clone(&self.access),
+            access_log: Arc::clone(&self.access_log),
         };
         let limits = ConnectionLimits::default();
         FrontDoor::new(Arc::new(endpoint), peers.clone(), limits, self.shutdown.clone(), self.tasks.clone())
@@ -220,15 +222,15 @@ impl Services {
     }
 
     fn keep_access_log(&self) {
-        let access = Arc::clone(&self.access);
+        let access = Arc::clone(&self.access_log);
         self.until_stopped("access-log", async move { access.keep_summing().await });
     }
 
-    fn show_bounds(&self, peers: &Peers) {
-        let (bounds, peers) = (self.bounds.clone(), peers.clone());
+    fn show_limits(&self, peers: &Peers) {
+        let (limits, peers) = (self.limits.clone(), peers.clone());
         let watching =
-            limits::keep_watching(self.readiness.clone(), move |bound| reached(bound, &bounds, &peers));
-        self.until_stopped("bounds", watching);
+            limits::keep_watching(self.readiness.clone(), move |limit| reached(limit, &limits, &peers));
+        self.until_stopped("limits", watching);
     }
 
     /// A task that works until there is nothing left to answer. The agent is not ready without it.
@@ -250,7 +252,7 @@ impl Services {
         own: &OwnIdentity,
     ) -> impl Fn() -> Snapshot + Send + Sync + 'static {
         let (clock, keys, peers, own) = (self.clock.clone(), keys.clone(), peers.clone(), own.clone());
-        let bounds = self.bounds.clone();
+        let limits = self.limits.clone();
         let (store, flights, budget) =
             (credentials.store.clone(), credentials.flights.clone(), credentials.budget.clone());
         move || {
@@ -261,7 +263,7 @@ impl Services {
                 token_keys_age_seconds: token_keys.age_seconds,
                 held: store.len(),
                 flights: flights.len(),
-                budget: Some(budget.view()),
+                budget: Some(budget.numbers()),
                 own_credentials_seconds: own.expires().map(|at| seconds_until(at, clock.now().wall)),
                 clock_correction_ms: clock.correction_ms(),
                 connections_open: door.connections_open,
@@ -270,7 +272,7 @@ impl Services {
                 accept_errors: door.accept_errors,
                 verified: store.verified_len(),
                 unverified: store.unverified_len(),
-                reached: LIMITS.map(|bound| reached(bound, &bounds, &peers)),
+                reached: LIMITS.map(|limit| reached(limit, &limits, &peers)),
             }
         }
     }
@@ -307,17 +309,17 @@ fn host_addresses(config: &Config) -> impl Fn(IpAddr) -> bool + Send + Sync + 's
     move |address| ours.contains(&address)
 }
 
-/// How often a bound was reached: the front door counts its own.
-fn reached(bound: Limit, bounds: &Limits, peers: &Peers) -> u64 {
+/// How often a limit was reached: the front door counts its own.
+fn reached(limit: Limit, limits: &Limits, peers: &Peers) -> u64 {
     let door = || peers.stats().snapshot();
-    match bound {
+    match limit {
         Limit::HeldOfPeer => door().holds_refused,
         Limit::ConnectionsOfPeer => door().connections_refused_peer,
         Limit::Connections => door().connections_refused_full,
         Limit::VerifiedIdentities
         | Limit::UnverifiedIdentities
         | Limit::IdentitiesOfPeer
-        | Limit::FlightsOfPeer => bounds.count(bound),
+        | Limit::FlightsOfPeer => limits.count(limit),
     }
 }
 

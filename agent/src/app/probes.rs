@@ -18,7 +18,7 @@ impl Services {
     pub(super) fn probe_ourselves(
         &self,
         config: &Config,
-        seal: ProbeKey,
+        probe_key: ProbeKey,
         changes: watch::Receiver<u64>,
         prober: Option<io::Result<Prober>>,
     ) {
@@ -38,7 +38,7 @@ impl Services {
                 kept_away: blocks.then(|| self.readiness.advisory("imds-out-of-reach")),
                 metrics: Arc::clone(&self.metrics.self_probe),
             };
-            let probe = PodProbe::new(probed, seal.clone(), changes.clone());
+            let probe = PodProbe::new(probed, probe_key.clone(), changes.clone());
             // Not essential: it ends when its helper does.
             let shutdown = self.shutdown.clone();
             self.tasks.spawn("probe-from-pod", async move {
@@ -53,7 +53,7 @@ impl Services {
             alone: self.readiness.advisory("self-probe"),
             metrics: Arc::clone(&self.metrics.self_probe),
         };
-        self.until_stopped("self-probe", SelfProbe::new(probed, seal, changes).keep());
+        self.until_stopped("self-probe", SelfProbe::new(probed, probe_key, changes).keep());
     }
 }
 

@@ -17,7 +17,6 @@ use aws_smithy_types::date_time::Format;
 use parking_lot::Mutex;
 
 use crate::clock::Clock;
-use crate::planted::{self, Bug};
 
 /// A clock that is off by less is left alone: `Date` has whole seconds, and an answer may take one to come. SigV4 allows
 /// five minutes, and 15 s are the least life of a set.
@@ -65,11 +64,9 @@ impl AwsTime {
             return;
         }
         if (correction == 0) != (self.clock.correction_ms() == 0) {
-            tracing::warn!(clock.off_ms = correction, "the node's clock and AWS's differ: going by AWS's");
+            tracing::warn!(clock.off_ms = correction, "node clock differs from AWS time; using AWS time");
         }
-        if !planted::is_on(Bug::IgnoresDate) {
-            self.clock.correct_by(correction);
-        }
+        self.clock.correct_by(correction);
     }
 }
 

@@ -1,22 +1,36 @@
-//! What is handed out, and how it comes here.
+//! What is handed out, and where it comes from.
 //!
-//! Owns: the credentials held, the decision to serve, wait or refuse (`decide`), the one call per identity (`flight`),
-//! the share of AWS that all calls together (`budget`) and one peer's (`quota`) may take, what failed lately (`failures`),
-//! what ends an entitlement (`entitlement`), patience with young pods (`grace`), and keeping sets fresh (`renewal`). Must not know: HTTP, tokens' claims, Kubernetes. Everything here is keyed by
-//! [`CredentialKey`](crate::workload::CredentialKey) and timed by the injected clock.
+//! Owns: the credentials that are kept, and all that decides who gets them. Must not know: HTTP, tokens' claims,
+//! Kubernetes. Everything here is keyed by [`CredentialKey`](crate::workload::CredentialKey) and timed by the injected
+//! clock.
 //!
 //! ```text
-//! provider ── decide ─┬─ serve what is held
-//!                     ├─ refuse what failed a moment ago
-//!                     └─ join the flight ── quota ── budget ── source (AWS) ── store ── renewal
+//! provider ── policy::serving ─┬─ serve what is cached
+//!                              ├─ refuse what AWS refused a moment ago
+//!                              └─ join the flight ── limits ── source (AWS) ── outcome ── store ── renewal
 //! ```
+//!
+//! | part | what it owns |
+//! | --- | --- |
+//! | [`provider`] | what a request gets, carried out |
+//! | [`policy`] | the rules, pure: serving, freshness, young pods, entitlement |
+//! | [`flight`] | the one call under way for an identity: table, waiting, attempts, outcome |
+//! | [`limits`] | the share of AWS of all calls, of one peer, and the rate of renewals |
+//! | [`source`] | asking AWS once, in one shape for all sources |
+//! | [`cached`], [`record`] | a set that never changes; what is known of its identity |
+//! | [`store`] | the records, what was refused lately, what is checked when |
+//! | [`renewal`] | the worker that keeps sets fresh |
+//! | [`issued`] | a set as AWS issues it, and the JSON that SDKs read |
+//! | [`assemble`] | the parts put together |
 
+pub mod assemble;
+pub mod cached;
 pub mod flight;
-pub mod held;
+pub mod issued;
 pub mod limits;
-pub mod model;
 pub mod policy;
 pub mod provider;
+pub mod record;
 pub mod renewal;
 pub mod source;
 pub mod store;

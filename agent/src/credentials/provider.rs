@@ -1,32 +1,30 @@
-//! What a request gets: the door of this folder.
+//! What a request gets: the way into this folder.
 //!
-//! Owns: carrying out the decision. Must not know: HTTP, statuses, or how a caller was authenticated beyond its key.
+//! Owns: carrying out the decision. Must not know: HTTP, statuses, or how a caller was authenticated.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 
 use crate::clock::{Clock, Now};
-use crate::credentials::flight::attempts::FIRST_RENEWAL_RETRY;
-use crate::credentials::flight::shared_call::{FlightHandle, Purpose};
-use crate::credentials::flight::table::{Flights, Joined};
-use crate::credentials::held::Held;
+use crate::credentials::flight::outcome::FIRST_RENEWAL_RETRY;
+use crate::credentials::flight::shared_call::{FlightHandle, FlightId, Purpose};
+use crate::credentials::flight::table::{Flights, JoinRequest, Joined};
+use crate::credentials::issued::Grant;
 use crate::credentials::limits::peer_quota::{FlightPermit, PeerQuotas};
 use crate::credentials::limits::upstream_budget::Priority;
-use crate::credentials::model::Grant;
-use crate::credentials::policy::serving::{Decision, RENEWAL_WAIT, Urgency, decide};
+use crate::credentials::policy::freshness::Urgency;
+use crate::credentials::policy::serving::{Decision, RENEWAL_WAIT, decide};
+use crate::credentials::record::Held;
 use crate::credentials::source::{SourceError, Unavailable};
 use crate::credentials::store::Store;
 use crate::credentials::store::recent_refusals::RecentRefusals;
-use crate::identity::PresentedToken;
-use crate::planted::{self, Bug};
-use crate::workload::{CredentialKey, PeerKey};
+use crate::workload::{PeerKey, PresentedToken, Principal};
 
-/// A request that has nothing in hand is held this long at most: under the 5 s after which the Rust SDK gives up, and long
+/// A request without credentials is held this long at most: under the 5 s after which the Rust SDK gives up, and long
 /// enough for boto3's second try to be waiting when AWS is back (sdk-contract 7.2 and 8.4).
 pub const LONGEST_HOLD: Duration = Duration::from_millis(4_500);
-/// When a flight has been in trouble for [`LONGEST_HOLD`], clients are told so at once for this long, so that the last try
+/// When a flight has been failing for [`LONGEST_HOLD`], clients get the error at once for this long, so that the last try
 /// of boto3, Java and PHP carries a message instead of a time-out (sdk-contract 7.3). Then they are held again.
 const ERROR_WINDOW: Duration = Duration::from_secs(2);
 
@@ -35,17 +33,28 @@ const ERROR_WINDOW: Duration = Duration::from_secs(2);
 pub struct Provider {
     store: Store,
     flights: Flights,
-    failures: RecentRefusals,
+    refusals: RecentRefusals,
     quotas: PeerQuotas,
     clock: Clock,
 }
 
-/// What can be said at once.
+/// A request for credentials.
+#[derive(Clone, Debug)]
+pub struct CredentialRequest {
+    /// Who asks.
+    pub principal: Principal,
+    /// With which token.
+    pub token: PresentedToken,
+    /// On whose account it goes while there are no credentials and nobody has verified who asks.
+    pub peer: PeerKey,
+}
+
+/// What can be done at once.
 pub enum Lookup {
     /// Here they are.
     Serve(Served),
     /// No, and waiting would not change it.
-    Refuse(SourceError),
+    Refuse(Failed),
     /// It takes a moment.
     Wait(Waiting),
 }
@@ -55,155 +64,156 @@ pub enum Lookup {
 pub struct Served {
     /// The body.
     pub body: Bytes,
-    /// How they came.
-    pub way: ServedFrom,
-    held: Arc<Held>,
+    /// Where they came from.
+    pub from: ServedFrom,
+    held: Held,
 }
 
-/// How credentials came.
+/// Where credentials came from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ServedFrom {
-    /// From memory; `first` the first time for this identity.
-    Hit {
+    /// Memory.
+    Memory {
         /// Whether it is the identity's first hit.
-        first: bool,
+        is_first: bool,
     },
-    /// From AWS, just now.
-    Fetched,
+    /// AWS, just now.
+    Upstream(FlightId),
+}
+
+/// Why there are no credentials, and which flight said so.
+#[derive(Clone, Debug)]
+pub struct Failed {
+    /// Why.
+    pub error: SourceError,
+    /// The flight, unless the refusal is remembered from an earlier one.
+    pub flight: Option<FlightId>,
 }
 
 /// A request that waits. Dropping it cancels nothing.
 pub struct Waiting {
-    seat: WaitingFor,
-    fallback: Option<Arc<Held>>,
+    waiting_for: WaitingFor,
+    fallback: Option<Held>,
     clock: Clock,
 }
 
-/// Where a request waits.
+/// What a request waits for.
 enum WaitingFor {
-    Aboard(FlightHandle),
-    InLine(Box<InLine>),
+    Flight(FlightHandle),
+    PeerQuota(Box<OverQuota>),
 }
 
-/// A request whose peer has all the flights it may have.
-struct InLine {
+/// A request of a peer that has all the flights it may have.
+struct OverQuota {
     provider: Provider,
-    key: CredentialKey,
-    presented: PresentedToken,
-    peer: PeerKey,
+    request: CredentialRequest,
 }
 
 impl Provider {
     /// A provider over these parts.
-    pub fn new(
+    pub(in crate::credentials) fn new(
         store: Store,
         flights: Flights,
-        failures: RecentRefusals,
+        refusals: RecentRefusals,
         quotas: PeerQuotas,
         clock: Clock,
     ) -> Self {
-        Self { store, flights, failures, quotas, clock }
+        Self { store, flights, refusals, quotas, clock }
     }
 
-    /// Looks what can be done for an identity at this moment, without waiting. `peer` is on whose account it goes while
-    /// nothing is in hand and nobody has verified who asks.
-    pub fn look(&self, key: &CredentialKey, presented: &PresentedToken, peer: PeerKey, now: Now) -> Lookup {
-        let held = self.store.get(key);
-        if let Some(held) = &held {
-            held.asked(now.boot);
-            // First whether it is newer than what AWS did not take, then it takes that one's place.
-            held.hear_of_token(presented);
-            held.remember(presented);
-        }
-        let refused = self.failures.recall(key, presented.expires, now.boot);
-        let decision = decide(held.as_ref().map(|held| held.freshness(now)), refused.is_some());
-        match (decision, held, refused) {
-            (Decision::Serve, Some(held), _) => Lookup::Serve(Served::from_memory(&held)),
-            (Decision::ServeAndNudge(urgency), Some(held), _) => {
-                let lane = renewal_lane(urgency);
-                self.flights.join(key, presented, lane, Purpose::Background, Some(&held), None);
-                Lookup::Serve(Served::from_memory(&held))
+    /// Says what can be done for a request at this moment, without waiting.
+    pub fn lookup(&self, request: &CredentialRequest, now: Now) -> Lookup {
+        let key = &request.principal.key;
+        let found = self.store.get(key).map(|record| {
+            let (credentials, freshness) = record.asked(&request.token, now);
+            (Held { record, credentials }, freshness)
+        });
+        let refusal = self.refusals.recall(key, request.token.expires, now.boot);
+        let decision = decide(found.as_ref().map(|(_, freshness)| *freshness), refusal.is_some());
+        match (decision, found, refusal) {
+            (Decision::Serve, Some((held, _)), _) => Lookup::Serve(Served::from_memory(held)),
+            (Decision::ServeAndRenew(urgency), Some((held, _)), _) => {
+                self.flights.start_or_join(&renewal(request, &held, urgency), None);
+                Lookup::Serve(Served::from_memory(held))
             }
-            (Decision::WaitThenServe(_), Some(held), _) => self.wait_for_renewal(key, presented, held),
-            (Decision::Refuse, _, Some(refused)) => Lookup::Refuse(SourceError::Refused(refused)),
-            // Whatever else: nothing in hand.
-            (_, _, _) => self.wait_for_flight(key, presented, peer, now),
+            (Decision::WaitThenServe(_), Some((held, _)), _) => self.wait_for_renewal(request, held),
+            (Decision::Refuse, _, Some(refusal)) => {
+                Lookup::Refuse(Failed { error: SourceError::Refused(refusal), flight: None })
+            }
+            // In all other cases there are no credentials.
+            (_, _, _) => self.wait_for_flight(request, now),
         }
     }
 
-    fn wait_for_renewal(&self, key: &CredentialKey, presented: &PresentedToken, held: Arc<Held>) -> Lookup {
-        // A client stands here and waits, so the flight leaves at once, whatever the rest of its life.
-        match self.flights.join(key, presented, Priority::Urgent, Purpose::Background, Some(&held), None) {
-            Joined::Landed(Ok(newer)) => Lookup::Serve(Served::from_memory(&newer)),
-            Joined::Landed(Err(_)) => Lookup::Serve(Served::from_memory(&held)),
-            Joined::Aloft(boarding) => Lookup::Wait(self.waiting(WaitingFor::Aboard(boarding), Some(held))),
+    fn wait_for_renewal(&self, request: &CredentialRequest, held: Held) -> Lookup {
+        // A client waits for it, so the flight leaves at once, however much life is left.
+        match self.flights.start_or_join(&renewal(request, &held, Urgency::Pressing), None) {
+            Joined::Done(Ok(newer)) => Lookup::Serve(Served::from_memory(newer)),
+            Joined::Done(Err(_)) => Lookup::Serve(Served::from_memory(held)),
+            Joined::InFlight(flight) => Lookup::Wait(self.waiting(WaitingFor::Flight(flight), Some(held))),
         }
     }
 
-    fn wait_for_flight(
-        &self,
-        key: &CredentialKey,
-        presented: &PresentedToken,
-        peer: PeerKey,
-        now: Now,
-    ) -> Lookup {
-        let joined = match key {
-            CredentialKey::Verified(_) => Some(self.embark(key, presented, None)),
-            CredentialKey::Unverified(_) => match self.quotas.try_flight(peer) {
-                Ok(permit) => Some(self.embark(key, presented, Some(permit))),
-                // Who only joins needs no permit.
-                Err(_over_quota) => {
-                    self.flights.join_aloft(key, presented, self.empty_handed_lane(key)).map(Joined::Aloft)
-                }
-            },
+    fn wait_for_flight(&self, request: &CredentialRequest, now: Now) -> Lookup {
+        let joined = if request.principal.is_verified() {
+            Some(self.start_or_join(request, None))
+        } else {
+            match self.quotas.try_flight(request.peer) {
+                Ok(permit) => Some(self.start_or_join(request, Some(permit))),
+                // A request that only joins needs no permit.
+                Err(_over_quota) => self.flights.join(&self.first_call(request)).map(Joined::InFlight),
+            }
         };
         match joined {
-            Some(Joined::Landed(Ok(held))) => Lookup::Serve(Served::fetched(&held)),
-            Some(Joined::Landed(Err(error))) => Lookup::Refuse(error),
-            Some(Joined::Aloft(boarding)) => match boarding.trouble() {
-                Some(trouble) if in_error_window(boarding.awaited_for(now.boot)) => Lookup::Refuse(trouble),
-                Some(_) | None => Lookup::Wait(self.waiting(WaitingFor::Aboard(boarding), None)),
+            Some(Joined::Done(Ok(held))) => Lookup::Serve(Served::from_memory(held)),
+            Some(Joined::Done(Err(error))) => Lookup::Refuse(Failed { error, flight: None }),
+            Some(Joined::InFlight(flight)) => match flight.last_failure() {
+                Some(error) if in_error_window(flight.awaited_for(now.boot)) => {
+                    Lookup::Refuse(Failed { error, flight: Some(flight.id()) })
+                }
+                Some(_) | None => Lookup::Wait(self.waiting(WaitingFor::Flight(flight), None)),
             },
             None => {
-                let (provider, key, presented) = (self.clone(), key.clone(), presented.clone());
-                let in_line = InLine { provider, key, presented, peer };
-                Lookup::Wait(self.waiting(WaitingFor::InLine(Box::new(in_line)), None))
+                let over_quota = OverQuota { provider: self.clone(), request: request.clone() };
+                Lookup::Wait(self.waiting(WaitingFor::PeerQuota(Box::new(over_quota)), None))
             }
         }
     }
 
-    fn embark(
-        &self,
-        key: &CredentialKey,
-        presented: &PresentedToken,
-        permit: Option<FlightPermit>,
-    ) -> Joined {
-        self.flights.join(key, presented, self.empty_handed_lane(key), Purpose::Awaited, None, permit)
+    fn start_or_join(&self, request: &CredentialRequest, permit: Option<FlightPermit>) -> Joined {
+        self.flights.start_or_join(&self.first_call(request), permit)
     }
 
-    fn waiting(&self, seat: WaitingFor, fallback: Option<Arc<Held>>) -> Waiting {
-        Waiting { seat, fallback, clock: self.clock.clone() }
+    /// The wish of a client that has no credentials.
+    fn first_call<'a>(&self, request: &'a CredentialRequest) -> JoinRequest<'a> {
+        let CredentialRequest { principal, token, .. } = request;
+        let priority = if self.refusals.was_refused_lately(&principal.key) {
+            Priority::RecentlyRefused
+        } else if principal.is_verified() {
+            Priority::VerifiedWaiting
+        } else {
+            Priority::UnverifiedWaiting
+        };
+        JoinRequest { principal, token, priority, purpose: Purpose::Awaited, seen: None }
     }
 
-    fn empty_handed_lane(&self, key: &CredentialKey) -> Priority {
-        if self.failures.was_refused_lately(key) {
-            return Priority::RecentlyRefused;
-        }
-        match key {
-            CredentialKey::Verified(_) => Priority::VerifiedEmptyHanded,
-            CredentialKey::Unverified(_) => Priority::UnverifiedEmptyHanded,
-        }
+    fn waiting(&self, waiting_for: WaitingFor, fallback: Option<Held>) -> Waiting {
+        Waiting { waiting_for, fallback, clock: self.clock.clone() }
     }
 }
 
-const fn renewal_lane(urgency: Urgency) -> Priority {
-    match urgency {
-        Urgency::Routine => Priority::Renewal,
-        Urgency::Pressing => Priority::Urgent,
+/// The wish for a renewal of what a client is served meanwhile.
+fn renewal<'a>(request: &'a CredentialRequest, held: &'a Held, urgency: Urgency) -> JoinRequest<'a> {
+    JoinRequest {
+        principal: &request.principal,
+        token: &request.token,
+        priority: urgency.priority(),
+        purpose: Purpose::Background,
+        seen: Some(&held.credentials),
     }
 }
 
-/// Whether clients of a flight in trouble are told now, or held.
+/// Whether clients of a failing flight get the error now, or are held.
 fn in_error_window(awaited_for: Duration) -> bool {
     let round = LONGEST_HOLD + ERROR_WINDOW;
     let into_round =
@@ -212,89 +222,94 @@ fn in_error_window(awaited_for: Duration) -> bool {
 }
 
 impl Served {
-    fn from_memory(held: &Arc<Held>) -> Self {
-        Self {
-            body: held.serve(),
-            way: ServedFrom::Hit { first: held.is_first_hit() },
-            held: Arc::clone(held),
-        }
+    fn from_memory(held: Held) -> Self {
+        let (body, is_first) = held.serve_from_memory();
+        Self { body, from: ServedFrom::Memory { is_first }, held }
     }
 
-    fn fetched(held: &Arc<Held>) -> Self {
-        Self { body: held.serve(), way: ServedFrom::Fetched, held: Arc::clone(held) }
+    fn fetched(held: Held, flight: FlightId) -> Self {
+        Self { body: held.serve_fetched(), from: ServedFrom::Upstream(flight), held }
     }
 
     /// What they were issued for, for the log.
     pub fn grant(&self) -> &Grant {
-        self.held.grant()
+        self.held.credentials.grant()
     }
 }
 
 impl Waiting {
-    /// Waits for the flight. With something in hand, for 300 ms at most; else for as long as the caller cares to poll.
-    /// Cancel-safe.
+    /// Waits for the flight. With credentials to fall back to, for 300 ms at most; else for as long as the caller cares to
+    /// poll. Cancel-safe.
     ///
     /// # Errors
-    /// [`SourceError`], when nothing is in hand and the flight has failed, or what was in hand is to be served no more.
-    pub async fn outcome(&mut self) -> Result<Served, SourceError> {
-        let boarding = match self.seat.taken().await {
-            Seated::Landed(outcome) => return outcome.map(|held| Served::fetched(&held)),
-            Seated::Aboard(boarding) => boarding,
+    /// [`Failed`], when there are no credentials and the flight has failed, or those that there were are revoked.
+    pub async fn outcome(&mut self) -> Result<Served, Failed> {
+        let flight = match self.waiting_for.flight().await {
+            Ok(flight) => flight,
+            Err(outcome) => {
+                let outcome = outcome.map(Served::from_memory);
+                return outcome.map_err(|error| Failed { error, flight: None });
+            }
         };
+        let id = flight.id();
+        let failed = |error| Failed { error, flight: Some(id) };
         let Some(fallback) = self.fallback.clone() else {
-            return boarding.landed().await.map(|held| Served::fetched(&held));
+            return flight.done().await.map(|held| Served::fetched(held, id)).map_err(failed);
         };
-        match tokio::time::timeout(RENEWAL_WAIT, boarding.landed()).await {
-            Ok(Ok(newer)) => Ok(Served::fetched(&newer)),
-            Ok(Err(error)) if fallback.is_dropped() => Err(error),
-            Ok(Err(error)) if planted::is_on(Bug::NoFallback) => Err(error),
-            Ok(Err(_)) => Ok(Served::from_memory(&fallback)),
+        match tokio::time::timeout(RENEWAL_WAIT, flight.done()).await {
+            Ok(Ok(newer)) => Ok(Served::fetched(newer, id)),
+            Ok(Err(error)) if fallback.record.is_revoked() => Err(failed(error)),
+            Ok(Err(_)) => Ok(Served::from_memory(fallback)),
             Err(_elapsed) => {
                 // Once per back-off interval: the next requests are not made to wait for the same slow AWS.
-                fallback.be_quiet_until(self.clock.now().boot.plus(FIRST_RENEWAL_RETRY));
-                Ok(Served::from_memory(&fallback))
+                fallback.record.quiet_until(self.clock.now().boot.plus(FIRST_RENEWAL_RETRY));
+                Ok(Served::from_memory(fallback))
             }
         }
     }
 
-    /// What is in hand, for a caller who may not wait.
+    /// The credentials for a caller that may not wait.
     pub fn fallback(&self) -> Option<Served> {
-        self.fallback.as_ref().filter(|held| !held.is_dropped()).map(Served::from_memory)
+        self.fallback.clone().filter(|held| !held.record.is_revoked()).map(Served::from_memory)
     }
 
     /// Whether it waits only because its peer has all the flights it may have.
-    pub fn is_in_line(&self) -> bool {
-        matches!(self.seat, WaitingFor::InLine(_))
+    pub fn is_over_quota(&self) -> bool {
+        matches!(self.waiting_for, WaitingFor::PeerQuota(_))
     }
 
     /// What went wrong so far; `None` while it is only slow.
-    pub fn trouble(&self) -> Option<SourceError> {
-        match &self.seat {
-            WaitingFor::Aboard(boarding) => boarding.trouble(),
-            WaitingFor::InLine(_) => None,
+    pub fn last_failure(&self) -> Option<SourceError> {
+        match &self.waiting_for {
+            WaitingFor::Flight(flight) => flight.last_failure(),
+            WaitingFor::PeerQuota(_) => None,
+        }
+    }
+
+    /// The flight it waits for, if it has joined one.
+    pub fn flight(&self) -> Option<FlightId> {
+        match &self.waiting_for {
+            WaitingFor::Flight(flight) => Some(flight.id()),
+            WaitingFor::PeerQuota(_) => None,
         }
     }
 }
 
-enum Seated<'a> {
-    Landed(Result<Arc<Held>, SourceError>),
-    Aboard(&'a mut FlightHandle),
-}
-
 impl WaitingFor {
-    /// Waits for the peer's turn, if need be. Cancel-safe.
-    async fn taken(&mut self) -> Seated<'_> {
-        if let Self::InLine(in_line) = self {
-            let permit = in_line.provider.quotas.flight(in_line.peer).await;
-            match in_line.provider.embark(&in_line.key, &in_line.presented, Some(permit)) {
-                Joined::Landed(outcome) => return Seated::Landed(outcome),
-                Joined::Aloft(boarding) => *self = Self::Aboard(boarding),
+    /// The flight, after waiting for the peer's turn if need be. `Err`: it ended a moment ago. Cancel-safe.
+    async fn flight(&mut self) -> Result<&mut FlightHandle, Result<Held, SourceError>> {
+        if let Self::PeerQuota(over_quota) = self {
+            let OverQuota { provider, request } = &**over_quota;
+            let permit = provider.quotas.flight(request.peer).await;
+            match provider.start_or_join(request, Some(permit)) {
+                Joined::Done(outcome) => return Err(outcome),
+                Joined::InFlight(flight) => *self = Self::Flight(flight),
             }
         }
         match self {
-            Self::Aboard(boarding) => Seated::Aboard(boarding),
+            Self::Flight(flight) => Ok(flight),
             // Cannot be: it was replaced above.
-            Self::InLine(_) => Seated::Landed(Err(SourceError::Unavailable(Unavailable::Lost))),
+            Self::PeerQuota(_) => Err(Err(SourceError::Unavailable(Unavailable::Lost))),
         }
     }
 }
@@ -306,7 +321,7 @@ mod tests {
     use super::in_error_window;
 
     #[test]
-    fn clients_of_a_troubled_flight_are_held_for_4500_ms_then_told_for_2000_and_so_on() {
+    fn clients_of_a_failing_flight_are_held_for_4500_ms_then_told_for_2000_and_so_on() {
         let cases =
             [(0, false), (4_499, false), (4_500, true), (6_499, true), (6_500, false), (11_000, true)];
         for (ms, expected) in cases {

@@ -1,7 +1,7 @@
-//! Keeping sets fresh in the background.
+//! Keeping credentials fresh in the background.
 //!
-//! Owns: what a look at a set leads to: a renewal, a later look, or the end of a set that nobody wants. Must
-//! not know: how a renewal is done (`flight`), or what a request does meanwhile (`decide`).
+//! Owns: what a check of an identity leads to: a renewal, a later check, or the end of a set that nobody wants. Must not
+//! know: how a renewal is done (`flight`), or what a request does meanwhile (`policy::serving`).
 //!
 //! A set is renewed only if somebody asked for it since it came (design, invariant 8): a pod that is gone costs one
 //! renewal at most, and its set leaves memory at its expiry.
@@ -11,34 +11,34 @@ use std::time::Duration;
 
 use crate::clock::{Clock, Now};
 use crate::credentials::flight::shared_call::Purpose;
-use crate::credentials::flight::table::Flights;
-use crate::credentials::held::{Held, MIN_REMAINING_LIFE};
+use crate::credentials::flight::table::{Flights, JoinRequest};
 use crate::credentials::limits::peer_quota::PeerQuotas;
-use crate::credentials::limits::upstream_budget::Priority;
-use crate::credentials::policy::serving::{Urgency, urgency};
+use crate::credentials::policy::freshness::{MIN_REMAINING_LIFE, Urgency};
+use crate::credentials::record::IdentityRecord;
 use crate::credentials::store::Store;
 use crate::credentials::store::recent_refusals::RecentRefusals;
 use crate::credentials::store::schedule::Schedule;
-use crate::planted::{self, Bug};
 
 /// The worker wakes at least this often: timers stand still while a machine sleeps, boot time does not; and moka wants
 /// its housekeeping.
 const LONGEST_REST: Duration = Duration::from_secs(30);
+/// A check at a moment that means "from here on" comes just after it.
+const JUST_AFTER: Duration = Duration::from_millis(10);
 
 /// The worker.
 pub struct Renewals {
-    /// What to look at when.
-    pub schedule: Schedule,
+    /// What to check when.
+    pub(in crate::credentials) schedule: Schedule,
     /// Who renews.
-    pub flights: Flights,
-    /// Where sets are.
-    pub store: Store,
+    pub(in crate::credentials) flights: Flights,
+    /// Where the records are.
+    pub(in crate::credentials) store: Store,
     /// Tidied along.
-    pub failures: RecentRefusals,
+    pub(in crate::credentials) refusals: RecentRefusals,
     /// Tidied along.
-    pub quotas: PeerQuotas,
+    pub(in crate::credentials) quotas: PeerQuotas,
     /// The clock.
-    pub clock: Clock,
+    pub(in crate::credentials) clock: Clock,
 }
 
 impl Renewals {
@@ -46,11 +46,11 @@ impl Renewals {
     pub async fn run(self) {
         loop {
             let now = self.clock.now();
-            while let Some(held) = self.schedule.pop_due(now.boot) {
-                self.look(&held, now);
+            while let Some(record) = self.schedule.pop_due(now.boot) {
+                self.check(&record, now);
             }
             self.store.tidy();
-            self.failures.tidy();
+            self.refusals.tidy();
             self.quotas.tidy();
             self.schedule.compact(self.store.len());
             let rest =
@@ -65,31 +65,36 @@ impl Renewals {
         }
     }
 
-    fn look(&self, held: &Arc<Held>, now: Now) {
-        if held.is_dropped() {
+    fn check(&self, record: &Arc<IdentityRecord>, now: Now) {
+        if record.is_revoked() {
             return;
         }
-        let freshness = held.freshness(now);
+        let freshness = record.freshness(now);
         if freshness.left < MIN_REMAINING_LIFE {
-            self.store.remove_expired(held.key());
+            self.store.remove_expired(record.key());
             return;
         }
-        let is_wanted = held.was_asked_for() || planted::is_on(Bug::RenewsForNobody);
-        if !is_wanted || held.presented().expires <= now.wall {
-            // Nobody wants it, or nothing renews it: one more look, at its end.
-            self.schedule
-                .put(held, now.boot.plus(freshness.left.saturating_sub(MIN_REMAINING_LIFE)).plus(JUST_AFTER));
+        let until_expired = freshness.left.saturating_sub(MIN_REMAINING_LIFE);
+        let token = record.token();
+        if !record.is_wanted() || token.expires <= now.wall {
+            // Nobody wants it, or nothing renews it: one more check, at its end.
+            self.schedule.put(record, now.boot.plus(until_expired).plus(JUST_AFTER));
             return;
         }
-        let (lane, again) = match urgency(&freshness) {
-            Urgency::Routine => (Priority::Renewal, freshness.left.saturating_sub(held.lifetime() / 6)),
-            Urgency::Pressing => (Priority::Urgent, freshness.left.saturating_sub(MIN_REMAINING_LIFE)),
+        let urgency = freshness.urgency();
+        let again = match urgency {
+            Urgency::Routine => freshness.left.saturating_sub(freshness.lifetime / 6),
+            Urgency::Pressing => until_expired,
         };
         // First the plan, then the flight: its failure plans anew.
-        self.schedule.put(held, now.boot.plus(again).plus(JUST_AFTER));
-        self.flights.join(held.key(), &held.presented(), lane, Purpose::Background, Some(held), None);
+        self.schedule.put(record, now.boot.plus(again).plus(JUST_AFTER));
+        let request = JoinRequest {
+            principal: record.principal(),
+            token: &token,
+            priority: urgency.priority(),
+            purpose: Purpose::Background,
+            seen: Some(&record.credentials()),
+        };
+        self.flights.start_or_join(&request, None);
     }
 }
-
-/// A look at a moment that means "from here on" comes just after it.
-const JUST_AFTER: Duration = Duration::from_millis(10);

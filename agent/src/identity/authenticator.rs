@@ -8,11 +8,10 @@ use std::time::{Duration, SystemTime};
 use crate::clock::Now;
 use crate::config::VerificationMode;
 use crate::identity::keys::TokenKeys;
-use crate::identity::token::BearerToken;
-use crate::identity::verdict::{Authentication, UnverifiedIdentity};
-use crate::identity::verdict_cache::{CachedVerdict, VerdictCache};
+use crate::identity::verdict::{Authentication, Identity, RefusedToken};
+use crate::identity::verdict_cache::VerdictCache;
 use crate::identity::verify::{Policy, Verdict, check_times, verify};
-use crate::workload::PeerKey;
+use crate::workload::{BearerToken, PeerKey};
 
 /// How long a token that only an unknown key could prove waits for the sources, where there is another judge: a document
 /// comes within a few hundred milliseconds, and clients of the 1 s family (sdk-contract 7.2) must still get their answer.
@@ -20,12 +19,12 @@ const KEY_WAIT: Duration = Duration::from_millis(500);
 /// The same where there is no other judge and a source has given nothing yet; the request is held no longer than that.
 const FIRST_KEYS_WAIT: Duration = Duration::from_millis(4_400);
 
-/// A first look at a token.
+/// What is found of a token without waiting.
 #[derive(Clone, Debug)]
-pub enum Look {
+pub enum Lookup {
     /// This is the verdict.
-    Settled(Authentication),
-    /// It names a key that we do not know. [`Authenticator::ask`] has the sources asked and settles it.
+    Judged(Authentication),
+    /// It names an unknown key. [`Authenticator::ask_sources`] has the sources of keys asked and judges it.
     KeyUnknown(KeyUnknown),
 }
 
@@ -38,7 +37,7 @@ pub struct KeyUnknown {
 /// Judges tokens, and remembers its verdicts.
 #[derive(Debug)]
 pub struct Authenticator {
-    memory: VerdictCache,
+    cache: VerdictCache,
     keys: TokenKeys,
     policy: Policy,
 }
@@ -53,59 +52,58 @@ impl Default for Authenticator {
 impl Authenticator {
     /// Judges with these keys by this policy.
     pub fn new(keys: TokenKeys, policy: Policy) -> Self {
-        Self { memory: VerdictCache::default(), keys, policy }
+        Self { cache: VerdictCache::default(), keys, policy }
     }
 
     /// Judges a token at the (corrected) wall time `now` with the keys at hand.
     pub fn authenticate(&self, token: &BearerToken, now: SystemTime) -> Authentication {
-        match self.look(token, now) {
-            Look::Settled(authentication) => authentication,
-            Look::KeyUnknown(unknown) => unknown.meanwhile,
+        match self.lookup(token, now) {
+            Lookup::Judged(authentication) => authentication,
+            Lookup::KeyUnknown(unknown) => unknown.meanwhile,
         }
     }
 
-    /// The same, and tells whether asking the sources of keys again might change it.
-    pub fn look(&self, token: &BearerToken, now: SystemTime) -> Look {
-        let digest = token.digest();
-        let settled = match self.memory.recall(digest, self.keys.generation()) {
-            // Each time anew: a token that was good may have expired since.
-            Some(CachedVerdict::Verified(identity)) => {
-                check_times(identity.validity(), now).map(|()| Authentication::Verified(identity))
-            }
-            Some(CachedVerdict::Unverified(identity)) => {
-                check_times(identity.validity(), now).map(|()| Authentication::Unverified(identity))
-            }
-            None => return self.look_anew(token, now),
+    /// The same, and says whether asking the sources of keys again might change it.
+    pub fn lookup(&self, token: &BearerToken, now: SystemTime) -> Lookup {
+        let Some(identity) = self.cache.recall(token.digest(), self.keys.generation()) else {
+            return self.judge(token, now);
         };
-        Look::Settled(settled.unwrap_or_else(Authentication::Refused))
+        // Each time anew: a token that was good may have expired since.
+        Lookup::Judged(match check_times(identity.token().validity, now) {
+            Ok(()) => Authentication::Identified(identity),
+            Err(fault) => Authentication::Refused(RefusedToken { fault, caller: identity.caller() }),
+        })
     }
 
-    fn look_anew(&self, token: &BearerToken, now: SystemTime) -> Look {
+    fn judge(&self, token: &BearerToken, now: SystemTime) -> Lookup {
         let keys = self.keys.table();
         match verify(token, &keys, &self.policy, now) {
-            Verdict::Refused(refusal) => Look::Settled(Authentication::Refused(refusal)),
+            Verdict::Refused(refused) => Lookup::Judged(Authentication::Refused(refused)),
             Verdict::Verified(identity) => {
-                self.memory.remember(CachedVerdict::Verified(identity.clone()), keys.generation());
-                Look::Settled(Authentication::Verified(identity))
+                let identity = Identity::Verified(identity);
+                self.cache.remember(identity.clone(), keys.generation());
+                Lookup::Judged(Authentication::Identified(identity))
             }
-            Verdict::Unproven { validity, audience, is_key_unknown } => {
-                let identity = UnverifiedIdentity::claimed(token.digest(), validity, audience);
+            Verdict::Unproven { identity, is_key_unknown } => {
+                let identity = Identity::Unverified(identity);
                 let meanwhile = match self.policy.mode() {
-                    VerificationMode::Auto | VerificationMode::Off => Authentication::Unverified(identity),
-                    VerificationMode::Required => Authentication::Undecided,
+                    VerificationMode::Auto | VerificationMode::Off => {
+                        Authentication::Identified(identity.clone())
+                    }
+                    VerificationMode::Required => Authentication::Undecided(identity.caller()),
                 };
                 if is_key_unknown {
-                    return Look::KeyUnknown(KeyUnknown { meanwhile });
+                    return Lookup::KeyUnknown(KeyUnknown { meanwhile });
                 }
-                self.memory.remember(CachedVerdict::Unverified(identity), keys.generation());
-                Look::Settled(meanwhile)
+                self.cache.remember(identity, keys.generation());
+                Lookup::Judged(meanwhile)
             }
         }
     }
 
     /// Has the sources asked for a key that we do not know, where the rates allow, waits for them a moment, and settles the
     /// token. Dropping it cancels the waiting and nothing else.
-    pub async fn ask(
+    pub async fn ask_sources(
         &self,
         unknown: &KeyUnknown,
         token: &BearerToken,
@@ -120,22 +118,22 @@ impl Authenticator {
             (self.keys.ask(peer, now.boot), KEY_WAIT)
         };
         let Some(mut asking) = asking else { return unknown.meanwhile.clone() };
-        let settled = async {
+        let judged = async {
             loop {
                 // First the news, then the look: what came before this call is news as well.
                 let may_change = asking.has_news().await;
-                match self.look(token, now.wall) {
-                    Look::Settled(authentication) => return authentication,
-                    Look::KeyUnknown(unknown) if !may_change => return unknown.meanwhile,
-                    Look::KeyUnknown(_) => {}
+                match self.lookup(token, now.wall) {
+                    Lookup::Judged(authentication) => return authentication,
+                    Lookup::KeyUnknown(unknown) if !may_change => return unknown.meanwhile,
+                    Lookup::KeyUnknown(_) => {}
                 }
             }
         };
-        let settled = tokio::time::timeout(patience, settled).await;
-        let authentication = settled.unwrap_or_else(|_elapsed| unknown.meanwhile.clone());
-        if let Authentication::Unverified(identity) = authentication {
-            // The sources were asked: until they say something new, nobody needs to wait for them with this token.
-            self.memory.remember(CachedVerdict::Unverified(identity), self.keys.generation());
+        let judged = tokio::time::timeout(patience, judged).await;
+        let authentication = judged.unwrap_or_else(|_elapsed| unknown.meanwhile.clone());
+        if let Authentication::Identified(identity @ Identity::Unverified(_)) = &authentication {
+            // The sources were asked: until they say something new, no request needs to wait for them with this token.
+            self.cache.remember(identity.clone(), self.keys.generation());
         }
         authentication
     }

@@ -4,13 +4,14 @@
 //! keys, clocks, HTTP. The type is called [`UnverifiedClaims`] so that no reader takes it for more: it may be used to
 //! refuse early and to name a pod in a log, never to find credentials.
 
+use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde::Deserialize;
 
-use crate::identity::token::BearerToken;
+use crate::workload::{BearerToken, Caller, ClaimedPod};
 
 /// How far the clocks of issuer and node may disagree: what Kubernetes itself allows (`jwt.DefaultLeeway`, 60 s).
 const LEEWAY: Duration = Duration::from_secs(60);
@@ -149,6 +150,17 @@ impl UnverifiedClaims {
             workload: payload.kubernetes.map(ClaimedWorkload::from),
         })
     }
+
+    /// Who the token says it is.
+    pub fn caller(&self) -> Caller {
+        let Some(workload) = &self.workload else { return Caller::Unknown };
+        Caller::Claimed(Arc::new(ClaimedPod::new(
+            &workload.namespace,
+            &workload.service_account,
+            workload.pod.as_deref(),
+            workload.pod_uid.as_deref(),
+        )))
+    }
 }
 
 impl From<Kubernetes> for ClaimedWorkload {
@@ -199,7 +211,7 @@ mod tests {
     use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 
     use super::{UnreadableClaims, Untimely, UnverifiedClaims};
-    use crate::identity::token::BearerToken;
+    use crate::workload::BearerToken;
 
     fn claims(payload: &str) -> Result<UnverifiedClaims, UnreadableClaims> {
         let token = format!("e30.{}.sig", URL_SAFE_NO_PAD.encode(payload));

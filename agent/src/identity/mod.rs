@@ -7,7 +7,6 @@
 pub mod authenticator;
 pub mod claims;
 pub mod keys;
-pub mod token;
 mod verdict;
 mod verdict_cache;
 mod verify;
@@ -17,8 +16,6 @@ mod testing;
 #[cfg(test)]
 mod tests;
 
-pub use authenticator::{Authenticator, KeyUnknown, Look};
-pub use claims::UnverifiedClaims;
-pub use token::{BearerToken, MalformedToken, PresentedToken};
-pub use verdict::{Authentication, Refusal, UnverifiedIdentity, VerifiedIdentity};
+pub use authenticator::{Authenticator, KeyUnknown, Lookup};
+pub use verdict::{Authentication, Identity, RefusedToken, TokenFault, UnverifiedIdentity, VerifiedIdentity};
 pub use verify::Policy;

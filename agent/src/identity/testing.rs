@@ -11,8 +11,8 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde_json::{Value, json};
 
 use crate::config::{KeyLocation, TokenVerification, VerificationMode};
-use crate::identity::{Authenticator, BearerToken, Policy};
-use crate::workload::PeerKey;
+use crate::identity::{Authenticator, Policy};
+use crate::workload::{BearerToken, PeerKey};
 
 use super::keys::TokenKeys;
 

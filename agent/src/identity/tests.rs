@@ -10,19 +10,21 @@ use super::testing::{
     EcSigner, NOW, RsaSigner, Signer, authenticator, authenticator_of, bearer, claims_with, encode,
     good_claims, now, pod,
 };
-use super::{Authentication, Authenticator, BearerToken, Look, Refusal};
+use super::{Authentication, Authenticator, Identity, Lookup, RefusedToken, TokenFault};
 use crate::clock::{BootTime, Now};
 use crate::config::VerificationMode::{Auto, Off, Required};
 use crate::identity::claims::UnreadableClaims;
 use crate::identity::keys::TokenKeys;
-use crate::workload::CredentialKey;
+use crate::workload::{BearerToken, Caller, CredentialKey, Route};
 
 fn name(authentication: &Authentication) -> String {
     match authentication {
-        Authentication::Verified(identity) => format!("verified {}", identity.pod().uid),
-        Authentication::Unverified(_) => "unverified".to_owned(),
-        Authentication::Refused(refusal) => format!("{refusal:?}"),
-        Authentication::Undecided => "undecided".to_owned(),
+        Authentication::Identified(Identity::Verified(identity)) => {
+            format!("verified {}", identity.pod().uid)
+        }
+        Authentication::Identified(Identity::Unverified(_)) => "unverified".to_owned(),
+        Authentication::Refused(refused) => format!("{:?}", refused.fault),
+        Authentication::Undecided(_) => "undecided".to_owned(),
     }
 }
 
@@ -75,7 +77,7 @@ fn claims_decide_only_with_a_signature_and_against_the_token_always() {
     let no_exp = key.token(&without("", "exp"));
     assert_eq!(
         verdict(&authenticator, &no_exp),
-        format!("{:?}", Refusal::Unreadable(UnreadableClaims::NotClaims))
+        format!("{:?}", TokenFault::Unreadable(UnreadableClaims::NotClaims))
     );
 }
 
@@ -188,13 +190,13 @@ fn a_token_that_was_good_is_refused_once_it_has_expired() {
     for authenticator in [with_keys, Authenticator::default()] {
         for _ in 0..2 {
             let verdict = authenticator.authenticate(&token, now());
-            assert!(
-                matches!(verdict, Authentication::Verified(_) | Authentication::Unverified(_)),
-                "{verdict:?}"
-            );
+            assert!(matches!(verdict, Authentication::Identified(_)), "{verdict:?}");
         }
         let verdict = authenticator.authenticate(&token, now() + Duration::from_secs(3661));
-        assert!(matches!(verdict, Authentication::Refused(Refusal::Expired)), "{verdict:?}");
+        assert!(
+            matches!(verdict, Authentication::Refused(RefusedToken { fault: TokenFault::Expired, .. })),
+            "{verdict:?}"
+        );
     }
 }
 
@@ -204,8 +206,8 @@ fn tokens_of_one_pod_share_a_key_and_those_of_two_never_do() {
     let (authenticator, _keys) = authenticator(Auto, &[key.jwk()]);
     let held_under = |claims: Value| {
         let verdict = authenticator.authenticate(&key.token(&claims), now());
-        let Authentication::Verified(identity) = verdict else { panic!("{verdict:?}") };
-        identity.key()
+        let Authentication::Identified(identity) = verdict else { panic!("{verdict:?}") };
+        identity.principal(Route::EksAuth).key
     };
     let first = held_under(good_claims());
     assert!(matches!(first, CredentialKey::Verified(_)));
@@ -244,13 +246,14 @@ async fn an_unknown_key_is_waited_for_and_verifies_when_it_comes() {
     let (old, new) = (EcSigner::new("old"), EcSigner::new("new"));
     let (authenticator, keys) = authenticator(Auto, &[old.jwk()]);
     let token = new.token(&good_claims());
-    let Look::KeyUnknown(unknown) = authenticator.look(&token, now()) else { panic!("it is unknown") };
+    let Lookup::KeyUnknown(unknown) = authenticator.lookup(&token, now()) else { panic!("it is unknown") };
     let source = async {
         tokio::time::sleep(Duration::from_millis(200)).await;
         keys.replace(0, &json!({ "keys": [old.jwk(), new.jwk()] }));
     };
-    let (settled, ()) = tokio::join!(authenticator.ask(&unknown, &token, pod(), this_moment()), source);
-    assert_eq!(name(&settled), "verified p-uid");
+    let (judged, ()) =
+        tokio::join!(authenticator.ask_sources(&unknown, &token, pod(), this_moment()), source);
+    assert_eq!(name(&judged), "verified p-uid");
 }
 
 #[tokio::test(start_paused = true)]
@@ -258,11 +261,14 @@ async fn a_source_that_does_not_answer_costs_half_a_second_once() {
     let (old, new) = (EcSigner::new("old"), EcSigner::new("new"));
     let (authenticator, _keys) = authenticator(Auto, &[old.jwk()]);
     let token = new.token(&good_claims());
-    let Look::KeyUnknown(unknown) = authenticator.look(&token, now()) else { panic!("it is unknown") };
+    let Lookup::KeyUnknown(unknown) = authenticator.lookup(&token, now()) else { panic!("it is unknown") };
     let before = tokio::time::Instant::now();
-    assert_eq!(name(&authenticator.ask(&unknown, &token, pod(), this_moment()).await), "unverified");
+    assert_eq!(name(&authenticator.ask_sources(&unknown, &token, pod(), this_moment()).await), "unverified");
     assert_eq!(before.elapsed(), Duration::from_millis(500));
-    assert!(matches!(authenticator.look(&token, now()), Look::Settled(Authentication::Unverified(_))));
+    assert!(matches!(
+        authenticator.lookup(&token, now()),
+        Lookup::Judged(Authentication::Identified(Identity::Unverified(_)))
+    ));
 }
 
 #[tokio::test(start_paused = true)]
@@ -271,14 +277,42 @@ async fn required_and_without_any_keys_waits_for_the_first_of_them() {
     let keys = TokenKeys::of_sources(1);
     let authenticator = authenticator_of(Required, &keys);
     let token = key.token(&good_claims());
-    let Look::KeyUnknown(unknown) = authenticator.look(&token, now()) else { panic!("it is unknown") };
+    let Lookup::KeyUnknown(unknown) = authenticator.lookup(&token, now()) else { panic!("it is unknown") };
     let before = tokio::time::Instant::now();
-    assert_eq!(name(&authenticator.ask(&unknown, &token, pod(), this_moment()).await), "undecided");
+    assert_eq!(name(&authenticator.ask_sources(&unknown, &token, pod(), this_moment()).await), "undecided");
     assert_eq!(before.elapsed(), Duration::from_millis(4_400));
     let source = async {
         tokio::time::sleep(Duration::from_millis(3_000)).await;
         keys.replace(0, &json!({ "keys": [key.jwk()] }));
     };
-    let (settled, ()) = tokio::join!(authenticator.ask(&unknown, &token, pod(), this_moment()), source);
-    assert_eq!(name(&settled), "verified p-uid");
+    let (judged, ()) =
+        tokio::join!(authenticator.ask_sources(&unknown, &token, pod(), this_moment()), source);
+    assert_eq!(name(&judged), "verified p-uid");
+}
+
+#[test]
+fn every_verdict_says_who_asks_and_whether_that_is_proven() {
+    let (key, stranger) = (EcSigner::new("k"), EcSigner::new("other"));
+    let (auto, _keys) = authenticator(Auto, &[key.jwk()]);
+    let (required, _keys) = authenticator(Required, &[key.jwk()]);
+    let elsewhere = key.token(&claims_with("/kubernetes.io/node/name", json!("node-2")));
+    let good = key.token(&good_claims());
+    let later = now() + Duration::from_secs(3661);
+    let cases = [
+        ("verified", auto.authenticate(&good, now()), "verified p"),
+        ("verified before, expired since", auto.authenticate(&good, later), "verified p"),
+        ("genuine, of another node", auto.authenticate(&elsewhere, now()), "verified p"),
+        ("unverified", auto.authenticate(&stranger.token(&good_claims()), now()), "claimed p"),
+        ("undecided", required.authenticate(&stranger.token(&good_claims()), now()), "claimed p"),
+        ("expired", auto.authenticate(&stranger.token(&good_claims()), later), "claimed p"),
+        ("unreadable", auto.authenticate(&bearer("a.b.c"), now()), "unknown"),
+    ];
+    for (what, verdict, expected) in cases {
+        let caller = match verdict.caller() {
+            Caller::Verified(pod) => format!("verified {}", pod.name),
+            Caller::Claimed(pod) => format!("claimed {}", pod.name.as_deref().unwrap_or_default()),
+            Caller::Unknown => "unknown".to_owned(),
+        };
+        assert_eq!(caller, expected, "{what}: {verdict:?}");
+    }
 }

@@ -1,25 +1,35 @@
-//! What a look at a token can come to.
+//! What judging a token can come to.
 //!
-//! Owns: the four outcomes, and that a verified identity is made by `identity` alone. Must not know: how a token is judged
-//! (`verify`), or what becomes of it.
+//! Owns: the outcomes, and that a verified identity is made by `identity` alone. Must not know: how a token is judged
+//! (`verify`), or what follows.
 
 use std::sync::Arc;
 use std::time::SystemTime;
 
 use crate::identity::claims::{UnreadableClaims, Validity};
-use crate::workload::{Audience, CredentialKey, Pod, TokenDigest, VerifiedKey};
+use crate::workload::{
+    Audience, BearerToken, Caller, CredentialKey, Pod, PresentedToken, Principal, Route, TokenDigest,
+    VerifiedKey,
+};
 
-/// What is known of the caller after looking at its token.
+/// What is known of the caller after judging its token.
 #[derive(Clone, Debug)]
 pub enum Authentication {
+    /// The caller may ask for credentials.
+    Identified(Identity),
+    /// It is proven, or the token itself says, that it is worth nothing. It never goes upstream.
+    Refused(RefusedToken),
+    /// It could not be verified where verification is required. This says nothing against the token.
+    Undecided(Caller),
+}
+
+/// A caller that may ask for credentials.
+#[derive(Clone, Debug)]
+pub enum Identity {
     /// A key of the cluster proves that this is the pod.
     Verified(VerifiedIdentity),
-    /// No key can decide; whoever is asked next must.
+    /// No key can decide; the source that is asked next must.
     Unverified(UnverifiedIdentity),
-    /// It is proven, or says itself, that this token is worth nothing. It never goes upstream.
-    Refused(Refusal),
-    /// It could not be verified where verification is required. This says nothing against the token.
-    Undecided,
 }
 
 /// A pod that proved who it is. Only `identity` makes one.
@@ -30,24 +40,43 @@ pub struct VerifiedIdentity {
 
 #[derive(Debug)]
 struct Proof {
-    digest: TokenDigest,
-    pod: Pod,
-    key: Arc<VerifiedKey>,
-    validity: Validity,
-    audience: Audience,
+    token: TokenFacts,
+    cluster: Arc<str>,
+    pod: Arc<Pod>,
 }
 
-/// A token that says who it is, and no more than that. What it says is not in here: nothing may be looked up by it.
-#[derive(Clone, Copy, Debug)]
+/// A token that says who it is, and no more than that. What it says is kept for logs; nothing is looked up by it.
+#[derive(Clone, Debug)]
 pub struct UnverifiedIdentity {
-    digest: TokenDigest,
-    validity: Validity,
-    audience: Audience,
+    claim: Arc<Claim>,
+}
+
+#[derive(Debug)]
+struct Claim {
+    token: TokenFacts,
+    caller: Caller,
+}
+
+/// What matters of a token, proven or not.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct TokenFacts {
+    pub(super) digest: TokenDigest,
+    pub(super) validity: Validity,
+    pub(super) audience: Audience,
+}
+
+/// A token that is worth nothing, and whose it is or claims to be.
+#[derive(Clone, Debug)]
+pub struct RefusedToken {
+    /// Why.
+    pub fault: TokenFault,
+    /// Who sent it, as far as that is known.
+    pub caller: Caller,
 }
 
 /// Why a token is worth nothing.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum Refusal {
+pub enum TokenFault {
     /// Header or claims cannot be read.
     #[error("the token cannot be read")]
     Unreadable(#[source] UnreadableClaims),
@@ -57,7 +86,7 @@ pub enum Refusal {
     /// Before its `nbf`.
     #[error("the token is not valid yet")]
     NotYetValid,
-    /// It would open more than one of our doors.
+    /// It is good for more than one service that the agent calls.
     #[error("the token has more than one of our audiences")]
     SeveralAudiences,
     /// Issued by somebody else than this cluster.
@@ -83,16 +112,62 @@ pub enum Refusal {
     OtherNode,
 }
 
+impl Authentication {
+    /// Who asks, as far as that is known.
+    pub fn caller(&self) -> Caller {
+        match self {
+            Self::Identified(identity) => identity.caller(),
+            Self::Refused(refused) => refused.caller.clone(),
+            Self::Undecided(caller) => caller.clone(),
+        }
+    }
+}
+
+impl Identity {
+    /// Who asks.
+    pub fn caller(&self) -> Caller {
+        match self {
+            Self::Verified(identity) => Caller::Verified(Arc::clone(&identity.proof.pod)),
+            Self::Unverified(identity) => identity.claim.caller.clone(),
+        }
+    }
+
+    /// For whom the token was issued. An unverified one only says so: good for choosing a source that verifies it.
+    pub fn audience(&self) -> Audience {
+        self.token().audience
+    }
+
+    /// The caller on its way to credentials. A verified pod has one key over all its tokens; an unverified token finds
+    /// only what it earned itself.
+    pub fn principal(&self, route: Route) -> Principal {
+        let key = match self {
+            Self::Verified(identity) => {
+                let (cluster, pod) = (&identity.proof.cluster, &identity.proof.pod);
+                CredentialKey::Verified(VerifiedKey::new(Arc::clone(cluster), Arc::clone(pod), route.clone()))
+            }
+            Self::Unverified(identity) => CredentialKey::Unverified(identity.claim.token.digest),
+        };
+        Principal { key, caller: self.caller(), route }
+    }
+
+    /// The token as it was presented, with its times.
+    pub fn presented(&self, token: BearerToken) -> PresentedToken {
+        let Validity { expires, issued, not_before: _ } = self.token().validity;
+        PresentedToken { token, expires, issued }
+    }
+
+    pub(super) fn token(&self) -> TokenFacts {
+        match self {
+            Self::Verified(identity) => identity.proof.token,
+            Self::Unverified(identity) => identity.claim.token,
+        }
+    }
+}
+
 impl VerifiedIdentity {
     /// Only for the one who has just seen the proof.
-    pub(super) fn proven(
-        digest: TokenDigest,
-        pod: Pod,
-        key: Arc<VerifiedKey>,
-        validity: Validity,
-        audience: Audience,
-    ) -> Self {
-        Self { proof: Arc::new(Proof { digest, pod, key, validity, audience }) }
+    pub(super) fn proven(token: TokenFacts, cluster: Arc<str>, pod: Arc<Pod>) -> Self {
+        Self { proof: Arc::new(Proof { token, cluster, pod }) }
     }
 
     /// The pod.
@@ -102,83 +177,12 @@ impl VerifiedIdentity {
 
     /// Until when the token that proved it is valid.
     pub fn expires(&self) -> SystemTime {
-        self.proof.validity.expires
-    }
-
-    pub(super) fn validity(&self) -> Validity {
-        self.proof.validity
-    }
-
-    /// When that token was issued.
-    pub fn issued(&self) -> Option<SystemTime> {
-        self.proof.validity.issued
-    }
-
-    /// The key under which its credentials are held, over all its tokens.
-    pub fn key(&self) -> CredentialKey {
-        CredentialKey::Verified(Arc::clone(&self.proof.key))
-    }
-
-    /// The digest of the token that proved it.
-    pub fn digest(&self) -> TokenDigest {
-        self.proof.digest
-    }
-
-    /// For whom the token was issued.
-    pub fn audience(&self) -> Audience {
-        self.proof.audience
+        self.proof.token.validity.expires
     }
 }
 
 impl UnverifiedIdentity {
-    pub(super) fn claimed(digest: TokenDigest, validity: Validity, audience: Audience) -> Self {
-        Self { digest, validity, audience }
-    }
-
-    /// The key under which credentials are held that this very token earned.
-    pub fn key(&self) -> CredentialKey {
-        CredentialKey::Unverified(self.digest)
-    }
-
-    /// The digest of the token.
-    pub fn digest(&self) -> TokenDigest {
-        self.digest
-    }
-
-    /// Until when the token says that it is valid.
-    pub fn expires(&self) -> SystemTime {
-        self.validity.expires
-    }
-
-    pub(super) const fn validity(&self) -> Validity {
-        self.validity
-    }
-
-    /// When the token says that it was issued.
-    pub fn issued(&self) -> Option<SystemTime> {
-        self.validity.issued
-    }
-
-    /// For whom the token says that it was issued: good for choosing whom to ask, who will verify it.
-    pub fn audience(&self) -> Audience {
-        self.audience
-    }
-}
-
-#[cfg(test)]
-pub(super) mod tests {
-    use std::time::{Duration, SystemTime, UNIX_EPOCH};
-
-    use super::UnverifiedIdentity;
-    use crate::identity::claims::Validity;
-    use crate::workload::{Audience, TokenDigest};
-
-    pub(in crate::identity) fn unverified(digest: [u8; 32]) -> UnverifiedIdentity {
-        let validity = Validity { expires: at(2000), not_before: None, issued: None };
-        UnverifiedIdentity::claimed(TokenDigest(digest), validity, Audience::PodIdentity)
-    }
-
-    fn at(seconds: u64) -> SystemTime {
-        UNIX_EPOCH + Duration::from_secs(seconds)
+    pub(super) fn claimed(token: TokenFacts, caller: Caller) -> Self {
+        Self { claim: Arc::new(Claim { token, caller }) }
     }
 }

@@ -1,107 +1,90 @@
-//! Tokens that were judged before.
+//! Verdicts on tokens that were judged before.
 //!
-//! Owns: remembering a verdict by the digest of the whole token, so that a pod's second request costs one SHA-256 instead
-//! of base64, JSON and, where keys are known, a signature. Must not know: how a verdict is reached. A verdict counts only
-//! with the keys it was reached with: when one comes or goes, every token is looked at anew.
+//! Owns: remembering a verdict by the digest of the whole token, so that a pod's second request costs one SHA-256
+//! instead of base64, JSON and, where keys are known, a signature. Must not know: how a verdict is reached. A verdict
+//! counts only with the keys it was reached with: when a key comes or goes, every token is judged anew.
 //!
-//! Bounded by construction: a fixed table in which a newcomer takes the place of whoever stood there. Losing a place costs
-//! one more look at the token and nothing else, so no policy is needed, and a flood of tokens cannot grow it.
+//! Bounded by construction: a fixed table in which a newcomer replaces what its slot held. Losing a slot costs one more
+//! judgement and nothing else, so no policy is needed, and a flood of tokens cannot grow it.
 
 use parking_lot::Mutex;
 
-use crate::identity::verdict::{UnverifiedIdentity, VerifiedIdentity};
-use crate::planted::{self, Bug};
+use crate::identity::verdict::Identity;
 use crate::workload::TokenDigest;
 
-/// Places: many times the 110 pods that a node has by default, in 320 KiB, and half a KiB for each verified token among them.
-const PLACES: usize = 4_096;
-
-/// A token that was not refused.
-#[derive(Clone, Debug)]
-pub(super) enum CachedVerdict {
-    /// A key proved it.
-    Verified(VerifiedIdentity),
-    /// No key could decide.
-    Unverified(UnverifiedIdentity),
-}
+/// Many times the 110 pods that a node has by default: 100 KiB, and about half a KiB for each token remembered.
+const SLOTS: usize = 4_096;
 
 /// The verdicts remembered.
 #[derive(Debug)]
 pub(super) struct VerdictCache {
-    places: Mutex<Box<[Option<Slot>]>>,
+    slots: Mutex<Box<[Option<Slot>]>>,
 }
 
 #[derive(Clone, Debug)]
 struct Slot {
-    known: CachedVerdict,
+    identity: Identity,
     /// The keys it was judged with.
     generation: u64,
 }
 
-impl CachedVerdict {
-    fn digest(&self) -> TokenDigest {
-        match self {
-            Self::Verified(identity) => identity.digest(),
-            Self::Unverified(identity) => identity.digest(),
-        }
-    }
-}
-
 impl Default for VerdictCache {
     fn default() -> Self {
-        Self { places: Mutex::new(vec![None; PLACES].into_boxed_slice()) }
+        Self { slots: Mutex::new(vec![None; SLOTS].into_boxed_slice()) }
     }
 }
 
 impl VerdictCache {
     /// What was found of this very token with these keys.
-    pub(super) fn recall(&self, digest: TokenDigest, generation: u64) -> Option<CachedVerdict> {
-        let places = self.places.lock();
-        let place = places.get(place(digest))?.as_ref()?;
-        // The whole digest is compared: sharing a place is not being the same.
-        let is_this_one = place.known.digest() == digest || planted::is_on(Bug::SharedPlace);
-        (place.generation == generation && is_this_one).then(|| place.known.clone())
+    pub(super) fn recall(&self, digest: TokenDigest, generation: u64) -> Option<Identity> {
+        let slots = self.slots.lock();
+        let found = slots.get(slot(digest))?.as_ref()?;
+        // The whole digest is compared: sharing a slot is not being the same.
+        let is_this_one = found.identity.token().digest == digest;
+        (found.generation == generation && is_this_one).then(|| found.identity.clone())
     }
 
     /// Remembers a token that was not refused, and the keys it was judged with.
-    pub(super) fn remember(&self, known: CachedVerdict, generation: u64) {
-        if let Some(place) = self.places.lock().get_mut(place(known.digest())) {
-            *place = Some(Slot { known, generation });
+    pub(super) fn remember(&self, identity: Identity, generation: u64) {
+        if let Some(slot) = self.slots.lock().get_mut(slot(identity.token().digest)) {
+            *slot = Some(Slot { identity, generation });
         }
     }
 }
 
 /// Digests are evenly spread, so two bytes of one are as good as any hash.
-fn place(digest: TokenDigest) -> usize {
-    let [first, second, ..] = digest.0;
-    let places = if planted::is_on(Bug::SharedPlace) { 16 } else { PLACES };
-    usize::from(u16::from_be_bytes([first, second])) % places
+fn slot(digest: TokenDigest) -> usize {
+    usize::from(u16::from_be_bytes(digest.first_two_bytes())) % SLOTS
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{CachedVerdict, VerdictCache};
-    use crate::identity::verdict::tests::unverified;
+    use std::time::{Duration, UNIX_EPOCH};
 
-    #[test]
-    fn only_the_very_token_is_known_not_one_that_shares_its_place() {
-        let memory = VerdictCache::default();
-        let (mut one, mut other) = ([7; 32], [7; 32]);
-        (one[31], other[31]) = (1, 2);
-        let (one, other) = (unverified(one), unverified(other));
-        memory.remember(CachedVerdict::Unverified(one), 0);
-        assert!(memory.recall(one.digest(), 0).is_some());
-        assert!(memory.recall(other.digest(), 0).is_none());
-        memory.remember(CachedVerdict::Unverified(other), 0);
-        assert!(memory.recall(one.digest(), 0).is_none(), "its place was taken");
+    use super::{Identity, VerdictCache};
+    use crate::identity::claims::Validity;
+    use crate::identity::verdict::{TokenFacts, UnverifiedIdentity};
+    use crate::workload::{Audience, Caller, TokenDigest};
+
+    fn unverified(digest: TokenDigest) -> Identity {
+        let expires = UNIX_EPOCH + Duration::from_secs(2000);
+        let validity = Validity { expires, not_before: None, issued: None };
+        let facts = TokenFacts { digest, validity, audience: Audience::PodIdentity };
+        Identity::Unverified(UnverifiedIdentity::claimed(facts, Caller::Unknown))
     }
 
     #[test]
-    fn a_verdict_is_void_when_the_keys_have_changed() {
-        let memory = VerdictCache::default();
-        let one = unverified([7; 32]);
-        memory.remember(CachedVerdict::Unverified(one), 1);
-        assert!(memory.recall(one.digest(), 1).is_some());
-        assert!(memory.recall(one.digest(), 2).is_none());
+    fn only_the_very_token_is_known_not_one_that_shares_its_slot() {
+        let cache = VerdictCache::default();
+        let (mut one, mut other) = ([7; 32], [7; 32]);
+        (one[31], other[31]) = (1, 2);
+        let (one, other) = (TokenDigest::of_bytes(one), TokenDigest::of_bytes(other));
+        cache.remember(unverified(one), 0);
+        assert!(cache.recall(one, 0).is_some());
+        assert!(cache.recall(other, 0).is_none());
+        assert!(cache.recall(one, 1).is_none(), "judged with other keys");
+        cache.remember(unverified(other), 0);
+        assert!(cache.recall(one, 0).is_none(), "it had to make room");
+        assert!(cache.recall(other, 0).is_some());
     }
 }

@@ -14,9 +14,8 @@ use crate::config::{TokenVerification, VerificationMode};
 use crate::identity::claims::{ClaimedWorkload, UnreadableClaims, Untimely, UnverifiedClaims, Validity};
 use crate::identity::keys::KeyTable;
 use crate::identity::keys::key::Algorithm;
-use crate::identity::token::BearerToken;
-use crate::identity::verdict::{Refusal, VerifiedIdentity};
-use crate::workload::{Audience, CredentialSource, Pod, ServiceAccount, VerifiedKey};
+use crate::identity::verdict::{RefusedToken, TokenFacts, TokenFault, UnverifiedIdentity, VerifiedIdentity};
+use crate::workload::{Audience, BearerToken, Caller, Pod, ServiceAccount};
 
 /// What a token must be.
 #[derive(Clone, Debug)]
@@ -24,23 +23,21 @@ pub struct Policy {
     mode: VerificationMode,
     has_keys: bool,
     issuers: Vec<Box<str>>,
-    cluster: Box<str>,
+    cluster: Arc<str>,
     node: Option<Box<str>>,
 }
 
-/// What came of it.
+/// The verdict on a token.
 #[derive(Debug)]
 pub(super) enum Verdict {
     /// A key proves it.
     Verified(VerifiedIdentity),
     /// It is worth nothing.
-    Refused(Refusal),
-    /// Nothing speaks against it, and nothing here can speak for it.
+    Refused(RefusedToken),
+    /// Nothing speaks against it, and no key here can prove it.
     Unproven {
-        /// Its times.
-        validity: Validity,
-        /// For whom it says it is.
-        audience: Audience,
+        /// What it says of itself.
+        identity: UnverifiedIdentity,
         /// The sources may have the key meanwhile.
         is_key_unknown: bool,
     },
@@ -86,95 +83,105 @@ impl Policy {
 
 /// Judges a token at the wall time `now`.
 pub(super) fn verify(token: &BearerToken, keys: &KeyTable, policy: &Policy, now: SystemTime) -> Verdict {
-    judge(token, keys, policy, now).unwrap_or_else(Verdict::Refused)
+    let claims = match UnverifiedClaims::of(token) {
+        Ok(claims) => claims,
+        Err(error) => {
+            return Verdict::Refused(RefusedToken {
+                fault: TokenFault::Unreadable(error),
+                caller: Caller::Unknown,
+            });
+        }
+    };
+    judge(token, &claims, keys, policy, now)
+        .unwrap_or_else(|fault| Verdict::Refused(RefusedToken { fault, caller: claims.caller() }))
 }
 
-fn judge(token: &BearerToken, keys: &KeyTable, policy: &Policy, now: SystemTime) -> Result<Verdict, Refusal> {
-    let claims = UnverifiedClaims::of(token).map_err(Refusal::Unreadable)?;
+fn judge(
+    token: &BearerToken,
+    claims: &UnverifiedClaims,
+    keys: &KeyTable,
+    policy: &Policy,
+    now: SystemTime,
+) -> Result<Verdict, TokenFault> {
     check_times(claims.validity, now)?;
     let audience = Audience::of(&claims.audiences);
-    let unproven = |is_key_unknown| Verdict::Unproven { validity: claims.validity, audience, is_key_unknown };
+    let facts = TokenFacts { digest: token.digest(), validity: claims.validity, audience };
+    let unproven = |is_key_unknown| {
+        let identity = UnverifiedIdentity::claimed(facts, claims.caller());
+        Verdict::Unproven { identity, is_key_unknown }
+    };
     if policy.mode != VerificationMode::Off && Audience::are_several_of_ours(&claims.audiences) {
-        return Err(Refusal::SeveralAudiences);
+        return Err(TokenFault::SeveralAudiences);
     }
     if !policy.has_keys {
         return Ok(unproven(false));
     }
     let header = header_of(token)?;
     if !policy.issuers.contains(&claims.issuer) {
-        return Err(Refusal::ForeignIssuer);
+        return Err(TokenFault::ForeignIssuer);
     }
     if audience == Audience::Foreign {
-        return Err(Refusal::ForeignAudience);
+        return Err(TokenFault::ForeignAudience);
     }
     if !is_signed(token, &header, keys)? {
         return Ok(unproven(true));
     }
     // From here on the claims are the issuer's word.
-    let pod = pod_of(&claims)?;
+    let pod = Arc::new(pod_of(claims)?);
     if let (Some(ours), Some(its)) = (&policy.node, &pod.node)
         && ours != its
     {
-        return Err(Refusal::OtherNode);
+        return Ok(Verdict::Refused(RefusedToken {
+            fault: TokenFault::OtherNode,
+            caller: Caller::Verified(pod),
+        }));
     }
-    let key = VerifiedKey {
-        cluster: policy.cluster.clone(),
-        source: CredentialSource::EksAuth,
-        namespace: pod.service_account.namespace.clone(),
-        service_account_uid: pod.service_account.uid.clone(),
-        pod_uid: pod.uid.clone(),
-    };
-    Ok(Verdict::Verified(VerifiedIdentity::proven(
-        token.digest(),
-        pod,
-        Arc::new(key),
-        claims.validity,
-        audience,
-    )))
+    Ok(Verdict::Verified(VerifiedIdentity::proven(facts, Arc::clone(&policy.cluster), pod)))
 }
 
 /// Judges the times.
-pub(super) fn check_times(validity: Validity, now: SystemTime) -> Result<(), Refusal> {
+pub(super) fn check_times(validity: Validity, now: SystemTime) -> Result<(), TokenFault> {
     validity.check(now).map_err(|untimely| match untimely {
-        Untimely::Expired => Refusal::Expired,
-        Untimely::NotYetValid => Refusal::NotYetValid,
+        Untimely::Expired => TokenFault::Expired,
+        Untimely::NotYetValid => TokenFault::NotYetValid,
     })
 }
 
-fn header_of(token: &BearerToken) -> Result<Header, Refusal> {
-    let unreadable = |_| Refusal::Unreadable(UnreadableClaims::NotClaims);
+fn header_of(token: &BearerToken) -> Result<Header, TokenFault> {
+    let unreadable = |_| TokenFault::Unreadable(UnreadableClaims::NotClaims);
     let json = URL_SAFE_NO_PAD
         .decode(token.header().trim_end_matches('='))
-        .map_err(|_| Refusal::Unreadable(UnreadableClaims::NotBase64))?;
+        .map_err(|_| TokenFault::Unreadable(UnreadableClaims::NotBase64))?;
     let header: Header = serde_json::from_slice(&json).map_err(unreadable)?;
     // No key of any cluster signs like this, known or not: `none` proves nothing, and for an HMAC the verifier would have
     // to hold the secret.
     if header.crit.is_some() || header.alg.eq_ignore_ascii_case("none") || header.alg.starts_with("HS") {
-        return Err(Refusal::Algorithm);
+        return Err(TokenFault::Algorithm);
     }
     Ok(header)
 }
 
 /// Whether a key proves it. `false`: its key is not known. A known key that does not prove it refutes it.
-fn is_signed(token: &BearerToken, header: &Header, keys: &KeyTable) -> Result<bool, Refusal> {
+fn is_signed(token: &BearerToken, header: &Header, keys: &KeyTable) -> Result<bool, TokenFault> {
     let candidates = header.kid.as_deref().map(|id| keys.find(id)).unwrap_or_default();
     if candidates.is_empty() {
         return Ok(false);
     }
-    let algorithm = Algorithm::named(&header.alg).ok_or(Refusal::Algorithm)?;
+    let algorithm = Algorithm::named(&header.alg).ok_or(TokenFault::Algorithm)?;
     if !candidates.iter().any(|entry| entry.key.is_for(algorithm)) {
-        return Err(Refusal::Algorithm);
+        return Err(TokenFault::Algorithm);
     }
     let (signed, signature) = token.signed_and_signature();
-    let signature = URL_SAFE_NO_PAD.decode(signature.trim_end_matches('=')).map_err(|_| Refusal::Forged)?;
+    let signature =
+        URL_SAFE_NO_PAD.decode(signature.trim_end_matches('=')).map_err(|_| TokenFault::Forged)?;
     let prover = candidates.iter().find(|entry| entry.key.verifies(algorithm, signed.as_bytes(), &signature));
-    let prover = prover.ok_or(Refusal::Forged)?;
+    let prover = prover.ok_or(TokenFault::Forged)?;
     tracing::trace!(token = %token.digest(), key = prover.key.id(), source = prover.source, "token verified");
     Ok(true)
 }
 
 /// The pod that a proven token is bound to.
-fn pod_of(claims: &UnverifiedClaims) -> Result<Pod, Refusal> {
+fn pod_of(claims: &UnverifiedClaims) -> Result<Pod, TokenFault> {
     let Some(ClaimedWorkload {
         namespace,
         service_account,
@@ -184,13 +191,13 @@ fn pod_of(claims: &UnverifiedClaims) -> Result<Pod, Refusal> {
         node,
     }) = &claims.workload
     else {
-        return Err(Refusal::NotPodBound);
+        return Err(TokenFault::NotPodBound);
     };
     if [namespace, service_account, service_account_uid, pod, pod_uid].iter().any(|text| text.is_empty()) {
-        return Err(Refusal::NotPodBound);
+        return Err(TokenFault::NotPodBound);
     }
     if *claims.subject != *format!("system:serviceaccount:{namespace}:{service_account}") {
-        return Err(Refusal::Contradiction);
+        return Err(TokenFault::Contradiction);
     }
     Ok(Pod {
         service_account: ServiceAccount {

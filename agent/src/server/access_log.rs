@@ -8,9 +8,10 @@ use std::net::IpAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use crate::credentials::model::Grant;
-use crate::identity::{BearerToken, UnverifiedClaims};
+use crate::credentials::flight::shared_call::FlightId;
+use crate::credentials::issued::Grant;
 use crate::telemetry::metrics::Outcome;
+use crate::workload::Caller;
 
 /// How often the sum of hits is logged.
 const SUM_EVERY: Duration = Duration::from_secs(60);
@@ -28,12 +29,14 @@ pub struct Access<'a> {
     pub status: Option<u16>,
     /// Why not, from a closed set.
     pub cause: Option<&'static str>,
-    /// Who asked.
+    /// From where it came.
     pub peer: IpAddr,
     /// How long it took.
     pub took: Duration,
-    /// The token, to be asked what it says of itself if the line is written.
-    pub token: Option<&'a BearerToken>,
+    /// Who it was, or claimed to be.
+    pub caller: &'a Caller,
+    /// The flight that it waited for, whose number the lines of the call carry.
+    pub flight: Option<FlightId>,
     /// What was handed out.
     pub grant: Option<&'a Grant>,
 }
@@ -77,9 +80,9 @@ impl AccessLog {
     }
 }
 
+/// A verified pod is `pod.*`; what an unverified token says is `claimed.*`, so that nobody takes one for the other.
 fn write_info(access: &Access<'_>) {
-    let claims = access.token.and_then(|token| UnverifiedClaims::of(token).ok());
-    let workload = claims.as_ref().and_then(|claims| claims.workload.as_ref());
+    let (pod, claimed) = (access.caller.verified(), access.caller.claimed());
     tracing::info!(
         target: "access",
         outcome = access.outcome.as_str(),
@@ -87,11 +90,15 @@ fn write_info(access: &Access<'_>) {
         cause = access.cause,
         peer.addr = %access.peer,
         took_ms = millis(access.took),
-        pod.namespace = workload.map(|workload| &*workload.namespace),
-        pod.service_account = workload.map(|workload| &*workload.service_account),
-        pod.name = workload.and_then(|workload| workload.pod.as_deref()),
-        association = access.grant.map(|grant| &*grant.association_id),
+        pod.namespace = pod.map(|pod| &*pod.service_account.namespace),
+        pod.service_account = pod.map(|pod| &*pod.service_account.name),
+        pod.name = pod.map(|pod| &*pod.name),
+        claimed.namespace = claimed.map(|pod| &*pod.namespace),
+        claimed.service_account = claimed.map(|pod| &*pod.service_account),
+        claimed.name = claimed.and_then(|pod| pod.name.as_deref()),
+        association = access.grant.and_then(Grant::association),
         role = access.grant.map(|grant| &*grant.role),
+        call.id = access.flight.map(tracing::field::display),
         "credentials requested"
     );
 }

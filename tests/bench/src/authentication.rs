@@ -12,10 +12,11 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use pod_identity_agent::clock::Clock;
 use pod_identity_agent::config::{KeyLocation, TokenVerification, Upstream, VerificationMode};
 use pod_identity_agent::identity::keys::{KeySource, TokenKeys};
-use pod_identity_agent::identity::{Authentication, Authenticator, BearerToken, Policy};
+use pod_identity_agent::identity::{Authentication, Authenticator, Identity, Policy};
 use pod_identity_agent::lifecycle::readiness::Readiness;
 use pod_identity_agent::lifecycle::tasks::Tasks;
 use pod_identity_agent::rng::Rng;
+use pod_identity_agent::workload::BearerToken;
 use sandbox::Sandbox;
 use tokio::time::Instant;
 
@@ -94,7 +95,10 @@ async fn keys_of(sandbox: &Sandbox) -> Outcome<TokenKeys> {
 }
 
 fn is_verified(authenticator: &Authenticator, token: &BearerToken, now: SystemTime) -> bool {
-    matches!(authenticator.authenticate(black_box(token), now), Authentication::Verified(_))
+    matches!(
+        authenticator.authenticate(black_box(token), now),
+        Authentication::Identified(Identity::Verified(_))
+    )
 }
 
 fn timed(work: impl FnOnce() -> usize) -> Duration {

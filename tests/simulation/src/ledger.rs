@@ -137,7 +137,7 @@ impl Ledger {
         let most = self.share.most(now);
         if self.under_way > most.min(HIGHEST_LIMIT) {
             let what = format!("{} calls at once, where the budget allows {most}", self.under_way);
-            return Some(Found::new(Invariant::UpstreamBudget, what, vec![token.pod]));
+            return Some(Found::new(Invariant::Budget, what, vec![token.pod]));
         }
         if now > token.expires + TOLERATED_SKEW && !is_skewed {
             return Some(Found::new(Invariant::Blame, "a token was used past its exp", vec![token.pod]));

@@ -10,6 +10,7 @@
 //! ```
 
 pub mod aws;
+pub mod bug;
 pub mod journal;
 pub mod kind;
 pub mod ledger;

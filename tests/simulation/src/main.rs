@@ -5,7 +5,7 @@
 use std::io::Write;
 use std::process::ExitCode;
 
-use pod_identity_agent::planted::Bug;
+use simulation::bug::Bug;
 use simulation::kind::Kind;
 use simulation::shrink::shrink;
 use simulation::story::Story;

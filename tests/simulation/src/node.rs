@@ -7,32 +7,23 @@ use std::num::NonZeroUsize;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use aws_credential_types::Credentials;
+use aws_credential_types::Credentials as OwnCredentials;
 use aws_smithy_runtime_api::client::http::SharedHttpClient;
 use pod_identity_agent::association;
 use pod_identity_agent::aws::node_details::SentDetails;
 use pod_identity_agent::aws::own_identity::OwnIdentity;
 use pod_identity_agent::clock::{Clock, Simulated};
 use pod_identity_agent::config::{Retention, Upstream};
-use pod_identity_agent::credentials::flight::attempts::FlightRunner;
-use pod_identity_agent::credentials::flight::table::Flights;
-use pod_identity_agent::credentials::limits::peer_quota::PeerQuotas;
-use pod_identity_agent::credentials::limits::renewal_rate::RenewalRate;
-use pod_identity_agent::credentials::limits::upstream_budget::UpstreamBudget;
-use pod_identity_agent::credentials::policy::entitlement::Entitlement;
-use pod_identity_agent::credentials::provider::{LONGEST_HOLD, Lookup, Provider};
-use pod_identity_agent::credentials::renewal::Renewals;
-use pod_identity_agent::credentials::source::SourceError;
+use pod_identity_agent::credentials::assemble::{Credentials, Needs};
+use pod_identity_agent::credentials::provider::{CredentialRequest, LONGEST_HOLD, Lookup};
 use pod_identity_agent::credentials::source::eks_auth::{EksAuth, Parts};
-use pod_identity_agent::credentials::store::Store;
-use pod_identity_agent::credentials::store::recent_refusals::RecentRefusals;
-use pod_identity_agent::credentials::store::schedule::Schedule;
-use pod_identity_agent::identity::{Authentication, Authenticator, BearerToken, PresentedToken};
+use pod_identity_agent::credentials::source::{SourceError, Sources};
+use pod_identity_agent::identity::{Authentication, Authenticator};
 use pod_identity_agent::lifecycle::limits::Limits;
 use pod_identity_agent::lifecycle::tasks::Tasks;
 use pod_identity_agent::rng::Rng;
 use pod_identity_agent::telemetry::metrics::Metrics;
-use pod_identity_agent::workload::{CredentialKey, PeerKey};
+use pod_identity_agent::workload::{BearerToken, PeerKey};
 
 /// The longest time to keep a set before its renewal: the default of the flag.
 const RENEW_AFTER: Duration = Duration::from_secs(3 * 3600);
@@ -46,9 +37,7 @@ pub const fn identity_of(_pod: usize, token: usize) -> usize {
 #[derive(Clone)]
 pub struct Node {
     authenticator: Arc<Authenticator>,
-    provider: Provider,
-    store: Store,
-    flights: Flights,
+    credentials: Credentials,
     clock: Clock,
     time: Arc<Simulated>,
 }
@@ -75,53 +64,39 @@ impl Node {
             renew_after: RENEW_AFTER,
             max_identities: NonZeroUsize::MIN.saturating_add(4999),
         };
-        let bounds = Limits::default();
-        let store = Store::new(&retention, clock.clone(), bounds.clone());
-        let quotas = PeerQuotas::new(clock.clone(), bounds);
-        let (failures, schedule) = (RecentRefusals::new(), Schedule::default());
-        let flights = Flights::new(FlightRunner {
+        let credentials = Credentials::assemble(Needs {
             clock: clock.clone(),
-            chance: Rng::seeded(seed),
-            budget: UpstreamBudget::new(clock.clone()),
-            pace: RenewalRate::per_second(3),
-            source: eks_auth(&clock, http_client),
-            store: store.clone(),
-            failures: failures.clone(),
-            entitlement: Entitlement::new(None),
-            schedule: schedule.clone(),
-            renew_after: RENEW_AFTER,
-            tasks: tasks.clone(),
+            rng: Rng::seeded(seed),
+            sources: Sources { eks_auth: eks_auth(&clock, http_client) },
+            retention: &retention,
+            max_service_qps: 3,
+            max_stale_after_refusal: None,
+            limits: Limits::default(),
             metrics: Metrics::new().upstream,
+            tasks: tasks.clone(),
         });
-        let renewals = Renewals {
-            schedule,
-            flights: flights.clone(),
-            store: store.clone(),
-            failures: failures.clone(),
-            quotas: quotas.clone(),
-            clock: clock.clone(),
-        };
-        tasks.spawn("renewals", renewals.run());
-        let provider = Provider::new(store.clone(), flights.clone(), failures, quotas, clock.clone());
-        Self { authenticator: Arc::default(), provider, store, flights, clock, time }
+        if let Some(renewals) = credentials.renewals() {
+            tasks.spawn("renewals", renewals.run());
+        }
+        Self { authenticator: Arc::default(), credentials, clock, time }
     }
 
     /// Asks as the endpoint does: identity, look, hold, answer. Each pod has an address of its own.
     pub async fn ask(&self, pod: usize, token: &BearerToken) -> Answer {
         let now = self.clock.now();
-        let (key, presented) = match self.identify(token) {
-            Ok(caller) => caller,
+        let request = match self.request(pod, token) {
+            Ok(request) => request,
             Err(cause) => return Answer::RefusedByAgent(cause),
         };
-        match self.provider.look(&key, &presented, peer(pod), now) {
+        match self.credentials.provider.lookup(&request, now) {
             Lookup::Serve(served) => Answer::Served(served.body.to_vec()),
-            Lookup::Refuse(error) => because(&error),
+            Lookup::Refuse(failed) => because(&failed.error),
             Lookup::Wait(mut waiting) => match tokio::time::timeout(LONGEST_HOLD, waiting.outcome()).await {
                 Ok(Ok(served)) => Answer::Served(served.body.to_vec()),
-                Ok(Err(error)) => because(&error),
+                Ok(Err(failed)) => because(&failed.error),
                 Err(_elapsed) => match waiting.fallback() {
                     Some(served) => Answer::Served(served.body.to_vec()),
-                    None => waiting.trouble().as_ref().map_or(Answer::Trouble("slow"), because),
+                    None => waiting.last_failure().as_ref().map_or(Answer::Trouble("slow"), because),
                 },
             },
         }
@@ -139,22 +114,19 @@ impl Node {
 
     /// How many sets are held, and how many flights are under way.
     pub fn remains(&self) -> (u64, usize) {
-        self.store.tidy();
-        (self.store.len(), self.flights.len())
+        self.credentials.store.tidy();
+        (self.credentials.store.len(), self.credentials.flights.len())
     }
 
-    fn identify(&self, token: &BearerToken) -> Result<(CredentialKey, PresentedToken), &'static str> {
-        let presented = |expires, issued| PresentedToken { token: token.clone(), expires, issued };
+    fn request(&self, pod: usize, token: &BearerToken) -> Result<CredentialRequest, &'static str> {
         match self.authenticator.authenticate(token, self.clock.now().wall) {
-            Authentication::Unverified(identity) => match association::source_for(identity.audience()) {
-                Ok(_source) => Ok((identity.key(), presented(identity.expires(), identity.issued()))),
-                Err(_) => Err("wrong audience"),
-            },
-            Authentication::Verified(identity) => {
-                Ok((identity.key(), presented(identity.expires(), identity.issued())))
+            Authentication::Identified(identity) => {
+                let route = association::route_for(identity.audience()).map_err(|_| "wrong audience")?;
+                let principal = identity.principal(route);
+                Ok(CredentialRequest { principal, token: identity.presented(token.clone()), peer: peer(pod) })
             }
             Authentication::Refused(_) => Err("the agent refuses the token"),
-            Authentication::Undecided => Err("undecided"),
+            Authentication::Undecided(_) => Err("undecided"),
         }
     }
 }
@@ -171,7 +143,7 @@ fn eks_auth(clock: &Clock, http_client: SharedHttpClient) -> EksAuth {
         ca_bundle: None,
         proxy: None,
     };
-    let own = Credentials::new("AKIASIMULATED", "node-secret", None, None, "simulation");
+    let own = OwnCredentials::new("AKIASIMULATED", "node-secret", None, None, "simulation");
     EksAuth::new(Parts {
         cluster: "cluster",
         region: "us-west-2",
@@ -185,7 +157,7 @@ fn eks_auth(clock: &Clock, http_client: SharedHttpClient) -> EksAuth {
 
 fn because(error: &SourceError) -> Answer {
     match error {
-        SourceError::Refused(refused) => Answer::RefusedByAws(refused.code.as_str()),
+        SourceError::Refused(refusal) => Answer::RefusedByAws(refusal.code),
         SourceError::Throttled | SourceError::Unavailable(_) | SourceError::OwnIdentity(_) => {
             Answer::Trouble(error.label())
         }

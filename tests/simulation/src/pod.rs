@@ -7,8 +7,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use parking_lot::Mutex;
-use pod_identity_agent::identity::BearerToken;
 use pod_identity_agent::lifecycle::tasks::Tasks;
+use pod_identity_agent::workload::BearerToken;
 
 use crate::journal::What;
 use crate::kind::{Kind, START};

@@ -8,10 +8,10 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use parking_lot::Mutex;
 use pod_identity_agent::lifecycle::tasks::Tasks;
-use pod_identity_agent::planted::{self, Bug};
 use tokio::time::Instant;
 
 use crate::aws::Aws;
+use crate::bug::{self, Bug};
 use crate::journal::{Event, Journal, What};
 use crate::kind::Kind;
 use crate::ledger::Ledger;
@@ -107,10 +107,10 @@ impl Story {
     pub fn run(&self) -> std::io::Result<Outcome> {
         let runtime =
             tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build()?;
-        planted::plant(self.bug);
+        bug::plant(self.bug);
         let outcome = runtime.block_on(self.clone().play());
         drop(runtime);
-        planted::plant(None);
+        bug::plant(None);
         Ok(outcome)
     }
 

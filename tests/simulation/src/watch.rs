@@ -35,7 +35,7 @@ pub enum Invariant {
     /// 4.
     OneCall,
     /// 5.
-    UpstreamBudget,
+    Budget,
     /// 6.
     LongLife,
     /// 7.
@@ -240,7 +240,7 @@ impl fmt::Display for Invariant {
             Self::NeverExpired => "invariant 2, expired credentials are never served",
             Self::HeldIsServed => "invariant 3, no failure becomes an error for who holds credentials",
             Self::OneCall => "invariant 4, one call in flight per identity",
-            Self::UpstreamBudget => "invariant 5, calls stay within the budget",
+            Self::Budget => "invariant 5, calls stay within the budget",
             Self::LongLife => "invariant 6, no short-lived credentials while AWS is healthy",
             Self::Blame => "invariant 7, nobody is blamed for what is not their fault",
             Self::Gone => "invariant 8, a pod that is gone costs nothing",

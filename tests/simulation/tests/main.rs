@@ -1,6 +1,6 @@
 //! The seeds that every change must pass, and the bugs that they must find.
 
-use pod_identity_agent::planted::Bug;
+use simulation::bug::Bug;
 use simulation::kind::Kind;
 use simulation::shrink::{RUNS, shrink};
 use simulation::story::{Outcome, Story};
@@ -15,7 +15,7 @@ const SHORT_SEEDS: [u64; 4] = [1, 2, 3, 4];
 /// The promise that a bug is about, which some story must see broken, and what else it may break on the way. Any other
 /// breach means that the simulation is wrong about the bug or about itself.
 const fn breaks(bug: Bug) -> (Invariant, &'static [Invariant]) {
-    use Invariant::{Blame, Gone, HeldIsServed, LongLife, NeverExpired, OneCall, OwnSetOnly, UpstreamBudget};
+    use Invariant::{Blame, Budget, Gone, HeldIsServed, LongLife, NeverExpired, OneCall, OwnSetOnly};
     match bug {
         Bug::SharedPlace => (OwnSetOnly, &[]),
         Bug::ServesTheExpired => (NeverExpired, &[]),
@@ -26,7 +26,7 @@ const fn breaks(bug: Bug) -> (Invariant, &'static [Invariant]) {
         Bug::TwoFlights => (OneCall, &[]),
         // Those who come later are given what the flight brought, until it expires; and it is never tidied away.
         Bug::FlightStays => (Gone, &[HeldIsServed, NeverExpired, LongLife]),
-        Bug::NoLimit | Bug::NeverShrinks => (UpstreamBudget, &[]),
+        Bug::NoLimit | Bug::NeverShrinks => (Budget, &[]),
         // When all permits are gone nobody is served, and those who wait wait for ever.
         Bug::LeakedPermit => (HeldIsServed, &[Gone, LongLife]),
         Bug::RenewsForNobody => (Gone, &[]),

@@ -3,7 +3,7 @@
 //! Owns: the table of calls under way, those who wait for one, its attempts, and what becomes of its outcome. Must not
 //! know: HTTP, or who asks.
 
-pub mod attempts;
-mod outcome;
+pub(in crate::credentials) mod attempts;
+pub(in crate::credentials) mod outcome;
 pub mod shared_call;
 pub mod table;

@@ -1,111 +1,159 @@
-//! What comes of a flight for those who come later.
+//! What the outcome of a flight changes for those who come later.
 //!
-//! Owns: where its outcome goes: the store, the memory of refusals, the next renewal, or the end of a set. Must not know:
-//! how the flight went.
+//! Owns: where it goes: the store, the memory of refusals, the next renewal, or the end of an entitlement. Must not know:
+//! how the attempts went.
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::clock::BootTime;
-use crate::credentials::flight::attempts::{FIRST_RENEWAL_RETRY, FlightRunner, SLOWEST_RENEWAL_RETRY};
-use crate::credentials::held::Held;
-use crate::credentials::policy::entitlement::Consequence;
-use crate::credentials::source::SourceError;
-use crate::identity::PresentedToken;
-use crate::planted::{self, Bug};
-use crate::workload::{CredentialKey, PeerKey};
+use crate::backoff::Backoff;
+use crate::clock::{BootTime, Clock};
+use crate::credentials::cached::CachedCredentials;
+use crate::credentials::flight::attempts::Fetched;
+use crate::credentials::flight::shared_call::Flight;
+use crate::credentials::policy::entitlement::{Consequence, Entitlement};
+use crate::credentials::policy::freshness::renewal_due;
+use crate::credentials::record::{Held, IdentityRecord};
+use crate::credentials::source::{SourceError, Unavailable};
+use crate::credentials::store::recent_refusals::RecentRefusals;
+use crate::credentials::store::schedule::Schedule;
+use crate::credentials::store::{Kept, Store};
+use crate::rng::Rng;
 
-impl FlightRunner {
-    /// Puts the outcome where it belongs; `peer` is on whose account a newcomer goes.
-    pub(super) fn settle(
+/// Renewals that fail are tried again after this, doubling up to [`SLOWEST_RENEWAL_RETRY`], with jitter.
+pub(in crate::credentials) const FIRST_RENEWAL_RETRY: Duration = Duration::from_secs(5);
+/// The longest pause between renewals of one set.
+const SLOWEST_RENEWAL_RETRY: Duration = Duration::from_secs(120);
+/// Between renewals that fail.
+const FAILED_RENEWAL: Backoff = Backoff::new(FIRST_RENEWAL_RETRY, SLOWEST_RENEWAL_RETRY);
+/// A token that AWS did not accept will hardly do better soon; a newer one ends the waiting at once.
+const REFUSED_TOKEN: Backoff = Backoff::new(SLOWEST_RENEWAL_RETRY, SLOWEST_RENEWAL_RETRY);
+
+/// Carries out what follows from outcomes.
+pub(in crate::credentials) struct Outcomes {
+    pub(in crate::credentials) clock: Clock,
+    pub(in crate::credentials) rng: Rng,
+    pub(in crate::credentials) store: Store,
+    pub(in crate::credentials) refusals: RecentRefusals,
+    pub(in crate::credentials) entitlement: Entitlement,
+    pub(in crate::credentials) schedule: Schedule,
+    /// The longest time to keep a set before its renewal.
+    pub(in crate::credentials) renew_after: Duration,
+}
+
+impl Outcomes {
+    /// Records the outcome of a flight; returns what those who wait for it get.
+    pub(super) fn record(
         &self,
-        key: &CredentialKey,
-        presented: &PresentedToken,
-        outcome: &Result<Arc<Held>, SourceError>,
-        peer: Option<PeerKey>,
-    ) {
-        let now = self.clock.now().boot;
-        match outcome {
-            Ok(held) => {
-                self.failures.forget(key);
-                self.entitlement.found(&held.grant().association_id, now);
-                if self.store.put(Arc::clone(held), peer) {
-                    self.schedule.put(held, held.renew_at());
-                }
-            }
+        flight: &Flight,
+        fetched: Result<Fetched, SourceError>,
+    ) -> Result<Held, SourceError> {
+        match fetched.and_then(|fetched| self.keep(flight, fetched)) {
+            Ok(held) => Ok(held),
             Err(error) => {
-                if let SourceError::Refused(refused) = error {
-                    self.failures.remember(key, presented.expires, refused.clone(), now);
-                }
-                if let Some(held) = self.store.get(key) {
-                    self.after_failed_renewal(&held, now, error);
-                }
+                self.failed(flight, &error);
+                Err(error)
             }
         }
     }
 
-    /// A set in hand survives its failed renewal (design, invariant 3), but for what the table of 4.5 says.
-    fn after_failed_renewal(&self, held: &Arc<Held>, now: BootTime, error: &SourceError) {
-        let mut witness = None;
-        let consequence = self.entitlement.after(held, error, now, || {
-            witness = self.witness(now);
-            witness.is_some()
+    fn keep(&self, flight: &Flight, fetched: Fetched) -> Result<Held, SourceError> {
+        let now = self.clock.now();
+        let Fetched { issued, token } = fetched;
+        let credentials = match CachedCredentials::new(&issued, now) {
+            Ok(credentials) => Arc::new(credentials),
+            Err(error) => {
+                tracing::error!(err = %error, "AWS issued credentials that no SDK can read");
+                return Err(SourceError::Unavailable(Unavailable::Unreadable));
+            }
+        };
+        let principal = flight.principal();
+        let renew_at = renewal_due(now.boot, credentials.lifetime(), self.renew_after, self.rng.fraction());
+        let record = IdentityRecord::new(principal.clone(), credentials, token, renew_at, now.boot);
+        self.refusals.forget(&principal.key);
+        self.entitlement.found(&issued.grant.origin, now.boot);
+        let Kept { held, is_kept } = self.store.keep(record, flight.peer());
+        if is_kept {
+            self.schedule.put(&held.record, held.record.renew_at());
+        }
+        Ok(held)
+    }
+
+    fn failed(&self, flight: &Flight, error: &SourceError) {
+        let now = self.clock.now().boot;
+        let key = &flight.principal().key;
+        if let SourceError::Refused(refusal) = error {
+            self.refusals.remember(key, refusal.clone(), now);
+        }
+        if let Some(record) = self.store.get(key) {
+            self.after_failed_renewal(&record, now, error);
+        }
+    }
+
+    /// A set survives its failed renewal (design, invariant 3), but for what the table of 4.5 says.
+    fn after_failed_renewal(&self, record: &Arc<IdentityRecord>, now: BootTime, error: &SourceError) {
+        let mut other = None;
+        let consequence = self.entitlement.after(record, error, now, || {
+            other = self.another_association(now);
+            other.is_some()
         });
         match consequence {
-            Consequence::Keep => self.renew_later(held, now, error),
+            Consequence::Keep => self.renew_later(record, now, error),
             Consequence::KeepForNewerToken => {
-                held.wait_for_token_newer_than(&held.presented());
-                self.renew_later(held, now, error);
+                if let SourceError::Refused(refusal) = error {
+                    record.token_refused(refusal.judged);
+                }
+                self.renew_later(record, now, error);
             }
             Consequence::CheckAnotherAssociation => {
-                if let Some(witness) = witness {
-                    // The worker renews it, at the pace of renewals.
-                    self.schedule.put(&witness, now);
+                if let Some(other) = other {
+                    // The worker renews it, at the rate of renewals.
+                    self.schedule.put(&other, now);
                 }
-                self.renew_later(held, now, error);
+                self.renew_later(record, now, error);
             }
             Consequence::Drop => {
-                held.drop_for_good();
-                self.store.remove(held);
+                record.revoke();
+                self.store.remove(record);
                 tracing::warn!(
-                    key = ?held.key(),
+                    key = ?record.key(),
                     err = %error,
-                    association = &*held.grant().association_id,
+                    origin = %record.credentials().grant().origin,
                     "the association is gone; its credentials are not served any more"
                 );
             }
         }
     }
 
-    /// A set that can be renewed, of an association that AWS was not asked about lately.
-    fn witness(&self, now: BootTime) -> Option<Arc<Held>> {
+    /// An identity that can be renewed, of an association that AWS was not asked about lately.
+    fn another_association(&self, now: BootTime) -> Option<Arc<IdentityRecord>> {
         let wall = self.clock.now().wall;
-        self.store.find(&|held| {
-            held.was_asked_for()
-                && held.presented().expires > wall
-                && !self.entitlement.was_asked_about(&held.grant().association_id, now)
+        self.store.find(&|record| {
+            record.is_wanted()
+                && record.token().expires > wall
+                && !self.entitlement.was_asked_about(&record.credentials().grant().origin, now)
         })
     }
 
-    fn renew_later(&self, held: &Arc<Held>, now: BootTime, error: &SourceError) {
-        let in_a_row = held.count_failed_renewal();
-        let doublings = u32::try_from(in_a_row - 1).unwrap_or(u32::MAX);
-        // A token that AWS did not take will hardly do better soon; a newer one ends the waiting at once.
-        let first = if held.waits_for_token() { SLOWEST_RENEWAL_RETRY } else { FIRST_RENEWAL_RETRY };
-        let mut again = now.plus(self.pause(first, SLOWEST_RENEWAL_RETRY, doublings));
-        if let (Some(since), Some(max)) = (held.not_found_since(), self.entitlement.max_stale()) {
+    fn renew_later(&self, record: &Arc<IdentityRecord>, now: BootTime, error: &SourceError) {
+        let in_a_row = record.count_failed_renewal();
+        let backoff = if record.awaits_token() { REFUSED_TOKEN } else { FAILED_RENEWAL };
+        let mut again = now.plus(backoff.jittered(in_a_row, &self.rng));
+        if let (Some(since), Some(max)) = (record.not_found_since(), self.entitlement.max_stale()) {
             // Asked in time for the answer that ends it.
             let limit = since.plus(max);
             if now < limit {
                 again = again.min(limit);
             }
         }
-        if planted::is_on(Bug::GivesUp) {
-            again = now.plus(Duration::from_secs(24 * 3600));
-        }
-        held.be_quiet_until(again);
+        record.quiet_until(again);
         // Not after its end: it leaves memory by then, whether AWS is back or not (design, invariant 8).
-        self.schedule.put(held, again.min(held.expiry().boot));
-        tracing::info!(key = ?held.key(), err = %error, failures = in_a_row, "a renewal failed; what is held is kept");
+        self.schedule.put(record, again.min(record.credentials().expiry().boot));
+        tracing::info!(
+            key = ?record.key(),
+            err = %error,
+            failures = in_a_row,
+            "a renewal failed; the credentials are served on"
+        );
     }
 }

@@ -1,8 +1,9 @@
-//! One flight: a call to AWS under way, and those aboard.
+//! One flight: the one call under way for an identity, and those who wait for it.
 //!
 //! Owns: how those who wait learn how it goes, and for how long somebody still wants it. Must not know: which others are
-//! under way (`flights`), or how it is flown (`crew`).
+//! under way (`table`), or how its attempts are made (`attempts`).
 
+use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,27 +11,31 @@ use parking_lot::Mutex;
 use tokio::sync::{Notify, watch};
 
 use crate::clock::BootTime;
-use crate::credentials::held::Held;
 use crate::credentials::limits::upstream_budget::Priority;
+use crate::credentials::record::Held;
 use crate::credentials::source::{SourceError, Unavailable};
-use crate::identity::PresentedToken;
-use crate::workload::PeerKey;
+use crate::workload::{PeerKey, PresentedToken, Principal};
 
 /// A flight that somebody waits for lives this long at most (design 4.6).
 const LONGEST_FLIGHT: Duration = Duration::from_secs(30);
-/// It is given up when nobody asked for this long: SDKs that mean it ask again every second or so (sdk-contract 7.1).
+/// It is given up when nobody asked for this long: SDKs that still want it ask again every second or so (sdk-contract
+/// 7.1).
 const STILL_WANTED: Duration = Duration::from_secs(10);
+
+/// The number of a flight, which the log lines of the call and of all who waited for it carry.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FlightId(u64);
 
 /// How a flight goes.
 #[derive(Clone, Debug)]
 pub enum Progress {
     /// Under way; with what went wrong at the last attempt, if one failed.
-    Aloft(Option<SourceError>),
+    InFlight(Option<SourceError>),
     /// Over.
-    Landed(Result<Arc<Held>, SourceError>),
+    Done(Result<Held, SourceError>),
 }
 
-/// Why somebody boards.
+/// Why somebody joins.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Purpose {
     /// A client waits for it.
@@ -39,69 +44,87 @@ pub enum Purpose {
     Background,
 }
 
-/// A seat on a flight. Leaving it changes nothing for the flight.
+/// A part in a flight. Dropping it changes nothing for the flight.
 pub struct FlightHandle {
     flight: Arc<Flight>,
     progress: watch::Receiver<Progress>,
 }
 
 pub(super) struct Flight {
+    id: FlightId,
+    principal: Principal,
     progress: watch::Sender<Progress>,
     demand: Mutex<Demand>,
     priority_raised: Notify,
-    /// On whose account it goes, if it is for an unverified identity with nothing in hand.
+    /// On whose account it goes, if it is for an unverified identity without credentials.
     peer: Option<PeerKey>,
 }
 
 struct Demand {
-    lane: Priority,
-    presented: PresentedToken,
+    priority: Priority,
+    token: PresentedToken,
     awaited_since: Option<BootTime>,
     last_awaited: Option<BootTime>,
 }
 
 impl Flight {
-    pub(super) fn new(presented: PresentedToken, lane: Priority, peer: Option<PeerKey>) -> Arc<Self> {
-        let demand = Demand { lane, presented, awaited_since: None, last_awaited: None };
+    pub(super) fn new(
+        id: FlightId,
+        principal: Principal,
+        token: PresentedToken,
+        priority: Priority,
+        peer: Option<PeerKey>,
+    ) -> Arc<Self> {
+        let demand = Demand { priority, token, awaited_since: None, last_awaited: None };
         Arc::new(Self {
-            progress: watch::Sender::new(Progress::Aloft(None)),
+            id,
+            principal,
+            progress: watch::Sender::new(Progress::InFlight(None)),
             demand: Mutex::new(demand),
             priority_raised: Notify::new(),
             peer,
         })
     }
 
-    /// Takes a seat: the better lane and the longer-lived token win.
-    pub(super) fn board(
+    /// Takes part: the better priority and the longer-lived token win.
+    pub(super) fn join(
         self: &Arc<Self>,
-        presented: &PresentedToken,
-        lane: Priority,
+        token: &PresentedToken,
+        priority: Priority,
         purpose: Purpose,
         now: BootTime,
     ) -> FlightHandle {
         let mut demand = self.demand.lock();
-        if presented.expires > demand.presented.expires {
-            demand.presented = presented.clone();
+        if token.expires > demand.token.expires {
+            demand.token = token.clone();
         }
         if purpose == Purpose::Awaited {
             let is_still_wanted = demand.last_awaited.is_some_and(|last| now.since(last) < STILL_WANTED);
             demand.awaited_since = demand.awaited_since.filter(|_| is_still_wanted).or(Some(now));
             demand.last_awaited = Some(now);
         }
-        if lane < demand.lane || (purpose == Purpose::Awaited && demand.awaited_since == Some(now)) {
-            demand.lane = demand.lane.min(lane);
+        if priority < demand.priority || (purpose == Purpose::Awaited && demand.awaited_since == Some(now)) {
+            demand.priority = demand.priority.min(priority);
             self.priority_raised.notify_one();
         }
         drop(demand);
         FlightHandle { flight: Arc::clone(self), progress: self.progress.subscribe() }
     }
 
-    pub(super) fn lane(&self) -> Priority {
-        self.demand.lock().lane
+    pub(super) fn id(&self) -> FlightId {
+        self.id
     }
 
-    pub(super) fn presented(&self) -> PresentedToken {
-        self.demand.lock().presented.clone()
+    pub(super) fn principal(&self) -> &Principal {
+        &self.principal
+    }
+
+    pub(super) fn priority(&self) -> Priority {
+        self.demand.lock().priority
+    }
+
+    pub(super) fn token(&self) -> PresentedToken {
+        self.demand.lock().token.clone()
     }
 
     pub(super) fn peer(&self) -> Option<PeerKey> {
@@ -109,24 +132,24 @@ impl Flight {
     }
 
     /// Tells those who wait how it ended.
-    pub(super) fn land(&self, outcome: Result<Arc<Held>, SourceError>) {
-        self.progress.send_replace(Progress::Landed(outcome));
+    pub(super) fn finish(&self, outcome: Result<Held, SourceError>) {
+        self.progress.send_replace(Progress::Done(outcome));
     }
 
     /// Tells those who wait that the last attempt failed.
-    pub(super) fn report_failure(&self, trouble: SourceError) {
-        self.progress.send_replace(Progress::Aloft(Some(trouble)));
+    pub(super) fn report_failure(&self, failure: SourceError) {
+        self.progress.send_replace(Progress::InFlight(Some(failure)));
     }
 
-    /// Waits until it has priority_raised to a better lane, or somebody has begun to wait for it.
+    /// Waits until its priority is raised, or somebody has begun to wait for it.
     pub(super) async fn priority_raised(&self) {
         self.priority_raised.notified().await;
     }
 
-    pub(super) fn trouble(&self) -> Option<SourceError> {
+    pub(super) fn last_failure(&self) -> Option<SourceError> {
         match &*self.progress.borrow() {
-            Progress::Aloft(trouble) => trouble.clone(),
-            Progress::Landed(_) => None,
+            Progress::InFlight(failure) => failure.clone(),
+            Progress::Done(_) => None,
         }
     }
 
@@ -146,23 +169,41 @@ impl Flight {
 }
 
 impl FlightHandle {
-    /// Waits until the flight has landed. Cancel-safe.
-    pub async fn landed(&mut self) -> Result<Arc<Held>, SourceError> {
+    /// Waits until the flight is done. Cancel-safe.
+    pub async fn done(&mut self) -> Result<Held, SourceError> {
         let lost = Err(SourceError::Unavailable(Unavailable::Lost));
-        let landed = self.progress.wait_for(|progress| matches!(progress, Progress::Landed(_))).await;
-        match landed.as_deref() {
-            Ok(Progress::Landed(outcome)) => outcome.clone(),
-            Ok(Progress::Aloft(_)) | Err(_) => lost,
+        let done = self.progress.wait_for(|progress| matches!(progress, Progress::Done(_))).await;
+        match done.as_deref() {
+            Ok(Progress::Done(outcome)) => outcome.clone(),
+            Ok(Progress::InFlight(_)) | Err(_) => lost,
         }
     }
 
+    /// Which flight it is.
+    pub fn id(&self) -> FlightId {
+        self.flight.id
+    }
+
     /// What went wrong at the flight's last attempt, if one has failed.
-    pub fn trouble(&self) -> Option<SourceError> {
-        self.flight.trouble()
+    pub fn last_failure(&self) -> Option<SourceError> {
+        self.flight.last_failure()
     }
 
     /// For how long clients have been waiting for this flight.
     pub fn awaited_for(&self, now: BootTime) -> Duration {
         self.flight.demand.lock().awaited_since.map_or(Duration::ZERO, |since| now.since(since))
+    }
+}
+
+impl FlightId {
+    /// Not yet used in this process, and hardly by another one of the same log.
+    pub(super) fn new(random: u64) -> Self {
+        Self(random & 0xffff_ffff_ffff)
+    }
+}
+
+impl fmt::Display for FlightId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:012x}", self.0)
     }
 }

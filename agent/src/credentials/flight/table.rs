@@ -1,8 +1,8 @@
-//! One flight per identity: the only way to AWS.
+//! One flight per identity.
 //!
 //! Owns: that however many ask for one identity, over all listeners, at most one call is under way (design, invariant
-//! 4); that the flight is a task of its own, so that a client who hangs up cancels nothing. Must not know: HTTP, who asks,
-//! or how one is flown (`crew`). moka's `try_get_with` is not used: it runs the fetch inside the first caller's
+//! 4); that a flight is a task of its own, so that a client that hangs up cancels nothing. Must not know: HTTP, who asks,
+//! or how attempts are made (`attempts`). moka's `try_get_with` is not used: it runs the fetch inside the first caller's
 //! future and starts it again when that caller leaves (facts 5, trap 2).
 
 use std::collections::HashMap;
@@ -11,15 +11,17 @@ use std::sync::Arc;
 
 use parking_lot::Mutex;
 
+use crate::credentials::cached::CachedCredentials;
 use crate::credentials::flight::attempts::FlightRunner;
-use crate::credentials::flight::shared_call::{Flight, FlightHandle, Purpose};
-use crate::credentials::held::{Held, MIN_REMAINING_LIFE};
+use crate::credentials::flight::outcome::Outcomes;
+use crate::credentials::flight::shared_call::{Flight, FlightHandle, FlightId, Purpose};
 use crate::credentials::limits::peer_quota::FlightPermit;
 use crate::credentials::limits::upstream_budget::Priority;
+use crate::credentials::record::Held;
 use crate::credentials::source::{SourceError, Unavailable};
-use crate::identity::PresentedToken;
-use crate::planted::{self, Bug};
-use crate::workload::CredentialKey;
+use crate::lifecycle::tasks::Tasks;
+use crate::rng::Rng;
+use crate::workload::{CredentialKey, PresentedToken, Principal};
 
 /// All flights under way; clones share them.
 #[derive(Clone)]
@@ -29,71 +31,77 @@ pub struct Flights {
 
 struct Shared {
     table: Mutex<HashMap<CredentialKey, Arc<Flight>>>,
-    crew: FlightRunner,
+    runner: FlightRunner,
+    outcomes: Outcomes,
+    rng: Rng,
+    tasks: Tasks,
 }
 
-/// What came of joining.
+/// A wish for credentials from AWS.
+pub struct JoinRequest<'a> {
+    /// For whom.
+    pub principal: &'a Principal,
+    /// The token that was presented; the flight goes on with the newest of all that join.
+    pub token: &'a PresentedToken,
+    /// How pressing it is.
+    pub priority: Priority,
+    /// Whether a client waits.
+    pub purpose: Purpose,
+    /// The set that the caller found in the store. A flight that ended between that look and this request is noticed, so
+    /// that a thousand first requests at once make one call and not two.
+    pub seen: Option<&'a Arc<CachedCredentials>>,
+}
+
+/// What joining led to.
 pub enum Joined {
-    /// There is nothing to wait for: another flight landed a moment ago.
-    Landed(Result<Arc<Held>, SourceError>),
+    /// There is nothing to wait for: another flight ended a moment ago.
+    Done(Result<Held, SourceError>),
     /// Under way.
-    Aloft(FlightHandle),
+    InFlight(FlightHandle),
 }
 
 impl Flights {
     /// No flight yet.
-    pub fn new(crew: FlightRunner) -> Self {
-        Self { shared: Arc::new(Shared { table: Mutex::default(), crew }) }
+    pub(in crate::credentials) fn new(
+        runner: FlightRunner,
+        outcomes: Outcomes,
+        rng: Rng,
+        tasks: Tasks,
+    ) -> Self {
+        Self { shared: Arc::new(Shared { table: Mutex::default(), runner, outcomes, rng, tasks }) }
     }
 
-    /// Joins the identity's flight, or starts it.
-    ///
-    /// `seen` is what the caller found in the store. A flight that landed between that look and this call is noticed, so
-    /// that a thousand first requests at once make one call and not two. `permit` is given back when the flight that was
-    /// started with it is over, or at once if it started none.
-    pub fn join(
-        &self,
-        key: &CredentialKey,
-        presented: &PresentedToken,
-        lane: Priority,
-        purpose: Purpose,
-        seen: Option<&Arc<Held>>,
-        permit: Option<FlightPermit>,
-    ) -> Joined {
-        let now = self.shared.crew.clock.now().boot;
+    /// Joins the identity's flight, or starts it. `permit` is given back when the flight that was started with it is over,
+    /// or at once if it started none.
+    pub fn start_or_join(&self, request: &JoinRequest<'_>, permit: Option<FlightPermit>) -> Joined {
+        let now = self.shared.runner.clock.now().boot;
+        let &JoinRequest { principal, token, priority, purpose, .. } = request;
         let mut table = self.shared.table.lock();
-        if planted::is_on(Bug::TwoFlights) {
-            table.remove(key);
-        }
-        match table.entry(key.clone()) {
-            Entry::Occupied(aloft) => Joined::Aloft(aloft.get().board(presented, lane, purpose, now)),
+        match table.entry(principal.key.clone()) {
+            Entry::Occupied(flight) => Joined::InFlight(flight.get().join(token, priority, purpose, now)),
             Entry::Vacant(vacant) => {
-                if let Some(landed) = self.landed_meanwhile(key, presented, purpose, seen) {
-                    return Joined::Landed(landed);
+                if let Some(outcome) = self.ended_meanwhile(request) {
+                    return Joined::Done(outcome);
                 }
                 let peer = permit.as_ref().map(FlightPermit::peer);
-                let flight = Flight::new(presented.clone(), lane, peer);
-                let boarding = flight.board(presented, lane, purpose, now);
+                let id = FlightId::new(self.shared.rng.number());
+                let flight = Flight::new(id, principal.clone(), token.clone(), priority, peer);
+                let handle = flight.join(token, priority, purpose, now);
                 vacant.insert(Arc::clone(&flight));
                 drop(table);
                 let shared = Arc::clone(&self.shared);
-                let key = key.clone();
-                self.shared.crew.tasks.spawn("flight", async move { shared.fly(key, flight, permit).await });
-                Joined::Aloft(boarding)
+                self.shared.tasks.spawn("flight", async move { shared.fly(flight, permit).await });
+                Joined::InFlight(handle)
             }
         }
     }
 
     /// Joins the identity's flight if there is one.
-    pub fn join_aloft(
-        &self,
-        key: &CredentialKey,
-        presented: &PresentedToken,
-        lane: Priority,
-    ) -> Option<FlightHandle> {
-        let now = self.shared.crew.clock.now().boot;
+    pub fn join(&self, request: &JoinRequest<'_>) -> Option<FlightHandle> {
+        let now = self.shared.runner.clock.now().boot;
         let table = self.shared.table.lock();
-        table.get(key).map(|flight| flight.board(presented, lane, Purpose::Awaited, now))
+        let flight = table.get(&request.principal.key)?;
+        Some(flight.join(request.token, request.priority, request.purpose, now))
     }
 
     /// How many flights are under way.
@@ -106,25 +114,20 @@ impl Flights {
         self.len() == 0
     }
 
-    fn landed_meanwhile(
-        &self,
-        key: &CredentialKey,
-        presented: &PresentedToken,
-        purpose: Purpose,
-        seen: Option<&Arc<Held>>,
-    ) -> Option<Result<Arc<Held>, SourceError>> {
-        let crew = &self.shared.crew;
-        let now = crew.clock.now();
-        if let Some(held) = crew.store.get(key) {
-            let is_new = seen.is_none_or(|seen| !Arc::ptr_eq(seen, &held));
-            if is_new && held.expiry().left(now) >= MIN_REMAINING_LIFE {
-                return Some(Ok(held));
+    fn ended_meanwhile(&self, request: &JoinRequest<'_>) -> Option<Result<Held, SourceError>> {
+        let FlightRunner { clock, store, refusals, .. } = &self.shared.runner;
+        let now = clock.now();
+        if let Some(record) = store.get(&request.principal.key) {
+            let credentials = record.credentials();
+            let is_new = request.seen.is_none_or(|seen| !Arc::ptr_eq(seen, &credentials));
+            if is_new && !credentials.expiry().is_over(now) {
+                return Some(Ok(Held { record, credentials }));
             }
         }
-        match purpose {
-            Purpose::Awaited if seen.is_none() => {
-                let refused = crew.failures.recall(key, presented.expires, now.boot);
-                refused.map(|refused| Err(SourceError::Refused(refused)))
+        match request.purpose {
+            Purpose::Awaited if request.seen.is_none() => {
+                let refusal = refusals.recall(&request.principal.key, request.token.expires, now.boot);
+                refusal.map(|refusal| Err(SourceError::Refused(refusal)))
             }
             Purpose::Awaited | Purpose::Background => None,
         }
@@ -132,34 +135,31 @@ impl Flights {
 }
 
 impl Shared {
-    async fn fly(self: Arc<Self>, key: CredentialKey, flight: Arc<Flight>, mut permit: Option<FlightPermit>) {
+    async fn fly(self: Arc<Self>, flight: Arc<Flight>, mut permit: Option<FlightPermit>) {
         // Whatever happens in here, a panic included, the flight leaves the table and those who wait are told.
-        let mut landing = Landing { shared: Arc::clone(&self), key, flight, outcome: None };
-        let outcome = self.crew.attempt(&landing.key, &landing.flight).await;
-        self.crew.settle(&landing.key, &landing.flight.presented(), &outcome, landing.flight.peer());
-        if let (Err(SourceError::Refused(_)), Some(permit)) = (&outcome, &mut permit) {
+        let mut finish =
+            FinishOnDrop { shared: Arc::clone(&self), flight: Arc::clone(&flight), outcome: None };
+        let fetched = self.runner.run(&flight).await;
+        if let (Err(SourceError::Refused(_)), Some(permit)) = (&fetched, &mut permit) {
             permit.refused();
         }
-        landing.outcome = Some(outcome);
+        finish.outcome = Some(self.outcomes.record(&flight, fetched));
     }
 }
 
 /// Ends a flight when dropped.
-struct Landing {
+struct FinishOnDrop {
     shared: Arc<Shared>,
-    key: CredentialKey,
     flight: Arc<Flight>,
-    outcome: Option<Result<Arc<Held>, SourceError>>,
+    outcome: Option<Result<Held, SourceError>>,
 }
 
-impl Drop for Landing {
+impl Drop for FinishOnDrop {
     fn drop(&mut self) {
         let lost = Err(SourceError::Unavailable(Unavailable::Lost));
         let outcome = self.outcome.take().unwrap_or(lost);
-        // First out of the table, then told: who comes in between finds the set in the store.
-        if !planted::is_on(Bug::FlightStays) {
-            self.shared.table.lock().remove(&self.key);
-        }
-        self.flight.land(outcome);
+        // First out of the table, then told: a request that comes in between finds the set in the store.
+        self.shared.table.lock().remove(&self.flight.principal().key);
+        self.flight.finish(outcome);
     }
 }

@@ -22,7 +22,7 @@ use crate::workload::PeerKey;
 /// Unverified flights of one peer (design 4.4).
 const FLIGHTS: usize = 8;
 /// A flight that was refused counts for this much longer: as long as a first refusal is remembered.
-const REST: Duration = Duration::from_secs(1);
+const COOL_DOWN: Duration = Duration::from_secs(1);
 /// A waiting request looks for itself at least this often, should it miss that something was freed.
 const LONGEST_WAIT: Duration = Duration::from_millis(500);
 
@@ -33,17 +33,17 @@ pub struct PeerQuotas {
 }
 
 struct Shared {
-    /// Only peers with something under way or resting: no more than there are flights and refusals of the last second.
+    /// Only peers with something under way or cooling_down: no more than there are flights and refusals of the last second.
     accounts: Mutex<HashMap<PeerKey, PeerQuota>>,
     clock: Clock,
-    bounds: Limits,
+    limits: Limits,
 }
 
 #[derive(Default)]
 struct PeerQuota {
     flights: usize,
     /// Until when refused flights still count, in order.
-    resting: VecDeque<BootTime>,
+    cooling_down: VecDeque<BootTime>,
     /// The end of a rest that one of those who wait sleeps for; the others are woken by it.
     timed: Option<BootTime>,
     freed: Arc<Notify>,
@@ -53,21 +53,21 @@ struct PeerQuota {
 pub struct FlightPermit {
     shared: Arc<Shared>,
     peer: PeerKey,
-    rests: bool,
+    cools_down: bool,
 }
 
 /// The peer has its fill.
 pub struct OverQuota {
     freed: Arc<Notify>,
-    /// When the next of its places is free for certain, if one is resting and nobody sleeps for it yet.
+    /// When the next of its places is free for certain, if one is cooling_down and nobody sleeps for it yet.
     next: Option<BootTime>,
     now: BootTime,
 }
 
 impl PeerQuotas {
     /// Nothing under way.
-    pub fn new(clock: Clock, bounds: Limits) -> Self {
-        Self { shared: Arc::new(Shared { accounts: Mutex::default(), clock, bounds }) }
+    pub fn new(clock: Clock, limits: Limits) -> Self {
+        Self { shared: Arc::new(Shared { accounts: Mutex::default(), clock, limits }) }
     }
 
     /// The right to one more flight, if the peer has one left.
@@ -80,15 +80,15 @@ impl PeerQuotas {
         let now = self.shared.clock.now().boot;
         let mut accounts = self.shared.accounts.lock();
         let account = accounts.entry(peer).or_default();
-        account.wake(now);
+        account.expire(now);
         let allowance = peer.allowance(FLIGHTS);
-        if account.flights + account.resting.len() < allowance {
+        if account.flights + account.cooling_down.len() < allowance {
             account.flights += 1;
             // Two places may have been freed for one call; and somebody must sleep for the next.
             account.freed.notify_one();
-            return Ok(FlightPermit { shared: Arc::clone(&self.shared), peer, rests: false });
+            return Ok(FlightPermit { shared: Arc::clone(&self.shared), peer, cools_down: false });
         }
-        let next = account.resting.front().copied();
+        let next = account.cooling_down.front().copied();
         let is_ours = account.timed != next || account.timed == slept_for;
         account.timed = next;
         Err(OverQuota { freed: Arc::clone(&account.freed), next: next.filter(|_| is_ours), now })
@@ -96,7 +96,7 @@ impl PeerQuotas {
 
     /// Waits for the right to one more flight. Cancel-safe.
     pub async fn flight(&self, peer: PeerKey) -> FlightPermit {
-        self.shared.bounds.reached(Limit::FlightsOfPeer);
+        self.shared.limits.reached(Limit::FlightsOfPeer);
         let mut sleeps_for = None;
         loop {
             let full = match self.attempt(peer, sleeps_for) {
@@ -132,7 +132,7 @@ impl FlightPermit {
 
     /// AWS refused: the place is free again only after a rest.
     pub fn refused(&mut self) {
-        self.rests = true;
+        self.cools_down = true;
     }
 }
 
@@ -142,12 +142,12 @@ impl Drop for FlightPermit {
         let mut accounts = self.shared.accounts.lock();
         let Some(account) = accounts.get_mut(&self.peer) else { return };
         account.flights = account.flights.saturating_sub(1);
-        if self.rests {
-            account.rest(now, self.peer.allowance(FLIGHTS));
+        if self.cools_down {
+            account.cool_down(now, self.peer.allowance(FLIGHTS));
         } else {
             account.freed.notify_one();
         }
-        account.wake(now);
+        account.expire(now);
         if account.is_empty() {
             accounts.remove(&self.peer);
         }
@@ -164,7 +164,7 @@ impl Shared {
     fn sweep(&self, accounts: &mut HashMap<PeerKey, PeerQuota>) {
         let now = self.clock.now().boot;
         accounts.retain(|_, account| {
-            account.wake(now);
+            account.expire(now);
             !account.is_empty()
         });
     }
@@ -172,22 +172,22 @@ impl Shared {
 
 impl PeerQuota {
     /// One place rests from now on, and ends no sooner than its share of a second after the one before it.
-    fn rest(&mut self, now: BootTime, allowance: usize) {
-        let share = REST / u32::try_from(allowance.max(1)).unwrap_or(u32::MAX);
-        let after_last = self.resting.back().map(|last| last.plus(share));
-        let until = after_last.map_or(now.plus(REST), |after| after.max(now.plus(REST)));
-        self.resting.push_back(until);
+    fn cool_down(&mut self, now: BootTime, allowance: usize) {
+        let share = COOL_DOWN / u32::try_from(allowance.max(1)).unwrap_or(u32::MAX);
+        let after_last = self.cooling_down.back().map(|last| last.plus(share));
+        let until = after_last.map_or(now.plus(COOL_DOWN), |after| after.max(now.plus(COOL_DOWN)));
+        self.cooling_down.push_back(until);
     }
 
-    fn wake(&mut self, now: BootTime) {
-        while self.resting.front().is_some_and(|until| *until <= now) {
-            self.resting.pop_front();
+    fn expire(&mut self, now: BootTime) {
+        while self.cooling_down.front().is_some_and(|until| *until <= now) {
+            self.cooling_down.pop_front();
         }
     }
 
     /// Nothing counts and nobody waits for it.
     fn is_empty(&self) -> bool {
-        self.flights == 0 && self.resting.is_empty() && Arc::strong_count(&self.freed) == 1
+        self.flights == 0 && self.cooling_down.is_empty() && Arc::strong_count(&self.freed) == 1
     }
 }
 
@@ -196,7 +196,7 @@ mod tests {
     use std::net::{IpAddr, Ipv4Addr};
     use std::time::{Duration, UNIX_EPOCH};
 
-    use super::{FlightPermit, PeerQuotas, REST};
+    use super::{COOL_DOWN, FlightPermit, PeerQuotas};
     use crate::clock::{Clock, Simulated};
     use crate::lifecycle::limits::{Limit, Limits};
     use crate::workload::PeerKey;
@@ -232,13 +232,13 @@ mod tests {
         }
         assert!(quotas.try_flight(pod(1)).is_err());
         assert!(quotas.try_flight(pod(2)).is_ok());
-        tokio::time::sleep(REST).await;
+        tokio::time::sleep(COOL_DOWN).await;
         let first = all(&quotas, pod(1));
         assert_eq!(first.len(), 1);
-        tokio::time::sleep(REST / 8).await;
+        tokio::time::sleep(COOL_DOWN / 8).await;
         assert_eq!(all(&quotas, pod(1)).len(), 1);
         drop(first);
-        tokio::time::sleep(REST).await;
+        tokio::time::sleep(COOL_DOWN).await;
         assert_eq!(all(&quotas, pod(1)).len(), 8);
         assert_eq!(quotas.peers(), 0);
     }
@@ -255,7 +255,7 @@ mod tests {
         let started = tokio::time::Instant::now();
         let (_two, ()) = tokio::join!(both, freeing);
         assert!(started.elapsed() < Duration::from_millis(110), "{:?}", started.elapsed());
-        assert_eq!(quotas.shared.bounds.count(Limit::FlightsOfPeer), 2);
+        assert_eq!(quotas.shared.limits.count(Limit::FlightsOfPeer), 2);
     }
 
     #[tokio::test(start_paused = true)]

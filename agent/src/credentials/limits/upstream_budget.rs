@@ -1,6 +1,6 @@
 //! How many calls to AWS may be under way, and who is next.
 //!
-//! Owns: the adaptive limit and the lanes of design 4.6. Must not know: what is called. The limit grows by one with each
+//! Owns: the adaptive limit and the queues of design 4.6. Must not know: what is called. The limit grows by one with each
 //! ten successes and halves when AWS throttles, because nobody publishes what EKS Auth allows an account (facts 8), and
 //! the agents of all nodes share it.
 
@@ -12,7 +12,7 @@ use parking_lot::Mutex;
 use tokio::sync::oneshot;
 
 use crate::clock::{BootTime, Clock};
-use crate::planted::{self, Bug};
+use crate::credentials::policy::freshness::Urgency;
 use crate::telemetry::metrics::BudgetNumbers;
 
 /// Calls under way at the start.
@@ -29,41 +29,51 @@ const HALVING_REST: Duration = Duration::from_secs(2);
 /// Who is served first, in this order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Priority {
-    /// A verified pod with nothing in hand.
-    VerifiedEmptyHanded,
-    /// Little life left in what is held.
-    Urgent,
-    /// An unverified token with nothing in hand.
-    UnverifiedEmptyHanded,
+    /// A verified pod that waits without credentials.
+    VerifiedWaiting,
+    /// A renewal with little life left.
+    UrgentRenewal,
+    /// An unverified token that waits without credentials.
+    UnverifiedWaiting,
     /// A renewal in good time.
     Renewal,
     /// Refused a moment ago, asking again.
     RecentlyRefused,
 }
 
+impl Urgency {
+    /// The priority of such a renewal.
+    pub const fn priority(self) -> Priority {
+        match self {
+            Self::Routine => Priority::Renewal,
+            Self::Pressing => Priority::UrgentRenewal,
+        }
+    }
+}
+
 impl Priority {
     /// A label for metrics; a closed set.
     const fn label(self) -> &'static str {
         match self {
-            Self::VerifiedEmptyHanded => "verified_empty_handed",
-            Self::Urgent => "urgent",
-            Self::UnverifiedEmptyHanded => "unverified_empty_handed",
+            Self::VerifiedWaiting => "verified_waiting",
+            Self::UrgentRenewal => "urgent_renewal",
+            Self::UnverifiedWaiting => "unverified_waiting",
             Self::Renewal => "renewal",
             Self::RecentlyRefused => "recently_refused",
         }
     }
 }
 
-/// All lanes, in order; their number bounds every array here.
+/// All queues, in order; their number bounds every array here.
 const PRIORITIES: [Priority; 5] = [
-    Priority::VerifiedEmptyHanded,
-    Priority::Urgent,
-    Priority::UnverifiedEmptyHanded,
+    Priority::VerifiedWaiting,
+    Priority::UrgentRenewal,
+    Priority::UnverifiedWaiting,
     Priority::Renewal,
     Priority::RecentlyRefused,
 ];
 
-/// Where in a lane.
+/// Where in a priority.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Position {
     /// Behind all who wait.
@@ -88,10 +98,10 @@ struct State {
     in_flight: u32,
     successes: u32,
     halved_at: Option<BootTime>,
-    lanes: [VecDeque<Arc<Waiter>>; PRIORITIES.len()],
+    queues: [VecDeque<Arc<Waiter>>; PRIORITIES.len()],
 }
 
-/// A place in the queue. It may stand in several lanes after a rise; the first to be reached is used.
+/// Somebody who waits. It may stand in several queues after its priority was raised; the first to be reached is used.
 struct Waiter {
     call: Mutex<Option<oneshot::Sender<Permit>>>,
 }
@@ -99,7 +109,7 @@ struct Waiter {
 /// A place in the queue, to be waited on. Dropping it leaves the queue.
 pub struct Ticket {
     shared: Arc<Shared>,
-    seat: Arc<Waiter>,
+    waiter: Arc<Waiter>,
     admitted: oneshot::Receiver<Permit>,
 }
 
@@ -116,35 +126,35 @@ impl UpstreamBudget {
             in_flight: 0,
             successes: 0,
             halved_at: None,
-            lanes: std::array::from_fn(|_| VecDeque::new()),
+            queues: std::array::from_fn(|_| VecDeque::new()),
         };
         Self { shared: Arc::new(Shared { state: Mutex::new(state), clock }) }
     }
 
-    /// Queues up in a lane: at its end, or at its head for who had a turn and was throttled.
-    pub fn queue(&self, lane: Priority, place: Position) -> Ticket {
+    /// Joins the queue of a priority: at its end, or at its head after a turn that was throttled.
+    pub fn queue(&self, priority: Priority, position: Position) -> Ticket {
         let (call, admitted) = oneshot::channel();
-        let seat = Arc::new(Waiter { call: Mutex::new(Some(call)) });
-        self.shared.seat(lane, place, Arc::clone(&seat));
+        let waiter = Arc::new(Waiter { call: Mutex::new(Some(call)) });
+        self.shared.enqueue(priority, position, Arc::clone(&waiter));
         self.shared.admit();
-        Ticket { shared: Arc::clone(&self.shared), seat, admitted }
+        Ticket { shared: Arc::clone(&self.shared), waiter, admitted }
     }
 
-    /// A look from outside.
-    pub fn view(&self) -> BudgetNumbers {
+    /// The numbers for metrics.
+    pub fn numbers(&self) -> BudgetNumbers {
         let state = self.shared.state.lock();
-        let mut waiting = PRIORITIES.map(|lane| (lane.label(), 0));
-        for ((_, number), seats) in waiting.iter_mut().zip(&state.lanes) {
-            *number = seats.iter().filter(|seat| seat.is_waiting()).count();
+        let mut waiting = PRIORITIES.map(|priority| (priority.label(), 0));
+        for ((_, number), waiters) in waiting.iter_mut().zip(&state.queues) {
+            *number = waiters.iter().filter(|waiter| waiter.is_waiting()).count();
         }
         BudgetNumbers { limit: state.limit, in_flight: state.in_flight, waiting }
     }
 }
 
 impl Ticket {
-    /// Rises to a better lane; its place in the old one is left.
-    pub fn rise_to(&self, lane: Priority) {
-        self.shared.seat(lane, Position::End, Arc::clone(&self.seat));
+    /// Moves to a better priority.
+    pub fn raise_to(&self, priority: Priority) {
+        self.shared.enqueue(priority, Position::End, Arc::clone(&self.waiter));
         self.shared.admit();
     }
 
@@ -157,7 +167,7 @@ impl Ticket {
 impl Drop for Ticket {
     fn drop(&mut self) {
         // A permit that was sent but not yet taken is dropped with the receiver, and goes to the next in line.
-        self.seat.call.lock().take();
+        self.waiter.call.lock().take();
     }
 }
 
@@ -172,17 +182,15 @@ impl Permit {
         }
     }
 
-    /// AWS throttled: half as many at a time. The permit stays taken until it is dropped: who holds it over its pause
-    /// keeps the next in line from running into the same wall at once.
+    /// AWS throttled: half as many at a time. The permit stays taken until it is dropped: held over the pause, it keeps the
+    /// next in line from being throttled at once.
     pub fn throttled(&self) {
         let now = self.shared.clock.now().boot;
         let mut state = self.shared.state.lock();
         state.successes = 0;
         if state.halved_at.is_none_or(|halved_at| now.since(halved_at) >= HALVING_REST) {
             state.halved_at = Some(now);
-            if !planted::is_on(Bug::NeverShrinks) {
-                state.limit = (state.limit / 2).max(LOWEST_LIMIT);
-            }
+            state.limit = (state.limit / 2).max(LOWEST_LIMIT);
         }
     }
 }
@@ -190,31 +198,30 @@ impl Permit {
 impl Drop for Permit {
     fn drop(&mut self) {
         let mut state = self.shared.state.lock();
-        let room = u32::from(!planted::is_on(Bug::LeakedPermit));
-        state.in_flight = state.in_flight.saturating_sub(room);
+        state.in_flight = state.in_flight.saturating_sub(1);
         drop(state);
         self.shared.admit();
     }
 }
 
 impl Shared {
-    fn seat(&self, lane: Priority, place: Position, seat: Arc<Waiter>) {
+    fn enqueue(&self, priority: Priority, position: Position, waiter: Arc<Waiter>) {
         let mut state = self.state.lock();
-        let Some(queue) = state.lanes.get_mut(lane as usize) else { return };
-        // Left places stay in the queue until they are reached. Where a lane is never reached they would pile up.
-        if queue.len() >= 64 && queue.len() >= 2 * queue.iter().filter(|seat| seat.is_waiting()).count() {
-            queue.retain(|seat| seat.is_waiting());
+        let Some(queue) = state.queues.get_mut(priority as usize) else { return };
+        // Waiters that left stay in the queue until they are reached. Where that never happens they would pile up.
+        if queue.len() >= 64 && queue.len() >= 2 * queue.iter().filter(|waiter| waiter.is_waiting()).count() {
+            queue.retain(|waiter| waiter.is_waiting());
         }
-        match place {
-            Position::End => queue.push_back(seat),
-            Position::Head => queue.push_front(seat),
+        match position {
+            Position::End => queue.push_back(waiter),
+            Position::Head => queue.push_front(waiter),
         }
     }
 
     /// Lets in as many as there is room for.
     fn admit(self: &Arc<Self>) {
         while let Some(call) = self.next_in_line() {
-            // Nobody there any more: the permit comes back with the error, and its drop makes room again.
+            // If the waiter has left, the permit comes back with the error, and its drop makes room again.
             drop(call.send(Permit { shared: Arc::clone(self) }));
         }
     }
@@ -222,12 +229,12 @@ impl Shared {
     /// Takes room for the next in line, if there is room and somebody waits.
     fn next_in_line(&self) -> Option<oneshot::Sender<Permit>> {
         let mut state = self.state.lock();
-        if state.in_flight >= state.limit && !planted::is_on(Bug::NoLimit) {
+        if state.in_flight >= state.limit {
             return None;
         }
-        let call = state.lanes.iter_mut().find_map(|lane| {
-            while let Some(seat) = lane.pop_front() {
-                if let Some(call) = seat.call.lock().take() {
+        let call = state.queues.iter_mut().find_map(|queue| {
+            while let Some(waiter) = queue.pop_front() {
+                if let Some(call) = waiter.call.lock().take() {
                     return Some(call);
                 }
             }
@@ -271,7 +278,7 @@ mod tests {
     async fn eight_calls_at_first_and_the_ninth_waits() {
         let budget = budget();
         let mut permits = taken(&budget, 8).await;
-        let mut ninth = budget.queue(Priority::Urgent, Position::End);
+        let mut ninth = budget.queue(Priority::UrgentRenewal, Position::End);
         assert!(is_admitted(&mut ninth).await.is_none());
         permits.pop();
         assert!(is_admitted(&mut ninth).await.is_some());
@@ -283,11 +290,11 @@ mod tests {
         for _ in 0..10 {
             taken(&budget, 1).await.pop().unwrap().succeeded();
         }
-        assert_eq!(budget.view().limit, 9);
+        assert_eq!(budget.numbers().limit, 9);
         for _ in 0..1000 {
             taken(&budget, 1).await.pop().unwrap().succeeded();
         }
-        assert_eq!(budget.view().limit, 50);
+        assert_eq!(budget.numbers().limit, 50);
     }
 
     #[tokio::test(start_paused = true)]
@@ -296,23 +303,23 @@ mod tests {
         let throttle = async || taken(&budget, 1).await.pop().unwrap().throttled();
         throttle().await;
         throttle().await;
-        assert_eq!(budget.view().limit, 4);
+        assert_eq!(budget.numbers().limit, 4);
         for _ in 0..5 {
             tokio::time::advance(Duration::from_secs(2)).await;
             throttle().await;
         }
-        assert_eq!(budget.view().limit, 1);
+        assert_eq!(budget.numbers().limit, 1);
     }
 
     #[tokio::test(start_paused = true)]
-    async fn better_lanes_go_first_and_a_rise_counts() {
+    async fn better_queues_go_first_and_a_rise_counts() {
         let budget = budget();
         let mut permits = taken(&budget, 8).await;
         let mut refused = budget.queue(Priority::RecentlyRefused, Position::End);
         let mut renewal = budget.queue(Priority::Renewal, Position::End);
-        let mut unverified = budget.queue(Priority::UnverifiedEmptyHanded, Position::End);
-        let mut verified = budget.queue(Priority::VerifiedEmptyHanded, Position::End);
-        refused.rise_to(Priority::Urgent);
+        let mut unverified = budget.queue(Priority::UnverifiedWaiting, Position::End);
+        let mut verified = budget.queue(Priority::VerifiedWaiting, Position::End);
+        refused.raise_to(Priority::UrgentRenewal);
         for ticket in [&mut verified, &mut refused, &mut unverified, &mut renewal] {
             permits.pop();
             permits.push(is_admitted(ticket).await.expect("this one is next"));
@@ -326,10 +333,10 @@ mod tests {
         for _ in 0..1000 {
             drop(budget.queue(Priority::Renewal, Position::End));
         }
-        assert!(budget.shared.state.lock().lanes.iter().all(|lane| lane.len() <= 64));
+        assert!(budget.shared.state.lock().queues.iter().all(|priority| priority.len() <= 64));
         let mut last = budget.queue(Priority::Renewal, Position::End);
         drop(permits);
         assert!(is_admitted(&mut last).await.is_some());
-        assert_eq!(budget.view().in_flight, 0);
+        assert_eq!(budget.numbers().in_flight, 0);
     }
 }

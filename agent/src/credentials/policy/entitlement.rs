@@ -15,9 +15,10 @@ use std::time::Duration;
 use parking_lot::Mutex;
 
 use crate::clock::BootTime;
-use crate::credentials::held::Held;
+use crate::credentials::issued::GrantOrigin;
 use crate::credentials::policy::not_found_streak::{NotFoundStreak, PERIOD};
-use crate::credentials::source::{RefusedCode, SourceError};
+use crate::credentials::record::IdentityRecord;
+use crate::credentials::source::{RefusalClass, SourceError};
 
 /// How many associations' last answers are remembered; above, new ones are not. One takes about 100 bytes.
 const MOST_ANSWERS: usize = 4_096;
@@ -43,7 +44,7 @@ pub struct RecentAnswers {
     /// Associations of sets in hand that it says are not there.
     pub not_found: usize,
     /// There is a set of an association that it was not asked about.
-    pub has_witness: bool,
+    pub has_another: bool,
 }
 
 /// The table of design 4.5. `streak` is there when `error` says "no association".
@@ -52,25 +53,19 @@ pub struct RecentAnswers {
 pub fn consequence(
     error: &SourceError,
     streak: Option<NotFoundStreak>,
-    crowd: RecentAnswers,
+    answers: RecentAnswers,
     now: BootTime,
     max_stale: Option<Duration>,
 ) -> Consequence {
-    let refused = match error {
-        SourceError::Refused(refused) => refused,
-        SourceError::Throttled | SourceError::Unavailable(_) | SourceError::OwnIdentity(_) => {
-            return Consequence::Keep;
-        }
-    };
-    match refused.code {
-        RefusedCode::ResourceNotFound => {
+    let Some(class) = error.refusal_class() else { return Consequence::Keep };
+    match class {
+        RefusalClass::NoAssociation => {
             let is_over = streak.is_some_and(|streak| streak.is_over(now, max_stale));
-            if is_over { crowd.verdict() } else { Consequence::Keep }
+            if is_over { answers.verdict() } else { Consequence::Keep }
         }
-        RefusedCode::ExpiredToken | RefusedCode::InvalidToken => Consequence::KeepForNewerToken,
-        RefusedCode::AccessDenied | RefusedCode::InvalidParameter | RefusedCode::InvalidRequest => {
-            Consequence::Keep
-        }
+        RefusalClass::TokenExpired | RefusalClass::TokenInvalid => Consequence::KeepForNewerToken,
+        // It may be a transient change of IAM.
+        RefusalClass::RoleNotAssumable | RefusalClass::BadRequest => Consequence::Keep,
     }
 }
 
@@ -79,7 +74,7 @@ impl RecentAnswers {
         if self.not_found <= self.found {
             return Consequence::Drop;
         }
-        if self.has_witness {
+        if self.has_another {
             return Consequence::CheckAnotherAssociation;
         }
         // Several associations gone at once, and most of all: AWS's trouble or a wrong cluster name, and no admin's wish. But a
@@ -91,18 +86,18 @@ impl RecentAnswers {
 /// Judges failed renewals. Clones share the memory.
 #[derive(Clone, Default)]
 pub struct Entitlement {
-    answers: Arc<Mutex<Answers>>,
+    answers: Arc<Mutex<LastAnswers>>,
     max_stale: Option<Duration>,
 }
 
 #[derive(Default)]
-struct Answers {
-    last: HashMap<Box<str>, Answer>,
+struct LastAnswers {
+    last: HashMap<GrantOrigin, LastAnswer>,
     pruned_at: Option<BootTime>,
 }
 
 #[derive(Clone, Copy)]
-struct Answer {
+struct LastAnswer {
     at: BootTime,
     is_found: bool,
 }
@@ -119,63 +114,61 @@ impl Entitlement {
     }
 
     /// AWS issued credentials of an association, or said something else that shows that it knows it.
-    pub fn found(&self, association: &str, now: BootTime) {
-        self.answers.lock().note(association, true, now);
+    pub fn found(&self, origin: &GrantOrigin, now: BootTime) {
+        self.answers.lock().note(origin, true, now);
     }
 
     /// Whether AWS was asked about an association in the last five minutes.
-    pub fn was_asked_about(&self, association: &str, now: BootTime) -> bool {
-        self.answers.lock().last.get(association).is_some_and(|answer| answer.is_recent(now))
+    pub fn was_asked_about(&self, origin: &GrantOrigin, now: BootTime) -> bool {
+        self.answers.lock().last.get(origin).is_some_and(|answer| answer.is_recent(now))
     }
 
-    /// What the failed renewal of a set means for it. `has_witness`: there is a set of an association that AWS was not
+    /// What the failed renewal of a set means for it. `has_another`: there is a set of an association that AWS was not
     /// [asked about](Self::was_asked_about) lately.
     pub fn after(
         &self,
-        held: &Held,
+        record: &IdentityRecord,
         error: &SourceError,
         now: BootTime,
-        has_witness: impl FnOnce() -> bool,
+        has_another: impl FnOnce() -> bool,
     ) -> Consequence {
-        let Some(code) = error.refused_code() else {
+        let Some(class) = error.refusal_class() else {
             return consequence(error, None, RecentAnswers::default(), now, self.max_stale);
         };
-        let association = &held.grant().association_id;
-        let streak = match code {
-            RefusedCode::ResourceNotFound => {
-                self.answers.lock().note(association, false, now);
-                Some(held.not_found_again(now))
+        let credentials = record.credentials();
+        let origin = &credentials.grant().origin;
+        let streak = match class {
+            RefusalClass::NoAssociation => {
+                self.answers.lock().note(origin, false, now);
+                Some(record.not_found_again(now))
             }
-            RefusedCode::AccessDenied => {
-                self.found(association, now);
-                held.found();
+            RefusalClass::RoleNotAssumable => {
+                self.found(origin, now);
+                record.found();
                 None
             }
-            RefusedCode::ExpiredToken
-            | RefusedCode::InvalidToken
-            | RefusedCode::InvalidParameter
-            | RefusedCode::InvalidRequest => None,
+            RefusalClass::TokenExpired | RefusalClass::TokenInvalid | RefusalClass::BadRequest => None,
         };
-        let mut crowd = RecentAnswers::default();
+        let mut answers = RecentAnswers::default();
         if streak.is_some_and(|streak| streak.is_over(now, self.max_stale)) {
-            (crowd.found, crowd.not_found) = self.answers.lock().count(now);
-            // Looks at all sets, so it is asked last.
-            crowd.has_witness = crowd.not_found > crowd.found && has_witness();
+            (answers.found, answers.not_found) = self.answers.lock().count(now);
+            // Looks at all records, so it is asked last.
+            answers.has_another = answers.not_found > answers.found && has_another();
         }
-        consequence(error, streak, crowd, now, self.max_stale)
+        consequence(error, streak, answers, now, self.max_stale)
     }
 }
 
-impl Answers {
-    fn note(&mut self, association: &str, is_found: bool, now: BootTime) {
+impl LastAnswers {
+    fn note(&mut self, origin: &GrantOrigin, is_found: bool, now: BootTime) {
         if self.pruned_at.is_none_or(|at| now.since(at) > PERIOD) {
             self.prune(now);
         }
-        let answer = Answer { at: now, is_found };
-        if let Some(last) = self.last.get_mut(association) {
+        let answer = LastAnswer { at: now, is_found };
+        if let Some(last) = self.last.get_mut(origin) {
             *last = answer;
         } else if self.last.len() < MOST_ANSWERS {
-            self.last.insert(association.into(), answer);
+            self.last.insert(origin.clone(), answer);
         }
     }
 
@@ -192,7 +185,7 @@ impl Answers {
     }
 }
 
-impl Answer {
+impl LastAnswer {
     fn is_recent(self, now: BootTime) -> bool {
         now.since(self.at) <= PERIOD
     }
@@ -203,18 +196,24 @@ mod tests {
     use std::time::Duration;
 
     use super::Consequence::{CheckAnotherAssociation, Drop, Keep, KeepForNewerToken};
-    use super::{Answers, NotFoundStreak, RecentAnswers, consequence};
+    use super::{LastAnswers, NotFoundStreak, RecentAnswers, consequence};
     use crate::clock::BootTime;
-    use crate::credentials::source::{OwnIdentityFault, Refused, RefusedCode, SourceError, Unavailable};
+    use crate::credentials::issued::GrantOrigin;
+    use crate::credentials::source::tests::refusal;
+    use crate::credentials::source::{OwnIdentityFault, RefusalClass, SourceError, Unavailable};
 
-    const ALONE: RecentAnswers = RecentAnswers { found: 0, not_found: 1, has_witness: false };
+    const ALONE: RecentAnswers = RecentAnswers { found: 0, not_found: 1, has_another: false };
 
     fn at(seconds: u64) -> BootTime {
         BootTime::from_boot(Duration::from_secs(seconds))
     }
 
-    fn refused(code: RefusedCode) -> SourceError {
-        SourceError::Refused(Refused::new(code, "no", None))
+    fn refused(class: RefusalClass) -> SourceError {
+        SourceError::Refused(refusal(class))
+    }
+
+    fn association(id: &str) -> GrantOrigin {
+        GrantOrigin::Association(id.into())
     }
 
     #[test]
@@ -223,12 +222,11 @@ mod tests {
             (SourceError::Throttled, Keep),
             (SourceError::Unavailable(Unavailable::Timeout), Keep),
             (SourceError::OwnIdentity(OwnIdentityFault::Rejected), Keep),
-            (refused(RefusedCode::AccessDenied), Keep),
-            (refused(RefusedCode::InvalidParameter), Keep),
-            (refused(RefusedCode::InvalidRequest), Keep),
-            (refused(RefusedCode::ExpiredToken), KeepForNewerToken),
-            (refused(RefusedCode::InvalidToken), KeepForNewerToken),
-            (refused(RefusedCode::ResourceNotFound), Drop),
+            (refused(RefusalClass::RoleNotAssumable), Keep),
+            (refused(RefusalClass::BadRequest), Keep),
+            (refused(RefusalClass::TokenExpired), KeepForNewerToken),
+            (refused(RefusalClass::TokenInvalid), KeepForNewerToken),
+            (refused(RefusalClass::NoAssociation), Drop),
         ];
         for (error, expected) in cases {
             let streak = Some(NotFoundStreak { times: 3, since: at(0) });
@@ -238,48 +236,48 @@ mod tests {
 
     #[test]
     fn the_table_of_not_found() {
-        let crowd = |found, not_found, has_witness| RecentAnswers { found, not_found, has_witness };
+        let recent = |found, not_found, has_another| RecentAnswers { found, not_found, has_another };
         let short = Some(Duration::from_secs(30));
         let cases = [
             ("three times over five minutes", 3, 300, ALONE, None, Drop),
             ("only twice", 2, 300, ALONE, None, Keep),
             ("not for five minutes", 9, 299, ALONE, None, Keep),
-            ("nobody else was asked about", 3, 300, crowd(0, 1, true), None, CheckAnotherAssociation),
-            ("another is there", 3, 300, crowd(1, 1, true), None, Drop),
+            ("nobody else was asked about", 3, 300, recent(0, 1, true), None, CheckAnotherAssociation),
+            ("another is there", 3, 300, recent(1, 1, true), None, Drop),
             (
                 "two are gone, one is there, a third can tell",
                 3,
                 300,
-                crowd(1, 2, true),
+                recent(1, 2, true),
                 None,
                 CheckAnotherAssociation,
             ),
-            ("as many are gone as are there", 3, 300, crowd(2, 2, true), None, Drop),
-            ("most are gone", 3, 300, crowd(2, 3, false), None, Keep),
-            ("all are gone", 3, 300, crowd(0, 2, false), None, Keep),
+            ("as many are gone as are there", 3, 300, recent(2, 2, true), None, Drop),
+            ("most are gone", 3, 300, recent(2, 3, false), None, Keep),
+            ("all are gone", 3, 300, recent(0, 2, false), None, Keep),
             ("stale for as long as may be", 2, 30, ALONE, short, Drop),
             ("not yet", 2, 29, ALONE, short, Keep),
             ("no staleness at all", 1, 0, ALONE, Some(Duration::ZERO), Drop),
-            ("all are gone, whatever may be stale", 2, 30, crowd(0, 3, false), short, Keep),
+            ("all are gone, whatever may be stale", 2, 30, recent(0, 3, false), short, Keep),
             ("a long staleness does not loosen the table", 3, 300, ALONE, Some(Duration::MAX), Drop),
         ];
-        for (what, times, now, crowd, max_stale, expected) in cases {
+        for (what, times, now, answers, max_stale, expected) in cases {
             let streak = Some(NotFoundStreak { times, since: at(0) });
-            let error = refused(RefusedCode::ResourceNotFound);
-            assert_eq!(consequence(&error, streak, crowd, at(now), max_stale), expected, "{what}");
+            let error = refused(RefusalClass::NoAssociation);
+            assert_eq!(consequence(&error, streak, answers, at(now), max_stale), expected, "{what}");
         }
     }
 
     #[test]
     fn answers_of_the_last_five_minutes_count_and_of_each_association_the_last() {
-        let mut answers = Answers::default();
-        answers.note("a-1", false, at(0));
-        answers.note("a-2", true, at(100));
-        answers.note("a-2", false, at(200));
-        answers.note("a-3", true, at(200));
+        let mut answers = LastAnswers::default();
+        answers.note(&association("a-1"), false, at(0));
+        answers.note(&association("a-2"), true, at(100));
+        answers.note(&association("a-2"), false, at(200));
+        answers.note(&association("a-3"), true, at(200));
         assert_eq!(answers.count(at(300)), (1, 2));
         assert_eq!(answers.count(at(301)), (1, 1));
-        answers.note("a-4", true, at(10_000));
+        answers.note(&association("a-4"), true, at(10_000));
         assert_eq!(answers.last.len(), 1, "old answers leave memory");
     }
 }

@@ -4,6 +4,7 @@
 //! facts come from, or how a decision is carried out.
 
 pub mod entitlement;
+pub mod freshness;
 pub mod not_found_streak;
 pub mod serving;
 pub mod young_pod;

@@ -6,7 +6,7 @@
 
 use std::time::{Duration, SystemTime};
 
-use crate::credentials::source::RefusedCode;
+use crate::credentials::source::RefusalClass;
 
 /// A token issued less than this ago belongs to a young pod, or to one that just got a new token.
 const YOUNG: Duration = Duration::from_secs(60);
@@ -16,13 +16,10 @@ const LAST_ATTEMPT: Duration = Duration::from_millis(4_000);
 pub const FIRST_GRACE_RETRY: Duration = Duration::from_millis(500);
 
 /// Whether a refusal may be too early to be true.
-pub fn may_change(code: RefusedCode, issued: Option<SystemTime>, now: SystemTime) -> bool {
-    let is_eventual = match code {
-        RefusedCode::ResourceNotFound | RefusedCode::AccessDenied => true,
-        RefusedCode::ExpiredToken
-        | RefusedCode::InvalidToken
-        | RefusedCode::InvalidParameter
-        | RefusedCode::InvalidRequest => false,
+pub fn may_change(class: RefusalClass, issued: Option<SystemTime>, now: SystemTime) -> bool {
+    let is_eventual = match class {
+        RefusalClass::NoAssociation | RefusalClass::RoleNotAssumable => true,
+        RefusalClass::TokenExpired | RefusalClass::TokenInvalid | RefusalClass::BadRequest => false,
     };
     // Issued in the future is a clock a little behind: as young as can be.
     is_eventual && issued.is_some_and(|issued| now.duration_since(issued).unwrap_or_default() < YOUNG)
@@ -38,27 +35,26 @@ mod tests {
     use std::time::{Duration, UNIX_EPOCH};
 
     use super::{has_time, may_change};
-    use crate::credentials::source::RefusedCode;
+    use crate::credentials::source::RefusalClass;
 
     #[test]
     fn the_table_of_grace() {
         let now = UNIX_EPOCH + Duration::from_secs(1_000);
         let ago = |seconds| Some(now - Duration::from_secs(seconds));
         let cases = [
-            (RefusedCode::ResourceNotFound, ago(0), true),
-            (RefusedCode::ResourceNotFound, ago(59), true),
-            (RefusedCode::ResourceNotFound, ago(60), false),
-            (RefusedCode::AccessDenied, ago(59), true),
-            (RefusedCode::AccessDenied, ago(60), false),
-            (RefusedCode::AccessDenied, Some(now + Duration::from_secs(2)), true),
-            (RefusedCode::AccessDenied, None, false),
-            (RefusedCode::InvalidToken, ago(1), false),
-            (RefusedCode::ExpiredToken, ago(1), false),
-            (RefusedCode::InvalidParameter, ago(1), false),
-            (RefusedCode::InvalidRequest, ago(1), false),
+            (RefusalClass::NoAssociation, ago(0), true),
+            (RefusalClass::NoAssociation, ago(59), true),
+            (RefusalClass::NoAssociation, ago(60), false),
+            (RefusalClass::RoleNotAssumable, ago(59), true),
+            (RefusalClass::RoleNotAssumable, ago(60), false),
+            (RefusalClass::RoleNotAssumable, Some(now + Duration::from_secs(2)), true),
+            (RefusalClass::RoleNotAssumable, None, false),
+            (RefusalClass::TokenInvalid, ago(1), false),
+            (RefusalClass::TokenExpired, ago(1), false),
+            (RefusalClass::BadRequest, ago(1), false),
         ];
-        for (code, issued, expected) in cases {
-            assert_eq!(may_change(code, issued, now), expected, "{code:?} {issued:?}");
+        for (class, issued, expected) in cases {
+            assert_eq!(may_change(class, issued, now), expected, "{class:?} {issued:?}");
         }
     }
 

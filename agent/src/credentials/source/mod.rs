@@ -1,56 +1,56 @@
-//! Where credentials come from: the only folder that names the AWS SDK crates.
+//! Where credentials come from. With `aws` this is the only folder that names the AWS SDK crates.
 //!
-//! Owns: calling AWS once, and saying in our own words what came of it. Must not know: caches, queues, clients, or how
-//! often it is called. Retries, budgets and memory are the flight's.
+//! Owns: calling a source once, and saying in our own words what the answer means. Must not know: caches, queues,
+//! clients, or how often it is called. Retries, budgets and memory are the flight's.
+//!
+//! All sources have one shape: a route and a token go in; an [`Issued`] set or a [`SourceError`] comes out. To add a
+//! source: a variant of [`Route`], a file here, a field and an arm in [`Sources`].
 
 pub mod eks_auth;
+mod refusal;
 
 use std::fmt;
-use std::sync::Arc;
 
-/// Why AWS gave no credentials, sorted by what it means for the caller.
+#[cfg(test)]
+pub(crate) use self::refusal::tests;
+pub use self::refusal::{JudgedToken, Refusal, RefusalClass};
+use crate::credentials::issued::Issued;
+use crate::workload::{PresentedToken, Route};
+
+/// All sources of this process.
+#[derive(Clone, Debug)]
+pub struct Sources {
+    /// EKS Auth, for pod identity associations.
+    pub eks_auth: eks_auth::EksAuth,
+}
+
+impl Sources {
+    /// Exchanges a token for credentials by this route: one attempt.
+    ///
+    /// # Errors
+    /// [`SourceError`], classified by what it means for the caller.
+    pub async fn fetch(&self, route: &Route, token: &PresentedToken) -> Result<Issued, SourceError> {
+        match route {
+            Route::EksAuth => self.eks_auth.fetch(token).await,
+        }
+    }
+}
+
+/// Why a source gave no credentials, sorted by what it means for the caller.
 #[derive(Clone, Debug, thiserror::Error)]
 pub enum SourceError {
-    /// AWS looked at the request and said no. The pod's matter.
+    /// AWS judged the request and refused it. This is about the pod.
     #[error("AWS refused: {0}")]
-    Refused(Refused),
+    Refused(Refusal),
     /// Too many calls, says AWS.
     #[error("AWS throttles")]
     Throttled,
-    /// No answer, or one that says AWS is unwell.
-    #[error("AWS could not be reached or is unwell: {0}")]
+    /// No answer, or one that says AWS is failing.
+    #[error("AWS cannot be reached or is failing: {0}")]
     Unavailable(Unavailable),
-    /// The agent's own AWS identity is missing or was not taken. Never the pod's fault (design, invariant 7).
-    #[error("the agent's own AWS credentials do not serve: {0}")]
+    /// The agent's own AWS identity is missing or was rejected. Never the pod's fault (design, invariant 7).
+    #[error("the agent has no usable AWS credentials: {0}")]
     OwnIdentity(OwnIdentityFault),
-}
-
-/// A refusal that is about the pod or its association.
-#[derive(Clone, Debug)]
-pub struct Refused {
-    /// Which one.
-    pub code: RefusedCode,
-    /// AWS's sentence, shortened and without control characters.
-    pub message: Arc<str>,
-    /// AWS's request id, for a support case.
-    pub request_id: Option<Arc<str>>,
-}
-
-/// The refusals of EKS Auth (botocore model, eks-auth 2023-11-26), all of them 400 but the one 404.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum RefusedCode {
-    /// EKS may not assume the role, or the association is refused.
-    AccessDenied,
-    /// There is no association for this service account (or no such cluster).
-    ResourceNotFound,
-    /// The pod's token has expired.
-    ExpiredToken,
-    /// The pod's token is not one of this cluster.
-    InvalidToken,
-    /// A parameter is wrong.
-    InvalidParameter,
-    /// The request is wrong.
-    InvalidRequest,
 }
 
 /// Ways in which AWS can be out of reach.
@@ -62,9 +62,9 @@ pub enum Unavailable {
     Connection,
     /// A 5xx.
     ServerError,
-    /// An answer that is not EKS Auth's: a proxy's page, a wrong endpoint, JSON without credentials.
+    /// An answer that is not the source's: a proxy's page, a wrong endpoint, JSON without credentials.
     Unreadable,
-    /// The flight ended without an outcome: a fault of ours.
+    /// The flight ended without an outcome: a fault of the agent.
     Lost,
 }
 
@@ -73,43 +73,8 @@ pub enum Unavailable {
 pub enum OwnIdentityFault {
     /// There are no credentials to sign with.
     Missing,
-    /// AWS did not take them: unknown, expired, badly signed, or not allowed to call EKS Auth.
+    /// AWS rejected them: unknown, expired, badly signed, or not allowed to call the source.
     Rejected,
-}
-
-/// The longest message of AWS that is passed on, in characters.
-const LONGEST_MESSAGE: usize = 400;
-
-impl Refused {
-    /// A refusal with AWS's own sentence, made fit for one line.
-    pub fn new(code: RefusedCode, message: &str, request_id: Option<&str>) -> Self {
-        let one_line = message.chars().map(|c| if c.is_control() { ' ' } else { c });
-        Self {
-            code,
-            message: one_line.take(LONGEST_MESSAGE).collect::<String>().into(),
-            request_id: request_id.filter(|id| id.len() <= 128).map(Arc::from),
-        }
-    }
-}
-
-impl fmt::Display for Refused {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}: {}", self.code.as_str(), self.message)
-    }
-}
-
-impl RefusedCode {
-    /// AWS's name for it.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::AccessDenied => "AccessDeniedException",
-            Self::ResourceNotFound => "ResourceNotFoundException",
-            Self::ExpiredToken => "ExpiredTokenException",
-            Self::InvalidToken => "InvalidTokenException",
-            Self::InvalidParameter => "InvalidParameterException",
-            Self::InvalidRequest => "InvalidRequestException",
-        }
-    }
 }
 
 impl fmt::Display for Unavailable {
@@ -118,7 +83,7 @@ impl fmt::Display for Unavailable {
             Self::Timeout => "no answer in time",
             Self::Connection => "no connection",
             Self::ServerError => "server error",
-            Self::Unreadable => "an answer that is not EKS Auth's",
+            Self::Unreadable => "the answer is not one of the service",
             Self::Lost => "the call was lost",
         })
     }
@@ -128,16 +93,16 @@ impl fmt::Display for OwnIdentityFault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Missing => "there are none",
-            Self::Rejected => "AWS did not accept them",
+            Self::Rejected => "AWS rejected them",
         })
     }
 }
 
 impl SourceError {
-    /// The code, if it is a refusal.
-    pub const fn refused_code(&self) -> Option<RefusedCode> {
+    /// The class, if it is a refusal: what policies look at.
+    pub const fn refusal_class(&self) -> Option<RefusalClass> {
         match self {
-            Self::Refused(refused) => Some(refused.code),
+            Self::Refused(refusal) => Some(refusal.class),
             Self::Throttled | Self::Unavailable(_) | Self::OwnIdentity(_) => None,
         }
     }
@@ -145,7 +110,7 @@ impl SourceError {
     /// A label for metrics and logs; a closed set.
     pub const fn label(&self) -> &'static str {
         match self {
-            Self::Refused(refused) => refused.code.as_str(),
+            Self::Refused(refusal) => refusal.code,
             Self::Throttled => "throttled",
             Self::Unavailable(Unavailable::Timeout) => "timeout",
             Self::Unavailable(Unavailable::Connection) => "connection",

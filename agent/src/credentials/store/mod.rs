@@ -1,11 +1,11 @@
-//! The credentials in hand, by identity: two stores behind one door (design 4.4).
+//! The records of identities, by key: two stores behind one interface (design 4.4).
 //!
-//! Owns: which store an identity belongs to, and which of two sets is kept. Must not know: whether a set is fresh enough
-//! to serve; `decide` judges that by the injected clock.
+//! Owns: which store an identity belongs to. Must not know: whether a set is fresh enough to serve;
+//! `policy::serving` judges that by the injected clock.
 //!
-//! *Verified* sets leave at their expiry and for nobody else's sake. *Unverified* ones, which cost a stranger only a
-//! token that AWS takes, live in an LRU of their own, with a quota per peer. Both hold `--max-cache-size` at most: without
-//! keys every identity is unverified, and the flag must mean what it meant.
+//! Records of *verified* identities leave at the expiry of their set, and never to make room. Those of *unverified* ones,
+//! which cost a stranger only a token that AWS accepts, live in an LRU of their own, with a quota per peer. Both hold
+//! `--max-cache-size` at most: without keys every identity is unverified, and the flag must mean what it meant.
 
 pub mod recent_refusals;
 pub mod schedule;
@@ -16,113 +16,120 @@ use std::sync::Arc;
 
 use self::unverified::Unverified;
 use self::verified::Verified;
-use crate::clock::{Clock, Now};
+use crate::clock::Clock;
 use crate::config::Retention;
-use crate::credentials::held::{Held, MIN_REMAINING_LIFE};
+use crate::credentials::record::{Held, IdentityRecord};
 use crate::lifecycle::limits::{Limit, Limits};
-use crate::planted::{self, Bug};
 use crate::workload::{CredentialKey, PeerKey};
 
 /// The store; clones share it.
 #[derive(Clone)]
 pub struct Store {
     /// `None`: no retention was asked for.
-    sets: Option<Arc<Sets>>,
+    records: Option<Arc<Records>>,
     clock: Clock,
-    bounds: Limits,
+    limits: Limits,
 }
 
-struct Sets {
+struct Records {
     verified: Verified,
     unverified: Unverified,
 }
 
+/// What became of a newly issued set.
+#[derive(Debug)]
+pub struct Kept {
+    /// The record of the identity, and the set that it is served from now on.
+    pub held: Held,
+    /// Whether it is kept: there may be no room, or no retention.
+    pub is_kept: bool,
+}
+
 impl Store {
     /// An empty store.
-    pub fn new(retention: &Retention, clock: Clock, bounds: Limits) -> Self {
-        let sets = match retention {
+    pub fn new(retention: &Retention, clock: Clock, limits: Limits) -> Self {
+        let records = match retention {
             Retention::Off => None,
-            Retention::Keep { max_identities, .. } => Some(Arc::new(Sets {
+            Retention::Keep { max_identities, .. } => Some(Arc::new(Records {
                 verified: Verified::new(max_identities.get()),
-                unverified: Unverified::new(max_identities.get(), clock.clone(), bounds.clone()),
+                unverified: Unverified::new(max_identities.get(), clock.clone(), limits.clone()),
             })),
         };
-        Self { sets, clock, bounds }
+        Self { records, clock, limits }
     }
 
     /// Whether anything is ever kept.
     pub fn keeps(&self) -> bool {
-        self.sets.is_some()
+        self.records.is_some()
     }
 
-    /// What is held for an identity.
-    pub fn get(&self, key: &CredentialKey) -> Option<Arc<Held>> {
-        let sets = self.sets.as_ref()?;
+    /// The record of an identity.
+    pub fn get(&self, key: &CredentialKey) -> Option<Arc<IdentityRecord>> {
+        let records = self.records.as_ref()?;
         match key {
-            CredentialKey::Verified(_) => sets.verified.get(key),
-            CredentialKey::Unverified(_) => sets.unverified.get(key),
+            CredentialKey::Verified(_) => records.verified.get(key),
+            CredentialKey::Unverified(_) => records.unverified.get(key),
         }
     }
 
-    /// Any set of which `condition` holds. Looks at all of them, so not for every request.
-    pub fn find(&self, condition: &dyn Fn(&Held) -> bool) -> Option<Arc<Held>> {
-        let sets = self.sets.as_ref()?;
-        sets.verified.find(condition).or_else(|| sets.unverified.find(condition))
+    /// Any record of which `condition` holds. Looks at all of them, so not for every request.
+    pub fn find(&self, condition: &dyn Fn(&IdentityRecord) -> bool) -> Option<Arc<IdentityRecord>> {
+        let records = self.records.as_ref()?;
+        records.verified.find(condition).or_else(|| records.unverified.find(condition))
     }
 
-    /// Takes a set in hand; `peer` is on whose account an unverified newcomer goes. Of two sets the one that expires later
-    /// is kept, because answers may overtake one another, but a set of another association or role takes the place at
-    /// once. `false`: there is no room, and it was not kept.
-    pub fn put(&self, held: Arc<Held>, peer: Option<PeerKey>) -> bool {
-        let Some(sets) = &self.sets else { return false };
-        let now = self.clock.now();
-        match held.key() {
-            CredentialKey::Verified(_) => {
-                let is_kept = sets.verified.put(held, now);
-                if !is_kept {
-                    self.bounds.reached(Limit::VerifiedIdentities);
+    /// Keeps a newly issued set: in the record that its identity has, or in this new one. `peer` is on whose account an
+    /// unverified newcomer goes.
+    pub fn keep(&self, newer: IdentityRecord, peer: Option<PeerKey>) -> Kept {
+        let (now, newer) = (self.clock.now(), Arc::new(newer));
+        let held = match (&self.records, newer.key()) {
+            (None, _) => None,
+            (Some(records), CredentialKey::Verified(_)) => {
+                let held = records.verified.keep(&newer, now);
+                if held.is_none() {
+                    self.limits.reached(Limit::VerifiedIdentities);
                 }
-                is_kept
+                held
             }
-            CredentialKey::Unverified(_) => {
-                sets.unverified.put(held, peer, now);
-                true
-            }
-        }
+            (Some(records), CredentialKey::Unverified(_)) => Some(records.unverified.keep(&newer, peer, now)),
+        };
+        let is_kept = held.is_some();
+        let held = held.unwrap_or_else(|| Held { credentials: newer.credentials(), record: newer });
+        Kept { held, is_kept }
     }
 
-    /// Lets go of a set that has expired, unless a newer one took its place.
+    /// Forgets an identity whose set has expired, unless a newer one took its place.
     pub fn remove_expired(&self, key: &CredentialKey) {
         let now = self.clock.now();
-        self.remove_if(key, &|held| held.expiry().left(now) < MIN_REMAINING_LIFE);
+        self.remove_if(key, &|record| record.credentials().expiry().is_over(now));
     }
 
-    /// Lets go of this very set, because its pod is entitled to it no more.
-    pub fn remove(&self, set: &Arc<Held>) {
-        self.remove_if(set.key(), &|held| Arc::ptr_eq(held, set));
+    /// Forgets this very record, because its pod is entitled to the set no more.
+    pub fn remove(&self, record: &Arc<IdentityRecord>) {
+        self.remove_if(record.key(), &|kept| Arc::ptr_eq(kept, record));
     }
 
-    fn remove_if(&self, key: &CredentialKey, condition: &dyn Fn(&Arc<Held>) -> bool) {
-        let Some(sets) = &self.sets else { return };
+    fn remove_if(&self, key: &CredentialKey, condition: &dyn Fn(&Arc<IdentityRecord>) -> bool) {
+        let Some(records) = &self.records else { return };
         match key {
-            CredentialKey::Verified(_) => sets.verified.remove_if(key, condition),
-            CredentialKey::Unverified(_) => sets.unverified.remove_if(key, condition),
+            CredentialKey::Verified(_) => records.verified.remove_if(key, condition),
+            CredentialKey::Unverified(_) => records.unverified.remove_if(key, condition),
         }
     }
 
-    /// How many sets are held.
+    /// How many identities are kept.
     pub fn len(&self) -> u64 {
         self.verified_len() + self.unverified_len()
     }
 
-    /// How many of them are of verified identities.
+    /// How many of them are verified.
     pub fn verified_len(&self) -> u64 {
-        self.sets.as_ref().map_or(0, |sets| sets.verified.len())
+        self.records.as_ref().map_or(0, |records| records.verified.len())
     }
 
-    /// How many are of unverified ones.
+    /// How many are not.
     pub fn unverified_len(&self) -> u64 {
-        self.sets.as_ref().map_or(0, |sets| sets.unverified.len())
+        self.records.as_ref().map_or(0, |records| records.unverified.len())
     }
 
     /// Whether none is.
@@ -130,32 +137,13 @@ impl Store {
         self.len() == 0
     }
 
-    /// Lets the expired go, secrets and all. moka does nothing of the kind until somebody asks (facts 5).
+    /// Forgets the expired, secrets and all. moka does nothing of the kind until somebody asks (facts 5).
     pub fn tidy(&self) {
-        if let Some(sets) = &self.sets {
-            sets.verified.tidy(self.clock.now());
-            sets.unverified.tidy();
+        if let Some(records) = &self.records {
+            records.verified.tidy(self.clock.now());
+            records.unverified.tidy();
         }
     }
-}
-
-/// Which of two sets of one identity is kept.
-fn better(earlier: Arc<Held>, newer: Arc<Held>, now: Now) -> Arc<Held> {
-    if earlier.grant() != newer.grant() {
-        let (was, is) = (earlier.grant(), newer.grant());
-        tracing::info!(
-            key = ?newer.key(),
-            association.was = &*was.association_id,
-            association.is = &*is.association_id,
-            role.was = &*was.role,
-            role.is = &*is.role,
-            "the role has changed; the new credentials are served from now on"
-        );
-    } else if planted::is_on(Bug::KeepsTheOlder) || earlier.expiry().left(now) > newer.expiry().left(now) {
-        return earlier;
-    }
-    newer.inherit(&earlier);
-    newer
 }
 
 #[cfg(test)]
@@ -167,12 +155,12 @@ mod tests {
     use super::Store;
     use crate::clock::Clock;
     use crate::config::Retention;
-    use crate::credentials::held::Held;
-    use crate::credentials::model::Grant;
-    use crate::credentials::model::tests::issued;
-    use crate::identity::{BearerToken, PresentedToken};
+    use crate::credentials::issued::Grant;
+    use crate::credentials::issued::tests::grant;
+    use crate::credentials::record::IdentityRecord;
+    use crate::credentials::record::tests::record;
     use crate::lifecycle::limits::{Limit, Limits};
-    use crate::workload::{CredentialKey, CredentialSource, PeerKey, VerifiedKey};
+    use crate::workload::{BearerToken, CredentialKey, PeerKey, Pod, Route, ServiceAccount, VerifiedKey};
 
     const HOUR: Duration = Duration::from_secs(3600);
 
@@ -190,22 +178,24 @@ mod tests {
         CredentialKey::Unverified(token(n).digest())
     }
 
-    fn held(n: usize, life: Duration) -> Arc<Held> {
-        let now = Clock::system().now();
+    fn expiring_in(life: Duration) -> SystemTime {
         #[expect(
             clippy::disallowed_methods,
             reason = "moka's own clock, which this test is about, is the real one"
         )]
-        let expiration = SystemTime::now() + life;
-        let presented = PresentedToken { token: token(n), expires: expiration, issued: None };
-        Arc::new(Held::new(key(n), &issued(expiration), presented, now, 3 * HOUR, 0.0).unwrap())
+        let now = SystemTime::now();
+        now + life
+    }
+
+    fn held(n: usize, life: Duration) -> IdentityRecord {
+        record(key(n), expiring_in(life), None, Clock::system().now())
     }
 
     #[test]
     fn moka_trap_1_a_renewed_set_outlives_the_deadline_of_the_old_one() {
         let store = store(10);
-        store.put(held(1, Duration::from_millis(200)), None);
-        store.put(held(1, HOUR), None);
+        store.keep(held(1, Duration::from_millis(200)), None);
+        store.keep(held(1, HOUR), None);
         std::thread::sleep(Duration::from_millis(400));
         store.tidy();
         assert!(store.get(&key(1)).is_some());
@@ -214,9 +204,9 @@ mod tests {
     #[test]
     fn moka_trap_3_expired_sets_leave_memory_when_the_store_is_tidied() {
         let store = store(10);
-        let held = held(1, Duration::from_millis(100));
-        let watch: Weak<Held> = Arc::downgrade(&held);
-        store.put(held, None);
+        let kept = store.keep(held(1, Duration::from_millis(100)), None);
+        let watch: Weak<IdentityRecord> = Arc::downgrade(&kept.held.record);
+        drop(kept);
         store.tidy();
         // moka looks at expiry in steps of about a second.
         std::thread::sleep(Duration::from_millis(2500));
@@ -235,11 +225,11 @@ mod tests {
     fn a_full_store_admits_the_newcomer_and_lets_the_least_recently_used_go() {
         let store = store(3);
         for n in 0..3 {
-            store.put(held(n, HOUR), None);
+            store.keep(held(n, HOUR), None);
         }
         store.tidy();
         assert!(store.get(&key(0)).is_some(), "used again, so 1 is the oldest");
-        store.put(held(3, HOUR), None);
+        store.keep(held(3, HOUR), None);
         store.tidy();
         assert_eq!(store.len(), 3);
         assert!(store.get(&key(3)).is_some());
@@ -249,16 +239,16 @@ mod tests {
     #[test]
     fn of_two_sets_the_one_that_lives_longer_is_kept() {
         let store = store(3);
-        store.put(held(1, 2 * HOUR), None);
-        store.put(held(1, HOUR), None);
-        assert!(store.get(&key(1)).unwrap().lifetime() > HOUR + HOUR / 2);
+        store.keep(held(1, 2 * HOUR), None);
+        store.keep(held(1, HOUR), None);
+        assert!(store.get(&key(1)).unwrap().credentials().lifetime() > HOUR + HOUR / 2);
     }
 
     #[test]
     fn only_the_expired_are_removed() {
         let store = store(3);
-        store.put(held(1, Duration::from_secs(10)), None);
-        store.put(held(2, HOUR), None);
+        store.keep(held(1, Duration::from_secs(10)), None);
+        store.keep(held(2, HOUR), None);
         store.remove_expired(&key(1));
         store.remove_expired(&key(2));
         assert!(store.get(&key(1)).is_none());
@@ -268,51 +258,43 @@ mod tests {
     #[test]
     fn no_retention_keeps_nothing() {
         let store = Store::new(&Retention::Off, Clock::system(), Limits::default());
-        store.put(held(1, HOUR), None);
+        store.keep(held(1, HOUR), None);
         assert!(store.get(&key(1)).is_none());
     }
 
     fn verified(n: usize) -> CredentialKey {
-        CredentialKey::Verified(Arc::new(VerifiedKey {
-            cluster: "cluster".into(),
-            source: CredentialSource::EksAuth,
-            namespace: "ns".into(),
-            service_account_uid: "sa".into(),
-            pod_uid: format!("pod-{n}").into(),
-        }))
+        let service_account = ServiceAccount { namespace: "ns".into(), name: "sa".into(), uid: "sa".into() };
+        let pod = Pod { service_account, name: "p".into(), uid: format!("pod-{n}").into(), node: None };
+        CredentialKey::Verified(VerifiedKey::new("cluster".into(), Arc::new(pod), Route::EksAuth))
     }
 
-    fn with(key: CredentialKey, life: Duration, grant: &Grant) -> Arc<Held> {
-        let like = held(0, life);
-        let mut issued = issued(like.expiry().wall);
-        issued.grant = grant.clone();
-        let now = Clock::system().now();
-        Arc::new(Held::new(key, &issued, like.presented(), now, 3 * HOUR, 0.0).unwrap())
+    fn with(key: CredentialKey, life: Duration, grant: &Grant) -> IdentityRecord {
+        record(key, expiring_in(life), Some(grant.clone()), Clock::system().now())
     }
 
     fn a_grant() -> Grant {
-        Grant::new("a-1", "arn:aws:sts::111122223333:assumed-role/app/eks-x")
+        grant("a-1", "arn:aws:sts::111122223333:assumed-role/app/eks-x")
     }
 
     #[test]
     fn a_verified_pod_never_makes_room_and_a_newcomer_at_the_bound_is_not_kept_but_counted() {
         let store = store(3);
-        let put = |n| store.put(with(verified(n), HOUR, &a_grant()), None);
+        let put = |n| store.keep(with(verified(n), HOUR, &a_grant()), None).is_kept;
         assert!((0..3).all(put));
         assert!(!put(3), "no room");
         assert!((0..3).all(|n| store.get(&verified(n)).is_some()));
         assert!(store.get(&verified(3)).is_none());
-        assert_eq!(store.bounds.count(Limit::VerifiedIdentities), 1);
+        assert_eq!(store.limits.count(Limit::VerifiedIdentities), 1);
         assert!(put(2), "who is in may renew");
-        store.put(held(1, HOUR), None);
+        store.keep(held(1, HOUR), None);
         assert!(store.get(&key(1)).is_some(), "the unverified have a store of their own");
     }
 
     #[test]
     fn what_has_expired_holds_no_place() {
         let store = store(1);
-        assert!(store.put(with(verified(1), Duration::from_secs(5), &a_grant()), None));
-        assert!(store.put(with(verified(2), HOUR, &a_grant()), None));
+        assert!(store.keep(with(verified(1), Duration::from_secs(5), &a_grant()), None).is_kept);
+        assert!(store.keep(with(verified(2), HOUR, &a_grant()), None).is_kept);
         assert!(store.get(&verified(1)).is_none());
         assert_eq!(store.verified_len(), 1);
     }
@@ -320,74 +302,86 @@ mod tests {
     #[test]
     fn unverified_newcomers_never_push_a_verified_pod_out() {
         let store = store(3);
-        store.put(with(verified(1), HOUR, &a_grant()), None);
+        store.keep(with(verified(1), HOUR, &a_grant()), None);
         for n in 0..100 {
-            store.put(held(n, HOUR), None);
+            store.keep(held(n, HOUR), None);
         }
         store.tidy();
         assert!(store.get(&verified(1)).is_some());
         assert_eq!(store.unverified_len(), 3);
-        assert!(store.bounds.count(Limit::UnverifiedIdentities) >= 97);
+        assert!(store.limits.count(Limit::UnverifiedIdentities) >= 97);
     }
 
     #[test]
     fn a_peer_keeps_sixteen_and_its_own_least_recently_used_makes_room() {
         let store = store(1000);
         let (noisy, quiet) = (peer(1), peer(2));
-        store.put(held(100, HOUR), Some(quiet));
+        store.keep(held(100, HOUR), Some(quiet));
         for n in 0..16 {
-            store.put(held(n, HOUR), Some(noisy));
+            store.keep(held(n, HOUR), Some(noisy));
         }
-        store.get(&key(0)).unwrap().asked(Clock::system().now().boot);
+        let again = store.get(&key(0)).unwrap();
+        again.asked(&again.token(), Clock::system().now());
         for n in 16..18 {
-            store.put(held(n, HOUR), Some(noisy));
+            store.keep(held(n, HOUR), Some(noisy));
         }
         let kept: Vec<usize> = (0..18).filter(|n| store.get(&key(*n)).is_some()).collect();
         assert_eq!(kept, [0, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17]);
         assert!(store.get(&key(100)).is_some(), "another peer's is left alone");
-        assert_eq!(store.bounds.count(Limit::IdentitiesOfPeer), 2);
+        assert_eq!(store.limits.count(Limit::IdentitiesOfPeer), 2);
     }
 
     #[test]
     fn a_renewed_identity_counts_once_and_one_that_has_gone_not_at_all() {
         let store = store(1000);
         for _ in 0..40 {
-            store.put(held(1, HOUR), Some(peer(1)));
+            store.keep(held(1, HOUR), Some(peer(1)));
         }
         for n in 2..40 {
-            let held = held(n, HOUR);
-            store.put(Arc::clone(&held), Some(peer(1)));
-            store.remove(&held);
+            let kept = store.keep(held(n, HOUR), Some(peer(1)));
+            store.remove(&kept.held.record);
         }
         assert!(store.get(&key(1)).is_some());
-        assert_eq!(store.bounds.count(Limit::IdentitiesOfPeer), 0);
+        assert_eq!(store.limits.count(Limit::IdentitiesOfPeer), 0);
     }
 
     #[test]
     fn another_association_or_role_takes_the_place_at_once_even_if_it_expires_earlier() {
         let store = store(3);
-        let other_association = Grant { association_id: "a-2".into(), ..a_grant() };
+        let other_association = grant("a-2", "arn:aws:sts::111122223333:assumed-role/app/eks-x");
         let other_role = Grant { role: "arn:aws:sts::111122223333:assumed-role/other".into(), ..a_grant() };
         for key in [key(1), verified(1)] {
             for grant in [&other_association, &other_role] {
-                store.put(with(key.clone(), 2 * HOUR, &a_grant()), None);
-                store.put(with(key.clone(), HOUR, grant), None);
+                store.keep(with(key.clone(), 2 * HOUR, &a_grant()), None);
+                store.keep(with(key.clone(), HOUR, grant), None);
                 let kept = store.get(&key).unwrap();
-                assert_eq!(kept.grant(), grant, "{key:?}");
+                assert_eq!(kept.credentials().grant(), grant, "{key:?}");
             }
         }
     }
 
     #[test]
-    fn only_the_very_set_is_removed() {
+    fn only_the_very_record_is_removed() {
         let store = store(3);
-        let (old, new) = (with(verified(1), HOUR, &a_grant()), with(verified(1), 2 * HOUR, &a_grant()));
-        store.put(Arc::clone(&old), None);
-        store.put(Arc::clone(&new), None);
+        let old = store.keep(with(verified(1), HOUR, &a_grant()), None).held.record;
+        store.remove(&old);
+        assert!(store.get(&verified(1)).is_none());
+        let new = store.keep(with(verified(1), HOUR, &a_grant()), None).held.record;
         store.remove(&old);
         assert!(store.get(&verified(1)).is_some());
         store.remove(&new);
         assert!(store.get(&verified(1)).is_none());
+    }
+
+    #[test]
+    fn a_renewal_keeps_the_record_and_changes_its_set() {
+        let store = store(3);
+        for key in [key(1), verified(1)] {
+            let first = store.keep(with(key.clone(), HOUR, &a_grant()), None).held;
+            let second = store.keep(with(key, 2 * HOUR, &a_grant()), None).held;
+            assert!(Arc::ptr_eq(&first.record, &second.record));
+            assert!(!Arc::ptr_eq(&first.credentials, &second.credentials));
+        }
     }
 
     fn peer(n: u8) -> PeerKey {

@@ -15,7 +15,7 @@ use moka::policy::EvictionPolicy;
 use moka::sync::Cache;
 
 use crate::clock::BootTime;
-use crate::credentials::source::Refused;
+use crate::credentials::source::Refusal;
 use crate::workload::CredentialKey;
 
 /// The first refusal is remembered this long; each further one twice as long as the one before.
@@ -35,7 +35,7 @@ pub struct RecentRefusals {
 
 #[derive(Clone)]
 struct Remembered {
-    refused: Refused,
+    refusal: Refusal,
     /// `exp` of the newest token that was refused.
     token_expires: SystemTime,
     in_a_row: u32,
@@ -54,8 +54,9 @@ impl RecentRefusals {
         Self { remembered }
     }
 
-    /// Remembers that this identity was refused with a token of this `exp`.
-    pub fn remember(&self, key: &CredentialKey, token_expires: SystemTime, refused: Refused, now: BootTime) {
+    /// Remembers that this identity was refused, for the token that was judged and all older ones.
+    pub fn remember(&self, key: &CredentialKey, refusal: Refusal, now: BootTime) {
+        let token_expires = refusal.judged.expires;
         let earlier = self.remembered.get(key);
         let (in_a_row, newest) = earlier.map_or((0, token_expires), |earlier| {
             let is_newer = token_expires > earlier.token_expires;
@@ -63,15 +64,15 @@ impl RecentRefusals {
         });
         let in_a_row = in_a_row.saturating_add(1);
         let until = now.plus(remember_for(in_a_row));
-        self.remembered.insert(key.clone(), Remembered { refused, token_expires: newest, in_a_row, until });
+        self.remembered.insert(key.clone(), Remembered { refusal, token_expires: newest, in_a_row, until });
     }
 
     /// The refusal that still stands for a token of this `exp`, if there is one.
-    pub fn recall(&self, key: &CredentialKey, token_expires: SystemTime, now: BootTime) -> Option<Refused> {
+    pub fn recall(&self, key: &CredentialKey, token_expires: SystemTime, now: BootTime) -> Option<Refusal> {
         self.remembered
             .get(key)
             .filter(|remembered| now < remembered.until && token_expires <= remembered.token_expires)
-            .map(|remembered| remembered.refused)
+            .map(|remembered| remembered.refusal)
     }
 
     /// Whether this identity was refused in the last minutes, even if it may be asked for again by now.
@@ -107,9 +108,9 @@ mod tests {
 
     use super::{RecentRefusals, remember_for};
     use crate::clock::BootTime;
-    use crate::credentials::source::{Refused, RefusedCode};
-    use crate::identity::BearerToken;
-    use crate::workload::CredentialKey;
+    use crate::credentials::source::tests::refusal_of_token;
+    use crate::credentials::source::{Refusal, RefusalClass};
+    use crate::workload::{BearerToken, CredentialKey};
 
     fn key() -> CredentialKey {
         CredentialKey::Unverified(BearerToken::from_header(b"a.b.c").unwrap().digest())
@@ -119,8 +120,8 @@ mod tests {
         UNIX_EPOCH + Duration::from_secs(seconds)
     }
 
-    fn refused() -> Refused {
-        Refused::new(RefusedCode::AccessDenied, "no", None)
+    fn refused(expires: u64) -> Refusal {
+        refusal_of_token(RefusalClass::RoleNotAssumable, expires)
     }
 
     #[test]
@@ -131,33 +132,34 @@ mod tests {
 
     #[test]
     fn a_refusal_stands_until_its_time_is_over_and_a_success_ends_it() {
-        let failures = RecentRefusals::new();
+        let refusals = RecentRefusals::new();
         let at = |ms| BootTime::from_boot(Duration::from_millis(ms));
-        failures.remember(&key(), exp(9), refused(), at(0));
-        assert!(failures.recall(&key(), exp(9), at(999)).is_some());
-        assert!(failures.recall(&key(), exp(9), at(1000)).is_none());
-        assert!(failures.was_refused_lately(&key()));
-        failures.remember(&key(), exp(9), refused(), at(1000));
+        refusals.remember(&key(), refused(9), at(0));
+        assert!(refusals.recall(&key(), exp(9), at(999)).is_some());
+        assert!(refusals.recall(&key(), exp(9), at(1000)).is_none());
+        assert!(refusals.was_refused_lately(&key()));
+        refusals.remember(&key(), refused(9), at(1000));
         assert!(
-            failures.recall(&key(), exp(9), at(2999)).is_some(),
+            refusals.recall(&key(), exp(9), at(2999)).is_some(),
             "the second in a row is remembered twice as long"
         );
-        failures.forget(&key());
-        assert!(failures.recall(&key(), exp(9), at(1000)).is_none());
-        assert!(!failures.was_refused_lately(&key()));
+        refusals.forget(&key());
+        assert!(refusals.recall(&key(), exp(9), at(1000)).is_none());
+        assert!(!refusals.was_refused_lately(&key()));
     }
+
     #[test]
     fn a_newer_token_is_asked_for_anew_and_an_older_one_is_not() {
-        let failures = RecentRefusals::new();
+        let refusals = RecentRefusals::new();
         let at = |ms| BootTime::from_boot(Duration::from_millis(ms));
-        failures.remember(&key(), exp(9), refused(), at(0));
-        assert!(failures.recall(&key(), exp(10), at(1)).is_none());
-        failures.remember(&key(), exp(10), refused(), at(1));
+        refusals.remember(&key(), refused(9), at(0));
+        assert!(refusals.recall(&key(), exp(10), at(1)).is_none());
+        refusals.remember(&key(), refused(10), at(1));
         assert!(
-            failures.recall(&key(), exp(9), at(2)).is_some(),
+            refusals.recall(&key(), exp(9), at(2)).is_some(),
             "two tokens in turn do not undo the memory"
         );
-        assert!(failures.recall(&key(), exp(10), at(1000)).is_some());
-        assert!(failures.recall(&key(), exp(10), at(1001)).is_none(), "the first of this token: one second");
+        assert!(refusals.recall(&key(), exp(10), at(1000)).is_some());
+        assert!(refusals.recall(&key(), exp(10), at(1001)).is_none(), "the first of this token: one second");
     }
 }

@@ -1,6 +1,6 @@
-//! When which set is looked at again.
+//! When which identity is checked again.
 //!
-//! Owns: the order of looks, and that a set which is gone is held by none of them. Must not know: what a look is for
+//! Owns: the order of checks, and that none of them keeps a record in memory. Must not know: what a check is for
 //! (`renewal`).
 
 use std::cmp::Reverse;
@@ -11,9 +11,9 @@ use parking_lot::Mutex;
 use tokio::sync::Notify;
 
 use crate::clock::BootTime;
-use crate::credentials::held::Held;
+use crate::credentials::record::IdentityRecord;
 
-/// When which set is looked at again; clones share it.
+/// When which identity is checked again; clones share it.
 #[derive(Clone, Default)]
 pub struct Schedule {
     shared: Arc<Shared>,
@@ -25,10 +25,10 @@ struct Shared {
     sooner: Notify,
 }
 
-/// A set that went from the store is gone from here too: only its shell is kept until its time comes.
+/// A record that left the store is gone from here too: only its shell is kept until its time comes.
 struct Item {
     at: BootTime,
-    held: Weak<Held>,
+    record: Weak<IdentityRecord>,
 }
 
 impl PartialEq for Item {
@@ -52,10 +52,10 @@ impl Ord for Item {
 }
 
 impl Schedule {
-    /// Has `held` looked at again at `at`, and not before: earlier plans for it are void.
-    pub fn put(&self, held: &Arc<Held>, at: BootTime) {
-        let item = Item { at, held: Arc::downgrade(held) };
-        held.plan(at);
+    /// Has an identity checked at `at`, and not before: earlier plans for it are void.
+    pub fn put(&self, record: &Arc<IdentityRecord>, at: BootTime) {
+        let item = Item { at, record: Arc::downgrade(record) };
+        record.plan_check(at);
         let mut heap = self.shared.heap.lock();
         let is_first = heap.peek().is_none_or(|Reverse(first)| at < first.at);
         heap.push(Reverse(item));
@@ -65,7 +65,7 @@ impl Schedule {
         }
     }
 
-    /// How many looks are planned.
+    /// How many checks are planned.
     pub fn len(&self) -> usize {
         self.shared.heap.lock().len()
     }
@@ -75,35 +75,35 @@ impl Schedule {
         self.len() == 0
     }
 
-    /// The next set whose look is due, if one is.
-    pub(in crate::credentials) fn pop_due(&self, now: BootTime) -> Option<Arc<Held>> {
+    /// The next identity that is due for its check, if one is.
+    pub(in crate::credentials) fn pop_due(&self, now: BootTime) -> Option<Arc<IdentityRecord>> {
         let mut heap = self.shared.heap.lock();
         while heap.peek().is_some_and(|Reverse(first)| first.at <= now) {
             let Some(Reverse(item)) = heap.pop() else { break };
-            match item.held.upgrade() {
-                Some(held) if held.is_planned(item.at) => return Some(held),
+            match item.record.upgrade() {
+                Some(record) if record.is_planned(item.at) => return Some(record),
                 Some(_) | None => {}
             }
         }
         None
     }
 
-    /// When the next look is planned, be it void or not.
+    /// When the next check is planned, be it void or not.
     pub(in crate::credentials) fn next_at(&self) -> Option<BootTime> {
         self.shared.heap.lock().peek().map(|Reverse(first)| first.at)
     }
 
-    /// Waits until a look is planned that comes before all others.
+    /// Waits until a check is planned that comes before all others.
     pub(in crate::credentials) async fn sooner(&self) {
         self.shared.sooner.notified().await;
     }
 
-    /// Lets go of looks at sets that are gone, when they are the greater part.
-    pub(in crate::credentials) fn compact(&self, held: u64) {
+    /// Forgets checks of identities that are gone, when they are the greater part.
+    pub(in crate::credentials) fn compact(&self, kept: u64) {
         let mut heap = self.shared.heap.lock();
         let planned = u64::try_from(heap.len()).unwrap_or(u64::MAX);
-        if planned > 1024 + 4 * held {
-            heap.retain(|Reverse(item)| item.held.strong_count() > 0);
+        if planned > 1024 + 4 * kept {
+            heap.retain(|Reverse(item)| item.record.strong_count() > 0);
             heap.shrink_to_fit();
         }
     }

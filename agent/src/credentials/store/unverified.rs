@@ -1,4 +1,4 @@
-//! The sets of unverified identities: an LRU, with a quota per peer.
+//! The records of unverified identities: an LRU, with a quota per peer.
 //!
 //! Owns: who is let go first. Must not know: what a peer is beyond its account. moka's own expiry is an outer bound only:
 //! its clock cannot be injected.
@@ -17,8 +17,7 @@ use moka::sync::Cache;
 use parking_lot::Mutex;
 
 use crate::clock::{Clock, Now};
-use crate::credentials::held::Held;
-use crate::credentials::store::better;
+use crate::credentials::record::{Held, IdentityRecord};
 use crate::lifecycle::limits::{Limit, Limits};
 use crate::workload::{CredentialKey, PeerKey};
 
@@ -26,12 +25,12 @@ use crate::workload::{CredentialKey, PeerKey};
 const HELD: usize = 16;
 
 pub(super) struct Unverified {
-    sets: Cache<CredentialKey, Arc<Held>>,
+    records: Cache<CredentialKey, Arc<IdentityRecord>>,
     accounts: Mutex<Accounts>,
-    bounds: Limits,
+    limits: Limits,
 }
 
-/// Whose sets are in the cache. An entry is left until the next tidying when its set has gone.
+/// Whose records are in the cache. An entry is left until the next tidying when its set has gone.
 #[derive(Default)]
 struct Accounts {
     peers: HashMap<PeerKey, Vec<CredentialKey>>,
@@ -46,98 +45,109 @@ struct AtExpiry {
 }
 
 impl AtExpiry {
-    fn left(&self, held: &Held) -> Duration {
-        held.expiry().left(self.clock.now())
+    fn left(&self, record: &IdentityRecord) -> Duration {
+        record.credentials().expiry().left(self.clock.now())
     }
 }
 
-impl Expiry<CredentialKey, Arc<Held>> for AtExpiry {
-    fn expire_after_create(&self, _key: &CredentialKey, held: &Arc<Held>, _at: Instant) -> Option<Duration> {
-        Some(self.left(held))
+impl Expiry<CredentialKey, Arc<IdentityRecord>> for AtExpiry {
+    fn expire_after_create(
+        &self,
+        _key: &CredentialKey,
+        record: &Arc<IdentityRecord>,
+        _at: Instant,
+    ) -> Option<Duration> {
+        Some(self.left(record))
     }
 
     /// moka's default keeps the time the *old* value had left: a renewed set would vanish at the old deadline (facts 5).
     fn expire_after_update(
         &self,
         _key: &CredentialKey,
-        held: &Arc<Held>,
+        record: &Arc<IdentityRecord>,
         _at: Instant,
         _left: Option<Duration>,
     ) -> Option<Duration> {
-        Some(self.left(held))
+        Some(self.left(record))
     }
 }
 
 impl Unverified {
-    pub(super) fn new(most: usize, clock: Clock, bounds: Limits) -> Self {
-        let evictions = bounds.clone();
-        let sets = Cache::builder()
+    pub(super) fn new(most: usize, clock: Clock, limits: Limits) -> Self {
+        let evictions = limits.clone();
+        let records = Cache::builder()
             .max_capacity(u64::try_from(most).unwrap_or(u64::MAX))
             // moka's default (TinyLFU) would not admit new pods to a full store (measured; facts 5).
             .eviction_policy(EvictionPolicy::lru())
             .expire_after(AtExpiry { clock })
-            .eviction_listener(move |_key, _held, cause| match cause {
+            .eviction_listener(move |_key, _record, cause| match cause {
                 RemovalCause::Size => evictions.reached(Limit::UnverifiedIdentities),
                 RemovalCause::Expired | RemovalCause::Explicit | RemovalCause::Replaced => {}
             })
             .build();
         let tidy_above = most.saturating_mul(2);
-        Self { sets, accounts: Mutex::new(Accounts { tidy_above, ..Accounts::default() }), bounds }
+        Self { records, accounts: Mutex::new(Accounts { tidy_above, ..Accounts::default() }), limits }
     }
 
-    pub(super) fn get(&self, key: &CredentialKey) -> Option<Arc<Held>> {
-        self.sets.get(key)
+    pub(super) fn get(&self, key: &CredentialKey) -> Option<Arc<IdentityRecord>> {
+        self.records.get(key)
     }
 
-    pub(super) fn find(&self, condition: &dyn Fn(&Held) -> bool) -> Option<Arc<Held>> {
-        self.sets.iter().map(|(_, held)| held).find(|held| condition(held))
+    pub(super) fn find(&self, condition: &dyn Fn(&IdentityRecord) -> bool) -> Option<Arc<IdentityRecord>> {
+        self.records.iter().map(|(_, record)| record).find(|record| condition(record))
     }
 
-    pub(super) fn put(&self, held: Arc<Held>, peer: Option<PeerKey>, now: Now) {
-        // One step for moka: between a look and an insert of our own another flight could land.
-        let key = held.key().clone();
-        self.sets.entry(key.clone()).and_upsert_with(|earlier| match earlier.map(moka::Entry::into_value) {
-            Some(earlier) => better(earlier, held, now),
-            None => held,
+    pub(super) fn keep(&self, newer: &Arc<IdentityRecord>, peer: Option<PeerKey>, now: Now) -> Held {
+        // One step for moka, so that it takes over the new expiry, and no other flight ends between a look and an insert.
+        let key = newer.key().clone();
+        let entry = self.records.entry(key.clone()).and_upsert_with(|kept| match kept {
+            Some(kept) => {
+                let record = kept.into_value();
+                record.renew(newer, now);
+                record
+            }
+            None => Arc::clone(newer),
         });
         if let Some(peer) = peer {
             self.book(peer, key);
         }
+        let record = entry.into_value();
+        Held { credentials: record.credentials(), record }
     }
 
-    pub(super) fn remove_if(&self, key: &CredentialKey, condition: &dyn Fn(&Arc<Held>) -> bool) {
-        self.sets.entry_by_ref(key).and_compute_with(|entry| match entry {
+    pub(super) fn remove_if(&self, key: &CredentialKey, condition: &dyn Fn(&Arc<IdentityRecord>) -> bool) {
+        self.records.entry_by_ref(key).and_compute_with(|entry| match entry {
             Some(entry) if condition(entry.value()) => moka::ops::compute::Op::Remove,
             Some(_) | None => moka::ops::compute::Op::Nop,
         });
     }
 
     pub(super) fn len(&self) -> u64 {
-        self.sets.entry_count()
+        self.records.entry_count()
     }
 
     pub(super) fn tidy(&self) {
-        self.sets.run_pending_tasks();
-        self.accounts.lock().forget(&|key| self.sets.contains_key(key));
+        self.records.run_pending_tasks();
+        self.accounts.lock().forget(&|key| self.records.contains_key(key));
     }
 
     /// Puts a set on its peer's account, and makes room there if need be.
     fn book(&self, peer: PeerKey, key: CredentialKey) {
         let mut accounts = self.accounts.lock();
         if accounts.entries > accounts.tidy_above {
-            accounts.forget(&|key| self.sets.contains_key(key));
+            accounts.forget(&|key| self.records.contains_key(key));
         }
         let account = accounts.peers.entry(peer).or_default();
         if account.contains(&key) {
             return;
         }
         let before = account.len();
-        account.retain(|key| self.sets.contains_key(key));
+        account.retain(|key| self.records.contains_key(key));
         let mut replaced = None;
         if account.len() >= peer.allowance(HELD) {
             // moka does not tell its order, so each set remembers when it was asked for. `get` makes a set look used to
             // moka, but only this peer's own.
-            let asked = |key: &CredentialKey| self.sets.get(key).map(|held| held.last_asked());
+            let asked = |key: &CredentialKey| self.records.get(key).map(|record| record.last_asked());
             replaced = account.iter().min_by_key(|key| asked(key)).cloned();
             account.retain(|key| Some(key) != replaced.as_ref());
         }
@@ -146,8 +156,8 @@ impl Unverified {
         accounts.entries = (accounts.entries + after).saturating_sub(before);
         drop(accounts);
         if let Some(replaced) = replaced {
-            self.sets.invalidate(&replaced);
-            self.bounds.reached(Limit::IdentitiesOfPeer);
+            self.records.invalidate(&replaced);
+            self.limits.reached(Limit::IdentitiesOfPeer);
         }
     }
 }

@@ -4,9 +4,10 @@ use std::num::NonZeroUsize;
 use std::time::Duration;
 
 use super::aws::Mood;
-use super::{HOUR, MINUTE, Node, peer};
+use super::{HOUR, MINUTE, Node};
 use crate::config::Retention;
-use crate::identity::PresentedToken;
+use crate::credentials::provider::CredentialRequest;
+use crate::workload::PresentedToken;
 
 const NOT_FOUND: Mood = Mood::Says(404, "ResourceNotFoundException");
 const DENIED: Mood = Mood::Says(400, "AccessDeniedException");
@@ -134,9 +135,9 @@ async fn a_token_that_aws_does_not_take_waits_for_a_newer_one_and_keeps_the_set(
     assert!((2..=60).contains(&calls), "{calls} calls in ten minutes and an hour");
     // A newer token for the same key, as a verified pod has after its rotation.
     node.aws.be(HEALTHY);
-    let (key, presented) = node.caller(0);
-    let newer = PresentedToken { expires: presented.expires + HOUR, ..presented };
-    node.ask_as(&key, &newer, peer(0)).await.unwrap();
+    let request = node.request(0);
+    let token = PresentedToken { expires: request.token.expires + HOUR, ..request.token };
+    node.ask_as(&CredentialRequest { token, ..request }).await.unwrap();
     tokio::time::sleep(Duration::from_secs(2)).await;
     assert_eq!(node.aws.calls(), calls + 1, "at once, not at the next turn");
     assert!(node.ask(0).await.unwrap().left > 5 * HOUR);
@@ -156,10 +157,10 @@ async fn another_role_is_served_from_its_renewal_on_even_if_it_expires_earlier()
 
 /// Asks as a pod whose token was issued so long ago.
 async fn ask_with_token_of_age(node: &Node, age: Duration) -> (Result<(), &'static str>, Duration) {
-    let (key, presented) = node.caller(0);
-    let presented = PresentedToken { issued: Some(node.clock.now().wall - age), ..presented };
+    let request = node.request(0);
+    let token = PresentedToken { issued: Some(node.clock.now().wall - age), ..request.token };
     let began = tokio::time::Instant::now();
-    let answer = node.ask_as(&key, &presented, peer(0)).await;
+    let answer = node.ask_as(&CredentialRequest { token, ..request }).await;
     (answer.map(|_| ()).map_err(|error| error.unwrap().label()), began.elapsed())
 }
 

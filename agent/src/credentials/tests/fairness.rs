@@ -16,15 +16,12 @@ async fn a_peer_with_many_tokens_has_eight_calls_under_way_and_the_rest_wait_the
     let mut asks = tokio::task::JoinSet::new();
     for token in 0..24 {
         let node = node.clone();
-        asks.spawn(async move {
-            let (key, presented) = node.caller(token);
-            node.ask_as(&key, &presented, peer(1)).await.is_ok()
-        });
+        asks.spawn(async move { node.ask_as(&node.request_from(peer(1), token)).await.is_ok() });
     }
     let served = asks.join_all().await.into_iter().filter(|served| *served).count();
     assert_eq!(served, 24, "who waits is served in the end");
     assert!(node.aws.most_in_all() <= 8, "{}", node.aws.most_in_all());
-    assert!(node.bounds.count(Limit::FlightsOfPeer) >= 16);
+    assert!(node.limits.count(Limit::FlightsOfPeer) >= 16);
 }
 
 #[tokio::test(start_paused = true)]
@@ -37,8 +34,8 @@ async fn a_flood_of_bad_tokens_costs_aws_eight_calls_a_second_and_another_pod_no
         let node = node.clone();
         flood.spawn(async move {
             for n in 0.. {
-                let (key, presented) = node.caller(1_000 + lane + 32 * n);
-                let ask = node.ask_as(&key, &presented, peer(1));
+                let request = node.request_from(peer(1), 1_000 + lane + 32 * n);
+                let ask = node.ask_as(&request);
                 let _refused_or_late = tokio::time::timeout(LONGEST_HOLD, ask).await;
                 tokio::task::yield_now().await;
             }
@@ -65,13 +62,9 @@ async fn who_joins_a_flight_needs_no_permit_of_its_own() {
     let mut others = tokio::task::JoinSet::new();
     for token in 0..8 {
         let node = node.clone();
-        others.spawn(async move {
-            let (key, presented) = node.caller(token);
-            node.ask_as(&key, &presented, peer(1)).await.is_ok()
-        });
+        others.spawn(async move { node.ask_as(&node.request_from(peer(1), token)).await.is_ok() });
     }
     tokio::time::sleep(Duration::from_millis(10)).await;
     node.aws.be(SLOW);
-    let (key, presented) = node.caller(3);
-    assert!(node.ask_as(&key, &presented, peer(1)).await.is_ok());
+    assert!(node.ask_as(&node.request_from(peer(1), 3)).await.is_ok());
 }

@@ -3,12 +3,12 @@
 use std::time::Duration;
 
 use super::aws::Mood;
-use super::{HOUR, MINUTE, Node, peer};
+use super::{HOUR, MINUTE, Node};
 use crate::credentials::flight::shared_call::Purpose;
-use crate::credentials::flight::table::Joined;
+use crate::credentials::flight::table::{JoinRequest, Joined};
 use crate::credentials::limits::upstream_budget::Priority;
-use crate::credentials::provider::Lookup;
-use crate::identity::{BearerToken, PresentedToken};
+use crate::credentials::provider::{CredentialRequest, Lookup};
+use crate::workload::{BearerToken, PresentedToken};
 
 const fn issuing(life: Duration) -> Mood {
     Mood::Issues { after: Duration::from_millis(80), life }
@@ -103,9 +103,8 @@ async fn a_pod_that_is_gone_costs_one_renewal_at_most_and_then_no_memory() {
     assert_eq!(node.aws.calls(), 50);
     tokio::time::sleep(5 * HOUR).await;
     assert!(node.aws.calls() <= 100, "{} calls", node.aws.calls());
-    let (key, _) = node.caller(1);
-    assert!(node.store.get(&key).is_none());
-    assert!(node.store.is_empty());
+    assert!(node.credentials.store.get(&node.request(1).principal.key).is_none());
+    assert!(node.credentials.store.is_empty());
 }
 
 #[tokio::test(start_paused = true)]
@@ -126,11 +125,18 @@ async fn no_renewal_is_tried_with_a_token_past_its_expiry() {
 #[tokio::test(start_paused = true)]
 async fn a_token_that_expires_while_its_call_waits_for_a_turn_is_not_sent() {
     let node = Node::new();
-    let (key, mut presented) = node.caller(1);
-    presented.expires = node.clock.now().wall;
-    let joined = node.flights.join(&key, &presented, Priority::Urgent, Purpose::Awaited, None, None);
-    let Joined::Aloft(mut boarding) = joined else { panic!("nothing was in hand") };
-    assert_eq!(boarding.landed().await.unwrap_err().label(), "ExpiredTokenException");
+    let request = node.request(1);
+    let token = PresentedToken { expires: node.clock.now().wall, ..request.token };
+    let request = JoinRequest {
+        principal: &request.principal,
+        token: &token,
+        priority: Priority::UrgentRenewal,
+        purpose: Purpose::Awaited,
+        seen: None,
+    };
+    let joined = node.credentials.flights.start_or_join(&request, None);
+    let Joined::InFlight(mut flight) = joined else { panic!("there are no credentials yet") };
+    assert_eq!(flight.done().await.unwrap_err().label(), "ExpiredTokenException");
     assert_eq!(node.aws.calls(), 0);
 }
 
@@ -140,19 +146,18 @@ async fn a_set_is_renewed_with_the_newest_token_of_its_pod_when_the_first_has_ex
         let node = Node::new();
         node.aws.be(issuing(6 * HOUR));
         // As for a verified pod, the key outlives the token.
-        let (key, newer) = node.caller(1);
-        let first = PresentedToken {
+        let newer = node.request(1);
+        let token = PresentedToken {
             token: BearerToken::from_header(b"a.first.c").unwrap(),
             expires: node.clock.now().wall + HOUR,
             issued: None,
         };
-        let Lookup::Wait(mut waiting) = node.provider.look(&key, &first, peer(1), node.clock.now()) else {
-            panic!("nothing is held yet")
-        };
+        let first = CredentialRequest { token, ..newer.clone() };
+        let lookup = |request| node.credentials.provider.lookup(request, node.clock.now());
+        let Lookup::Wait(mut waiting) = lookup(&first) else { panic!("nothing is held yet") };
         waiting.outcome().await.unwrap();
         tokio::time::sleep(30 * MINUTE).await;
-        let presented = if presents_newer { &newer } else { &first };
-        assert!(matches!(node.provider.look(&key, presented, peer(1), node.clock.now()), Lookup::Serve(_)));
+        assert!(matches!(lookup(if presents_newer { &newer } else { &first }), Lookup::Serve(_)));
         tokio::time::sleep(3 * HOUR).await;
         assert_eq!(node.aws.calls(), calls, "a newer token presented: {presents_newer}");
     }

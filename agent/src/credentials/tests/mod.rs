@@ -13,44 +13,31 @@ use std::num::NonZeroUsize;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use aws_credential_types::Credentials;
+use aws_credential_types::Credentials as OwnCredentials;
 
 use self::aws::Aws;
 use crate::aws::node_details::SentDetails;
 use crate::aws::own_identity::OwnIdentity;
 use crate::clock::{Clock, Simulated};
 use crate::config::{Retention, Upstream};
-use crate::credentials::flight::attempts::FlightRunner;
-use crate::credentials::flight::table::Flights;
-use crate::credentials::limits::peer_quota::PeerQuotas;
-use crate::credentials::limits::renewal_rate::RenewalRate;
-use crate::credentials::limits::upstream_budget::UpstreamBudget;
-use crate::credentials::policy::entitlement::Entitlement;
-use crate::credentials::provider::{LONGEST_HOLD, Lookup, Provider};
-use crate::credentials::renewal::Renewals;
-use crate::credentials::source::SourceError;
+use crate::credentials::assemble::{Credentials, Needs};
+use crate::credentials::provider::{CredentialRequest, LONGEST_HOLD, Lookup};
 use crate::credentials::source::eks_auth::{EksAuth, Parts};
-use crate::credentials::store::Store;
-use crate::credentials::store::recent_refusals::RecentRefusals;
-use crate::credentials::store::schedule::Schedule;
-use crate::identity::{BearerToken, PresentedToken};
+use crate::credentials::source::{SourceError, Sources};
 use crate::lifecycle::limits::Limits;
 use crate::lifecycle::tasks::Tasks;
 use crate::rng::Rng;
 use crate::telemetry::metrics::Metrics;
-use crate::workload::{CredentialKey, PeerKey};
+use crate::workload::{BearerToken, Caller, CredentialKey, PeerKey, PresentedToken, Principal, Route};
 
 const MINUTE: Duration = Duration::from_secs(60);
 const HOUR: Duration = Duration::from_secs(3600);
 
-/// A node: the whole folder, wired as `app` wires it.
+/// A node: the whole folder.
 #[derive(Clone)]
 struct Node {
-    provider: Provider,
-    store: Store,
-    flights: Flights,
-    budget: UpstreamBudget,
-    bounds: Limits,
+    credentials: Credentials,
+    limits: Limits,
     clock: Clock,
     time: Arc<Simulated>,
     aws: Aws,
@@ -75,87 +62,56 @@ impl Node {
         Self::with(retention, None)
     }
 
-    fn with(retention: &Retention, max_stale: Option<Duration>) -> Self {
+    fn with(retention: &Retention, max_stale_after_refusal: Option<Duration>) -> Self {
         let time = Simulated::starting_at(UNIX_EPOCH + Duration::from_secs(1_800_000_000));
         let clock = Clock::simulated(Arc::clone(&time));
         let aws = Aws::new(clock.clone());
-        let own = OwnIdentity::fixed(
-            Credentials::new("AKIANODE", "node-secret", None, None, "test"),
-            clock.clone(),
-        );
+        let own = OwnCredentials::new("AKIANODE", "node-secret", None, None, "test");
         let upstream = Upstream {
             endpoint: Some("http://127.0.0.1:9".to_owned()),
             use_fips: false,
             ca_bundle: None,
             proxy: None,
         };
-        let source = EksAuth::new(Parts {
+        let eks_auth = EksAuth::new(Parts {
             cluster: "cluster",
             region: "us-west-2",
             upstream: &upstream,
-            own,
+            own: OwnIdentity::fixed(own, clock.clone()),
             details: SentDetails::default(),
             http_client: aws.http_client(),
             clock: &clock,
         });
-        let bounds = Limits::default();
-        let store = Store::new(retention, clock.clone(), bounds.clone());
-        let failures = RecentRefusals::new();
-        let quotas = PeerQuotas::new(clock.clone(), bounds.clone());
-        let schedule = Schedule::default();
-        let budget = UpstreamBudget::new(clock.clone());
-        let tasks = Tasks::new();
-        let renew_after = match retention {
-            Retention::Off => Duration::MAX,
-            Retention::Keep { renew_after, .. } => *renew_after,
-        };
-        let flights = Flights::new(FlightRunner {
+        let (limits, tasks) = (Limits::default(), Tasks::new());
+        let credentials = Credentials::assemble(Needs {
             clock: clock.clone(),
-            chance: Rng::seeded(7),
-            budget: budget.clone(),
-            pace: RenewalRate::per_second(3),
-            source,
-            store: store.clone(),
-            failures: failures.clone(),
-            entitlement: Entitlement::new(max_stale),
-            schedule: schedule.clone(),
-            renew_after,
-            tasks: tasks.clone(),
+            rng: Rng::seeded(7),
+            sources: Sources { eks_auth },
+            retention,
+            max_service_qps: 3,
+            max_stale_after_refusal,
+            limits: limits.clone(),
             metrics: Metrics::new().upstream,
+            tasks: tasks.clone(),
         });
-        if store.keeps() {
-            let renewals = Renewals {
-                schedule,
-                flights: flights.clone(),
-                store: store.clone(),
-                failures: failures.clone(),
-                quotas: quotas.clone(),
-                clock: clock.clone(),
-            };
+        if let Some(renewals) = credentials.renewals() {
             tasks.spawn("renewals", renewals.run());
         }
-        let provider = Provider::new(store.clone(), flights.clone(), failures, quotas, clock.clone());
-        Self { provider, store, flights, budget, bounds, clock, time, aws }
+        Self { credentials, limits, clock, time, aws }
     }
 
     /// Asks as the endpoint does: looks, waits as long as a request is held, serves or says why not.
     async fn ask(&self, pod: usize) -> Result<Got, Option<SourceError>> {
-        let (key, presented) = self.caller(pod);
-        self.ask_as(&key, &presented, peer(pod)).await
+        self.ask_as(&self.request(pod)).await
     }
 
-    async fn ask_as(
-        &self,
-        key: &CredentialKey,
-        presented: &PresentedToken,
-        peer: PeerKey,
-    ) -> Result<Got, Option<SourceError>> {
-        let served = match self.provider.look(key, presented, peer, self.clock.now()) {
+    async fn ask_as(&self, request: &CredentialRequest) -> Result<Got, Option<SourceError>> {
+        let served = match self.credentials.provider.lookup(request, self.clock.now()) {
             Lookup::Serve(served) => served,
-            Lookup::Refuse(error) => return Err(Some(error)),
+            Lookup::Refuse(failed) => return Err(Some(failed.error)),
             Lookup::Wait(mut waiting) => match tokio::time::timeout(LONGEST_HOLD, waiting.outcome()).await {
-                Ok(outcome) => outcome.map_err(Some)?,
-                Err(_elapsed) => return Err(waiting.trouble()),
+                Ok(outcome) => outcome.map_err(|failed| Some(failed.error))?,
+                Err(_elapsed) => return Err(waiting.last_failure()),
             },
         };
         let body: serde_json::Value = serde_json::from_slice(&served.body).unwrap();
@@ -163,10 +119,20 @@ impl Node {
         Ok(Got { access_key_id: body["AccessKeyId"].as_str().unwrap().to_owned(), left })
     }
 
-    fn caller(&self, pod: usize) -> (CredentialKey, PresentedToken) {
+    /// The request of a pod that nobody has verified, from an address of its own.
+    fn request(&self, pod: usize) -> CredentialRequest {
         let token = BearerToken::from_header(token_of(pod).as_bytes()).unwrap();
         let key = CredentialKey::Unverified(token.digest());
-        (key, PresentedToken { token, expires: self.time_at_start() + 24 * HOUR, issued: None })
+        CredentialRequest {
+            principal: Principal { key, caller: Caller::Unknown, route: Route::EksAuth },
+            token: PresentedToken { token, expires: self.time_at_start() + 24 * HOUR, issued: None },
+            peer: peer(pod),
+        }
+    }
+
+    /// The same, from the address of another pod.
+    fn request_from(&self, peer: PeerKey, pod: usize) -> CredentialRequest {
+        CredentialRequest { peer, ..self.request(pod) }
     }
 
     fn time_at_start(&self) -> SystemTime {

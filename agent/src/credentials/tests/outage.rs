@@ -100,7 +100,7 @@ async fn a_flight_that_nobody_asks_for_ends_and_costs_nothing_more() {
     node.aws.be(Mood::Refuses);
     assert!(node.ask(1).await.is_err());
     tokio::time::sleep(Duration::from_secs(12)).await;
-    assert!(node.flights.is_empty());
+    assert!(node.credentials.flights.is_empty());
     let calls = node.aws.calls();
     tokio::time::sleep(10 * MINUTE).await;
     assert_eq!(node.aws.calls(), calls);
@@ -115,8 +115,8 @@ async fn a_set_whose_last_renewal_fails_is_gone_from_memory_soon_after_its_end()
         // The pause between renewals is two minutes by the end: the last look would come long after it.
         node.aws.be(Mood::Refuses);
         tokio::time::sleep(life - Duration::from_secs(20)).await;
-        assert_eq!(node.store.len(), 1, "{life:?}: it is kept to its end");
+        assert_eq!(node.credentials.store.len(), 1, "{life:?}: it is kept to its end");
         tokio::time::sleep(Duration::from_secs(25)).await;
-        assert_eq!(node.store.len(), 0, "{life:?}: it is held after its end");
+        assert_eq!(node.credentials.store.len(), 0, "{life:?}: it is held after its end");
     }
 }

@@ -4,10 +4,10 @@ use std::num::NonZeroUsize;
 use std::time::Duration;
 
 use super::aws::Mood;
-use super::{HOUR, Node, peer};
+use super::{HOUR, Node};
 use crate::config::Retention;
 use crate::credentials::flight::shared_call::Purpose;
-use crate::credentials::flight::table::Joined;
+use crate::credentials::flight::table::{JoinRequest, Joined};
 use crate::credentials::limits::upstream_budget::Priority;
 use crate::credentials::provider::Lookup;
 
@@ -34,25 +34,35 @@ async fn a_client_that_leaves_at_100_ms_makes_the_next_request_a_hit() {
     node.aws.be(slow(700));
     assert!(tokio::time::timeout(Duration::from_millis(100), node.ask(1)).await.is_err());
     tokio::time::sleep(Duration::from_millis(700)).await;
-    let (key, presented) = node.caller(1);
-    assert!(matches!(node.provider.look(&key, &presented, peer(1), node.clock.now()), Lookup::Serve(_)));
+    let lookup = node.credentials.provider.lookup(&node.request(1), node.clock.now());
+    assert!(matches!(lookup, Lookup::Serve(_)));
     assert_eq!(node.aws.calls(), 1);
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_flight_that_lands_between_the_look_and_the_joining_is_not_flown_again() {
     let node = Node::new();
-    let (key, presented) = node.caller(1);
-    let join =
-        || node.flights.join(&key, &presented, Priority::UnverifiedEmptyHanded, Purpose::Awaited, None, None);
+    let join = |pod| {
+        let request = node.request(pod);
+        node.credentials.flights.start_or_join(
+            &JoinRequest {
+                principal: &request.principal,
+                token: &request.token,
+                priority: Priority::UnverifiedWaiting,
+                purpose: Purpose::Awaited,
+                seen: None,
+            },
+            None,
+        )
+    };
     node.ask(1).await.unwrap();
-    assert!(matches!(join(), Joined::Landed(Ok(_))), "who saw nothing in hand finds that it has come");
-    let (key, presented) = node.caller(2);
-    let join =
-        || node.flights.join(&key, &presented, Priority::UnverifiedEmptyHanded, Purpose::Awaited, None, None);
+    assert!(
+        matches!(join(1), Joined::Done(Ok(_))),
+        "a request that saw no credentials finds that they have come"
+    );
     node.aws.be(Mood::Says(404, "ResourceNotFoundException"));
     assert!(node.ask(2).await.is_err());
-    assert!(matches!(join(), Joined::Landed(Err(_))), "and so does who saw no refusal");
+    assert!(matches!(join(2), Joined::Done(Err(_))), "and so does one that saw no refusal");
     assert_eq!(node.aws.calls(), 2);
 }
 
@@ -115,7 +125,11 @@ async fn calls_stay_within_a_budget_that_shrinks_when_aws_throttles() {
     let asks = (0..400).map(|pod| retrying(&node, pod)).collect();
     assert!(futures(asks).await.iter().all(|served| *served));
     assert!(node.aws.most_in_all() <= 50, "{}", node.aws.most_in_all());
-    assert!(node.budget.view().limit <= 8, "the limit found its level: {:?}", node.budget.view());
+    assert!(
+        node.credentials.budget.numbers().limit <= 8,
+        "the limit found its level: {:?}",
+        node.credentials.budget.numbers()
+    );
     assert!(node.aws.calls() < 2 * 400, "{} calls for 400 pods", node.aws.calls());
 }
 

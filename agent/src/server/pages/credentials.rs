@@ -1,4 +1,4 @@
-//! `GET /v1/credentials`, read as the request goes: method and path, host, token, identity, source, credentials.
+//! `GET /v1/credentials`, read as the request goes: method and path, host, token, identity, route, credentials.
 //!
 //! Owns: the order of these steps, and for how long a request is held. Must not know: sockets, keys, AWS.
 
@@ -17,14 +17,17 @@ use super::rejection::Rejection;
 use super::self_probe;
 use crate::association;
 use crate::clock::{Clock, Now};
-use crate::credentials::provider::{LONGEST_HOLD, Lookup, Provider, Served, ServedFrom, Waiting};
-use crate::identity::{Authentication, Authenticator, BearerToken, Look, MalformedToken, PresentedToken};
+use crate::credentials::flight::shared_call::FlightId;
+use crate::credentials::provider::{
+    CredentialRequest, Failed, LONGEST_HOLD, Lookup, Provider, Served, ServedFrom, Waiting,
+};
+use crate::identity::{self, Authentication, Authenticator, Identity};
 use crate::lifecycle::shutdown::Shutdown;
 use crate::node::self_probe::ProbeKey;
 use crate::server::access_log::{Access, AccessLog};
 use crate::server::door::connection::{Peer, Respond};
 use crate::telemetry::metrics::{Authenticated, AuthenticationMetrics, Outcome, RequestMetrics};
-use crate::workload::CredentialKey;
+use crate::workload::{BearerToken, Caller, MalformedToken};
 
 /// The path that SDKs are pointed at.
 const PATH: &str = "/v1/credentials";
@@ -39,8 +42,8 @@ pub struct Endpoint {
     pub authenticator: Authenticator,
     /// What they get.
     pub provider: Provider,
-    /// What our own probes are answered with.
-    pub seal: ProbeKey,
+    /// What the agent's own probes are answered with.
+    pub probe_key: ProbeKey,
     /// The clock.
     pub clock: Clock,
     /// When holds get short.
@@ -50,18 +53,12 @@ pub struct Endpoint {
     /// The same, of verdicts on tokens.
     pub authentications: Arc<AuthenticationMetrics>,
     /// What is logged.
-    pub access: Arc<AccessLog>,
-}
-
-/// A caller who may ask for credentials.
-struct Caller {
-    key: CredentialKey,
-    presented: PresentedToken,
+    pub access_log: Arc<AccessLog>,
 }
 
 impl Respond for Endpoint {
     async fn respond(&self, peer: Peer, request: Request<Incoming>) -> Response<Full<Bytes>> {
-        if let Some(answer) = self_probe::answer(&self.seal, &peer, &request) {
+        if let Some(answer) = self_probe::answer(&self.probe_key, &peer, &request) {
             return answer;
         }
         let mut account = Account::open(self, &peer);
@@ -87,31 +84,33 @@ impl Endpoint {
             return Err(Rejection::Host);
         }
         let token = bearer_token(request.headers()).map_err(Rejection::Malformed)?;
-        account.token = Some(token.clone());
         let now = self.clock.now();
         let deadline = Instant::now() + LONGEST_HOLD;
-        let caller = self.identify(peer, token, now, deadline).await?;
-        match self.provider.look(&caller.key, &caller.presented, peer.key(), now) {
+        let authentication = self.authenticate(peer, &token, now, deadline).await;
+        account.caller = authentication.caller();
+        let request = self.credential_request(peer, token, authentication)?;
+        match self.provider.lookup(&request, now) {
             Lookup::Serve(served) => Ok(served),
-            Lookup::Refuse(error) => Err(Rejection::Source(Some(error))),
-            Lookup::Wait(waiting) => self.hold(peer, waiting, deadline).await,
+            Lookup::Refuse(failed) => Err(account.failed(failed)),
+            Lookup::Wait(waiting) => self.hold(peer, waiting, deadline, account).await,
         }
     }
 
-    async fn identify(
+    /// Who asks. A token of an unknown key waits until the sources of keys have been asked.
+    async fn authenticate(
         &self,
         peer: &Peer,
-        token: BearerToken,
+        token: &BearerToken,
         now: Now,
         deadline: Instant,
-    ) -> Result<Caller, Rejection> {
-        let authentication = match self.authenticator.look(&token, now.wall) {
-            Look::Settled(authentication) => authentication,
-            Look::KeyUnknown(unknown) => {
-                // Whoever waits for keys is held like whoever waits for AWS; who may not be held does without.
+    ) -> Authentication {
+        let authentication = match self.authenticator.lookup(token, now.wall) {
+            identity::Lookup::Judged(authentication) => authentication,
+            identity::Lookup::KeyUnknown(unknown) => {
+                // A request that waits for keys is held like one that waits for AWS; one that may not be held does without.
                 let asked = match peer.try_hold() {
                     Ok(_hold) => tokio::select! {
-                        drained = self.authenticator.ask(&unknown, &token, peer.key(), now) => Some(drained),
+                        judged = self.authenticator.ask_sources(&unknown, token, peer.key(), now) => Some(judged),
                         () = self.until_time_is_over(deadline) => None,
                     },
                     Err(_too_many) => None,
@@ -120,34 +119,48 @@ impl Endpoint {
             }
         };
         self.authentications.judged(label(&authentication));
-        let (key, audience, expires, issued) = match &authentication {
-            Authentication::Verified(identity) => {
-                (identity.key(), identity.audience(), identity.expires(), identity.issued())
-            }
-            Authentication::Unverified(identity) => {
-                (identity.key(), identity.audience(), identity.expires(), identity.issued())
-            }
-            Authentication::Refused(refusal) => return Err(Rejection::Refused(refusal.clone())),
-            Authentication::Undecided => return Err(Rejection::Undecided),
+        authentication
+    }
+
+    /// What an identified caller asks for, and by which route.
+    fn credential_request(
+        &self,
+        peer: &Peer,
+        token: BearerToken,
+        authentication: Authentication,
+    ) -> Result<CredentialRequest, Rejection> {
+        let identity = match authentication {
+            Authentication::Identified(identity) => identity,
+            Authentication::Refused(refused) => return Err(Rejection::Token(refused.fault)),
+            Authentication::Undecided(_) => return Err(Rejection::Undecided),
         };
-        association::source_for(audience).map_err(Rejection::Association)?;
-        Ok(Caller { key, presented: PresentedToken { token, expires, issued } })
+        let route = association::route_for(identity.audience()).map_err(Rejection::NoRoute)?;
+        let principal = identity.principal(route);
+        Ok(CredentialRequest { principal, token: identity.presented(token), peer: peer.key() })
     }
 
     /// Holds the request until there is an answer or its time is over. The flight goes on without it.
-    async fn hold(&self, peer: &Peer, mut waiting: Waiting, deadline: Instant) -> Result<Served, Rejection> {
+    async fn hold(
+        &self,
+        peer: &Peer,
+        mut waiting: Waiting,
+        deadline: Instant,
+        account: &mut Account<'_>,
+    ) -> Result<Served, Rejection> {
         let Ok(_hold) = peer.try_hold() else {
             return waiting.fallback().ok_or(Rejection::TooManyHeld);
         };
+        account.flight = waiting.flight();
         let outcome = tokio::select! {
             outcome = waiting.outcome() => Some(outcome),
             () = self.until_time_is_over(deadline) => None,
         };
+        account.flight = waiting.flight();
         match outcome {
             Some(Ok(served)) => Ok(served),
-            Some(Err(error)) => Err(Rejection::Source(Some(error))),
-            None if waiting.is_in_line() => Err(Rejection::TooManyHeld),
-            None => waiting.fallback().ok_or_else(|| Rejection::Source(waiting.trouble())),
+            Some(Err(failed)) => Err(account.failed(failed)),
+            None if waiting.is_over_quota() => Err(Rejection::TooManyHeld),
+            None => waiting.fallback().ok_or_else(|| Rejection::Source(waiting.last_failure())),
         }
     }
 
@@ -167,10 +180,10 @@ impl Endpoint {
 
 const fn label(authentication: &Authentication) -> Authenticated {
     match authentication {
-        Authentication::Verified(_) => Authenticated::Verified,
-        Authentication::Unverified(_) => Authenticated::Unverified,
+        Authentication::Identified(Identity::Verified(_)) => Authenticated::Verified,
+        Authentication::Identified(Identity::Unverified(_)) => Authenticated::Unverified,
         Authentication::Refused(_) => Authenticated::Refused,
-        Authentication::Undecided => Authenticated::Undecided,
+        Authentication::Undecided(_) => Authenticated::Undecided,
     }
 }
 
@@ -196,22 +209,29 @@ struct Account<'a> {
     endpoint: &'a Endpoint,
     peer: &'a Peer,
     started: Instant,
-    token: Option<BearerToken>,
+    caller: Caller,
+    /// The flight that the request waited for.
+    flight: Option<FlightId>,
     is_open: bool,
 }
 
 impl<'a> Account<'a> {
     fn open(endpoint: &'a Endpoint, peer: &'a Peer) -> Self {
-        Self { endpoint, peer, started: Instant::now(), token: None, is_open: true }
+        Self { endpoint, peer, started: Instant::now(), caller: Caller::Unknown, flight: None, is_open: true }
+    }
+
+    fn failed(&mut self, failed: Failed) -> Rejection {
+        self.flight = failed.flight;
+        Rejection::Source(Some(failed.error))
     }
 
     fn close(mut self, answer: Result<Served, Rejection>) -> Response<Full<Bytes>> {
         self.is_open = false;
         match answer {
             Ok(served) => {
-                let outcome = match served.way {
-                    ServedFrom::Hit { .. } => Outcome::Hit,
-                    ServedFrom::Fetched => Outcome::Fetched,
+                let outcome = match served.from {
+                    ServedFrom::Memory { .. } => Outcome::Hit,
+                    ServedFrom::Upstream(_) => Outcome::Fetched,
                 };
                 self.record(outcome, Some(200), None, Some(&served));
                 success(&served)
@@ -238,14 +258,15 @@ impl<'a> Account<'a> {
     ) {
         let took = self.started.elapsed();
         self.endpoint.metrics.answered(outcome, status, took);
-        self.endpoint.access.record(&Access {
+        self.endpoint.access_log.record(&Access {
             outcome,
-            is_first_hit: served.is_some_and(|served| served.way == ServedFrom::Hit { first: true }),
+            is_first_hit: served.is_some_and(|served| served.from == ServedFrom::Memory { is_first: true }),
             status,
             cause,
             peer: self.peer.address,
             took,
-            token: self.token.as_ref(),
+            caller: &self.caller,
+            flight: self.flight,
             grant: served.map(Served::grant),
         });
     }

@@ -10,10 +10,11 @@ use http_body_util::Full;
 use hyper::ext::ReasonPhrase;
 use serde::Serialize;
 
-use crate::association::NoAssociation;
-use crate::credentials::source::{Refused, RefusedCode, SourceError};
-use crate::identity::{MalformedToken, Refusal};
+use crate::association::NoRoute;
+use crate::credentials::source::{Refusal, RefusalClass, SourceError};
+use crate::identity::TokenFault;
 use crate::telemetry::metrics::Outcome;
+use crate::workload::MalformedToken;
 
 /// Why a request gets no credentials.
 #[derive(Clone, Debug)]
@@ -27,9 +28,9 @@ pub enum Rejection {
     /// No token, or something that is none.
     Malformed(MalformedToken),
     /// A token that is worth nothing.
-    Refused(Refusal),
-    /// A token for somebody else.
-    Association(NoAssociation),
+    Token(TokenFault),
+    /// A token that no source serves.
+    NoRoute(NoRoute),
     /// A token that could not be verified where it must be.
     Undecided,
     /// This peer waits for too many answers already.
@@ -87,7 +88,7 @@ impl Rejection {
     pub fn outcome(&self) -> Outcome {
         match self {
             Self::NotFound | Self::Method | Self::Host => Outcome::Invalid,
-            Self::Malformed(_) | Self::Refused(_) | Self::Association(_) => Outcome::Refused,
+            Self::Malformed(_) | Self::Token(_) | Self::NoRoute(_) => Outcome::Refused,
             Self::Source(Some(SourceError::Refused(_))) => Outcome::Refused,
             Self::Undecided | Self::TooManyHeld | Self::Source(_) => Outcome::Unavailable,
         }
@@ -99,12 +100,12 @@ impl Rejection {
             Self::Source(Some(error)) => error.label(),
             Self::Source(None) => "no_answer_yet",
             Self::TooManyHeld => "too_many_held",
-            Self::Refused(refusal) => cause_of_refusal(refusal),
+            Self::Token(fault) => cause_of_fault(fault),
             Self::NotFound
             | Self::Method
             | Self::Host
             | Self::Malformed(_)
-            | Self::Association(_)
+            | Self::NoRoute(_)
             | Self::Undecided => self.answer().code,
         }
     }
@@ -118,15 +119,15 @@ impl Rejection {
                 answer(StatusCode::FORBIDDEN, "AccessDeniedException", message)
             }
             Self::Malformed(malformed) => of_malformed(*malformed),
-            Self::Refused(refusal) => of_refusal(refusal),
-            Self::Association(NoAssociation::ForeignAudience) => {
+            Self::Token(fault) => of_fault(fault),
+            Self::NoRoute(NoRoute::ForeignAudience) => {
                 let message = "The token is not for audience pods.eks.amazonaws.com";
                 answer(StatusCode::BAD_REQUEST, "InvalidTokenException", message)
             }
-            Self::Undecided => unavailable("The token cannot be verified at this time, please try again"),
-            Self::TooManyHeld => unavailable("Too many requests from this pod are waiting, please try again"),
+            Self::Undecided => unavailable("The token cannot be verified at this time; try again"),
+            Self::TooManyHeld => unavailable("Too many requests from this pod are waiting; try again"),
             Self::Source(Some(error)) => of_source(error),
-            Self::Source(None) => unavailable("AWS has not answered yet, please try again"),
+            Self::Source(None) => unavailable("AWS has not answered yet; try again"),
         }
     }
 }
@@ -151,46 +152,48 @@ fn of_malformed(malformed: MalformedToken) -> Answer {
 }
 
 /// The wire says little of why a token is refused; the log says it all.
-const fn cause_of_refusal(refusal: &Refusal) -> &'static str {
-    match refusal {
-        Refusal::Unreadable(_) => "token_unreadable",
-        Refusal::Expired => "token_expired",
-        Refusal::NotYetValid => "token_not_yet_valid",
-        Refusal::SeveralAudiences => "token_several_audiences",
-        Refusal::ForeignIssuer => "token_foreign_issuer",
-        Refusal::ForeignAudience => "token_foreign_audience",
-        Refusal::Algorithm => "token_algorithm",
-        Refusal::Forged => "token_forged",
-        Refusal::NotPodBound => "token_not_pod_bound",
-        Refusal::Contradiction => "token_contradiction",
-        Refusal::OtherNode => "token_other_node",
+const fn cause_of_fault(fault: &TokenFault) -> &'static str {
+    match fault {
+        TokenFault::Unreadable(_) => "token_unreadable",
+        TokenFault::Expired => "token_expired",
+        TokenFault::NotYetValid => "token_not_yet_valid",
+        TokenFault::SeveralAudiences => "token_several_audiences",
+        TokenFault::ForeignIssuer => "token_foreign_issuer",
+        TokenFault::ForeignAudience => "token_foreign_audience",
+        TokenFault::Algorithm => "token_algorithm",
+        TokenFault::Forged => "token_forged",
+        TokenFault::NotPodBound => "token_not_pod_bound",
+        TokenFault::Contradiction => "token_contradiction",
+        TokenFault::OtherNode => "token_other_node",
     }
 }
 
-fn of_refusal(refusal: &Refusal) -> Answer {
-    let (code, message) = match refusal {
-        Refusal::Unreadable(_) => ("InvalidTokenException", "The service account token cannot be read"),
-        Refusal::Expired => {
+fn of_fault(fault: &TokenFault) -> Answer {
+    let (code, message) = match fault {
+        TokenFault::Unreadable(_) => ("InvalidTokenException", "The service account token cannot be read"),
+        TokenFault::Expired => {
             ("ExpiredTokenException", "The token has expired: read the token file again, it is rewritten")
         }
-        Refusal::NotYetValid => ("InvalidTokenException", "The token is not valid yet: is a clock wrong?"),
-        Refusal::SeveralAudiences => {
+        TokenFault::NotYetValid => {
+            ("InvalidTokenException", "The token is not valid yet: check the clock of the node")
+        }
+        TokenFault::SeveralAudiences => {
             ("InvalidTokenException", "The token is for two audiences of AWS; request one for each")
         }
-        Refusal::ForeignIssuer => ("InvalidTokenException", "The token was not issued by this cluster"),
-        Refusal::ForeignAudience => {
+        TokenFault::ForeignIssuer => ("InvalidTokenException", "The token was not issued by this cluster"),
+        TokenFault::ForeignAudience => {
             ("InvalidTokenException", "The token is not for audience pods.eks.amazonaws.com")
         }
         // One sentence for all three: a forger learns nothing from it, and nobody else sees it.
-        Refusal::Algorithm | Refusal::Forged | Refusal::Contradiction => {
-            ("InvalidTokenException", "The token's signature does not prove what it says")
+        TokenFault::Algorithm | TokenFault::Forged | TokenFault::Contradiction => {
+            ("InvalidTokenException", "The signature of the token is not valid")
         }
-        Refusal::NotPodBound => {
+        TokenFault::NotPodBound => {
             ("InvalidTokenException", "The token is not bound to a pod: use the projected token file")
         }
-        Refusal::OtherNode => {
+        TokenFault::OtherNode => {
             // Genuine, and not to be used here: the one refusal that is not the token's fault.
-            let message = "The token is of a pod on another node; is it copied?";
+            let message = "The token belongs to a pod on another node";
             return answer(StatusCode::FORBIDDEN, "AccessDeniedException", message);
         }
     };
@@ -199,40 +202,36 @@ fn of_refusal(refusal: &Refusal) -> Answer {
 
 fn of_source(error: &SourceError) -> Answer {
     match error {
-        SourceError::Refused(refused) => of_refused(refused),
+        SourceError::Refused(refusal) => of_refusal(refusal),
         SourceError::Throttled => {
-            let message = "AWS is throttling credential requests, please try again";
+            let message = "AWS is throttling credential requests; try again";
             answer(StatusCode::SERVICE_UNAVAILABLE, "ThrottlingException", message)
         }
-        SourceError::Unavailable(_) => {
-            unavailable("EKS Auth cannot be reached or is unwell, please try again")
-        }
+        SourceError::Unavailable(_) => unavailable("EKS Auth is unreachable or failing; try again"),
         SourceError::OwnIdentity(_) => {
-            unavailable("The node's own AWS credentials do not serve, ask its admin")
+            unavailable("The agent has no usable AWS credentials; ask your cluster admin")
         }
     }
 }
 
-fn of_refused(refused: &Refused) -> Answer {
-    let (status, sentence) = match refused.code {
+fn of_refusal(refusal: &Refusal) -> Answer {
+    let (status, sentence) = match refusal.class {
         // 403: Java hides any 404 behind "the requested metadata is not found" (sdk-contract 8.3).
-        RefusedCode::ResourceNotFound => {
+        RefusalClass::NoAssociation => {
             (StatusCode::FORBIDDEN, "No pod identity association for this service account")
         }
-        RefusedCode::AccessDenied => {
-            (StatusCode::BAD_REQUEST, "EKS may not assume the role of the association")
+        RefusalClass::RoleNotAssumable => {
+            (StatusCode::BAD_REQUEST, "EKS Auth cannot assume the role of the association")
         }
-        RefusedCode::ExpiredToken => {
+        RefusalClass::TokenExpired => {
             (StatusCode::BAD_REQUEST, "The token has expired: read the token file again")
         }
-        RefusedCode::InvalidToken => (StatusCode::BAD_REQUEST, "EKS does not accept the token"),
-        RefusedCode::InvalidParameter | RefusedCode::InvalidRequest => {
-            (StatusCode::BAD_REQUEST, "EKS does not accept the request")
-        }
+        RefusalClass::TokenInvalid => (StatusCode::BAD_REQUEST, "EKS Auth does not accept the token"),
+        RefusalClass::BadRequest => (StatusCode::BAD_REQUEST, "EKS Auth does not accept the request"),
     };
-    let details = if refused.message.is_empty() { String::new() } else { format!(": {}", refused.message) };
-    let id = refused.request_id.as_deref().map(|id| format!(" (request id {id})")).unwrap_or_default();
-    Answer { status, code: refused.code.as_str(), message: format!("{sentence}{details}{id}") }
+    let details = if refusal.message.is_empty() { String::new() } else { format!(": {}", refusal.message) };
+    let id = refusal.request_id.as_deref().map(|id| format!(" (request id {id})")).unwrap_or_default();
+    Answer { status, code: refusal.code, message: format!("{sentence}{details}{id}") }
 }
 
 #[cfg(test)]
@@ -241,12 +240,14 @@ mod tests {
     use hyper::ext::ReasonPhrase;
 
     use super::Rejection;
-    use crate::association::NoAssociation;
-    use crate::credentials::source::{OwnIdentityFault, Refused, RefusedCode, SourceError, Unavailable};
-    use crate::identity::{MalformedToken, Refusal};
+    use crate::association::NoRoute;
+    use crate::credentials::source::tests::refusal;
+    use crate::credentials::source::{OwnIdentityFault, Refusal, RefusalClass, SourceError, Unavailable};
+    use crate::identity::TokenFault;
+    use crate::workload::MalformedToken;
 
-    fn refused(code: RefusedCode) -> Rejection {
-        Rejection::Source(Some(SourceError::Refused(Refused::new(code, "no", Some("r-1")))))
+    fn refused(class: RefusalClass, code: &'static str) -> Rejection {
+        source(SourceError::Refused(Refusal { code, ..refusal(class) }))
     }
 
     fn source(error: SourceError) -> Rejection {
@@ -261,25 +262,33 @@ mod tests {
             (Rejection::Host, 403, "AccessDeniedException"),
             (Rejection::Malformed(MalformedToken::Missing), 400, "InvalidTokenException"),
             (Rejection::Malformed(MalformedToken::NotAToken), 400, "InvalidTokenException"),
-            (Rejection::Refused(Refusal::Expired), 400, "ExpiredTokenException"),
-            (Rejection::Refused(Refusal::NotYetValid), 400, "InvalidTokenException"),
-            (Rejection::Refused(Refusal::SeveralAudiences), 400, "InvalidTokenException"),
-            (Rejection::Refused(Refusal::ForeignIssuer), 400, "InvalidTokenException"),
-            (Rejection::Refused(Refusal::ForeignAudience), 400, "InvalidTokenException"),
-            (Rejection::Refused(Refusal::Algorithm), 400, "InvalidTokenException"),
-            (Rejection::Refused(Refusal::Forged), 400, "InvalidTokenException"),
-            (Rejection::Refused(Refusal::NotPodBound), 400, "InvalidTokenException"),
-            (Rejection::Refused(Refusal::Contradiction), 400, "InvalidTokenException"),
-            (Rejection::Refused(Refusal::OtherNode), 403, "AccessDeniedException"),
-            (Rejection::Association(NoAssociation::ForeignAudience), 400, "InvalidTokenException"),
+            (Rejection::Token(TokenFault::Expired), 400, "ExpiredTokenException"),
+            (Rejection::Token(TokenFault::NotYetValid), 400, "InvalidTokenException"),
+            (Rejection::Token(TokenFault::SeveralAudiences), 400, "InvalidTokenException"),
+            (Rejection::Token(TokenFault::ForeignIssuer), 400, "InvalidTokenException"),
+            (Rejection::Token(TokenFault::ForeignAudience), 400, "InvalidTokenException"),
+            (Rejection::Token(TokenFault::Algorithm), 400, "InvalidTokenException"),
+            (Rejection::Token(TokenFault::Forged), 400, "InvalidTokenException"),
+            (Rejection::Token(TokenFault::NotPodBound), 400, "InvalidTokenException"),
+            (Rejection::Token(TokenFault::Contradiction), 400, "InvalidTokenException"),
+            (Rejection::Token(TokenFault::OtherNode), 403, "AccessDeniedException"),
+            (Rejection::NoRoute(NoRoute::ForeignAudience), 400, "InvalidTokenException"),
             (Rejection::Undecided, 503, "ServiceUnavailableException"),
             (Rejection::TooManyHeld, 503, "ServiceUnavailableException"),
-            (refused(RefusedCode::AccessDenied), 400, "AccessDeniedException"),
-            (refused(RefusedCode::ResourceNotFound), 403, "ResourceNotFoundException"),
-            (refused(RefusedCode::ExpiredToken), 400, "ExpiredTokenException"),
-            (refused(RefusedCode::InvalidToken), 400, "InvalidTokenException"),
-            (refused(RefusedCode::InvalidParameter), 400, "InvalidParameterException"),
-            (refused(RefusedCode::InvalidRequest), 400, "InvalidRequestException"),
+            (refused(RefusalClass::RoleNotAssumable, "AccessDeniedException"), 400, "AccessDeniedException"),
+            (
+                refused(RefusalClass::NoAssociation, "ResourceNotFoundException"),
+                403,
+                "ResourceNotFoundException",
+            ),
+            (refused(RefusalClass::TokenExpired, "ExpiredTokenException"), 400, "ExpiredTokenException"),
+            (refused(RefusalClass::TokenInvalid, "InvalidTokenException"), 400, "InvalidTokenException"),
+            (
+                refused(RefusalClass::BadRequest, "InvalidParameterException"),
+                400,
+                "InvalidParameterException",
+            ),
+            (refused(RefusalClass::BadRequest, "InvalidRequestException"), 400, "InvalidRequestException"),
             (source(SourceError::Throttled), 503, "ThrottlingException"),
             (source(SourceError::Unavailable(Unavailable::Timeout)), 503, "ServiceUnavailableException"),
             (
@@ -299,7 +308,7 @@ mod tests {
 
     #[tokio::test]
     async fn the_body_has_both_spellings_lower_case_first_and_the_request_id_last() {
-        let response = refused(RefusedCode::ResourceNotFound).to_response();
+        let response = refused(RefusalClass::NoAssociation, "ResourceNotFoundException").to_response();
         assert_eq!(response.headers()["content-type"], "application/json");
         let body = response.into_body().collect().await.unwrap().to_bytes();
         let message = "No pod identity association for this service account: no (request id r-1)";
@@ -316,18 +325,19 @@ mod tests {
         for rejection in [
             Rejection::Host,
             Rejection::Malformed(MalformedToken::NotAToken),
-            Rejection::Refused(Refusal::Expired),
-            Rejection::Refused(Refusal::SeveralAudiences),
-            Rejection::Refused(Refusal::ForeignIssuer),
-            Rejection::Refused(Refusal::ForeignAudience),
-            Rejection::Refused(Refusal::Forged),
-            Rejection::Refused(Refusal::NotPodBound),
-            Rejection::Refused(Refusal::OtherNode),
+            Rejection::Token(TokenFault::Expired),
+            Rejection::Token(TokenFault::SeveralAudiences),
+            Rejection::Token(TokenFault::ForeignIssuer),
+            Rejection::Token(TokenFault::ForeignAudience),
+            Rejection::Token(TokenFault::Forged),
+            Rejection::Token(TokenFault::NotPodBound),
+            Rejection::Token(TokenFault::OtherNode),
             Rejection::Undecided,
             Rejection::TooManyHeld,
             Rejection::Source(None),
             source(SourceError::Throttled),
             source(SourceError::OwnIdentity(OwnIdentityFault::Missing)),
+            source(SourceError::Unavailable(Unavailable::Timeout)),
         ] {
             assert!(rejection.answer().message.len() <= 70, "{}", rejection.answer().message);
         }

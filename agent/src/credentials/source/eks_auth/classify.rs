@@ -4,8 +4,9 @@
 //! opposite things under different statuses (design 4.5): `AccessDeniedException` as 400 is EKS refusing the pod, as 403
 //! it is IAM refusing the agent.
 
-use crate::credentials::source::{OwnIdentityFault, Refused, RefusedCode, SourceError, Unavailable};
-use crate::planted::{self, Bug};
+use crate::credentials::source::{
+    JudgedToken, OwnIdentityFault, Refusal, RefusalClass, SourceError, Unavailable,
+};
 
 /// Codes of the SigV4 layer, whatever the status they come with: they are about who signed, so about the agent.
 const SIGNATURE_CODES: [&str; 10] = [
@@ -34,25 +35,41 @@ const THROTTLING_CODES: [&str; 9] = [
     "TooManyRequestsException",
 ];
 
-/// Classifies an answer that is not a success.
-pub fn classify(status: u16, code: Option<&str>, message: &str, request_id: Option<&str>) -> SourceError {
-    let code = code.unwrap_or_default();
+/// An answer that is not a success.
+#[derive(Clone, Copy, Debug)]
+pub struct ErrorAnswer<'a> {
+    /// Its status.
+    pub status: u16,
+    /// AWS's code, where there is one.
+    pub code: Option<&'a str>,
+    /// AWS's sentence, or nothing.
+    pub message: &'a str,
+    /// AWS's request id, where there is one.
+    pub request_id: Option<&'a str>,
+}
+
+/// Classifies an answer that is not a success; `judged` is the token that it is about. The refusals are those of EKS Auth
+/// (botocore model, eks-auth 2023-11-26), all of them 400 but the one 404.
+pub fn classify(answer: &ErrorAnswer<'_>, judged: JudgedToken) -> SourceError {
+    use RefusalClass::{BadRequest, NoAssociation, RoleNotAssumable, TokenExpired, TokenInvalid};
+    let (status, code) = (answer.status, answer.code.unwrap_or_default());
     if SIGNATURE_CODES.contains(&code) {
         return SourceError::OwnIdentity(OwnIdentityFault::Rejected);
     }
     if status == 429 || THROTTLING_CODES.contains(&code) {
         return SourceError::Throttled;
     }
-    let refused = |code| SourceError::Refused(Refused::new(code, message, request_id));
+    let refused = |class, code| {
+        SourceError::Refused(Refusal::new(class, code, answer.message, answer.request_id, judged))
+    };
     match (status, code) {
-        (403, _) if planted::is_on(Bug::BlamesThePod) => refused(RefusedCode::AccessDenied),
         (401 | 403, _) => SourceError::OwnIdentity(OwnIdentityFault::Rejected),
-        (400, "AccessDeniedException") => refused(RefusedCode::AccessDenied),
-        (400, "ExpiredTokenException") => refused(RefusedCode::ExpiredToken),
-        (400, "InvalidTokenException") => refused(RefusedCode::InvalidToken),
-        (400, "InvalidParameterException") => refused(RefusedCode::InvalidParameter),
-        (400, _) => refused(RefusedCode::InvalidRequest),
-        (404, "ResourceNotFoundException") => refused(RefusedCode::ResourceNotFound),
+        (400, "AccessDeniedException") => refused(RoleNotAssumable, "AccessDeniedException"),
+        (400, "ExpiredTokenException") => refused(TokenExpired, "ExpiredTokenException"),
+        (400, "InvalidTokenException") => refused(TokenInvalid, "InvalidTokenException"),
+        (400, "InvalidParameterException") => refused(BadRequest, "InvalidParameterException"),
+        (400, _) => refused(BadRequest, "InvalidRequestException"),
+        (404, "ResourceNotFoundException") => refused(NoAssociation, "ResourceNotFoundException"),
         (500.., _) => SourceError::Unavailable(Unavailable::ServerError),
         // A 404 without the code is a wrong endpoint or a proxy; 3xx, 407 and the rest are not EKS Auth's either.
         (_, _) => SourceError::Unavailable(Unavailable::Unreadable),
@@ -61,7 +78,9 @@ pub fn classify(status: u16, code: Option<&str>, message: &str, request_id: Opti
 
 #[cfg(test)]
 mod tests {
-    use super::classify;
+    use super::{ErrorAnswer, classify};
+    use crate::credentials::source::RefusalClass;
+    use crate::credentials::source::refusal::tests::refusal;
 
     #[test]
     fn the_table_of_status_and_code() {
@@ -92,7 +111,9 @@ mod tests {
             (302, None, "unreadable"),
         ];
         for (status, code, expected) in cases {
-            assert_eq!(classify(status, code, "", None).label(), expected, "{status} {code:?}");
+            let answer = ErrorAnswer { status, code, message: "", request_id: None };
+            let judged = refusal(RefusalClass::BadRequest).judged;
+            assert_eq!(classify(&answer, judged).label(), expected, "{status} {code:?}");
         }
     }
 }

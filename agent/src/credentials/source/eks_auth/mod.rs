@@ -29,11 +29,11 @@ use crate::aws::own_identity::OwnIdentity;
 use crate::aws::time::AwsTime;
 use crate::clock::Clock;
 use crate::config::Upstream;
-use crate::credentials::model::{Grant, Issued};
-use crate::credentials::source::eks_auth::classify::classify;
-use crate::credentials::source::{OwnIdentityFault, SourceError, Unavailable};
-use crate::identity::BearerToken;
+use crate::credentials::issued::{Grant, GrantOrigin, Issued};
+use crate::credentials::source::eks_auth::classify::{ErrorAnswer, classify};
+use crate::credentials::source::{JudgedToken, OwnIdentityFault, SourceError, Unavailable};
 use crate::secret::Secret;
+use crate::workload::PresentedToken;
 
 /// Asks EKS Auth.
 #[derive(Clone, Debug)]
@@ -105,7 +105,7 @@ impl EksAuth {
     ///
     /// # Errors
     /// [`SourceError`], classified by status and code.
-    pub async fn fetch(&self, token: &BearerToken) -> Result<Issued, SourceError> {
+    pub async fn fetch(&self, presented: &PresentedToken) -> Result<Issued, SourceError> {
         if !self.own.is_present() {
             // Nothing to sign with: asking would only blame the pod's request for it.
             self.own.refresh_soon();
@@ -115,14 +115,14 @@ impl EksAuth {
             .client
             .assume_role_for_pod_identity()
             .cluster_name(&*self.cluster)
-            .token(token.reveal())
+            .token(presented.token.reveal())
             .set_eks_node_name(self.details.node_name())
             .set_instance_id(self.details.instance_id())
             .set_zone(self.details.zone_id());
         let observer = self.time.observer();
         let outcome = call.customize().interceptor(observer.clone()).send().await;
         let result = outcome
-            .map_err(|error| translate(&error))
+            .map_err(|error| translate(&error, presented.into()))
             .and_then(|output| issued(&output, observer.answered_at()));
         match &result {
             Err(SourceError::OwnIdentity(OwnIdentityFault::Rejected)) => self.own.was_rejected(),
@@ -138,7 +138,10 @@ fn app_name() -> Option<AppName> {
     AppName::new(concat!("pod-identity-agent-", env!("CARGO_PKG_VERSION"))).ok()
 }
 
-fn translate(error: &SdkError<AssumeRoleForPodIdentityError, Response<SdkBody>>) -> SourceError {
+fn translate(
+    error: &SdkError<AssumeRoleForPodIdentityError, Response<SdkBody>>,
+    judged: JudgedToken,
+) -> SourceError {
     match error {
         SdkError::TimeoutError(_) => SourceError::Unavailable(Unavailable::Timeout),
         SdkError::DispatchFailure(failure) if failure.is_timeout() => {
@@ -147,22 +150,27 @@ fn translate(error: &SdkError<AssumeRoleForPodIdentityError, Response<SdkBody>>)
         SdkError::DispatchFailure(_) => SourceError::Unavailable(Unavailable::Connection),
         // The request could not be built or signed; our own identity is the only part of it that can be missing.
         SdkError::ConstructionFailure(_) => SourceError::OwnIdentity(OwnIdentityFault::Missing),
-        SdkError::ResponseError(response) => by_status(response.raw().status().as_u16()),
+        SdkError::ResponseError(response) => by_status(response.raw().status().as_u16(), judged),
         SdkError::ServiceError(service) => {
-            let status = service.raw().status().as_u16();
             let metadata = service.err();
-            classify(status, metadata.code(), metadata.message().unwrap_or_default(), metadata.request_id())
+            let answer = ErrorAnswer {
+                status: service.raw().status().as_u16(),
+                code: metadata.code(),
+                message: metadata.message().unwrap_or_default(),
+                request_id: metadata.request_id(),
+            };
+            classify(&answer, judged)
         }
         _ => SourceError::Unavailable(Unavailable::Unreadable),
     }
 }
 
 /// An answer whose body the SDK could not read: only its status can be believed.
-fn by_status(status: u16) -> SourceError {
+fn by_status(status: u16, judged: JudgedToken) -> SourceError {
     if (200..300).contains(&status) {
         SourceError::Unavailable(Unavailable::Unreadable)
     } else {
-        classify(status, None, "", None)
+        classify(&ErrorAnswer { status, code: None, message: "", request_id: None }, judged)
     }
 }
 
@@ -177,7 +185,8 @@ fn issued(
     let session = output.assumed_role_user().map(|user| user.arn());
     // The session's name is what CloudTrail shows: here the two can be brought together.
     tracing::debug!(association, session, "credentials issued");
-    let grant = Grant::new(association.unwrap_or_default(), session.unwrap_or_default());
+    let origin = GrantOrigin::Association(association.unwrap_or_default().into());
+    let grant = Grant::new(origin, session.unwrap_or_default());
     Ok(Issued {
         access_key_id: credentials.access_key_id().to_owned(),
         secret_access_key: Secret::new(credentials.secret_access_key().to_owned()),

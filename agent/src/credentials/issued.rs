@@ -2,6 +2,7 @@
 //!
 //! Owns: the wire JSON of a success (sdk-contract 8.2). Must not know: how long anything is kept.
 
+use std::fmt;
 use std::time::SystemTime;
 
 use bytes::Bytes;
@@ -35,18 +36,40 @@ pub struct Issued {
 /// What a set of credentials was issued for.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Grant {
-    /// The association that names the role, e.g. `a-4wvljrezsukshq1bv`.
-    pub association_id: Box<str>,
+    /// What gave the role.
+    pub origin: GrantOrigin,
     /// The role as STS names it, without the session: `arn:aws:sts::<account>:assumed-role/<role>`. The session's name is
     /// new with every call, so two sets of one role would not be alike with it.
     pub role: Box<str>,
 }
 
+/// What gives a pod its role, and what an admin would take away to end it. The memory of entitlements is keyed by it.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum GrantOrigin {
+    /// A pod identity association, by its id, e.g. `a-4wvljrezsukshq1bv`.
+    Association(Box<str>),
+}
+
+impl fmt::Display for GrantOrigin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Association(id) => write!(f, "association {id}"),
+        }
+    }
+}
+
 impl Grant {
-    /// From an association and the ARN of the session that it gave.
-    pub fn new(association_id: &str, assumed_role_arn: &str) -> Self {
+    /// From what gave the role, and the ARN of the session that it gave.
+    pub fn new(origin: GrantOrigin, assumed_role_arn: &str) -> Self {
         let role = assumed_role_arn.rsplit_once('/').map_or(assumed_role_arn, |(role, _session)| role);
-        Self { association_id: association_id.into(), role: role.into() }
+        Self { origin, role: role.into() }
+    }
+
+    /// The id of the association, if that gave the role.
+    pub fn association(&self) -> Option<&str> {
+        match &self.origin {
+            GrantOrigin::Association(id) => Some(id),
+        }
     }
 
     /// The account that the role lives in, cut from the ARN.
@@ -124,8 +147,12 @@ fn rfc3339(time: SystemTime) -> Option<String> {
 pub(crate) mod tests {
     use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-    use super::{Grant, Issued};
+    use super::{Grant, GrantOrigin, Issued};
     use crate::secret::Secret;
+
+    pub(crate) fn grant(association: &str, role: &str) -> Grant {
+        Grant::new(GrantOrigin::Association(association.into()), role)
+    }
 
     pub(crate) fn issued(expiration: SystemTime) -> Issued {
         Issued {
@@ -134,7 +161,7 @@ pub(crate) mod tests {
             session_token: Secret::new("planted-session".to_owned()),
             expiration,
             answered_at: None,
-            grant: Grant::new("a-1", "arn:aws:sts::111122223333:assumed-role/app/eks-x"),
+            grant: grant("a-1", "arn:aws:sts::111122223333:assumed-role/app/eks-x"),
         }
     }
 
@@ -150,7 +177,7 @@ pub(crate) mod tests {
     #[test]
     fn an_unknown_account_is_left_out() {
         let mut issued = issued(UNIX_EPOCH);
-        issued.grant = Grant::new("a-1", "nonsense");
+        issued.grant = grant("a-1", "nonsense");
         assert!(!str::from_utf8(&issued.to_body().unwrap()).unwrap().contains("AccountId"));
     }
 

@@ -1,15 +1,15 @@
 //! The bearer token: bounded, well formed, secret.
 //!
-//! Owns: which byte strings may be a token at all. Must not know: what is inside it (`claims`) or whether it is
-//! genuine (`authenticator`).
+//! Owns: which byte strings may be a token at all. Must not know: what is inside it (`identity::claims`) or whether it is
+//! genuine (`identity::authenticator`).
 
 use std::fmt;
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use aws_lc_rs::digest;
 
 use crate::secret::Secret;
-use crate::workload::TokenDigest;
 
 /// The longest token taken, in bytes. EKS tokens are 1.2 to 2 KB; the contract asks for 16 KiB of headers to pass.
 const MAX_LENGTH: usize = 16 * 1024;
@@ -29,9 +29,39 @@ pub struct PresentedToken {
     /// The token.
     pub token: BearerToken,
     /// Its `exp`.
-    pub expires: std::time::SystemTime,
+    pub expires: SystemTime,
     /// Its `iat`, where it says so.
-    pub issued: Option<std::time::SystemTime>,
+    pub issued: Option<SystemTime>,
+}
+
+/// SHA-256 of a whole token. It names a token that nobody has verified, without being a secret itself.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+pub struct TokenDigest([u8; 32]);
+
+impl TokenDigest {
+    #[cfg(test)]
+    pub(crate) const fn of_bytes(bytes: [u8; 32]) -> Self {
+        Self(bytes)
+    }
+
+    /// Two bytes of it, which are as good as any hash.
+    pub(crate) const fn first_two_bytes(self) -> [u8; 2] {
+        let [first, second, ..] = self.0;
+        [first, second]
+    }
+}
+
+impl fmt::Display for TokenDigest {
+    /// The first 8 bytes in hex: enough to follow one token through the logs.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.iter().take(8).try_for_each(|byte| write!(f, "{byte:02x}"))
+    }
+}
+
+impl fmt::Debug for TokenDigest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "TokenDigest({self})")
+    }
 }
 
 /// Why something is not a token. None of these repeats a byte of what was sent.

@@ -1,0 +1,114 @@
+//! The parts of this folder, put together: for the product, for the unit tests and for the simulation alike.
+//!
+//! Owns: which part is given which. Must not know: how any of them does its work.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::clock::Clock;
+use crate::config::Retention;
+use crate::credentials::flight::attempts::FlightRunner;
+use crate::credentials::flight::outcome::Outcomes;
+use crate::credentials::flight::table::Flights;
+use crate::credentials::limits::peer_quota::PeerQuotas;
+use crate::credentials::limits::renewal_rate::RenewalRate;
+use crate::credentials::limits::upstream_budget::UpstreamBudget;
+use crate::credentials::policy::entitlement::Entitlement;
+use crate::credentials::provider::Provider;
+use crate::credentials::renewal::Renewals;
+use crate::credentials::source::Sources;
+use crate::credentials::store::Store;
+use crate::credentials::store::recent_refusals::RecentRefusals;
+use crate::credentials::store::schedule::Schedule;
+use crate::lifecycle::limits::Limits;
+use crate::lifecycle::tasks::Tasks;
+use crate::rng::Rng;
+use crate::telemetry::metrics::UpstreamMetrics;
+
+/// What the folder needs from outside.
+pub struct Needs<'a> {
+    /// The clock.
+    pub clock: Clock,
+    /// Jitter.
+    pub rng: Rng,
+    /// Where credentials come from.
+    pub sources: Sources,
+    /// What is kept, and for how long at most.
+    pub retention: &'a Retention,
+    /// `--max-service-qps`.
+    pub max_service_qps: u32,
+    /// `--max-stale-after-refusal`.
+    pub max_stale_after_refusal: Option<Duration>,
+    /// Counts the limits that are reached.
+    pub limits: Limits,
+    /// Counts the calls.
+    pub metrics: Arc<UpstreamMetrics>,
+    /// Runs the flights.
+    pub tasks: Tasks,
+}
+
+/// The folder, put together. Clones share all of it.
+#[derive(Clone)]
+pub struct Credentials {
+    /// What requests are answered from.
+    pub provider: Provider,
+    /// What is kept.
+    pub store: Store,
+    /// What is under way.
+    pub flights: Flights,
+    /// The share of AWS.
+    pub budget: UpstreamBudget,
+    schedule: Schedule,
+    refusals: RecentRefusals,
+    quotas: PeerQuotas,
+    clock: Clock,
+}
+
+impl Credentials {
+    /// Puts the parts together. Nothing runs yet but what requests start.
+    pub fn assemble(needs: Needs<'_>) -> Self {
+        let Needs { clock, rng, sources, retention, limits, metrics, tasks, .. } = needs;
+        let store = Store::new(retention, clock.clone(), limits.clone());
+        let quotas = PeerQuotas::new(clock.clone(), limits);
+        let (refusals, schedule) = (RecentRefusals::new(), Schedule::default());
+        let budget = UpstreamBudget::new(clock.clone());
+        let runner = FlightRunner {
+            clock: clock.clone(),
+            rng: rng.clone(),
+            budget: budget.clone(),
+            renewal_rate: RenewalRate::per_second(needs.max_service_qps),
+            sources,
+            store: store.clone(),
+            refusals: refusals.clone(),
+            metrics,
+        };
+        let outcomes = Outcomes {
+            clock: clock.clone(),
+            rng: rng.clone(),
+            store: store.clone(),
+            refusals: refusals.clone(),
+            entitlement: Entitlement::new(needs.max_stale_after_refusal),
+            schedule: schedule.clone(),
+            renew_after: match retention {
+                Retention::Off => Duration::MAX,
+                Retention::Keep { renew_after, .. } => *renew_after,
+            },
+        };
+        let flights = Flights::new(runner, outcomes, rng, tasks);
+        let provider =
+            Provider::new(store.clone(), flights.clone(), refusals.clone(), quotas.clone(), clock.clone());
+        Self { provider, store, flights, budget, schedule, refusals, quotas, clock }
+    }
+
+    /// The worker that renews in the background; `None` where nothing is kept.
+    pub fn renewals(&self) -> Option<Renewals> {
+        self.store.keeps().then(|| Renewals {
+            schedule: self.schedule.clone(),
+            flights: self.flights.clone(),
+            store: self.store.clone(),
+            refusals: self.refusals.clone(),
+            quotas: self.quotas.clone(),
+            clock: self.clock.clone(),
+        })
+    }
+}

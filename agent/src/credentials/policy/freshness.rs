@@ -1,0 +1,102 @@
+//! How much life credentials have left, and when they are renewed. Pure.
+//!
+//! Owns: the life of a set by two clocks, and the moment its renewal is due. Must not know: whose set it is.
+
+use std::time::{Duration, SystemTime};
+
+use crate::clock::{BootTime, Now};
+
+/// With less than this left a set counts as expired: a request signed with it might arrive too late (design,
+/// invariant 2; Amazon's agent uses the same 15 s).
+pub const MIN_REMAINING_LIFE: Duration = Duration::from_secs(15);
+
+/// When a set ends, by both clocks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Expiry {
+    /// AWS's word, on the corrected wall clock.
+    pub wall: SystemTime,
+    /// The same moment on the boot clock, as reckoned when the set arrived.
+    pub boot: BootTime,
+}
+
+/// What the decision on a request needs to know of an identity's set.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Freshness {
+    /// The life left now.
+    pub left: Duration,
+    /// The whole life that the set had when it arrived.
+    pub lifetime: Duration,
+    /// The identity's renewal is due.
+    pub is_due: bool,
+    /// A renewal failed or was too slow a moment ago: do not start or await another one yet.
+    pub is_quiet: bool,
+}
+
+/// How pressing a renewal is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Urgency {
+    /// Due, with plenty of life left.
+    Routine,
+    /// Less than a sixth of the lifetime is left.
+    Pressing,
+}
+
+impl Expiry {
+    /// The life left: the shorter of what the two clocks say.
+    pub fn left(self, now: Now) -> Duration {
+        let by_wall = self.wall.duration_since(now.wall).unwrap_or_default();
+        by_wall.min(self.boot.since(now.boot))
+    }
+
+    /// Whether so little is left that the set counts as expired.
+    pub fn is_over(self, now: Now) -> bool {
+        self.left(now) < MIN_REMAINING_LIFE
+    }
+}
+
+impl Freshness {
+    /// Below a sixth of its lifetime a set's renewal rises in the queue.
+    pub fn urgency(&self) -> Urgency {
+        if self.left < self.lifetime / 6 { Urgency::Pressing } else { Urgency::Routine }
+    }
+}
+
+/// When a set with this much life left is renewed: at half of it, or after `renew_after` if that is sooner. `jitter` in
+/// `0.0..1.0` makes that earlier by up to a tenth of the life, never later.
+pub fn renewal_due(now: BootTime, life: Duration, renew_after: Duration, jitter: f64) -> BootTime {
+    let earlier = (life / 10).mul_f64(jitter.clamp(0.0, 1.0));
+    now.plus(renew_after.min(life / 2).saturating_sub(earlier))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::{Duration, UNIX_EPOCH};
+
+    use super::{Expiry, renewal_due};
+    use crate::clock::{BootTime, Now};
+
+    const HOUR: Duration = Duration::from_secs(3600);
+
+    #[test]
+    fn the_clock_that_says_less_is_believed() {
+        let at = |since| Now { wall: UNIX_EPOCH + since, boot: BootTime::from_boot(since) };
+        let expiry = Expiry { wall: UNIX_EPOCH + HOUR, boot: BootTime::from_boot(HOUR) };
+        let wall_set_back = Now { wall: UNIX_EPOCH, boot: BootTime::from_boot(HOUR) };
+        let boot_standing_still = Now { wall: UNIX_EPOCH + HOUR, boot: BootTime::from_boot(Duration::ZERO) };
+        assert_eq!(expiry.left(wall_set_back), Duration::ZERO);
+        assert_eq!(expiry.left(boot_standing_still), Duration::ZERO);
+        assert_eq!(expiry.left(at(HOUR / 2)), HOUR / 2);
+        assert!(expiry.is_over(at(HOUR - Duration::from_millis(14_999))));
+        assert!(!expiry.is_over(at(HOUR - Duration::from_secs(15))));
+    }
+
+    #[test]
+    fn renewal_is_due_at_half_life_or_sooner_never_later() {
+        let boot = |seconds| BootTime::from_boot(Duration::from_secs(seconds));
+        let due = |life, renew_after, jitter| renewal_due(boot(0), life, renew_after, jitter);
+        assert_eq!(due(6 * HOUR, 3 * HOUR, 0.0), boot(3 * 3600));
+        assert_eq!(due(6 * HOUR, HOUR, 0.0), boot(3600), "the flag makes it earlier");
+        assert_eq!(due(HOUR, 3 * HOUR, 0.0), boot(1800), "a short life makes it earlier");
+        assert_eq!(due(HOUR, 3 * HOUR, 1.0), boot(1800 - 360), "jitter takes up to a tenth of the life off");
+    }
+}

@@ -1,0 +1,384 @@
+//! What is known of one identity: the set it is served, and all that outlives sets.
+//!
+//! Owns: demand (was it asked for, when last), when its renewal is due, how long nothing is tried (quiet), how often
+//! renewals failed, the best token, and the end of its entitlement. Must not know: what follows from any of it; policies
+//! decide, and `flight::outcome` carries out.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use bytes::Bytes;
+use parking_lot::Mutex;
+
+use crate::clock::{BootTime, Now};
+use crate::credentials::cached::CachedCredentials;
+use crate::credentials::policy::freshness::Freshness;
+use crate::credentials::policy::not_found_streak::NotFoundStreak;
+use crate::credentials::source::JudgedToken;
+use crate::workload::{CredentialKey, PresentedToken, Principal};
+
+/// The record of one identity.
+pub struct IdentityRecord {
+    principal: Principal,
+    state: Mutex<State>,
+}
+
+struct State {
+    credentials: Arc<CachedCredentials>,
+    /// The token of longest life that was presented; it earns the next set.
+    token: PresentedToken,
+    /// When the renewal is due.
+    renew_at: BootTime,
+    /// Until when no request starts or awaits a renewal.
+    quiet_until: Option<BootTime>,
+    /// Somebody was served since the last renewal: what nobody wants is not renewed (design, invariant 8).
+    is_wanted: bool,
+    last_asked: BootTime,
+    had_first_hit: bool,
+    failed_renewals: u32,
+    /// How long AWS has been saying that there is no association.
+    not_found: Option<NotFoundStreak>,
+    /// AWS did not accept a token with this `exp`; a newer one is awaited.
+    refused_token: Option<SystemTime>,
+    /// The one check that is planned; plans made before are void.
+    planned_check: Option<BootTime>,
+    /// The pod is entitled to the set no more: not even those who wait get it.
+    is_revoked: bool,
+}
+
+/// A record and the set it had when somebody looked.
+#[derive(Clone, Debug)]
+pub struct Held {
+    /// The record.
+    pub record: Arc<IdentityRecord>,
+    /// The set.
+    pub credentials: Arc<CachedCredentials>,
+}
+
+impl IdentityRecord {
+    /// The record of an identity whose first set has just arrived.
+    pub fn new(
+        principal: Principal,
+        credentials: Arc<CachedCredentials>,
+        token: PresentedToken,
+        renew_at: BootTime,
+        now: BootTime,
+    ) -> Self {
+        let state = State {
+            credentials,
+            token,
+            renew_at,
+            quiet_until: None,
+            is_wanted: false,
+            last_asked: now,
+            had_first_hit: false,
+            failed_renewals: 0,
+            not_found: None,
+            refused_token: None,
+            planned_check: None,
+            is_revoked: false,
+        };
+        Self { principal, state: Mutex::new(state) }
+    }
+
+    /// Who it is.
+    pub fn principal(&self) -> &Principal {
+        &self.principal
+    }
+
+    /// Under which key it is kept.
+    pub fn key(&self) -> &CredentialKey {
+        &self.principal.key
+    }
+
+    /// The set that is served.
+    pub fn credentials(&self) -> Arc<CachedCredentials> {
+        Arc::clone(&self.state.lock().credentials)
+    }
+
+    /// What the decision on a request needs to know.
+    pub fn freshness(&self, now: Now) -> Freshness {
+        self.state.lock().freshness(now)
+    }
+
+    /// Somebody asks with this token. Returns the set, and what the decision needs to know of it.
+    pub fn asked(&self, presented: &PresentedToken, now: Now) -> (Arc<CachedCredentials>, Freshness) {
+        let mut state = self.state.lock();
+        state.last_asked = now.boot;
+        state.consider(presented);
+        (Arc::clone(&state.credentials), state.freshness(now))
+    }
+
+    /// When somebody asked last.
+    pub fn last_asked(&self) -> BootTime {
+        self.state.lock().last_asked
+    }
+
+    /// Somebody is served: from now on the identity is wanted.
+    pub fn served(&self) {
+        self.state.lock().is_wanted = true;
+    }
+
+    /// Somebody is served from memory. True the first time, for the access log.
+    pub fn served_from_memory(&self) -> bool {
+        let mut state = self.state.lock();
+        state.is_wanted = true;
+        !std::mem::replace(&mut state.had_first_hit, true)
+    }
+
+    /// Whether somebody was served since the set came.
+    pub fn is_wanted(&self) -> bool {
+        self.state.lock().is_wanted
+    }
+
+    /// The token that renews it.
+    pub fn token(&self) -> PresentedToken {
+        self.state.lock().token.clone()
+    }
+
+    /// Takes a newer set of the same identity, unless the one that it has lives longer. A renewal that succeeded begins a
+    /// new term either way: it is due again when `newer` is. Returns the set that is served from now on.
+    pub fn renew(&self, newer: &Self, now: Now) -> Arc<CachedCredentials> {
+        let (credentials, token, renew_at) = {
+            let newer = newer.state.lock();
+            (Arc::clone(&newer.credentials), newer.token.clone(), newer.renew_at)
+        };
+        let mut state = self.state.lock();
+        if credentials.replaces(&state.credentials, now) {
+            self.log_change(&state.credentials, &credentials);
+            state.credentials = credentials;
+        }
+        state.is_wanted = false;
+        if token.expires > state.token.expires {
+            state.token = token;
+        }
+        state.renew_at = renew_at;
+        state.quiet_until = None;
+        state.failed_renewals = 0;
+        state.not_found = None;
+        state.refused_token = None;
+        Arc::clone(&state.credentials)
+    }
+
+    fn log_change(&self, was: &CachedCredentials, is: &CachedCredentials) {
+        let (was, is) = (was.grant(), is.grant());
+        if was != is {
+            tracing::info!(
+                key = ?self.key(),
+                origin.was = %was.origin,
+                origin.is = %is.origin,
+                role.was = &*was.role,
+                role.is = &*is.role,
+                "the role has changed; the new credentials are served from now on"
+            );
+        }
+    }
+
+    /// When its renewal is due.
+    pub fn renew_at(&self) -> BootTime {
+        self.state.lock().renew_at
+    }
+
+    /// No request starts or awaits a renewal before `until`.
+    pub fn quiet_until(&self, until: BootTime) {
+        let mut state = self.state.lock();
+        state.quiet_until = state.quiet_until.max(Some(until));
+    }
+
+    /// Counts a failed renewal; returns how many there were in a row.
+    pub fn count_failed_renewal(&self) -> u32 {
+        let mut state = self.state.lock();
+        state.failed_renewals = state.failed_renewals.saturating_add(1);
+        state.failed_renewals
+    }
+
+    /// AWS said once more that there is no association.
+    pub fn not_found_again(&self, now: BootTime) -> NotFoundStreak {
+        let mut state = self.state.lock();
+        let so_far = NotFoundStreak::and_again(state.not_found, now);
+        state.not_found = Some(so_far);
+        so_far
+    }
+
+    /// There is an association after all.
+    pub fn found(&self) {
+        self.state.lock().not_found = None;
+    }
+
+    /// Since when AWS has been saying that there is no association.
+    pub fn not_found_since(&self) -> Option<BootTime> {
+        self.state.lock().not_found.map(|streak| streak.since)
+    }
+
+    /// AWS did not accept this token: until a newer one comes there is no hurry to renew. It may have come already.
+    pub fn token_refused(&self, judged: JudgedToken) {
+        let mut state = self.state.lock();
+        if state.token.expires <= judged.expires {
+            state.refused_token = state.refused_token.max(Some(judged.expires));
+        }
+    }
+
+    /// Whether a newer token is awaited.
+    pub fn awaits_token(&self) -> bool {
+        self.state.lock().refused_token.is_some()
+    }
+
+    /// Its pod is entitled to the set no more.
+    pub fn revoke(&self) {
+        self.state.lock().is_revoked = true;
+    }
+
+    /// Whether its pod is entitled to the set no more.
+    pub fn is_revoked(&self) -> bool {
+        self.state.lock().is_revoked
+    }
+
+    /// Plans the next check of it; only the last plan counts.
+    pub fn plan_check(&self, at: BootTime) {
+        self.state.lock().planned_check = Some(at);
+    }
+
+    /// Whether a check at `at` is the one that is planned.
+    pub fn is_planned(&self, at: BootTime) -> bool {
+        self.state.lock().planned_check == Some(at)
+    }
+}
+
+impl State {
+    fn freshness(&self, now: Now) -> Freshness {
+        Freshness {
+            left: self.credentials.expiry().left(now),
+            lifetime: self.credentials.lifetime(),
+            is_due: self.renew_at <= now.boot,
+            is_quiet: self.quiet_until.is_some_and(|until| now.boot < until),
+        }
+    }
+
+    /// First whether the token is newer than the one that AWS did not accept; then it takes the place of an older one, so
+    /// that renewal does not go on with a token that the kubelet has long replaced.
+    fn consider(&mut self, presented: &PresentedToken) {
+        if self.refused_token.is_some_and(|refused| presented.expires > refused) {
+            self.refused_token = None;
+            self.quiet_until = None;
+        }
+        if presented.expires > self.token.expires {
+            self.token = presented.clone();
+        }
+    }
+}
+
+impl Held {
+    /// The body to send, and whether it is the identity's first hit.
+    pub fn serve_from_memory(&self) -> (Bytes, bool) {
+        (self.credentials.body(), self.record.served_from_memory())
+    }
+
+    /// The body to send to those who waited for it.
+    pub fn serve_fetched(&self) -> Bytes {
+        self.record.served();
+        self.credentials.body()
+    }
+}
+
+impl fmt::Debug for IdentityRecord {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("IdentityRecord").field("key", self.key()).finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use std::sync::Arc;
+    use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+    use super::IdentityRecord;
+    use crate::clock::{BootTime, Now};
+    use crate::credentials::cached::CachedCredentials;
+    use crate::credentials::issued::Grant;
+    use crate::credentials::issued::tests::issued;
+    use crate::credentials::policy::freshness::renewal_due;
+    use crate::workload::{BearerToken, Caller, CredentialKey, PresentedToken, Principal, Route};
+
+    const HOUR: Duration = Duration::from_secs(3600);
+
+    /// The record of an identity that was issued a set a moment ago.
+    pub(crate) fn record(
+        key: CredentialKey,
+        expires: SystemTime,
+        grant: Option<Grant>,
+        now: Now,
+    ) -> IdentityRecord {
+        let mut issued = issued(expires);
+        if let Some(grant) = grant {
+            issued.grant = grant;
+        }
+        let credentials = Arc::new(CachedCredentials::new(&issued, now).unwrap());
+        let token = BearerToken::from_header(b"a.b.c").unwrap();
+        let presented = PresentedToken { token, expires, issued: None };
+        let renew_at = renewal_due(now.boot, credentials.lifetime(), 3 * HOUR, 0.0);
+        let principal = Principal { key, caller: Caller::Unknown, route: Route::EksAuth };
+        IdentityRecord::new(principal, credentials, presented, renew_at, now.boot)
+    }
+
+    fn at(seconds: u64) -> Now {
+        let since = Duration::from_secs(seconds);
+        Now { wall: UNIX_EPOCH + since, boot: BootTime::from_boot(since) }
+    }
+
+    fn presented(text: &str, expires: Duration) -> PresentedToken {
+        let token = BearerToken::from_header(text.as_bytes()).unwrap();
+        PresentedToken { token, expires: UNIX_EPOCH + expires, issued: None }
+    }
+
+    /// Issued at `now` for an hour; its token expires with it.
+    fn new(now: u64) -> IdentityRecord {
+        let key = CredentialKey::Unverified(presented("a.b.c", HOUR).token.digest());
+        record(key, at(now).wall + HOUR, None, at(now))
+    }
+
+    #[test]
+    fn the_token_of_longest_life_renews_it_over_all_its_sets() {
+        let record = new(0);
+        record.asked(&presented("a.older.c", HOUR / 2), at(1));
+        assert_eq!(record.token().token.reveal(), "a.b.c");
+        record.asked(&presented("a.newer.c", 3 * HOUR), at(2));
+        assert_eq!(record.token().token.reveal(), "a.newer.c");
+        record.renew(&new(3), at(3));
+        assert_eq!(record.token().token.reveal(), "a.newer.c");
+    }
+
+    #[test]
+    fn a_set_is_wanted_once_it_was_served_and_an_identity_has_one_first_hit() {
+        let record = new(0);
+        assert!(!record.is_wanted());
+        assert!(record.served_from_memory());
+        assert!(record.is_wanted());
+        assert!(!record.served_from_memory());
+        record.renew(&new(10), at(10));
+        assert!(!record.is_wanted(), "nobody asked for the new set yet");
+        assert!(!record.served_from_memory(), "and it is no first hit");
+    }
+
+    #[test]
+    fn a_renewal_that_brings_a_shorter_life_is_not_due_again_at_once() {
+        let record = new(1_000);
+        let shorter = new(0);
+        let kept = record.renew(&shorter, at(3_000));
+        assert_eq!(kept.expiry().wall, at(1_000).wall + HOUR, "the longer life is served on");
+        assert_eq!(record.renew_at(), shorter.renew_at(), "the term is that of the newer set");
+    }
+
+    #[test]
+    fn a_newer_token_ends_the_waiting_for_one_and_an_older_one_does_not() {
+        let record = new(0);
+        record.token_refused((&presented("a.older.c", HOUR / 2)).into());
+        assert!(!record.awaits_token(), "it has a newer one already");
+        record.token_refused((&presented("a.b.c", HOUR)).into());
+        record.quiet_until(BootTime::from_boot(HOUR));
+        record.asked(&presented("a.old.c", HOUR), at(1));
+        assert!(record.awaits_token() && record.freshness(at(1)).is_quiet);
+        record.asked(&presented("a.new.c", 2 * HOUR), at(2));
+        assert!(!record.awaits_token() && !record.freshness(at(2)).is_quiet);
+    }
+}

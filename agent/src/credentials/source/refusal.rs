@@ -1,0 +1,116 @@
+//! A refusal, in the one shape that all sources share.
+//!
+//! Owns: its class, and AWS's own words. Must not know: what follows from it. Policies look at the class; people read the
+//! words.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use crate::workload::{PresentedToken, TokenDigest};
+
+/// A refusal that is about the pod, its token or its role.
+#[derive(Clone, Debug)]
+pub struct Refusal {
+    /// What it means.
+    pub class: RefusalClass,
+    /// AWS's code for it, of a closed set.
+    pub code: &'static str,
+    /// AWS's sentence, shortened and without control characters.
+    pub message: Arc<str>,
+    /// AWS's request id, for a support case.
+    pub request_id: Option<Arc<str>>,
+    /// The token that was judged. The pod may have a newer one by now, of which this says nothing.
+    pub judged: JudgedToken,
+}
+
+/// What a refusal means, whichever source gives it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum RefusalClass {
+    /// Nothing gives this service account a role (or there is no such cluster).
+    NoAssociation,
+    /// There is a role, and it cannot be assumed for this pod.
+    RoleNotAssumable,
+    /// The pod's token has expired.
+    TokenExpired,
+    /// The pod's token is not one that the source accepts.
+    TokenInvalid,
+    /// The request is wrong.
+    BadRequest,
+}
+
+/// Which token a refusal is about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct JudgedToken {
+    /// Its digest.
+    pub digest: TokenDigest,
+    /// Its `exp`.
+    pub expires: SystemTime,
+}
+
+/// The longest message of AWS that is passed on, in characters.
+const LONGEST_MESSAGE: usize = 400;
+/// The longest request id that is passed on, in bytes; AWS's have 36.
+const LONGEST_REQUEST_ID: usize = 128;
+
+impl Refusal {
+    /// A refusal with AWS's own sentence, made fit for one line.
+    pub fn new(
+        class: RefusalClass,
+        code: &'static str,
+        message: &str,
+        request_id: Option<&str>,
+        judged: JudgedToken,
+    ) -> Self {
+        let one_line = message.chars().map(|c| if c.is_control() { ' ' } else { c });
+        Self {
+            class,
+            code,
+            message: one_line.take(LONGEST_MESSAGE).collect::<String>().into(),
+            request_id: request_id.filter(|id| id.len() <= LONGEST_REQUEST_ID).map(Arc::from),
+            judged,
+        }
+    }
+}
+
+impl fmt::Display for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.code, self.message)
+    }
+}
+
+impl From<&PresentedToken> for JudgedToken {
+    fn from(presented: &PresentedToken) -> Self {
+        Self { digest: presented.token.digest(), expires: presented.expires }
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use std::time::{Duration, UNIX_EPOCH};
+
+    use super::{JudgedToken, Refusal, RefusalClass};
+    use crate::workload::TokenDigest;
+
+    /// A refusal of this class, with a code and a sentence that do not matter.
+    pub(crate) fn refusal(class: RefusalClass) -> Refusal {
+        refusal_of_token(class, 0)
+    }
+
+    /// A refusal of a token that expires at this second of the epoch.
+    pub(crate) fn refusal_of_token(class: RefusalClass, expires: u64) -> Refusal {
+        let expires = UNIX_EPOCH + Duration::from_secs(expires);
+        let judged = JudgedToken { digest: TokenDigest::of_bytes([0; 32]), expires };
+        Refusal::new(class, "AccessDeniedException", "no", Some("r-1"), judged)
+    }
+
+    #[test]
+    fn the_words_of_aws_become_one_short_line() {
+        let judged = refusal(RefusalClass::BadRequest).judged;
+        let long_id = "i".repeat(129);
+        let message = format!("a\nb{}", "x".repeat(1_000));
+        let refusal = Refusal::new(RefusalClass::BadRequest, "C", &message, Some(&long_id), judged);
+        assert!(refusal.message.starts_with("a b") && refusal.message.len() == 400);
+        assert_eq!(refusal.request_id, None);
+    }
+}
