@@ -3,15 +3,16 @@
 //! One request walks through these folders in this order; each knows only the nouns of [`workload`] and those to its left:
 //!
 //! ```text
-//! server       accept: permits per peer. connection: HTTP/1 with limits. endpoint: method, host, token
+//! server       door: accept, limits per peer, HTTP/1. pages: method, host, token
 //! identity     who asks: what the token claims, and the verdict on it
-//! association  which source serves a token of this audience
-//! credentials  what is handed out: decide, held set or flight, budget, AWS (`source`), store, renewal
+//! association  which route: the source for a token of this audience
+//! credentials  what is handed out: policy, cached set or flight, limits, source (AWS), store, renewal
 //! server       answer: JSON, one metric, one access event
 //! ```
 //!
-//! Below the road: [`node`], which gives the node the addresses and keeps them. Beside it: [`lifecycle`] (readiness, shutdown, tasks), [`telemetry`] (logs, metrics), [`config`] and [`cli`];
-//! [`clock`], [`rng`] and [`secret`]; and [`app`], which alone knows every part.
+//! Under `credentials` is [`aws`]: the HTTP client, AWS's time, the agent's own identity. Beside the walk are [`node`], which
+//! gives the node the addresses and keeps them; [`lifecycle`] (readiness, shutdown, tasks), [`telemetry`] (logs, metrics),
+//! [`config`] and [`cli`]; [`clock`], [`rng`], [`backoff`] and [`secret`]; and [`app`], which alone knows every part.
 
 pub mod app;
 pub mod association;

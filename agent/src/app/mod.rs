@@ -1,6 +1,6 @@
 //! The composition root: build, bind, run, drain. It alone knows every part.
 //!
-//! Owns: who is given what, and the order of start and end. Must not know: how any part does its work. Nothing here
+//! Owns: which part is given which, and the order of start and end. Must not know: how any part does its work. Nothing here
 //! fails for a lack of network: what cannot be had yet is a readiness condition, not an exit (design, invariant 10).
 
 mod credentials;
@@ -35,22 +35,22 @@ use crate::server::pages::credentials::Endpoint;
 use crate::server::pages::host::AllowedHosts;
 use crate::telemetry::metrics::{Metrics, Snapshot};
 
-/// What the tasks that nobody waits for get to end in, once everything is answered.
+/// How long the remaining tasks have to end, once everything is answered.
 const LAST_TASKS: Duration = Duration::from_secs(1);
 
 /// Why the agent could not start.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// The way to AWS cannot be built.
+    /// The connection to AWS cannot be configured.
     #[error("the connection to AWS cannot be configured")]
     HttpClient(#[from] HttpClientError),
-    /// The way to the token keys cannot be built.
+    /// The sources of token keys cannot be configured.
     #[error("the sources of token keys cannot be configured")]
     TokenKeys(#[from] FetchError),
-    /// Our own probes cannot be answered.
+    /// No key can be made for the agent's own probes.
     #[error("no key can be made for the agent's own probes")]
     Probes(#[from] ProbeKeyError),
-    /// The signals cannot be taken over.
+    /// The signals cannot be handled.
     #[error("SIGTERM and SIGINT cannot be handled")]
     Signals(#[source] io::Error),
 }
@@ -60,7 +60,7 @@ pub enum Error {
 /// # Errors
 /// [`Error`], when it cannot start. Once it runs, nothing but a signal ends it.
 ///
-/// `prober`: the helper that asks as a pod would, where it is wanted and could be started.
+/// `prober`: the helper process that probes from a network namespace, where it is wanted and could be started.
 pub async fn run(config: Config, prober: Option<io::Result<Prober>>) -> Result<(), Error> {
     let services = Services::new();
     let signals = services.shutdown.on_signal(config.shutdown_grace).map_err(Error::Signals)?;
@@ -113,7 +113,7 @@ struct Services {
 impl Services {
     fn new() -> Self {
         let readiness = Readiness::new();
-        // Met when everything is under way, so that nobody is told "ready" in between.
+        // Met when everything runs, so that no probe sees "ready" in between.
         let running = readiness.condition("running");
         Self {
             clock: Clock::system(),

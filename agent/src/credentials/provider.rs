@@ -2,8 +2,6 @@
 //!
 //! Owns: carrying out the decision. Must not know: HTTP, statuses, or how a caller was authenticated.
 
-use std::time::Duration;
-
 use bytes::Bytes;
 
 use crate::clock::{Clock, Now};
@@ -14,19 +12,12 @@ use crate::credentials::issued::Grant;
 use crate::credentials::limits::peer_quota::{FlightPermit, PeerQuotas};
 use crate::credentials::limits::upstream_budget::Priority;
 use crate::credentials::policy::freshness::Urgency;
-use crate::credentials::policy::serving::{Decision, RENEWAL_WAIT, decide};
+use crate::credentials::policy::serving::{Decision, RENEWAL_WAIT, decide, in_error_window};
 use crate::credentials::record::Held;
 use crate::credentials::source::{SourceError, Unavailable};
 use crate::credentials::store::Store;
 use crate::credentials::store::recent_refusals::RecentRefusals;
 use crate::workload::{PeerKey, PresentedToken, Principal};
-
-/// A request without credentials is held this long at most: under the 5 s after which the Rust SDK gives up, and long
-/// enough for boto3's second try to be waiting when AWS is back (sdk-contract 7.2 and 8.4).
-pub const LONGEST_HOLD: Duration = Duration::from_millis(4_500);
-/// When a flight has been failing for [`LONGEST_HOLD`], clients get the error at once for this long, so that the last try
-/// of boto3, Java and PHP carries a message instead of a time-out (sdk-contract 7.3). Then they are held again.
-const ERROR_WINDOW: Duration = Duration::from_secs(2);
 
 /// Hands out credentials.
 #[derive(Clone)]
@@ -213,14 +204,6 @@ fn renewal<'a>(request: &'a CredentialRequest, held: &'a Held, urgency: Urgency)
     }
 }
 
-/// Whether clients of a failing flight get the error now, or are held.
-fn in_error_window(awaited_for: Duration) -> bool {
-    let round = LONGEST_HOLD + ERROR_WINDOW;
-    let into_round =
-        Duration::from_nanos((awaited_for.as_nanos() % round.as_nanos()).try_into().unwrap_or(u64::MAX));
-    into_round >= LONGEST_HOLD
-}
-
 impl Served {
     fn from_memory(held: Held) -> Self {
         let (body, is_first) = held.serve_from_memory();
@@ -310,22 +293,6 @@ impl WaitingFor {
             Self::Flight(flight) => Ok(flight),
             // Cannot be: it was replaced above.
             Self::PeerQuota(_) => Err(Err(SourceError::Unavailable(Unavailable::Lost))),
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use std::time::Duration;
-
-    use super::in_error_window;
-
-    #[test]
-    fn clients_of_a_failing_flight_are_held_for_4500_ms_then_told_for_2000_and_so_on() {
-        let cases =
-            [(0, false), (4_499, false), (4_500, true), (6_499, true), (6_500, false), (11_000, true)];
-        for (ms, expected) in cases {
-            assert_eq!(in_error_window(Duration::from_millis(ms)), expected, "{ms} ms");
         }
     }
 }

@@ -17,7 +17,7 @@ use crate::workload::{BearerToken, PeerKey};
 /// comes within a few hundred milliseconds, and clients of the 1 s family (sdk-contract 7.2) must still get their answer.
 const KEY_WAIT: Duration = Duration::from_millis(500);
 /// The same where there is no other judge and a source has given nothing yet; the request is held no longer than that.
-const FIRST_KEYS_WAIT: Duration = Duration::from_millis(4_400);
+pub const FIRST_KEYS_WAIT: Duration = Duration::from_millis(4_400);
 
 /// What is found of a token without waiting.
 #[derive(Clone, Debug)]

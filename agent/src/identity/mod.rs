@@ -1,7 +1,7 @@
 //! Who asks.
 //!
 //! Owns: the bearer token, what it claims, the keys that prove it, and the verdict on it. Must not know: HTTP statuses,
-//! AWS, or what the caller wants. A token that merely says who it is, one that was verified, and one that was refused are
+//! AWS, or what the caller wants. An identity that is only claimed, one that was verified, and a token that was refused are
 //! different types, so that no later step can mistake one for another.
 
 pub mod authenticator;
@@ -16,6 +16,6 @@ mod testing;
 #[cfg(test)]
 mod tests;
 
-pub use authenticator::{Authenticator, KeyUnknown, Lookup};
+pub use authenticator::{Authenticator, FIRST_KEYS_WAIT, KeyUnknown, Lookup};
 pub use verdict::{Authentication, Identity, RefusedToken, TokenFault, UnverifiedIdentity, VerifiedIdentity};
 pub use verify::Policy;

@@ -37,7 +37,7 @@ pub(super) fn bearer(text: &str) -> BearerToken {
     BearerToken::from_header(text.as_bytes()).unwrap()
 }
 
-/// Signs whatever it is told to.
+/// Signs any bytes.
 pub(super) trait Signer {
     fn id(&self) -> &str;
     fn algorithm(&self) -> &str;

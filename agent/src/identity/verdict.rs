@@ -165,7 +165,7 @@ impl Identity {
 }
 
 impl VerifiedIdentity {
-    /// Only for the one who has just seen the proof.
+    /// Only for the code that has just seen the proof.
     pub(super) fn proven(token: TokenFacts, cluster: Arc<str>, pod: Arc<Pod>) -> Self {
         Self { proof: Arc::new(Proof { token, cluster, pod }) }
     }

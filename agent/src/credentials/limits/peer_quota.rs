@@ -221,7 +221,7 @@ mod tests {
         assert_eq!(all(&quotas, pod(2)).len(), 8);
         assert_eq!(all(&quotas, PeerKey::new(Ipv4Addr::LOCALHOST.into(), 8)).len(), 64);
         drop(permits);
-        assert_eq!(quotas.peers(), 0, "who has nothing under way is forgotten");
+        assert_eq!(quotas.peers(), 0, "a peer with nothing under way is forgotten");
     }
 
     #[tokio::test(start_paused = true)]
@@ -244,7 +244,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn who_waits_gets_the_place_that_is_freed_and_it_is_counted() {
+    async fn a_waiting_request_gets_the_place_that_is_freed_and_it_is_counted() {
         let quotas = quotas();
         let mut permits = all(&quotas, pod(1));
         let freeing = async {

@@ -1,4 +1,4 @@
-//! How many calls to AWS may be under way, and who is next.
+//! How many calls to AWS may be under way, and which is next.
 //!
 //! Owns: the adaptive limit and the queues of design 4.6. Must not know: what is called. The limit grows by one with each
 //! ten successes and halves when AWS throttles, because nobody publishes what EKS Auth allows an account (facts 8), and
@@ -26,7 +26,7 @@ const SUCCESSES_PER_STEP: u32 = 10;
 /// Throttling halves the limit at most once in this time: one burst of 429 is one signal.
 const HALVING_REST: Duration = Duration::from_secs(2);
 
-/// Who is served first, in this order.
+/// Which call goes first, in this order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Priority {
     /// A verified pod that waits without credentials.

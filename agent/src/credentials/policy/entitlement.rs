@@ -1,4 +1,4 @@
-//! When a set in hand ends before its expiry. Pure, but for the memory of what AWS said lately.
+//! When credentials end before their expiry. Pure, but for the memory of what AWS said lately.
 //!
 //! Owns: the table of design 4.5. Must not know: how a set is dropped or a renewal is planned. Invariant 3 gives every
 //! failure the benefit of the doubt; the one answer that ends an entitlement is "there is no association", and only
@@ -23,7 +23,7 @@ use crate::credentials::source::{RefusalClass, SourceError};
 /// How many associations' last answers are remembered; above, new ones are not. One takes about 100 bytes.
 const MOST_ANSWERS: usize = 4_096;
 
-/// What a failed renewal means for the set in hand.
+/// What a failed renewal means for the set that is kept.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Consequence {
     /// It is kept to its expiry, and its renewal is tried again.
@@ -41,7 +41,7 @@ pub enum Consequence {
 pub struct RecentAnswers {
     /// Associations that it knows.
     pub found: usize,
-    /// Associations of sets in hand that it says are not there.
+    /// Associations of kept sets that it says are not there.
     pub not_found: usize,
     /// There is a set of an association that it was not asked about.
     pub has_another: bool,

@@ -6,12 +6,14 @@
 
 use std::time::{Duration, SystemTime};
 
+use crate::credentials::policy::serving::LONGEST_HOLD;
 use crate::credentials::source::RefusalClass;
 
 /// A token issued less than this ago belongs to a young pod, or to one that just got a new token.
 const YOUNG: Duration = Duration::from_secs(60);
 /// No attempt begins later than this after the first: its answer must fit into the 4.5 s that a request is held.
 const LAST_ATTEMPT: Duration = Duration::from_millis(4_000);
+const _: () = assert!(LAST_ATTEMPT.as_millis() + 500 <= LONGEST_HOLD.as_millis());
 /// After a refusal the next attempt comes after this, doubling, with jitter: four or five in all.
 pub const FIRST_GRACE_RETRY: Duration = Duration::from_millis(500);
 

@@ -285,7 +285,7 @@ mod tests {
         assert!((0..3).all(|n| store.get(&verified(n)).is_some()));
         assert!(store.get(&verified(3)).is_none());
         assert_eq!(store.limits.count(Limit::VerifiedIdentities), 1);
-        assert!(put(2), "who is in may renew");
+        assert!(put(2), "an identity that is kept may renew");
         store.keep(held(1, HOUR), None);
         assert!(store.get(&key(1)).is_some(), "the unverified have a store of their own");
     }

@@ -1,6 +1,6 @@
 //! The records of unverified identities: an LRU, with a quota per peer.
 //!
-//! Owns: who is let go first. Must not know: what a peer is beyond its account. moka's own expiry is an outer bound only:
+//! Owns: which record makes room. Must not know: what a peer is beyond its account. moka's own expiry is an outer bound only:
 //! its clock cannot be injected.
 //!
 //! At its quota a peer's own least recently used set makes room, not the newcomer: a pod whose token is rotated has a

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::aws::Mood;
 use super::{Node, peer};
-use crate::credentials::provider::LONGEST_HOLD;
+use crate::credentials::policy::serving::LONGEST_HOLD;
 use crate::lifecycle::limits::Limit;
 
 const SLOW: Mood = Mood::Issues { after: Duration::from_millis(400), life: Duration::from_secs(6 * 3600) };
@@ -19,7 +19,7 @@ async fn a_peer_with_many_tokens_has_eight_calls_under_way_and_the_rest_wait_the
         asks.spawn(async move { node.ask_as(&node.request_from(peer(1), token)).await.is_ok() });
     }
     let served = asks.join_all().await.into_iter().filter(|served| *served).count();
-    assert_eq!(served, 24, "who waits is served in the end");
+    assert_eq!(served, 24, "all that wait are served in the end");
     assert!(node.aws.most_in_all() <= 8, "{}", node.aws.most_in_all());
     assert!(node.limits.count(Limit::FlightsOfPeer) >= 16);
 }
@@ -30,11 +30,11 @@ async fn a_flood_of_bad_tokens_costs_aws_eight_calls_a_second_and_another_pod_no
     node.aws.be(Mood::Says(400, "InvalidTokenException"));
     let mut flood = tokio::task::JoinSet::new();
     // As many at once as one peer may hold, each with a new token every time.
-    for lane in 0..32_usize {
+    for client in 0..32_usize {
         let node = node.clone();
         flood.spawn(async move {
             for n in 0.. {
-                let request = node.request_from(peer(1), 1_000 + lane + 32 * n);
+                let request = node.request_from(peer(1), 1_000 + client + 32 * n);
                 let ask = node.ask_as(&request);
                 let _refused_or_late = tokio::time::timeout(LONGEST_HOLD, ask).await;
                 tokio::task::yield_now().await;
@@ -56,7 +56,7 @@ async fn a_flood_of_bad_tokens_costs_aws_eight_calls_a_second_and_another_pod_no
 }
 
 #[tokio::test(start_paused = true)]
-async fn who_joins_a_flight_needs_no_permit_of_its_own() {
+async fn a_request_that_joins_a_flight_needs_no_permit_of_its_own() {
     let node = Node::new();
     node.aws.be(Mood::Hangs);
     let mut others = tokio::task::JoinSet::new();

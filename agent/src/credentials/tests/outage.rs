@@ -1,11 +1,11 @@
-//! Invariant 3: while unexpired credentials are in hand, no failure of AWS reaches anybody.
+//! Invariant 3: while unexpired credentials are kept, no failure of AWS reaches anybody.
 
 use std::time::Duration;
 
 use super::aws::Mood;
 use super::{HOUR, MINUTE, Node};
 
-/// Every failure that may not become an error for who has credentials in hand.
+/// Every failure that may not become an error for a pod with cached credentials.
 const FAILURES: [Mood; 12] = [
     Mood::Hangs,
     Mood::Refuses,
@@ -22,7 +22,7 @@ const FAILURES: [Mood; 12] = [
 ];
 
 #[tokio::test(start_paused = true)]
-async fn ten_minutes_of_outage_are_noticed_by_nobody_with_credentials_in_hand() {
+async fn ten_minutes_of_outage_are_not_noticed_by_pods_with_cached_credentials() {
     for failure in FAILURES {
         let node = Node::new();
         node.aws.be(Mood::Issues { after: Duration::from_millis(80), life: HOUR });
@@ -65,7 +65,7 @@ async fn in_the_last_minutes_of_a_set_an_outage_costs_300_ms_once_per_pause_and_
 }
 
 #[tokio::test(start_paused = true)]
-async fn without_credentials_in_hand_a_hiccup_of_2500_ms_is_held_through() {
+async fn without_cached_credentials_a_hiccup_of_2500_ms_is_held_through() {
     let node = Node::new();
     node.aws.be(Mood::Says(503, "ServiceUnavailableException"));
     let healing = async {

@@ -40,7 +40,7 @@ async fn a_client_that_leaves_at_100_ms_makes_the_next_request_a_hit() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_flight_that_lands_between_the_look_and_the_joining_is_not_flown_again() {
+async fn a_flight_that_ends_between_the_lookup_and_the_join_is_not_repeated() {
     let node = Node::new();
     let join = |pod| {
         let request = node.request(pod);
@@ -134,7 +134,7 @@ async fn calls_stay_within_a_budget_that_shrinks_when_aws_throttles() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn who_has_nothing_in_hand_comes_before_renewals() {
+async fn a_pod_without_credentials_comes_before_renewals() {
     let max_identities = NonZeroUsize::new(2000).unwrap();
     let node = Node::keeping(&Retention::Keep { renew_after: 3 * HOUR, max_identities });
     for pod in 0..300 {

@@ -18,8 +18,9 @@ use super::self_probe;
 use crate::association;
 use crate::clock::{Clock, Now};
 use crate::credentials::flight::shared_call::FlightId;
+use crate::credentials::policy::serving::LONGEST_HOLD;
 use crate::credentials::provider::{
-    CredentialRequest, Failed, LONGEST_HOLD, Lookup, Provider, Served, ServedFrom, Waiting,
+    CredentialRequest, Failed, Lookup, Provider, Served, ServedFrom, Waiting,
 };
 use crate::identity::{self, Authentication, Authenticator, Identity};
 use crate::lifecycle::shutdown::Shutdown;
@@ -33,6 +34,8 @@ use crate::workload::{BearerToken, Caller, MalformedToken};
 const PATH: &str = "/v1/credentials";
 /// While draining, holds end this much before the grace period does, so that the answer still gets out.
 const TO_ANSWER: Duration = Duration::from_millis(250);
+/// A request that waits for the first keys of tokens gets its answer before the hold is over.
+const _: () = assert!(identity::FIRST_KEYS_WAIT.as_millis() < LONGEST_HOLD.as_millis());
 
 /// The credential endpoint.
 pub struct Endpoint {

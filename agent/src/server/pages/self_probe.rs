@@ -13,7 +13,7 @@ use http_body_util::Full;
 use crate::node::self_probe::{Nonce, ProbeKey};
 use crate::server::door::connection::Peer;
 
-/// The answer to a question of ours; `None` if it is none.
+/// The answer to one of the agent's own probes; `None` for any other request.
 pub(super) fn answer<B>(seal: &ProbeKey, peer: &Peer, request: &Request<B>) -> Option<Response<Full<Bytes>>> {
     let nonce = Nonce::from_path(request.uri().path())?;
     if request.method() != Method::GET {
