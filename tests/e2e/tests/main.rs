@@ -6,6 +6,8 @@
 mod harness;
 
 #[cfg(test)]
+mod access_log;
+#[cfg(test)]
 mod adversary;
 #[cfg(test)]
 mod clients;
