@@ -5,16 +5,16 @@
 //! invariant 10). A hostPort, a proxy or a stray rule may divert the address to another process, which then reads the
 //! tokens of pods; nobody would notice until credentials are missing.
 
-mod ask;
-mod judge;
-mod keeper;
+mod host;
 mod namespace;
+mod outcome;
 mod pod;
 mod probe_key;
+mod request;
 #[cfg(test)]
 mod tests;
 
-pub use keeper::{Probed, SelfProbe};
+pub use host::{Probed, SelfProbe};
 pub use namespace::serve as serve_from_namespace;
 pub use pod::{PodProbe, PodProbed, Prober};
 pub use probe_key::{Nonce, PATH_PREFIX, ProbeKey, ProbeKeyError};

@@ -17,8 +17,8 @@ use caps::Capability;
 use nix::sched::{CloneFlags, unshare};
 use serde::{Deserialize, Serialize};
 
-use super::ask::ask;
 use super::probe_key::Nonce;
+use super::request::ask;
 use crate::lifecycle::privileges::Privileges;
 use crate::node::link::veth_pair;
 

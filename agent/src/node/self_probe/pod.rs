@@ -15,10 +15,10 @@ use tokio::net::unix::pipe::{Receiver, Sender};
 use tokio::sync::watch;
 use tokio::time::{sleep, timeout};
 
-use super::ask::{AskError, ProbeResponse};
-use super::judge::{Verdict, judge};
 use super::namespace::{Answer, MOST_LINE, Question, Reply};
+use super::outcome::{Verdict, judge};
 use super::probe_key::{Nonce, ProbeKey};
+use super::request::{AskError, ProbeResponse};
 use crate::lifecycle::readiness::Condition;
 use crate::telemetry::metrics::{ProbedFrom, SelfProbeMetrics};
 
@@ -146,7 +146,7 @@ impl PodProbe {
             sleep(LEAST_REST).await;
             tokio::select! {
                 () = sleep(UNASKED) => {}
-                () = super::keeper::change(&mut self.changes) => {}
+                () = super::host::change(&mut self.changes) => {}
             }
         }
     }

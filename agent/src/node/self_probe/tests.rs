@@ -7,8 +7,8 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt, copy_bidirectional};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 
-use super::ask::ask;
-use super::judge::{Verdict, judge};
+use super::outcome::{Verdict, judge};
+use super::request::ask;
 use super::{Nonce, ProbeKey, Probed, SelfProbe};
 use crate::lifecycle::readiness::Readiness;
 use crate::lifecycle::tasks::Tasks;

@@ -9,9 +9,9 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tokio::time::sleep;
 
-use super::ask::ask;
-use super::judge::{Verdict, judge};
+use super::outcome::{Verdict, judge};
 use super::probe_key::{Nonce, ProbeKey};
+use super::request::ask;
 use crate::lifecycle::readiness::Condition;
 use crate::telemetry::metrics::{ProbedFrom, SelfProbeMetrics};
 

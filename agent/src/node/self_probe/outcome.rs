@@ -6,8 +6,8 @@
 
 use std::net::SocketAddr;
 
-use super::ask::{AskError, ProbeResponse};
 use super::probe_key::{Nonce, ProbeKey};
+use super::request::{AskError, ProbeResponse};
 
 /// Characters that are shown of one line that somebody else has sent.
 const MOST_SHOWN: usize = 120;
