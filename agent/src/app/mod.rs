@@ -71,11 +71,11 @@ pub async fn run(config: Config, prober: Option<io::Result<Prober>>) -> Result<(
     let peers = Peers::new(PeerLimits::for_this_process(), host_addresses(&config));
 
     // First the door, so that a pod that is already waiting is held instead of refused; then what answers behind it.
-    let seal = ProbeKey::new()?;
-    let door = core.credential_door(&config, &credentials, &keys, &peers, seal.clone());
+    let probe_key = ProbeKey::new()?;
+    let door = core.credential_door(&config, &credentials, &keys, &peers, probe_key.clone());
     let doors = core.listen(&config, &door);
     let admin = core.serve_admin(&config, core.snapshots(&credentials, &keys, &peers, &own));
-    node::keep(&core, &config, &doors, seal, prober);
+    node::start(&core, &config, &doors, probe_key, prober);
     core.keep_own_identity(own, own_source);
     credentials.start_renewals(&core);
     credentials.learn_node_details(&config, &core);
@@ -131,14 +131,14 @@ impl Services {
         credentials: &Credentials,
         keys: &TokenKeys,
         peers: &Peers,
-        seal: ProbeKey,
+        probe_key: ProbeKey,
     ) -> FrontDoor<Endpoint> {
         let policy = Policy::new(&config.verification, &config.cluster_name, config.node.name.as_deref());
         let endpoint = Endpoint {
             hosts: AllowedHosts::new(&config.listen.hosts),
             authenticator: Authenticator::new(keys.clone(), policy),
             provider: credentials.provider.clone(),
-            seal,
+            probe_key,
             clock: self.clock.clone(),
             shutdown: self.shutdown.clone(),
             metrics: Arc::clone(&self.metrics.requests),

@@ -15,21 +15,21 @@ use crate::node::link::{Desired, LinkConditions, LinkKeeper};
 use crate::node::self_probe::{ProbeKey, Prober};
 
 /// Starts what the flags ask for. Each change that one of them sees or makes has us asked anew.
-pub(super) fn keep(
-    core: &Services,
+pub(super) fn start(
+    services: &Services,
     config: &Config,
-    doors: &[CredentialListener],
-    seal: ProbeKey,
+    listeners: &[CredentialListener],
+    probe_key: ProbeKey,
     prober: Option<io::Result<Prober>>,
 ) {
     let (changed, changes) = watch::channel(0);
-    keep_link(core, config, changed.clone());
-    keep_rules(core, config, doors, changed);
-    core.probe_ourselves(config, seal, changes, prober);
+    keep_link(services, config, changed.clone());
+    keep_rules(services, config, listeners, changed);
+    services.start_self_probes(config, probe_key, changes, prober);
 }
 
 /// Watches that the node has the addresses that are bound, and sees to it with `--manage-link`.
-fn keep_link(core: &Services, config: &Config, changed: watch::Sender<u64>) {
+fn keep_link(services: &Services, config: &Config, changed: watch::Sender<u64>) {
     let manage = config.node_network.manage_link;
     let desired = Desired::of_bound(manage.unwrap_or(LinkPlace::Auto), &config.listen.hosts);
     if desired.addresses.is_empty() {
@@ -39,41 +39,52 @@ fn keep_link(core: &Services, config: &Config, changed: watch::Sender<u64>) {
     let condition = |ip: &IpAddr| {
         let name = if ip.is_ipv4() { "address-ipv4" } else { "address-ipv6" };
         let is_required = Some(ip) == first;
-        (*ip, if is_required { core.readiness.condition(name) } else { core.readiness.advisory(name) })
+        (
+            *ip,
+            if is_required { services.readiness.condition(name) } else { services.readiness.advisory(name) },
+        )
     };
     let conditions = LinkConditions {
         addresses: desired.addresses.iter().map(condition).collect(),
-        whole: core.readiness.advisory("link"),
+        link: services.readiness.advisory("link"),
     };
     let keeper = LinkKeeper::new(desired, manage.is_some(), conditions, changed);
-    core.until_stopped("link", keeper.keep());
+    services.until_stopped("link", keeper.keep());
 }
 
 /// Keeps our nftables table as the flags say. What an earlier start has left is gone by now (`command::server`).
-fn keep_rules(core: &Services, config: &Config, doors: &[CredentialListener], changed: watch::Sender<u64>) {
+fn keep_rules(
+    services: &Services,
+    config: &Config,
+    listeners: &[CredentialListener],
+    changed: watch::Sender<u64>,
+) {
     let NodeNetwork { guard, block_imds, .. } = config.node_network;
     if guard.is_none() && !block_imds {
         return;
     }
     let conditions = RuleConditions {
-        guard: guard.map(|_| core.readiness.advisory("address-guard")),
-        imds: block_imds.then(|| core.readiness.advisory("imds-block")),
+        guard: guard.map(|_| services.readiness.advisory("address-guard")),
+        imds: block_imds.then(|| services.readiness.advisory("imds-block")),
     };
-    let from = config.listen.port;
+    let port = config.listen.port;
     let hosts: Vec<IpAddr> = config.listen.hosts.iter().copied().filter(|host| !host.is_loopback()).collect();
-    let own: Vec<(IpAddr, Condition)> =
-        doors.iter().filter(|door| door.port == from).map(|door| (door.host, door.bound.clone())).collect();
+    let own: Vec<(IpAddr, Condition)> = listeners
+        .iter()
+        .filter(|listener| listener.port == port)
+        .map(|listener| (listener.host, listener.bound.clone()))
+        .collect();
     let wanted = move || {
         // To the port itself where we have it: that translates nothing.
         let has_own = |host: &IpAddr| own.iter().any(|(of, bound)| of == host && bound.is_met());
         let guarded = guard.map(|guard| Guarded {
-            from,
+            port,
             addresses: hosts
                 .iter()
-                .map(|host| (*host, if has_own(host) { from } else { guard.port }))
+                .map(|host| (*host, if has_own(host) { port } else { guard.port }))
                 .collect(),
         });
         Rules { guarded, block_imds }
     };
-    core.until_stopped("rules", RuleKeeper::new(wanted, conditions, changed).keep());
+    services.until_stopped("rules", RuleKeeper::new(wanted, conditions, changed).keep());
 }

@@ -10,15 +10,15 @@ use tokio::sync::watch;
 
 use super::Services;
 use crate::config::Config;
-use crate::node::self_probe::{PodProbe, PodProbed, ProbeKey, Probed, Prober, SelfProbe};
+use crate::node::self_probe::{HostProbe, HostProbeSpec, PodProbe, PodProbeSpec, ProbeKey, Prober};
 use crate::workload::INSTANCE_METADATA;
 
 impl Services {
     /// Asks ourselves on each address that is bound, and tells whether somebody else answers.
-    pub(super) fn probe_ourselves(
+    pub(super) fn start_self_probes(
         &self,
         config: &Config,
-        seal: ProbeKey,
+        probe_key: ProbeKey,
         changes: watch::Receiver<u64>,
         prober: Option<io::Result<Prober>>,
     ) {
@@ -30,15 +30,15 @@ impl Services {
         let targets: Vec<_> = hosts.map(|host| SocketAddr::new(*host, config.listen.port)).collect();
         if let Some(prober) = prober {
             let blocks = config.node_network.block_imds;
-            let probed = PodProbed {
+            let spec = PodProbeSpec {
                 // Loopback is a pod's own.
                 targets: targets.iter().filter(|target| !target.ip().is_loopback()).copied().collect(),
                 blocked: if blocks { metadata() } else { Vec::new() },
-                alone: self.readiness.advisory("self-probe-from-pod"),
-                kept_away: blocks.then(|| self.readiness.advisory("imds-out-of-reach")),
+                condition: self.readiness.advisory("self-probe-from-pod"),
+                imds_blocked: blocks.then(|| self.readiness.advisory("imds-out-of-reach")),
                 metrics: Arc::clone(&self.metrics.self_probe),
             };
-            let probe = PodProbe::new(probed, seal.clone(), changes.clone());
+            let probe = PodProbe::new(spec, probe_key.clone(), changes.clone());
             // Not essential: it ends when its helper does.
             let shutdown = self.shutdown.clone();
             self.tasks.spawn("probe-from-pod", async move {
@@ -48,12 +48,12 @@ impl Services {
                 }
             });
         }
-        let probed = Probed {
+        let spec = HostProbeSpec {
             targets,
-            alone: self.readiness.advisory("self-probe"),
+            condition: self.readiness.advisory("self-probe"),
             metrics: Arc::clone(&self.metrics.self_probe),
         };
-        self.until_stopped("self-probe", SelfProbe::new(probed, seal, changes).keep());
+        self.until_stopped("self-probe", HostProbe::new(spec, probe_key, changes).keep());
     }
 }
 

@@ -8,9 +8,9 @@ use futures_util::FutureExt;
 use rtnetlink::sys::{AsyncSocket, AsyncSocketExt, TokioSocket, protocols::NETLINK_NETFILTER};
 
 /// `NFNLGRP_NFTABLES` of linux/netfilter/nfnetlink.h.
-const NFTABLES: u32 = 7;
+const NFTABLES_GROUP: u32 = 7;
 /// One message is a rule; longer ones are cut, which is all the same.
-const MESSAGE: usize = 4 * 1024;
+const MAX_MESSAGE: usize = 4 * 1024;
 
 /// A subscription to news of nftables.
 pub(super) struct Events {
@@ -23,16 +23,16 @@ impl Events {
     pub(super) fn open() -> io::Result<Self> {
         let mut socket = TokioSocket::new(NETLINK_NETFILTER)?;
         socket.socket_mut().bind_auto()?;
-        socket.socket_mut().add_membership(NFTABLES)?;
-        Ok(Self { socket, buffer: Vec::with_capacity(MESSAGE) })
+        socket.socket_mut().add_membership(NFTABLES_GROUP)?;
+        Ok(Self { socket, buffer: Vec::with_capacity(MAX_MESSAGE) })
     }
 
     /// Waits for news, and takes all there are. Cancel-safe: one missed is one that the caller looks at all the same.
     pub(super) async fn next(&mut self) -> io::Result<()> {
-        self.one().await?;
+        self.receive().await?;
         // kube-proxy changes thousands of rules at a time; that is one piece of news. Bounded, should they never end.
         for _ in 0..10_000 {
-            match self.one().now_or_never() {
+            match self.receive().now_or_never() {
                 Some(Ok(())) => {}
                 Some(Err(error)) => return Err(error),
                 None => break,
@@ -41,7 +41,7 @@ impl Events {
         Ok(())
     }
 
-    async fn one(&mut self) -> io::Result<()> {
+    async fn receive(&mut self) -> io::Result<()> {
         self.buffer.clear();
         match self.socket.recv(&mut self.buffer).await {
             Ok(_) => Ok(()),

@@ -18,14 +18,14 @@ use crate::lifecycle::readiness::Condition;
 use crate::node::kernel_events;
 
 /// News may be missed; then it is this long. Also how soon it is seen that port 80 has become ours.
-const UNASKED: Duration = Duration::from_secs(10);
+const POLL_INTERVAL: Duration = Duration::from_secs(10);
 /// The same where there are no news to be had.
-const WITHOUT_NEWS: Duration = Duration::from_secs(5);
+const POLL_INTERVAL_WITHOUT_EVENTS: Duration = Duration::from_secs(5);
 /// After a failure it is tried again after this.
-const AFTER_FAILURE: Duration = Duration::from_secs(5);
+const RETRY_INTERVAL: Duration = Duration::from_secs(5);
 /// nft is a process: it is started no more often than this, whatever goes on in the node's rules. The first look after
 /// a quiet time comes at once.
-const LEAST_REST: Duration = Duration::from_millis(500);
+const MIN_INTERVAL: Duration = Duration::from_millis(500);
 
 /// What readiness hears: each where it is asked for. Never required; the endpoint serves all the same.
 pub struct RuleConditions {
@@ -37,20 +37,20 @@ pub struct RuleConditions {
 
 /// Keeps the table.
 pub struct RuleKeeper {
-    wanted: Box<dyn Fn() -> Rules + Send + Sync>,
+    desired: Box<dyn Fn() -> Rules + Send + Sync>,
     conditions: RuleConditions,
     changed: watch::Sender<u64>,
     written: Option<(Rules, Value)>,
 }
 
 impl RuleKeeper {
-    /// `wanted` is asked at each look. `changed` is moved on each time that the table was written.
+    /// `desired` is asked at each look. `changed` is moved on each time that the table was written.
     pub fn new(
-        wanted: impl Fn() -> Rules + Send + Sync + 'static,
+        desired: impl Fn() -> Rules + Send + Sync + 'static,
         conditions: RuleConditions,
         changed: watch::Sender<u64>,
     ) -> Self {
-        Self { wanted: Box::new(wanted), conditions, changed, written: None }
+        Self { desired: Box::new(desired), conditions, changed, written: None }
     }
 
     /// Works for ever; cancel by dropping.
@@ -58,42 +58,42 @@ impl RuleKeeper {
         let mut events = Events::open().ok();
         loop {
             // Subscribed first, looked then: what changes in between is looked at again.
-            let looked = self.look().await;
-            self.report(&looked);
-            sleep(LEAST_REST).await;
-            let rest = match (&looked, &events) {
-                (Err(_), _) => AFTER_FAILURE,
-                (Ok(()), Some(_)) => UNASKED,
-                (Ok(()), None) => WITHOUT_NEWS,
+            let outcome = self.converge().await;
+            self.report(&outcome);
+            sleep(MIN_INTERVAL).await;
+            let poll_interval = match (&outcome, &events) {
+                (Err(_), _) => RETRY_INTERVAL,
+                (Ok(()), Some(_)) => POLL_INTERVAL,
+                (Ok(()), None) => POLL_INTERVAL_WITHOUT_EVENTS,
             };
-            kernel_events::wait(&mut events, Events::open, Events::next, rest).await;
+            kernel_events::wait(&mut events, Events::open, Events::next, poll_interval).await;
         }
     }
 
-    async fn look(&mut self) -> Result<(), NftError> {
+    async fn converge(&mut self) -> Result<(), NftError> {
         let listed = nft::list().await?;
-        let wanted = (self.wanted)();
+        let desired = (self.desired)();
         match (&self.written, listed) {
-            (Some((rules, as_listed)), Some(listed)) if *rules == wanted && *as_listed == listed => {
+            (Some((rules, as_listed)), Some(listed)) if *rules == desired && *as_listed == listed => {
                 return Ok(());
             }
-            (Some((rules, _)), _) if *rules == wanted => {
+            (Some((rules, _)), _) if *rules == desired => {
                 tracing::warn!("somebody has changed or removed our nftables table; it is written again");
             }
             (Some(_) | None, _) => {}
         }
-        nft::write(&replacement(&wanted)).await?;
-        tracing::info!(rules = ?wanted, "nftables table written");
+        nft::write(&replacement(&desired)).await?;
+        tracing::info!(rules = ?desired, "nftables table written");
         self.changed.send_modify(|times| *times = times.wrapping_add(1));
-        let listed = nft::list().await?.ok_or(NftError::GoneAgain)?;
-        self.written = Some((wanted, listed));
+        let listed = nft::list().await?.ok_or(NftError::RemovedAgain)?;
+        self.written = Some((desired, listed));
         Ok(())
     }
 
-    fn report(&self, looked: &Result<(), NftError>) {
+    fn report(&self, outcome: &Result<(), NftError>) {
         let Self { conditions: RuleConditions { guard, imds }, .. } = self;
         for condition in [guard, imds].into_iter().flatten() {
-            match looked {
+            match outcome {
                 Ok(()) => condition.met(),
                 Err(error) => condition.unmet(error.to_string()),
             }

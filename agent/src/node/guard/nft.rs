@@ -32,7 +32,7 @@ pub enum NftError {
     Failed(String),
     /// It was written, and was not there a moment later.
     #[error("somebody removes the table as soon as it is written")]
-    GoneAgain,
+    RemovedAgain,
     /// It succeeded with an answer that is none.
     #[error("nft's answer cannot be read")]
     Unreadable,

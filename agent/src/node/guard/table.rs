@@ -29,7 +29,7 @@ pub struct Rules {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Guarded {
     /// The port that SDKs use.
-    pub from: u16,
+    pub port: u16,
     /// Each of our addresses, and the port that we listen on there. Where it is the same port nothing is translated, so
     /// that open connections outlive a flush of all rules; the first NAT that a connection meets is the one it gets even
     /// then.
@@ -43,13 +43,13 @@ pub(super) fn replacement(rules: &Rules) -> Value {
     if let Some(guarded) = &rules.guarded {
         for hook in ["prerouting", "output"] {
             commands.push(chain(hook, "nat", hook, BEFORE_DSTNAT));
-            commands.extend(guarded.addresses.iter().map(|(ip, to)| divert(hook, *ip, guarded.from, *to)));
+            commands.extend(guarded.addresses.iter().map(|(ip, to)| redirect(hook, *ip, guarded.port, *to)));
         }
     }
     if rules.block_imds {
         // Forwarded is what pods with a network of their own send; the host and its pods do not come by here.
         commands.push(chain("forward", "filter", "forward", BEFORE_FILTER));
-        commands.extend(INSTANCE_METADATA.iter().flat_map(|ip| refuse("forward", *ip)));
+        commands.extend(INSTANCE_METADATA.iter().flat_map(|ip| reject("forward", *ip)));
     }
     json!({ "nftables": commands })
 }
@@ -81,36 +81,40 @@ fn rule(chain: &str, comment: &str, expressions: &[Value]) -> Value {
     } } })
 }
 
-fn divert(chain: &str, ip: IpAddr, from: u16, port: u16) -> Value {
+fn redirect(chain: &str, ip: IpAddr, from: u16, to: u16) -> Value {
     rule(
         chain,
         "pod-identity-agent: credentials are served here, whoever else wants the port",
         &[
-            to(ip),
+            destination_is(ip),
             equals("tcp", "dport", &json!(from)),
-            json!({ "dnat": { "family": family(ip), "addr": ip.to_string(), "port": port } }),
+            json!({ "dnat": { "family": family(ip), "addr": ip.to_string(), "port": to } }),
         ],
     )
 }
 
 /// Refused and not dropped: an SDK that has no credentials shall say so at once instead of waiting for a timeout.
-fn refuse(chain: &str, ip: IpAddr) -> [Value; 2] {
+fn reject(chain: &str, ip: IpAddr) -> [Value; 2] {
     let comment = "pod-identity-agent: pods do not get the node's role";
     [
         rule(
             chain,
             comment,
             &[
-                to(ip),
+                destination_is(ip),
                 json!({ "match": { "op": "==", "left": { "meta": { "key": "l4proto" } }, "right": "tcp" } }),
                 json!({ "reject": { "type": "tcp reset" } }),
             ],
         ),
-        rule(chain, comment, &[to(ip), json!({ "reject": { "type": "icmpx", "expr": "admin-prohibited" } })]),
+        rule(
+            chain,
+            comment,
+            &[destination_is(ip), json!({ "reject": { "type": "icmpx", "expr": "admin-prohibited" } })],
+        ),
     ]
 }
 
-fn to(ip: IpAddr) -> Value {
+fn destination_is(ip: IpAddr) -> Value {
     equals(family(ip), "daddr", &json!(ip.to_string()))
 }
 
@@ -140,7 +144,7 @@ mod tests {
     }
 
     fn guarded() -> Guarded {
-        Guarded { from: 80, addresses: vec![(WELL_KNOWN[0], 2707), (WELL_KNOWN[1], 80)] }
+        Guarded { port: 80, addresses: vec![(WELL_KNOWN[0], 2707), (WELL_KNOWN[1], 80)] }
     }
 
     #[test]

@@ -6,11 +6,11 @@ use std::net::IpAddr;
 
 use super::desired::Desired;
 use super::difference::{Action, Plan, difference};
-use super::netlink::{KernelError, apply, look};
+use super::netlink::{KernelError, apply, observe};
 use super::observed::Observed;
 
 /// Making the link, switching it on, giving it addresses and routes is three looks; more mean that somebody undoes it.
-const MOST_LOOKS: usize = 5;
+const MAX_ROUNDS: usize = 5;
 
 /// How the node stands.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -35,34 +35,37 @@ pub(super) enum AddressStatus {
 }
 
 /// Only looks.
-pub(super) async fn observe(desired: &Desired) -> Result<LinkStatus, KernelError> {
-    let observed = look().await?;
+pub(super) async fn link_status(desired: &Desired) -> Result<LinkStatus, KernelError> {
+    let observed = observe().await?;
     let plan = difference(desired, &observed, true);
-    Ok(standing(desired, observed, &plan, &[]))
+    Ok(summarize(desired, observed, &plan, &[]))
 }
 
 /// Looks and steps until all is as it should be, or a step cannot be taken.
-pub(super) async fn converge(desired: &Desired, has_dummies: &mut bool) -> Result<LinkStatus, KernelError> {
+pub(super) async fn converge(
+    desired: &Desired,
+    dummy_supported: &mut bool,
+) -> Result<LinkStatus, KernelError> {
     let mut failed: Vec<(Action, KernelError)> = Vec::new();
-    let mut looks = 0;
+    let mut rounds = 0;
     loop {
-        looks += 1;
-        let observed = look().await?;
-        let plan = difference(desired, &observed, *has_dummies);
+        rounds += 1;
+        let observed = observe().await?;
+        let plan = difference(desired, &observed, *dummy_supported);
         let next: Vec<Action> = plan
             .actions
             .iter()
             .copied()
-            .filter(|action| !failed.iter().any(|(did, _)| did == action))
+            .filter(|action| !failed.iter().any(|(tried, _)| tried == action))
             .collect();
-        if next.is_empty() || looks > MOST_LOOKS {
-            return Ok(standing(desired, observed, &plan, &failed));
+        if next.is_empty() || rounds > MAX_ROUNDS {
+            return Ok(summarize(desired, observed, &plan, &failed));
         }
         for action in next {
             match apply(action).await {
                 Ok(()) => tracing::info!(?action, "node network changed"),
                 Err(KernelError::NoDummyLinks) => {
-                    *has_dummies = false;
+                    *dummy_supported = false;
                     failed.push((action, KernelError::NoDummyLinks));
                 }
                 // It was deleted in between; the next look sees it.
@@ -73,7 +76,7 @@ pub(super) async fn converge(desired: &Desired, has_dummies: &mut bool) -> Resul
     }
 }
 
-fn standing(
+fn summarize(
     desired: &Desired,
     observed: Observed,
     plan: &Plan,
@@ -84,12 +87,12 @@ fn standing(
         .iter()
         .map(|ip| {
             let foreign = plan.foreign.iter().find(|foreign| foreign.ip == *ip);
-            let state = match (foreign, observed.holder(*ip)) {
+            let status = match (foreign, observed.holder(*ip)) {
                 (Some(foreign), _) => AddressStatus::Foreign(foreign.link.clone()),
                 (None, Some(_)) => AddressStatus::Present,
                 (None, None) => AddressStatus::Missing(why_missing(*ip, failed)),
             };
-            (*ip, state)
+            (*ip, status)
         })
         .collect();
     LinkStatus { observed, addresses, is_complete: plan.actions.is_empty() }

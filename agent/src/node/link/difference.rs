@@ -27,7 +27,7 @@ pub(super) enum Action {
         /// The address.
         ip: IpAddr,
         /// How far it reaches.
-        reach: Scope,
+        scope: Scope,
     },
     /// Lead an address over a link.
     AddRoute {
@@ -66,10 +66,10 @@ pub(super) struct Foreign {
     pub link: String,
 }
 
-/// The next steps. `has_dummies` is false once the kernel has said that it knows no dummy links.
-pub(super) fn difference(desired: &Desired, observed: &Observed, has_dummies: bool) -> Plan {
+/// The next steps. `dummy_supported` is false once the kernel has said that it knows no dummy links.
+pub(super) fn difference(desired: &Desired, observed: &Observed, dummy_supported: bool) -> Plan {
     let mut plan = Plan::default();
-    let place = place(desired.place, observed, has_dummies);
+    let place = place(desired.place, observed, dummy_supported);
     let missing: Vec<IpAddr> = desired
         .addresses
         .iter()
@@ -88,11 +88,11 @@ pub(super) fn difference(desired: &Desired, observed: &Observed, has_dummies: bo
             if !missing.is_empty() && !link.is_up {
                 plan.actions.push(Action::BringUp { link: link.index });
             }
-            let reach = reach(link, observed);
+            let scope = scope_on(link, observed);
             plan.actions.extend(missing.iter().map(|ip| Action::AddAddress {
                 link: link.index,
                 ip: *ip,
-                reach,
+                scope,
             }));
         }
         None if missing.is_empty() => {}
@@ -105,12 +105,12 @@ pub(super) fn difference(desired: &Desired, observed: &Observed, has_dummies: bo
 }
 
 /// The name of the link that gets what is missing.
-fn place(wanted: LinkPlace, observed: &Observed, has_dummies: bool) -> &'static str {
+fn place(wanted: LinkPlace, observed: &Observed, dummy_supported: bool) -> &'static str {
     match wanted {
         LinkPlace::Dummy => LINK_NAME,
         LinkPlace::Lo => LOOPBACK,
         LinkPlace::Auto if observed.link(LINK_NAME).is_some() => LINK_NAME,
-        LinkPlace::Auto if observed.link(CILIUM).is_some() || !has_dummies => LOOPBACK,
+        LinkPlace::Auto if observed.link(CILIUM).is_some() || !dummy_supported => LOOPBACK,
         LinkPlace::Auto => LINK_NAME,
     }
 }
@@ -119,20 +119,20 @@ fn is_ours(link: &Link) -> bool {
     link.name == LINK_NAME || link.name == LOOPBACK
 }
 
-fn reach(link: &Link, observed: &Observed) -> Scope {
+fn scope_on(link: &Link, observed: &Observed) -> Scope {
     let is_loopback_without_cilium = link.name == LOOPBACK && observed.link(CILIUM).is_none();
     if is_loopback_without_cilium { Scope::Host } else { Scope::Global }
 }
 
 /// Our own link is on, and leads to the addresses it has.
 fn keep_own_link(own: &Link, desired: &Desired, observed: &Observed, plan: &mut Plan) {
-    let switch_on = Action::BringUp { link: own.index };
+    let bring_up = Action::BringUp { link: own.index };
     for ip in &desired.addresses {
         if observed.holder(*ip).is_none_or(|holder| holder.index != own.index) {
             continue;
         }
-        if !own.is_up && !plan.actions.contains(&switch_on) {
-            plan.actions.push(switch_on);
+        if !own.is_up && !plan.actions.contains(&bring_up) {
+            plan.actions.push(bring_up);
         }
         if !observed.routes.iter().any(|route| route.link == own.index && route.to == *ip) {
             plan.actions.push(Action::AddRoute { link: own.index, ip: *ip });

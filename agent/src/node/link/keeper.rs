@@ -11,7 +11,7 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tokio::time::sleep;
 
-use super::converge::{AddressStatus, LinkStatus, converge, observe};
+use super::converge::{AddressStatus, LinkStatus, converge, link_status};
 use super::desired::{Desired, LINK_NAME, LOOPBACK};
 use super::events::{Events, Watched};
 use super::netlink::KernelError;
@@ -19,21 +19,21 @@ use crate::lifecycle::readiness::Condition;
 use crate::node::kernel_events;
 
 /// News may be missed; then it is this long.
-const UNASKED: Duration = Duration::from_secs(30);
+const POLL_INTERVAL: Duration = Duration::from_secs(30);
 /// While something is not as it should be, it is tried again after this: the node shall be whole within a second of the
 /// moment from which it can be.
-const UNTIL_WHOLE: Duration = Duration::from_millis(500);
+const RETRY_INTERVAL: Duration = Duration::from_millis(500);
 /// While only somebody else can mend it: IPv6 is off (news come when it is switched on), or a capability is missing.
-const UNTIL_HELPED: Duration = Duration::from_secs(5);
+const RETRY_INTERVAL_WHEN_BLOCKED: Duration = Duration::from_secs(5);
 /// Somebody who keeps undoing what we do gets no more than twenty answers a second. The first comes at once.
-const LEAST_REST: Duration = Duration::from_millis(50);
+const MIN_INTERVAL: Duration = Duration::from_millis(50);
 
 /// What readiness hears.
 pub struct LinkConditions {
     /// Each address, with its condition.
     pub addresses: Vec<(IpAddr, Condition)>,
     /// All of it together; never required, because what is wrong with it need not stop a single request.
-    pub whole: Condition,
+    pub link: Condition,
 }
 
 /// Keeps link, addresses and routes.
@@ -42,7 +42,7 @@ pub struct LinkKeeper {
     manages: bool,
     conditions: LinkConditions,
     changed: watch::Sender<u64>,
-    has_dummies: bool,
+    dummy_supported: bool,
 }
 
 impl LinkKeeper {
@@ -53,7 +53,7 @@ impl LinkKeeper {
         conditions: LinkConditions,
         changed: watch::Sender<u64>,
     ) -> Self {
-        Self { desired, manages, conditions, changed, has_dummies: true }
+        Self { desired, manages, conditions, changed, dummy_supported: true }
     }
 
     /// Works for ever; cancel by dropping.
@@ -62,37 +62,42 @@ impl LinkKeeper {
         let mut watched = Watched { addresses: self.desired.addresses.clone(), links: Vec::new() };
         loop {
             // Subscribed first, looked then: what changes in between is looked at again.
-            let standing = self.look().await;
-            let rest = if self.manages { rest(&standing) } else { UNASKED };
-            self.report(&standing);
-            if let Ok(standing) = &standing {
-                watched.links = our_links(standing);
+            let outcome = self.converge().await;
+            let poll_interval = if self.manages { poll_interval(&outcome) } else { POLL_INTERVAL };
+            self.report(&outcome);
+            if let Ok(outcome) = &outcome {
+                watched.links = our_links(outcome);
             }
-            sleep(LEAST_REST).await;
-            kernel_events::wait(&mut events, Events::open, async |events| events.next(&watched).await, rest)
-                .await;
+            sleep(MIN_INTERVAL).await;
+            kernel_events::wait(
+                &mut events,
+                Events::open,
+                async |events| events.next(&watched).await,
+                poll_interval,
+            )
+            .await;
         }
     }
 
-    async fn look(&mut self) -> Result<LinkStatus, KernelError> {
+    async fn converge(&mut self) -> Result<LinkStatus, KernelError> {
         if self.manages {
-            converge(&self.desired, &mut self.has_dummies).await
+            converge(&self.desired, &mut self.dummy_supported).await
         } else {
-            observe(&self.desired).await
+            link_status(&self.desired).await
         }
     }
 
-    fn report(&self, standing: &Result<LinkStatus, KernelError>) {
+    fn report(&self, outcome: &Result<LinkStatus, KernelError>) {
         self.changed.send_modify(|times| *times = times.wrapping_add(1));
-        let standing = match standing {
-            Ok(standing) => standing,
+        let outcome = match outcome {
+            Ok(outcome) => outcome,
             // Whether the addresses are there is not known then, and was known before: leave it at that.
-            Err(error) => return self.conditions.whole.unmet(error.to_string()),
+            Err(error) => return self.conditions.link.unmet(error.to_string()),
         };
-        let mut troubles = Vec::new();
-        for (ip, state) in &standing.addresses {
+        let mut problems = Vec::new();
+        for (ip, status) in &outcome.addresses {
             let condition = self.conditions.addresses.iter().find(|(of, _)| of == ip);
-            let trouble = match state {
+            let problem = match status {
                 AddressStatus::Present => None,
                 AddressStatus::Foreign(link) => {
                     Some(format!("{ip} is on the link {link}, which is not ours"))
@@ -100,18 +105,18 @@ impl LinkKeeper {
                 AddressStatus::Missing(why) => Some(self.missing(*ip, why.as_ref())),
             };
             if let Some((_, condition)) = condition {
-                match (state, &trouble) {
-                    (AddressStatus::Missing(_), Some(trouble)) => condition.unmet(trouble.clone()),
+                match (status, &problem) {
+                    (AddressStatus::Missing(_), Some(problem)) => condition.unmet(problem.clone()),
                     // Somebody else's link serves as well, as long as it does.
                     (_, _) => condition.met(),
                 }
             }
-            troubles.extend(trouble);
+            problems.extend(problem);
         }
-        if troubles.is_empty() {
-            self.conditions.whole.met();
+        if problems.is_empty() {
+            self.conditions.link.met();
         } else {
-            self.conditions.whole.unmet(troubles.join("; "));
+            self.conditions.link.unmet(problems.join("; "));
         }
     }
 
@@ -125,21 +130,21 @@ impl LinkKeeper {
 }
 
 /// How long to wait for news.
-fn rest(standing: &Result<LinkStatus, KernelError>) -> Duration {
-    let Ok(standing) = standing else { return UNTIL_WHOLE };
-    if standing.is_complete {
-        return UNASKED;
+fn poll_interval(outcome: &Result<LinkStatus, KernelError>) -> Duration {
+    let Ok(outcome) = outcome else { return RETRY_INTERVAL };
+    if outcome.is_complete {
+        return POLL_INTERVAL;
     }
-    let waits_for_others = standing.addresses.iter().all(|(_, state)| match state {
+    let is_blocked = outcome.addresses.iter().all(|(_, status)| match status {
         AddressStatus::Present | AddressStatus::Foreign(_) => true,
         AddressStatus::Missing(why) => {
             matches!(why, Some(KernelError::Ipv6Off | KernelError::NotPermitted))
         }
     });
-    if waits_for_others { UNTIL_HELPED } else { UNTIL_WHOLE }
+    if is_blocked { RETRY_INTERVAL_WHEN_BLOCKED } else { RETRY_INTERVAL }
 }
 
-fn our_links(standing: &LinkStatus) -> Vec<u32> {
-    let ours = standing.observed.links.iter().filter(|link| link.name == LINK_NAME || link.name == LOOPBACK);
+fn our_links(outcome: &LinkStatus) -> Vec<u32> {
+    let ours = outcome.observed.links.iter().filter(|link| link.name == LINK_NAME || link.name == LOOPBACK);
     ours.map(|link| link.index).collect()
 }

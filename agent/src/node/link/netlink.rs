@@ -58,8 +58,8 @@ pub enum KernelError {
 ///
 /// # Errors
 /// [`KernelError`], if the kernel cannot be asked.
-pub(super) async fn look() -> Result<Observed, KernelError> {
-    ask(async |kernel| {
+pub(super) async fn observe() -> Result<Observed, KernelError> {
+    request(async |kernel| {
         let links: Vec<Link> = links(&kernel).await?;
         let addresses = addresses(&kernel).await?;
         let routes = match links.iter().find(|link| link.name == LINK_NAME) {
@@ -78,14 +78,14 @@ pub(super) async fn look() -> Result<Observed, KernelError> {
 /// # Errors
 /// [`KernelError`], if the kernel does not do it.
 pub(super) async fn apply(action: Action) -> Result<(), KernelError> {
-    let done = ask(async |kernel| match action {
+    let done = request(async |kernel| match action {
         Action::CreateLink => kernel.link().add(create_link()).execute().await,
         Action::BringUp { link } => {
             kernel.link().change(LinkUnspec::new_with_index(link).up().build()).execute().await
         }
-        Action::AddAddress { link, ip, reach } => {
+        Action::AddAddress { link, ip, scope } => {
             let mut request = kernel.address().add(link, ip, prefix(ip));
-            *request.message_mut() = address(link, ip, reach);
+            *request.message_mut() = address(link, ip, scope);
             request.execute().await
         }
         Action::AddRoute { link, ip } => kernel.route().add(route(link, ip)).execute().await,
@@ -105,13 +105,13 @@ pub(super) async fn apply(action: Action) -> Result<(), KernelError> {
 
 /// Removes our link, with all that is on it. That there is none is no error.
 pub(super) async fn remove_link(index: u32) -> Result<(), KernelError> {
-    is_gone(ask(async |kernel| kernel.link().del(index).execute().await).await)
+    is_gone(request(async |kernel| kernel.link().del(index).execute().await).await)
 }
 
 /// Removes an address. That it is not there is no error.
 pub(super) async fn remove_address(link: u32, ip: IpAddr) -> Result<(), KernelError> {
     let message = address(link, ip, Scope::Host);
-    is_gone(ask(async |kernel| kernel.address().del(message.clone()).execute().await).await)
+    is_gone(request(async |kernel| kernel.address().del(message.clone()).execute().await).await)
 }
 
 pub(super) fn is_gone(done: Result<(), KernelError>) -> Result<(), KernelError> {
@@ -122,22 +122,22 @@ pub(super) fn is_gone(done: Result<(), KernelError>) -> Result<(), KernelError> 
 }
 
 /// Asks over a socket of its own. The connection is driven here and ends here.
-pub(super) async fn ask<T>(
-    question: impl AsyncFnOnce(Handle) -> Result<T, rtnetlink::Error>,
+pub(super) async fn request<T>(
+    operation: impl AsyncFnOnce(Handle) -> Result<T, rtnetlink::Error>,
 ) -> Result<T, KernelError> {
     // Strict: the kernel filters dumps by what is asked, instead of sending the whole of a large routing table.
     let (connection, kernel, _events) =
         rtnetlink::new_connection_with_strict_check().map_err(|error| KernelError::NoSocket(error.kind()))?;
-    let answered = async {
+    let answer = async {
         tokio::select! {
-            answer = question(kernel) => answer.map_err(|error| meaning(&error)),
+            answer = operation(kernel) => answer.map_err(|error| classify(&error)),
             () = connection => Err(KernelError::Unreadable),
         }
     };
-    tokio::time::timeout(DEADLINE, answered).await.unwrap_or(Err(KernelError::Timeout))
+    tokio::time::timeout(DEADLINE, answer).await.unwrap_or(Err(KernelError::Timeout))
 }
 
-fn meaning(error: &rtnetlink::Error) -> KernelError {
+fn classify(error: &rtnetlink::Error) -> KernelError {
     let rtnetlink::Error::NetlinkError(refusal) = error else { return KernelError::Unreadable };
     // Netlink says its error numbers below zero.
     let errno = Errno::from_raw(refusal.raw_code().saturating_neg());
@@ -237,12 +237,12 @@ pub(super) fn create_link() -> LinkMessage {
 
 /// One address, as a host of its own. IPv6 without duplicate address detection: else it could not be used for a second
 /// or two, and nobody else has it on a link of one host (facts 7.4).
-pub(super) fn address(link: u32, ip: IpAddr, reach: Scope) -> AddressMessage {
+pub(super) fn address(link: u32, ip: IpAddr, scope: Scope) -> AddressMessage {
     let mut message = match ip {
         IpAddr::V4(ip) => AddressMessageBuilder::<Ipv4Addr>::new().index(link).address(ip, 32).build(),
         IpAddr::V6(ip) => AddressMessageBuilder::<Ipv6Addr>::new().index(link).address(ip, 128).build(),
     };
-    match (ip, reach) {
+    match (ip, scope) {
         (IpAddr::V4(_), Scope::Host) => message.header.scope = AddressScope::Host,
         (IpAddr::V4(_), Scope::Global) => message.header.scope = AddressScope::Universe,
         (IpAddr::V6(_), Scope::Host | Scope::Global) => message.header.flags = AddressHeaderFlags::Nodad,

@@ -4,9 +4,9 @@
 
 use std::net::IpAddr;
 
-use super::converge::{AddressStatus, converge, observe};
+use super::converge::{AddressStatus, converge, link_status};
 use super::desired::{Desired, LINK_NAME, LOOPBACK};
-use super::netlink::{self, KernelError, look};
+use super::netlink::{self, KernelError, observe};
 use crate::config::LinkPlace;
 use crate::workload::WELL_KNOWN;
 
@@ -15,7 +15,7 @@ use crate::workload::WELL_KNOWN;
 pub enum SetUpError {
     /// The kernel cannot be asked.
     #[error("the node's links cannot be listed")]
-    Look(#[source] KernelError),
+    Observe(#[source] KernelError),
     /// Another link has the address.
     #[error(
         "{ip} is on the link {link}, which is not ours; take it off there, or leave the agent's link out"
@@ -44,19 +44,19 @@ pub enum SetUpError {
 /// # Errors
 /// [`SetUpError`], if the node does not have the IPv4 address on a link of ours, or somebody else has either of them.
 pub async fn set_up(place: LinkPlace) -> Result<Option<SetUpError>, SetUpError> {
-    let mut has_dummies = true;
+    let mut dummy_supported = true;
     let desired = Desired::well_known(place);
     // Nothing is touched on a node whose address is somebody else's.
-    let before = observe(&desired).await.map_err(SetUpError::Look)?;
-    for (ip, state) in before.addresses {
-        if let AddressStatus::Foreign(link) = state {
+    let before = link_status(&desired).await.map_err(SetUpError::Observe)?;
+    for (ip, status) in before.addresses {
+        if let AddressStatus::Foreign(link) = status {
             return Err(SetUpError::Foreign { ip, link });
         }
     }
-    let standing = converge(&desired, &mut has_dummies).await.map_err(SetUpError::Look)?;
+    let status = converge(&desired, &mut dummy_supported).await.map_err(SetUpError::Observe)?;
     let mut left_out = None;
-    for (ip, state) in standing.addresses {
-        let problem = match state {
+    for (ip, status) in status.addresses {
+        let problem = match status {
             AddressStatus::Present => continue,
             AddressStatus::Foreign(link) => return Err(SetUpError::Foreign { ip, link }),
             AddressStatus::Missing(Some(source)) => SetUpError::Refused { ip, source },
@@ -75,7 +75,7 @@ pub async fn set_up(place: LinkPlace) -> Result<Option<SetUpError>, SetUpError> 
 /// # Errors
 /// [`KernelError`], if the kernel does not do it.
 pub async fn remove() -> Result<Vec<String>, KernelError> {
-    let observed = look().await?;
+    let observed = observe().await?;
     let mut removed = Vec::new();
     if let Some(own) = observed.link(LINK_NAME) {
         netlink::remove_link(own.index).await?;

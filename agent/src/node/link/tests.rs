@@ -42,12 +42,12 @@ fn with_route(mut node: Observed, to: IpAddr) -> Observed {
     node
 }
 
-fn steps(place: LinkPlace, node: &Observed, has_dummies: bool) -> Vec<Action> {
-    difference(&Desired::well_known(place), node, has_dummies).actions
+fn steps(place: LinkPlace, node: &Observed, dummy_supported: bool) -> Vec<Action> {
+    difference(&Desired::well_known(place), node, dummy_supported).actions
 }
 
-fn add(link: u32, ip: IpAddr, reach: Scope) -> Action {
-    Action::AddAddress { link, ip, reach }
+fn add(link: u32, ip: IpAddr, scope: Scope) -> Action {
+    Action::AddAddress { link, ip, scope }
 }
 
 #[test]

@@ -9,119 +9,125 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tokio::time::sleep;
 
-use super::outcome::{Verdict, judge};
+use super::outcome::{ProbeOutcome, evaluate};
 use super::probe_key::{Nonce, ProbeKey};
-use super::request::ask;
+use super::request;
 use crate::lifecycle::readiness::Condition;
 use crate::telemetry::metrics::{ProbedFrom, SelfProbeMetrics};
 
 /// Somebody may divert the address without a change that we see; then it takes this long to notice.
-const UNASKED: Duration = Duration::from_secs(30);
+const POLL_INTERVAL: Duration = Duration::from_secs(30);
 /// While something is wrong, its end is noticed sooner.
-const UNTIL_WHOLE: Duration = Duration::from_secs(5);
+const RETRY_INTERVAL: Duration = Duration::from_secs(5);
 /// After a change of links or rules, and after the start: whoever makes a change mostly makes several.
-const SETTLE: Duration = Duration::from_millis(200);
+const SETTLE_TIME: Duration = Duration::from_millis(200);
 /// Whoever changes links all the time gets no more than one probe a second.
-const LEAST_REST: Duration = Duration::from_secs(1);
+const MIN_INTERVAL: Duration = Duration::from_secs(1);
 
 /// What is asked, and who hears of it.
-pub struct Probed {
+pub struct HostProbeSpec {
     /// The addresses as pods know them.
     pub targets: Vec<SocketAddr>,
     /// Whether only we answer there. Advisory: nothing is switched off.
-    pub alone: Condition,
+    pub condition: Condition,
     /// The same, for Prometheus.
     pub metrics: Arc<SelfProbeMetrics>,
 }
 
 /// Asks ourselves from the host.
-pub struct SelfProbe {
-    probed: Probed,
-    seal: ProbeKey,
+pub struct HostProbe {
+    spec: HostProbeSpec,
+    probe_key: ProbeKey,
     changes: watch::Receiver<u64>,
 }
 
-impl SelfProbe {
+impl HostProbe {
     /// `changes` moves on each time that links or rules may have changed.
-    pub const fn new(probed: Probed, seal: ProbeKey, changes: watch::Receiver<u64>) -> Self {
-        Self { probed, seal, changes }
+    pub const fn new(spec: HostProbeSpec, probe_key: ProbeKey, changes: watch::Receiver<u64>) -> Self {
+        Self { spec, probe_key, changes }
     }
 
     /// Works for ever; cancel by dropping.
     pub async fn keep(mut self) {
         loop {
-            sleep(SETTLE).await;
+            sleep(SETTLE_TIME).await;
             self.changes.mark_unchanged();
-            let is_whole = self.probe().await;
-            sleep(LEAST_REST).await;
-            let rest = if is_whole { UNASKED } else { UNTIL_WHOLE };
+            let is_ok = self.probe().await;
+            sleep(MIN_INTERVAL).await;
+            let wait = if is_ok { POLL_INTERVAL } else { RETRY_INTERVAL };
             tokio::select! {
-                () = sleep(rest) => {}
-                () = change(&mut self.changes) => {}
+                () = sleep(wait) => {}
+                () = wait_for_change(&mut self.changes) => {}
             }
         }
     }
 
     /// Whether all is well.
     pub(super) async fn probe(&self) -> bool {
-        let mut verdicts = Vec::new();
-        for target in &self.probed.targets {
-            let mut verdict = self.ask_once(*target).await;
-            if verdict != Verdict::Ours {
+        let mut outcomes = Vec::new();
+        for target in &self.spec.targets {
+            let mut outcome = self.probe_once(*target).await;
+            if outcome != ProbeOutcome::ThisAgent {
                 // One handshake may be lost on a busy node.
-                sleep(SETTLE).await;
-                verdict = self.ask_once(*target).await;
+                sleep(SETTLE_TIME).await;
+                outcome = self.probe_once(*target).await;
             }
-            verdicts.push((*target, verdict));
+            outcomes.push((*target, outcome));
         }
-        self.report(&verdicts)
+        self.report(&outcomes)
     }
 
-    async fn ask_once(&self, target: SocketAddr) -> Verdict {
+    async fn probe_once(&self, target: SocketAddr) -> ProbeOutcome {
         let nonce = match Nonce::random() {
             Ok(nonce) => nonce,
-            Err(error) => return Verdict::Nobody { why: error.to_string() },
+            Err(error) => return ProbeOutcome::NoAnswer { reason: error.to_string() },
         };
         // The node's own processes reach a local address from that address itself.
-        judge(&self.seal, &nonce, &ask(target.ip(), target, &nonce).await)
+        evaluate(&self.probe_key, &nonce, &request::send(target.ip(), target, &nonce).await)
     }
 
-    fn report(&self, verdicts: &[(SocketAddr, Verdict)]) -> bool {
-        let is_first = |target: &SocketAddr| self.probed.targets.first() == Some(target);
-        let troubles: Vec<String> = verdicts
+    fn report(&self, outcomes: &[(SocketAddr, ProbeOutcome)]) -> bool {
+        let is_first = |target: &SocketAddr| self.spec.targets.first() == Some(target);
+        let problems: Vec<String> = outcomes
             .iter()
-            .filter(|(target, verdict)| match verdict {
-                Verdict::Ours => false,
-                Verdict::Forwarded { .. } | Verdict::SomeoneElse { .. } | Verdict::Nobody { .. } => true,
+            .filter(|(target, outcome)| match outcome {
+                ProbeOutcome::ThisAgent => false,
+                ProbeOutcome::Forwarded { .. }
+                | ProbeOutcome::OtherProcess { .. }
+                | ProbeOutcome::NoAnswer { .. } => true,
                 // Nodes without IPv6 are whole without it.
-                Verdict::Absent => is_first(target),
+                ProbeOutcome::AddressMissing => is_first(target),
             })
-            .map(|(target, verdict)| verdict.about(*target))
+            .map(|(target, outcome)| outcome.message(*target))
             .collect();
-        self.measure(verdicts, SocketAddr::is_ipv4);
-        self.measure(verdicts, SocketAddr::is_ipv6);
-        if troubles.is_empty() {
-            self.probed.alone.met();
+        self.set_metric(outcomes, SocketAddr::is_ipv4);
+        self.set_metric(outcomes, SocketAddr::is_ipv6);
+        if problems.is_empty() {
+            self.spec.condition.met();
         } else {
-            self.probed.alone.unmet(troubles.join("; "));
+            self.spec.condition.unmet(problems.join("; "));
         }
-        troubles.is_empty()
+        problems.is_empty()
     }
 
-    fn measure(&self, verdicts: &[(SocketAddr, Verdict)], is_of_family: impl Fn(&SocketAddr) -> bool) {
-        let mut asked = verdicts
+    fn set_metric(
+        &self,
+        outcomes: &[(SocketAddr, ProbeOutcome)],
+        is_of_family: impl Fn(&SocketAddr) -> bool,
+    ) {
+        let mut probed = outcomes
             .iter()
-            .filter(|(target, verdict)| is_of_family(target) && *verdict != Verdict::Absent)
+            .filter(|(target, outcome)| is_of_family(target) && *outcome != ProbeOutcome::AddressMissing)
             .peekable();
-        let Some((target, _)) = asked.peek() else { return };
+        let Some((target, _)) = probed.peek() else { return };
         let family: IpAddr = target.ip();
-        let all_ours = asked.all(|(_, verdict)| *verdict == Verdict::Ours);
-        self.probed.metrics.probed(ProbedFrom::Host, family, all_ours);
+        let all_by_this_agent = probed.all(|(_, outcome)| *outcome == ProbeOutcome::ThisAgent);
+        self.spec.metrics.probed(ProbedFrom::Host, family, all_by_this_agent);
     }
 }
 
 /// Until something changes; for ever if nobody watches for changes any more.
-pub(super) async fn change(changes: &mut watch::Receiver<u64>) {
+pub(super) async fn wait_for_change(changes: &mut watch::Receiver<u64>) {
     if changes.changed().await.is_err() {
         std::future::pending::<()>().await;
     }

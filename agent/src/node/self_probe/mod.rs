@@ -14,7 +14,7 @@ mod request;
 #[cfg(test)]
 mod tests;
 
-pub use host::{Probed, SelfProbe};
+pub use host::{HostProbe, HostProbeSpec};
 pub use namespace::serve as serve_from_namespace;
-pub use pod::{PodProbe, PodProbed, Prober};
+pub use pod::{PodProbe, PodProbeSpec, Prober};
 pub use probe_key::{Nonce, PATH_PREFIX, ProbeKey, ProbeKeyError};

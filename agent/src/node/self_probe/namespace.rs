@@ -18,20 +18,20 @@ use nix::sched::{CloneFlags, unshare};
 use serde::{Deserialize, Serialize};
 
 use super::probe_key::Nonce;
-use super::request::ask;
+use super::request;
 use crate::lifecycle::privileges::Privileges;
 use crate::node::link::veth_pair;
 
 /// Longest line either side reads: four answers of 4 KiB, escaped.
-pub(super) const MOST_LINE: u64 = 128 * 1024;
+pub(super) const MAX_LINE: u64 = 128 * 1024;
 /// How long the thread in the namespace waits for its link.
-const WIRING: Duration = Duration::from_secs(20);
+const LINK_TIMEOUT: Duration = Duration::from_secs(20);
 /// What a block of the instance's metadata must not let through in.
-const METADATA_PATIENCE: Duration = Duration::from_millis(500);
+const METADATA_TIMEOUT: Duration = Duration::from_millis(500);
 
 /// What the parent asks for.
 #[derive(Debug, Serialize, Deserialize)]
-pub(super) struct Question {
+pub(super) struct ProbeRequest {
     /// Digits of the nonce.
     pub(super) nonce: String,
     /// Whom to ask.
@@ -42,20 +42,20 @@ pub(super) struct Question {
 
 /// What the child answers.
 #[derive(Debug, Default, Serialize, Deserialize)]
-pub(super) struct Reply {
+pub(super) struct ProbeReply {
     /// One for each target.
-    pub(super) answers: Vec<Answer>,
+    pub(super) results: Vec<TargetResult>,
     /// Whom of `blocked` a pod can reach.
-    pub(super) reached: Vec<SocketAddr>,
+    pub(super) reachable: Vec<SocketAddr>,
     /// Why there are no answers.
-    pub(super) trouble: Option<String>,
+    pub(super) error: Option<String>,
 }
 
 /// What one target said.
 #[derive(Debug, Serialize, Deserialize)]
-pub(super) struct Answer {
+pub(super) struct TargetResult {
     pub(super) target: SocketAddr,
-    pub(super) heard: Result<(SocketAddr, String), String>,
+    pub(super) response: Result<(SocketAddr, String), String>,
 }
 
 /// Answers questions from standard input until it closes.
@@ -70,35 +70,35 @@ pub fn serve() -> std::io::Result<()> {
     let mut output = std::io::stdout().lock();
     loop {
         let mut line = String::new();
-        if input.by_ref().take(MOST_LINE).read_line(&mut line)? == 0 {
+        if input.by_ref().take(MAX_LINE).read_line(&mut line)? == 0 {
             return Ok(());
         }
         let reply = match serde_json::from_str(&line) {
-            Ok(question) => probe(&question).unwrap_or_else(trouble),
-            Err(error) => trouble(error.to_string()),
+            Ok(request) => probe(&request).unwrap_or_else(failure),
+            Err(error) => failure(error.to_string()),
         };
         writeln!(output, "{}", serde_json::to_string(&reply)?)?;
         output.flush()?;
     }
 }
 
-fn trouble(why: String) -> Reply {
-    Reply { trouble: Some(why), ..Reply::default() }
+fn failure(error: String) -> ProbeReply {
+    ProbeReply { error: Some(error), ..ProbeReply::default() }
 }
 
 /// Two threads, because a namespace belongs to one: this one stays on the host and wires, the other enters and asks. When
 /// it ends, the namespace has no one left and the kernel removes it with all that is in it.
-fn probe(question: &Question) -> Result<Reply, String> {
+fn probe(request: &ProbeRequest) -> Result<ProbeReply, String> {
     let runtime = runtime()?;
-    let (opened, entrance) = sync_channel(1);
+    let (opened, namespace_ready) = sync_channel(1);
     let (wired, link) = sync_channel(1);
     std::thread::scope(|scope| {
-        let inside = scope.spawn(move || inside(question, &opened, &link));
+        let inside = scope.spawn(move || inside(request, &opened, &link));
         // The sender is dropped with the thread, so this ends when that fails.
-        let made = match entrance.recv_timeout(WIRING) {
+        let made = match namespace_ready.recv_timeout(LINK_TIMEOUT) {
             Ok(namespace) => {
                 let namespace: File = namespace?;
-                runtime.block_on(veth_pair::make(namespace.as_raw_fd())).map_err(|error| error.to_string())
+                runtime.block_on(veth_pair::create(namespace.as_raw_fd())).map_err(|error| error.to_string())
             }
             Err(error) => Err(error.to_string()),
         };
@@ -118,10 +118,10 @@ fn probe(question: &Question) -> Result<Reply, String> {
 }
 
 fn inside(
-    question: &Question,
+    request: &ProbeRequest,
     opened: &SyncSender<Result<File, String>>,
     link: &Receiver<()>,
-) -> Result<Reply, String> {
+) -> Result<ProbeReply, String> {
     let entered = unshare(CloneFlags::CLONE_NEWNET)
         .map_err(|error| format!("no network namespace can be made: {error}"))
         .and_then(|()| {
@@ -130,34 +130,34 @@ fn inside(
         });
     // The other side waits for it.
     let _gone = opened.send(entered);
-    link.recv_timeout(WIRING).map_err(|_no_link| "there is no link".to_owned())?;
-    runtime()?.block_on(ask_all(question))
+    link.recv_timeout(LINK_TIMEOUT).map_err(|_no_link| "there is no link".to_owned())?;
+    runtime()?.block_on(probe_all(request))
 }
 
-async fn ask_all(question: &Question) -> Result<Reply, String> {
-    let all = question.targets.iter().chain(&question.blocked);
+async fn probe_all(request: &ProbeRequest) -> Result<ProbeReply, String> {
+    let all = request.targets.iter().chain(&request.blocked);
     let ipv6: Vec<_> =
         all.filter_map(|target| if let IpAddr::V6(ip) = target.ip() { Some(ip) } else { None }).collect();
     veth_pair::set_up_pod_end(&ipv6).await.map_err(|error| error.to_string())?;
-    let nonce = Nonce::from_digits(&question.nonce).ok_or("no nonce")?;
-    let mut reply = Reply::default();
-    for target in &question.targets {
-        let heard = ask(own(*target), *target, &nonce).await;
-        let heard = heard
-            .map(|heard| (heard.local, String::from_utf8_lossy(&heard.said).into_owned()))
+    let nonce = Nonce::from_digits(&request.nonce).ok_or("no nonce")?;
+    let mut reply = ProbeReply::default();
+    for target in &request.targets {
+        let response = request::send(source_for(*target), *target, &nonce).await;
+        let response = response
+            .map(|response| (response.local, String::from_utf8_lossy(&response.bytes).into_owned()))
             .map_err(|error| error.to_string());
-        reply.answers.push(Answer { target: *target, heard });
+        reply.results.push(TargetResult { target: *target, response });
     }
-    for target in &question.blocked {
+    for target in &request.blocked {
         let connecting = tokio::net::TcpStream::connect(*target);
-        if matches!(tokio::time::timeout(METADATA_PATIENCE, connecting).await, Ok(Ok(_))) {
-            reply.reached.push(*target);
+        if matches!(tokio::time::timeout(METADATA_TIMEOUT, connecting).await, Ok(Ok(_))) {
+            reply.reachable.push(*target);
         }
     }
     Ok(reply)
 }
 
-const fn own(target: SocketAddr) -> IpAddr {
+const fn source_for(target: SocketAddr) -> IpAddr {
     match target {
         SocketAddr::V4(_) => IpAddr::V4(veth_pair::POD_IPV4),
         SocketAddr::V6(_) => IpAddr::V6(veth_pair::POD_IPV6),

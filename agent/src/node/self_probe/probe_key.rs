@@ -30,7 +30,7 @@ pub struct ProbeKey {
 
 /// What an answer says, once its seal is known to be ours.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Keyed {
+pub(super) struct VerifiedAnswer {
     /// Who asked, as the agent saw it.
     pub(super) peer: SocketAddr,
 }
@@ -80,10 +80,10 @@ impl ProbeKey {
     }
 
     /// Reads an answer; `None` if it was not made with this key for this question.
-    pub(super) fn open(&self, nonce: &Nonce, body: &str) -> Option<Keyed> {
+    pub(super) fn verify(&self, nonce: &Nonce, body: &str) -> Option<VerifiedAnswer> {
         let (hash, peer) = body.trim().split_once(' ')?;
         let peer: SocketAddr = peer.parse().ok()?;
-        (hash == self.hash(nonce, peer)).then_some(Keyed { peer })
+        (hash == self.hash(nonce, peer)).then_some(VerifiedAnswer { peer })
     }
 
     fn hash(&self, nonce: &Nonce, peer: SocketAddr) -> String {
@@ -106,20 +106,20 @@ fn random<const N: usize>() -> Result<[u8; N], ProbeKeyError> {
 
 #[cfg(test)]
 mod tests {
-    use super::{Keyed, Nonce, PATH_PREFIX, ProbeKey};
+    use super::{Nonce, PATH_PREFIX, ProbeKey, VerifiedAnswer};
 
     #[test]
     fn an_answer_is_good_for_its_question_its_asker_and_its_process_only() {
-        let (seal, nonce) = (ProbeKey::new().unwrap(), Nonce::random().unwrap());
+        let (probe_key, nonce) = (ProbeKey::new().unwrap(), Nonce::random().unwrap());
         let peer = "127.0.0.1:4711".parse().unwrap();
-        let answer = seal.answer(&nonce, peer);
-        assert_eq!(seal.open(&nonce, &answer), Some(Keyed { peer }));
-        assert_eq!(seal.open(&Nonce::random().unwrap(), &answer), None);
-        assert_eq!(ProbeKey::new().unwrap().open(&nonce, &answer), None);
+        let answer = probe_key.answer(&nonce, peer);
+        assert_eq!(probe_key.verify(&nonce, &answer), Some(VerifiedAnswer { peer }));
+        assert_eq!(probe_key.verify(&Nonce::random().unwrap(), &answer), None);
+        assert_eq!(ProbeKey::new().unwrap().verify(&nonce, &answer), None);
         // Its address cannot be written over.
-        assert_eq!(seal.open(&nonce, &answer.replace("4711", "4712")), None);
+        assert_eq!(probe_key.verify(&nonce, &answer.replace("4711", "4712")), None);
         for nothing in ["", " ", "ok", "0123 127.0.0.1:4711", nonce.as_str()] {
-            assert_eq!(seal.open(&nonce, nothing), None, "{nothing:?}");
+            assert_eq!(probe_key.verify(&nonce, nothing), None, "{nothing:?}");
         }
     }
 

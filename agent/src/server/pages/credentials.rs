@@ -40,7 +40,7 @@ pub struct Endpoint {
     /// What they get.
     pub provider: Provider,
     /// What our own probes are answered with.
-    pub seal: ProbeKey,
+    pub probe_key: ProbeKey,
     /// The clock.
     pub clock: Clock,
     /// When holds get short.
@@ -61,7 +61,7 @@ struct Caller {
 
 impl Respond for Endpoint {
     async fn respond(&self, peer: Peer, request: Request<Incoming>) -> Response<Full<Bytes>> {
-        if let Some(answer) = self_probe::answer(&self.seal, &peer, &request) {
+        if let Some(answer) = self_probe::answer(&self.probe_key, &peer, &request) {
             return answer;
         }
         let mut account = Account::open(self, &peer);
