@@ -226,8 +226,7 @@ impl Services {
 
     fn show_bounds(&self, peers: &Peers) {
         let (bounds, peers) = (self.bounds.clone(), peers.clone());
-        let watching =
-            limits::keep_watching(self.readiness.clone(), move |bound| reached(bound, &bounds, &peers));
+        let watching = limits::watch(self.readiness.clone(), move |bound| reached(bound, &bounds, &peers));
         self.until_stopped("bounds", watching);
     }
 
@@ -311,13 +310,13 @@ fn host_addresses(config: &Config) -> impl Fn(IpAddr) -> bool + Send + Sync + 's
 fn reached(bound: Limit, bounds: &Limits, peers: &Peers) -> u64 {
     let door = || peers.stats().snapshot();
     match bound {
-        Limit::HeldOfPeer => door().holds_refused,
-        Limit::ConnectionsOfPeer => door().connections_refused_peer,
+        Limit::HeldRequestsPerPeer => door().holds_refused,
+        Limit::ConnectionsPerPeer => door().connections_refused_peer,
         Limit::Connections => door().connections_refused_full,
         Limit::VerifiedIdentities
         | Limit::UnverifiedIdentities
-        | Limit::IdentitiesOfPeer
-        | Limit::FlightsOfPeer => bounds.count(bound),
+        | Limit::IdentitiesPerPeer
+        | Limit::UpstreamCallsPerPeer => bounds.count(bound),
     }
 }
 

@@ -13,7 +13,7 @@ use tokio::time::Instant;
 use super::readiness::{Condition, Readiness};
 
 /// How often the counts are looked at.
-const LOOK_EVERY: Duration = Duration::from_secs(2);
+const CHECK_INTERVAL: Duration = Duration::from_secs(2);
 /// A bound is shown for this long after it was last reached; it is also how often one is logged at most.
 const SHOWN_FOR: Duration = Duration::from_secs(60);
 
@@ -25,13 +25,13 @@ pub enum Limit {
     /// Sets of unverified identities: the least recently used made room.
     UnverifiedIdentities,
     /// Unverified identities of one peer: its own least recently used made room.
-    IdentitiesOfPeer,
+    IdentitiesPerPeer,
     /// Unverified flights of one peer: its next request waited.
-    FlightsOfPeer,
+    UpstreamCallsPerPeer,
     /// Held requests of one peer: its next was answered 503.
-    HeldOfPeer,
+    HeldRequestsPerPeer,
     /// Connections of one peer.
-    ConnectionsOfPeer,
+    ConnectionsPerPeer,
     /// Connections of all.
     Connections,
 }
@@ -40,10 +40,10 @@ pub enum Limit {
 pub const LIMITS: [Limit; 7] = [
     Limit::VerifiedIdentities,
     Limit::UnverifiedIdentities,
-    Limit::IdentitiesOfPeer,
-    Limit::FlightsOfPeer,
-    Limit::HeldOfPeer,
-    Limit::ConnectionsOfPeer,
+    Limit::IdentitiesPerPeer,
+    Limit::UpstreamCallsPerPeer,
+    Limit::HeldRequestsPerPeer,
+    Limit::ConnectionsPerPeer,
     Limit::Connections,
 ];
 
@@ -53,23 +53,23 @@ impl Limit {
         match self {
             Self::VerifiedIdentities => "verified_identities",
             Self::UnverifiedIdentities => "unverified_identities",
-            Self::IdentitiesOfPeer => "identities_of_peer",
-            Self::FlightsOfPeer => "flights_of_peer",
-            Self::HeldOfPeer => "held_of_peer",
-            Self::ConnectionsOfPeer => "connections_of_peer",
+            Self::IdentitiesPerPeer => "identities_per_peer",
+            Self::UpstreamCallsPerPeer => "upstream_calls_per_peer",
+            Self::HeldRequestsPerPeer => "held_requests_per_peer",
+            Self::ConnectionsPerPeer => "connections_per_peer",
             Self::Connections => "connections",
         }
     }
 
     const fn condition(self) -> &'static str {
         match self {
-            Self::VerifiedIdentities => "room-for-verified-identities",
-            Self::UnverifiedIdentities => "room-for-unverified-identities",
-            Self::IdentitiesOfPeer => "room-for-identities-of-each-peer",
-            Self::FlightsOfPeer => "room-for-flights-of-each-peer",
-            Self::HeldOfPeer => "room-for-held-requests-of-each-peer",
-            Self::ConnectionsOfPeer => "room-for-connections-of-each-peer",
-            Self::Connections => "room-for-connections",
+            Self::VerifiedIdentities => "limit-verified-identities",
+            Self::UnverifiedIdentities => "limit-unverified-identities",
+            Self::IdentitiesPerPeer => "limit-identities-per-peer",
+            Self::UpstreamCallsPerPeer => "limit-upstream-calls-per-peer",
+            Self::HeldRequestsPerPeer => "limit-held-requests-per-peer",
+            Self::ConnectionsPerPeer => "limit-connections-per-peer",
+            Self::Connections => "limit-connections",
         }
     }
 
@@ -79,10 +79,12 @@ impl Limit {
             Self::UnverifiedIdentities => {
                 "the least recently used identity makes room: raise --max-cache-size"
             }
-            Self::IdentitiesOfPeer => "one peer uses more tokens than it may have kept",
-            Self::FlightsOfPeer => "one peer asks for more tokens at once than it may; its requests wait",
-            Self::HeldOfPeer => "one peer waits for more answers than it may; it gets 503",
-            Self::ConnectionsOfPeer => "one peer opens more connections than it may; they are closed",
+            Self::IdentitiesPerPeer => "one peer uses more tokens than it may have kept",
+            Self::UpstreamCallsPerPeer => {
+                "one peer asks for more tokens at once than it may; its requests wait"
+            }
+            Self::HeldRequestsPerPeer => "one peer waits for more answers than it may; it gets 503",
+            Self::ConnectionsPerPeer => "one peer opens more connections than it may; they are closed",
             Self::Connections => "there are too many connections; new ones are closed",
         }
     }
@@ -96,48 +98,48 @@ pub struct Limits {
 
 impl Limits {
     /// A bound was reached.
-    pub fn reached(&self, bound: Limit) {
-        if let Some(count) = self.reached.get(bound as usize) {
+    pub fn reached(&self, limit: Limit) {
+        if let Some(count) = self.reached.get(limit as usize) {
             count.fetch_add(1, Ordering::Relaxed);
         }
     }
 
     /// How often it was, since the start.
-    pub fn count(&self, bound: Limit) -> u64 {
-        self.reached.get(bound as usize).map_or(0, |count| count.load(Ordering::Relaxed))
+    pub fn count(&self, limit: Limit) -> u64 {
+        self.reached.get(limit as usize).map_or(0, |count| count.load(Ordering::Relaxed))
     }
 }
 
 /// Shows in readiness which bounds bite, for ever; cancel by dropping. `count` says how often one was reached so far.
-pub async fn keep_watching(readiness: Readiness, count: impl Fn(Limit) -> u64 + Send) {
-    let mut watched = LIMITS.map(|bound| Watched::new(bound, &readiness));
+pub async fn watch(readiness: Readiness, count: impl Fn(Limit) -> u64 + Send) {
+    let mut watched = LIMITS.map(|limit| WatchedLimit::new(limit, &readiness));
     loop {
         for watched in &mut watched {
-            watched.look(count(watched.bound));
+            watched.update(count(watched.limit));
         }
-        tokio::time::sleep(LOOK_EVERY).await;
+        tokio::time::sleep(CHECK_INTERVAL).await;
     }
 }
 
-struct Watched {
-    bound: Limit,
+struct WatchedLimit {
+    limit: Limit,
     condition: Condition,
-    seen: u64,
+    last_count: u64,
     last_reached: Option<Instant>,
 }
 
-impl Watched {
-    fn new(bound: Limit, readiness: &Readiness) -> Self {
-        let condition = readiness.advisory(bound.condition());
+impl WatchedLimit {
+    fn new(limit: Limit, readiness: &Readiness) -> Self {
+        let condition = readiness.advisory(limit.condition());
         condition.met();
-        Self { bound, condition, seen: 0, last_reached: None }
+        Self { limit, condition, last_count: 0, last_reached: None }
     }
 
-    fn look(&mut self, count: u64) {
-        if count > self.seen {
-            self.seen = count;
+    fn update(&mut self, count: u64) {
+        if count > self.last_count {
+            self.last_count = count;
             self.last_reached = Some(Instant::now());
-            self.condition.unmet(format!("{} ({count} times since start)", self.bound.advice()));
+            self.condition.unmet(format!("{} ({count} times since start)", self.limit.advice()));
         } else if self.last_reached.is_some_and(|last| last.elapsed() >= SHOWN_FOR) {
             self.last_reached = None;
             self.condition.met();
@@ -149,40 +151,40 @@ impl Watched {
 mod tests {
     use std::time::Duration;
 
-    use super::{LIMITS, Limit, Limits, keep_watching};
+    use super::{LIMITS, Limit, Limits, watch};
     use crate::lifecycle::readiness::Readiness;
 
     #[test]
-    fn each_bound_has_a_count_of_its_own() {
-        let bounds = Limits::default();
-        for (times, bound) in LIMITS.into_iter().enumerate() {
-            (0..times).for_each(|_| bounds.reached(bound));
+    fn each_limit_has_a_count_of_its_own() {
+        let limits = Limits::default();
+        for (times, limit) in LIMITS.into_iter().enumerate() {
+            (0..times).for_each(|_| limits.reached(limit));
         }
-        for (times, bound) in (0..).zip(LIMITS) {
-            assert_eq!(bounds.count(bound), times, "{bound:?}");
+        for (times, limit) in (0..).zip(LIMITS) {
+            assert_eq!(limits.count(limit), times, "{limit:?}");
         }
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_bound_that_bites_shows_within_seconds_for_a_minute_and_never_makes_us_unready() {
-        let (bounds, readiness) = (Limits::default(), Readiness::new());
+    async fn a_limit_that_is_reached_shows_within_seconds_for_a_minute_and_never_makes_us_unready() {
+        let (limits, readiness) = (Limits::default(), Readiness::new());
         readiness.condition("listener").met();
-        let counts = bounds.clone();
-        let watching = keep_watching(readiness.clone(), move |bound| counts.count(bound));
-        let look = async {
-            let bites = || readiness.report().iter().filter(|report| !report.met).count();
+        let counts = limits.clone();
+        let watching = watch(readiness.clone(), move |limit| counts.count(limit));
+        let check = async {
+            let shown = || readiness.report().iter().filter(|report| !report.met).count();
             tokio::time::sleep(Duration::from_secs(3)).await;
-            assert_eq!(bites(), 0);
-            bounds.reached(Limit::VerifiedIdentities);
+            assert_eq!(shown(), 0);
+            limits.reached(Limit::VerifiedIdentities);
             tokio::time::sleep(Duration::from_secs(3)).await;
-            assert_eq!(bites(), 1);
+            assert_eq!(shown(), 1);
             assert!(readiness.is_ready());
             tokio::time::sleep(Duration::from_secs(64)).await;
-            assert_eq!(bites(), 0);
+            assert_eq!(shown(), 0);
         };
         tokio::select! {
             () = watching => {}
-            () = look => {}
+            () = check => {}
         }
     }
 }

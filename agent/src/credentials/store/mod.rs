@@ -345,7 +345,7 @@ mod tests {
         let kept: Vec<usize> = (0..18).filter(|n| store.get(&key(*n)).is_some()).collect();
         assert_eq!(kept, [0, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17]);
         assert!(store.get(&key(100)).is_some(), "another peer's is left alone");
-        assert_eq!(store.bounds.count(Limit::IdentitiesOfPeer), 2);
+        assert_eq!(store.bounds.count(Limit::IdentitiesPerPeer), 2);
     }
 
     #[test]
@@ -360,7 +360,7 @@ mod tests {
             store.remove(&held);
         }
         assert!(store.get(&key(1)).is_some());
-        assert_eq!(store.bounds.count(Limit::IdentitiesOfPeer), 0);
+        assert_eq!(store.bounds.count(Limit::IdentitiesPerPeer), 0);
     }
 
     #[test]

@@ -147,7 +147,7 @@ impl Unverified {
         drop(accounts);
         if let Some(replaced) = replaced {
             self.sets.invalidate(&replaced);
-            self.bounds.reached(Limit::IdentitiesOfPeer);
+            self.bounds.reached(Limit::IdentitiesPerPeer);
         }
     }
 }
