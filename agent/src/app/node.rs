@@ -9,6 +9,7 @@ use tokio::sync::watch;
 
 use super::{CredentialListener, Services};
 use crate::config::{Config, LinkPlace, NodeNetwork};
+use crate::lifecycle::condition_name::ConditionName;
 use crate::lifecycle::readiness::Condition;
 use crate::node::guard::{Guarded, RuleConditions, RuleKeeper, Rules};
 use crate::node::link::{Desired, LinkConditions, LinkKeeper};
@@ -37,7 +38,7 @@ fn keep_link(services: &Services, config: &Config, changed: watch::Sender<u64>) 
     }
     let first = config.listen.hosts.first();
     let condition = |ip: &IpAddr| {
-        let name = if ip.is_ipv4() { "address-ipv4" } else { "address-ipv6" };
+        let name = if ip.is_ipv4() { ConditionName::AddressIpv4 } else { ConditionName::AddressIpv6 };
         let is_required = Some(ip) == first;
         (
             *ip,
@@ -46,7 +47,7 @@ fn keep_link(services: &Services, config: &Config, changed: watch::Sender<u64>) 
     };
     let conditions = LinkConditions {
         addresses: desired.addresses.iter().map(condition).collect(),
-        link: services.readiness.advisory("link"),
+        link: services.readiness.advisory(ConditionName::Link),
     };
     let keeper = LinkKeeper::new(desired, manage.is_some(), conditions, changed);
     services.until_stopped("link", keeper.keep());
@@ -64,8 +65,8 @@ fn keep_rules(
         return;
     }
     let conditions = RuleConditions {
-        guard: guard.map(|_| services.readiness.advisory("address-guard")),
-        imds: block_imds.then(|| services.readiness.advisory("imds-block")),
+        guard: guard.map(|_| services.readiness.advisory(ConditionName::AddressGuard)),
+        imds: block_imds.then(|| services.readiness.advisory(ConditionName::ImdsBlock)),
     };
     let port = config.listen.port;
     let hosts: Vec<IpAddr> = config.listen.hosts.iter().copied().filter(|host| !host.is_loopback()).collect();

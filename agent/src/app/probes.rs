@@ -10,6 +10,7 @@ use tokio::sync::watch;
 
 use super::Services;
 use crate::config::Config;
+use crate::lifecycle::condition_name::ConditionName;
 use crate::node::self_probe::{HostProbe, HostProbeSpec, PodProbe, PodProbeSpec, ProbeKey, Prober};
 use crate::workload::INSTANCE_METADATA;
 
@@ -34,8 +35,8 @@ impl Services {
                 // Loopback is a pod's own.
                 targets: targets.iter().filter(|target| !target.ip().is_loopback()).copied().collect(),
                 blocked: if blocks { metadata() } else { Vec::new() },
-                condition: self.readiness.advisory("self-probe-from-pod"),
-                imds_blocked: blocks.then(|| self.readiness.advisory("imds-out-of-reach")),
+                condition: self.readiness.advisory(ConditionName::SelfProbeFromPod),
+                imds_blocked: blocks.then(|| self.readiness.advisory(ConditionName::ImdsOutOfReach)),
                 metrics: Arc::clone(&self.metrics.self_probe),
             };
             let probe = PodProbe::new(spec, probe_key.clone(), changes.clone());
@@ -50,7 +51,7 @@ impl Services {
         }
         let spec = HostProbeSpec {
             targets,
-            condition: self.readiness.advisory("self-probe"),
+            condition: self.readiness.advisory(ConditionName::SelfProbe),
             metrics: Arc::clone(&self.metrics.self_probe),
         };
         self.until_stopped("self-probe", HostProbe::new(spec, probe_key, changes).keep());

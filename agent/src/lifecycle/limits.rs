@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+use super::condition_name::ConditionName;
 use super::readiness::{Condition, Readiness};
 
 /// How often the counts are looked at.
@@ -61,15 +62,15 @@ impl Limit {
         }
     }
 
-    const fn condition(self) -> &'static str {
+    const fn condition(self) -> ConditionName {
         match self {
-            Self::VerifiedIdentities => "limit-verified-identities",
-            Self::UnverifiedIdentities => "limit-unverified-identities",
-            Self::IdentitiesPerPeer => "limit-identities-per-peer",
-            Self::UpstreamCallsPerPeer => "limit-upstream-calls-per-peer",
-            Self::HeldRequestsPerPeer => "limit-held-requests-per-peer",
-            Self::ConnectionsPerPeer => "limit-connections-per-peer",
-            Self::Connections => "limit-connections",
+            Self::VerifiedIdentities => ConditionName::LimitVerifiedIdentities,
+            Self::UnverifiedIdentities => ConditionName::LimitUnverifiedIdentities,
+            Self::IdentitiesPerPeer => ConditionName::LimitIdentitiesPerPeer,
+            Self::UpstreamCallsPerPeer => ConditionName::LimitUpstreamCallsPerPeer,
+            Self::HeldRequestsPerPeer => ConditionName::LimitHeldRequestsPerPeer,
+            Self::ConnectionsPerPeer => ConditionName::LimitConnectionsPerPeer,
+            Self::Connections => ConditionName::LimitConnections,
         }
     }
 
@@ -152,6 +153,7 @@ mod tests {
     use std::time::Duration;
 
     use super::{LIMITS, Limit, Limits, watch};
+    use crate::lifecycle::condition_name::ConditionName;
     use crate::lifecycle::readiness::Readiness;
 
     #[test]
@@ -168,7 +170,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_limit_that_is_reached_shows_within_seconds_for_a_minute_and_never_makes_us_unready() {
         let (limits, readiness) = (Limits::default(), Readiness::new());
-        readiness.condition("listener").met();
+        readiness.condition(ConditionName::ListenerIpv4).met();
         let counts = limits.clone();
         let watching = watch(readiness.clone(), move |limit| counts.count(limit));
         let check = async {

@@ -9,6 +9,8 @@ use parking_lot::Mutex;
 use serde::Serialize;
 use tokio::time::Instant;
 
+use super::condition_name::ConditionName;
+
 /// All conditions of the process. Clones share them.
 #[derive(Clone)]
 pub struct Readiness {
@@ -26,7 +28,7 @@ struct State {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Report {
     /// What must hold.
-    pub name: &'static str,
+    pub name: ConditionName,
     /// Whether it does.
     pub met: bool,
     /// Whether readiness waits for it; if not, it is shown only.
@@ -57,12 +59,12 @@ impl Readiness {
     }
 
     /// A condition that readiness waits for. It starts unmet. The same name gives the same condition.
-    pub fn condition(&self, name: &'static str) -> Condition {
+    pub fn condition(&self, name: ConditionName) -> Condition {
         self.register(name, true)
     }
 
     /// A condition that is shown but never makes us unready, such as an IPv6 listener on a node without IPv6.
-    pub fn advisory(&self, name: &'static str) -> Condition {
+    pub fn advisory(&self, name: ConditionName) -> Condition {
         self.register(name, false)
     }
 
@@ -76,7 +78,7 @@ impl Readiness {
         self.shared.lock().conditions.clone()
     }
 
-    fn register(&self, name: &'static str, required: bool) -> Condition {
+    fn register(&self, name: ConditionName, required: bool) -> Condition {
         let mut state = self.shared.lock();
         let known = state.conditions.iter().position(|condition| condition.name == name);
         let index = known.unwrap_or_else(|| {
@@ -113,9 +115,13 @@ impl Condition {
         condition.met = met;
         condition.reason = reason;
         if changed && met {
-            tracing::info!(condition = condition.name, "condition met");
+            tracing::info!(condition = condition.name.as_str(), "condition met");
         } else if changed {
-            tracing::warn!(condition = condition.name, reason = condition.reason, "condition not met");
+            tracing::warn!(
+                condition = condition.name.as_str(),
+                reason = condition.reason,
+                "condition not met"
+            );
         }
         state.note_readiness();
     }
@@ -148,6 +154,7 @@ impl State {
 #[cfg(test)]
 mod tests {
     use super::Readiness;
+    use crate::lifecycle::condition_name::ConditionName;
 
     #[test]
     fn nothing_promised_is_not_ready() {
@@ -157,9 +164,9 @@ mod tests {
     #[test]
     fn ready_means_every_required_condition_and_no_advisory_one() {
         let readiness = Readiness::new();
-        let listener = readiness.condition("listener");
-        let credentials = readiness.condition("own credentials");
-        let ipv6 = readiness.advisory("ipv6 listener");
+        let listener = readiness.condition(ConditionName::ListenerIpv4);
+        let credentials = readiness.condition(ConditionName::OwnCredentials);
+        let ipv6 = readiness.advisory(ConditionName::ListenerIpv6);
         listener.met();
         assert!(!readiness.is_ready());
         credentials.met();
@@ -174,9 +181,9 @@ mod tests {
     #[test]
     fn a_condition_starts_unmet_and_a_name_is_one_condition() {
         let readiness = Readiness::new();
-        let first = readiness.condition("listener");
+        let first = readiness.condition(ConditionName::ListenerIpv4);
         assert_eq!(readiness.report()[0].reason, "starting");
-        readiness.condition("listener").met();
+        readiness.condition(ConditionName::ListenerIpv4).met();
         assert!(readiness.is_ready());
         first.unmet("gone");
         assert_eq!(readiness.report().len(), 1);

@@ -125,6 +125,7 @@ mod tests {
     use std::time::Duration;
 
     use super::Tasks;
+    use crate::lifecycle::condition_name::ConditionName;
     use crate::lifecycle::readiness::Readiness;
 
     #[tokio::test(start_paused = true)]
@@ -148,7 +149,7 @@ mod tests {
     #[tokio::test]
     async fn a_panic_ends_one_task_and_takes_readiness_only_if_essential() {
         let readiness = Readiness::new();
-        let condition = readiness.condition("worker");
+        let condition = readiness.condition(ConditionName::Running);
         condition.met();
         let tasks = Tasks::new();
         assert!(tasks.spawn("optional", async { panic!("boom") }).await.is_err());

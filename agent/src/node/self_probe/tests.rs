@@ -10,6 +10,7 @@ use tokio::sync::watch;
 use super::outcome::{ProbeOutcome, evaluate};
 use super::request;
 use super::{HostProbe, HostProbeSpec, Nonce, ProbeKey};
+use crate::lifecycle::condition_name::ConditionName;
 use crate::lifecycle::readiness::Readiness;
 use crate::lifecycle::tasks::Tasks;
 use crate::telemetry::metrics::{Metrics, Snapshot};
@@ -136,7 +137,7 @@ async fn an_address_that_the_node_does_not_have_is_not_asked_for_elsewhere() {
 /// The reason of the condition, and the page of metrics, after one probe of `targets`.
 async fn report_of(probe_key: ProbeKey, targets: Vec<SocketAddr>) -> (String, String) {
     let (readiness, metrics) = (Readiness::new(), Metrics::new());
-    let condition = readiness.advisory("self-probe");
+    let condition = readiness.advisory(ConditionName::SelfProbe);
     let spec = HostProbeSpec { targets, condition, metrics: Arc::clone(&metrics.self_probe) };
     let (_changed, changes) = watch::channel(0);
     HostProbe::new(spec, probe_key, changes).probe().await;
