@@ -1,15 +1,16 @@
-//! Waiting for the kernel's news, with a longest rest.
+//! Waiting for an event from the kernel, but no longer than a poll interval.
 //!
-//! Owns: that a subscription which breaks is opened again, and that its lack is a slower pace and no failure. Must not
-//! know: what the news are about.
+//! Owns: reopening a subscription that failed. Without a subscription the caller polls, which is slower but
+//! not a failure. Must not know: what the events are about.
 
 use std::io;
 use std::time::Duration;
 
 use tokio::time::sleep;
 
-/// Waits until `next` has news of `subscription`, or for `poll_interval`. Where there is no subscription, or it breaks, `open` makes a new one
-/// afterwards: so whoever looks after this call has subscribed before, and misses nothing.
+/// Waits until `next` returns an event of `subscription`, at most for `poll_interval`. If there is no
+/// subscription, or it fails, `open` makes a new one before this returns. So a caller that observes after
+/// this call is already subscribed, and misses no change.
 pub(super) async fn wait<S>(
     subscription: &mut Option<S>,
     open: impl FnOnce() -> io::Result<S>,

@@ -1,9 +1,10 @@
-//! Keeping the table, for as long as the agent runs.
+//! Keeping the table in place while the agent runs.
 //!
-//! Owns: when is looked again, and what readiness hears. Must not know: what is in the table.
+//! Owns: when the table is checked, and what is reported to readiness. Must not know: what is in the table.
 //!
-//! nft says a table back in words of its own, which differ from version to version. So what was listed right after
-//! writing is what it shall be; anything else is written anew, in one transaction.
+//! nft lists a table in its own wording, which differs between versions. So the listing taken right after a
+//! write is the reference: if a later listing differs from it, the table is written again, in one
+//! transaction.
 
 use std::time::Duration;
 
@@ -17,21 +18,23 @@ use super::table::{Rules, replacement};
 use crate::lifecycle::readiness::Condition;
 use crate::node::kernel_events;
 
-/// News may be missed; then it is this long. Also how soon it is seen that port 80 has become ours.
+/// Without an event: one may have been missed. It is also the longest time until the keeper sees that the
+/// agent now has port 80 itself.
 const POLL_INTERVAL: Duration = Duration::from_secs(10);
-/// The same where there are no news to be had.
+/// The same where events cannot be subscribed to.
 const POLL_INTERVAL_WITHOUT_EVENTS: Duration = Duration::from_secs(5);
-/// After a failure it is tried again after this.
+/// After a failure.
 const RETRY_INTERVAL: Duration = Duration::from_secs(5);
-/// nft is a process: it is started no more often than this, whatever goes on in the node's rules. The first look after
-/// a quiet time comes at once.
+/// Each check starts `nft`, a process, so checks are at least this far apart, however often the node's rules
+/// change. The first check after a quiet time is not delayed.
 const MIN_INTERVAL: Duration = Duration::from_millis(500);
 
-/// What readiness hears: each where it is asked for. Never required; the endpoint serves all the same.
+/// The conditions of the table, each present if its flag is set. Never required: pods are served without the
+/// table too.
 pub struct RuleConditions {
-    /// Our addresses are guarded.
+    /// The agent's addresses are guarded.
     pub guard: Option<Condition>,
-    /// The instance's metadata are blocked.
+    /// The instance metadata service is blocked.
     pub imds: Option<Condition>,
 }
 
@@ -44,7 +47,7 @@ pub struct RuleKeeper {
 }
 
 impl RuleKeeper {
-    /// `desired` is asked at each look. `changed` is moved on each time that the table was written.
+    /// `desired` is called at each check. `changed` is incremented each time the table is written.
     pub fn new(
         desired: impl Fn() -> Rules + Send + Sync + 'static,
         conditions: RuleConditions,
@@ -53,11 +56,11 @@ impl RuleKeeper {
         Self { desired: Box::new(desired), conditions, changed, written: None }
     }
 
-    /// Works for ever; cancel by dropping.
+    /// Runs until it is dropped.
     pub async fn keep(mut self) {
         let mut events = Events::open().ok();
         loop {
-            // Subscribed first, looked then: what changes in between is looked at again.
+            // Subscribe first, then check: a change in between leads to another check.
             let outcome = self.converge().await;
             self.report(&outcome);
             sleep(MIN_INTERVAL).await;
@@ -78,7 +81,7 @@ impl RuleKeeper {
                 return Ok(());
             }
             (Some((rules, _)), _) if *rules == desired => {
-                tracing::warn!("somebody has changed or removed our nftables table; it is written again");
+                tracing::warn!("nftables table changed or removed by another process; writing it again");
             }
             (Some(_) | None, _) => {}
         }

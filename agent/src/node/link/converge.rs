@@ -1,6 +1,7 @@
-//! From what is there to what is wanted, step by step.
+//! From the observed state to the desired one, step by step.
 //!
-//! Owns: how often is looked and stepped, and what the outcome means for each address. Must not know: when.
+//! Owns: how many rounds are tried, and what the outcome means for each address. Must not know: when this
+//! happens.
 
 use std::net::IpAddr;
 
@@ -9,39 +10,40 @@ use super::difference::{Action, Plan, difference};
 use super::netlink::{KernelError, apply, observe};
 use super::observed::Observed;
 
-/// Making the link, switching it on, giving it addresses and routes is three looks; more mean that somebody undoes it.
+/// Creating the link, adding addresses, and adding routes take three rounds. More mean that another program
+/// undoes them.
 const MAX_ROUNDS: usize = 5;
 
-/// How the node stands.
+/// What the node has of the desired state.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct LinkStatus {
-    /// What was seen last.
+    /// What was observed last.
     pub(super) observed: Observed,
-    /// Each of our addresses.
+    /// Each of the agent's addresses.
     pub(super) addresses: Vec<(IpAddr, AddressStatus)>,
-    /// Whether all is as it should be.
+    /// Whether nothing is left to do.
     pub(super) is_complete: bool,
 }
 
-/// How one address stands.
+/// Where one of the agent's addresses is.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum AddressStatus {
-    /// Where it should be.
+    /// On `pod-id-link0` or `lo`.
     Present,
-    /// On a link that is not ours.
+    /// On another link, by name.
     Foreign(String),
-    /// On no link.
+    /// On no link; with the kernel's refusal, if there was one.
     Missing(Option<KernelError>),
 }
 
-/// Only looks.
+/// Observes, and changes nothing.
 pub(super) async fn link_status(desired: &Desired) -> Result<LinkStatus, KernelError> {
     let observed = observe().await?;
     let plan = difference(desired, &observed, true);
     Ok(summarize(desired, observed, &plan, &[]))
 }
 
-/// Looks and steps until all is as it should be, or a step cannot be taken.
+/// Observes and takes steps until nothing is left to do, or every remaining step has failed.
 pub(super) async fn converge(
     desired: &Desired,
     dummy_supported: &mut bool,
@@ -68,7 +70,7 @@ pub(super) async fn converge(
                     *dummy_supported = false;
                     failed.push((action, KernelError::NoDummyLinks));
                 }
-                // It was deleted in between; the next look sees it.
+                // It was deleted in between; the next round observes that.
                 Err(KernelError::LinkGone) => {}
                 Err(error) => failed.push((action, error)),
             }
@@ -98,7 +100,7 @@ fn summarize(
     LinkStatus { observed, addresses, is_complete: plan.actions.is_empty() }
 }
 
-/// The refusal that keeps this address away: its own, else that of the link it would live on.
+/// The error that keeps this address from being added: its own, else that of the link it would be on.
 fn why_missing(ip: IpAddr, failed: &[(Action, KernelError)]) -> Option<KernelError> {
     let own = failed.iter().find(|(action, _)| match action {
         Action::AddAddress { ip: added, .. } => *added == ip,

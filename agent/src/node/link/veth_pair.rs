@@ -1,10 +1,10 @@
-//! A pair of links into a network namespace that lives for one probe, wired as the VPC CNI wires a pod.
+//! A veth pair into a network namespace that lasts for one probe, set up as the VPC CNI sets up a pod.
 //!
-//! Owns: names and addresses of the pair, and its making and removal. Must not know: what is asked over it.
+//! Owns: names and addresses of the pair, its creation and removal. Must not know: what is sent over it.
 //!
-//! As with the VPC CNI the pod has one address as a host of its own, a default route by 169.254.1.1, and a neighbour
-//! entry for that which never expires; the host has a route to the address. IPv6 goes without the gateway: its
-//! link-local address would have to be waited for.
+//! As with the VPC CNI, the pod has one address as a single host, a default route through 169.254.1.1, and a
+//! permanent neighbour entry for that; the host has a route to the pod's address. IPv6 has no gateway here:
+//! its link-local address is not usable before duplicate address detection is over.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::os::fd::RawFd;
@@ -18,28 +18,29 @@ use super::netlink::{KernelError, address, is_gone, links, request, route};
 
 /// The host's end.
 const HOST_END: &str = "pod-id-probe0";
-/// The other.
+/// The pod's end.
 const POD_END: &str = "pod-id-probe1";
-/// What the VPC CNI gives pods as their gateway. Nobody has it; the neighbour entry leads to the host.
+/// The gateway that the VPC CNI gives pods. No link has this address; the neighbour entry points to the
+/// host's end.
 const GATEWAY: Ipv4Addr = Ipv4Addr::new(169, 254, 1, 1);
 
-/// The pod's address: of the link-local block, beside the agent's own, so that no pod has it.
+/// The pod's address: in the link-local block, next to the agent's own, so no real pod has it.
 pub const POD_IPV4: Ipv4Addr = Ipv4Addr::new(169, 254, 170, 21);
-/// The same of IPv6.
+/// The same for IPv6.
 pub const POD_IPV6: Ipv6Addr = Ipv6Addr::new(0xfd00, 0xec2, 0, 0, 0, 0, 0, 0x21);
 
-/// Both ends have addresses that are given: those that the kernel drew, udev may change a moment later. They are of those
-/// for local use, and no other link sees them.
+/// Both ends get fixed MAC addresses: udev may change a random one a moment later. They are locally
+/// administered, and no other link sees them.
 const HOST_MAC: [u8; 6] = [0x02, 0x70, 0x6f, 0x64, 0x69, 0x00];
-/// The other end's.
+/// The MAC address of the pod's end.
 const POD_MAC: [u8; 6] = [0x02, 0x70, 0x6f, 0x64, 0x69, 0x01];
 
-/// Makes the pair, and puts one end into the network namespace that `namespace` is open on.
+/// Creates the pair, and moves one end into the network namespace that `namespace` is open on.
 ///
 /// # Errors
-/// [`KernelError`], if the IPv4 way cannot be made.
+/// [`KernelError`], if the IPv4 path cannot be set up.
 pub async fn create(namespace: RawFd) -> Result<(), KernelError> {
-    // Of a predecessor that was killed in between.
+    // Left by an earlier probe that was killed.
     remove().await?;
     let pair = LinkVeth::new(HOST_END, POD_END).address(HOST_MAC.to_vec()).build();
     request(async |kernel| kernel.link().add(pair.clone()).execute().await).await?;
@@ -48,18 +49,18 @@ pub async fn create(namespace: RawFd) -> Result<(), KernelError> {
     request(async |kernel| kernel.link().change(moved.clone()).execute().await).await?;
     request(async |kernel| bring_up(&kernel, host).await).await?;
     request(async |kernel| kernel.route().add(route(host, POD_IPV4.into())).execute().await).await?;
-    // Without IPv6 the IPv4 way is still worth asking over. The neighbour is given, because the host's end has no
-    // address to ask for it from before duplicate address detection is over.
+    // Without IPv6 the probe over IPv4 is still useful. The neighbour entry is added here, because the host's
+    // end has no source address for neighbour discovery before duplicate address detection is over.
     let _ipv6 =
         request(async |kernel| kernel.route().add(route(host, POD_IPV6.into())).execute().await).await;
     let _ipv6 = add_neighbour(host, POD_IPV6.into(), POD_MAC).await;
     Ok(())
 }
 
-/// Gives the pod's end its address and its routes. To be called inside the namespace.
+/// Gives the pod's end its address and its routes. Call it inside the namespace.
 ///
 /// # Errors
-/// [`KernelError`], if the IPv4 way cannot be made.
+/// [`KernelError`], if the IPv4 path cannot be set up.
 pub async fn set_up_pod_end(ipv6_targets: &[Ipv6Addr]) -> Result<(), KernelError> {
     let pod = link(POD_END).await?;
     request(async |kernel| bring_up(&kernel, pod).await).await?;
@@ -77,10 +78,10 @@ pub async fn set_up_pod_end(ipv6_targets: &[Ipv6Addr]) -> Result<(), KernelError
     Ok(())
 }
 
-/// Removes the pair; that there is none is no error.
+/// Removes the pair. That there is none is not an error.
 ///
 /// # Errors
-/// [`KernelError`], if it is there still.
+/// [`KernelError`], if it still exists.
 pub async fn remove() -> Result<(), KernelError> {
     match link(HOST_END).await {
         Ok(host) => is_gone(request(async |kernel| kernel.link().del(host).execute().await).await),

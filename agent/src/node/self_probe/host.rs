@@ -1,6 +1,7 @@
-//! When it is asked, and what readiness and metrics hear.
+//! The probe from the host.
 //!
-//! Owns: the rhythm, and that one lost packet is no news. Must not know: why an address is diverted.
+//! Owns: when it runs, its report to readiness and metrics, and that a single lost packet is not reported.
+//! Must not know: why an address is redirected.
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
@@ -15,26 +16,26 @@ use super::request;
 use crate::lifecycle::readiness::Condition;
 use crate::telemetry::metrics::{ProbedFrom, SelfProbeMetrics};
 
-/// Somebody may divert the address without a change that we see; then it takes this long to notice.
+/// Without a change: the address may be redirected by means that cause no event.
 const POLL_INTERVAL: Duration = Duration::from_secs(30);
-/// While something is wrong, its end is noticed sooner.
+/// While a probe fails, so that the end of the failure is noticed sooner.
 const RETRY_INTERVAL: Duration = Duration::from_secs(5);
-/// After a change of links or rules, and after the start: whoever makes a change mostly makes several.
+/// After the start, and after a change of links or rules: changes mostly come in groups.
 const SETTLE_TIME: Duration = Duration::from_millis(200);
-/// Whoever changes links all the time gets no more than one probe a second.
+/// If links change all the time, one probe per second is enough.
 const MIN_INTERVAL: Duration = Duration::from_secs(1);
 
-/// What is asked, and who hears of it.
+/// What is probed, and where the outcome is reported.
 pub struct HostProbeSpec {
-    /// The addresses as pods know them.
+    /// The addresses and ports that pods use.
     pub targets: Vec<SocketAddr>,
-    /// Whether only we answer there. Advisory: nothing is switched off.
+    /// Whether this agent answers there. Advisory: nothing is switched off.
     pub condition: Condition,
     /// The same, for Prometheus.
     pub metrics: Arc<SelfProbeMetrics>,
 }
 
-/// Asks ourselves from the host.
+/// Probes the agent from the host's network.
 pub struct HostProbe {
     spec: HostProbeSpec,
     probe_key: ProbeKey,
@@ -42,12 +43,12 @@ pub struct HostProbe {
 }
 
 impl HostProbe {
-    /// `changes` moves on each time that links or rules may have changed.
+    /// `changes` is incremented each time links or rules may have changed.
     pub const fn new(spec: HostProbeSpec, probe_key: ProbeKey, changes: watch::Receiver<u64>) -> Self {
         Self { spec, probe_key, changes }
     }
 
-    /// Works for ever; cancel by dropping.
+    /// Runs until it is dropped.
     pub async fn keep(mut self) {
         loop {
             sleep(SETTLE_TIME).await;
@@ -62,13 +63,13 @@ impl HostProbe {
         }
     }
 
-    /// Whether all is well.
+    /// Probes every target once; whether all probes succeeded.
     pub(super) async fn probe(&self) -> bool {
         let mut outcomes = Vec::new();
         for target in &self.spec.targets {
             let mut outcome = self.probe_once(*target).await;
             if outcome != ProbeOutcome::ThisAgent {
-                // One handshake may be lost on a busy node.
+                // A busy node may lose a packet of the handshake.
                 sleep(SETTLE_TIME).await;
                 outcome = self.probe_once(*target).await;
             }
@@ -82,7 +83,7 @@ impl HostProbe {
             Ok(nonce) => nonce,
             Err(error) => return ProbeOutcome::NoAnswer { reason: error.to_string() },
         };
-        // The node's own processes reach a local address from that address itself.
+        // The node's own processes connect to a local address from that same address.
         evaluate(&self.probe_key, &nonce, &request::send(target.ip(), target, &nonce).await)
     }
 
@@ -95,7 +96,7 @@ impl HostProbe {
                 ProbeOutcome::Forwarded { .. }
                 | ProbeOutcome::OtherProcess { .. }
                 | ProbeOutcome::NoAnswer { .. } => true,
-                // Nodes without IPv6 are whole without it.
+                // A node without IPv6 does not have the second address.
                 ProbeOutcome::AddressMissing => is_first(target),
             })
             .map(|(target, outcome)| outcome.message(*target))
@@ -126,7 +127,7 @@ impl HostProbe {
     }
 }
 
-/// Until something changes; for ever if nobody watches for changes any more.
+/// Waits for the next change; for ever if no part reports changes any more.
 pub(super) async fn wait_for_change(changes: &mut watch::Receiver<u64>) {
     if changes.changed().await.is_err() {
         std::future::pending::<()>().await;

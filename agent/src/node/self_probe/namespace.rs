@@ -1,10 +1,10 @@
-//! The other process: `probe-from-namespace`, which asks as a pod would.
+//! The helper process, `probe-from-namespace`: it probes the agent from a network namespace, as a pod would.
 //!
-//! Owns: the two messages, and the namespace's life. Must not know: the key; it carries the question there and what was
-//! said back, and is told nothing that a thief could use.
+//! Owns: the two messages between agent and helper, and the lifetime of the namespace. Must not know: the
+//! probe key. It sends the nonce it is given and returns the response as it came, so it holds no secret.
 //!
-//! It is a process of its own because it needs `CAP_SYS_ADMIN`, which the one that holds credentials shall not have. It
-//! listens to nobody but its parent, and ends when that does.
+//! It is a separate process because it needs `CAP_SYS_ADMIN`, which the process that holds credentials must
+//! not have. It takes requests from its parent only, and ends with it.
 
 use std::fs::File;
 use std::io::{BufRead, BufReader, Read, Write};
@@ -22,50 +22,50 @@ use super::request;
 use crate::lifecycle::privileges::Privileges;
 use crate::node::link::veth_pair;
 
-/// Longest line either side reads: four answers of 4 KiB, escaped.
+/// The longest line that either side reads: four responses of 4 KiB, escaped as JSON.
 pub(super) const MAX_LINE: u64 = 128 * 1024;
-/// How long the thread in the namespace waits for its link.
+/// How long one thread waits for the other while the namespace and its link are set up.
 const LINK_TIMEOUT: Duration = Duration::from_secs(20);
-/// What a block of the instance's metadata must not let through in.
+/// A connection to the metadata service that is not open by then counts as blocked.
 const METADATA_TIMEOUT: Duration = Duration::from_millis(500);
 
-/// What the parent asks for.
+/// What the agent asks the helper for.
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) struct ProbeRequest {
-    /// Digits of the nonce.
+    /// The digits of the nonce.
     pub(super) nonce: String,
-    /// Whom to ask.
+    /// The addresses to probe.
     pub(super) targets: Vec<SocketAddr>,
-    /// Where a connection shall fail.
+    /// The addresses that a connection must fail to.
     pub(super) blocked: Vec<SocketAddr>,
 }
 
-/// What the child answers.
+/// What the helper replies.
 #[derive(Debug, Default, Serialize, Deserialize)]
 pub(super) struct ProbeReply {
-    /// One for each target.
+    /// One result for each target.
     pub(super) results: Vec<TargetResult>,
-    /// Whom of `blocked` a pod can reach.
+    /// The addresses of `blocked` that a pod can reach.
     pub(super) reachable: Vec<SocketAddr>,
-    /// Why there are no answers.
+    /// Why there are no results.
     pub(super) error: Option<String>,
 }
 
-/// What one target said.
+/// The response of one target: the local address and the text, or why there is none.
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) struct TargetResult {
     pub(super) target: SocketAddr,
     pub(super) response: Result<(SocketAddr, String), String>,
 }
 
-/// Answers questions from standard input until it closes.
+/// Serves requests from standard input until it is closed.
 ///
 /// # Errors
-/// When the parent is gone, or there is no runtime.
+/// If the agent has ended.
 pub fn serve() -> std::io::Result<()> {
-    // Before there is a second thread.
+    // Before a second thread is started: capabilities belong to a thread.
     let wanted = [Capability::CAP_SYS_ADMIN, Capability::CAP_NET_ADMIN].into();
-    let _told_by_failing = Privileges::keep(&wanted, &caps::CapsHashSet::new());
+    let _probes_report_what_is_missing = Privileges::keep(&wanted, &caps::CapsHashSet::new());
     let mut input = BufReader::new(std::io::stdin().lock());
     let mut output = std::io::stdout().lock();
     loop {
@@ -86,15 +86,16 @@ fn failure(error: String) -> ProbeReply {
     ProbeReply { error: Some(error), ..ProbeReply::default() }
 }
 
-/// Two threads, because a namespace belongs to one: this one stays on the host and wires, the other enters and asks. When
-/// it ends, the namespace has no one left and the kernel removes it with all that is in it.
+/// Uses two threads, because a thread is in one namespace at a time: this one stays on the host and creates
+/// the link, the other enters a new namespace and sends the probes. When that thread ends, the kernel removes
+/// the namespace and everything in it.
 fn probe(request: &ProbeRequest) -> Result<ProbeReply, String> {
     let runtime = runtime()?;
     let (opened, namespace_ready) = sync_channel(1);
     let (wired, link) = sync_channel(1);
     std::thread::scope(|scope| {
         let inside = scope.spawn(move || inside(request, &opened, &link));
-        // The sender is dropped with the thread, so this ends when that fails.
+        // The sender is dropped with its thread, so this returns if that thread fails.
         let made = match namespace_ready.recv_timeout(LINK_TIMEOUT) {
             Ok(namespace) => {
                 let namespace: File = namespace?;
@@ -104,14 +105,14 @@ fn probe(request: &ProbeRequest) -> Result<ProbeReply, String> {
         };
         let failed = made.as_ref().err().cloned();
         if made.is_ok() {
-            // It waits for this; if it does not, it has ended and says why.
+            // The thread waits for this. If it has ended already, its own error is returned below.
             let _gone = wired.send(());
         }
         drop(wired);
         let reply = inside.join().unwrap_or_else(|_panic| Err("the probe's thread panicked".to_owned()));
         let removed = runtime.block_on(veth_pair::remove()).map_err(|error| error.to_string());
         match failed {
-            Some(why) => Err(why),
+            Some(error) => Err(error),
             None => removed.and(reply),
         }
     })
@@ -123,14 +124,14 @@ fn inside(
     link: &Receiver<()>,
 ) -> Result<ProbeReply, String> {
     let entered = unshare(CloneFlags::CLONE_NEWNET)
-        .map_err(|error| format!("no network namespace can be made: {error}"))
+        .map_err(|error| format!("cannot create a network namespace: {error}"))
         .and_then(|()| {
             File::open("/proc/thread-self/ns/net")
-                .map_err(|error| format!("the namespace is not shown: {error}"))
+                .map_err(|error| format!("cannot open the network namespace: {error}"))
         });
-    // The other side waits for it.
+    // The other thread waits for it.
     let _gone = opened.send(entered);
-    link.recv_timeout(LINK_TIMEOUT).map_err(|_no_link| "there is no link".to_owned())?;
+    link.recv_timeout(LINK_TIMEOUT).map_err(|_no_link| "the link was not created".to_owned())?;
     runtime()?.block_on(probe_all(request))
 }
 
@@ -139,7 +140,7 @@ async fn probe_all(request: &ProbeRequest) -> Result<ProbeReply, String> {
     let ipv6: Vec<_> =
         all.filter_map(|target| if let IpAddr::V6(ip) = target.ip() { Some(ip) } else { None }).collect();
     veth_pair::set_up_pod_end(&ipv6).await.map_err(|error| error.to_string())?;
-    let nonce = Nonce::from_digits(&request.nonce).ok_or("no nonce")?;
+    let nonce = Nonce::from_digits(&request.nonce).ok_or("invalid nonce")?;
     let mut reply = ProbeReply::default();
     for target in &request.targets {
         let response = request::send(source_for(*target), *target, &nonce).await;

@@ -1,42 +1,42 @@
-//! What an answer means.
+//! The outcome of a probe.
 //!
-//! Owns: the verdicts, and their sentences. Pure. Must not know: how the answer was had.
+//! Owns: the possible outcomes, and their messages. Pure. Must not know: how the response was received.
 //!
-//! What others said is shown to operators, so it is cut short and cleaned of whatever is not plain text.
+//! Messages show operators what another process has sent, so that is shortened and reduced to plain text.
 
 use std::net::SocketAddr;
 
 use super::probe_key::{Nonce, ProbeKey};
 use super::request::{ProbeResponse, RequestError};
 
-/// Characters that are shown of one line that somebody else has sent.
+/// Characters that are shown of one line from another process.
 const MAX_SHOWN: usize = 120;
 
-/// Who answers.
+/// Which process answers.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum ProbeOutcome {
-    /// The agent, directly.
+    /// This agent, directly.
     ThisAgent,
-    /// The agent, but it was asked by somebody else in our name.
+    /// This agent, but another process forwarded the request.
     Forwarded {
-        /// Whom the agent saw.
+        /// The client address that the agent saw.
         seen: SocketAddr,
     },
-    /// Not this agent.
+    /// Another process.
     OtherProcess {
         /// Its status line, and its `Server` header where it has one.
         description: String,
     },
-    /// Nobody.
+    /// None.
     NoAnswer {
         /// What happened instead.
         reason: String,
     },
-    /// The address is not on this node; that is told elsewhere.
+    /// The address is not on this node, which the conditions of the link report.
     AddressMissing,
 }
 
-/// Judges what was heard.
+/// The outcome of a probe with this response.
 pub(super) fn evaluate(
     probe_key: &ProbeKey,
     nonce: &Nonce,
@@ -59,17 +59,21 @@ pub(super) fn evaluate(
 }
 
 impl ProbeOutcome {
-    /// The sentence about the address `on`.
+    /// The message about the address `on`.
     pub(super) fn message(&self, on: SocketAddr) -> String {
         match self {
             Self::ThisAgent => format!("the agent answers on {on}"),
             Self::Forwarded { seen } => {
+                format!("{on} is forwarded to the agent by a proxy ({seen}), which can read pod tokens")
+            }
+            Self::OtherProcess { description } => {
                 format!(
-                    "something between forwards {on} to the agent, which saw {seen} ask: tokens pass through it"
+                    "another process answers on {on} and may receive pod tokens: {description}; \
+                     look for a pod with hostPort {}, and see docs/guard.md",
+                    on.port()
                 )
             }
-            Self::OtherProcess { description } => format!("someone else answers on {on}: {description}"),
-            Self::NoAnswer { reason } => format!("nobody answers on {on}: {reason}"),
+            Self::NoAnswer { reason } => format!("no process answers on {on}: {reason}"),
             Self::AddressMissing => format!("{} is not on this node", on.ip()),
         }
     }
@@ -83,13 +87,13 @@ fn describe(head: &str) -> String {
         .find(|(name, _)| name.trim().eq_ignore_ascii_case("server"))
         .map(|(_, value)| sanitize(value.trim()));
     match (status.is_empty(), server) {
-        (true, None) => "it closed without a word".to_owned(),
+        (true, None) => "it closed the connection without an answer".to_owned(),
         (_, None) => status,
         (_, Some(server)) => format!("{status}, Server: {server}"),
     }
 }
 
-/// Control characters would let a stranger write lines of its own into a terminal.
+/// Control characters would let the other process write to an operator's terminal.
 fn sanitize(line: &str) -> String {
     line.chars().take(MAX_SHOWN).map(|c| if c.is_ascii_graphic() || c == ' ' { c } else { '?' }).collect()
 }

@@ -1,7 +1,7 @@
-//! Asking from where a pod stands, by way of the helper process.
+//! The probe from a pod's network, sent by the helper process.
 //!
-//! Owns: the helper's start and its two pipes, and what readiness and metrics hear. Must not know: namespaces and links;
-//! `namespace` does.
+//! Owns: the start of the helper, its two pipes, and the report to readiness and metrics. Must not know:
+//! namespaces and links, which belong to `namespace`.
 
 use std::io;
 use std::net::SocketAddr;
@@ -22,59 +22,59 @@ use super::request::{ProbeResponse, RequestError};
 use crate::lifecycle::readiness::Condition;
 use crate::telemetry::metrics::{ProbedFrom, SelfProbeMetrics};
 
-/// A namespace is made for each probe, so no oftener than this, whatever changes.
+/// Each probe creates a network namespace, so probes are at least this far apart.
 const MIN_INTERVAL: Duration = Duration::from_secs(5);
-/// Without a change.
+/// Without a change of links or rules.
 const POLL_INTERVAL: Duration = Duration::from_secs(30);
-/// After a change, and after the start.
+/// After the start, and after a change: changes mostly come in groups.
 const SETTLE_TIME: Duration = Duration::from_millis(200);
-/// Two families of two seconds each, the metadata, and a kernel that is busy.
+/// Two probes of up to 2 s each, the checks of the metadata service, and time for a busy kernel.
 const DEADLINE: Duration = Duration::from_secs(20);
 
-/// The helper, before there is a runtime.
+/// The helper process, started before the runtime and before the agent drops its privileges.
 pub struct Prober {
     child: Child,
 }
 
-/// What is asked, and who hears of it.
+/// What is probed, and where the outcome is reported.
 pub struct PodProbeSpec {
-    /// The addresses as pods know them.
+    /// The addresses and ports that pods use.
     pub targets: Vec<SocketAddr>,
-    /// Where pods must not get through to.
+    /// The addresses that pods must not reach.
     pub blocked: Vec<SocketAddr>,
-    /// Whether only we answer. Advisory.
+    /// Whether this agent answers. Advisory.
     pub condition: Condition,
-    /// Whether `blocked` is. Advisory; `None` where nothing is.
+    /// Whether pods cannot reach `blocked`. Advisory; `None` if nothing is blocked.
     pub imds_blocked: Option<Condition>,
     /// The same as `alone`, for Prometheus.
     pub metrics: Arc<SelfProbeMetrics>,
 }
 
-/// Asks ourselves from a network namespace.
+/// Probes the agent from a network namespace.
 pub struct PodProbe {
     spec: PodProbeSpec,
     probe_key: ProbeKey,
     changes: watch::Receiver<u64>,
 }
 
-/// Why the helper gave no answer.
+/// Why the helper returned no results.
 #[derive(Debug, thiserror::Error)]
 enum ProberError {
-    #[error("the helper process does not answer: {0}")]
+    #[error("the helper process cannot be started or does not answer: {0}")]
     Pipe(#[from] io::Error),
     #[error("the helper process has ended")]
     Ended,
     #[error("the helper process did not answer within {} s", DEADLINE.as_secs())]
     Timeout,
-    #[error("the helper process does not speak our language: {0}")]
+    #[error("the reply of the helper process cannot be parsed: {0}")]
     InvalidReply(#[from] serde_json::Error),
-    #[error("there are no random numbers")]
+    #[error("the system has no random numbers")]
     NoRandom,
-    #[error("a pod's network cannot be made: {0}")]
+    #[error("cannot set up a network namespace for the probe: {0}")]
     NoNetwork(String),
 }
 
-/// Both ends of the talk.
+/// The helper process and its two pipes.
 struct HelperConnection {
     to: Sender,
     from: BufReader<Receiver>,
@@ -82,10 +82,10 @@ struct HelperConnection {
 }
 
 impl Prober {
-    /// Starts the helper, with the privileges that this process still has and with no environment.
+    /// Starts the helper with the privileges that this process still has, and with an empty environment.
     ///
     /// # Errors
-    /// When no process can be started.
+    /// If the process cannot be started.
     pub fn start() -> io::Result<Self> {
         let mut command = Command::new("/proc/self/exe");
         command.arg("probe-from-namespace").env_clear().stdin(Stdio::piped()).stdout(Stdio::piped());
@@ -116,19 +116,19 @@ impl HelperConnection {
         };
         let reply = timeout(DEADLINE, round_trip).await.map_err(|_elapsed| ProberError::Timeout)??;
         match reply.error {
-            Some(why) => Err(ProberError::NoNetwork(why)),
+            Some(error) => Err(ProberError::NoNetwork(error)),
             None => Ok(reply),
         }
     }
 }
 
 impl PodProbe {
-    /// `changes` moves on each time that links or rules may have changed.
+    /// `changes` is incremented each time links or rules may have changed.
     pub const fn new(spec: PodProbeSpec, probe_key: ProbeKey, changes: watch::Receiver<u64>) -> Self {
         Self { spec, probe_key, changes }
     }
 
-    /// Works until the helper ends; cancel by dropping.
+    /// Runs until the helper ends, or until it is dropped.
     pub async fn keep(mut self, prober: io::Result<Prober>) {
         let mut connection = match prober.and_then(Prober::connect) {
             Ok(connection) => connection,
@@ -140,7 +140,7 @@ impl PodProbe {
             match self.probe(&mut connection).await {
                 Ok(()) => {}
                 Err(error @ ProberError::NoNetwork(_)) => self.unknown(&error),
-                // An answer that comes late would be taken for the next one's: no more questions.
+                // A late reply would be read as the reply to the next request, so no more requests are sent.
                 Err(error) => return self.unknown(&error),
             }
             sleep(MIN_INTERVAL).await;
@@ -152,7 +152,7 @@ impl PodProbe {
     }
 
     async fn probe(&self, connection: &mut HelperConnection) -> Result<(), ProberError> {
-        let nonce = Nonce::random().map_err(|_seal| ProberError::NoRandom)?;
+        let nonce = Nonce::random().map_err(|_no_random| ProberError::NoRandom)?;
         let request = ProbeRequest {
             nonce: nonce.as_str().to_owned(),
             targets: self.spec.targets.clone(),
@@ -164,7 +164,7 @@ impl PodProbe {
         let problems: Vec<_> = outcomes
             .iter()
             .filter(|(_, outcome)| !matches!(outcome, ProbeOutcome::ThisAgent | ProbeOutcome::AddressMissing))
-            .map(|(target, outcome)| format!("for a pod, {}", outcome.message(*target)))
+            .map(|(target, outcome)| format!("from a pod: {}", outcome.message(*target)))
             .collect();
         for (target, outcome) in
             outcomes.iter().filter(|(_, outcome)| *outcome != ProbeOutcome::AddressMissing)
@@ -173,8 +173,11 @@ impl PodProbe {
         }
         report(&self.spec.condition, &problems);
         if let Some(imds_blocked) = &self.spec.imds_blocked {
-            let reachable: Vec<_> =
-                reply.reachable.iter().map(|to| format!("pods still reach {to}")).collect();
+            let reachable: Vec<_> = reply
+                .reachable
+                .iter()
+                .map(|to| format!("pods can reach {to} despite --block-imds"))
+                .collect();
             report(imds_blocked, &reachable);
         }
         Ok(())
@@ -191,11 +194,12 @@ impl PodProbe {
         }
     }
 
-    /// Not known is not well, and it is not ill either: the metric keeps what was known last.
+    /// Without an outcome the conditions are unmet, but the metric keeps its last value: an unknown outcome
+    /// must not raise the alert about a failed probe.
     fn unknown(&self, error: &ProberError) {
-        self.spec.condition.unmet(format!("cannot be told: {error}"));
+        self.spec.condition.unmet(format!("unknown: {error}"));
         if let Some(imds_blocked) = &self.spec.imds_blocked {
-            imds_blocked.unmet(format!("cannot be told: {error}"));
+            imds_blocked.unmet(format!("unknown: {error}"));
         }
     }
 }

@@ -1,8 +1,8 @@
-//! One question over a connection of its own.
+//! One probe request over its own connection.
 //!
-//! Owns: the bytes that are sent, and how much of an answer is read for how long. Must not know: what a good answer is.
-//! Plain sockets on purpose: an HTTP client would heed `HTTP_PROXY`, which SDKs do not for this address, and would keep
-//! connections that were made before a rule diverted new ones.
+//! Owns: the bytes that are sent, how much of the response is read, and for how long. Must not know: what a
+//! good response is. Plain sockets on purpose: an HTTP client would use `HTTP_PROXY`, which SDKs do not for
+//! this address, and would reuse connections that were opened before a rule redirected new ones.
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
@@ -14,38 +14,38 @@ use tokio::time::timeout;
 
 use super::probe_key::{Nonce, PATH_PREFIX};
 
-/// For connecting, asking and reading. SDKs give up after one to two seconds.
+/// For connecting, sending and reading together. SDKs give up after one to two seconds.
 const DEADLINE: Duration = Duration::from_secs(2);
-/// Our own answers have less than 300 bytes; of others, this much tells who they are.
+/// The agent's own response is under 300 bytes. From another process, this is enough to identify it.
 const MAX_RESPONSE: usize = 4 * 1024;
 
-/// What came back, and to whom.
+/// The response, and the local address that it was sent to.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct ProbeResponse {
-    /// Our own end of the connection.
+    /// The local address of the connection.
     pub(super) local: SocketAddr,
-    /// What was said, at most [`MOST_READ`] bytes.
+    /// What was received, at most [`MAX_RESPONSE`] bytes.
     pub(super) bytes: Vec<u8>,
 }
 
-/// Why nothing came back.
+/// Why there is no response.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum RequestError {
     /// The address is on no link of this node.
     #[error("the address is not on this node")]
     AddressMissing,
-    /// Nobody takes the connection.
-    #[error("no connection: {0}")]
+    /// No connection can be opened.
+    #[error("cannot connect: {0}")]
     Connect(#[source] io::Error),
-    /// The connection broke.
-    #[error("the connection broke: {0}")]
+    /// The connection failed.
+    #[error("the connection failed: {0}")]
     Broken(#[source] io::Error),
-    /// Nothing came in time.
+    /// There was no response in time.
     #[error("no answer within {} s", DEADLINE.as_secs())]
     Timeout,
 }
 
-/// Asks whoever answers on `target`, from `source`.
+/// Sends a probe from `source` to `target`, and returns the response of the process that answers there.
 pub(super) async fn send(
     source: IpAddr,
     target: SocketAddr,
@@ -74,15 +74,15 @@ async fn exchange(
     stream.write_all(head.as_bytes()).await.map_err(RequestError::Broken)?;
     let read = stream.take(MAX_RESPONSE as u64).read_to_end(bytes).await;
     match read {
-        // Who says something and resets the connection then has still said it.
+        // A connection that is reset after some bytes has still delivered them.
         Err(_) if !bytes.is_empty() => Ok(local),
         Err(error) => Err(RequestError::Broken(error)),
         Ok(_) => Ok(local),
     }
 }
 
-/// From a source that is bound first: where the address itself is the source, as it is for the node's own processes, a
-/// node without the address is told at once, and no question leaves it by the default route.
+/// Binds the source first. If the source is the target address itself, as for the node's own processes, a
+/// node without the address is detected at once, and no probe leaves the node over its default route.
 async fn connect(source: IpAddr, target: SocketAddr) -> Result<TcpStream, RequestError> {
     let socket = if target.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() };
     let socket = match socket {

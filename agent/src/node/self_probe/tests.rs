@@ -1,4 +1,4 @@
-//! The probe against an agent, a thief, a proxy and nobody, on real sockets.
+//! The probe against an agent, another process, a proxy and no process, on real sockets.
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
@@ -37,7 +37,7 @@ async fn read_request(stream: &mut TcpStream) -> String {
     String::from_utf8(bytes[..read].to_vec()).unwrap()
 }
 
-/// What the server does in `server::probe`, without its HTTP.
+/// What `server::pages::self_probe` does, without its HTTP.
 async fn agent(probe_key: ProbeKey) -> SocketAddr {
     listen(move |mut stream, peer| {
         let probe_key = probe_key.clone();
@@ -65,14 +65,14 @@ async fn outcome(probe_key: &ProbeKey, on: SocketAddr) -> ProbeOutcome {
 }
 
 #[tokio::test]
-async fn the_agent_itself_is_known() {
+async fn the_agent_itself_is_recognised() {
     let probe_key = ProbeKey::new().unwrap();
     let agent = agent(probe_key.clone()).await;
     assert_eq!(outcome(&probe_key, agent).await, ProbeOutcome::ThisAgent);
 }
 
 #[tokio::test]
-async fn a_proxy_that_forwards_to_the_agent_is_noticed() {
+async fn a_proxy_that_forwards_to_the_agent_is_detected() {
     let probe_key = ProbeKey::new().unwrap();
     let agent = agent(probe_key.clone()).await;
     let proxy = listen(move |mut stream, _| async move {
@@ -85,13 +85,13 @@ async fn a_proxy_that_forwards_to_the_agent_is_noticed() {
 }
 
 #[tokio::test]
-async fn a_thief_is_noticed_whatever_it_answers_and_shown_in_one_clean_line() {
+async fn another_process_is_detected_whatever_it_answers_and_shown_in_one_plain_line() {
     let probe_key = ProbeKey::new().unwrap();
     for (answer, description) in [
         ("HTTP/1.1 200 OK\r\nServer: nginx\r\n\r\n{\"AccessKeyId\":\"x\"}", "HTTP/1.1 200 OK, Server: nginx"),
         ("HTTP/1.1 404 Not Found\r\n\r\n", "HTTP/1.1 404 Not Found"),
         ("SSH-2.0-\u{1b}[2J\r\n", "SSH-2.0-?[2J"),
-        ("", "it closed without a word"),
+        ("", "it closed the connection without an answer"),
     ] {
         let thief = saying(answer).await;
         assert_eq!(
@@ -104,7 +104,7 @@ async fn a_thief_is_noticed_whatever_it_answers_and_shown_in_one_clean_line() {
 }
 
 #[tokio::test]
-async fn a_thief_that_talks_without_end_is_cut_short() {
+async fn an_endless_response_is_cut_short() {
     let thief = listen(|mut stream, _| async move {
         read_request(&mut stream).await;
         while stream.write_all(&[b'a'; 1024]).await.is_ok() {}
@@ -117,7 +117,7 @@ async fn a_thief_that_talks_without_end_is_cut_short() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn who_accepts_and_is_silent_counts_as_nobody() {
+async fn a_process_that_accepts_and_sends_nothing_counts_as_no_answer() {
     let silent = listen(|stream, _| async move {
         let _kept_open = stream;
         std::future::pending::<()>().await;
@@ -128,13 +128,13 @@ async fn who_accepts_and_is_silent_counts_as_nobody() {
 }
 
 #[tokio::test]
-async fn an_address_that_the_node_does_not_have_is_not_asked_for_elsewhere() {
+async fn no_probe_leaves_a_node_that_does_not_have_the_address() {
     // TEST-NET-1: no machine has it, and no packet leaves for it.
     let nowhere = "192.0.2.23:80".parse().unwrap();
     assert_eq!(outcome(&ProbeKey::new().unwrap(), nowhere).await, ProbeOutcome::AddressMissing);
 }
 
-/// The reason of the condition, and the page of metrics, after one probe of `targets`.
+/// The reason of the condition, and the metrics, after one probe of `targets`.
 async fn report_of(probe_key: ProbeKey, targets: Vec<SocketAddr>) -> (String, String) {
     let (readiness, metrics) = (Readiness::new(), Metrics::new());
     let condition = readiness.advisory(ConditionName::SelfProbe);
@@ -145,7 +145,7 @@ async fn report_of(probe_key: ProbeKey, targets: Vec<SocketAddr>) -> (String, St
 }
 
 #[tokio::test]
-async fn readiness_and_metrics_hear_who_answers_and_nothing_of_a_family_that_is_not_there() {
+async fn readiness_and_metrics_show_which_process_answers_and_nothing_for_a_family_the_node_lacks() {
     let probe_key = ProbeKey::new().unwrap();
     let agent = agent(probe_key.clone()).await;
     let absent = "[2001:db8::23]:80".parse().unwrap();
@@ -156,6 +156,11 @@ async fn readiness_and_metrics_hear_who_answers_and_nothing_of_a_family_that_is_
 
     let thief = saying("HTTP/1.1 200 OK\r\n\r\n").await;
     let (reason, page) = report_of(probe_key, vec![agent, thief]).await;
-    assert_eq!(reason, format!("someone else answers on {thief}: HTTP/1.1 200 OK"));
+    let expected = format!(
+        "another process answers on {thief} and may receive pod tokens: HTTP/1.1 200 OK; \
+         look for a pod with hostPort {}, and see docs/guard.md",
+        thief.port()
+    );
+    assert_eq!(reason, expected);
     assert!(page.contains(r#"pod_identity_agent_self_probe{from="host",family="ipv4"} 0"#), "{page}");
 }
