@@ -58,7 +58,7 @@ condition_names! {
     ProbesIpv6 = "probes-ipv6": "The agent listens on ::1 for liveness and readiness probes.";
     Metrics = "metrics": "The agent listens on the port for metrics.";
 
-    TokenKeys = "token-keys": "The agent has the cluster's keys, so it can verify service account tokens itself.";
+    TokenKeys = "token-keys": "The agent has the cluster's keys to verify service account tokens with.";
 
     AddressIpv4 = "address-ipv4": "The node has 169.254.170.23 on one of its links.";
     AddressIpv6 = "address-ipv6": "The node has fd00:ec2::23 on one of its links.";

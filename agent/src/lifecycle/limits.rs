@@ -1,8 +1,8 @@
-//! Every bound of the process by name, and how often it was reached.
+//! Every limit of the process by name, and how often it was reached.
 //!
-//! Owns: the list of bounds, their counts, and that a bound which bites shows in readiness. Must not know: how large a
-//! bound is or what happens at it. No bound makes us unready: unscheduling the agent would take from everybody what
-//! one peer took too much of.
+//! Owns: the list of limits, their counts, and the condition that shows that a limit was reached. Must not
+//! know: how large a limit is, or what happens when it is reached. No limit makes the agent unready: that
+//! would take credentials from every pod of the node because of one.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -13,31 +13,34 @@ use tokio::time::Instant;
 use super::condition_name::ConditionName;
 use super::readiness::{Condition, Readiness};
 
-/// How often the counts are looked at.
+/// How often the counts are read.
 const CHECK_INTERVAL: Duration = Duration::from_secs(2);
-/// A bound is shown for this long after it was last reached; it is also how often one is logged at most.
+/// A condition stays unmet for this long after its limit was last reached. So each limit is logged at most
+/// once in this time.
 const SHOWN_FOR: Duration = Duration::from_secs(60);
 
-/// Something that is bounded.
+/// A limit of the process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Limit {
-    /// Sets of verified identities: a newcomer is served and not kept.
+    /// Verified identities in the cache. At the limit, credentials of another identity are served but not
+    /// cached.
     VerifiedIdentities,
-    /// Sets of unverified identities: the least recently used made room.
+    /// Unverified identities in the cache. At the limit, the least recently used one is dropped.
     UnverifiedIdentities,
-    /// Unverified identities of one peer: its own least recently used made room.
+    /// Unverified identities of one peer in the cache. At the limit, its own least recently used one is
+    /// dropped.
     IdentitiesPerPeer,
-    /// Unverified flights of one peer: its next request waited.
+    /// Upstream calls under way for unverified tokens of one peer. At the limit, its next request waits.
     UpstreamCallsPerPeer,
-    /// Held requests of one peer: its next was answered 503.
+    /// Held requests of one peer. At the limit, its next request is answered 503.
     HeldRequestsPerPeer,
-    /// Connections of one peer.
+    /// Open connections of one peer. At the limit, its next connection is closed.
     ConnectionsPerPeer,
-    /// Connections of all.
+    /// Open connections of all peers. At the limit, the next connection is closed.
     Connections,
 }
 
-/// All bounds; their number bounds every array here.
+/// All limits.
 pub const LIMITS: [Limit; 7] = [
     Limit::VerifiedIdentities,
     Limit::UnverifiedIdentities,
@@ -49,7 +52,7 @@ pub const LIMITS: [Limit; 7] = [
 ];
 
 impl Limit {
-    /// The label in metrics.
+    /// The value of the label in metrics.
     pub const fn label(self) -> &'static str {
         match self {
             Self::VerifiedIdentities => "verified_identities",
@@ -76,42 +79,49 @@ impl Limit {
 
     const fn advice(self) -> &'static str {
         match self {
-            Self::VerifiedIdentities => "new pods are served and not kept: raise --max-cache-size",
+            Self::VerifiedIdentities => {
+                "the cache is full, so new pods are served without it; raise --max-cache-size"
+            }
             Self::UnverifiedIdentities => {
-                "the least recently used identity makes room: raise --max-cache-size"
+                "the cache is full, so the least recently used identity was dropped; raise --max-cache-size"
             }
-            Self::IdentitiesPerPeer => "one peer uses more tokens than it may have kept",
+            Self::IdentitiesPerPeer => {
+                "one peer uses more unverified tokens than the cache keeps for one peer"
+            }
             Self::UpstreamCallsPerPeer => {
-                "one peer asks for more tokens at once than it may; its requests wait"
+                "one peer reached its limit of simultaneous AWS calls for unverified tokens; its requests wait"
             }
-            Self::HeldRequestsPerPeer => "one peer waits for more answers than it may; it gets 503",
-            Self::ConnectionsPerPeer => "one peer opens more connections than it may; they are closed",
-            Self::Connections => "there are too many connections; new ones are closed",
+            Self::HeldRequestsPerPeer => {
+                "one peer has too many requests waiting for an answer; further ones get 503"
+            }
+            Self::ConnectionsPerPeer => "one peer has too many open connections; further ones are closed",
+            Self::Connections => "too many connections are open on this node; further ones are closed",
         }
     }
 }
 
-/// How often each bound was reached since the start. Clones share the counts.
+/// How often each limit was reached since the start. Clones share the counts.
 #[derive(Clone, Debug, Default)]
 pub struct Limits {
     reached: Arc<[AtomicU64; LIMITS.len()]>,
 }
 
 impl Limits {
-    /// A bound was reached.
+    /// A limit was reached.
     pub fn reached(&self, limit: Limit) {
         if let Some(count) = self.reached.get(limit as usize) {
             count.fetch_add(1, Ordering::Relaxed);
         }
     }
 
-    /// How often it was, since the start.
+    /// How often this limit was reached since the start.
     pub fn count(&self, limit: Limit) -> u64 {
         self.reached.get(limit as usize).map_or(0, |count| count.load(Ordering::Relaxed))
     }
 }
 
-/// Shows in readiness which bounds bite, for ever; cancel by dropping. `count` says how often one was reached so far.
+/// Shows in readiness which limits are being reached. Runs until it is dropped. `count` returns how often a
+/// limit was reached so far.
 pub async fn watch(readiness: Readiness, count: impl Fn(Limit) -> u64 + Send) {
     let mut watched = LIMITS.map(|limit| WatchedLimit::new(limit, &readiness));
     loop {
@@ -140,7 +150,7 @@ impl WatchedLimit {
         if count > self.last_count {
             self.last_count = count;
             self.last_reached = Some(Instant::now());
-            self.condition.unmet(format!("{} ({count} times since start)", self.limit.advice()));
+            self.condition.unmet(format!("{} ({count} times since the start)", self.limit.advice()));
         } else if self.last_reached.is_some_and(|last| last.elapsed() >= SHOWN_FOR) {
             self.last_reached = None;
             self.condition.met();

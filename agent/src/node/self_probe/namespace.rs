@@ -65,7 +65,7 @@ pub(super) struct TargetResult {
 pub fn serve() -> std::io::Result<()> {
     // Before a second thread is started: capabilities belong to a thread.
     let wanted = [Capability::CAP_SYS_ADMIN, Capability::CAP_NET_ADMIN].into();
-    let _probes_report_what_is_missing = Privileges::keep(&wanted, &caps::CapsHashSet::new());
+    let _probes_report_what_is_missing = Privileges::drop_all_but(&wanted, &caps::CapsHashSet::new());
     let mut input = BufReader::new(std::io::stdin().lock());
     let mut output = std::io::stdout().lock();
     loop {
