@@ -89,7 +89,7 @@ impl Limit {
                 "one peer uses more unverified tokens than the cache keeps for one peer"
             }
             Self::UpstreamCallsPerPeer => {
-                "one peer reached its limit of simultaneous AWS calls for unverified tokens; its requests wait"
+                "one peer reached its limit of AWS calls at once for unverified tokens; its requests wait"
             }
             Self::HeldRequestsPerPeer => {
                 "one peer has too many requests waiting for an answer; further ones get 503"
