@@ -177,8 +177,16 @@ mod tests {
         }
     }
 
+    #[test]
+    fn the_condition_of_a_limit_has_the_words_of_its_label() {
+        for limit in LIMITS {
+            let words = limit.label().replace('_', "-");
+            assert_eq!(limit.condition().as_str(), format!("limit-{words}"));
+        }
+    }
+
     #[tokio::test(start_paused = true)]
-    async fn a_limit_that_is_reached_shows_within_seconds_for_a_minute_and_never_makes_us_unready() {
+    async fn a_limit_that_is_reached_shows_for_a_minute_and_never_makes_the_agent_unready() {
         let (limits, readiness) = (Limits::default(), Readiness::new());
         readiness.condition(ConditionName::ListenerIpv4).met();
         let counts = limits.clone();
