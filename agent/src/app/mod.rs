@@ -20,6 +20,7 @@ use crate::config::{Config, VerificationMode};
 use crate::credentials::assemble::Credentials;
 use crate::identity::keys::{FetchError, KeySource, TokenKeys};
 use crate::identity::{Authenticator, Policy};
+use crate::lifecycle::condition_name::ConditionName;
 use crate::lifecycle::limits::{self, LIMITS, Limit, Limits};
 use crate::lifecycle::readiness::{Condition, Readiness};
 use crate::lifecycle::shutdown::Shutdown;
@@ -77,7 +78,7 @@ pub async fn run(config: Config, prober: Option<io::Result<Prober>>) -> Result<(
     let door = services.credential_door(&config, &credentials, &keys, &peers, probe_key.clone());
     let listeners = services.listen(&config, &door);
     let admin = services.serve_admin(&config, services.snapshots(&credentials, &keys, &peers, &own));
-    node::keep(&services, &config, &listeners, probe_key, prober);
+    node::start(&services, &config, &listeners, probe_key, prober);
     services.keep_own_identity(own, own_source);
     services.renew_credentials(&credentials);
     services.learn_node_details(&config, details);
@@ -114,7 +115,7 @@ impl Services {
     fn new() -> Self {
         let readiness = Readiness::new();
         // Met when everything runs, so that no probe sees "ready" in between.
-        let running = readiness.condition("running");
+        let running = readiness.condition(ConditionName::Running);
         Self {
             clock: Clock::system(),
             tasks: Tasks::new(),
@@ -160,7 +161,9 @@ impl Services {
             let bound =
                 if is_required { self.readiness.condition(name) } else { self.readiness.advisory(name) };
             let (door, shown) = (door.clone(), bound.clone());
-            let task = self.tasks.spawn(name, async move { door.serve_when_bound(host, port, shown).await });
+            let task = self
+                .tasks
+                .spawn(name.as_str(), async move { door.serve_when_bound(host, port, shown).await });
             CredentialListener { host, port, bound, task }
         });
         doors.collect()
@@ -174,16 +177,28 @@ impl Services {
     ) -> Shutdown {
         let shutdown = Shutdown::new();
         let probes = Admin::Probes(self.readiness.clone());
-        self.serve_page(probes, &shutdown, IpAddr::V4(Ipv4Addr::LOCALHOST), config.probe_port, "probes");
+        self.serve_page(
+            probes,
+            &shutdown,
+            IpAddr::V4(Ipv4Addr::LOCALHOST),
+            config.probe_port,
+            ConditionName::Probes,
+        );
         let probes = Admin::Probes(self.readiness.clone());
-        self.serve_page(probes, &shutdown, IpAddr::V6(Ipv6Addr::LOCALHOST), config.probe_port, "probes-ipv6");
+        self.serve_page(
+            probes,
+            &shutdown,
+            IpAddr::V6(Ipv6Addr::LOCALHOST),
+            config.probe_port,
+            ConditionName::ProbesIpv6,
+        );
         let (metrics, readiness) = (Arc::clone(&self.metrics), self.readiness.clone());
         let page = Admin::Metrics(Arc::new(move || metrics.page(&snapshot(), &readiness.report())));
-        self.serve_page(page, &shutdown, config.metrics.ip(), config.metrics.port(), "metrics");
+        self.serve_page(page, &shutdown, config.metrics.ip(), config.metrics.port(), ConditionName::Metrics);
         shutdown
     }
 
-    fn serve_page(&self, page: Admin, shutdown: &Shutdown, address: IpAddr, port: u16, name: &'static str) {
+    fn serve_page(&self, page: Admin, shutdown: &Shutdown, address: IpAddr, port: u16, name: ConditionName) {
         let bound = self.readiness.advisory(name);
         let peers = Peers::new(PeerLimits::for_admin(), |_| false);
         let door = FrontDoor::new(
@@ -193,11 +208,11 @@ impl Services {
             shutdown.clone(),
             self.tasks.clone(),
         );
-        self.tasks.spawn(name, async move { door.serve_when_bound(address, port, bound).await });
+        self.tasks.spawn(name.as_str(), async move { door.serve_when_bound(address, port, bound).await });
     }
 
     fn keep_own_identity(&self, own: OwnIdentity, source: OwnSource) {
-        let condition = self.readiness.condition("own-credentials");
+        let condition = self.readiness.condition(ConditionName::OwnCredentials);
         let keeping = own.keep(source, move |state| match state {
             OwnState::Present => condition.met(),
             OwnState::Missing(why) => condition.unmet(why),
@@ -215,7 +230,7 @@ impl Services {
         for (index, location) in locations.iter().enumerate() {
             let source = KeySource::new(location, index, keys.clone(), &config.upstream, &self.tasks)?;
             // Shown and never waited for: without keys EKS Auth judges, or clients are asked to come again.
-            let complete = self.readiness.advisory("token-keys");
+            let complete = self.readiness.advisory(ConditionName::TokenKeys);
             self.until_stopped("token-keys", source.keep(self.clock.clone(), Rng::from_entropy(), complete));
         }
         Ok(keys)
@@ -228,8 +243,7 @@ impl Services {
 
     fn show_limits(&self, peers: &Peers) {
         let (limits, peers) = (self.limits.clone(), peers.clone());
-        let watching =
-            limits::keep_watching(self.readiness.clone(), move |limit| reached(limit, &limits, &peers));
+        let watching = limits::watch(self.readiness.clone(), move |limit| reached(limit, &limits, &peers));
         self.until_stopped("limits", watching);
     }
 
@@ -313,13 +327,13 @@ fn host_addresses(config: &Config) -> impl Fn(IpAddr) -> bool + Send + Sync + 's
 fn reached(limit: Limit, limits: &Limits, peers: &Peers) -> u64 {
     let door = || peers.stats().snapshot();
     match limit {
-        Limit::HeldOfPeer => door().holds_refused,
-        Limit::ConnectionsOfPeer => door().connections_refused_peer,
+        Limit::HeldRequestsPerPeer => door().holds_refused,
+        Limit::ConnectionsPerPeer => door().connections_refused_peer,
         Limit::Connections => door().connections_refused_full,
         Limit::VerifiedIdentities
         | Limit::UnverifiedIdentities
-        | Limit::IdentitiesOfPeer
-        | Limit::FlightsOfPeer => limits.count(limit),
+        | Limit::IdentitiesPerPeer
+        | Limit::UpstreamCallsPerPeer => limits.count(limit),
     }
 }
 
@@ -335,11 +349,21 @@ struct ListenerNames {
 }
 
 impl ListenerNames {
-    fn next(&mut self, host: IpAddr) -> &'static str {
-        const IPV4: [&str; 4] = ["listener-ipv4", "listener-ipv4-2", "listener-ipv4-3", "listener-ipv4-4"];
-        const IPV6: [&str; 4] = ["listener-ipv6", "listener-ipv6-2", "listener-ipv6-3", "listener-ipv6-4"];
+    fn next(&mut self, host: IpAddr) -> ConditionName {
+        const IPV4: [ConditionName; 4] = [
+            ConditionName::ListenerIpv4,
+            ConditionName::ListenerIpv4Second,
+            ConditionName::ListenerIpv4Third,
+            ConditionName::ListenerIpv4Fourth,
+        ];
+        const IPV6: [ConditionName; 4] = [
+            ConditionName::ListenerIpv6,
+            ConditionName::ListenerIpv6Second,
+            ConditionName::ListenerIpv6Third,
+            ConditionName::ListenerIpv6Fourth,
+        ];
         let (names, count) = if host.is_ipv4() { (IPV4, &mut self.ipv4) } else { (IPV6, &mut self.ipv6) };
-        let name = names.get(*count).copied().unwrap_or("listener-other");
+        let name = names.get(*count).copied().unwrap_or(ConditionName::ListenerOther);
         *count += 1;
         name
     }

@@ -1,6 +1,7 @@
-//! The node's network, wired: link and rules; the probes are in `probes`.
+//! The node's network, wired: link, nftables rules and self-probes.
 //!
-//! Owns: which of them a configuration asks for, and what each is told. Must not know: how any does its work.
+//! Owns: which of these parts the configuration asks for, their conditions, and what connects them. Must not
+//! know: how any of them works.
 
 use std::io;
 use std::net::IpAddr;
@@ -8,14 +9,15 @@ use std::net::IpAddr;
 use tokio::sync::watch;
 
 use super::{CredentialListener, Services};
-use crate::config::{Config, LinkPlace, NodeNetwork};
+use crate::config::{Config, Guard, LinkPlace, NodeNetwork};
+use crate::lifecycle::condition_name::ConditionName;
 use crate::lifecycle::readiness::Condition;
 use crate::node::guard::{Guarded, RuleConditions, RuleKeeper, Rules};
 use crate::node::link::{Desired, LinkConditions, LinkKeeper};
 use crate::node::self_probe::{ProbeKey, Prober};
 
-/// Starts what the flags ask for. Each change that one of them sees or makes has us asked anew.
-pub(super) fn keep(
+/// Starts what the flags ask for. A change of the link or of the rules triggers a self-probe.
+pub(super) fn start(
     services: &Services,
     config: &Config,
     listeners: &[CredentialListener],
@@ -25,10 +27,10 @@ pub(super) fn keep(
     let (changed, changes) = watch::channel(0);
     keep_link(services, config, changed.clone());
     keep_rules(services, config, listeners, changed);
-    services.probe_ourselves(config, probe_key, changes, prober);
+    services.start_self_probes(config, probe_key, changes, prober);
 }
 
-/// Watches that the node has the addresses that are bound, and sees to it with `--manage-link`.
+/// Checks that the node has the bound addresses, and adds them with `--manage-link`.
 fn keep_link(services: &Services, config: &Config, changed: watch::Sender<u64>) {
     let manage = config.node_network.manage_link;
     let desired = Desired::of_bound(manage.unwrap_or(LinkPlace::Auto), &config.listen.hosts);
@@ -36,23 +38,26 @@ fn keep_link(services: &Services, config: &Config, changed: watch::Sender<u64>) 
         return;
     }
     let first = config.listen.hosts.first();
-    let condition = |ip: &IpAddr| {
-        let name = if ip.is_ipv4() { "address-ipv4" } else { "address-ipv6" };
-        let is_required = Some(ip) == first;
-        (
-            *ip,
-            if is_required { services.readiness.condition(name) } else { services.readiness.advisory(name) },
-        )
-    };
+    let addresses = desired.addresses.iter().map(|ip| (*ip, address_condition(services, *ip, first)));
     let conditions = LinkConditions {
-        addresses: desired.addresses.iter().map(condition).collect(),
-        whole: services.readiness.advisory("link"),
+        addresses: addresses.collect(),
+        link: services.readiness.advisory(ConditionName::Link),
     };
     let keeper = LinkKeeper::new(desired, manage.is_some(), conditions, changed);
     services.until_stopped("link", keeper.keep());
 }
 
-/// Keeps our nftables table as the flags say. What an earlier start has left is gone by now (`command::server`).
+/// Readiness waits for the first address only: a node without IPv6 is ready without the second.
+fn address_condition(services: &Services, ip: IpAddr, first: Option<&IpAddr>) -> Condition {
+    let name = match ip {
+        IpAddr::V4(_) => ConditionName::AddressIpv4,
+        IpAddr::V6(_) => ConditionName::AddressIpv6,
+    };
+    if Some(&ip) == first { services.readiness.condition(name) } else { services.readiness.advisory(name) }
+}
+
+/// Keeps the agent's nftables table as the flags say. A table that an earlier start left behind and no flag
+/// asks for any more is removed before this (`command::server`).
 fn keep_rules(
     services: &Services,
     config: &Config,
@@ -64,27 +69,43 @@ fn keep_rules(
         return;
     }
     let conditions = RuleConditions {
-        guard: guard.map(|_| services.readiness.advisory("address-guard")),
-        imds: block_imds.then(|| services.readiness.advisory("imds-block")),
+        guard: guard.map(|_| services.readiness.advisory(ConditionName::AddressGuard)),
+        imds: block_imds.then(|| services.readiness.advisory(ConditionName::ImdsBlock)),
     };
-    let from = config.listen.port;
-    let hosts: Vec<IpAddr> = config.listen.hosts.iter().copied().filter(|host| !host.is_loopback()).collect();
-    let own: Vec<(IpAddr, Condition)> = listeners
-        .iter()
-        .filter(|listener| listener.port == from)
-        .map(|listener| (listener.host, listener.bound.clone()))
-        .collect();
-    let wanted = move || {
-        // To the port itself where we have it: that translates nothing.
-        let has_own = |host: &IpAddr| own.iter().any(|(of, bound)| of == host && bound.is_met());
-        let guarded = guard.map(|guard| Guarded {
-            from,
-            addresses: hosts
-                .iter()
-                .map(|host| (*host, if has_own(host) { from } else { guard.port }))
-                .collect(),
-        });
-        Rules { guarded, block_imds }
-    };
-    services.until_stopped("rules", RuleKeeper::new(wanted, conditions, changed).keep());
+    let guard = guard.map(|guard| GuardedListeners::new(guard, config, listeners));
+    let desired = move || Rules { guarded: guard.as_ref().map(GuardedListeners::rules), block_imds };
+    services.until_stopped("rules", RuleKeeper::new(desired, conditions, changed).keep());
+}
+
+/// Which port each guarded address is redirected to. It depends on what is bound at the moment.
+struct GuardedListeners {
+    port: u16,
+    guard_port: u16,
+    hosts: Vec<IpAddr>,
+    /// The listeners on `port` itself.
+    own: Vec<(IpAddr, Condition)>,
+}
+
+impl GuardedListeners {
+    fn new(guard: Guard, config: &Config, listeners: &[CredentialListener]) -> Self {
+        let port = config.listen.port;
+        let own = listeners.iter().filter(|listener| listener.port == port);
+        Self {
+            port,
+            guard_port: guard.port,
+            hosts: config.listen.hosts.iter().copied().filter(|host| !host.is_loopback()).collect(),
+            own: own.map(|listener| (listener.host, listener.bound.clone())).collect(),
+        }
+    }
+
+    fn rules(&self) -> Guarded {
+        let addresses = self.hosts.iter().map(|host| (*host, self.port_of(host)));
+        Guarded { port: self.port, addresses: addresses.collect() }
+    }
+
+    /// The port itself where the agent has bound it, because then nothing is translated.
+    fn port_of(&self, host: &IpAddr) -> u16 {
+        let is_bound = self.own.iter().any(|(own, bound)| own == host && bound.is_met());
+        if is_bound { self.port } else { self.guard_port }
+    }
 }

@@ -1,6 +1,6 @@
-//! The probes of ourselves, wired: from the host always, from where a pod stands if it is asked for.
+//! The self-probes, wired: from the host always, from a pod's network if the configuration asks for it.
 //!
-//! Owns: what is asked, and which condition hears of it. Must not know: how it is asked.
+//! Owns: what is probed, and which condition shows the outcome. Must not know: how a probe works.
 
 use std::io;
 use std::net::SocketAddr;
@@ -10,53 +10,60 @@ use tokio::sync::watch;
 
 use super::Services;
 use crate::config::Config;
-use crate::node::self_probe::{PodProbe, PodProbed, ProbeKey, Probed, Prober, SelfProbe};
+use crate::lifecycle::condition_name::ConditionName;
+use crate::node::self_probe::{HostProbe, HostProbeSpec, PodProbe, PodProbeSpec, ProbeKey, Prober};
 use crate::workload::INSTANCE_METADATA;
 
 impl Services {
-    /// Asks ourselves on each address that is bound, and tells whether somebody else answers.
-    pub(super) fn probe_ourselves(
+    /// Probes each bound address, and reports whether this agent or another process answers there.
+    pub(super) fn start_self_probes(
         &self,
         config: &Config,
         probe_key: ProbeKey,
         changes: watch::Receiver<u64>,
         prober: Option<io::Result<Prober>>,
     ) {
-        // Nobody, pods included, knows a port that the kernel chose.
+        // No pod uses a port that the kernel chose.
         if config.listen.port == 0 {
             return;
         }
         let hosts = config.listen.hosts.iter();
         let targets: Vec<_> = hosts.map(|host| SocketAddr::new(*host, config.listen.port)).collect();
         if let Some(prober) = prober {
-            let blocks = config.node_network.block_imds;
-            let probed = PodProbed {
-                // Loopback is a pod's own.
-                targets: targets.iter().filter(|target| !target.ip().is_loopback()).copied().collect(),
-                blocked: if blocks { metadata() } else { Vec::new() },
-                alone: self.readiness.advisory("self-probe-from-pod"),
-                kept_away: blocks.then(|| self.readiness.advisory("imds-out-of-reach")),
-                metrics: Arc::clone(&self.metrics.self_probe),
-            };
-            let probe = PodProbe::new(probed, probe_key.clone(), changes.clone());
-            // Not essential: it ends when its helper does.
-            let shutdown = self.shutdown.clone();
-            self.tasks.spawn("probe-from-pod", async move {
-                tokio::select! {
-                    () = probe.keep(prober) => {}
-                    () = shutdown.wait_for_stopped() => {}
-                }
-            });
+            let spec = self.pod_probe_spec(&targets, config.node_network.block_imds);
+            self.start_pod_probe(PodProbe::new(spec, probe_key.clone(), changes.clone()), prober);
         }
-        let probed = Probed {
+        let spec = HostProbeSpec {
             targets,
-            alone: self.readiness.advisory("self-probe"),
+            condition: self.readiness.advisory(ConditionName::SelfProbe),
             metrics: Arc::clone(&self.metrics.self_probe),
         };
-        self.until_stopped("self-probe", SelfProbe::new(probed, probe_key, changes).keep());
+        self.until_stopped("self-probe", HostProbe::new(spec, probe_key, changes).keep());
+    }
+
+    fn pod_probe_spec(&self, targets: &[SocketAddr], block_imds: bool) -> PodProbeSpec {
+        PodProbeSpec {
+            // In a pod, loopback is the pod itself.
+            targets: targets.iter().filter(|target| !target.ip().is_loopback()).copied().collect(),
+            blocked: if block_imds { metadata_addresses() } else { Vec::new() },
+            condition: self.readiness.advisory(ConditionName::SelfProbeFromPod),
+            imds_blocked: block_imds.then(|| self.readiness.advisory(ConditionName::ImdsOutOfReach)),
+            metrics: Arc::clone(&self.metrics.self_probe),
+        }
+    }
+
+    /// Not an essential task: it ends when its helper process does.
+    fn start_pod_probe(&self, probe: PodProbe, prober: io::Result<Prober>) {
+        let shutdown = self.shutdown.clone();
+        self.tasks.spawn("probe-from-pod", async move {
+            tokio::select! {
+                () = probe.keep(prober) => {}
+                () = shutdown.wait_for_stopped() => {}
+            }
+        });
     }
 }
 
-fn metadata() -> Vec<SocketAddr> {
+fn metadata_addresses() -> Vec<SocketAddr> {
     INSTANCE_METADATA.iter().map(|ip| SocketAddr::new(*ip, 80)).collect()
 }

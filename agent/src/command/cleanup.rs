@@ -1,8 +1,8 @@
-//! `cleanup`: takes off the node what the agent has put there.
+//! `cleanup`: removes from the node what the agent has added to it.
 //!
-//! Owns: what is said of it. Must not know: netlink. For a node from which the agent is uninstalled; a stop leaves
-//! everything in place, because the next start wants it. Nobody but a DaemonSet gets to every node, so it can stay as one of
-//! its pods until the DaemonSet is removed.
+//! Owns: its output and exit code. Must not know: netlink. It is for uninstalling: a stop leaves everything
+//! in place for the next start. Only a DaemonSet reaches every node, so `cleanup --stay` keeps running as one
+//! of its pods until the DaemonSet is deleted.
 
 use std::process::ExitCode;
 
@@ -18,7 +18,8 @@ pub(super) fn run(args: &CleanupArgs) -> ExitCode {
     if args.stay && done == ExitCode::SUCCESS { stay() } else { done }
 }
 
-/// Until SIGTERM: as PID 1 of a container it would not even end by it without asking.
+/// Waits for SIGTERM. It is handled because the kernel ignores it for PID 1 of a container that has no
+/// handler.
 fn stay() -> ExitCode {
     let stayed = wait_for(async {
         let (mut terminate, mut interrupt) =
@@ -31,7 +32,7 @@ fn stay() -> ExitCode {
     match stayed.flatten() {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            complain(format_args!("pod-identity-agent: cannot wait for a signal: {error}"));
+            complain(format_args!("pod-identity-agent: cannot handle signals: {error}"));
             ExitCode::FAILURE
         }
     }
@@ -41,12 +42,12 @@ fn remove() -> ExitCode {
     let removed = match wait_for(async { (link::remove().await, guard::remove().await) }) {
         Ok(removed) => removed,
         Err(error) => {
-            complain(format_args!("pod-identity-agent: the runtime cannot be started: {error}"));
+            complain(format_args!("pod-identity-agent: cannot start the async runtime: {error}"));
             return ExitCode::FAILURE;
         }
     };
     let (links, table) = removed;
-    // Each is told, whatever became of the other.
+    // Each result is reported, whether or not the other failed.
     let mut done = Vec::new();
     let mut failed = false;
     match links {

@@ -1,7 +1,7 @@
-//! `initialize`: gives the node link, addresses and routes, and exits.
+//! `initialize`: adds link, addresses and routes to the node, and exits.
 //!
-//! Owns: what is said of it. Must not know: netlink. A node that has it all is left as it is. IPv6 is optional: an agent
-//! that fails here for want of it would take IPv4 down with it.
+//! Owns: its output and exit code. Must not know: netlink. A node that has all of them is not changed. IPv6
+//! is optional: if its absence made this command fail, pods would not get credentials over IPv4 either.
 
 use std::process::ExitCode;
 
@@ -22,7 +22,7 @@ pub(super) fn run(args: &InitializeArgs) -> ExitCode {
     match wait_for(link::set_up(place)) {
         Ok(Ok(None)) => say(format_args!("the node has 169.254.170.23 and fd00:ec2::23")),
         Ok(Ok(Some(left_out))) => {
-            complain(format_args!("pod-identity-agent: left out: {}", ErrorChain(&left_out)));
+            complain(format_args!("pod-identity-agent: IPv6 is not set up: {}", ErrorChain(&left_out)));
             say(format_args!("the node has 169.254.170.23"))
         }
         Ok(Err(error)) => {
@@ -30,7 +30,7 @@ pub(super) fn run(args: &InitializeArgs) -> ExitCode {
             ExitCode::FAILURE
         }
         Err(error) => {
-            complain(format_args!("pod-identity-agent: the runtime cannot be started: {error}"));
+            complain(format_args!("pod-identity-agent: cannot start the async runtime: {error}"));
             ExitCode::FAILURE
         }
     }

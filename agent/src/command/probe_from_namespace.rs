@@ -1,4 +1,5 @@
-//! `probe-from-namespace`: the helper process of `--probe-namespace`. Nobody calls it by hand.
+//! `probe-from-namespace`: the helper process of `--probe-namespace`. The agent starts it; it is not for
+//! manual use.
 
 use std::process::ExitCode;
 
@@ -9,7 +10,7 @@ pub(super) fn run() -> ExitCode {
     match self_probe::serve_from_namespace() {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            complain(format_args!("pod-identity-agent: the probe from a namespace ends: {error}"));
+            complain(format_args!("pod-identity-agent: the helper process for self-probes failed: {error}"));
             ExitCode::FAILURE
         }
     }

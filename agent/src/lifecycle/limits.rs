@@ -1,8 +1,8 @@
-//! Every bound of the process by name, and how often it was reached.
+//! Every limit of the process by name, and how often it was reached.
 //!
-//! Owns: the list of bounds, their counts, and that a bound which bites shows in readiness. Must not know: how large a
-//! bound is or what happens at it. No bound makes us unready: unscheduling the agent would take from everybody what
-//! one peer took too much of.
+//! Owns: the list of limits, their counts, and the condition that shows that a limit was reached. Must not
+//! know: how large a limit is, or what happens when it is reached. No limit makes the agent unready: that
+//! would take credentials from every pod of the node because of one.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -10,134 +10,147 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+use super::condition_name::ConditionName;
 use super::readiness::{Condition, Readiness};
 
-/// How often the counts are looked at.
-const LOOK_EVERY: Duration = Duration::from_secs(2);
-/// A bound is shown for this long after it was last reached; it is also how often one is logged at most.
+/// How often the counts are read.
+const CHECK_INTERVAL: Duration = Duration::from_secs(2);
+/// A condition stays unmet for this long after its limit was last reached. So each limit is logged at most
+/// once in this time.
 const SHOWN_FOR: Duration = Duration::from_secs(60);
 
-/// Something that is bounded.
+/// A limit of the process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Limit {
-    /// Sets of verified identities: a newcomer is served and not kept.
+    /// Verified identities in the cache. At the limit, credentials of another identity are served but not
+    /// cached.
     VerifiedIdentities,
-    /// Sets of unverified identities: the least recently used made room.
+    /// Unverified identities in the cache. At the limit, the least recently used one is dropped.
     UnverifiedIdentities,
-    /// Unverified identities of one peer: its own least recently used made room.
-    IdentitiesOfPeer,
-    /// Unverified flights of one peer: its next request waited.
-    FlightsOfPeer,
-    /// Held requests of one peer: its next was answered 503.
-    HeldOfPeer,
-    /// Connections of one peer.
-    ConnectionsOfPeer,
-    /// Connections of all.
+    /// Unverified identities of one peer in the cache. At the limit, its own least recently used one is
+    /// dropped.
+    IdentitiesPerPeer,
+    /// Upstream calls under way for unverified tokens of one peer. At the limit, its next request waits.
+    UpstreamCallsPerPeer,
+    /// Held requests of one peer. At the limit, its next request is answered 503.
+    HeldRequestsPerPeer,
+    /// Open connections of one peer. At the limit, its next connection is closed.
+    ConnectionsPerPeer,
+    /// Open connections of all peers. At the limit, the next connection is closed.
     Connections,
 }
 
-/// All bounds; their number bounds every array here.
+/// All limits.
 pub const LIMITS: [Limit; 7] = [
     Limit::VerifiedIdentities,
     Limit::UnverifiedIdentities,
-    Limit::IdentitiesOfPeer,
-    Limit::FlightsOfPeer,
-    Limit::HeldOfPeer,
-    Limit::ConnectionsOfPeer,
+    Limit::IdentitiesPerPeer,
+    Limit::UpstreamCallsPerPeer,
+    Limit::HeldRequestsPerPeer,
+    Limit::ConnectionsPerPeer,
     Limit::Connections,
 ];
 
 impl Limit {
-    /// The label in metrics.
+    /// The value of the label in metrics.
     pub const fn label(self) -> &'static str {
         match self {
             Self::VerifiedIdentities => "verified_identities",
             Self::UnverifiedIdentities => "unverified_identities",
-            Self::IdentitiesOfPeer => "identities_of_peer",
-            Self::FlightsOfPeer => "flights_of_peer",
-            Self::HeldOfPeer => "held_of_peer",
-            Self::ConnectionsOfPeer => "connections_of_peer",
+            Self::IdentitiesPerPeer => "identities_per_peer",
+            Self::UpstreamCallsPerPeer => "upstream_calls_per_peer",
+            Self::HeldRequestsPerPeer => "held_requests_per_peer",
+            Self::ConnectionsPerPeer => "connections_per_peer",
             Self::Connections => "connections",
         }
     }
 
-    const fn condition(self) -> &'static str {
+    const fn condition(self) -> ConditionName {
         match self {
-            Self::VerifiedIdentities => "room-for-verified-identities",
-            Self::UnverifiedIdentities => "room-for-unverified-identities",
-            Self::IdentitiesOfPeer => "room-for-identities-of-each-peer",
-            Self::FlightsOfPeer => "room-for-flights-of-each-peer",
-            Self::HeldOfPeer => "room-for-held-requests-of-each-peer",
-            Self::ConnectionsOfPeer => "room-for-connections-of-each-peer",
-            Self::Connections => "room-for-connections",
+            Self::VerifiedIdentities => ConditionName::LimitVerifiedIdentities,
+            Self::UnverifiedIdentities => ConditionName::LimitUnverifiedIdentities,
+            Self::IdentitiesPerPeer => ConditionName::LimitIdentitiesPerPeer,
+            Self::UpstreamCallsPerPeer => ConditionName::LimitUpstreamCallsPerPeer,
+            Self::HeldRequestsPerPeer => ConditionName::LimitHeldRequestsPerPeer,
+            Self::ConnectionsPerPeer => ConditionName::LimitConnectionsPerPeer,
+            Self::Connections => ConditionName::LimitConnections,
         }
     }
 
     const fn advice(self) -> &'static str {
         match self {
-            Self::VerifiedIdentities => "new pods are served and not kept: raise --max-cache-size",
-            Self::UnverifiedIdentities => {
-                "the least recently used identity makes room: raise --max-cache-size"
+            Self::VerifiedIdentities => {
+                "the cache is full, so new pods are served without it; raise --max-cache-size"
             }
-            Self::IdentitiesOfPeer => "one peer uses more tokens than it may have kept",
-            Self::FlightsOfPeer => "one peer asks for more tokens at once than it may; its requests wait",
-            Self::HeldOfPeer => "one peer waits for more answers than it may; it gets 503",
-            Self::ConnectionsOfPeer => "one peer opens more connections than it may; they are closed",
-            Self::Connections => "there are too many connections; new ones are closed",
+            Self::UnverifiedIdentities => {
+                "the cache is full, so the least recently used identity was dropped; raise --max-cache-size"
+            }
+            Self::IdentitiesPerPeer => {
+                "one peer uses more unverified tokens than the cache keeps for one peer"
+            }
+            Self::UpstreamCallsPerPeer => {
+                "one peer reached its limit of AWS calls at once for unverified tokens; its requests wait"
+            }
+            Self::HeldRequestsPerPeer => {
+                "one peer has too many requests waiting for an answer; further ones get 503"
+            }
+            Self::ConnectionsPerPeer => "one peer has too many open connections; further ones are closed",
+            Self::Connections => "too many connections are open on this node; further ones are closed",
         }
     }
 }
 
-/// How often each bound was reached since the start. Clones share the counts.
+/// How often each limit was reached since the start. Clones share the counts.
 #[derive(Clone, Debug, Default)]
 pub struct Limits {
     reached: Arc<[AtomicU64; LIMITS.len()]>,
 }
 
 impl Limits {
-    /// A bound was reached.
-    pub fn reached(&self, bound: Limit) {
-        if let Some(count) = self.reached.get(bound as usize) {
+    /// A limit was reached.
+    pub fn reached(&self, limit: Limit) {
+        if let Some(count) = self.reached.get(limit as usize) {
             count.fetch_add(1, Ordering::Relaxed);
         }
     }
 
-    /// How often it was, since the start.
-    pub fn count(&self, bound: Limit) -> u64 {
-        self.reached.get(bound as usize).map_or(0, |count| count.load(Ordering::Relaxed))
+    /// How often this limit was reached since the start.
+    pub fn count(&self, limit: Limit) -> u64 {
+        self.reached.get(limit as usize).map_or(0, |count| count.load(Ordering::Relaxed))
     }
 }
 
-/// Shows in readiness which bounds bite, for ever; cancel by dropping. `count` says how often one was reached so far.
-pub async fn keep_watching(readiness: Readiness, count: impl Fn(Limit) -> u64 + Send) {
-    let mut watched = LIMITS.map(|bound| Watched::new(bound, &readiness));
+/// Shows in readiness which limits are being reached. Runs until it is dropped. `count` returns how often a
+/// limit was reached so far.
+pub async fn watch(readiness: Readiness, count: impl Fn(Limit) -> u64 + Send) {
+    let mut watched = LIMITS.map(|limit| WatchedLimit::new(limit, &readiness));
     loop {
         for watched in &mut watched {
-            watched.look(count(watched.bound));
+            watched.update(count(watched.limit));
         }
-        tokio::time::sleep(LOOK_EVERY).await;
+        tokio::time::sleep(CHECK_INTERVAL).await;
     }
 }
 
-struct Watched {
-    bound: Limit,
+struct WatchedLimit {
+    limit: Limit,
     condition: Condition,
-    seen: u64,
+    last_count: u64,
     last_reached: Option<Instant>,
 }
 
-impl Watched {
-    fn new(bound: Limit, readiness: &Readiness) -> Self {
-        let condition = readiness.advisory(bound.condition());
+impl WatchedLimit {
+    fn new(limit: Limit, readiness: &Readiness) -> Self {
+        let condition = readiness.advisory(limit.condition());
         condition.met();
-        Self { bound, condition, seen: 0, last_reached: None }
+        Self { limit, condition, last_count: 0, last_reached: None }
     }
 
-    fn look(&mut self, count: u64) {
-        if count > self.seen {
-            self.seen = count;
+    fn update(&mut self, count: u64) {
+        if count > self.last_count {
+            self.last_count = count;
             self.last_reached = Some(Instant::now());
-            self.condition.unmet(format!("{} ({count} times since start)", self.bound.advice()));
+            self.condition.unmet(format!("{} ({count} times since the start)", self.limit.advice()));
         } else if self.last_reached.is_some_and(|last| last.elapsed() >= SHOWN_FOR) {
             self.last_reached = None;
             self.condition.met();
@@ -149,40 +162,49 @@ impl Watched {
 mod tests {
     use std::time::Duration;
 
-    use super::{LIMITS, Limit, Limits, keep_watching};
+    use super::{LIMITS, Limit, Limits, watch};
+    use crate::lifecycle::condition_name::ConditionName;
     use crate::lifecycle::readiness::Readiness;
 
     #[test]
-    fn each_bound_has_a_count_of_its_own() {
-        let bounds = Limits::default();
-        for (times, bound) in LIMITS.into_iter().enumerate() {
-            (0..times).for_each(|_| bounds.reached(bound));
+    fn each_limit_has_a_count_of_its_own() {
+        let limits = Limits::default();
+        for (times, limit) in LIMITS.into_iter().enumerate() {
+            (0..times).for_each(|_| limits.reached(limit));
         }
-        for (times, bound) in (0..).zip(LIMITS) {
-            assert_eq!(bounds.count(bound), times, "{bound:?}");
+        for (times, limit) in (0..).zip(LIMITS) {
+            assert_eq!(limits.count(limit), times, "{limit:?}");
+        }
+    }
+
+    #[test]
+    fn the_condition_of_a_limit_has_the_words_of_its_label() {
+        for limit in LIMITS {
+            let words = limit.label().replace('_', "-");
+            assert_eq!(limit.condition().as_str(), format!("limit-{words}"));
         }
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_bound_that_bites_shows_within_seconds_for_a_minute_and_never_makes_us_unready() {
-        let (bounds, readiness) = (Limits::default(), Readiness::new());
-        readiness.condition("listener").met();
-        let counts = bounds.clone();
-        let watching = keep_watching(readiness.clone(), move |bound| counts.count(bound));
-        let look = async {
-            let bites = || readiness.report().iter().filter(|report| !report.met).count();
+    async fn a_limit_that_is_reached_shows_for_a_minute_and_never_makes_the_agent_unready() {
+        let (limits, readiness) = (Limits::default(), Readiness::new());
+        readiness.condition(ConditionName::ListenerIpv4).met();
+        let counts = limits.clone();
+        let watching = watch(readiness.clone(), move |limit| counts.count(limit));
+        let check = async {
+            let shown = || readiness.report().iter().filter(|report| !report.met).count();
             tokio::time::sleep(Duration::from_secs(3)).await;
-            assert_eq!(bites(), 0);
-            bounds.reached(Limit::VerifiedIdentities);
+            assert_eq!(shown(), 0);
+            limits.reached(Limit::VerifiedIdentities);
             tokio::time::sleep(Duration::from_secs(3)).await;
-            assert_eq!(bites(), 1);
+            assert_eq!(shown(), 1);
             assert!(readiness.is_ready());
             tokio::time::sleep(Duration::from_secs(64)).await;
-            assert_eq!(bites(), 0);
+            assert_eq!(shown(), 0);
         };
         tokio::select! {
             () = watching => {}
-            () = look => {}
+            () = check => {}
         }
     }
 }

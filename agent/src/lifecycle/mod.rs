@@ -1,8 +1,9 @@
 //! The life of the process: when it is ready, how it ends, and which tasks run in between.
 //!
-//! Owns: readiness conditions, the phases of shutdown, named tasks, what the process may do. Must not know: HTTP, AWS or Kubernetes; those
-//! report here and ask here.
+//! Owns: readiness conditions, limits, the phases of shutdown, named tasks, the privileges of the process.
+//! Must not know: HTTP, AWS or Kubernetes; the parts that do report here, and read here.
 
+pub mod condition_name;
 pub mod limits;
 pub mod privileges;
 pub mod readiness;

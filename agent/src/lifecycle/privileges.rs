@@ -1,40 +1,42 @@
-//! What the process may do, given away at start down to what it will use.
+//! The privileges of the process, reduced at start to those that it needs.
 //!
-//! Owns: capabilities, `no_new_privs`, and that the process can neither be dumped nor read by others of its uid. Must not
-//! know: which feature needs what; it is told. The table for operators is docs/privileges.md.
+//! Owns: capabilities, `no_new_privs`, and that other processes of the same user cannot dump or read this
+//! one. Must not know: which feature needs which privilege; the caller says so. docs/privileges.md has the
+//! table for admins.
 //!
-//! Two traps. Capabilities belong to a thread, not to the process, so this runs before there is a second one. And what
-//! cannot be given away is no reason not to serve (design, invariant 10): it is logged.
+//! Two traps. Capabilities belong to a thread, not to the process, so this runs before a second thread is
+//! started. And a privilege that cannot be dropped is logged, but does not keep the agent from serving
+//! (design, invariant 10).
 
 use caps::errors::CapsError;
 use caps::{CapSet, Capability, CapsHashSet};
 use nix::sys::prctl;
 
-/// Below this port the kernel asks for `CAP_NET_BIND_SERVICE`, unless it is told otherwise.
+/// To bind a port below this one the kernel requires `CAP_NET_BIND_SERVICE`, unless a sysctl says otherwise.
 const PRIVILEGED_BELOW: u16 = 1024;
-/// Where it is told otherwise.
+/// That sysctl.
 const UNPRIVILEGED_PORT_START: &str = "/proc/sys/net/ipv4/ip_unprivileged_port_start";
 
-/// What will be done with the process's privileges.
+/// What the process needs privileges for.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Needs {
-    /// The ports that are listened on.
+    /// The ports that it listens on.
     pub ports: Vec<u16>,
-    /// Whether links, addresses, routes or rules are changed.
+    /// Whether it changes links, addresses, routes or rules.
     pub network: bool,
-    /// Whether programs that are started change them too.
+    /// Whether programs that it starts change them too.
     pub network_in_programs: bool,
 }
 
-/// What is left, and what went wrong on the way.
+/// The privileges that are left, and what failed on the way.
 #[derive(Debug, Default)]
 pub struct Privileges {
     kept: Vec<String>,
-    lacking: Vec<String>,
-    troubles: Vec<String>,
+    missing: Vec<String>,
+    problems: Vec<String>,
 }
 
-/// Why one step of giving away failed.
+/// Why one step failed.
 #[derive(Debug, thiserror::Error)]
 enum StepError {
     #[error("{step}: {source}")]
@@ -45,40 +47,41 @@ enum StepError {
 
 impl Needs {
     fn capabilities(&self, unprivileged_from: u16) -> CapsHashSet {
-        // Port 0 lets the kernel choose, and it chooses high ones.
+        // Port 0 lets the kernel choose, and it chooses high ports.
         let is_low = self.ports.iter().any(|port| *port != 0 && *port < unprivileged_from);
         let low = is_low.then_some(Capability::CAP_NET_BIND_SERVICE);
         let network = self.network.then_some(Capability::CAP_NET_ADMIN);
         low.into_iter().chain(network).collect()
     }
 
-    /// What a program that we start inherits; it would get nothing where we are not root.
+    /// The capabilities that programs started by the agent inherit. Without this they would have none if the
+    /// agent is not root.
     fn inherited(&self) -> CapsHashSet {
         self.network_in_programs.then_some(Capability::CAP_NET_ADMIN).into_iter().collect()
     }
 }
 
 impl Privileges {
-    /// Gives away what is not needed. Call it while the process has one thread.
+    /// Drops all privileges that are not needed. Call it while the process has one thread.
     pub fn reduce_to(needs: &Needs) -> Self {
-        Self::keep(&needs.capabilities(unprivileged_from()), &needs.inherited())
+        Self::drop_all_but(&needs.capabilities(unprivileged_from()), &needs.inherited())
     }
 
-    /// Says once what is left; logging starts after this is done.
+    /// Logs what is left. Separate, because logging starts after the privileges are dropped.
     pub fn log(&self) {
-        for trouble in &self.troubles {
-            tracing::warn!(reason = trouble, "a privilege could not be given away");
+        for problem in &self.problems {
+            tracing::warn!(reason = problem, "a privilege could not be dropped");
         }
-        let (kept, lacking) = (self.kept.join(" "), self.lacking.join(" "));
-        if lacking.is_empty() {
-            tracing::debug!(kept, "privileges given away");
+        let (kept, missing) = (self.kept.join(" "), self.missing.join(" "));
+        if missing.is_empty() {
+            tracing::debug!(kept, "privileges dropped");
         } else {
-            tracing::debug!(kept, lacking, "privileges given away; what is lacking was not there at start");
+            tracing::debug!(kept, missing, "privileges dropped; missing ones were not granted at start");
         }
     }
 
-    /// Gives away all capabilities but these; programs that are started get `inherited`.
-    pub(crate) fn keep(wanted: &CapsHashSet, inherited: &CapsHashSet) -> Self {
+    /// Drops all capabilities except `wanted`; programs that are started get `inherited`.
+    pub(crate) fn drop_all_but(wanted: &CapsHashSet, inherited: &CapsHashSet) -> Self {
         let mut privileges = Self::default();
         privileges.attempt(
             prctl::set_no_new_privs().map_err(|source| StepError::Kernel { step: "no_new_privs", source }),
@@ -87,15 +90,15 @@ impl Privileges {
             prctl::set_dumpable(false).map_err(|source| StepError::Kernel { step: "dumpable", source }),
         );
         if let Err(error) = privileges.reduce_capabilities(wanted, inherited) {
-            privileges.troubles.push(error.to_string());
+            privileges.problems.push(error.to_string());
         }
-        privileges.lacking = names(wanted.iter().filter(|of| !privileges.kept.contains(&of.to_string())));
+        privileges.missing = names(wanted.iter().filter(|of| !privileges.kept.contains(&of.to_string())));
         privileges
     }
 
     fn attempt(&mut self, step: Result<(), StepError>) {
         if let Err(error) = step {
-            self.troubles.push(error.to_string());
+            self.problems.push(error.to_string());
         }
     }
 
@@ -109,7 +112,7 @@ impl Privileges {
         let effective = caps::read(None, CapSet::Effective).map_err(in_step("effective set"))?;
         let kept: CapsHashSet = wanted.intersection(&permitted).copied().collect();
         self.attempt(caps::clear(None, CapSet::Ambient).map_err(in_step("ambient set")));
-        // The bounding set first: who has let go of CAP_SETPCAP cannot change it any more.
+        // The bounding set first: it cannot be changed any more once CAP_SETPCAP is dropped.
         if effective.contains(&Capability::CAP_SETPCAP) {
             for capability in caps::all().difference(wanted) {
                 self.attempt(drop_from_bounding(*capability).map_err(in_step("bounding set")));
@@ -127,12 +130,12 @@ impl Privileges {
     }
 }
 
-/// Whether this process may change links and rules, now.
+/// Whether this process may change links and rules at this moment.
 pub fn may_change_network() -> bool {
     caps::has_cap(None, CapSet::Effective, Capability::CAP_NET_ADMIN).unwrap_or(false)
 }
 
-/// What the kernel does not know or has dropped already is no trouble.
+/// A capability that the kernel does not know, or that is dropped already, is not an error.
 fn drop_from_bounding(capability: Capability) -> Result<(), CapsError> {
     match caps::has_cap(None, CapSet::Bounding, capability) {
         Ok(true) => caps::drop(None, CapSet::Bounding, capability),
@@ -146,7 +149,7 @@ fn names<'a>(set: impl IntoIterator<Item = &'a Capability>) -> Vec<String> {
     names
 }
 
-/// Never less than the kernel's default: the setting may be put back while we run.
+/// Never less than the kernel's default: the sysctl may be reset while the agent runs.
 fn unprivileged_from() -> u16 {
     let text = std::fs::read_to_string(UNPRIVILEGED_PORT_START).unwrap_or_default();
     text.trim().parse().map_or(PRIVILEGED_BELOW, |port: u16| port.max(PRIVILEGED_BELOW))

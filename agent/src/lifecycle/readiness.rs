@@ -1,13 +1,16 @@
 //! Readiness as a list of named conditions, each with the reason why it is not met.
 //!
-//! Owns: the list, the answer "ready or not", and one log line per change. Must not know: who reports and who asks.
-//! EKS Auth's health is never a condition: restarting or unscheduling us would not heal it (design 4.7).
+//! Owns: the list, whether the agent is ready, and one log line per change. Must not know: which part reports
+//! a condition, and which part reads it. The health of EKS Auth is never a condition: restarting or
+//! unscheduling the agent would not repair it (design 4.7).
 
 use std::sync::Arc;
 
 use parking_lot::Mutex;
 use serde::Serialize;
 use tokio::time::Instant;
+
+use super::condition_name::ConditionName;
 
 /// All conditions of the process. Clones share them.
 #[derive(Clone)]
@@ -22,20 +25,20 @@ struct State {
     conditions: Vec<Report>,
 }
 
-/// One condition as probes and humans see it.
+/// One condition as probes and people see it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Report {
-    /// What must hold.
-    pub name: &'static str,
-    /// Whether it does.
+    /// The name of the condition.
+    pub name: ConditionName,
+    /// Whether it is met.
     pub met: bool,
-    /// Whether readiness waits for it; if not, it is shown only.
+    /// Whether the agent is unready while it is not met; if not, it is only shown.
     pub required: bool,
-    /// Why it is not met; empty if it is.
+    /// Why it is not met; empty if it is met.
     pub reason: String,
 }
 
-/// The handle of whoever knows whether one condition is met.
+/// The handle of one condition, for the part that knows whether it is met.
 #[derive(Clone)]
 pub struct Condition {
     shared: Arc<Mutex<State>>,
@@ -49,20 +52,22 @@ impl Default for Readiness {
 }
 
 impl Readiness {
-    /// No conditions yet, and not ready: nobody has said yet what ready means.
+    /// No conditions yet, and not ready: so far nothing defines what ready means.
     pub fn new() -> Self {
         let state =
             State { started: Instant::now(), was_ready: false, ever_ready: false, conditions: Vec::new() };
         Self { shared: Arc::new(Mutex::new(state)) }
     }
 
-    /// A condition that readiness waits for. It starts unmet. The same name gives the same condition.
-    pub fn condition(&self, name: &'static str) -> Condition {
+    /// A required condition: the agent is unready while it is not met. It starts unmet. The same name returns
+    /// the same condition.
+    pub fn condition(&self, name: ConditionName) -> Condition {
         self.register(name, true)
     }
 
-    /// A condition that is shown but never makes us unready, such as an IPv6 listener on a node without IPv6.
-    pub fn advisory(&self, name: &'static str) -> Condition {
+    /// An advisory condition: it is shown, but never makes the agent unready, such as an IPv6 listener on a
+    /// node without IPv6.
+    pub fn advisory(&self, name: ConditionName) -> Condition {
         self.register(name, false)
     }
 
@@ -71,12 +76,12 @@ impl Readiness {
         self.shared.lock().is_ready()
     }
 
-    /// Every condition in the order it was named.
+    /// Every condition, in the order of registration.
     pub fn report(&self) -> Vec<Report> {
         self.shared.lock().conditions.clone()
     }
 
-    fn register(&self, name: &'static str, required: bool) -> Condition {
+    fn register(&self, name: ConditionName, required: bool) -> Condition {
         let mut state = self.shared.lock();
         let known = state.conditions.iter().position(|condition| condition.name == name);
         let index = known.unwrap_or_else(|| {
@@ -90,17 +95,17 @@ impl Readiness {
 }
 
 impl Condition {
-    /// The condition holds.
+    /// The condition is met.
     pub fn met(&self) {
         self.set(true, String::new());
     }
 
-    /// The condition does not hold, and why. Never put a secret into a reason: probes show it.
+    /// The condition is not met, and why. Never put a secret into a reason: probes show it.
     pub fn unmet(&self, reason: impl Into<String>) {
         self.set(false, reason.into());
     }
 
-    /// Whether it holds now, as far as has been said.
+    /// Whether it is met, according to the last report.
     pub fn is_met(&self) -> bool {
         self.shared.lock().conditions.get(self.index).is_some_and(|condition| condition.met)
     }
@@ -108,14 +113,18 @@ impl Condition {
     fn set(&self, met: bool, reason: String) {
         let mut state = self.shared.lock();
         let Some(condition) = state.conditions.get_mut(self.index) else { return };
-        // "starting" is not news, and neither is the same state for another reason.
+        // Only changes are logged: not the initial state, and not the same state for another reason.
         let changed = condition.met != met || (!met && condition.reason == "starting");
         condition.met = met;
         condition.reason = reason;
         if changed && met {
-            tracing::info!(condition = condition.name, "condition met");
+            tracing::info!(condition = condition.name.as_str(), "condition met");
         } else if changed {
-            tracing::warn!(condition = condition.name, reason = condition.reason, "condition not met");
+            tracing::warn!(
+                condition = condition.name.as_str(),
+                reason = condition.reason,
+                "condition not met"
+            );
         }
         state.note_readiness();
     }
@@ -148,18 +157,19 @@ impl State {
 #[cfg(test)]
 mod tests {
     use super::Readiness;
+    use crate::lifecycle::condition_name::ConditionName;
 
     #[test]
-    fn nothing_promised_is_not_ready() {
+    fn without_conditions_the_agent_is_not_ready() {
         assert!(!Readiness::new().is_ready());
     }
 
     #[test]
-    fn ready_means_every_required_condition_and_no_advisory_one() {
+    fn ready_depends_on_every_required_condition_and_on_no_advisory_one() {
         let readiness = Readiness::new();
-        let listener = readiness.condition("listener");
-        let credentials = readiness.condition("own credentials");
-        let ipv6 = readiness.advisory("ipv6 listener");
+        let listener = readiness.condition(ConditionName::ListenerIpv4);
+        let credentials = readiness.condition(ConditionName::OwnCredentials);
+        let ipv6 = readiness.advisory(ConditionName::ListenerIpv6);
         listener.met();
         assert!(!readiness.is_ready());
         credentials.met();
@@ -172,11 +182,11 @@ mod tests {
     }
 
     #[test]
-    fn a_condition_starts_unmet_and_a_name_is_one_condition() {
+    fn a_condition_starts_unmet_and_one_name_is_one_condition() {
         let readiness = Readiness::new();
-        let first = readiness.condition("listener");
+        let first = readiness.condition(ConditionName::ListenerIpv4);
         assert_eq!(readiness.report()[0].reason, "starting");
-        readiness.condition("listener").met();
+        readiness.condition(ConditionName::ListenerIpv4).met();
         assert!(readiness.is_ready());
         first.unmet("gone");
         assert_eq!(readiness.report().len(), 1);

@@ -1,7 +1,7 @@
-//! The phases of the end: running, draining until a point in time, stopped.
+//! The phases of shutdown: running, draining until a point in time, stopped.
 //!
-//! Owns: the phase, who is told of it, and the signals that begin it. Must not know: what draining means to anybody;
-//! listeners, holds and workers each look at the phase themselves.
+//! Owns: the phase, how it is announced, and the signals that start it. Must not know: what draining means
+//! for each part; listeners, held requests and workers read the phase themselves.
 
 use std::future::Future;
 use std::io;
@@ -12,21 +12,21 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
 use tokio::time::Instant;
 
-/// Where the process stands.
+/// The phase of the process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Phase {
-    /// Business as usual.
+    /// Not shutting down.
     Running,
-    /// Answering what is in flight and what still comes, holding nothing beyond `until`.
+    /// Answering open and new requests, but holding none beyond `until`.
     Draining {
         /// When the grace period ends.
         until: Instant,
     },
-    /// No more waiting for anything.
+    /// Waiting for nothing any more.
     Stopped,
 }
 
-/// The phase, shared by all who hold a clone. It only moves forward.
+/// The phase, shared by all clones. It only moves forward.
 #[derive(Clone)]
 pub struct Shutdown {
     phase: Arc<watch::Sender<Phase>>,
@@ -39,12 +39,13 @@ impl Default for Shutdown {
 }
 
 impl Shutdown {
-    /// Running.
+    /// In the phase [`Phase::Running`].
     pub fn new() -> Self {
         Self { phase: Arc::new(watch::Sender::new(Phase::Running)) }
     }
 
-    /// Starts to drain, for at most `grace`. A second call changes nothing: the first deadline was promised.
+    /// Starts to drain, for at most `grace`. A second call changes nothing: parts already rely on the first
+    /// deadline.
     pub fn begin(&self, grace: Duration) {
         let until = Instant::now() + grace;
         let begun = self.phase.send_if_modified(|phase| {
@@ -59,7 +60,7 @@ impl Shutdown {
         }
     }
 
-    /// Ends the wait for anything.
+    /// Ends the drain at once.
     pub fn stop(&self) {
         self.phase.send_if_modified(|phase| std::mem::replace(phase, Phase::Stopped) != Phase::Stopped);
     }
@@ -69,17 +70,17 @@ impl Shutdown {
         *self.phase.borrow()
     }
 
-    /// Whether nothing has begun to end.
+    /// Whether the process is not shutting down.
     pub fn is_running(&self) -> bool {
         self.phase() == Phase::Running
     }
 
-    /// Returns once the process drains or has stopped.
+    /// Returns once the process is draining or stopped.
     pub async fn wait_for_draining(&self) {
         self.wait_until(|phase| *phase != Phase::Running).await;
     }
 
-    /// Returns once the process has stopped: by [`Shutdown::stop`], not by the grace period alone.
+    /// Returns once [`Shutdown::stop`] was called; the end of the grace period alone does not count.
     pub async fn wait_for_stopped(&self) {
         self.wait_until(|phase| *phase == Phase::Stopped).await;
     }
@@ -93,8 +94,8 @@ impl Shutdown {
         }
     }
 
-    /// Takes over SIGTERM and SIGINT at once; the future begins to drain at the first signal, stops at the second,
-    /// and then ends.
+    /// Handles SIGTERM and SIGINT from now on. The future starts to drain at the first signal, and stops the
+    /// process and returns at the second.
     pub fn on_signal(&self, grace: Duration) -> io::Result<impl Future<Output = ()> + Send + use<>> {
         let mut signals = Signals {
             terminate: signal(SignalKind::terminate())?,
@@ -110,7 +111,7 @@ impl Shutdown {
     }
 
     async fn wait_until(&self, reached: impl FnMut(&Phase) -> bool) {
-        // The sender lives in self, so waiting cannot fail.
+        // Waiting fails only without a sender, and `self` holds the sender.
         let _phase = self.phase.subscribe().wait_for(reached).await.map(|phase| *phase);
     }
 }
@@ -155,7 +156,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn those_who_wait_are_told_and_those_who_come_late_do_not_wait() {
+    async fn waiting_ends_when_draining_begins_and_is_over_at_once_afterwards() {
         let shutdown = Shutdown::new();
         let waiter = {
             let shutdown = shutdown.clone();

@@ -1,7 +1,7 @@
-//! Named, owned tasks: nothing in the agent runs without a name that can be told at shutdown.
+//! Named, owned tasks: every task of the agent has a name that can be logged at shutdown.
 //!
-//! Owns: starting tasks, noticing that one panicked, waiting for all of them. Must not know: what a task does.
-//! This is the only file that starts tokio tasks.
+//! Owns: starting tasks, noticing that one panicked, waiting for all of them. Must not know: what a task
+//! does. This is the only file that starts tokio tasks.
 
 use std::collections::BTreeMap;
 use std::future::Future;
@@ -23,7 +23,8 @@ pub struct Tasks {
 #[derive(Default)]
 struct Shared {
     tracker: TaskTracker,
-    /// How many tasks of each name are alive; a name is gone with its last task, so the map is no larger than that.
+    /// How many tasks of each name are running. A name is removed with its last task, so the map has no more
+    /// entries than there are tasks.
     alive: Mutex<BTreeMap<&'static str, usize>>,
 }
 
@@ -33,7 +34,7 @@ impl Tasks {
         Self::default()
     }
 
-    /// Starts a task that may end by itself. A panic ends this task alone and is logged.
+    /// Starts a task. A panic ends only this task, and is logged.
     pub fn spawn<F>(&self, name: &'static str, future: F) -> JoinHandle<F::Output>
     where
         F: Future + Send + 'static,
@@ -42,7 +43,7 @@ impl Tasks {
         self.start(name, None, future)
     }
 
-    /// Starts a task the agent cannot do without: if it panics, `condition` is unmet from then on.
+    /// Starts a task that the agent cannot work without: if it panics, `condition` is unmet from then on.
     pub fn spawn_essential<F>(
         &self,
         name: &'static str,
@@ -56,14 +57,15 @@ impl Tasks {
         self.start(name, Some(condition), future)
     }
 
-    /// Waits until every task has ended, at most `deadline`, and names those that have not.
+    /// Waits until every task has ended, at most for `deadline`, and returns the names of those that have
+    /// not.
     pub async fn close_and_wait(&self, deadline: Duration) -> Vec<&'static str> {
         self.shared.tracker.close();
         let _in_time = tokio::time::timeout(deadline, self.shared.tracker.wait()).await;
         self.alive()
     }
 
-    /// The names of the tasks that are running, each once.
+    /// The names of the running tasks, each once.
     pub fn alive(&self) -> Vec<&'static str> {
         self.shared.alive.lock().keys().copied().collect()
     }
@@ -81,7 +83,7 @@ impl Tasks {
     }
 }
 
-/// The task's line in the book; dropped with the task, however it ends.
+/// The entry of a running task; dropped with the task, however it ends.
 struct Entry {
     shared: Arc<Shared>,
     name: &'static str,
@@ -106,15 +108,15 @@ impl Drop for Entry {
                 alive.insert(self.name, left);
             }
         }
-        // The future's locals are dropped while its panic passes through them, so this is the task's own panic. Its
-        // message may quote anything, so it is not repeated here.
+        // The entry is a local of the future and is dropped while a panic unwinds it, so this is the task's
+        // own panic. Its message may contain anything, a secret too, so it is not logged.
         if !std::thread::panicking() {
             tracing::debug!(task = self.name, "task ended");
             return;
         }
         tracing::error!(task = self.name, "task panicked");
         if let Some(condition) = &self.essential {
-            condition.unmet(format!("task {} panicked", self.name));
+            condition.unmet(format!("task {} panicked; restart the agent on this node", self.name));
         }
     }
 }
@@ -125,6 +127,7 @@ mod tests {
     use std::time::Duration;
 
     use super::Tasks;
+    use crate::lifecycle::condition_name::ConditionName;
     use crate::lifecycle::readiness::Readiness;
 
     #[tokio::test(start_paused = true)]
@@ -148,14 +151,14 @@ mod tests {
     #[tokio::test]
     async fn a_panic_ends_one_task_and_takes_readiness_only_if_essential() {
         let readiness = Readiness::new();
-        let condition = readiness.condition("worker");
+        let condition = readiness.condition(ConditionName::Running);
         condition.met();
         let tasks = Tasks::new();
         assert!(tasks.spawn("optional", async { panic!("boom") }).await.is_err());
         assert!(readiness.is_ready());
         assert!(tasks.spawn_essential("worker", condition, async { panic!("boom") }).await.is_err());
         assert!(!readiness.is_ready());
-        assert_eq!(readiness.report()[0].reason, "task worker panicked");
+        assert_eq!(readiness.report()[0].reason, "task worker panicked; restart the agent on this node");
         assert_eq!(tasks.spawn("next", async { 7 }).await.unwrap(), 7);
         assert!(tasks.alive().is_empty());
     }

@@ -1,33 +1,34 @@
-//! Waiting for the kernel's news, with a longest rest.
+//! Waiting for an event from the kernel, but no longer than a poll interval.
 //!
-//! Owns: that a subscription which breaks is opened again, and that its lack is a slower pace and no failure. Must not
-//! know: what the news are about.
+//! Owns: reopening a subscription that failed. Without a subscription the caller polls, which is slower but
+//! not a failure. Must not know: what the events are about.
 
 use std::io;
 use std::time::Duration;
 
 use tokio::time::sleep;
 
-/// Waits until `next` has news of `source`, or for `rest`. Where there is no source, or it breaks, `open` makes a new one
-/// afterwards: so whoever looks after this call has subscribed before, and misses nothing.
+/// Waits until `next` returns an event of `subscription`, at most for `poll_interval`. If there is no
+/// subscription, or it fails, `open` makes a new one before this returns. So a caller that observes after
+/// this call is already subscribed, and misses no change.
 pub(super) async fn wait<S>(
-    source: &mut Option<S>,
+    subscription: &mut Option<S>,
     open: impl FnOnce() -> io::Result<S>,
     next: impl AsyncFnOnce(&mut S) -> io::Result<()>,
-    rest: Duration,
+    poll_interval: Duration,
 ) {
-    let news = async {
-        match source {
-            Some(source) => next(source).await,
+    let event = async {
+        match subscription {
+            Some(subscription) => next(subscription).await,
             None => std::future::pending().await,
         }
     };
     let is_broken = tokio::select! {
-        () = sleep(rest) => false,
-        news = news => news.is_err(),
+        () = sleep(poll_interval) => false,
+        event = event => event.is_err(),
     };
-    if is_broken || source.is_none() {
-        *source = open().ok();
+    if is_broken || subscription.is_none() {
+        *subscription = open().ok();
     }
 }
 
@@ -40,27 +41,29 @@ mod tests {
 
     use super::wait;
 
-    const REST: Duration = Duration::from_secs(30);
+    const POLL_INTERVAL: Duration = Duration::from_secs(30);
 
     #[tokio::test(start_paused = true)]
-    async fn news_end_the_rest_and_without_any_it_is_slept_through() {
+    async fn an_event_ends_the_wait_and_without_one_the_poll_interval_does() {
         let start = Instant::now();
-        let mut source = Some(1);
-        wait(&mut source, || Ok(2), async |_| Ok(()), REST).await;
-        assert_eq!((start.elapsed(), source), (Duration::ZERO, Some(1)));
-        wait(&mut source, || Ok(2), async |_| std::future::pending().await, REST).await;
-        assert_eq!((start.elapsed(), source), (REST, Some(1)));
+        let mut subscription = Some(1);
+        wait(&mut subscription, || Ok(2), async |_| Ok(()), POLL_INTERVAL).await;
+        assert_eq!((start.elapsed(), subscription), (Duration::ZERO, Some(1)));
+        wait(&mut subscription, || Ok(2), async |_| std::future::pending().await, POLL_INTERVAL).await;
+        assert_eq!((start.elapsed(), subscription), (POLL_INTERVAL, Some(1)));
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_source_that_breaks_or_was_never_there_is_opened_again() {
-        let mut source = Some(1);
-        wait(&mut source, || Ok(2), async |_| Err(Error::from(ErrorKind::BrokenPipe)), REST).await;
-        assert_eq!(source, Some(2));
-        source = None;
-        wait(&mut source, || Err(ErrorKind::PermissionDenied.into()), async |_| Ok(()), REST).await;
-        assert_eq!(source, None);
-        wait(&mut source, || Ok(3), async |_| Ok(()), REST).await;
-        assert_eq!(source, Some(3));
+    async fn a_subscription_that_fails_or_was_never_there_is_opened_again() {
+        let mut subscription = Some(1);
+        wait(&mut subscription, || Ok(2), async |_| Err(Error::from(ErrorKind::BrokenPipe)), POLL_INTERVAL)
+            .await;
+        assert_eq!(subscription, Some(2));
+        subscription = None;
+        wait(&mut subscription, || Err(ErrorKind::PermissionDenied.into()), async |_| Ok(()), POLL_INTERVAL)
+            .await;
+        assert_eq!(subscription, None);
+        wait(&mut subscription, || Ok(3), async |_| Ok(()), POLL_INTERVAL).await;
+        assert_eq!(subscription, Some(3));
     }
 }

@@ -1,8 +1,10 @@
-//! The node's network: where the addresses live that credentials are served on.
+//! The node's network: the link and the addresses that credentials are served on, and the rules that protect
+//! them.
 //!
-//! Owns: what of the node is ours, and keeping it so. Must not know: requests, tokens, credentials. Each part says what
-//! it wants, looks at what is there, takes the difference (pure), and applies it. Nothing here takes the credential
-//! endpoint down (design, invariant 10): what cannot be done is a condition with its reason, and is tried again.
+//! Owns: what the agent adds to the node's network, and keeping it in place. Must not know: requests, tokens,
+//! credentials. Each part states the desired state, observes the actual one, computes the difference (a pure
+//! function) and applies it. Nothing here stops the credential endpoint (design, invariant 10): if a step
+//! fails, a condition is unmet with the reason, and the step is tried again.
 
 pub mod guard;
 mod kernel_events;

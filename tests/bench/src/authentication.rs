@@ -13,6 +13,7 @@ use pod_identity_agent::clock::Clock;
 use pod_identity_agent::config::{KeyLocation, TokenVerification, Upstream, VerificationMode};
 use pod_identity_agent::identity::keys::{KeySource, TokenKeys};
 use pod_identity_agent::identity::{Authentication, Authenticator, Identity, Policy};
+use pod_identity_agent::lifecycle::condition_name::ConditionName;
 use pod_identity_agent::lifecycle::readiness::Readiness;
 use pod_identity_agent::lifecycle::tasks::Tasks;
 use pod_identity_agent::rng::Rng;
@@ -83,7 +84,7 @@ async fn keys_of(sandbox: &Sandbox) -> Outcome<TokenKeys> {
     let tasks = Tasks::new();
     let direct = Upstream { endpoint: None, use_fips: false, ca_bundle: None, proxy: None };
     let source = KeySource::new(&KeyLocation::Url(sandbox.jwks_url()), 0, keys.clone(), &direct, &tasks)?;
-    let complete = Readiness::new().advisory("token-keys");
+    let complete = Readiness::new().advisory(ConditionName::TokenKeys);
     tasks.spawn("keys", source.keep(Clock::system(), Rng::from_entropy(), complete));
     for _ in 0..500 {
         if keys.are_complete() {

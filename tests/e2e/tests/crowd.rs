@@ -217,7 +217,7 @@ async fn one_peer_with_random_tokens_at_full_speed_slows_nobody_and_costs_little
     let most = 64 * (usize::try_from(lasted.as_secs()).unwrap() + ROUNDS + 1) + ROUNDS;
     assert!(sent > 200 && calls <= most, "{calls} calls for {sent} requests, {most} allowed");
     assert!(grown < 48, "{grown} MiB more");
-    assert!(reached(&agent, "flights_of_peer").await > 0);
+    assert!(reached(&agent, "upstream_calls_per_peer").await > 0);
     // The bound is shown while it bites: one more, and readiness shows it.
     let (stop, _, mut tasks) = flood(agent.address(), 100, address(5, 0), random);
     eventually("readiness shows it", async || {

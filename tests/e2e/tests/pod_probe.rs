@@ -112,8 +112,9 @@ async fn a_thief_that_only_pods_meet_is_noticed() {
     eventually("the thief is noticed", async || {
         let condition = condition(&agent, "self-probe-from-pod");
         condition["reason"].as_str().is_some_and(|reason| {
-            reason.contains("someone else answers on 169.254.170.23:80: HTTP/1.0 404")
-                && reason.contains("Server: SimpleHTTP")
+            let answers =
+                "another process answers on 169.254.170.23:80 and may receive pod tokens: HTTP/1.0 404";
+            reason.contains(answers) && reason.contains("Server: SimpleHTTP")
         })
     })
     .await;
@@ -134,7 +135,8 @@ async fn metadata_that_pods_still_reach_is_told() {
     let _metadata = stranger(&agent, "169.254.169.254", "80");
     on_the_node(&agent, &["ip", "addr", "add", "127.0.0.9/32", "dev", "lo"]).status().unwrap();
     eventually("it is told", async || {
-        condition(&agent, "imds-out-of-reach")["reason"] == "pods still reach 169.254.169.254:80"
+        condition(&agent, "imds-out-of-reach")["reason"]
+            == "pods can reach 169.254.169.254:80 despite --block-imds"
     })
     .await;
 }
@@ -152,7 +154,9 @@ async fn without_the_privilege_the_agent_serves_and_says_what_it_cannot_tell() {
     agent.until_ready().await;
     eventually("it is told", async || {
         let page = agent.probe("/readyz").await.unwrap().body;
-        page.contains("cannot be told: a pod's network cannot be made: no network namespace can be made")
+        page.contains(
+            "unknown: cannot set up a network namespace for the probe: cannot create a network namespace",
+        )
     })
     .await;
 }

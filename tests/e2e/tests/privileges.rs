@@ -65,8 +65,8 @@ async fn on_high_ports_no_thread_of_the_agent_has_any_capability() {
     assert_capabilities(&agent, 0);
     let main = status(&format!("/proc/{}/status", agent.pid()));
     assert_eq!((set(&main, "CapInh"), set(&main, "CapAmb")), (0, 0));
-    assert!(agent.log().contains("privileges given away"), "{}", agent.log());
-    assert!(!agent.log().contains("could not be given away"), "{}", agent.log());
+    assert!(agent.log().contains("privileges dropped"), "{}", agent.log());
+    assert!(!agent.log().contains("could not be dropped"), "{}", agent.log());
 }
 
 #[tokio::test]

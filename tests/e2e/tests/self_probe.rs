@@ -64,7 +64,11 @@ async fn a_thief_on_one_address_is_named_and_the_agent_serves_on_the_other() {
     let agent = Builder::new(&sandbox).port(port).also("--bind-hosts", other).start().await;
     eventually("the thief is noticed", async || {
         let reason = self_probe(&agent).await["reason"].as_str().unwrap().to_owned();
-        reason == format!("someone else answers on {other}:{port}: HTTP/1.1 200 OK, Server: ingress")
+        reason
+            == format!(
+                "another process answers on {other}:{port} and may receive pod tokens: \
+                 HTTP/1.1 200 OK, Server: ingress; look for a pod with hostPort {port}, and see docs/guard.md"
+            )
     })
     .await;
     assert_eq!(agent.metric(r#"pod_identity_agent_self_probe{from="host",family="ipv4"}"#).await, 0);

@@ -96,7 +96,7 @@ impl PeerQuotas {
 
     /// Waits for the right to one more flight. Cancel-safe.
     pub async fn flight(&self, peer: PeerKey) -> FlightPermit {
-        self.shared.limits.reached(Limit::FlightsOfPeer);
+        self.shared.limits.reached(Limit::UpstreamCallsPerPeer);
         let mut sleeps_for = None;
         loop {
             let full = match self.attempt(peer, sleeps_for) {
@@ -255,7 +255,7 @@ mod tests {
         let started = tokio::time::Instant::now();
         let (_two, ()) = tokio::join!(both, freeing);
         assert!(started.elapsed() < Duration::from_millis(110), "{:?}", started.elapsed());
-        assert_eq!(quotas.shared.limits.count(Limit::FlightsOfPeer), 2);
+        assert_eq!(quotas.shared.limits.count(Limit::UpstreamCallsPerPeer), 2);
     }
 
     #[tokio::test(start_paused = true)]

@@ -328,7 +328,7 @@ mod tests {
         let kept: Vec<usize> = (0..18).filter(|n| store.get(&key(*n)).is_some()).collect();
         assert_eq!(kept, [0, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17]);
         assert!(store.get(&key(100)).is_some(), "another peer's is left alone");
-        assert_eq!(store.limits.count(Limit::IdentitiesOfPeer), 2);
+        assert_eq!(store.limits.count(Limit::IdentitiesPerPeer), 2);
     }
 
     #[test]
@@ -342,7 +342,7 @@ mod tests {
             store.remove(&kept.held.record);
         }
         assert!(store.get(&key(1)).is_some());
-        assert_eq!(store.limits.count(Limit::IdentitiesOfPeer), 0);
+        assert_eq!(store.limits.count(Limit::IdentitiesPerPeer), 0);
     }
 
     #[test]

@@ -157,7 +157,7 @@ impl Unverified {
         drop(accounts);
         if let Some(replaced) = replaced {
             self.records.invalidate(&replaced);
-            self.limits.reached(Limit::IdentitiesOfPeer);
+            self.limits.reached(Limit::IdentitiesPerPeer);
         }
     }
 }

@@ -21,7 +21,7 @@ async fn a_peer_with_many_tokens_has_eight_calls_under_way_and_the_rest_wait_the
     let served = asks.join_all().await.into_iter().filter(|served| *served).count();
     assert_eq!(served, 24, "all that wait are served in the end");
     assert!(node.aws.most_in_all() <= 8, "{}", node.aws.most_in_all());
-    assert!(node.limits.count(Limit::FlightsOfPeer) >= 16);
+    assert!(node.limits.count(Limit::UpstreamCallsPerPeer) >= 16);
 }
 
 #[tokio::test(start_paused = true)]

@@ -152,6 +152,7 @@ mod tests {
     use crate::clock::Clock;
     use crate::config::{KeyLocation, Upstream};
     use crate::identity::testing::{EcSigner, pod};
+    use crate::lifecycle::condition_name::ConditionName;
     use crate::lifecycle::readiness::Readiness;
     use crate::lifecycle::tasks::Tasks;
     use crate::rng::Rng;
@@ -249,7 +250,7 @@ mod tests {
         let location = serving(vec![down.clone(), ok(&document("one")), down, ok(&document("two"))]).await;
         let (source, keys) = source(&location);
         let readiness = Readiness::new();
-        let complete = readiness.advisory("token-keys");
+        let complete = readiness.advisory(ConditionName::TokenKeys);
         let clock = Clock::system();
         let watching = async {
             // The first try fails, the second comes within a second or so.

@@ -1,9 +1,10 @@
-//! Keeping the table, for as long as the agent runs.
+//! Keeping the table in place while the agent runs.
 //!
-//! Owns: when is looked again, and what readiness hears. Must not know: what is in the table.
+//! Owns: when the table is checked, and what is reported to readiness. Must not know: what is in the table.
 //!
-//! nft says a table back in words of its own, which differ from version to version. So what was listed right after
-//! writing is what it shall be; anything else is written anew, in one transaction.
+//! nft lists a table in its own wording, which differs between versions. So the listing taken right after a
+//! write is the reference: if a later listing differs from it, the table is written again, in one
+//! transaction.
 
 use std::time::Duration;
 
@@ -17,83 +18,85 @@ use super::table::{Rules, replacement};
 use crate::lifecycle::readiness::Condition;
 use crate::node::kernel_events;
 
-/// News may be missed; then it is this long. Also how soon it is seen that port 80 has become ours.
-const UNASKED: Duration = Duration::from_secs(10);
-/// The same where there are no news to be had.
-const WITHOUT_NEWS: Duration = Duration::from_secs(5);
-/// After a failure it is tried again after this.
-const AFTER_FAILURE: Duration = Duration::from_secs(5);
-/// nft is a process: it is started no more often than this, whatever goes on in the node's rules. The first look after
-/// a quiet time comes at once.
-const LEAST_REST: Duration = Duration::from_millis(500);
+/// Without an event: one may have been missed. It is also the longest time until the keeper sees that the
+/// agent now has port 80 itself.
+const POLL_INTERVAL: Duration = Duration::from_secs(10);
+/// The same where events cannot be subscribed to.
+const POLL_INTERVAL_WITHOUT_EVENTS: Duration = Duration::from_secs(5);
+/// After a failure.
+const RETRY_INTERVAL: Duration = Duration::from_secs(5);
+/// Each check starts `nft`, a process, so checks are at least this far apart, however often the node's rules
+/// change. The first check after a quiet time is not delayed.
+const MIN_INTERVAL: Duration = Duration::from_millis(500);
 
-/// What readiness hears: each where it is asked for. Never required; the endpoint serves all the same.
+/// The conditions of the table, each present if its flag is set. Never required: pods are served without the
+/// table too.
 pub struct RuleConditions {
-    /// Our addresses are guarded.
+    /// The agent's addresses are guarded.
     pub guard: Option<Condition>,
-    /// The instance's metadata are blocked.
+    /// The instance metadata service is blocked.
     pub imds: Option<Condition>,
 }
 
 /// Keeps the table.
 pub struct RuleKeeper {
-    wanted: Box<dyn Fn() -> Rules + Send + Sync>,
+    desired: Box<dyn Fn() -> Rules + Send + Sync>,
     conditions: RuleConditions,
     changed: watch::Sender<u64>,
     written: Option<(Rules, Value)>,
 }
 
 impl RuleKeeper {
-    /// `wanted` is asked at each look. `changed` is moved on each time that the table was written.
+    /// `desired` is called at each check. `changed` is incremented each time the table is written.
     pub fn new(
-        wanted: impl Fn() -> Rules + Send + Sync + 'static,
+        desired: impl Fn() -> Rules + Send + Sync + 'static,
         conditions: RuleConditions,
         changed: watch::Sender<u64>,
     ) -> Self {
-        Self { wanted: Box::new(wanted), conditions, changed, written: None }
+        Self { desired: Box::new(desired), conditions, changed, written: None }
     }
 
-    /// Works for ever; cancel by dropping.
+    /// Runs until it is dropped.
     pub async fn keep(mut self) {
         let mut events = Events::open().ok();
         loop {
-            // Subscribed first, looked then: what changes in between is looked at again.
-            let looked = self.look().await;
-            self.report(&looked);
-            sleep(LEAST_REST).await;
-            let rest = match (&looked, &events) {
-                (Err(_), _) => AFTER_FAILURE,
-                (Ok(()), Some(_)) => UNASKED,
-                (Ok(()), None) => WITHOUT_NEWS,
+            // Subscribe first, then check: a change in between leads to another check.
+            let outcome = self.converge().await;
+            self.report(&outcome);
+            sleep(MIN_INTERVAL).await;
+            let poll_interval = match (&outcome, &events) {
+                (Err(_), _) => RETRY_INTERVAL,
+                (Ok(()), Some(_)) => POLL_INTERVAL,
+                (Ok(()), None) => POLL_INTERVAL_WITHOUT_EVENTS,
             };
-            kernel_events::wait(&mut events, Events::open, Events::next, rest).await;
+            kernel_events::wait(&mut events, Events::open, Events::next, poll_interval).await;
         }
     }
 
-    async fn look(&mut self) -> Result<(), NftError> {
+    async fn converge(&mut self) -> Result<(), NftError> {
         let listed = nft::list().await?;
-        let wanted = (self.wanted)();
+        let desired = (self.desired)();
         match (&self.written, listed) {
-            (Some((rules, as_listed)), Some(listed)) if *rules == wanted && *as_listed == listed => {
+            (Some((rules, as_listed)), Some(listed)) if *rules == desired && *as_listed == listed => {
                 return Ok(());
             }
-            (Some((rules, _)), _) if *rules == wanted => {
-                tracing::warn!("somebody has changed or removed our nftables table; it is written again");
+            (Some((rules, _)), _) if *rules == desired => {
+                tracing::warn!("nftables table changed or removed by another process; writing it again");
             }
             (Some(_) | None, _) => {}
         }
-        nft::write(&replacement(&wanted)).await?;
-        tracing::info!(rules = ?wanted, "nftables table written");
+        nft::write(&replacement(&desired)).await?;
+        tracing::info!(rules = ?desired, "nftables table written");
         self.changed.send_modify(|times| *times = times.wrapping_add(1));
-        let listed = nft::list().await?.ok_or(NftError::GoneAgain)?;
-        self.written = Some((wanted, listed));
+        let listed = nft::list().await?.ok_or(NftError::RemovedAgain)?;
+        self.written = Some((desired, listed));
         Ok(())
     }
 
-    fn report(&self, looked: &Result<(), NftError>) {
+    fn report(&self, outcome: &Result<(), NftError>) {
         let Self { conditions: RuleConditions { guard, imds }, .. } = self;
         for condition in [guard, imds].into_iter().flatten() {
-            match looked {
+            match outcome {
                 Ok(()) => condition.met(),
                 Err(error) => condition.unmet(error.to_string()),
             }

@@ -1,10 +1,10 @@
-//! Our nftables table: the guard of our addresses, and the block of the instance's metadata.
+//! The agent's nftables table: it guards the agent's addresses and blocks the instance metadata service.
 //!
-//! Owns: that the table is there as its flags say, whole or not at all, and gone when no flag asks for it. Must not know:
-//! who listens behind it. See docs/guard.md for what it is good for and what it cannot do.
+//! Owns: the table, which exists completely or not at all, as the flags say. Must not know: what listens
+//! behind the addresses. docs/guard.md tells what the table is for and what it cannot do.
 //!
 //! ```text
-//! table (pure: the JSON) ── keep ── nft (runs it) ── the kernel ── events ── keep
+//! table (pure: the JSON) ── keeper ── nft (runs it) ── the kernel ── events ── keeper
 //! ```
 
 mod events;
@@ -16,10 +16,10 @@ pub use keeper::{RuleConditions, RuleKeeper};
 pub use nft::NftError;
 pub use table::{Guarded, Rules};
 
-/// Removes the table; returns whether there was one. Where there is no `nft` there is none.
+/// Removes the table; returns whether there was one. Without `nft` on the node there is none.
 ///
 /// # Errors
-/// [`NftError`], if `nft` cannot do it.
+/// [`NftError`], if `nft` fails.
 pub async fn remove() -> Result<bool, NftError> {
     match nft::list().await {
         Ok(Some(_)) => nft::write(&table::removal()).await.map(|()| true),

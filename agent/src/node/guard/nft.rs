@@ -1,4 +1,4 @@
-//! Running `nft`, as kube-proxy does: the one program that speaks nftables in every version of the kernel.
+//! Running `nft`, as kube-proxy does: the one program that knows nftables in every version of the kernel.
 //!
 //! Owns: the process, its deadline, and what its failures mean. Must not know: what is in a ruleset.
 
@@ -12,44 +12,45 @@ use tokio::process::Command;
 
 use super::table::TABLE;
 
-/// A listing or a table of a dozen rules takes milliseconds; a kernel busy with somebody's ten thousand rules, longer.
+/// Listing or writing a dozen rules takes milliseconds; longer while the kernel is busy with ten thousand
+/// other rules.
 const DEADLINE: Duration = Duration::from_secs(2);
 
-/// Why `nft` did not do it.
+/// Why a call of `nft` failed.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum NftError {
-    /// The program is not there.
-    #[error("nft is not installed (Debian: nftables)")]
+    /// The program is not installed.
+    #[error("nft is not installed; install the nftables package")]
     Missing,
-    /// It cannot be run.
-    #[error("nft cannot be run: {0}")]
+    /// It cannot be started.
+    #[error("cannot run nft: {0}")]
     Unusable(io::ErrorKind),
-    /// It did not end in time, and was ended.
-    #[error("nft did not end within 2 s")]
+    /// It did not finish in time, and was killed.
+    #[error("nft did not finish within {} s", DEADLINE.as_secs())]
     Timeout,
-    /// It failed; the first line of what it said.
+    /// It failed; the first line of its error output.
     #[error("nft failed: {0}")]
     Failed(String),
-    /// It was written, and was not there a moment later.
-    #[error("somebody removes the table as soon as it is written")]
-    GoneAgain,
-    /// It succeeded with an answer that is none.
-    #[error("nft's answer cannot be read")]
+    /// The table was written, and was gone a moment later.
+    #[error("another process removes the agent's nftables table as soon as it is written")]
+    RemovedAgain,
+    /// It succeeded, but its output is not JSON.
+    #[error("cannot parse the output of nft")]
     Unreadable,
 }
 
-/// Has a ruleset executed, all of it or nothing.
+/// Applies a ruleset, all of it or nothing.
 ///
 /// # Errors
-/// [`NftError`], if it was not.
+/// [`NftError`], if it was not applied.
 pub(super) async fn write(ruleset: &Value) -> Result<(), NftError> {
     run(&["--json", "--file", "-"], Some(ruleset.to_string())).await.map(drop)
 }
 
-/// Our table as it stands in the kernel, or `None` if there is none.
+/// The agent's table as the kernel has it now, or `None` if there is none.
 ///
 /// # Errors
-/// [`NftError`], if that cannot be told.
+/// [`NftError`], if it cannot be listed.
 pub(super) async fn list() -> Result<Option<Value>, NftError> {
     match run(&["--json", "list", "table", "inet", TABLE], None).await {
         Ok(answer) => serde_json::from_slice(&answer.stdout).map(Some).map_err(|_| NftError::Unreadable),
@@ -64,13 +65,14 @@ async fn run(arguments: &[&str], input: Option<String>) -> Result<Output, NftErr
 
 async fn run_program(program: &str, arguments: &[&str], input: Option<String>) -> Result<Output, NftError> {
     let mut command = Command::new(program);
-    // Nothing of our environment is its business, but where programs are; and the kernel's words are wanted in English.
+    // nft needs nothing of the agent's environment but PATH. Its messages must be in English: `list` reads
+    // one of them.
     command.args(arguments).env_clear().env("LC_ALL", "C").env("PATH", PATH);
     command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
     let ended = async {
         let mut child = command.spawn()?;
         if let (Some(mut stdin), Some(input)) = (child.stdin.take(), input) {
-            // It may fail before it has read everything; then its own words say more than a broken pipe.
+            // nft may fail before it has read everything; then its own message says more than a broken pipe.
             let _sent = stdin.write_all(input.as_bytes()).await;
         }
         child.wait_with_output().await
@@ -84,13 +86,13 @@ async fn run_program(program: &str, arguments: &[&str], input: Option<String>) -
     if output.status.success() { Ok(output) } else { Err(NftError::Failed(first_line(&output.stderr))) }
 }
 
-/// Where distributions and images put it.
+/// Where distributions and images install `nft`.
 const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
 fn first_line(stderr: &[u8]) -> String {
     let text = String::from_utf8_lossy(stderr);
-    // Enough for nft's longest sentence; what it quotes of a ruleset may be longer.
-    text.lines().next().unwrap_or("it did not say why").chars().take(200).collect()
+    // Enough for nft's longest message; what it quotes of a ruleset may be longer.
+    text.lines().next().unwrap_or("no error message").chars().take(200).collect()
 }
 
 #[cfg(test)]
@@ -102,24 +104,24 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn each_way_of_failing_has_its_own_sentence() {
+    async fn each_kind_of_failure_has_its_own_message() {
         assert_eq!(failure("no-such-program", &[]).await, NftError::Missing);
         assert_eq!(failure("/", &[]).await, NftError::Unusable(std::io::ErrorKind::PermissionDenied));
-        assert_eq!(failure("false", &[]).await, NftError::Failed("it did not say why".to_owned()));
-        let said =
+        assert_eq!(failure("false", &[]).await, NftError::Failed("no error message".to_owned()));
+        let error =
             failure("sh", &["-c", "echo 'Error: Operation not permitted' >&2; echo more >&2; exit 1"]).await;
-        assert_eq!(said, NftError::Failed("Error: Operation not permitted".to_owned()));
+        assert_eq!(error, NftError::Failed("Error: Operation not permitted".to_owned()));
     }
 
     #[tokio::test]
-    async fn one_that_does_not_end_is_ended() {
+    async fn a_program_that_does_not_finish_is_killed() {
         let started = tokio::time::Instant::now();
         assert_eq!(failure("sleep", &["60"]).await, NftError::Timeout);
         assert!(started.elapsed() < std::time::Duration::from_secs(30));
     }
 
     #[tokio::test]
-    async fn what_is_said_is_heard_and_our_environment_is_not_passed_on() {
+    async fn output_is_returned_and_the_environment_is_not_passed_on() {
         let output = run_program("env", &[], None).await.unwrap();
         assert_eq!(String::from_utf8(output.stdout).unwrap().lines().count(), 2);
     }

@@ -1,4 +1,4 @@
-//! What stands in the table, as `nft --json` reads it. Pure.
+//! The content of the table, as `nft --json` reads it. Pure.
 //!
 //! Owns: chains, priorities, rules. Must not know: how they get into the kernel.
 
@@ -8,58 +8,60 @@ use serde_json::{Value, json};
 
 use crate::workload::INSTANCE_METADATA;
 
-/// The name of our table, of the family `inet`.
+/// The name of the agent's table, in the family `inet`.
 pub(super) const TABLE: &str = "pod_identity_agent";
-/// Before portmap and kube-proxy, whose destination NAT is at -100 (`dstnat`): the first NAT that a connection meets is
-/// the one it gets (measured with all three of portmap's variants).
+/// Before portmap and kube-proxy, which do destination NAT at -100 (`dstnat`): the first NAT rule that
+/// matches a connection decides (measured with all three of portmap's variants).
 const BEFORE_DSTNAT: i32 = -110;
-/// Before the filters of policy engines at 0, which could let metadata through for good reasons of their own.
+/// Before the filters of policy engines at 0, which may accept packets to the metadata service for reasons of
+/// their own.
 const BEFORE_FILTER: i32 = -10;
 
 /// What the table is for.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Rules {
-    /// Our addresses, if they are guarded.
+    /// The agent's addresses, if they are guarded.
     pub guarded: Option<Guarded>,
-    /// Whether pods are kept from the instance's metadata.
+    /// Whether pods are blocked from the instance metadata service.
     pub block_imds: bool,
 }
 
-/// What is led where.
+/// Which connections are redirected, and where to.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Guarded {
     /// The port that SDKs use.
-    pub from: u16,
-    /// Each of our addresses, and the port that we listen on there. Where it is the same port nothing is translated, so
-    /// that open connections outlive a flush of all rules; the first NAT that a connection meets is the one it gets even
-    /// then.
+    pub port: u16,
+    /// Each of the agent's addresses, and the port that the agent listens on there. If it is the same port,
+    /// nothing is translated, so open connections survive a flush of all rules; even then the rule is the
+    /// first NAT that matches, and no later one applies.
     pub addresses: Vec<(IpAddr, u16)>,
 }
 
-/// The whole table in one transaction, whatever was in it before. Connections that are under way keep the NAT they have.
+/// The whole table in one transaction, whatever was in it before. Open connections keep their NAT.
 pub(super) fn replacement(rules: &Rules) -> Value {
     let mut commands = removal_commands();
     commands.push(json!({ "add": { "table": table() } }));
     if let Some(guarded) = &rules.guarded {
         for hook in ["prerouting", "output"] {
             commands.push(chain(hook, "nat", hook, BEFORE_DSTNAT));
-            commands.extend(guarded.addresses.iter().map(|(ip, to)| divert(hook, *ip, guarded.from, *to)));
+            commands.extend(guarded.addresses.iter().map(|(ip, to)| redirect(hook, *ip, guarded.port, *to)));
         }
     }
     if rules.block_imds {
-        // Forwarded is what pods with a network of their own send; the host and its pods do not come by here.
+        // Only packets from pods with their own network are forwarded. Packets of the host, and of pods that
+        // use host networking, do not pass this hook.
         commands.push(chain("forward", "filter", "forward", BEFORE_FILTER));
-        commands.extend(INSTANCE_METADATA.iter().flat_map(|ip| refuse("forward", *ip)));
+        commands.extend(INSTANCE_METADATA.iter().flat_map(|ip| reject("forward", *ip)));
     }
     json!({ "nftables": commands })
 }
 
-/// No table.
+/// Removes the table.
 pub(super) fn removal() -> Value {
     json!({ "nftables": removal_commands() })
 }
 
-/// Deleting what is not there would fail the transaction, so it is added first.
+/// Deleting a table that does not exist would fail the transaction, so the table is added first.
 fn removal_commands() -> Vec<Value> {
     vec![json!({ "add": { "table": table() } }), json!({ "delete": { "table": table() } })]
 }
@@ -81,36 +83,40 @@ fn rule(chain: &str, comment: &str, expressions: &[Value]) -> Value {
     } } })
 }
 
-fn divert(chain: &str, ip: IpAddr, from: u16, port: u16) -> Value {
+fn redirect(chain: &str, ip: IpAddr, from: u16, to: u16) -> Value {
     rule(
         chain,
-        "pod-identity-agent: credentials are served here, whoever else wants the port",
+        "pod-identity-agent: connections to the agent's address reach the agent",
         &[
-            to(ip),
+            destination_is(ip),
             equals("tcp", "dport", &json!(from)),
-            json!({ "dnat": { "family": family(ip), "addr": ip.to_string(), "port": port } }),
+            json!({ "dnat": { "family": family(ip), "addr": ip.to_string(), "port": to } }),
         ],
     )
 }
 
-/// Refused and not dropped: an SDK that has no credentials shall say so at once instead of waiting for a timeout.
-fn refuse(chain: &str, ip: IpAddr) -> [Value; 2] {
-    let comment = "pod-identity-agent: pods do not get the node's role";
+/// Rejected, not dropped: an SDK without credentials must fail at once instead of waiting for a timeout.
+fn reject(chain: &str, ip: IpAddr) -> [Value; 2] {
+    let comment = "pod-identity-agent: pods cannot use the node's role";
     [
         rule(
             chain,
             comment,
             &[
-                to(ip),
+                destination_is(ip),
                 json!({ "match": { "op": "==", "left": { "meta": { "key": "l4proto" } }, "right": "tcp" } }),
                 json!({ "reject": { "type": "tcp reset" } }),
             ],
         ),
-        rule(chain, comment, &[to(ip), json!({ "reject": { "type": "icmpx", "expr": "admin-prohibited" } })]),
+        rule(
+            chain,
+            comment,
+            &[destination_is(ip), json!({ "reject": { "type": "icmpx", "expr": "admin-prohibited" } })],
+        ),
     ]
 }
 
-fn to(ip: IpAddr) -> Value {
+fn destination_is(ip: IpAddr) -> Value {
     equals(family(ip), "daddr", &json!(ip.to_string()))
 }
 
@@ -140,7 +146,7 @@ mod tests {
     }
 
     fn guarded() -> Guarded {
-        Guarded { from: 80, addresses: vec![(WELL_KNOWN[0], 2707), (WELL_KNOWN[1], 80)] }
+        Guarded { port: 80, addresses: vec![(WELL_KNOWN[0], 2707), (WELL_KNOWN[1], 80)] }
     }
 
     #[test]
@@ -154,7 +160,7 @@ mod tests {
     }
 
     #[test]
-    fn our_addresses_are_led_to_us_before_anybody_elses_nat() {
+    fn the_agents_addresses_are_redirected_before_any_other_nat() {
         let json = replacement(&Rules { guarded: Some(guarded()), block_imds: false });
         let chains = commands(&json, "chain");
         let hooks: Vec<_> =
@@ -168,13 +174,13 @@ mod tests {
         for rule in rules {
             let expressions = rule["expr"].as_array().unwrap();
             let address = &expressions[0]["match"]["right"];
-            assert_eq!(&expressions[2]["dnat"]["addr"], address, "an address is led to itself");
+            assert_eq!(&expressions[2]["dnat"]["addr"], address, "the address itself is not changed");
             assert_eq!(expressions[1]["match"]["right"], 80);
         }
     }
 
     #[test]
-    fn metadata_is_refused_to_what_is_forwarded_and_to_nobody_else() {
+    fn the_metadata_service_is_rejected_for_forwarded_packets_only() {
         let json = replacement(&Rules { guarded: None, block_imds: true });
         let chains = commands(&json, "chain");
         assert_eq!(chains.len(), 1);

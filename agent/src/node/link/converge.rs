@@ -1,71 +1,76 @@
-//! From what is there to what is wanted, step by step.
+//! From the observed state to the desired one, step by step.
 //!
-//! Owns: how often is looked and stepped, and what the outcome means for each address. Must not know: when.
+//! Owns: how many rounds are tried, and what the outcome means for each address. Must not know: when this
+//! happens.
 
 use std::net::IpAddr;
 
 use super::desired::Desired;
 use super::difference::{Action, Plan, difference};
-use super::netlink::{KernelError, apply, look};
+use super::netlink::{KernelError, apply, observe};
 use super::observed::Observed;
 
-/// Making the link, switching it on, giving it addresses and routes is three looks; more mean that somebody undoes it.
-const MOST_LOOKS: usize = 5;
+/// Creating the link, adding addresses, and adding routes take three rounds. More mean that another program
+/// undoes them.
+const MAX_ROUNDS: usize = 5;
 
-/// How the node stands.
+/// What the node has of the desired state.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct LinkStatus {
-    /// What was seen last.
+    /// What was observed last.
     pub(super) observed: Observed,
-    /// Each of our addresses.
+    /// Each of the agent's addresses.
     pub(super) addresses: Vec<(IpAddr, AddressStatus)>,
-    /// Whether all is as it should be.
+    /// Whether nothing is left to do.
     pub(super) is_complete: bool,
 }
 
-/// How one address stands.
+/// Where one of the agent's addresses is.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum AddressStatus {
-    /// Where it should be.
+    /// On `pod-id-link0` or `lo`.
     Present,
-    /// On a link that is not ours.
+    /// On another link, by name.
     Foreign(String),
-    /// On no link.
+    /// On no link; with the kernel's refusal, if there was one.
     Missing(Option<KernelError>),
 }
 
-/// Only looks.
-pub(super) async fn observe(desired: &Desired) -> Result<LinkStatus, KernelError> {
-    let observed = look().await?;
+/// Observes, and changes nothing.
+pub(super) async fn link_status(desired: &Desired) -> Result<LinkStatus, KernelError> {
+    let observed = observe().await?;
     let plan = difference(desired, &observed, true);
-    Ok(standing(desired, observed, &plan, &[]))
+    Ok(summarize(desired, observed, &plan, &[]))
 }
 
-/// Looks and steps until all is as it should be, or a step cannot be taken.
-pub(super) async fn converge(desired: &Desired, has_dummies: &mut bool) -> Result<LinkStatus, KernelError> {
+/// Observes and takes steps until nothing is left to do, or every remaining step has failed.
+pub(super) async fn converge(
+    desired: &Desired,
+    dummy_supported: &mut bool,
+) -> Result<LinkStatus, KernelError> {
     let mut failed: Vec<(Action, KernelError)> = Vec::new();
-    let mut looks = 0;
+    let mut rounds = 0;
     loop {
-        looks += 1;
-        let observed = look().await?;
-        let plan = difference(desired, &observed, *has_dummies);
+        rounds += 1;
+        let observed = observe().await?;
+        let plan = difference(desired, &observed, *dummy_supported);
         let next: Vec<Action> = plan
             .actions
             .iter()
             .copied()
-            .filter(|action| !failed.iter().any(|(did, _)| did == action))
+            .filter(|action| !failed.iter().any(|(tried, _)| tried == action))
             .collect();
-        if next.is_empty() || looks > MOST_LOOKS {
-            return Ok(standing(desired, observed, &plan, &failed));
+        if next.is_empty() || rounds > MAX_ROUNDS {
+            return Ok(summarize(desired, observed, &plan, &failed));
         }
         for action in next {
             match apply(action).await {
                 Ok(()) => tracing::info!(?action, "node network changed"),
                 Err(KernelError::NoDummyLinks) => {
-                    *has_dummies = false;
+                    *dummy_supported = false;
                     failed.push((action, KernelError::NoDummyLinks));
                 }
-                // It was deleted in between; the next look sees it.
+                // It was deleted in between; the next round observes that.
                 Err(KernelError::LinkGone) => {}
                 Err(error) => failed.push((action, error)),
             }
@@ -73,7 +78,7 @@ pub(super) async fn converge(desired: &Desired, has_dummies: &mut bool) -> Resul
     }
 }
 
-fn standing(
+fn summarize(
     desired: &Desired,
     observed: Observed,
     plan: &Plan,
@@ -84,18 +89,18 @@ fn standing(
         .iter()
         .map(|ip| {
             let foreign = plan.foreign.iter().find(|foreign| foreign.ip == *ip);
-            let state = match (foreign, observed.holder(*ip)) {
+            let status = match (foreign, observed.holder(*ip)) {
                 (Some(foreign), _) => AddressStatus::Foreign(foreign.link.clone()),
                 (None, Some(_)) => AddressStatus::Present,
                 (None, None) => AddressStatus::Missing(why_missing(*ip, failed)),
             };
-            (*ip, state)
+            (*ip, status)
         })
         .collect();
     LinkStatus { observed, addresses, is_complete: plan.actions.is_empty() }
 }
 
-/// The refusal that keeps this address away: its own, else that of the link it would live on.
+/// The error that keeps this address from being added: its own, else that of the link it would be on.
 fn why_missing(ip: IpAddr, failed: &[(Action, KernelError)]) -> Option<KernelError> {
     let own = failed.iter().find(|(action, _)| match action {
         Action::AddAddress { ip: added, .. } => *added == ip,

@@ -1,8 +1,8 @@
-//! From what is wanted and what is there to what is done. Pure.
+//! The steps from the observed state to the desired one. Pure.
 //!
-//! Owns: where the addresses live, the steps that lead there, and whose addresses are left alone. Must not know: netlink.
-//! One round of steps need not lead all the way: a link that is made now has no number yet. So the caller looks and asks
-//! again until there is nothing left to do.
+//! Owns: which link gets the addresses, the steps, and which addresses are left alone. Must not know:
+//! netlink. One round of steps may not be enough: a link that is created now has no index yet. So the caller
+//! observes and asks again until there is nothing left to do.
 
 use std::net::IpAddr;
 
@@ -13,25 +13,25 @@ use crate::config::LinkPlace;
 /// One step.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Action {
-    /// Make the dummy link `pod-id-link0`.
+    /// Create the dummy link `pod-id-link0`.
     CreateLink,
-    /// Switch a link on.
+    /// Set a link up.
     BringUp {
-        /// Its number.
+        /// The index of the link.
         link: u32,
     },
-    /// Put an address on a link.
+    /// Add an address to a link.
     AddAddress {
-        /// The number of the link.
+        /// The index of the link.
         link: u32,
         /// The address.
         ip: IpAddr,
-        /// How far it reaches.
-        reach: Scope,
+        /// The scope of the address.
+        scope: Scope,
     },
-    /// Lead an address over a link.
+    /// Add a route to an address over a link.
     AddRoute {
-        /// The number of the link.
+        /// The index of the link.
         link: u32,
         /// The address.
         ip: IpAddr,
@@ -41,35 +41,35 @@ pub(super) enum Action {
 /// The scope of an IPv4 address; the kernel gives IPv6 addresses theirs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Scope {
-    /// Global, as the Amazon agent has it. On `lo` for Cilium only: it may become the source of other traffic there
-    /// (facts 7.5).
+    /// Global, as the Amazon agent has it. On `lo` only beside Cilium: with this scope the address may become
+    /// the source of other traffic (facts 7.5).
     Global,
     /// This host.
     Host,
 }
 
-/// What is to be done, and what is not ours to do.
+/// What is to be done, and what is left alone.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Plan {
-    /// In this order.
+    /// The steps, in this order.
     pub actions: Vec<Action>,
-    /// Addresses that another link has.
+    /// The agent's addresses that are on other links.
     pub foreign: Vec<Foreign>,
 }
 
-/// One of our addresses on a link that is not ours.
+/// One of the agent's addresses on a link that the agent does not manage.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Foreign {
     /// The address.
     pub ip: IpAddr,
-    /// Who has it.
+    /// The name of that link.
     pub link: String,
 }
 
-/// The next steps. `has_dummies` is false once the kernel has said that it knows no dummy links.
-pub(super) fn difference(desired: &Desired, observed: &Observed, has_dummies: bool) -> Plan {
+/// The next steps. `dummy_supported` is false once the kernel has refused to create a dummy link.
+pub(super) fn difference(desired: &Desired, observed: &Observed, dummy_supported: bool) -> Plan {
     let mut plan = Plan::default();
-    let place = place(desired.place, observed, has_dummies);
+    let place = place(desired.place, observed, dummy_supported);
     let missing: Vec<IpAddr> = desired
         .addresses
         .iter()
@@ -88,11 +88,11 @@ pub(super) fn difference(desired: &Desired, observed: &Observed, has_dummies: bo
             if !missing.is_empty() && !link.is_up {
                 plan.actions.push(Action::BringUp { link: link.index });
             }
-            let reach = reach(link, observed);
+            let scope = scope_on(link, observed);
             plan.actions.extend(missing.iter().map(|ip| Action::AddAddress {
                 link: link.index,
                 ip: *ip,
-                reach,
+                scope,
             }));
         }
         None if missing.is_empty() => {}
@@ -104,13 +104,13 @@ pub(super) fn difference(desired: &Desired, observed: &Observed, has_dummies: bo
     plan
 }
 
-/// The name of the link that gets what is missing.
-fn place(wanted: LinkPlace, observed: &Observed, has_dummies: bool) -> &'static str {
+/// The name of the link that gets the missing addresses.
+fn place(wanted: LinkPlace, observed: &Observed, dummy_supported: bool) -> &'static str {
     match wanted {
         LinkPlace::Dummy => LINK_NAME,
         LinkPlace::Lo => LOOPBACK,
         LinkPlace::Auto if observed.link(LINK_NAME).is_some() => LINK_NAME,
-        LinkPlace::Auto if observed.link(CILIUM).is_some() || !has_dummies => LOOPBACK,
+        LinkPlace::Auto if observed.link(CILIUM).is_some() || !dummy_supported => LOOPBACK,
         LinkPlace::Auto => LINK_NAME,
     }
 }
@@ -119,20 +119,20 @@ fn is_ours(link: &Link) -> bool {
     link.name == LINK_NAME || link.name == LOOPBACK
 }
 
-fn reach(link: &Link, observed: &Observed) -> Scope {
+fn scope_on(link: &Link, observed: &Observed) -> Scope {
     let is_loopback_without_cilium = link.name == LOOPBACK && observed.link(CILIUM).is_none();
     if is_loopback_without_cilium { Scope::Host } else { Scope::Global }
 }
 
-/// Our own link is on, and leads to the addresses it has.
+/// Steps so that the agent's own link is up, and has a route to each address on it.
 fn keep_own_link(own: &Link, desired: &Desired, observed: &Observed, plan: &mut Plan) {
-    let switch_on = Action::BringUp { link: own.index };
+    let bring_up = Action::BringUp { link: own.index };
     for ip in &desired.addresses {
         if observed.holder(*ip).is_none_or(|holder| holder.index != own.index) {
             continue;
         }
-        if !own.is_up && !plan.actions.contains(&switch_on) {
-            plan.actions.push(switch_on);
+        if !own.is_up && !plan.actions.contains(&bring_up) {
+            plan.actions.push(bring_up);
         }
         if !observed.routes.iter().any(|route| route.link == own.index && route.to == *ip) {
             plan.actions.push(Action::AddRoute { link: own.index, ip: *ip });

@@ -1,6 +1,7 @@
 //! Link, addresses and routes: `pod-id-link0`, 169.254.170.23/32, fd00:ec2::23/128.
 //!
-//! Owns: that the node has them, once (`initialize`, `cleanup`) or for good (`keep`). Must not know: who listens there.
+//! Owns: adding them to the node and removing them once (`set_up`), or keeping them in place (`keeper`). Must
+//! not know: what listens on the addresses.
 //!
 //! ```text
 //! desired ─┐

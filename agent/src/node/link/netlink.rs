@@ -1,8 +1,9 @@
-//! The kernel's side: looking, and taking one step.
+//! The kernel's side: observing the node, and taking one step.
 //!
-//! Owns: how steps are said in netlink, and what the kernel's refusals mean. Must not know: why a step is taken.
+//! Owns: the netlink messages of each step, and what the kernel's errors mean. Must not know: why a step is
+//! taken.
 //!
-//! Each call has a socket and a deadline of its own: nothing is kept that could grow or grow stale.
+//! Each call has its own socket and deadline: nothing is kept that could grow or become outdated.
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -22,44 +23,45 @@ use super::desired::LINK_NAME;
 use super::difference::{Action, Scope};
 use super::observed::{Address, Link, Observed, Route};
 
-/// The kernel answers in microseconds; a minute of it being busy with other people's links is not waited for.
+/// The kernel answers in microseconds. If it is busy with thousands of other links for longer, the call fails
+/// and is tried again later.
 const DEADLINE: Duration = Duration::from_secs(2);
 
-/// Why the kernel did not do it.
+/// Why a netlink call failed.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum KernelError {
-    /// There is no netlink socket.
-    #[error("netlink cannot be used: {0}")]
+    /// No netlink socket can be opened.
+    #[error("cannot open a netlink socket: {0}")]
     NoSocket(io::ErrorKind),
     /// No answer in time.
-    #[error("the kernel did not answer within 2 s")]
+    #[error("the kernel did not answer within {} s", DEADLINE.as_secs())]
     Timeout,
     /// A capability is missing.
     #[error("not permitted: CAP_NET_ADMIN is missing")]
     NotPermitted,
-    /// Dummy links are not built in, and no module has them.
-    #[error("the kernel has no dummy links")]
+    /// Dummy links are neither built in nor available as a module.
+    #[error("the kernel does not support dummy links")]
     NoDummyLinks,
-    /// IPv6 is switched off, on this link or altogether.
-    #[error("IPv6 is switched off")]
+    /// IPv6 is disabled, on this link or on the whole node.
+    #[error("IPv6 is disabled")]
     Ipv6Off,
-    /// It vanished meanwhile; another look will tell.
-    #[error("the link has gone")]
+    /// The link was deleted in between.
+    #[error("the link no longer exists")]
     LinkGone,
-    /// Something else.
+    /// Another error of the kernel.
     #[error("the kernel refused: {0}")]
     Refused(Errno),
-    /// An answer that is none.
-    #[error("the kernel's answer cannot be read")]
+    /// The answer is not a valid netlink message.
+    #[error("cannot parse the kernel's answer")]
     Unreadable,
 }
 
-/// Looks at the node.
+/// Lists the node's links, addresses and routes.
 ///
 /// # Errors
-/// [`KernelError`], if the kernel cannot be asked.
-pub(super) async fn look() -> Result<Observed, KernelError> {
-    ask(async |kernel| {
+/// [`KernelError`], if they cannot be listed.
+pub(super) async fn observe() -> Result<Observed, KernelError> {
+    request(async |kernel| {
         let links: Vec<Link> = links(&kernel).await?;
         let addresses = addresses(&kernel).await?;
         let routes = match links.iter().find(|link| link.name == LINK_NAME) {
@@ -73,19 +75,19 @@ pub(super) async fn look() -> Result<Observed, KernelError> {
     .await
 }
 
-/// Takes a step. What is so already is no error.
+/// Takes a step. That it is done already is not an error.
 ///
 /// # Errors
-/// [`KernelError`], if the kernel does not do it.
+/// [`KernelError`], if the kernel refuses it.
 pub(super) async fn apply(action: Action) -> Result<(), KernelError> {
-    let done = ask(async |kernel| match action {
+    let done = request(async |kernel| match action {
         Action::CreateLink => kernel.link().add(create_link()).execute().await,
         Action::BringUp { link } => {
             kernel.link().change(LinkUnspec::new_with_index(link).up().build()).execute().await
         }
-        Action::AddAddress { link, ip, reach } => {
+        Action::AddAddress { link, ip, scope } => {
             let mut request = kernel.address().add(link, ip, prefix(ip));
-            *request.message_mut() = address(link, ip, reach);
+            *request.message_mut() = address(link, ip, scope);
             request.execute().await
         }
         Action::AddRoute { link, ip } => kernel.route().add(route(link, ip)).execute().await,
@@ -103,15 +105,15 @@ pub(super) async fn apply(action: Action) -> Result<(), KernelError> {
     }
 }
 
-/// Removes our link, with all that is on it. That there is none is no error.
+/// Removes a link and everything on it. That it does not exist is not an error.
 pub(super) async fn remove_link(index: u32) -> Result<(), KernelError> {
-    is_gone(ask(async |kernel| kernel.link().del(index).execute().await).await)
+    is_gone(request(async |kernel| kernel.link().del(index).execute().await).await)
 }
 
-/// Removes an address. That it is not there is no error.
+/// Removes an address. That it does not exist is not an error.
 pub(super) async fn remove_address(link: u32, ip: IpAddr) -> Result<(), KernelError> {
     let message = address(link, ip, Scope::Host);
-    is_gone(ask(async |kernel| kernel.address().del(message.clone()).execute().await).await)
+    is_gone(request(async |kernel| kernel.address().del(message.clone()).execute().await).await)
 }
 
 pub(super) fn is_gone(done: Result<(), KernelError>) -> Result<(), KernelError> {
@@ -121,25 +123,25 @@ pub(super) fn is_gone(done: Result<(), KernelError>) -> Result<(), KernelError> 
     }
 }
 
-/// Asks over a socket of its own. The connection is driven here and ends here.
-pub(super) async fn ask<T>(
-    question: impl AsyncFnOnce(Handle) -> Result<T, rtnetlink::Error>,
+/// Runs one operation over its own socket. The connection is driven here and ends here.
+pub(super) async fn request<T>(
+    operation: impl AsyncFnOnce(Handle) -> Result<T, rtnetlink::Error>,
 ) -> Result<T, KernelError> {
-    // Strict: the kernel filters dumps by what is asked, instead of sending the whole of a large routing table.
+    // Strict: the kernel filters dumps by the request, instead of sending all of a large routing table.
     let (connection, kernel, _events) =
         rtnetlink::new_connection_with_strict_check().map_err(|error| KernelError::NoSocket(error.kind()))?;
-    let answered = async {
+    let answer = async {
         tokio::select! {
-            answer = question(kernel) => answer.map_err(|error| meaning(&error)),
+            answer = operation(kernel) => answer.map_err(|error| classify(&error)),
             () = connection => Err(KernelError::Unreadable),
         }
     };
-    tokio::time::timeout(DEADLINE, answered).await.unwrap_or(Err(KernelError::Timeout))
+    tokio::time::timeout(DEADLINE, answer).await.unwrap_or(Err(KernelError::Timeout))
 }
 
-fn meaning(error: &rtnetlink::Error) -> KernelError {
+fn classify(error: &rtnetlink::Error) -> KernelError {
     let rtnetlink::Error::NetlinkError(refusal) = error else { return KernelError::Unreadable };
-    // Netlink says its error numbers below zero.
+    // Netlink error numbers are negative.
     let errno = Errno::from_raw(refusal.raw_code().saturating_neg());
     if errno == Errno::EPERM {
         KernelError::NotPermitted
@@ -189,7 +191,7 @@ async fn routes(kernel: &Handle, link: u32, ipv4: bool) -> Result<Vec<Route>, rt
     Ok(routes)
 }
 
-/// A dump's filter: the builders' defaults for a new route would be taken for more conditions.
+/// The filter of a dump: the kernel would take the builders' defaults for a new route as further conditions.
 fn filter(mut message: RouteMessage) -> RouteMessage {
     message.header.protocol = RouteProtocol::Unspec;
     message.header.scope = RouteScope::Universe;
@@ -204,7 +206,8 @@ pub(super) fn name(message: &LinkMessage) -> Option<&str> {
     })
 }
 
-/// The address in a message about one: `IFA_LOCAL` is the node's own end where there are two.
+/// The address in a message about an address. If there are two, as on a point-to-point link, `IFA_LOCAL` is
+/// the node's own.
 pub(super) fn ip(message: &AddressMessage) -> Option<IpAddr> {
     let local = message
         .attributes
@@ -230,19 +233,19 @@ pub(super) fn destination(message: &RouteMessage) -> Option<IpAddr> {
     })
 }
 
-/// A dummy link of our name, switched on.
+/// A dummy link with the agent's name, set up.
 pub(super) fn create_link() -> LinkMessage {
     LinkDummy::new(LINK_NAME).up().build()
 }
 
-/// One address, as a host of its own. IPv6 without duplicate address detection: else it could not be used for a second
-/// or two, and nobody else has it on a link of one host (facts 7.4).
-pub(super) fn address(link: u32, ip: IpAddr, reach: Scope) -> AddressMessage {
+/// One address, as a single host. IPv6 without duplicate address detection: it would make the address
+/// unusable for a second or two, and on a link with a single host there can be no duplicate (facts 7.4).
+pub(super) fn address(link: u32, ip: IpAddr, scope: Scope) -> AddressMessage {
     let mut message = match ip {
         IpAddr::V4(ip) => AddressMessageBuilder::<Ipv4Addr>::new().index(link).address(ip, 32).build(),
         IpAddr::V6(ip) => AddressMessageBuilder::<Ipv6Addr>::new().index(link).address(ip, 128).build(),
     };
-    match (ip, reach) {
+    match (ip, scope) {
         (IpAddr::V4(_), Scope::Host) => message.header.scope = AddressScope::Host,
         (IpAddr::V4(_), Scope::Global) => message.header.scope = AddressScope::Universe,
         (IpAddr::V6(_), Scope::Host | Scope::Global) => message.header.flags = AddressHeaderFlags::Nodad,
@@ -250,7 +253,7 @@ pub(super) fn address(link: u32, ip: IpAddr, reach: Scope) -> AddressMessage {
     message
 }
 
-/// A route to one address over a link, with nothing in between.
+/// A route to one address directly over a link, without a gateway.
 pub(super) fn route(link: u32, ip: IpAddr) -> RouteMessage {
     match ip {
         IpAddr::V4(ip) => {

@@ -1,35 +1,35 @@
-//! What the node has.
+//! The observed state of the node.
 //!
-//! Owns: the picture of it. Must not know: what it should have.
+//! Owns: the types for it. Must not know: the desired state.
 
 use std::net::IpAddr;
 
-/// What the node has, as far as it may concern us.
+/// The links, addresses and routes of the node that may matter to the agent.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Observed {
     /// All links.
     pub links: Vec<Link>,
     /// All addresses.
     pub addresses: Vec<Address>,
-    /// The main table's routes to single addresses over our link.
+    /// The routes of the main table to single addresses over the agent's link.
     pub routes: Vec<Route>,
 }
 
 /// A link.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Link {
-    /// Its number in this network namespace.
+    /// Its index in this network namespace.
     pub index: u32,
     /// Its name.
     pub name: String,
-    /// Whether it is switched on.
+    /// Whether it is up.
     pub is_up: bool,
 }
 
 /// An address on a link.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Address {
-    /// The number of its link.
+    /// The index of its link.
     pub link: u32,
     /// The address.
     pub ip: IpAddr,
@@ -38,14 +38,14 @@ pub(super) struct Address {
 /// A route to a single address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Route {
-    /// The number of the link that it leads over.
+    /// The index of its output link.
     pub link: u32,
-    /// Where it leads.
+    /// Its destination.
     pub to: IpAddr,
 }
 
 impl Observed {
-    /// The link of that name.
+    /// The link with that name.
     pub(super) fn link(&self, name: &str) -> Option<&Link> {
         self.links.iter().find(|link| link.name == name)
     }

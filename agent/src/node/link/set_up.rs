@@ -1,25 +1,23 @@
-//! Setting up once, for `initialize`, and taking away, for `cleanup`.
+//! Setting up once, for `initialize`, and removing, for `cleanup`.
 //!
-//! Owns: what counts as success there. Must not know: exit codes and how things are said.
+//! Owns: what counts as success there. Must not know: exit codes and output.
 
 use std::net::IpAddr;
 
-use super::converge::{AddressStatus, converge, observe};
+use super::converge::{AddressStatus, converge, link_status};
 use super::desired::{Desired, LINK_NAME, LOOPBACK};
-use super::netlink::{self, KernelError, look};
+use super::netlink::{self, KernelError, observe};
 use crate::config::LinkPlace;
 use crate::workload::WELL_KNOWN;
 
 /// Why the node is not set up.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum SetUpError {
-    /// The kernel cannot be asked.
-    #[error("the node's links cannot be listed")]
-    Look(#[source] KernelError),
+    /// The node's state is unknown.
+    #[error("cannot list the node's links")]
+    Observe(#[source] KernelError),
     /// Another link has the address.
-    #[error(
-        "{ip} is on the link {link}, which is not ours; take it off there, or leave the agent's link out"
-    )]
+    #[error("{ip} is on the link {link}: remove it from there, or do not run `initialize`")]
     Foreign {
         /// The address.
         ip: IpAddr,
@@ -27,36 +25,37 @@ pub enum SetUpError {
         link: String,
     },
     /// The kernel refused.
-    #[error("{ip} cannot be added")]
+    #[error("cannot add {ip}")]
     Refused {
         /// The address.
         ip: IpAddr,
         /// Why.
         source: KernelError,
     },
-    /// It vanishes as fast as it is added.
-    #[error("{0} was added and is gone again: somebody else removes it")]
+    /// It is removed as fast as it is added.
+    #[error("{0} was added and is gone again: another program keeps removing it")]
     Contested(IpAddr),
 }
 
 /// Gives the node both well-known addresses. IPv6 is optional: returns why it was left out, if it was.
 ///
 /// # Errors
-/// [`SetUpError`], if the node does not have the IPv4 address on a link of ours, or somebody else has either of them.
+/// [`SetUpError`], if the IPv4 address cannot be added, or if one of the two is on a link that the agent does
+/// not manage.
 pub async fn set_up(place: LinkPlace) -> Result<Option<SetUpError>, SetUpError> {
-    let mut has_dummies = true;
+    let mut dummy_supported = true;
     let desired = Desired::well_known(place);
-    // Nothing is touched on a node whose address is somebody else's.
-    let before = observe(&desired).await.map_err(SetUpError::Look)?;
-    for (ip, state) in before.addresses {
-        if let AddressStatus::Foreign(link) = state {
+    // If an address is on another link, nothing on the node is changed.
+    let before = link_status(&desired).await.map_err(SetUpError::Observe)?;
+    for (ip, status) in before.addresses {
+        if let AddressStatus::Foreign(link) = status {
             return Err(SetUpError::Foreign { ip, link });
         }
     }
-    let standing = converge(&desired, &mut has_dummies).await.map_err(SetUpError::Look)?;
+    let status = converge(&desired, &mut dummy_supported).await.map_err(SetUpError::Observe)?;
     let mut left_out = None;
-    for (ip, state) in standing.addresses {
-        let problem = match state {
+    for (ip, status) in status.addresses {
+        let problem = match status {
             AddressStatus::Present => continue,
             AddressStatus::Foreign(link) => return Err(SetUpError::Foreign { ip, link }),
             AddressStatus::Missing(Some(source)) => SetUpError::Refused { ip, source },
@@ -70,12 +69,13 @@ pub async fn set_up(place: LinkPlace) -> Result<Option<SetUpError>, SetUpError> 
     Ok(left_out)
 }
 
-/// Takes our link and our addresses off the node; returns what there was. An address on somebody else's link is theirs.
+/// Removes the agent's link and addresses from the node; returns what was removed. An address on a link that
+/// the agent does not manage stays.
 ///
 /// # Errors
-/// [`KernelError`], if the kernel does not do it.
+/// [`KernelError`], if the kernel refuses.
 pub async fn remove() -> Result<Vec<String>, KernelError> {
-    let observed = look().await?;
+    let observed = observe().await?;
     let mut removed = Vec::new();
     if let Some(own) = observed.link(LINK_NAME) {
         netlink::remove_link(own.index).await?;
@@ -84,7 +84,7 @@ pub async fn remove() -> Result<Vec<String>, KernelError> {
     for ip in WELL_KNOWN {
         if let Some(holder) = observed.holder(ip).filter(|holder| holder.name == LOOPBACK) {
             netlink::remove_address(holder.index, ip).await?;
-            removed.push(format!("address {ip} of {LOOPBACK}"));
+            removed.push(format!("address {ip} on {LOOPBACK}"));
         }
     }
     Ok(removed)

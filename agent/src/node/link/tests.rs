@@ -1,5 +1,5 @@
-//! The decisions by tables, and the messages byte by byte. What the kernel makes of them is tested end to end, in network
-//! namespaces.
+//! The decisions by tables, and the messages byte by byte. What the kernel does with them is tested end to
+//! end, in network namespaces.
 
 use std::net::IpAddr;
 
@@ -22,7 +22,7 @@ fn link(index: u32, name: &str) -> Link {
     Link { index, name: name.to_owned(), is_up: true }
 }
 
-/// A node as it comes.
+/// A node without anything of the agent.
 fn bare() -> Observed {
     Observed { links: vec![link(LO, "lo"), link(ETH, "eth0")], ..Observed::default() }
 }
@@ -42,23 +42,23 @@ fn with_route(mut node: Observed, to: IpAddr) -> Observed {
     node
 }
 
-fn steps(place: LinkPlace, node: &Observed, has_dummies: bool) -> Vec<Action> {
-    difference(&Desired::well_known(place), node, has_dummies).actions
+fn steps(place: LinkPlace, node: &Observed, dummy_supported: bool) -> Vec<Action> {
+    difference(&Desired::well_known(place), node, dummy_supported).actions
 }
 
-fn add(link: u32, ip: IpAddr, reach: Scope) -> Action {
-    Action::AddAddress { link, ip, reach }
+fn add(link: u32, ip: IpAddr, scope: Scope) -> Action {
+    Action::AddAddress { link, ip, scope }
 }
 
 #[test]
-fn a_bare_node_gets_a_link_of_ours_first() {
+fn a_bare_node_gets_the_agents_link_first() {
     for place in [LinkPlace::Auto, LinkPlace::Dummy] {
         assert_eq!(steps(place, &bare(), true), [Action::CreateLink]);
     }
 }
 
 #[test]
-fn without_dummy_links_auto_takes_lo_and_dummy_does_not() {
+fn without_dummy_links_auto_uses_lo_and_dummy_does_not() {
     let on_lo = [add(LO, IPV4, Scope::Host), add(LO, IPV6, Scope::Host)];
     assert_eq!(steps(LinkPlace::Auto, &bare(), false), on_lo);
     assert_eq!(steps(LinkPlace::Lo, &bare(), true), on_lo);
@@ -66,17 +66,17 @@ fn without_dummy_links_auto_takes_lo_and_dummy_does_not() {
 }
 
 #[test]
-fn beside_cilium_auto_takes_lo_and_the_address_reaches_as_far_as_cilium_looks() {
+fn beside_cilium_auto_uses_lo_and_the_address_has_the_scope_that_cilium_reads() {
     let node = with_link(bare(), 3, "cilium_host", true);
     let on_lo = [add(LO, IPV4, Scope::Global), add(LO, IPV6, Scope::Global)];
     assert_eq!(steps(LinkPlace::Auto, &node, true), on_lo);
-    // A link of ours that is there already was chosen by somebody.
+    // If pod-id-link0 exists already, it is used: an admin or an earlier start chose it.
     let node = with_link(node, OWN, "pod-id-link0", true);
     assert_eq!(steps(LinkPlace::Auto, &node, true)[0], add(OWN, IPV4, Scope::Global));
 }
 
 #[test]
-fn our_link_is_switched_on_before_it_gets_addresses_and_then_routes() {
+fn the_agents_link_is_set_up_before_it_gets_addresses_and_then_routes() {
     let node = with_link(bare(), OWN, "pod-id-link0", false);
     let first = [Action::BringUp { link: OWN }, add(OWN, IPV4, Scope::Global), add(OWN, IPV6, Scope::Global)];
     assert_eq!(steps(LinkPlace::Auto, &node, true), first);
@@ -90,14 +90,14 @@ fn our_link_is_switched_on_before_it_gets_addresses_and_then_routes() {
 }
 
 #[test]
-fn a_node_that_has_it_all_is_left_alone() {
+fn a_complete_node_is_left_alone() {
     let own = with_link(bare(), OWN, "pod-id-link0", true);
     let own = with_address(with_address(own, OWN, IPV4), OWN, IPV6);
     let own = with_route(with_route(own, IPV4), IPV6);
     let lo = with_address(with_address(bare(), LO, IPV4), LO, IPV6);
     for place in [LinkPlace::Auto, LinkPlace::Dummy, LinkPlace::Lo] {
         assert_eq!(steps(place, &own, true), []);
-        // What somebody put on lo serves as well as on a link of ours; moving it would be a gap.
+        // An address on lo works as well as on pod-id-link0; moving it would interrupt service.
         assert_eq!(steps(place, &lo, true), []);
     }
 }
@@ -110,7 +110,7 @@ fn what_is_missing_is_added_and_nothing_else() {
 }
 
 #[test]
-fn an_address_on_somebody_elses_link_is_named_and_left_there() {
+fn an_address_on_another_link_is_reported_and_left_there() {
     let node = with_address(bare(), ETH, IPV4);
     let plan = difference(&Desired::well_known(LinkPlace::Lo), &node, true);
     assert_eq!(plan.foreign, [Foreign { ip: IPV4, link: "eth0".to_owned() }]);
@@ -118,7 +118,7 @@ fn an_address_on_somebody_elses_link_is_named_and_left_there() {
 }
 
 #[test]
-fn only_well_known_addresses_that_are_bound_are_ours() {
+fn only_bound_well_known_addresses_are_managed() {
     let bound = ["10.0.0.7".parse().unwrap(), "127.0.0.1".parse().unwrap(), IPV4];
     assert_eq!(Desired::of_bound(LinkPlace::Auto, &bound).addresses, [IPV4]);
 }
@@ -129,11 +129,11 @@ fn bytes(message: &impl Emitable) -> Vec<u8> {
     bytes
 }
 
-/// As `ip link add pod-id-link0 up type dummy` says it (read off the wire with iproute2 6.1), but for the zero behind
-/// "dummy", which the kernel lets a string end with or not. Kernels without dummy links
-/// refuse it, so that on such a machine this is all that can be seen of it.
+/// The bytes of `ip link add pod-id-link0 up type dummy` (captured from iproute2 6.1), except for the zero
+/// after "dummy": the kernel accepts the string with or without it. Kernels without dummy links refuse the
+/// message, so on such a machine this is the only test of it.
 #[test]
-fn the_link_is_asked_for_as_iproute2_asks() {
+fn the_link_is_requested_as_by_iproute2() {
     let header = [
         0, 0, 0, 0, // family unspecified, type
         0, 0, 0, 0, // index: the kernel chooses
@@ -147,7 +147,7 @@ fn the_link_is_asked_for_as_iproute2_asks() {
 }
 
 #[test]
-fn addresses_are_hosts_of_their_own_and_ipv6_needs_no_detection_of_duplicates() {
+fn addresses_are_single_hosts_and_ipv6_skips_duplicate_address_detection() {
     let ipv4 = bytes(&address(OWN, IPV4, Scope::Global));
     assert_eq!(ipv4[..8], [2, 32, 0, 0, 7, 0, 0, 0]);
     assert_eq!(bytes(&address(LO, IPV4, Scope::Host))[..8], [2, 32, 0, 254, 1, 0, 0, 0]);
@@ -156,7 +156,7 @@ fn addresses_are_hosts_of_their_own_and_ipv6_needs_no_detection_of_duplicates() 
 }
 
 #[test]
-fn routes_are_of_the_main_table_and_lead_straight_over_the_link() {
+fn routes_are_in_the_main_table_and_have_no_gateway() {
     // family, lengths, tos, table main, protocol static, scope, unicast
     assert_eq!(bytes(&route(OWN, IPV4))[..8], [2, 32, 0, 0, 254, 4, 253, 1]);
     assert_eq!(bytes(&route(OWN, IPV6))[..8], [10, 128, 0, 0, 254, 4, 0, 1]);

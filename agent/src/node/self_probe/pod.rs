@@ -1,7 +1,7 @@
-//! Asking from where a pod stands, by way of the helper process.
+//! The probe from a pod's network, sent by the helper process.
 //!
-//! Owns: the helper's start and its two pipes, and what readiness and metrics hear. Must not know: namespaces and links;
-//! `namespace` does.
+//! Owns: the start of the helper, its two pipes, and the report to readiness and metrics. Must not know:
+//! namespaces and links, which belong to `namespace`.
 
 use std::io;
 use std::net::SocketAddr;
@@ -15,88 +15,88 @@ use tokio::net::unix::pipe::{Receiver, Sender};
 use tokio::sync::watch;
 use tokio::time::{sleep, timeout};
 
-use super::ask::{AskError, ProbeResponse};
-use super::judge::{Verdict, judge};
-use super::namespace::{Answer, MOST_LINE, Question, Reply};
+use super::namespace::{MAX_LINE, ProbeReply, ProbeRequest, TargetResult};
+use super::outcome::{ProbeOutcome, evaluate};
 use super::probe_key::{Nonce, ProbeKey};
+use super::request::{ProbeResponse, RequestError};
 use crate::lifecycle::readiness::Condition;
 use crate::telemetry::metrics::{ProbedFrom, SelfProbeMetrics};
 
-/// A namespace is made for each probe, so no oftener than this, whatever changes.
-const LEAST_REST: Duration = Duration::from_secs(5);
-/// Without a change.
-const UNASKED: Duration = Duration::from_secs(30);
-/// After a change, and after the start.
-const SETTLE: Duration = Duration::from_millis(200);
-/// Two families of two seconds each, the metadata, and a kernel that is busy.
+/// Each probe creates a network namespace, so probes are at least this far apart.
+const MIN_INTERVAL: Duration = Duration::from_secs(5);
+/// Without a change of links or rules.
+const POLL_INTERVAL: Duration = Duration::from_secs(30);
+/// After the start, and after a change: changes mostly come in groups.
+const SETTLE_TIME: Duration = Duration::from_millis(200);
+/// Two probes of up to 2 s each, the checks of the metadata service, and time for a busy kernel.
 const DEADLINE: Duration = Duration::from_secs(20);
 
-/// The helper, before there is a runtime.
+/// The helper process, started before the runtime and before the agent drops its privileges.
 pub struct Prober {
     child: Child,
 }
 
-/// What is asked, and who hears of it.
-pub struct PodProbed {
-    /// The addresses as pods know them.
+/// What is probed, and where the outcome is reported.
+pub struct PodProbeSpec {
+    /// The addresses and ports that pods use.
     pub targets: Vec<SocketAddr>,
-    /// Where pods must not get through to.
+    /// The addresses that pods must not reach.
     pub blocked: Vec<SocketAddr>,
-    /// Whether only we answer. Advisory.
-    pub alone: Condition,
-    /// Whether `blocked` is. Advisory; `None` where nothing is.
-    pub kept_away: Option<Condition>,
+    /// Whether this agent answers. Advisory.
+    pub condition: Condition,
+    /// Whether pods cannot reach `blocked`. Advisory; `None` if nothing is blocked.
+    pub imds_blocked: Option<Condition>,
     /// The same as `alone`, for Prometheus.
     pub metrics: Arc<SelfProbeMetrics>,
 }
 
-/// Asks ourselves from a network namespace.
+/// Probes the agent from a network namespace.
 pub struct PodProbe {
-    probed: PodProbed,
-    seal: ProbeKey,
+    spec: PodProbeSpec,
+    probe_key: ProbeKey,
     changes: watch::Receiver<u64>,
 }
 
-/// Why the helper gave no answer.
+/// Why the helper returned no results.
 #[derive(Debug, thiserror::Error)]
 enum ProberError {
-    #[error("the helper process does not answer: {0}")]
+    #[error("the helper process cannot be started or does not answer: {0}")]
     Pipe(#[from] io::Error),
     #[error("the helper process has ended")]
     Ended,
     #[error("the helper process did not answer within {} s", DEADLINE.as_secs())]
-    Late,
-    #[error("the helper process does not speak our language: {0}")]
-    Garbled(#[from] serde_json::Error),
-    #[error("there are no random numbers")]
-    NoNonce,
-    #[error("a pod's network cannot be made: {0}")]
+    Timeout,
+    #[error("the reply of the helper process cannot be parsed: {0}")]
+    InvalidReply(#[from] serde_json::Error),
+    #[error("the system has no random numbers")]
+    NoRandom,
+    #[error("cannot set up a network namespace for the probe: {0}")]
     NoNetwork(String),
 }
 
-/// Both ends of the talk.
-struct Talk {
+/// The helper process and its two pipes.
+struct HelperConnection {
     to: Sender,
     from: BufReader<Receiver>,
     _child: Child,
 }
 
 impl Prober {
-    /// Starts the helper, with the privileges that this process still has and with no environment.
+    /// Starts the helper with the privileges that this process still has, and with an empty environment.
     ///
     /// # Errors
-    /// When no process can be started.
+    /// If the process cannot be started.
     pub fn start() -> io::Result<Self> {
         let mut command = Command::new("/proc/self/exe");
         command.arg("probe-from-namespace").env_clear().stdin(Stdio::piped()).stdout(Stdio::piped());
         Ok(Self { child: command.spawn()? })
     }
 
-    fn talk(mut self) -> io::Result<Talk> {
+    fn connect(mut self) -> io::Result<HelperConnection> {
         let (Some(to), Some(from)) = (self.child.stdin.take(), self.child.stdout.take()) else {
             return Err(io::ErrorKind::BrokenPipe.into());
         };
-        Ok(Talk {
+        Ok(HelperConnection {
             to: Sender::from_owned_fd(OwnedFd::from(to))?,
             from: BufReader::new(Receiver::from_owned_fd(OwnedFd::from(from))?),
             _child: self.child,
@@ -104,103 +104,110 @@ impl Prober {
     }
 }
 
-impl Talk {
-    async fn ask(&mut self, question: &Question) -> Result<Reply, ProberError> {
-        let exchange = async {
-            self.to.write_all(format!("{}\n", serde_json::to_string(question)?).as_bytes()).await?;
+impl HelperConnection {
+    async fn exchange(&mut self, request: &ProbeRequest) -> Result<ProbeReply, ProberError> {
+        let round_trip = async {
+            self.to.write_all(format!("{}\n", serde_json::to_string(request)?).as_bytes()).await?;
             let mut line = String::new();
-            if (&mut self.from).take(MOST_LINE).read_line(&mut line).await? == 0 {
+            if (&mut self.from).take(MAX_LINE).read_line(&mut line).await? == 0 {
                 return Err(ProberError::Ended);
             }
-            Ok(serde_json::from_str::<Reply>(&line)?)
+            Ok(serde_json::from_str::<ProbeReply>(&line)?)
         };
-        let reply = timeout(DEADLINE, exchange).await.map_err(|_elapsed| ProberError::Late)??;
-        match reply.trouble {
-            Some(why) => Err(ProberError::NoNetwork(why)),
+        let reply = timeout(DEADLINE, round_trip).await.map_err(|_elapsed| ProberError::Timeout)??;
+        match reply.error {
+            Some(error) => Err(ProberError::NoNetwork(error)),
             None => Ok(reply),
         }
     }
 }
 
 impl PodProbe {
-    /// `changes` moves on each time that links or rules may have changed.
-    pub const fn new(probed: PodProbed, seal: ProbeKey, changes: watch::Receiver<u64>) -> Self {
-        Self { probed, seal, changes }
+    /// `changes` is incremented each time links or rules may have changed.
+    pub const fn new(spec: PodProbeSpec, probe_key: ProbeKey, changes: watch::Receiver<u64>) -> Self {
+        Self { spec, probe_key, changes }
     }
 
-    /// Works until the helper ends; cancel by dropping.
+    /// Runs until the helper ends, or until it is dropped.
     pub async fn keep(mut self, prober: io::Result<Prober>) {
-        let mut talk = match prober.and_then(Prober::talk) {
-            Ok(talk) => talk,
+        let mut connection = match prober.and_then(Prober::connect) {
+            Ok(connection) => connection,
             Err(error) => return self.unknown(&ProberError::Pipe(error)),
         };
         loop {
-            sleep(SETTLE).await;
+            sleep(SETTLE_TIME).await;
             self.changes.mark_unchanged();
-            match self.probe(&mut talk).await {
+            match self.probe(&mut connection).await {
                 Ok(()) => {}
                 Err(error @ ProberError::NoNetwork(_)) => self.unknown(&error),
-                // An answer that comes late would be taken for the next one's: no more questions.
+                // A late reply would be read as the reply to the next request, so no more requests are sent.
                 Err(error) => return self.unknown(&error),
             }
-            sleep(LEAST_REST).await;
+            sleep(MIN_INTERVAL).await;
             tokio::select! {
-                () = sleep(UNASKED) => {}
-                () = super::keeper::change(&mut self.changes) => {}
+                () = sleep(POLL_INTERVAL) => {}
+                () = super::host::wait_for_change(&mut self.changes) => {}
             }
         }
     }
 
-    async fn probe(&self, talk: &mut Talk) -> Result<(), ProberError> {
-        let nonce = Nonce::random().map_err(|_seal| ProberError::NoNonce)?;
-        let question = Question {
+    async fn probe(&self, connection: &mut HelperConnection) -> Result<(), ProberError> {
+        let nonce = Nonce::random().map_err(|_no_random| ProberError::NoRandom)?;
+        let request = ProbeRequest {
             nonce: nonce.as_str().to_owned(),
-            targets: self.probed.targets.clone(),
-            blocked: self.probed.blocked.clone(),
+            targets: self.spec.targets.clone(),
+            blocked: self.spec.blocked.clone(),
         };
-        let reply = talk.ask(&question).await?;
-        let verdicts: Vec<_> =
-            reply.answers.into_iter().map(|answer| (answer.target, self.verdict(&nonce, answer))).collect();
-        let troubles: Vec<_> = verdicts
+        let reply = connection.exchange(&request).await?;
+        let outcomes: Vec<_> =
+            reply.results.into_iter().map(|result| (result.target, self.outcome(&nonce, result))).collect();
+        let problems: Vec<_> = outcomes
             .iter()
-            .filter(|(_, verdict)| !matches!(verdict, Verdict::Ours | Verdict::Absent))
-            .map(|(target, verdict)| format!("for a pod, {}", verdict.about(*target)))
+            .filter(|(_, outcome)| !matches!(outcome, ProbeOutcome::ThisAgent | ProbeOutcome::AddressMissing))
+            .map(|(target, outcome)| format!("from a pod: {}", outcome.message(*target)))
             .collect();
-        for (target, verdict) in verdicts.iter().filter(|(_, verdict)| *verdict != Verdict::Absent) {
-            self.probed.metrics.probed(ProbedFrom::Namespace, target.ip(), *verdict == Verdict::Ours);
+        for (target, outcome) in
+            outcomes.iter().filter(|(_, outcome)| *outcome != ProbeOutcome::AddressMissing)
+        {
+            self.spec.metrics.probed(ProbedFrom::Namespace, target.ip(), *outcome == ProbeOutcome::ThisAgent);
         }
-        tell(&self.probed.alone, &troubles);
-        if let Some(kept_away) = &self.probed.kept_away {
-            let reached: Vec<_> = reply.reached.iter().map(|to| format!("pods still reach {to}")).collect();
-            tell(kept_away, &reached);
+        report(&self.spec.condition, &problems);
+        if let Some(imds_blocked) = &self.spec.imds_blocked {
+            let reachable: Vec<_> = reply
+                .reachable
+                .iter()
+                .map(|to| format!("pods can reach {to} despite --block-imds"))
+                .collect();
+            report(imds_blocked, &reachable);
         }
         Ok(())
     }
 
-    fn verdict(&self, nonce: &Nonce, answer: Answer) -> Verdict {
-        let absent = AskError::Absent.to_string();
-        match answer.heard {
-            Ok((local, said)) => {
-                judge(&self.seal, nonce, &Ok(ProbeResponse { local, said: said.into_bytes() }))
+    fn outcome(&self, nonce: &Nonce, result: TargetResult) -> ProbeOutcome {
+        let missing = RequestError::AddressMissing.to_string();
+        match result.response {
+            Ok((local, text)) => {
+                evaluate(&self.probe_key, nonce, &Ok(ProbeResponse { local, bytes: text.into_bytes() }))
             }
-            Err(why) if why == absent => Verdict::Absent,
-            Err(why) => Verdict::Nobody { why },
+            Err(reason) if reason == missing => ProbeOutcome::AddressMissing,
+            Err(reason) => ProbeOutcome::NoAnswer { reason },
         }
     }
 
-    /// Not known is not well, and it is not ill either: the metric keeps what was known last.
+    /// Without an outcome the conditions are unmet, but the metric keeps its last value: an unknown outcome
+    /// must not raise the alert about a failed probe.
     fn unknown(&self, error: &ProberError) {
-        self.probed.alone.unmet(format!("cannot be told: {error}"));
-        if let Some(kept_away) = &self.probed.kept_away {
-            kept_away.unmet(format!("cannot be told: {error}"));
+        self.spec.condition.unmet(format!("unknown: {error}"));
+        if let Some(imds_blocked) = &self.spec.imds_blocked {
+            imds_blocked.unmet(format!("unknown: {error}"));
         }
     }
 }
 
-fn tell(condition: &Condition, troubles: &[String]) {
-    if troubles.is_empty() {
+fn report(condition: &Condition, problems: &[String]) {
+    if problems.is_empty() {
         condition.met();
     } else {
-        condition.unmet(troubles.join("; "));
+        condition.unmet(problems.join("; "));
     }
 }

@@ -1,24 +1,25 @@
-//! What only this process can say: a keyed hash over the question and over who asked it.
+//! The answer to a probe, which only this process can compute: a keyed hash over the nonce and the client's
+//! address.
 //!
-//! Owns: the nonce, the key, the text of an answer. Must not know: sockets and HTTP. The key never leaves the process, and
-//! an answer tells nothing but the asker's own address; so anybody may ask.
+//! Owns: the nonce, the key, the text of an answer. Must not know: sockets and HTTP. The key never leaves the
+//! process, and an answer contains only the client's own address, so every client may send a probe.
 
 use std::net::SocketAddr;
 
 use aws_lc_rs::hmac;
 use zeroize::Zeroize as _;
 
-/// Before the nonce in the path of a question.
+/// What precedes the nonce in the path of a probe.
 pub const PATH_PREFIX: &str = "/v1/probe/";
-/// Bytes of a nonce: 128 bits, which nobody guesses and nobody meets twice.
+/// Bytes of a nonce: 128 bits cannot be guessed, and are never drawn twice.
 const NONCE_BYTES: usize = 16;
 
-/// There are no random numbers. TLS would not work either.
+/// The system has no random numbers. TLS would not work either.
 #[derive(Debug, thiserror::Error)]
-#[error("the system gives no random numbers")]
+#[error("the system has no random numbers")]
 pub struct ProbeKeyError(#[source] getrandom::Error);
 
-/// A question that was never asked before, as 32 hexadecimal digits.
+/// A number that is used for one probe only, as 32 hexadecimal digits.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Nonce(String);
 
@@ -28,15 +29,15 @@ pub struct ProbeKey {
     key: hmac::Key,
 }
 
-/// What an answer says, once its seal is known to be ours.
+/// The content of an answer that was made with this process's key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Keyed {
-    /// Who asked, as the agent saw it.
+pub(super) struct VerifiedAnswer {
+    /// The client's address, as the agent saw it.
     pub(super) peer: SocketAddr,
 }
 
 impl Nonce {
-    /// A new one.
+    /// A new nonce.
     ///
     /// # Errors
     /// [`ProbeKeyError`] if there are no random numbers.
@@ -44,12 +45,12 @@ impl Nonce {
         Ok(Self(hex(&random::<NONCE_BYTES>()?)))
     }
 
-    /// Reads one out of a path; `None` if it is none.
+    /// Reads a nonce from the path of a request; `None` if the path is not that of a probe.
     pub fn from_path(path: &str) -> Option<Self> {
         Self::from_digits(path.strip_prefix(PATH_PREFIX)?)
     }
 
-    /// Reads its digits; `None` if they are none.
+    /// Reads a nonce from its digits; `None` if they are not 32 hexadecimal ones.
     pub(super) fn from_digits(text: &str) -> Option<Self> {
         let is_one = text.len() == 2 * NONCE_BYTES && text.bytes().all(|byte| byte.is_ascii_hexdigit());
         is_one.then(|| Self(text.to_owned()))
@@ -62,7 +63,7 @@ impl Nonce {
 }
 
 impl ProbeKey {
-    /// With a key that is made now.
+    /// A new, random key.
     ///
     /// # Errors
     /// [`ProbeKeyError`] if there are no random numbers.
@@ -74,20 +75,20 @@ impl ProbeKey {
         Ok(Self { key })
     }
 
-    /// The body of the answer to `peer`: hash, blank, address.
+    /// The body of the answer to `peer`: hash, space, address.
     pub fn answer(&self, nonce: &Nonce, peer: SocketAddr) -> String {
         format!("{} {peer}", self.hash(nonce, peer))
     }
 
-    /// Reads an answer; `None` if it was not made with this key for this question.
-    pub(super) fn open(&self, nonce: &Nonce, body: &str) -> Option<Keyed> {
+    /// Checks an answer; `None` if it was not made with this key for this nonce.
+    pub(super) fn verify(&self, nonce: &Nonce, body: &str) -> Option<VerifiedAnswer> {
         let (hash, peer) = body.trim().split_once(' ')?;
         let peer: SocketAddr = peer.parse().ok()?;
-        (hash == self.hash(nonce, peer)).then_some(Keyed { peer })
+        (hash == self.hash(nonce, peer)).then_some(VerifiedAnswer { peer })
     }
 
     fn hash(&self, nonce: &Nonce, peer: SocketAddr) -> String {
-        // The nonce's length is fixed, so no two questions look alike.
+        // The length of a nonce is fixed, so no two pairs of nonce and address give the same text.
         hex(hmac::sign(&self.key, format!("{}|{peer}", nonce.0).as_bytes()).as_ref())
     }
 }
@@ -96,8 +97,8 @@ fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-/// From the kernel itself. The generator of aws-lc seeds itself with the processor's jitter first, which takes 30 ms of the
-/// start, before anything listens (measured).
+/// Random bytes from the kernel. The generator of aws-lc first seeds itself from CPU jitter, which delays the
+/// start by 30 ms, before anything listens (measured).
 fn random<const N: usize>() -> Result<[u8; N], ProbeKeyError> {
     let mut bytes = [0; N];
     getrandom::fill(&mut bytes).map_err(ProbeKeyError)?;
@@ -106,25 +107,25 @@ fn random<const N: usize>() -> Result<[u8; N], ProbeKeyError> {
 
 #[cfg(test)]
 mod tests {
-    use super::{Keyed, Nonce, PATH_PREFIX, ProbeKey};
+    use super::{Nonce, PATH_PREFIX, ProbeKey, VerifiedAnswer};
 
     #[test]
-    fn an_answer_is_good_for_its_question_its_asker_and_its_process_only() {
-        let (seal, nonce) = (ProbeKey::new().unwrap(), Nonce::random().unwrap());
+    fn an_answer_is_valid_only_for_its_nonce_its_client_and_its_process() {
+        let (probe_key, nonce) = (ProbeKey::new().unwrap(), Nonce::random().unwrap());
         let peer = "127.0.0.1:4711".parse().unwrap();
-        let answer = seal.answer(&nonce, peer);
-        assert_eq!(seal.open(&nonce, &answer), Some(Keyed { peer }));
-        assert_eq!(seal.open(&Nonce::random().unwrap(), &answer), None);
-        assert_eq!(ProbeKey::new().unwrap().open(&nonce, &answer), None);
-        // Its address cannot be written over.
-        assert_eq!(seal.open(&nonce, &answer.replace("4711", "4712")), None);
+        let answer = probe_key.answer(&nonce, peer);
+        assert_eq!(probe_key.verify(&nonce, &answer), Some(VerifiedAnswer { peer }));
+        assert_eq!(probe_key.verify(&Nonce::random().unwrap(), &answer), None);
+        assert_eq!(ProbeKey::new().unwrap().verify(&nonce, &answer), None);
+        // The address in it cannot be changed.
+        assert_eq!(probe_key.verify(&nonce, &answer.replace("4711", "4712")), None);
         for nothing in ["", " ", "ok", "0123 127.0.0.1:4711", nonce.as_str()] {
-            assert_eq!(seal.open(&nonce, nothing), None, "{nothing:?}");
+            assert_eq!(probe_key.verify(&nonce, nothing), None, "{nothing:?}");
         }
     }
 
     #[test]
-    fn only_the_path_of_a_nonce_is_a_question() {
+    fn only_a_path_with_a_nonce_is_a_probe() {
         let nonce = Nonce::random().unwrap();
         assert_eq!(Nonce::from_path(&format!("{PATH_PREFIX}{}", nonce.as_str())), Some(nonce.clone()));
         for path in ["/v1/probe/", "/v1/probe/zz", "/v1/credentials", "/"] {

@@ -351,6 +351,7 @@ mod tests {
     use tokio::time::{sleep, timeout};
 
     use super::{ACCEPT_PAUSE, BIND_AGAIN, Errno, HANDSHAKE, Pause, bind, is_about_one_connection};
+    use crate::lifecycle::condition_name::ConditionName;
     use crate::lifecycle::readiness::Readiness;
     use crate::server::door::limits::ConnectionLimits;
     use crate::server::door::peers::PeerLimits;
@@ -401,7 +402,7 @@ mod tests {
         let door = Door::open(ConnectionLimits::default(), few(4));
         let (holder, port) = taken_port();
         let readiness = Readiness::new();
-        let bound = readiness.advisory("second listener");
+        let bound = readiness.advisory(ConditionName::ListenerIpv4Second);
         let front = door.front.clone();
         let second =
             tokio::join!(timeout(PATIENCE, front.serve_when_bound(ip("127.0.0.1"), port, bound)), async {
@@ -421,7 +422,7 @@ mod tests {
         let door = Door::open(ConnectionLimits::default(), few(4));
         let (holder, port) = taken_port();
         let readiness = Readiness::new();
-        let bound = readiness.advisory("second listener");
+        let bound = readiness.advisory(ConditionName::ListenerIpv4Second);
         let front = door.front.clone();
         tokio::join!(front.serve_when_bound(ip("127.0.0.1"), port, bound), async {
             // As long as an old agent may drain.

@@ -87,6 +87,7 @@ mod tests {
     use http_body_util::BodyExt;
 
     use super::Admin;
+    use crate::lifecycle::condition_name::ConditionName;
     use crate::lifecycle::readiness::Readiness;
 
     async fn page(admin: &Admin, method: Method, path: &str) -> (StatusCode, String, String) {
@@ -107,14 +108,14 @@ mod tests {
     #[tokio::test]
     async fn readiness_names_each_condition_and_its_reason() {
         let readiness = Readiness::new();
-        let listener = readiness.condition("listener");
-        readiness.advisory("ipv6 listener").unmet("no \"IPv6\"");
+        let listener = readiness.condition(ConditionName::ListenerIpv4);
+        readiness.advisory(ConditionName::ListenerIpv6).unmet("no \"IPv6\"");
         let admin = Admin::Probes(readiness);
         let (status, content_type, body) = page(&admin, Method::GET, "/readyz").await;
         assert_eq!((status, content_type.as_str()), (StatusCode::SERVICE_UNAVAILABLE, "application/json"));
         assert_eq!(
             body,
-            r#"{"ready":false,"conditions":[{"name":"listener","met":false,"required":true,"reason":"starting"},{"name":"ipv6 listener","met":false,"required":false,"reason":"no \"IPv6\""}]}"#
+            r#"{"ready":false,"conditions":[{"name":"listener-ipv4","met":false,"required":true,"reason":"starting"},{"name":"listener-ipv6","met":false,"required":false,"reason":"no \"IPv6\""}]}"#
         );
         listener.met();
         assert_eq!(page(&admin, Method::GET, "/readyz").await.0, StatusCode::OK);

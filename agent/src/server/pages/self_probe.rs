@@ -14,13 +14,17 @@ use crate::node::self_probe::{Nonce, ProbeKey};
 use crate::server::door::connection::Peer;
 
 /// The answer to one of the agent's own probes; `None` for any other request.
-pub(super) fn answer<B>(seal: &ProbeKey, peer: &Peer, request: &Request<B>) -> Option<Response<Full<Bytes>>> {
+pub(super) fn answer<B>(
+    probe_key: &ProbeKey,
+    peer: &Peer,
+    request: &Request<B>,
+) -> Option<Response<Full<Bytes>>> {
     let nonce = Nonce::from_path(request.uri().path())?;
     if request.method() != Method::GET {
         return None;
     }
     let mut response =
-        Response::new(Full::new(seal.answer(&nonce, SocketAddr::new(peer.address, peer.port)).into()));
+        Response::new(Full::new(probe_key.answer(&nonce, SocketAddr::new(peer.address, peer.port)).into()));
     let headers = response.headers_mut();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
     headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));

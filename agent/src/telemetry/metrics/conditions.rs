@@ -30,7 +30,7 @@ impl Conditions {
 
     pub(super) fn set(&self, reports: &[Report]) {
         for report in reports {
-            let label = ByCondition { condition: report.name };
+            let label = ByCondition { condition: report.name.as_str() };
             self.0.get_or_create_owned(&label).set(i64::from(report.met));
         }
     }

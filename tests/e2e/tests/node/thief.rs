@@ -29,7 +29,7 @@ fn assert_told(shape: Shape) {
         node.ip("addr add 169.254.170.23/32 dev pod-id-link0\n");
         eventually("the thief is named", async || {
             let said = self_probe(&agent).await;
-            said.contains("someone else answers on 169.254.170.23:80") && said.contains("Server: ingress")
+            said.contains("another process answers on 169.254.170.23:80") && said.contains("Server: ingress")
         })
         .await;
     });

@@ -1,0 +1,135 @@
+//! The probe from the host.
+//!
+//! Owns: when it runs, its report to readiness and metrics, and that a single lost packet is not reported.
+//! Must not know: why an address is redirected.
+
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::watch;
+use tokio::time::sleep;
+
+use super::outcome::{ProbeOutcome, evaluate};
+use super::probe_key::{Nonce, ProbeKey};
+use super::request;
+use crate::lifecycle::readiness::Condition;
+use crate::telemetry::metrics::{ProbedFrom, SelfProbeMetrics};
+
+/// Without a change: the address may be redirected by means that cause no event.
+const POLL_INTERVAL: Duration = Duration::from_secs(30);
+/// While a probe fails, so that the end of the failure is noticed sooner.
+const RETRY_INTERVAL: Duration = Duration::from_secs(5);
+/// After the start, and after a change of links or rules: changes mostly come in groups.
+const SETTLE_TIME: Duration = Duration::from_millis(200);
+/// If links change all the time, one probe per second is enough.
+const MIN_INTERVAL: Duration = Duration::from_secs(1);
+
+/// What is probed, and where the outcome is reported.
+pub struct HostProbeSpec {
+    /// The addresses and ports that pods use.
+    pub targets: Vec<SocketAddr>,
+    /// Whether this agent answers there. Advisory: nothing is switched off.
+    pub condition: Condition,
+    /// The same, for Prometheus.
+    pub metrics: Arc<SelfProbeMetrics>,
+}
+
+/// Probes the agent from the host's network.
+pub struct HostProbe {
+    spec: HostProbeSpec,
+    probe_key: ProbeKey,
+    changes: watch::Receiver<u64>,
+}
+
+impl HostProbe {
+    /// `changes` is incremented each time links or rules may have changed.
+    pub const fn new(spec: HostProbeSpec, probe_key: ProbeKey, changes: watch::Receiver<u64>) -> Self {
+        Self { spec, probe_key, changes }
+    }
+
+    /// Runs until it is dropped.
+    pub async fn keep(mut self) {
+        loop {
+            sleep(SETTLE_TIME).await;
+            self.changes.mark_unchanged();
+            let is_ok = self.probe().await;
+            sleep(MIN_INTERVAL).await;
+            let wait = if is_ok { POLL_INTERVAL } else { RETRY_INTERVAL };
+            tokio::select! {
+                () = sleep(wait) => {}
+                () = wait_for_change(&mut self.changes) => {}
+            }
+        }
+    }
+
+    /// Probes every target once; whether all probes succeeded.
+    pub(super) async fn probe(&self) -> bool {
+        let mut outcomes = Vec::new();
+        for target in &self.spec.targets {
+            let mut outcome = self.probe_once(*target).await;
+            if outcome != ProbeOutcome::ThisAgent {
+                // A busy node may lose a packet of the handshake.
+                sleep(SETTLE_TIME).await;
+                outcome = self.probe_once(*target).await;
+            }
+            outcomes.push((*target, outcome));
+        }
+        self.report(&outcomes)
+    }
+
+    async fn probe_once(&self, target: SocketAddr) -> ProbeOutcome {
+        let nonce = match Nonce::random() {
+            Ok(nonce) => nonce,
+            Err(error) => return ProbeOutcome::NoAnswer { reason: error.to_string() },
+        };
+        // The node's own processes connect to a local address from that same address.
+        evaluate(&self.probe_key, &nonce, &request::send(target.ip(), target, &nonce).await)
+    }
+
+    fn report(&self, outcomes: &[(SocketAddr, ProbeOutcome)]) -> bool {
+        let is_first = |target: &SocketAddr| self.spec.targets.first() == Some(target);
+        let problems: Vec<String> = outcomes
+            .iter()
+            .filter(|(target, outcome)| match outcome {
+                ProbeOutcome::ThisAgent => false,
+                ProbeOutcome::Forwarded { .. }
+                | ProbeOutcome::OtherProcess { .. }
+                | ProbeOutcome::NoAnswer { .. } => true,
+                // A node without IPv6 does not have the second address.
+                ProbeOutcome::AddressMissing => is_first(target),
+            })
+            .map(|(target, outcome)| outcome.message(*target))
+            .collect();
+        self.set_metric(outcomes, SocketAddr::is_ipv4);
+        self.set_metric(outcomes, SocketAddr::is_ipv6);
+        if problems.is_empty() {
+            self.spec.condition.met();
+        } else {
+            self.spec.condition.unmet(problems.join("; "));
+        }
+        problems.is_empty()
+    }
+
+    fn set_metric(
+        &self,
+        outcomes: &[(SocketAddr, ProbeOutcome)],
+        is_of_family: impl Fn(&SocketAddr) -> bool,
+    ) {
+        let mut probed = outcomes
+            .iter()
+            .filter(|(target, outcome)| is_of_family(target) && *outcome != ProbeOutcome::AddressMissing)
+            .peekable();
+        let Some((target, _)) = probed.peek() else { return };
+        let family: IpAddr = target.ip();
+        let all_by_this_agent = probed.all(|(_, outcome)| *outcome == ProbeOutcome::ThisAgent);
+        self.spec.metrics.probed(ProbedFrom::Host, family, all_by_this_agent);
+    }
+}
+
+/// Waits for the next change; for ever if no part reports changes any more.
+pub(super) async fn wait_for_change(changes: &mut watch::Receiver<u64>) {
+    if changes.changed().await.is_err() {
+        std::future::pending::<()>().await;
+    }
+}
