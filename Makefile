@@ -1,25 +1,32 @@
-# What one can do here. `make` alone lists it. The work is done by cargo and the scripts in tests/.
+# The targets of this repository; `make` alone lists them. Cargo and the scripts in tests/ do the work.
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test cluster simulate bench lint deny advisories nightly image
+.PHONY: help demo check test cluster simulate bench lint deny advisories nightly image
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-# The last line is also what tests/demo.sh runs, so that the check cannot drift from the demo.
+# tests/demo.sh runs the last line too, so that the check cannot drift from the demo.
 demo: ## Start the sandbox with the agent in front of it, until Ctrl-C
 	cargo build --locked -p pod-identity-agent -p sandbox
 	target/debug/sandbox up
 
-cluster: ## Two real Kubernetes nodes with the agent, until Ctrl-C; root. The first time builds Kubernetes: 15 minutes
+cluster: ## Two real Kubernetes nodes with the agent, until Ctrl-C; needs root. The first run builds Kubernetes: 15 minutes
 	tests/cluster/prepare.sh
 	cargo build --locked -p cluster
 	target/debug/cluster up
 
-test: ## Everything a change must pass; root. Whoever is not: WITHOUT_CLUSTER=1
+# In the order in which it fails soonest.
+check: ## Formatting, repository rules, clippy, unit tests; no root, under two minutes once built
+	cargo fmt --all --check
+	tests/repository/run.sh
+	cargo clippy --workspace --all-targets --locked -- -D warnings
+	cargo test --workspace --lib --bins --locked --quiet
+
+test: ## Everything a change must pass; needs root, or WITHOUT_CLUSTER=1
 	WITHOUT_CLUSTER=$(WITHOUT_CLUSTER) tests/run.sh
 
-simulate: ## Tell one simulated story: SEED= HOURS= PODS= BUG=
+simulate: ## Run one simulated story: SEED= HOURS= PODS= BUG=
 	cargo build --locked -p simulation
 	target/debug/simulate $(or $(SEED),1) $(or $(HOURS),72) $(or $(PODS),60) $(BUG)
 
@@ -33,13 +40,13 @@ deny: ## Licences, banned crates and sources of all dependencies
 advisories: ## Known vulnerabilities of all dependencies; fetches the advisory database from the network
 	tests/deny.sh advisories
 
-bench: ## Measure the agent against the floor, in release mode
+bench: ## Measure the agent against a bare hyper server, in release mode
 	cargo build --release --locked -p pod-identity-agent -p bench
 	target/release/bench
 
-image: ## The image as target/image/pod-identity-agent.tar, without an engine; root on Debian, PROFILE=dev to test
+image: ## Build target/image/pod-identity-agent.tar without a container engine; root on Debian, PROFILE=dev to test
 	PROFILE=$(or $(PROFILE),release) deploy/image/build.sh
 
-nightly: test bench ## What takes too long for each change, the image twice (root), and the advisories where they can be had
+nightly: test bench ## What takes too long for each change: bench, the image twice (root), advisories if reachable
 	deploy/image/build.sh twice
 	tests/deny.sh advisories || [ $$? -eq 75 ]

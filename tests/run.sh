@@ -177,6 +177,7 @@ if ! $without_cluster; then
 fi
 set +m
 check "format" cargo fmt --all --check
+check "repository rules" tests/repository/run.sh
 check "clippy" cargo clippy --workspace --all-targets --locked -- -D warnings
 check "build" cargo build --workspace --locked
 check "Debian packages" packages_are_there

@@ -22,7 +22,7 @@ REFUSED = {
     ),
     "Amazon's registry": (
         GOOD + ["--set", "image.containerRegistry=602401143452.dkr.ecr.us-west-2.amazonaws.com"],
-        "where the Amazon agent's image lives",
+        "which holds the Amazon agent's image",
     ),
     "nobody listens": (GOOD + ["--set", "sharePort=true"], "sharePort needs guardAddress"),
     "surge beside a declared port": (
@@ -30,7 +30,7 @@ REFUSED = {
         "maxSurge needs agent.advertiseProxyPort=false",
     ),
     "Amazon's version": (GOOD + ["--set", "image.tag=v1.3.9-eksbuild.3"], "is a version of the Amazon agent"),
-    "Amazon's watching of pods": (GOOD + ["--set", "podLivenessCheck.enabled=true"], "podLivenessCheck.enabled is not here"),
+    "Amazon's watching of pods": (GOOD + ["--set", "podLivenessCheck.enabled=true"], "podLivenessCheck.enabled is not supported"),
     "keys of nobody": (GOOD + ["--set", "jwks={/keys.json}"], "jwks needs issuers"),
     "a flag without its capability": (GOOD + ["--set", "agent.additionalArgs.--block-imds=true"], "set the value blockImds"),
     "a flag of one DaemonSet": (

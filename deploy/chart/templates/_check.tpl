@@ -1,4 +1,4 @@
-{{/* What cannot work is said in a sentence, and not by a pod that does not start. */}}
+{{/* Values that cannot work are refused with a sentence, instead of a pod that does not start. */}}
 {{- define "agent.check" -}}
 {{- if or (not .Values.clusterName) (eq .Values.clusterName "EKS_CLUSTER_NAME") -}}
 {{- fail "clusterName is required: the name of the EKS cluster" -}}
@@ -9,27 +9,27 @@
 {{- if contains "eks/eks-pod-identity-agent" (include "agent.image" .) -}}
 {{- fail (printf "the image %s is the Amazon agent's, which this chart does not start: set image.override or image.repository to an image of pod-identity-agent" (include "agent.image" .)) -}}
 {{- end -}}
-{{- /* The accounts of its images, by region; one's own ECR is anybody's. docs.aws.amazon.com/eks/latest/userguide/add-ons-images.html */ -}}
+{{- /* The accounts of Amazon's images, by region; any other ECR registry may be the user's own. docs.aws.amazon.com/eks/latest/userguide/add-ons-images.html */ -}}
 {{- $amazons := list
     "602401143452" "800184023465" "877085696533" "558608220178" "590381155156" "900889452093" "918309763551"
     "961992271922" "151742754352" "013241004608" "455263428931" "066635153087" "759879836304" "491585149902"
     "296578399912" "761377655185" "900612956339" "151610086707" "121268973566" "730335286997" "533267051163" -}}
 {{- if and (regexMatch (printf "^(%s)[.]dkr[.]ecr[.]" (join "|" $amazons)) (toString .Values.image.containerRegistry)) (not .Values.image.override) -}}
-{{- fail (printf "image.containerRegistry is %s, where the Amazon agent's image lives: set image.override to an image of pod-identity-agent, or leave the registry out" .Values.image.containerRegistry) -}}
+{{- fail (printf "image.containerRegistry is %s, which holds the Amazon agent's image: set image.override to an image of pod-identity-agent, or remove image.containerRegistry" .Values.image.containerRegistry) -}}
 {{- end -}}
 {{- if and (contains "-eksbuild." (toString .Values.image.tag)) (not .Values.image.override) -}}
-{{- fail (printf "image.tag %s is a version of the Amazon agent: leave it out, or set it to a version of pod-identity-agent" .Values.image.tag) -}}
+{{- fail (printf "image.tag %s is a version of the Amazon agent: remove it, or set it to a version of pod-identity-agent" .Values.image.tag) -}}
 {{- end -}}
 {{- $advertises := ternary (not .Values.guardAddress) .Values.agent.advertiseProxyPort (kindIs "invalid" .Values.agent.advertiseProxyPort) -}}
 {{- $surge := toString (default 0 (dig "rollingUpdate" "maxSurge" 0 .Values.updateStrategy)) -}}
 {{- if and $advertises (not (has $surge (list "0" "0%"))) -}}
-{{- fail "updateStrategy.rollingUpdate.maxSurge needs agent.advertiseProxyPort=false (and guardAddress in its place): a new pod cannot be scheduled beside an old one that has declared port 80" -}}
+{{- fail "updateStrategy.rollingUpdate.maxSurge needs agent.advertiseProxyPort=false, and guardAddress=true to protect the address instead: while port 80 is declared, a new pod cannot be scheduled beside the old one" -}}
 {{- end -}}
 {{- if and .Values.sharePort (not .Values.guardAddress) -}}
-{{- fail "sharePort needs guardAddress: else nothing listens for the pods" -}}
+{{- fail "sharePort needs guardAddress: without it, nothing listens for pods" -}}
 {{- end -}}
 {{- if and .Values.jwks (not .Values.issuers) -}}
-{{- fail "jwks needs issuers: the agent must know whose tokens the keys are to verify" -}}
+{{- fail "jwks needs issuers: the issuers of the tokens that these keys verify" -}}
 {{- end -}}
 {{- $owned := dict "--manage-link" "manageLink" "--guard-address" "guardAddress" "--share-port" "sharePort" "--block-imds" "blockImds" "--probe-namespace" "probeNamespace" -}}
 {{- $flags := dict "agent" .Values.agent.additionalArgs -}}
@@ -37,16 +37,16 @@
 {{- range $where, $has := $flags -}}
 {{- range $flag, $value := $owned -}}
 {{- if hasKey (default (dict) $has) $flag -}}
-{{- fail (printf "%s.additionalArgs has %s: set the value %s in its place, which also gives the agent what it needs for it" $where $flag $value) -}}
+{{- fail (printf "%s.additionalArgs has %s: set the value %s instead, which also adds the capability that the flag needs" $where $flag $value) -}}
 {{- end -}}
 {{- end -}}
 {{- end -}}
 {{- range $key := list "podLivenessCheck" "podLiveness" -}}
 {{- if dig $key "enabled" false $.Values.AsMap -}}
-{{- fail (printf "%s.enabled is not here: this agent asks the API server nothing, so it does not watch pods; leave it out" $key) -}}
+{{- fail (printf "%s.enabled is not supported: this agent does not use the API server, so it does not watch pods; remove it" $key) -}}
 {{- end -}}
 {{- end -}}
 {{- if and (not .Values.manageLink) (not .Values.init.create) -}}
-{{- fail "either manageLink or init.create must be true: else no node has the addresses" -}}
+{{- fail "either manageLink or init.create must be true: otherwise nodes do not have the addresses" -}}
 {{- end -}}
 {{- end }}
