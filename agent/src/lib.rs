@@ -11,11 +11,12 @@
 //! ```
 //!
 //! Below the road: [`node`], which gives the node the addresses and keeps them. Beside it: [`lifecycle`] (readiness, shutdown, tasks), [`telemetry`] (logs, metrics), [`config`] and [`cli`];
-//! [`clock`], [`rng`] and [`secret`]; and [`app`], which alone knows every part.
+//! [`clock`], [`rng`], [`backoff`] and [`secret`]; and [`app`], which alone knows every part.
 
 pub mod app;
 pub mod association;
 pub mod aws;
+pub mod backoff;
 pub mod cli;
 pub mod clock;
 pub mod command;

@@ -21,14 +21,15 @@ use tokio::sync::Notify;
 use self::file::CredentialsFile;
 use self::imds::InstanceRole;
 use self::load_error::LoadError;
+use crate::backoff::Backoff;
 use crate::clock::{BootTime, Clock};
 use crate::config::OwnCredentials;
 use crate::telemetry::error_chain::ErrorChain;
 
-/// After a failure the next try comes after this, doubling up to [`SLOWEST_RETRY`].
+/// The shortest pause before IMDS is asked again.
 const FIRST_RETRY: Duration = Duration::from_millis(500);
-/// IMDS shares 1,024 packets per second with DNS and NTP (pains, section 3): never hurry it for long.
-const SLOWEST_RETRY: Duration = Duration::from_secs(30);
+/// IMDS shares 1,024 packets per second with DNS and NTP (pains, section 3), so retries slow down.
+const RETRY: Backoff = Backoff::new(FIRST_RETRY, Duration::from_secs(30));
 /// A file is looked at this often; a look is one `stat`.
 const FILE_POLL: Duration = Duration::from_secs(1);
 /// Half of a life that nobody told us is this.
@@ -161,7 +162,7 @@ impl OwnIdentity {
                 Err(error) => {
                     failures += 1;
                     log_failure(error, failures);
-                    retry_pause(failures)
+                    RETRY.pause(failures)
                 }
             };
             let state = self.state(outcome.err());
@@ -242,10 +243,6 @@ impl Held {
     }
 }
 
-fn retry_pause(failures: u32) -> Duration {
-    FIRST_RETRY.saturating_mul(2_u32.saturating_pow(failures.saturating_sub(1).min(10))).min(SLOWEST_RETRY)
-}
-
 fn log_failure(error: &LoadError, failures: u32) {
     // The first, then every tenth: at most one line in five minutes while it lasts.
     if failures % 10 == 1 {
@@ -300,7 +297,7 @@ mod tests {
 
     use aws_credential_types::Credentials;
 
-    use super::{OwnIdentity, retry_pause};
+    use super::{OwnIdentity, RETRY};
     use crate::clock::{Clock, Simulated};
 
     fn credentials(key: &str, expires: Option<SystemTime>) -> Credentials {
@@ -344,7 +341,7 @@ mod tests {
 
     #[test]
     fn retries_slow_down_to_thirty_seconds() {
-        let pauses: Vec<u64> = (1..=8).map(|n| retry_pause(n).as_millis().try_into().unwrap()).collect();
+        let pauses: Vec<u64> = (1..=8).map(|n| RETRY.pause(n).as_millis().try_into().unwrap()).collect();
         assert_eq!(pauses, [500, 1000, 2000, 4000, 8000, 16_000, 30_000, 30_000]);
     }
 }

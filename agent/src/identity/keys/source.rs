@@ -9,6 +9,7 @@ use super::document::{self, DocumentError};
 use super::fetch::{FetchError, KeyUrl};
 use super::file::KeyFile;
 use super::{Arc, TokenKey, TokenKeys};
+use crate::backoff::Backoff;
 use crate::clock::Clock;
 use crate::config::{KeyLocation, Upstream};
 use crate::lifecycle::readiness::Condition;
@@ -20,10 +21,8 @@ use crate::rng::Rng;
 const REFRESH: Duration = Duration::from_secs(5 * 60);
 /// A file is looked at this often: one `stat`.
 const LOOK: Duration = Duration::from_secs(5);
-/// After a failure the next try comes after this, doubling up to [`SLOWEST_RETRY`].
-const FIRST_RETRY: Duration = Duration::from_secs(1);
-/// The longest pause after failures.
-const SLOWEST_RETRY: Duration = Duration::from_secs(30);
+/// The pauses after failures. Never longer than the regular one of the source.
+const RETRY: Backoff = Backoff::new(Duration::from_secs(1), Duration::from_secs(30));
 
 /// Why a source cannot be read.
 #[derive(Debug, thiserror::Error)]
@@ -126,7 +125,7 @@ impl KeySource {
         };
         match failures {
             0 => regular,
-            _ => FIRST_RETRY.saturating_mul(1 << (failures - 1).min(5)).min(SLOWEST_RETRY).min(regular),
+            _ => RETRY.pause(failures).min(regular),
         }
     }
 
