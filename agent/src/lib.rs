@@ -11,7 +11,7 @@
 //! ```
 //!
 //! Below the road: [`node`], which gives the node the addresses and keeps them. Beside it: [`lifecycle`] (readiness, shutdown, tasks), [`telemetry`] (logs, metrics), [`config`] and [`cli`];
-//! [`clock`], [`rng`], [`backoff`] and [`secret`]; and [`app`], which alone knows every part.
+//! [`clock`], [`rng`], [`backoff`], [`watched_file`] and [`secret`]; and [`app`], which alone knows every part.
 
 pub mod app;
 pub mod association;
@@ -30,4 +30,5 @@ pub mod rng;
 pub mod secret;
 pub mod server;
 pub mod telemetry;
+pub mod watched_file;
 pub mod workload;

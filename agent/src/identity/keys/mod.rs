@@ -6,7 +6,6 @@
 
 mod document;
 mod fetch;
-mod file;
 pub(in crate::identity) mod key;
 mod limiter;
 mod source;

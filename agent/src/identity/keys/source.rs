@@ -5,9 +5,8 @@
 
 use std::time::Duration;
 
-use super::document::{self, DocumentError};
+use super::document::{self, DocumentError, LONGEST_DOCUMENT};
 use super::fetch::{FetchError, KeyUrl};
-use super::file::KeyFile;
 use super::{Arc, TokenKey, TokenKeys};
 use crate::backoff::Backoff;
 use crate::clock::Clock;
@@ -15,6 +14,7 @@ use crate::config::{KeyLocation, Upstream};
 use crate::lifecycle::readiness::Condition;
 use crate::lifecycle::tasks::Tasks;
 use crate::rng::Rng;
+use crate::watched_file::{ReadError, WatchedFile};
 
 /// A URL is read again after this, give or take a tenth. An issuer publishes a key an hour before it signs (facts 2.3),
 /// and a withdrawn key should not live much longer than the issuer's word.
@@ -32,7 +32,7 @@ pub enum LoadError {
     Fetch(#[from] FetchError),
     /// The file cannot be read.
     #[error("the key file cannot be read")]
-    File(#[from] std::io::Error),
+    File(#[source] std::io::Error),
     /// What it gave is no key document.
     #[error(transparent)]
     Document(#[from] DocumentError),
@@ -49,7 +49,16 @@ pub struct KeySource {
 
 enum Reader {
     Url(Box<KeyUrl>),
-    File(KeyFile),
+    File(WatchedFile),
+}
+
+impl From<ReadError> for LoadError {
+    fn from(error: ReadError) -> Self {
+        match error {
+            ReadError::Io(error) => Self::File(error),
+            ReadError::TooLong => Self::Document(DocumentError::TooLong),
+        }
+    }
 }
 
 impl KeySource {
@@ -66,7 +75,10 @@ impl KeySource {
     ) -> Result<Self, FetchError> {
         let (reader, name) = match location {
             KeyLocation::Url(url) => (Reader::Url(Box::new(KeyUrl::new(url, upstream, tasks)?)), url.clone()),
-            KeyLocation::File(path) => (Reader::File(KeyFile::new(path.clone())), path.display().to_string()),
+            // It need not settle: half a key document does not parse.
+            KeyLocation::File(path) => {
+                (Reader::File(WatchedFile::new(path.clone(), LONGEST_DOCUMENT)), path.display().to_string())
+            }
         };
         Ok(Self { reader, name, index, keys })
     }
@@ -109,10 +121,9 @@ impl KeySource {
         match &mut self.reader {
             Reader::Url(url) => Ok(Some(document::read(&url.fetch().await?)?)),
             Reader::File(file) => {
-                let Some((content, look)) = file.read_if_changed().await? else { return Ok(None) };
-                let keys = document::read(&content)?;
-                // Only now: a file that did not parse is tried again at the next look.
-                file.take(look);
+                let Some(changed) = file.read_if_changed().await? else { return Ok(None) };
+                let keys = document::read(&changed.content)?;
+                file.accept(changed.stamp);
                 Ok(Some(keys))
             }
         }
