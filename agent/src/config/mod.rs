@@ -10,6 +10,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 mod addresses;
+mod boolean;
 mod duration;
 mod environment;
 mod log;
@@ -30,6 +31,7 @@ pub use node_network::{Guard, LinkPlace, NodeNetwork};
 pub use problem::{ConfigError, Problem};
 pub use verification::{KeyLocation, TokenVerification, VerificationMode};
 
+use boolean::go_bool;
 use problem::Problems;
 
 use crate::cli::ServerArgs;
@@ -204,7 +206,7 @@ impl Config {
         let max_stale_after_refusal = problems.take(max_stale);
         let max_service_qps = problems.take(service_qps(&args.max_service_qps));
         let upstream = upstream::read(args.endpoint.as_deref(), environment, problems);
-        let rotate = problems.take(switch("--rotate-credentials", &args.rotate_credentials));
+        let rotate = problems.take(go_bool("--rotate-credentials", &args.rotate_credentials));
         let flags = own_credentials::Flags {
             source: &args.own_credentials,
             file: args.own_credentials_file.as_deref(),
@@ -213,7 +215,7 @@ impl Config {
         };
         let own_credentials = own_credentials::read(flags, environment, problems);
         let name = problems.take(names::node(args.node_name.as_deref(), environment));
-        let send = problems.take(switch("--send-node-details", &args.send_node_details));
+        let send = problems.take(go_bool("--send-node-details", &args.send_node_details));
         let node_network = node_network::read(args, listen.as_ref(), [probe_port, metrics_port], problems);
         let verification = verification::read(args, problems);
         let shutdown_grace = problems.take(shutdown_grace(&args.shutdown_grace));
@@ -287,15 +289,6 @@ fn duration_of(setting: &str, text: &str) -> Result<Duration, Problem> {
     duration::parse(text).map_err(|error| {
         Problem::with_value(setting, format!("must be a duration, as in 1h30m: {error}"), text)
     })
-}
-
-/// A flag that is on or off, with the spellings of Go's `strconv.ParseBool`.
-fn switch(setting: &str, text: &str) -> Result<bool, Problem> {
-    match text {
-        "1" | "t" | "T" | "true" | "TRUE" | "True" => Ok(true),
-        "0" | "f" | "F" | "false" | "FALSE" | "False" => Ok(false),
-        _ => Err(Problem::with_value(setting, "must be true or false", text)),
-    }
 }
 
 #[cfg(test)]

@@ -4,8 +4,9 @@
 
 use std::fmt;
 
+use super::boolean::go_bool;
 use super::problem::{Problem, Problems};
-use super::{Listen, addresses, switch};
+use super::{Listen, addresses};
 use crate::cli::ServerArgs;
 
 /// What is done to the node's network. Nothing, by default: the Amazon agent's init container does what is needed.
@@ -78,13 +79,13 @@ pub(super) fn read(
     taken: [Option<u16>; 2],
     problems: &mut Problems,
 ) -> Option<NodeNetwork> {
-    let manages = problems.take(switch("--manage-link", &args.manage_link));
+    let manages = problems.take(go_bool("--manage-link", &args.manage_link));
     let place = problems.take(LinkPlace::read(&args.link));
-    let guards = problems.take(switch("--guard-address", &args.guard_address));
+    let guards = problems.take(go_bool("--guard-address", &args.guard_address));
     let port = problems.take(addresses::port("--guard-port", &args.guard_port));
-    let shares_port = problems.take(switch("--share-port", &args.share_port));
-    let block_imds = problems.take(switch("--block-imds", &args.block_imds));
-    let probe_namespace = problems.take(switch("--probe-namespace", &args.probe_namespace));
+    let shares_port = problems.take(go_bool("--share-port", &args.share_port));
+    let block_imds = problems.take(go_bool("--block-imds", &args.block_imds));
+    let probe_namespace = problems.take(go_bool("--probe-namespace", &args.probe_namespace));
     let (guards, shares_port, port) = (guards?, shares_port?, port?);
     if shares_port && !guards {
         problems.note(Problem::without_value(

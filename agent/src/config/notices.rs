@@ -2,6 +2,7 @@
 //!
 //! Owns: these remarks, logged as warnings once at start. Must not know: rules that refuse; those are problems.
 
+use super::boolean::go_bool;
 use super::{Config, OwnCredentials, Retention};
 use crate::cli::ServerArgs;
 
@@ -16,7 +17,7 @@ impl Config {
             ));
         }
         let is_file = matches!(self.own_credentials, OwnCredentials::File { .. });
-        if !is_file && super::switch("--rotate-credentials", &args.rotate_credentials) == Ok(true) {
+        if !is_file && go_bool("--rotate-credentials", &args.rotate_credentials) == Ok(true) {
             notices.push(
                 "--rotate-credentials has no effect: --own-credentials names another source".to_owned(),
             );

@@ -6,9 +6,9 @@
 use std::path::PathBuf;
 
 use super::OwnCredentials;
+use super::boolean::aws_bool;
 use super::environment::Environment;
 use super::problem::{Problem, Problems};
-use super::upstream::boolean;
 use super::url::Url;
 
 const SETTING: &str = "--own-credentials";
@@ -82,7 +82,7 @@ fn from_environment(environment: &Environment, problems: &mut Problems) -> Optio
 
 fn imds(environment: &Environment, problems: &mut Problems) -> Option<OwnCredentials> {
     let is_disabled =
-        problems.take(boolean("AWS_EC2_METADATA_DISABLED", environment.imds_disabled.as_deref()));
+        problems.take(aws_bool("AWS_EC2_METADATA_DISABLED", environment.imds_disabled.as_deref()));
     if is_disabled == Some(true) {
         let rule = "must not be true while the agent's own credentials come from IMDS; see --own-credentials";
         problems.note(Problem::without_value("AWS_EC2_METADATA_DISABLED", rule));

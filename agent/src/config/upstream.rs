@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::PemObject;
 
+use super::boolean::aws_bool;
 use super::environment::Environment;
 use super::problem::{Problem, Problems};
 use super::url::Url;
@@ -19,7 +20,7 @@ pub(super) fn read(
     environment: &Environment,
     problems: &mut Problems,
 ) -> Option<Upstream> {
-    let use_fips = problems.take(boolean("AWS_USE_FIPS_ENDPOINT", environment.use_fips.as_deref()));
+    let use_fips = problems.take(aws_bool("AWS_USE_FIPS_ENDPOINT", environment.use_fips.as_deref()));
     let chosen = problems.take(choose_endpoint(endpoint, environment));
     if let (Some(true), Some(Some((setting, _)))) = (use_fips, chosen) {
         // The endpoint rules of EKS Auth end in an error for the two together.
@@ -40,16 +41,6 @@ pub(super) fn read(
     Some(Upstream { endpoint: endpoint?, use_fips: use_fips?, ca_bundle: ca_bundle?, proxy: proxy? })
 }
 
-/// A variable that the AWS SDKs read as a boolean: `true` or `false` in any case, nothing else.
-pub(super) fn boolean(setting: &str, value: Option<&str>) -> Result<bool, Problem> {
-    match value {
-        None => Ok(false),
-        Some(value) if value.eq_ignore_ascii_case("true") => Ok(true),
-        Some(value) if value.eq_ignore_ascii_case("false") => Ok(false),
-        Some(value) => Err(Problem::with_value(setting, "must be true or false", value)),
-    }
-}
-
 /// The flag, else the variable of the service, else that of all services, unless the variables are to be ignored.
 fn choose_endpoint<'a>(
     flag: Option<&'a str>,
@@ -59,7 +50,7 @@ fn choose_endpoint<'a>(
     if let Some(flag) = flag.filter(|flag| !flag.is_empty()) {
         return Ok(Some(("--endpoint", flag)));
     }
-    if boolean("AWS_IGNORE_CONFIGURED_ENDPOINT_URLS", environment.ignore_endpoints.as_deref())? {
+    if aws_bool("AWS_IGNORE_CONFIGURED_ENDPOINT_URLS", environment.ignore_endpoints.as_deref())? {
         return Ok(None);
     }
     let of_service = environment.endpoint_eks_auth.as_deref().map(|url| ("AWS_ENDPOINT_URL_EKS_AUTH", url));
