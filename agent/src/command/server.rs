@@ -19,7 +19,7 @@ use crate::telemetry::logging;
 
 /// An agent on a node of 192 cores does the same little work as on one of four, but every worker costs a stack and an
 /// allocator arena of its own: memory that all pods of the node pay for.
-const MOST_WORKERS: usize = 4;
+const MAX_WORKERS: usize = 4;
 /// After the application has ended, only a name lookup that hangs in libc can still hold a thread.
 const BLOCKING_WORK_GRACE: Duration = Duration::from_millis(500);
 
@@ -99,7 +99,7 @@ fn needs(config: &Config) -> Needs {
 }
 
 fn runtime() -> std::io::Result<Runtime> {
-    let workers = available_parallelism().map_or(1, |cores| cores.get().min(MOST_WORKERS));
+    let workers = available_parallelism().map_or(1, |cores| cores.get().min(MAX_WORKERS));
     Builder::new_multi_thread().worker_threads(workers).thread_name("agent").enable_all().build()
 }
 

@@ -28,7 +28,7 @@ pub(super) enum DurationError {
 }
 
 /// The longest duration Go can hold: `math.MaxInt64` nanoseconds.
-const LONGEST_NANOSECONDS: u128 = i64::MAX as u128;
+const MAX_NANOSECONDS: u128 = i64::MAX as u128;
 
 /// Parses a Go duration such as `1h30m`, `1.5h`, `100ms` or `0`.
 pub(super) fn parse(text: &str) -> Result<Duration, DurationError> {
@@ -57,7 +57,7 @@ fn parse_unsigned(text: &str) -> Result<u128, DurationError> {
     loop {
         let (part, after) = parse_part(rest)?;
         total = total.saturating_add(part);
-        if total > LONGEST_NANOSECONDS {
+        if total > MAX_NANOSECONDS {
             return Err(DurationError::TooLong);
         }
         if after.is_empty() {

@@ -38,7 +38,7 @@ use crate::cli::ServerArgs;
 use crate::secret::Secret;
 
 /// The longest grace that makes sense: a pod's own termination grace is 30 s unless somebody raised it.
-const LONGEST_SHUTDOWN_GRACE: Duration = Duration::from_secs(5 * 60);
+const MAX_SHUTDOWN_GRACE: Duration = Duration::from_secs(5 * 60);
 
 /// Everything the server needs to know.
 #[derive(Clone, Debug)]
@@ -274,7 +274,7 @@ fn service_qps(text: &str) -> Result<u32, Problem> {
 
 fn shutdown_grace(text: &str) -> Result<Duration, Problem> {
     let grace = duration_of("--shutdown-grace", text)?;
-    if grace <= LONGEST_SHUTDOWN_GRACE {
+    if grace <= MAX_SHUTDOWN_GRACE {
         Ok(grace)
     } else {
         Err(Problem::with_value(

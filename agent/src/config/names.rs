@@ -10,11 +10,11 @@ const CLUSTER_PLACEHOLDER: &str = "EKS_CLUSTER_NAME";
 /// The same for the region.
 const REGION_PLACEHOLDER: &str = "AWS_REGION_NAME";
 /// `clusterName` of the EKS Auth service model: 1 to 100 characters.
-const LONGEST_CLUSTER_NAME: usize = 100;
+const MAX_CLUSTER_NAME: usize = 100;
 /// A region becomes one label of a host name (RFC 1035, 2.3.4).
-const LONGEST_REGION: usize = 63;
+const MAX_REGION: usize = 63;
 /// A node's name is a DNS subdomain (Kubernetes, "Object Names and IDs").
-const LONGEST_NODE_NAME: usize = 253;
+const MAX_NODE_NAME: usize = 253;
 
 /// The cluster's name: `[0-9A-Za-z][A-Za-z0-9-_]*` in the EKS Auth service model.
 pub(super) fn cluster(given: Option<&str>) -> Result<String, Problem> {
@@ -30,7 +30,7 @@ pub(super) fn cluster(given: Option<&str>) -> Result<String, Problem> {
     }
     let is_first_good = name.bytes().next().is_some_and(|byte| byte.is_ascii_alphanumeric());
     let are_rest_good = name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_');
-    if !is_first_good || !are_rest_good || name.len() > LONGEST_CLUSTER_NAME {
+    if !is_first_good || !are_rest_good || name.len() > MAX_CLUSTER_NAME {
         let rule = "must be 1 to 100 letters, digits, - and _, and begin with a letter or digit";
         return Err(Problem::with_value(SETTING, rule, name));
     }
@@ -75,7 +75,7 @@ fn is_region(text: &str) -> bool {
     let are_words = parts
         .inspect(|_| words += 1)
         .all(|part| part.len() > 1 && part.bytes().all(|b| b.is_ascii_lowercase()));
-    is_numbered && are_words && words >= 2 && text.len() <= LONGEST_REGION
+    is_numbered && are_words && words >= 2 && text.len() <= MAX_REGION
 }
 
 /// The node's name: the flag, else `NODE_NAME`, which the chart fills from `spec.nodeName`.
@@ -91,7 +91,7 @@ pub(super) fn node(flag: Option<&str>, environment: &Environment) -> Result<Opti
             && ends(label.bytes().next_back())
             && label.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-')
     };
-    if name.len() <= LONGEST_NODE_NAME && name.split('.').all(is_label) {
+    if name.len() <= MAX_NODE_NAME && name.split('.').all(is_label) {
         Ok(Some(name.to_owned()))
     } else {
         let rule = "must be the name of a Kubernetes node: lower-case letters, digits, - and ., at most 253";

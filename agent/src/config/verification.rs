@@ -9,7 +9,7 @@ use super::url::Url;
 use crate::cli::ServerArgs;
 
 /// More sources than any cluster has: the API server's, the issuer's, and those of a migration between two.
-const MOST_SOURCES: usize = 8;
+const MAX_SOURCES: usize = 8;
 
 /// How tokens are verified.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -47,7 +47,7 @@ pub(super) fn read(args: &ServerArgs, problems: &mut Problems) -> Option<TokenVe
     let mode = problems.take(mode(&args.token_verification));
     let keys: Vec<_> = args.jwks.iter().map(|text| problems.take(location(text))).collect();
     let issuers: Vec<_> = args.issuer.iter().map(|text| problems.take(issuer(text))).collect();
-    if keys.len() > MOST_SOURCES {
+    if keys.len() > MAX_SOURCES {
         problems.note(Problem::without_value("--jwks", "must be given at most 8 times"));
     }
     if !keys.is_empty() && issuers.is_empty() {

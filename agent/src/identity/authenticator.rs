@@ -115,15 +115,15 @@ impl Authenticator {
         let lacks_keys = self.policy.mode() == VerificationMode::Required && !self.keys.are_complete();
         let (asking, patience) = if lacks_keys {
             // There is no other judge, and nobody's rate is spent: the sources are tried all the time.
-            (Some(self.keys.await_first()), FIRST_KEYS_WAIT)
+            (Some(self.keys.watch_reads()), FIRST_KEYS_WAIT)
         } else {
-            (self.keys.ask(peer, now.boot), KEY_WAIT)
+            (self.keys.request_refetch(peer, now.boot), KEY_WAIT)
         };
         let Some(mut asking) = asking else { return unknown.meanwhile.clone() };
         let settled = async {
             loop {
                 // First the news, then the look: what came before this call is news as well.
-                let may_change = asking.has_news().await;
+                let may_change = asking.next_result().await;
                 match self.look(token, now.wall) {
                     Look::Settled(authentication) => return authentication,
                     Look::KeyUnknown(unknown) if !may_change => return unknown.meanwhile,

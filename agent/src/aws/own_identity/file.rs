@@ -17,7 +17,7 @@ use crate::secret::Secret;
 use crate::watched_file::{ReadError, WatchedFile};
 
 /// The longest file read, in bytes: hundreds of profiles.
-const LONGEST: usize = 256 * 1024;
+const MAX_BYTES: usize = 256 * 1024;
 
 /// A watched credentials file.
 #[derive(Debug)]
@@ -29,7 +29,7 @@ pub struct CredentialsFile {
 impl CredentialsFile {
     /// Nothing is read yet.
     pub fn new(path: PathBuf, profile: String) -> Self {
-        Self { file: WatchedFile::new(path, LONGEST).once_settled(), profile }
+        Self { file: WatchedFile::new(path, MAX_BYTES).once_settled(), profile }
     }
 
     /// Reads the file if it is new and has settled. `None`: nothing new.

@@ -33,9 +33,9 @@ const RETRY: Backoff = Backoff::new(FIRST_RETRY, Duration::from_secs(30));
 /// A file is looked at this often; a look is one `stat`.
 const FILE_POLL: Duration = Duration::from_secs(1);
 /// Half of a life that nobody told us is this.
-const UNTOLD_HALF_LIFE: Duration = Duration::from_secs(15 * 60);
+const ASSUMED_HALF_LIFE: Duration = Duration::from_secs(15 * 60);
 /// At most one refresh in this time for rejections, however many calls were rejected.
-const REJECTION_REST: Duration = Duration::from_secs(10);
+const REJECTION_REFRESH_INTERVAL: Duration = Duration::from_secs(10);
 
 /// The identity; clones share it.
 #[derive(Clone)]
@@ -44,7 +44,7 @@ pub struct OwnIdentity {
 }
 
 struct Shared {
-    held: RwLock<Held>,
+    signing: RwLock<SigningCredentials>,
     clock: Clock,
     wake: Notify,
     rejected_at: Mutex<Option<BootTime>>,
@@ -52,13 +52,13 @@ struct Shared {
 
 /// What there is to sign with, and what to go back to.
 #[derive(Default)]
-struct Held {
+struct SigningCredentials {
     current: Option<Credentials>,
     /// AWS took the current one at least once.
-    is_proven: bool,
-    /// The last that AWS took, while the current one is not proven. A file caught half written may parse: what it holds is
+    is_accepted: bool,
+    /// The last that AWS took, while the current one is not accepted. A file caught half written may parse: what it holds is
     /// then rejected, although what was there before still lives.
-    proven_before: Option<Credentials>,
+    accepted_before: Option<Credentials>,
 }
 
 /// Where it comes from.
@@ -86,7 +86,7 @@ impl OwnIdentity {
     pub fn new(clock: Clock) -> Self {
         Self {
             shared: Arc::new(Shared {
-                held: RwLock::default(),
+                signing: RwLock::default(),
                 clock,
                 wake: Notify::new(),
                 rejected_at: Mutex::new(None),
@@ -97,40 +97,40 @@ impl OwnIdentity {
     /// An identity that never changes, for a simulation.
     pub fn fixed(credentials: Credentials, clock: Clock) -> Self {
         let own = Self::new(clock);
-        own.shared.held.write().take(credentials);
+        own.shared.signing.write().replace(credentials);
         own
     }
 
     /// Whether there is something to sign with that has not expired.
     pub fn is_present(&self) -> bool {
-        self.living().is_some()
+        self.unexpired().is_some()
     }
 
     /// When what there is expires, if it says so.
     pub fn expires(&self) -> Option<SystemTime> {
-        self.living()?.expiry()
+        self.unexpired()?.expiry()
     }
 
     /// AWS took it.
     pub fn was_accepted(&self) {
-        let is_news = !self.shared.held.read().is_proven;
-        if is_news {
-            let mut held = self.shared.held.write();
-            held.is_proven = true;
-            held.proven_before = None;
+        let is_first_time = !self.shared.signing.read().is_accepted;
+        if is_first_time {
+            let mut signing = self.shared.signing.write();
+            signing.is_accepted = true;
+            signing.accepted_before = None;
         }
     }
 
     /// AWS rejected it: what it took before is used again, or else the keeper looks for a newer one at once (and rests for
     /// a while if that did not help).
     pub fn was_rejected(&self) {
-        if self.shared.held.write().go_back() {
+        if self.shared.signing.write().restore_accepted() {
             tracing::warn!("AWS rejects the agent's new credentials: using those it had before");
             return;
         }
         let now = self.shared.clock.now().boot;
         let mut rejected_at = self.shared.rejected_at.lock();
-        if rejected_at.is_none_or(|last| now.since(last) >= REJECTION_REST) {
+        if rejected_at.is_none_or(|last| now.since(last) >= REJECTION_REFRESH_INTERVAL) {
             *rejected_at = Some(now);
             tracing::warn!("AWS rejects the agent's own credentials: looking for newer ones");
             self.refresh_soon();
@@ -142,8 +142,8 @@ impl OwnIdentity {
         self.shared.wake.notify_one();
     }
 
-    fn living(&self) -> Option<Credentials> {
-        let current = self.shared.held.read().current.clone()?;
+    fn unexpired(&self) -> Option<Credentials> {
+        let current = self.shared.signing.read().current.clone()?;
         let lives = current.expiry().is_none_or(|expiry| expiry > self.shared.clock.now().wall);
         lives.then_some(current)
     }
@@ -153,7 +153,7 @@ impl OwnIdentity {
         let mut failures = 0;
         let mut reported = None;
         loop {
-            let outcome = self.load_once(&mut source).await;
+            let outcome = self.load(&mut source).await;
             let pause = match &outcome {
                 Ok(()) => {
                     failures = 0;
@@ -170,11 +170,11 @@ impl OwnIdentity {
                 report(state.clone());
                 reported = Some(state);
             }
-            self.rest(pause, &source).await;
+            self.wait(pause, &source).await;
         }
     }
 
-    async fn load_once(&self, source: &mut OwnSource) -> Result<(), LoadError> {
+    async fn load(&self, source: &mut OwnSource) -> Result<(), LoadError> {
         let now = self.shared.clock.now().wall;
         let loaded = match source {
             OwnSource::Imds(imds) => Some(imds.load().await?),
@@ -185,7 +185,7 @@ impl OwnIdentity {
         if loaded.expiry().is_some_and(|expiry| expiry <= now) {
             return Err(LoadError::Expired);
         }
-        self.shared.held.write().take(loaded);
+        self.shared.signing.write().replace(loaded);
         Ok(())
     }
 
@@ -203,13 +203,13 @@ impl OwnIdentity {
             OwnSource::File(_) => FILE_POLL,
             OwnSource::Imds(_) | OwnSource::Environment(_) => {
                 let left = self.expires().and_then(|at| at.duration_since(self.shared.clock.now().wall).ok());
-                left.map_or(UNTOLD_HALF_LIFE, |left| (left / 2).max(FIRST_RETRY))
+                left.map_or(ASSUMED_HALF_LIFE, |left| (left / 2).max(FIRST_RETRY))
             }
         }
     }
 
     /// Sleeps, or wakes early because somebody needs a newer identity, though never in a tight loop.
-    async fn rest(&self, pause: Duration, source: &OwnSource) {
+    async fn wait(&self, pause: Duration, source: &OwnSource) {
         let at_least = match source {
             OwnSource::File(_) => FILE_POLL.min(pause),
             OwnSource::Imds(_) | OwnSource::Environment(_) => FIRST_RETRY.min(pause),
@@ -223,22 +223,22 @@ impl OwnIdentity {
     }
 }
 
-impl Held {
-    fn take(&mut self, credentials: Credentials) {
-        if self.is_proven {
-            self.proven_before = self.current.take();
+impl SigningCredentials {
+    fn replace(&mut self, credentials: Credentials) {
+        if self.is_accepted {
+            self.accepted_before = self.current.take();
         }
         self.current = Some(credentials);
-        self.is_proven = false;
+        self.is_accepted = false;
     }
 
-    fn go_back(&mut self) -> bool {
-        if self.is_proven {
+    fn restore_accepted(&mut self) -> bool {
+        if self.is_accepted {
             return false;
         }
-        let Some(before) = self.proven_before.take() else { return false };
+        let Some(before) = self.accepted_before.take() else { return false };
         self.current = Some(before);
-        self.is_proven = true;
+        self.is_accepted = true;
         true
     }
 }
@@ -279,7 +279,7 @@ impl ProvideCredentials for OwnIdentity {
         Self: 'a,
     {
         let answer: provider::Result = self
-            .living()
+            .unexpired()
             .ok_or_else(|| CredentialsError::not_loaded("the agent has no AWS credentials of its own"));
         future::ProvideCredentials::ready(answer)
     }
@@ -305,7 +305,7 @@ mod tests {
     }
 
     fn key_of(own: &OwnIdentity) -> Option<String> {
-        own.living().map(|credentials| credentials.access_key_id().to_owned())
+        own.unexpired().map(|credentials| credentials.access_key_id().to_owned())
     }
 
     fn own() -> OwnIdentity {
@@ -315,12 +315,12 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn new_credentials_that_are_rejected_give_way_to_those_that_were_accepted() {
         let own = own();
-        own.shared.held.write().take(credentials("OLD", None));
+        own.shared.signing.write().replace(credentials("OLD", None));
         own.was_accepted();
-        own.shared.held.write().take(credentials("HALF", None));
+        own.shared.signing.write().replace(credentials("HALF", None));
         own.was_rejected();
         assert_eq!(key_of(&own).as_deref(), Some("OLD"));
-        own.shared.held.write().take(credentials("WHOLE", None));
+        own.shared.signing.write().replace(credentials("WHOLE", None));
         own.was_accepted();
         own.was_rejected();
         assert_eq!(
@@ -333,7 +333,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn expired_credentials_are_not_there() {
         let own = own();
-        own.shared.held.write().take(credentials("K", Some(UNIX_EPOCH + Duration::from_secs(1010))));
+        own.shared.signing.write().replace(credentials("K", Some(UNIX_EPOCH + Duration::from_secs(1010))));
         assert!(own.is_present());
         tokio::time::advance(Duration::from_secs(10)).await;
         assert!(!own.is_present());

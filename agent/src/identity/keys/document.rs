@@ -10,9 +10,9 @@ use serde::Deserialize;
 use super::key::TokenKey;
 
 /// The longest document read, in bytes: more than 64 of the longest keys.
-pub(super) const LONGEST_DOCUMENT: usize = 256 * 1024;
+pub(super) const MAX_DOCUMENT_BYTES: usize = 256 * 1024;
 /// The most keys of one document: an issuer has two or three.
-const MOST_KEYS: usize = 64;
+const MAX_KEYS: usize = 64;
 
 /// Why a document is none.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -38,11 +38,11 @@ struct Document {
 /// # Errors
 /// [`DocumentError`], when it is not a key document.
 pub(super) fn read(bytes: &[u8]) -> Result<Vec<Arc<TokenKey>>, DocumentError> {
-    if bytes.len() > LONGEST_DOCUMENT {
+    if bytes.len() > MAX_DOCUMENT_BYTES {
         return Err(DocumentError::TooLong);
     }
     let document: Document = serde_json::from_slice(bytes).map_err(|_| DocumentError::NotKeys)?;
-    if document.keys.len() > MOST_KEYS {
+    if document.keys.len() > MAX_KEYS {
         return Err(DocumentError::TooMany);
     }
     Ok(document.keys.into_iter().filter_map(TokenKey::read).map(Arc::new).collect())
@@ -52,7 +52,7 @@ pub(super) fn read(bytes: &[u8]) -> Result<Vec<Arc<TokenKey>>, DocumentError> {
 mod tests {
     use serde_json::{Value, json};
 
-    use super::{DocumentError, LONGEST_DOCUMENT, MOST_KEYS, read};
+    use super::{DocumentError, MAX_DOCUMENT_BYTES, MAX_KEYS, read};
     use crate::identity::testing::{EcSigner, RsaSigner};
 
     fn ids(keys: &[Value]) -> Vec<String> {
@@ -114,9 +114,9 @@ mod tests {
 
     #[test]
     fn documents_are_bounded_and_half_of_one_is_none() {
-        let long = format!(r#"{{"keys":[]{}}}"#, " ".repeat(LONGEST_DOCUMENT));
+        let long = format!(r#"{{"keys":[]{}}}"#, " ".repeat(MAX_DOCUMENT_BYTES));
         assert_eq!(read(long.as_bytes()).unwrap_err(), DocumentError::TooLong);
-        let many = json!({ "keys": vec![json!({}); MOST_KEYS + 1] }).to_string();
+        let many = json!({ "keys": vec![json!({}); MAX_KEYS + 1] }).to_string();
         assert_eq!(read(many.as_bytes()).unwrap_err(), DocumentError::TooMany);
         let whole = json!({ "keys": [RsaSigner::new("a").jwk()] }).to_string();
         for half in ["", "{", "{}", "[]", &whole[..whole.len() / 2]] {

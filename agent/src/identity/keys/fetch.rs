@@ -21,7 +21,7 @@ use rustls::{ClientConfig, RootCertStore};
 use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::PemObject;
 
-use super::document::LONGEST_DOCUMENT;
+use super::document::MAX_DOCUMENT_BYTES;
 use crate::config::{Proxy, Upstream};
 use crate::lifecycle::tasks::Tasks;
 
@@ -73,7 +73,7 @@ where
 /// A document behind a URL.
 pub(super) struct KeyUrl {
     uri: Uri,
-    way: Way,
+    transport: Transport,
 }
 
 /// A client over this kind of connection.
@@ -82,14 +82,14 @@ type HttpsClient<C> = Client<HttpsConnector<C>, Empty<Bytes>>;
 type ProxyConnector = Tunnel<HttpsConnector<HttpConnector>>;
 
 /// The two ways there.
-enum Way {
+enum Transport {
     Direct(Box<HttpsClient<HttpConnector>>),
     /// Through a proxy that is asked to CONNECT; TLS goes end to end, so the proxy can neither read nor change anything.
     Tunnelled(Box<HttpsClient<ProxyConnector>>),
 }
 
 impl KeyUrl {
-    /// CA bundle and proxy are those of the way to AWS. http is let through here; `config` has seen to it that it stays on
+    /// CA bundle and proxy are those for AWS. http is let through here; `config` has seen to it that it stays on
     /// this node.
     ///
     /// # Errors
@@ -110,32 +110,33 @@ impl KeyUrl {
         let mut client = Client::builder(OurTasks(tasks.clone()));
         client.pool_max_idle_per_host(0);
         let proxy = upstream.proxy.as_ref().filter(|_| is_https);
-        let way = match proxy.map(|proxy| tunnel(&uri, proxy, &tls, http.clone())).transpose()?.flatten() {
-            None => Way::Direct(Box::new(client.build(over_tls(tls, http)))),
-            Some(tunnel) => Way::Tunnelled(Box::new(client.build(over_tls(tls, tunnel)))),
-        };
-        Ok(Self { uri, way })
+        let transport =
+            match proxy.map(|proxy| tunnel(&uri, proxy, &tls, http.clone())).transpose()?.flatten() {
+                None => Transport::Direct(Box::new(client.build(over_tls(tls, http)))),
+                Some(tunnel) => Transport::Tunnelled(Box::new(client.build(over_tls(tls, tunnel)))),
+            };
+        Ok(Self { uri, transport })
     }
 
     /// Fetches the document.
     pub(super) async fn fetch(&self) -> Result<Bytes, FetchError> {
-        tokio::time::timeout(DEADLINE, self.ask()).await.map_err(|_| FetchError::Timeout)?
+        tokio::time::timeout(DEADLINE, self.request()).await.map_err(|_| FetchError::Timeout)?
     }
 
-    async fn ask(&self) -> Result<Bytes, FetchError> {
+    async fn request(&self) -> Result<Bytes, FetchError> {
         let request = Request::get(self.uri.clone())
             .header(http::header::ACCEPT, "application/json")
             .header(http::header::USER_AGENT, concat!("pod-identity-agent/", env!("CARGO_PKG_VERSION")))
             .body(Empty::new())
             .map_err(|_| FetchError::Url)?;
-        let response = match &self.way {
-            Way::Direct(client) => client.request(request).await?,
-            Way::Tunnelled(client) => client.request(request).await?,
+        let response = match &self.transport {
+            Transport::Direct(client) => client.request(request).await?,
+            Transport::Tunnelled(client) => client.request(request).await?,
         };
         if response.status() != StatusCode::OK {
             return Err(FetchError::Status(response.status()));
         }
-        let body = Limited::new(response.into_body(), LONGEST_DOCUMENT);
+        let body = Limited::new(response.into_body(), MAX_DOCUMENT_BYTES);
         Ok(body.collect().await.map_err(|_| FetchError::Body)?.to_bytes())
     }
 }
@@ -194,7 +195,7 @@ mod tests {
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
     use tokio::net::TcpListener;
 
-    use super::{FetchError, KeyUrl, Way};
+    use super::{FetchError, KeyUrl, Transport};
     use crate::config::{Proxy, Upstream};
     use crate::lifecycle::tasks::Tasks;
     use crate::secret::Secret;
@@ -209,8 +210,8 @@ mod tests {
     }
 
     fn is_tunnelled(url: &str, upstream: &Upstream) -> bool {
-        let way = KeyUrl::new(url, upstream, &Tasks::new()).unwrap().way;
-        matches!(way, Way::Tunnelled(_))
+        let transport = KeyUrl::new(url, upstream, &Tasks::new()).unwrap().transport;
+        matches!(transport, Transport::Tunnelled(_))
     }
 
     #[tokio::test]

@@ -1,6 +1,6 @@
 //! One public key of the cluster, and the algorithms it is pinned to.
 //!
-//! Owns: which keys are taken from a key document (RFC 7517) and which signatures each may judge. Must not know: where the
+//! Owns: which keys are taken from a key document (RFC 7517) and which signatures each may verify. Must not know: where the
 //! document came from, or what a token says. The key decides on the algorithm, never the token's header: taking the
 //! header's word is how HS256 with the public key as secret, and `none`, became famous.
 //!
@@ -15,7 +15,7 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde::Deserialize;
 
 /// The longest key id, in bytes: EKS's are 40, those of file keys 43 (facts 2.1).
-const LONGEST_ID: usize = 256;
+const MAX_ID_BYTES: usize = 256;
 /// RSA keys, in bits: NIST SP 800-131A asks for 2048, and aws-lc-rs takes no more than 8192.
 const RSA_BITS: std::ops::RangeInclusive<usize> = 2048..=8192;
 
@@ -37,8 +37,8 @@ pub(in crate::identity) enum Algorithm {
 /// A public key. Two are equal if they are called the same and verify the same.
 pub(in crate::identity) struct TokenKey {
     id: Box<str>,
-    /// One entry for each algorithm that the key may judge; not empty.
-    judges: Vec<(Algorithm, ParsedPublicKey)>,
+    /// One entry for each algorithm that the key may verify; not empty.
+    verifiers: Vec<(Algorithm, ParsedPublicKey)>,
 }
 
 /// The members of a key that matter here.
@@ -84,15 +84,15 @@ impl TokenKey {
     pub(super) fn read(member: serde_json::Value) -> Option<Self> {
         let jwk: Jwk = serde_json::from_value(member).ok()?;
         let is_for_signatures = jwk.usage.as_deref().is_none_or(|usage| usage == "sig");
-        if !is_for_signatures || jwk.kid.is_empty() || jwk.kid.len() > LONGEST_ID {
+        if !is_for_signatures || jwk.kid.is_empty() || jwk.kid.len() > MAX_ID_BYTES {
             return None;
         }
-        let judges = match &*jwk.kty {
-            "RSA" => rsa_judges(&jwk)?,
-            "EC" => ec_judges(&jwk)?,
+        let verifiers = match &*jwk.kty {
+            "RSA" => rsa_verifiers(&jwk)?,
+            "EC" => ec_verifiers(&jwk)?,
             _ => return None,
         };
-        Some(Self { id: jwk.kid, judges })
+        Some(Self { id: jwk.kid, verifiers })
     }
 
     /// Its name in token headers.
@@ -100,9 +100,9 @@ impl TokenKey {
         &self.id
     }
 
-    /// Whether it may judge signatures of this kind at all.
+    /// Whether it may verify signatures of this kind at all.
     pub(in crate::identity) fn is_for(&self, algorithm: Algorithm) -> bool {
-        self.judges.iter().any(|(own, _)| *own == algorithm)
+        self.verifiers.iter().any(|(own, _)| *own == algorithm)
     }
 
     /// Whether it made this signature.
@@ -112,15 +112,15 @@ impl TokenKey {
         signed: &[u8],
         signature: &[u8],
     ) -> bool {
-        let judge = self.judges.iter().find(|(own, _)| *own == algorithm);
-        judge.is_some_and(|(_, key)| key.verify_sig(signed, signature).is_ok())
+        let verifier = self.verifiers.iter().find(|(own, _)| *own == algorithm);
+        verifier.is_some_and(|(_, key)| key.verify_sig(signed, signature).is_ok())
     }
 }
 
 impl PartialEq for TokenKey {
     fn eq(&self, other: &Self) -> bool {
         let parts = |key: &Self| -> Vec<_> {
-            key.judges.iter().map(|(algorithm, key)| (*algorithm, key.as_ref().to_vec())).collect()
+            key.verifiers.iter().map(|(algorithm, key)| (*algorithm, key.as_ref().to_vec())).collect()
         };
         self.id == other.id && parts(self) == parts(other)
     }
@@ -132,7 +132,7 @@ impl fmt::Debug for TokenKey {
     }
 }
 
-fn rsa_judges(jwk: &Jwk) -> Option<Vec<(Algorithm, ParsedPublicKey)>> {
+fn rsa_verifiers(jwk: &Jwk) -> Option<Vec<(Algorithm, ParsedPublicKey)>> {
     let modulus = decode(jwk.n.as_deref()?)?;
     // Leading zeros are no strength.
     let significant = modulus.iter().position(|byte| *byte != 0)?;
@@ -146,14 +146,14 @@ fn rsa_judges(jwk: &Jwk) -> Option<Vec<(Algorithm, ParsedPublicKey)>> {
         None => vec![Algorithm::Rs256, Algorithm::Rs384, Algorithm::Rs512],
         Some(name) => vec![Algorithm::named(name)?],
     };
-    let judge = |algorithm: Algorithm| {
+    let verifier = |algorithm: Algorithm| {
         let components = RsaPublicKeyComponents { n, e: &e };
         Some((algorithm, components.to_parsed_public_key(algorithm.rsa()?).ok()?))
     };
-    algorithms.into_iter().map(judge).collect()
+    algorithms.into_iter().map(verifier).collect()
 }
 
-fn ec_judges(jwk: &Jwk) -> Option<Vec<(Algorithm, ParsedPublicKey)>> {
+fn ec_verifiers(jwk: &Jwk) -> Option<Vec<(Algorithm, ParsedPublicKey)>> {
     let (algorithm, name, parameters, length) = match jwk.crv.as_deref()? {
         "P-256" => (Algorithm::Es256, "ES256", &signature::ECDSA_P256_SHA256_FIXED, 32),
         "P-384" => (Algorithm::Es384, "ES384", &signature::ECDSA_P384_SHA384_FIXED, 48),

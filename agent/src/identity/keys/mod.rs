@@ -1,6 +1,6 @@
 //! The keys that verify the cluster's tokens: the union of all sources, each key with the source it came from.
 //!
-//! Owns: the table that verdicts are made with, its generation, and who may have the sources asked again. Must not know:
+//! Owns: the table that verdicts are made with, its generation, and who may have the sources read again. Must not know:
 //! how a source is read (`source`), or what a token says. A source's new document replaces that source's keys and nobody
 //! else's; while a source is down its last good keys stay (design 4.3).
 
@@ -20,7 +20,7 @@ use tokio::sync::watch;
 use crate::clock::BootTime;
 use crate::workload::PeerKey;
 use key::TokenKey;
-use limiter::AskLimiter;
+use limiter::RefetchLimiter;
 pub(in crate::identity) use table::KeyTable;
 
 pub use document::DocumentError;
@@ -39,9 +39,9 @@ struct Shared {
     /// The table's generation, for those who need nothing else of it.
     generation: AtomicU64,
     sources: Mutex<Vec<SourceKeys>>,
-    limiter: Mutex<AskLimiter>,
-    /// How often the sources were asked. They are being asked from the start on.
-    asked: watch::Sender<u64>,
+    limiter: Mutex<RefetchLimiter>,
+    /// The number of the last refetch that was requested. The first read of all sources is number 1.
+    requested: watch::Sender<u64>,
     /// Changes whenever a source was read, well or not.
     progress: watch::Sender<()>,
 }
@@ -53,8 +53,8 @@ struct SourceKeys {
     keys: Option<Vec<Arc<TokenKey>>>,
     /// When they were last confirmed.
     confirmed: Option<BootTime>,
-    /// The last asking that it has answered, well or not.
-    answered: u64,
+    /// The number of the last refetch that it has finished, successfully or not.
+    finished: u64,
 }
 
 /// What operators see of the keys.
@@ -66,9 +66,9 @@ pub struct KeysView {
     pub age_seconds: Option<u64>,
 }
 
-/// An asking under way.
+/// A refetch under way.
 #[derive(Debug)]
-pub(super) struct Asking {
+pub(super) struct Refetch {
     keys: TokenKeys,
     number: u64,
     progress: watch::Receiver<()>,
@@ -77,13 +77,13 @@ pub(super) struct Asking {
 impl TokenKeys {
     /// No keys yet, of so many sources.
     pub fn of_sources(count: usize) -> Self {
-        let known = std::iter::repeat_with(SourceKeys::default).take(count).collect();
+        let none_read = std::iter::repeat_with(SourceKeys::default).take(count).collect();
         let shared = Shared {
             table: RwLock::default(),
             generation: AtomicU64::new(0),
-            sources: Mutex::new(known),
+            sources: Mutex::new(none_read),
             limiter: Mutex::default(),
-            asked: watch::Sender::new(1),
+            requested: watch::Sender::new(1),
             progress: watch::Sender::new(()),
         };
         Self { shared: Arc::new(shared) }
@@ -92,15 +92,15 @@ impl TokenKeys {
     /// What operators see.
     pub fn view(&self, now: BootTime) -> KeysView {
         let sources = self.shared.sources.lock();
-        let keys = sources.iter().map(|known| known.keys.as_ref().map_or(0, Vec::len)).sum();
+        let keys = sources.iter().map(|source| source.keys.as_ref().map_or(0, Vec::len)).sum();
         let ages: Option<Vec<_>> =
-            sources.iter().map(|known| known.confirmed.map(|at| now.since(at).as_secs())).collect();
+            sources.iter().map(|source| source.confirmed.map(|at| now.since(at).as_secs())).collect();
         KeysView { keys, age_seconds: ages.and_then(|ages| ages.into_iter().max()) }
     }
 
     /// Whether every source has given a good document.
     pub fn are_complete(&self) -> bool {
-        self.shared.sources.lock().iter().all(|known| known.keys.is_some())
+        self.shared.sources.lock().iter().all(|source| source.keys.is_some())
     }
 
     /// The table as it is now.
@@ -113,67 +113,67 @@ impl TokenKeys {
         self.shared.generation.load(Ordering::Acquire)
     }
 
-    /// Has the sources asked again on behalf of a peer, or joins an asking under way. `None`: not now.
-    pub(super) fn ask(&self, peer: PeerKey, now: BootTime) -> Option<Asking> {
+    /// Requests a refetch of all sources on behalf of a peer, or joins the one under way. `None`: not now.
+    pub(super) fn request_refetch(&self, peer: PeerKey, now: BootTime) -> Option<Refetch> {
         // Subscribed first: progress made from here on is not missed.
         let progress = self.shared.progress.subscribe();
-        let current = *self.shared.asked.borrow();
-        let number = if !self.has_answered(current) {
+        let current = *self.shared.requested.borrow();
+        let number = if !self.is_finished(current) {
             current
-        } else if self.shared.limiter.lock().take(peer, now) {
-            self.shared.asked.send_modify(|asked| *asked += 1);
+        } else if self.shared.limiter.lock().admit(peer, now) {
+            self.shared.requested.send_modify(|requested| *requested += 1);
             current + 1
         } else {
             return None;
         };
-        Some(Asking { keys: self.clone(), number, progress })
+        Some(Refetch { keys: self.clone(), number, progress })
     }
 
     /// Waits for the first document of sources that have given none yet.
-    pub(super) fn await_first(&self) -> Asking {
-        Asking { keys: self.clone(), number: u64::MAX, progress: self.shared.progress.subscribe() }
+    pub(super) fn watch_reads(&self) -> Refetch {
+        Refetch { keys: self.clone(), number: u64::MAX, progress: self.shared.progress.subscribe() }
     }
 
-    /// The askings, for the sources.
-    fn askings(&self) -> watch::Receiver<u64> {
-        self.shared.asked.subscribe()
+    /// The requests for a refetch, for the sources.
+    fn refetch_requests(&self) -> watch::Receiver<u64> {
+        self.shared.requested.subscribe()
     }
 
     /// A source was read: these are its keys from now on, or they are as they were (`None`).
     fn confirm(&self, source: usize, keys: Option<Vec<Arc<TokenKey>>>, now: BootTime) {
         let mut sources = self.shared.sources.lock();
-        let Some(known) = sources.get_mut(source) else { return };
-        known.confirmed = Some(now);
+        let Some(entry) = sources.get_mut(source) else { return };
+        entry.confirmed = Some(now);
         let Some(keys) = keys else { return };
-        if known.keys.as_ref() == Some(&keys) {
+        if entry.keys.as_ref() == Some(&keys) {
             return;
         }
-        known.keys = Some(keys);
+        entry.keys = Some(keys);
         let generation = self.generation() + 1;
         let table =
-            KeyTable::of(generation, sources.iter().map(|known| known.keys.as_deref().unwrap_or_default()));
+            KeyTable::of(generation, sources.iter().map(|source| source.keys.as_deref().unwrap_or_default()));
         *self.shared.table.write() = Arc::new(table);
         // After the table: whoever sees the new number finds the new table.
         self.shared.generation.store(generation, Ordering::Release);
     }
 
-    /// A source has answered all askings up to `number`, well or not.
-    fn answer(&self, source: usize, number: u64) {
-        if let Some(known) = self.shared.sources.lock().get_mut(source) {
-            known.answered = known.answered.max(number);
+    /// A source has finished all refetches up to `number`, successfully or not.
+    fn finish(&self, source: usize, number: u64) {
+        if let Some(entry) = self.shared.sources.lock().get_mut(source) {
+            entry.finished = entry.finished.max(number);
         }
         self.shared.progress.send_replace(());
     }
 
-    fn has_answered(&self, number: u64) -> bool {
-        self.shared.sources.lock().iter().all(|known| known.answered >= number)
+    fn is_finished(&self, number: u64) -> bool {
+        self.shared.sources.lock().iter().all(|source| source.finished >= number)
     }
 }
 
-impl Asking {
-    /// Waits until a source has been read; `false` once all have answered. Cancel-safe.
-    pub(super) async fn has_news(&mut self) -> bool {
-        if self.keys.has_answered(self.number) {
+impl Refetch {
+    /// Waits until a source has been read; `false` once all have finished. Cancel-safe.
+    pub(super) async fn next_result(&mut self) -> bool {
+        if self.keys.is_finished(self.number) {
             return false;
         }
         self.progress.changed().await.is_ok()
@@ -186,7 +186,7 @@ impl TokenKeys {
     pub(in crate::identity) fn replace(&self, source: usize, document: &serde_json::Value) {
         let keys = document::read(document.to_string().as_bytes()).unwrap();
         self.confirm(source, Some(keys), BootTime::from_boot(std::time::Duration::ZERO));
-        self.answer(source, *self.shared.asked.borrow());
+        self.finish(source, *self.shared.requested.borrow());
     }
 }
 
@@ -225,18 +225,18 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn all_join_an_asking_under_way_and_only_a_new_one_takes_a_turn() {
+    async fn all_join_a_refetch_under_way_and_only_a_new_one_counts_against_the_rate() {
         let keys = TokenKeys::of_sources(2);
         let now = BootTime::from_boot(Duration::from_secs(100));
-        let mut first = keys.ask(pod(), now).expect("the first reading is under way");
+        let mut first = keys.request_refetch(pod(), now).expect("the first read is under way");
         keys.replace(0, &json!({ "keys": [] }));
-        assert!(first.has_news().await, "one of two");
+        assert!(first.next_result().await, "one of two");
         keys.replace(1, &json!({ "keys": [] }));
-        assert!(!first.has_news().await, "both have answered");
-        assert!(keys.ask(pod(), now).is_some(), "its turn");
-        assert!(keys.ask(pod(), now).is_some(), "joins");
+        assert!(!first.next_result().await, "both have finished");
+        assert!(keys.request_refetch(pod(), now).is_some(), "a new one");
+        assert!(keys.request_refetch(pod(), now).is_some(), "joins it");
         keys.replace(0, &json!({ "keys": [] }));
         keys.replace(1, &json!({ "keys": [] }));
-        assert!(keys.ask(pod(), now).is_none(), "it had its turn");
+        assert!(keys.request_refetch(pod(), now).is_none(), "not twice within ten seconds");
     }
 }

@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use super::document::{self, DocumentError, LONGEST_DOCUMENT};
+use super::document::{self, DocumentError, MAX_DOCUMENT_BYTES};
 use super::fetch::{FetchError, KeyUrl};
 use super::{Arc, TokenKey, TokenKeys};
 use crate::backoff::Backoff;
@@ -20,7 +20,7 @@ use crate::watched_file::{ReadError, WatchedFile};
 /// and a withdrawn key should not live much longer than the issuer's word.
 const REFRESH: Duration = Duration::from_secs(5 * 60);
 /// A file is looked at this often: one `stat`.
-const LOOK: Duration = Duration::from_secs(5);
+const FILE_POLL: Duration = Duration::from_secs(5);
 /// The pauses after failures. Never longer than the regular one of the source.
 const RETRY: Backoff = Backoff::new(Duration::from_secs(1), Duration::from_secs(30));
 
@@ -77,18 +77,18 @@ impl KeySource {
             KeyLocation::Url(url) => (Reader::Url(Box::new(KeyUrl::new(url, upstream, tasks)?)), url.clone()),
             // It need not settle: half a key document does not parse.
             KeyLocation::File(path) => {
-                (Reader::File(WatchedFile::new(path.clone(), LONGEST_DOCUMENT)), path.display().to_string())
+                (Reader::File(WatchedFile::new(path.clone(), MAX_DOCUMENT_BYTES)), path.display().to_string())
             }
         };
         Ok(Self { reader, name, index, keys })
     }
 
     /// Keeps its keys up to date for ever; cancel by dropping. `complete` is met once every source has given a document.
-    pub async fn keep(mut self, clock: Clock, chance: Rng, complete: Condition) {
-        let mut askings = self.keys.askings();
+    pub async fn keep(mut self, clock: Clock, rng: Rng, complete: Condition) {
+        let mut requests = self.keys.refetch_requests();
         let mut failures = 0_u32;
         loop {
-            let asking = *askings.borrow_and_update();
+            let requested = *requests.borrow_and_update();
             match self.load().await {
                 Ok(keys) => {
                     self.keys.confirm(self.index, keys, clock.now().boot);
@@ -106,12 +106,12 @@ impl KeySource {
                     failures = failures.saturating_add(1);
                 }
             }
-            self.keys.answer(self.index, asking);
+            self.keys.finish(self.index, requested);
             self.report(&complete);
-            let pause = self.pause(failures).mul_f64(0.9 + 0.2 * chance.fraction());
+            let pause = self.pause_after(failures).mul_f64(0.9 + 0.2 * rng.fraction());
             tokio::select! {
                 () = tokio::time::sleep(pause) => {}
-                changed = askings.changed() => if changed.is_err() { return },
+                changed = requests.changed() => if changed.is_err() { return },
             }
         }
     }
@@ -129,10 +129,10 @@ impl KeySource {
         }
     }
 
-    fn pause(&self, failures: u32) -> Duration {
+    fn pause_after(&self, failures: u32) -> Duration {
         let regular = match self.reader {
             Reader::Url(_) => REFRESH,
-            Reader::File(_) => LOOK,
+            Reader::File(_) => FILE_POLL,
         };
         match failures {
             0 => regular,
@@ -220,8 +220,11 @@ mod tests {
         assert_eq!(ids(source.load().await.unwrap()), None, "nothing new");
         let newer = document("number-two");
         std::fs::write(&path, &newer[..newer.len() - 3]).unwrap();
-        for look in 1..=2 {
-            assert!(matches!(source.load().await, Err(LoadError::Document(_))), "half written, look {look}");
+        for check in 1..=2 {
+            assert!(
+                matches!(source.load().await, Err(LoadError::Document(_))),
+                "half written, check {check}"
+            );
         }
         std::fs::write(&path, &newer).unwrap();
         assert_eq!(ids(source.load().await.unwrap()), Some(vec!["number-two".to_owned()]));
@@ -270,8 +273,8 @@ mod tests {
             };
             until("one").await;
             assert!(readiness.report()[0].met);
-            let mut asking = keys.ask(pod(), clock.now().boot).unwrap();
-            while asking.has_news().await {}
+            let mut refetch = keys.request_refetch(pod(), clock.now().boot).unwrap();
+            while refetch.next_result().await {}
             assert_eq!(keys.table().find("one").len(), 1, "down, and its last good keys stay");
             assert!(readiness.report()[0].met);
             until("two").await;
@@ -286,10 +289,10 @@ mod tests {
     #[test]
     fn retries_come_soon_at_first_and_a_file_is_looked_at_often() {
         let (url, _keys) = source(&KeyLocation::Url("http://127.0.0.1:1/keys".to_owned()));
-        let pauses: Vec<_> = (0..8).map(|failures| url.pause(failures).as_secs()).collect();
+        let pauses: Vec<_> = (0..8).map(|failures| url.pause_after(failures).as_secs()).collect();
         assert_eq!(pauses, [300, 1, 2, 4, 8, 16, 30, 30]);
         let (file, _keys) = source(&KeyLocation::File("/keys".into()));
-        let pauses: Vec<_> = (0..8).map(|failures| file.pause(failures).as_secs()).collect();
+        let pauses: Vec<_> = (0..8).map(|failures| file.pause_after(failures).as_secs()).collect();
         assert_eq!(pauses, [5, 1, 2, 4, 5, 5, 5, 5]);
     }
 }
