@@ -1,13 +1,13 @@
-//! The two spellings of a boolean: Go's, in flags, and the AWS SDKs', in variables.
+//! The two spellings of a boolean: Go's, in flags, and the AWS SDKs', in environment variables.
 //!
-//! Owns: which words each takes. Must not know: what is switched on or off.
+//! Owns: the words that each accepts. Must not know: what a setting turns on.
 
 use super::problem::Problem;
 
-/// What both say of any other word.
+/// The rule that both report for other words.
 const RULE: &str = "must be true or false";
 
-/// The value of a flag, as Go's `strconv.ParseBool` reads it, and with it pflag in the Amazon agent.
+/// The value of a flag, as in Go's `strconv.ParseBool`, which pflag in Amazon's agent calls.
 pub(super) fn go_bool(setting: &str, text: &str) -> Result<bool, Problem> {
     match text {
         "1" | "t" | "T" | "true" | "TRUE" | "True" => Ok(true),
@@ -16,7 +16,8 @@ pub(super) fn go_bool(setting: &str, text: &str) -> Result<bool, Problem> {
     }
 }
 
-/// The value of a variable, as the AWS SDKs read it: `true` or `false` in any case, nothing else. Unset is false.
+/// The value of a variable, as the AWS SDKs read it: `true` or `false` in any case, nothing else. Unset is
+/// false.
 pub(super) fn aws_bool(setting: &str, value: Option<&str>) -> Result<bool, Problem> {
     match value {
         None => Ok(false),
@@ -31,7 +32,7 @@ mod tests {
     use super::{aws_bool, go_bool};
 
     #[test]
-    fn flags_and_variables_take_different_words() {
+    fn flags_and_variables_accept_different_words() {
         let cases = [
             ("true", Some(true), Some(true)),
             ("True", Some(true), Some(true)),
