@@ -1,8 +1,8 @@
-//! The keys that verify the cluster's tokens: the union of all sources, each key with the source it came from.
+//! The keys that verify the cluster's tokens: the union of all sources, each key with its source.
 //!
-//! Owns: the table that verdicts are made with, its generation, and who may have the sources read again. Must not know:
-//! how a source is read (`source`), or what a token says. A source's new document replaces that source's keys and nobody
-//! else's; while a source is down its last good keys stay (design 4.3).
+//! Owns: the table that tokens are verified with, its generation, and which peers may request a refetch. Must
+//! not know: how a source is read (`source`), or what a token claims. A new document replaces the keys of its
+//! own source only; while a source is unavailable its last good keys stay (design 4.3).
 
 mod document;
 mod fetch;
@@ -36,17 +36,17 @@ pub struct TokenKeys {
 #[derive(Debug)]
 struct Shared {
     table: RwLock<Arc<KeyTable>>,
-    /// The table's generation, for those who need nothing else of it.
+    /// The generation of the table, readable without the lock.
     generation: AtomicU64,
     sources: Mutex<Vec<SourceKeys>>,
     limiter: Mutex<RefetchLimiter>,
     /// The number of the last refetch that was requested. The first read of all sources is number 1.
     requested: watch::Sender<u64>,
-    /// Changes whenever a source was read, well or not.
+    /// Changes whenever a source was read, successfully or not.
     progress: watch::Sender<()>,
 }
 
-/// What is known of one source.
+/// The state of one source.
 #[derive(Debug, Default)]
 struct SourceKeys {
     /// Its last good keys.
@@ -57,12 +57,13 @@ struct SourceKeys {
     finished: u64,
 }
 
-/// What operators see of the keys.
+/// What metrics show of the keys.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct KeysView {
-    /// Keys in the table.
+    /// The number of keys in the table.
     pub keys: usize,
-    /// Seconds since the source that was silent longest confirmed its keys; `None` if one never did, or there is none.
+    /// The age in seconds of the keys that were confirmed longest ago; `None` if a source has not been read
+    /// yet, or there is none.
     pub age_seconds: Option<u64>,
 }
 
@@ -75,7 +76,7 @@ pub(super) struct Refetch {
 }
 
 impl TokenKeys {
-    /// No keys yet, of so many sources.
+    /// No keys yet; `count` sources will provide them.
     pub fn of_sources(count: usize) -> Self {
         let none_read = std::iter::repeat_with(SourceKeys::default).take(count).collect();
         let shared = Shared {
@@ -89,7 +90,7 @@ impl TokenKeys {
         Self { shared: Arc::new(shared) }
     }
 
-    /// What operators see.
+    /// What metrics show.
     pub fn view(&self, now: BootTime) -> KeysView {
         let sources = self.shared.sources.lock();
         let keys = sources.iter().map(|source| source.keys.as_ref().map_or(0, Vec::len)).sum();
@@ -98,17 +99,18 @@ impl TokenKeys {
         KeysView { keys, age_seconds: ages.and_then(|ages| ages.into_iter().max()) }
     }
 
-    /// Whether every source has given a good document.
+    /// Whether every source has provided a valid document.
     pub fn are_complete(&self) -> bool {
         self.shared.sources.lock().iter().all(|source| source.keys.is_some())
     }
 
-    /// The table as it is now.
+    /// The current table.
     pub(super) fn table(&self) -> Arc<KeyTable> {
         Arc::clone(&self.shared.table.read())
     }
 
-    /// Verdicts of another generation are void: a key may have come or gone.
+    /// The generation of the table. Verdicts of another generation are no longer valid: keys may have been
+    /// added or withdrawn.
     pub(super) fn generation(&self) -> u64 {
         self.shared.generation.load(Ordering::Acquire)
     }
@@ -129,7 +131,8 @@ impl TokenKeys {
         Some(Refetch { keys: self.clone(), number, progress })
     }
 
-    /// Waits for the first document of sources that have given none yet.
+    /// Follows the reads of all sources without requesting one: a source that has provided no document yet is
+    /// retried anyway.
     pub(super) fn watch_reads(&self) -> Refetch {
         Refetch { keys: self.clone(), number: u64::MAX, progress: self.shared.progress.subscribe() }
     }
@@ -139,7 +142,7 @@ impl TokenKeys {
         self.shared.requested.subscribe()
     }
 
-    /// A source was read: these are its keys from now on, or they are as they were (`None`).
+    /// A source was read: these are its keys from now on; `None` if they have not changed.
     fn confirm(&self, source: usize, keys: Option<Vec<Arc<TokenKey>>>, now: BootTime) {
         let mut sources = self.shared.sources.lock();
         let Some(entry) = sources.get_mut(source) else { return };
@@ -153,7 +156,7 @@ impl TokenKeys {
         let table =
             KeyTable::of(generation, sources.iter().map(|source| source.keys.as_deref().unwrap_or_default()));
         *self.shared.table.write() = Arc::new(table);
-        // After the table: whoever sees the new number finds the new table.
+        // After the table, so that a reader of the new number finds the new table.
         self.shared.generation.store(generation, Ordering::Release);
     }
 
@@ -202,7 +205,10 @@ mod tests {
     #[test]
     fn a_new_document_replaces_the_keys_of_its_own_source_only() {
         let keys = TokenKeys::of_sources(2);
-        let document = |names: &[&str]| json!({ "keys": names.iter().map(|name| EcSigner::new(name).jwk()).collect::<Vec<_>>() });
+        let document = |names: &[&str]| {
+            let keys: Vec<_> = names.iter().map(|name| EcSigner::new(name).jwk()).collect();
+            json!({ "keys": keys })
+        };
         keys.replace(0, &document(&["a", "b"]));
         keys.replace(1, &document(&["b", "c"]));
         let sources_of = |id| keys.table().find(id).iter().map(|entry| entry.source).collect::<Vec<_>>();

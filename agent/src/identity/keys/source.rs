@@ -1,7 +1,8 @@
 //! One source of keys, kept up to date in the background.
 //!
-//! Owns: when a source is read: at start, every five minutes, when somebody shows an unknown key id, and soon after it
-//! failed. Must not know: tokens. A source that is down changes nothing: its last good keys stay.
+//! Owns: when a source is read: at start, every five minutes, when a token has an unknown key id, and soon
+//! after a failure. Must not know: tokens. A source that is unavailable changes nothing: its last good keys
+//! stay.
 
 use std::time::Duration;
 
@@ -14,34 +15,35 @@ use crate::config::{KeyLocation, Upstream};
 use crate::lifecycle::readiness::Condition;
 use crate::lifecycle::tasks::Tasks;
 use crate::rng::Rng;
+use crate::telemetry::error_chain::ErrorChain;
 use crate::watched_file::{ReadError, WatchedFile};
 
-/// A URL is read again after this, give or take a tenth. An issuer publishes a key an hour before it signs (facts 2.3),
-/// and a withdrawn key should not live much longer than the issuer's word.
+/// A URL is read again after this time, plus or minus a tenth. An issuer publishes a key an hour before it
+/// signs with it (facts 2.3), and a withdrawn key should not be accepted for long.
 const REFRESH: Duration = Duration::from_secs(5 * 60);
-/// A file is looked at this often: one `stat`.
+/// A file is checked this often; a check is one `open` and one `fstat`.
 const FILE_POLL: Duration = Duration::from_secs(5);
-/// The pauses after failures. Never longer than the regular one of the source.
+/// The pauses after failures. They are never longer than the regular interval of the source.
 const RETRY: Backoff = Backoff::new(Duration::from_secs(1), Duration::from_secs(30));
 
 /// Why a source cannot be read.
 #[derive(Debug, thiserror::Error)]
 pub enum LoadError {
-    /// It does not answer.
+    /// The URL cannot be fetched.
     #[error(transparent)]
     Fetch(#[from] FetchError),
     /// The file cannot be read.
     #[error("the key file cannot be read")]
     File(#[source] std::io::Error),
-    /// What it gave is no key document.
+    /// The content is not a valid key document.
     #[error(transparent)]
     Document(#[from] DocumentError),
 }
 
-/// A source, and the place of its keys.
+/// A source and its part of the keys.
 pub struct KeySource {
     reader: Reader,
-    /// As in the flag, for the log. It holds no secret: `config` refuses users, passwords and queries.
+    /// The value of the flag, for the log. It contains no secret: `config` refuses passwords and queries.
     name: String,
     index: usize,
     keys: TokenKeys,
@@ -62,7 +64,7 @@ impl From<ReadError> for LoadError {
 }
 
 impl KeySource {
-    /// The source number `index` of these keys.
+    /// Source number `index` of these keys.
     ///
     /// # Errors
     /// [`FetchError`], when URL, CA bundle or proxy cannot be used.
@@ -75,7 +77,7 @@ impl KeySource {
     ) -> Result<Self, FetchError> {
         let (reader, name) = match location {
             KeyLocation::Url(url) => (Reader::Url(Box::new(KeyUrl::new(url, upstream, tasks)?)), url.clone()),
-            // It need not settle: half a key document does not parse.
+            // No need to wait until it has settled: half a key document does not parse.
             KeyLocation::File(path) => {
                 (Reader::File(WatchedFile::new(path.clone(), MAX_DOCUMENT_BYTES)), path.display().to_string())
             }
@@ -83,7 +85,8 @@ impl KeySource {
         Ok(Self { reader, name, index, keys })
     }
 
-    /// Keeps its keys up to date for ever; cancel by dropping. `complete` is met once every source has given a document.
+    /// Keeps its keys up to date without end; cancel by dropping. `complete` is met once every source has
+    /// provided a document.
     pub async fn keep(mut self, clock: Clock, rng: Rng, complete: Condition) {
         let mut requests = self.keys.refetch_requests();
         let mut failures = 0_u32;
@@ -98,10 +101,10 @@ impl KeySource {
                     failures = 0;
                 }
                 Err(error) => {
-                    // The first in a row only: it is tried for ever.
+                    // Only the first failure in a row, because retries never end.
                     if failures == 0 {
-                        let err = crate::telemetry::error_chain::ErrorChain(&error);
-                        tracing::warn!(source = self.name, err = %err, "token keys cannot be read, the last good ones stay");
+                        let (source, err) = (&self.name, ErrorChain(&error));
+                        tracing::warn!(source, %err, "token keys cannot be read; keeping the last good ones");
                     }
                     failures = failures.saturating_add(1);
                 }
@@ -116,7 +119,7 @@ impl KeySource {
         }
     }
 
-    /// Its keys; `None`: they are as they were.
+    /// Its keys; `None` if they have not changed.
     async fn load(&mut self) -> Result<Option<Vec<Arc<TokenKey>>>, LoadError> {
         match &mut self.reader {
             Reader::Url(url) => Ok(Some(document::read(&url.fetch().await?)?)),
@@ -183,7 +186,7 @@ mod tests {
         json!({ "keys": [EcSigner::new(name).jwk()] }).to_string()
     }
 
-    /// Answers each connection with the next of these texts, then with nothing.
+    /// Answers each connection with the next of these texts, later ones never.
     async fn serving(answers: Vec<String>) -> KeyLocation {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}/keys", listener.local_addr().unwrap());
@@ -194,7 +197,7 @@ mod tests {
                 let mut request = [0; 1024];
                 let _ = stream.read(&mut request).await.unwrap();
                 match answer {
-                    // The client may have seen enough before all of it is sent.
+                    // The client may close the connection before all of it is sent.
                     Some(answer) => drop(stream.write_all(answer.as_bytes()).await),
                     None => open.push(stream),
                 }
@@ -208,10 +211,10 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_file_is_read_when_it_changes_and_half_of_it_is_not_taken() {
+    async fn a_file_is_read_when_it_changes_and_half_of_it_is_not_used() {
         let path = scratch("changes");
         let (mut source, _keys) = source(&KeyLocation::File(path.clone()));
-        assert!(matches!(source.load().await, Err(LoadError::File(_))), "it may come later");
+        assert!(matches!(source.load().await, Err(LoadError::File(_))), "it may be created later");
         std::fs::write(&path, document("one")).unwrap();
         let ids = |keys: Option<Vec<super::Arc<super::TokenKey>>>| {
             keys.map(|keys| keys.iter().map(|key| key.id().to_owned()).collect::<Vec<_>>())
@@ -232,7 +235,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_url_is_taken_at_its_word_and_neither_redirects_nor_floods_us() {
+    async fn a_url_must_answer_in_time_with_a_whole_document_and_no_redirect() {
         let long = ok(&format!(r#"{{"keys":[]{}}}"#, " ".repeat(256 * 1024)));
         let redirect = "HTTP/1.1 302 Found\r\nLocation: /other\r\nContent-Length: 0\r\n\r\n".to_owned();
         let broken = "HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\n{".to_owned();
@@ -257,7 +260,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_source_that_fails_keeps_its_keys_and_is_tried_again_soon() {
+    async fn a_source_that_fails_keeps_its_keys_and_is_retried_soon() {
         let down = "HTTP/1.1 503 Down\r\nContent-Length: 0\r\n\r\n".to_owned();
         let location = serving(vec![down.clone(), ok(&document("one")), down, ok(&document("two"))]).await;
         let (source, keys) = source(&location);
@@ -265,7 +268,7 @@ mod tests {
         let complete = readiness.advisory("token-keys");
         let clock = Clock::system();
         let watching = async {
-            // The first try fails, the second comes within a second or so.
+            // The first attempt fails; the second follows after about a second.
             let until = async |id: &str| {
                 while keys.table().find(id).is_empty() {
                     tokio::time::sleep(Duration::from_millis(5)).await;
@@ -275,7 +278,7 @@ mod tests {
             assert!(readiness.report()[0].met);
             let mut refetch = keys.request_refetch(pod(), clock.now().boot).unwrap();
             while refetch.next_result().await {}
-            assert_eq!(keys.table().find("one").len(), 1, "down, and its last good keys stay");
+            assert_eq!(keys.table().find("one").len(), 1, "unavailable, and its last good keys stay");
             assert!(readiness.report()[0].met);
             until("two").await;
             assert!(keys.table().find("one").is_empty(), "withdrawn");
@@ -287,7 +290,7 @@ mod tests {
     }
 
     #[test]
-    fn retries_come_soon_at_first_and_a_file_is_looked_at_often() {
+    fn retries_are_quick_at_first_and_a_file_is_checked_often() {
         let (url, _keys) = source(&KeyLocation::Url("http://127.0.0.1:1/keys".to_owned()));
         let pauses: Vec<_> = (0..8).map(|failures| url.pause_after(failures).as_secs()).collect();
         assert_eq!(pauses, [300, 1, 2, 4, 8, 16, 30, 30]);
