@@ -1,8 +1,8 @@
 //! A file that another program rewrites: a key document, a credentials file.
 //!
-//! Owns: noticing a change, reading no more than a limit, and reading again what was not accepted. Must not know: what is
-//! in the file. A bad edit costs nothing: the caller keeps the last good content, and the file is read again at each
-//! check until its content is good.
+//! Owns: noticing a change, reading no more than a limit, and reading again what was not accepted. Must not
+//! know: what is in the file. A bad edit costs nothing: the caller keeps the last good content, and the file
+//! is read again at each check until its content is good.
 
 use std::fs::Metadata;
 use std::io;
@@ -25,8 +25,8 @@ pub struct WatchedFile {
     checked: Option<FileStamp>,
 }
 
-/// What tells one state of a file from another. The inode is part of it because a rename, or the link of a ConfigMap
-/// volume, may keep time and size.
+/// What tells one state of a file from another. The inode is part of it because a rename, or the link of a
+/// ConfigMap volume, may keep time and size.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct FileStamp {
     inode: u64,
@@ -59,8 +59,9 @@ impl WatchedFile {
         Self { path, max_bytes, must_settle: false, accepted: None, checked: None }
     }
 
-    /// Reads a change only once the file is the same at two checks in a row. For content that may be wrong although it
-    /// parses, such as half a secret. The first read does not wait: there is nothing yet that it could replace.
+    /// Reads a change only once the file is the same at two checks in a row. For content that may be wrong
+    /// although it parses, such as half a secret. The first read does not wait: there is nothing yet that it
+    /// could replace.
     #[must_use]
     pub fn once_settled(self) -> Self {
         Self { must_settle: true, ..self }
@@ -194,7 +195,7 @@ mod tests {
         std::fs::write(&path, "123456").unwrap();
         assert!(matches!(file.read_if_changed().await, Err(ReadError::TooLong)));
         std::fs::remove_file(path).unwrap();
-        // A file whose size is not told beforehand.
+        // A file whose size is known only after reading.
         let mut endless = WatchedFile::new("/dev/zero".into(), 5);
         assert!(matches!(endless.read_if_changed().await, Err(ReadError::TooLong)));
     }

@@ -1,8 +1,8 @@
-//! A shared credentials file that somebody else rewrites (hybrid nodes, `--rotate-credentials`).
+//! A shared credentials file that another program rewrites (hybrid nodes, `--rotate-credentials`).
 //!
-//! Owns: what is read from the file, and that it is complete. Must not know: who writes it. A writer that does not
-//! rename leaves a moment in which half a secret is in the file: half a secret parses, signs and is refused. So a change
-//! counts only once the file is the same at two checks in a row.
+//! Owns: what is read from the file, and that it is complete. Must not know: who writes it. If the writer
+//! does not replace the file by renaming, the file contains half a secret for a moment: it parses and signs,
+//! and AWS rejects it. So a change is read only once the file is the same at two checks in a row.
 
 use std::io::ErrorKind;
 use std::path::PathBuf;
@@ -16,7 +16,7 @@ use crate::aws::own_identity::load_error::LoadError;
 use crate::secret::Secret;
 use crate::watched_file::{ReadError, WatchedFile};
 
-/// The longest file read, in bytes: hundreds of profiles.
+/// The longest file that is read: hundreds of profiles.
 const MAX_BYTES: usize = 256 * 1024;
 
 /// A watched credentials file.
@@ -27,15 +27,15 @@ pub struct CredentialsFile {
 }
 
 impl CredentialsFile {
-    /// Nothing is read yet.
+    /// A file that has not been read yet.
     pub fn new(path: PathBuf, profile: String) -> Self {
         Self { file: WatchedFile::new(path, MAX_BYTES).once_settled(), profile }
     }
 
-    /// Reads the file if it is new and has settled. `None`: nothing new.
+    /// Reads the file if it has changed and settled. `None`: no new content.
     ///
     /// # Errors
-    /// [`LoadError`], when it cannot be read or is not whole; the next check tries again.
+    /// [`LoadError`], when it cannot be read or is incomplete; the next check tries again.
     pub async fn load_if_changed(&mut self) -> Result<Option<Credentials>, LoadError> {
         let changed = match self.file.read_if_changed().await {
             Ok(Some(changed)) => changed,
@@ -49,7 +49,7 @@ impl CredentialsFile {
     }
 
     async fn parse(&self, content: Vec<u8>) -> Result<Credentials, LoadError> {
-        // The error of the conversion holds the bytes, so it goes no further.
+        // The error of the conversion contains the secret bytes, so it is not kept as a source.
         let text = String::from_utf8(content).map_err(|_| self.unreadable(ErrorKind::InvalidData.into()))?;
         let text = Secret::new(text);
         let files =
@@ -110,21 +110,21 @@ mod tests {
         assert_eq!(key_of(&mut file).await.as_deref(), Some("AKIAONE"));
         assert_eq!(key_of(&mut file).await, None, "nothing new");
         std::fs::write(&path, NEWER).unwrap();
-        assert_eq!(key_of(&mut file).await, None, "seen, but it may still be in the writing");
+        assert_eq!(key_of(&mut file).await, None, "changed, but it may still be written to");
         assert_eq!(key_of(&mut file).await.as_deref(), Some("AKIATWO"));
         std::fs::remove_file(path).unwrap();
     }
 
     #[tokio::test]
-    async fn half_a_secret_is_never_taken() {
+    async fn half_a_secret_is_never_used() {
         let path = scratch("half");
         std::fs::write(&path, WHOLE).unwrap();
         let mut file = CredentialsFile::new(path.clone(), "default".to_owned());
         assert!(file.load_if_changed().await.unwrap().is_some());
         std::fs::write(&path, "[default]\naws_access_key_id = AKIATWO\naws_secret_access_key = tw").unwrap();
-        assert_eq!(key_of(&mut file).await, None, "half written at this look");
+        assert_eq!(key_of(&mut file).await, None, "half written at this check");
         std::fs::write(&path, NEWER).unwrap();
-        assert_eq!(key_of(&mut file).await, None, "changed since the last look");
+        assert_eq!(key_of(&mut file).await, None, "changed since the last check");
         let whole = file.load_if_changed().await.unwrap().unwrap();
         assert_eq!(whole.secret_access_key(), "two-is-longer");
         std::fs::remove_file(path).unwrap();

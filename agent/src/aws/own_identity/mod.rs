@@ -1,8 +1,8 @@
-//! The agent's own AWS identity: what calls to EKS Auth are signed with.
+//! The agent's own AWS identity: the credentials that sign calls to EKS Auth.
 //!
-//! Owns: the one copy in memory, its renewal in the background at half its life, the single refresh after AWS rejected
-//! it, and never giving up what still lives. Must not know: pods. The container provider is never asked: the agent would
-//! be asking itself (pains 23).
+//! Owns: the only copy in memory, its renewal in the background at half its lifetime, the single refresh
+//! after AWS rejected it, and the rule that unexpired credentials are never dropped. Must not know: pods. The
+//! container provider is never used: the agent would be asking itself (pains 23).
 
 pub mod file;
 pub mod imds;
@@ -26,15 +26,16 @@ use crate::clock::{BootTime, Clock};
 use crate::config::OwnCredentials;
 use crate::telemetry::error_chain::ErrorChain;
 
-/// The shortest pause before IMDS is asked again.
+/// The shortest pause before the source is read again.
 const FIRST_RETRY: Duration = Duration::from_millis(500);
-/// IMDS shares 1,024 packets per second with DNS and NTP (pains, section 3), so retries slow down.
+/// The pauses after failures. IMDS shares 1,024 packets per second with DNS and NTP (pains, section 3), so
+/// retries slow down.
 const RETRY: Backoff = Backoff::new(FIRST_RETRY, Duration::from_secs(30));
-/// A file is looked at this often; a look is one `stat`.
+/// A file is checked this often; a check is one `open` and one `fstat`.
 const FILE_POLL: Duration = Duration::from_secs(1);
-/// Half of a life that nobody told us is this.
+/// Half the lifetime of credentials without an expiry.
 const ASSUMED_HALF_LIFE: Duration = Duration::from_secs(15 * 60);
-/// At most one refresh in this time for rejections, however many calls were rejected.
+/// Rejections cause at most one refresh in this time, however many calls are rejected.
 const REJECTION_REFRESH_INTERVAL: Duration = Duration::from_secs(10);
 
 /// The identity; clones share it.
@@ -50,39 +51,40 @@ struct Shared {
     rejected_at: Mutex<Option<BootTime>>,
 }
 
-/// What there is to sign with, and what to go back to.
+/// The credentials that sign, and those to fall back to.
 #[derive(Default)]
 struct SigningCredentials {
     current: Option<Credentials>,
-    /// AWS took the current one at least once.
+    /// Whether AWS has accepted the current ones at least once.
     is_accepted: bool,
-    /// The last that AWS took, while the current one is not accepted. A file caught half written may parse: what it holds is
-    /// then rejected, although what was there before still lives.
+    /// The last ones that AWS accepted, while the current ones have not been accepted. A file that is read
+    /// half written may parse; AWS then rejects its content, although the previous credentials are still
+    /// valid.
     accepted_before: Option<Credentials>,
 }
 
-/// Where it comes from.
+/// The source of the credentials.
 #[derive(Debug)]
 pub enum OwnSource {
     /// The node's instance role.
     Imds(InstanceRole),
-    /// A shared credentials file, as hybrid nodes have it.
+    /// A shared credentials file, as on hybrid nodes.
     File(CredentialsFile),
-    /// The environment; it cannot change.
+    /// Environment variables, which cannot change.
     Environment(Credentials),
 }
 
-/// What the keeper of the identity reports, for readiness.
+/// What the keeper of the identity reports to readiness.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum OwnState {
-    /// There are credentials that live.
+    /// There are unexpired credentials.
     Present,
-    /// There are none; the sentence says why.
+    /// There are none, for this reason.
     Missing(String),
 }
 
 impl OwnIdentity {
-    /// An identity that has nothing yet.
+    /// An identity without credentials yet.
     pub fn new(clock: Clock) -> Self {
         Self {
             shared: Arc::new(Shared {
@@ -101,17 +103,17 @@ impl OwnIdentity {
         own
     }
 
-    /// Whether there is something to sign with that has not expired.
+    /// Whether there are unexpired credentials.
     pub fn is_present(&self) -> bool {
         self.unexpired().is_some()
     }
 
-    /// When what there is expires, if it says so.
+    /// When the credentials expire, if they have an expiry.
     pub fn expires(&self) -> Option<SystemTime> {
         self.unexpired()?.expiry()
     }
 
-    /// AWS took it.
+    /// AWS accepted a call that they signed.
     pub fn was_accepted(&self) {
         let is_first_time = !self.shared.signing.read().is_accepted;
         if is_first_time {
@@ -121,34 +123,35 @@ impl OwnIdentity {
         }
     }
 
-    /// AWS rejected it: what it took before is used again, or else the keeper looks for a newer one at once (and rests for
-    /// a while if that did not help).
+    /// AWS rejected a call that they signed: the previous accepted credentials are used again. If there are
+    /// none, the keeper loads new ones at once, but not again within [`REJECTION_REFRESH_INTERVAL`].
     pub fn was_rejected(&self) {
         if self.shared.signing.write().restore_accepted() {
-            tracing::warn!("AWS rejects the agent's new credentials: using those it had before");
+            tracing::warn!("AWS rejected the agent's new credentials; using the previous ones");
             return;
         }
         let now = self.shared.clock.now().boot;
         let mut rejected_at = self.shared.rejected_at.lock();
         if rejected_at.is_none_or(|last| now.since(last) >= REJECTION_REFRESH_INTERVAL) {
             *rejected_at = Some(now);
-            tracing::warn!("AWS rejects the agent's own credentials: looking for newer ones");
+            tracing::warn!("AWS rejected the agent's own credentials; loading them again");
             self.refresh_soon();
         }
     }
 
-    /// Wakes the keeper.
+    /// Wakes the keeper to load the credentials again.
     pub fn refresh_soon(&self) {
         self.shared.wake.notify_one();
     }
 
     fn unexpired(&self) -> Option<Credentials> {
         let current = self.shared.signing.read().current.clone()?;
-        let lives = current.expiry().is_none_or(|expiry| expiry > self.shared.clock.now().wall);
-        lives.then_some(current)
+        let is_unexpired = current.expiry().is_none_or(|expiry| expiry > self.shared.clock.now().wall);
+        is_unexpired.then_some(current)
     }
 
-    /// Keeps the identity fresh for ever; cancel by dropping. `report` is told each time the state changes.
+    /// Keeps the credentials fresh without end; cancel by dropping. `report` is called whenever the state
+    /// changes.
     pub async fn keep(self, mut source: OwnSource, mut report: impl FnMut(OwnState) + Send) {
         let mut failures = 0;
         let mut reported = None;
@@ -193,11 +196,11 @@ impl OwnIdentity {
         match error {
             _ if self.is_present() => OwnState::Present,
             Some(error) => OwnState::Missing(error.to_string()),
-            None => OwnState::Missing("they have expired".to_owned()),
+            None => OwnState::Missing("the agent's own credentials have expired".to_owned()),
         }
     }
 
-    /// How long until what there is should be renewed.
+    /// The time until the credentials should be loaded again.
     fn until_renewal(&self, source: &OwnSource) -> Duration {
         match source {
             OwnSource::File(_) => FILE_POLL,
@@ -208,7 +211,7 @@ impl OwnIdentity {
         }
     }
 
-    /// Sleeps, or wakes early because somebody needs a newer identity, though never in a tight loop.
+    /// Sleeps, or wakes early because a refresh was requested, but never in a tight loop.
     async fn wait(&self, pause: Duration, source: &OwnSource) {
         let at_least = match source {
             OwnSource::File(_) => FILE_POLL.min(pause),
@@ -244,14 +247,15 @@ impl SigningCredentials {
 }
 
 fn log_failure(error: &LoadError, failures: u32) {
-    // The first, then every tenth: at most one line in five minutes while it lasts.
+    // The first failure, then every tenth: at most one line in five minutes.
     if failures % 10 == 1 {
-        tracing::warn!(err = %ErrorChain(error), failures, "the agent's own AWS credentials could not be loaded");
+        let err = ErrorChain(error);
+        tracing::warn!(%err, failures, "the agent's own AWS credentials cannot be loaded");
     }
 }
 
 impl OwnSource {
-    /// The source that the configuration names.
+    /// The source in the configuration.
     pub fn from_config(config: &OwnCredentials, clock: &Clock) -> Self {
         match config {
             OwnCredentials::Imds { endpoint, ipv6 } => {
@@ -313,7 +317,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn new_credentials_that_are_rejected_give_way_to_those_that_were_accepted() {
+    async fn after_a_rejection_the_previous_accepted_credentials_are_used_again() {
         let own = own();
         own.shared.signing.write().replace(credentials("OLD", None));
         own.was_accepted();
@@ -326,12 +330,12 @@ mod tests {
         assert_eq!(
             key_of(&own).as_deref(),
             Some("WHOLE"),
-            "what AWS took once is not given up for a moment's no"
+            "one rejection does not discard accepted credentials"
         );
     }
 
     #[tokio::test(start_paused = true)]
-    async fn expired_credentials_are_not_there() {
+    async fn expired_credentials_count_as_missing() {
         let own = own();
         own.shared.signing.write().replace(credentials("K", Some(UNIX_EPOCH + Duration::from_secs(1010))));
         assert!(own.is_present());
