@@ -19,14 +19,15 @@ impl Backoff {
         Self { first, longest }
     }
 
-    /// The pause after `failures` failures in a row: `first * 2^(failures - 1)`, at most `longest`. None counts as one.
+    /// The pause after `failures` failures in a row: `first * 2^(failures - 1)`, at most `longest`. None
+    /// counts as one.
     pub fn pause(&self, failures: u32) -> Duration {
         let doublings = failures.saturating_sub(1);
         self.first.saturating_mul(2_u32.saturating_pow(doublings)).min(self.longest)
     }
 
-    /// The same, shortened by chance to between half and the whole of it, so that those that failed together do not all
-    /// retry together.
+    /// The same, shortened by chance to between half and the whole of it, so that those that failed together
+    /// do not all retry together.
     pub fn jittered(&self, failures: u32, rng: &Rng) -> Duration {
         self.pause(failures).mul_f64(0.5 + rng.fraction() / 2.0)
     }

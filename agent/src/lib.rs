@@ -12,7 +12,7 @@
 //!
 //! Under `credentials` is [`aws`]: the HTTP client, AWS's time, the agent's own identity. Beside the walk are [`node`], which
 //! gives the node the addresses and keeps them; [`lifecycle`] (readiness, shutdown, tasks), [`telemetry`] (logs, metrics),
-//! [`config`] and [`cli`]; [`clock`], [`rng`], [`backoff`] and [`secret`]; and [`app`], which alone knows every part.
+//! [`config`] and [`cli`]; [`clock`], [`rng`], [`backoff`], [`watched_file`] and [`secret`]; and [`app`], which alone knows every part.
 
 pub mod app;
 pub mod association;
@@ -30,4 +30,5 @@ pub mod rng;
 pub mod secret;
 pub mod server;
 pub mod telemetry;
+pub mod watched_file;
 pub mod workload;

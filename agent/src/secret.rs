@@ -1,4 +1,4 @@
-//! A type for secrets: it prints as `[redacted]` and wipes its memory when the last holder is gone.
+//! A type for secrets: it prints as `[redacted]` and wipes its memory when it is dropped.
 //!
 //! Owns: redaction and wiping. Must not know: what the secret is for.
 
@@ -6,17 +6,17 @@ use std::fmt;
 
 use zeroize::Zeroizing;
 
-/// Text that must never be printed. Reading it takes a call that a reviewer can search for.
+/// Text that must never be printed. Reading it requires a call that a reviewer can search for.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Secret(Zeroizing<String>);
 
 impl Secret {
-    /// Takes the text over; the caller's copy is this one.
+    /// Takes ownership of the text without copying it.
     pub fn new(text: String) -> Self {
         Self(Zeroizing::new(text))
     }
 
-    /// The text itself, for the one place that must send it.
+    /// The text itself, for the code that must send it.
     pub fn reveal(&self) -> &str {
         &self.0
     }

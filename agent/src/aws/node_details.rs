@@ -1,15 +1,15 @@
-//! Which node this is, for `--send-node-details`.
+//! The details of this node for `--send-node-details`.
 //!
-//! Owns: the three optional members of the request (`eksNodeName`, `instanceId`, `zone`: EKS Auth model of 2026) and how
-//! they are learnt. Must not know: what AWS makes of them; nobody has published it (facts 8), which is why they are sent
-//! on request only.
+//! Owns: the three optional members of the request (`eksNodeName`, `instanceId`, `zone`: EKS Auth model of
+//! 2026) and where their values come from. Must not know: how AWS uses them. That is not documented (facts
+//! 8), so they are sent only if the flag is set.
 
 use std::sync::{Arc, OnceLock};
 
 use crate::aws::own_identity::imds::InstanceRole;
 use crate::config::NodeDetails;
 
-/// What is sent with each call; clones share it. What is not known is left out.
+/// What is sent with each call; clones share it. Unknown values are left out.
 #[derive(Clone, Debug, Default)]
 pub struct SentDetails {
     shared: Arc<Shared>,
@@ -21,7 +21,7 @@ struct Shared {
     instance: OnceLock<Instance>,
 }
 
-/// What IMDS tells of the instance.
+/// The details of the instance that IMDS returns.
 #[derive(Debug)]
 struct Instance {
     id: Option<String>,
@@ -29,23 +29,23 @@ struct Instance {
 }
 
 impl SentDetails {
-    /// Nothing, unless the configuration asks for it.
+    /// Nothing is sent unless the configuration says so.
     pub fn from_config(config: &NodeDetails) -> Self {
         let node_name = config.name.clone().filter(|_| config.send);
         Self { shared: Arc::new(Shared { node_name, instance: OnceLock::new() }) }
     }
 
-    /// Asks IMDS, once; what it does not tell stays out.
+    /// Requests the details from IMDS, once. Values that it does not return are left out.
     pub async fn learn(&self, imds: &InstanceRole) {
         let id = imds.metadata("/latest/meta-data/instance-id").await;
-        // The zone's id (use1-az1), which is the same in every account; its name is not.
+        // The zone's id (use1-az1) is the same in every account; its name is not.
         let zone_id = imds.metadata("/latest/meta-data/placement/availability-zone-id").await;
         tracing::info!(instance.id = id, zone.id = zone_id, "node details are sent to EKS Auth");
-        // Learnt twice is the same.
+        // A second call would set the same values.
         let _already_known = self.shared.instance.set(Instance { id, zone_id });
     }
 
-    /// The name of the node, if it is to be sent.
+    /// The name of the node, if it is sent.
     pub fn node_name(&self) -> Option<String> {
         self.shared.node_name.clone()
     }

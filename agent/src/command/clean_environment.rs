@@ -1,8 +1,9 @@
-//! Removes variables that make libraries print secrets, by starting the program once more without them.
+//! Removes variables that make libraries print secrets, by restarting the program without them.
 //!
-//! Owns: that restart. Must not know: what the variables do; `config` lists them. Taking a variable out of a running
-//! process is unsafe, because another thread may be reading the environment, and this code base forbids unsafe code;
-//! `exec` keeps pid, descriptors and signal masks, so neither the kubelet nor a shell sees a difference.
+//! Owns: the restart. Must not know: what the variables do; `config` lists them. Removing a variable from a
+//! running process is unsafe, because another thread may be reading the environment, and this code base
+//! forbids unsafe code. `exec` keeps pid, descriptors and signal masks, so neither the kubelet nor a shell
+//! sees a difference.
 
 use std::ffi::OsString;
 use std::io;
@@ -11,18 +12,21 @@ use std::process::Command;
 
 use crate::config::variables_printing_secrets;
 
-/// The running executable, whatever its name on disk has become since.
+/// The running executable, even if the file was renamed or replaced.
 const THIS_EXECUTABLE: &str = "/proc/self/exe";
 
-/// The variables are set and could not be removed. Starting all the same would put secrets at risk.
+/// The variables are set and could not be removed. Running with them would put secrets at risk.
 #[derive(Debug, thiserror::Error)]
-#[error("{} must not be set: it makes a library print secrets, and the start without it failed: {cause}", .names.join(" and "))]
+#[error(
+    "{} must not be set: it makes a library print secrets, and restarting without it failed: {cause}",
+    .names.join(" and ")
+)]
 pub(super) struct CleanEnvironmentError {
     names: Vec<&'static str>,
     cause: io::Error,
 }
 
-/// Returns if the environment is clean; otherwise this process goes on as a new one with a clean environment.
+/// Returns if the environment is clean; otherwise restarts this process with a clean one.
 pub(super) fn ensure(arguments: &[OsString]) -> Result<(), CleanEnvironmentError> {
     let names = variables_printing_secrets();
     if names.is_empty() {
@@ -35,6 +39,6 @@ pub(super) fn ensure(arguments: &[OsString]) -> Result<(), CleanEnvironmentError
     for name in &names {
         again.env_remove(name);
     }
-    // Returns only when it failed.
+    // `exec` returns only if it failed.
     Err(CleanEnvironmentError { names, cause: again.exec() })
 }

@@ -1,6 +1,7 @@
 //! The subcommands: from the arguments of the process to its exit code.
 //!
-//! Owns: dispatch, exit codes, and what is written before logging is up. Must not know: what the server does.
+//! Owns: dispatch, exit codes, and what is printed before logging is set up. Must not know: what the server
+//! does.
 
 use std::ffi::OsString;
 use std::io::Write;
@@ -17,12 +18,12 @@ mod probe_from_namespace;
 mod server;
 mod version;
 
-/// A command line or configuration that cannot be used (`EX_USAGE` of BSD's sysexits.h).
+/// The exit code for an invalid command line or configuration (`EX_USAGE` of BSD's sysexits.h).
 const USAGE: u8 = 64;
 
-/// Runs what the arguments ask for; `arguments` begins with the name of the program.
+/// Runs the subcommand in the arguments; `arguments` begins with the name of the program.
 pub fn run(arguments: Vec<OsString>) -> ExitCode {
-    // Before threads, and before anything that a library could read from the environment.
+    // Before any thread starts, and before any library reads the environment.
     if let Err(error) = clean_environment::ensure(&arguments) {
         complain(format_args!("pod-identity-agent: {error}"));
         return ExitCode::FAILURE;
@@ -43,28 +44,28 @@ fn dispatch(cli: Cli) -> ExitCode {
     }
 }
 
-/// Help and version go to standard output and are no error; everything else is wrong usage.
+/// Prints help or version to standard output, or a usage error to standard error.
 fn answer(error: &clap::Error) -> ExitCode {
-    // A closed standard output is nothing to report, and nobody to report it to.
+    // If the output is closed, the error cannot be reported either.
     let _ = error.print();
     if error.use_stderr() { ExitCode::from(USAGE) } else { ExitCode::SUCCESS }
 }
 
-/// Waits for a command's one piece of work.
+/// Runs the work of a command to its end.
 fn wait_for<T>(work: impl Future<Output = T>) -> std::io::Result<T> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     Ok(runtime.block_on(work))
 }
 
-/// Says what a command has done.
+/// Prints the result of a command to standard output.
 fn say(sentence: std::fmt::Arguments<'_>) -> ExitCode {
-    // A closed standard output is nobody who wants to know.
+    // A closed standard output is not an error: the work is done.
     let _ = writeln!(std::io::stdout().lock(), "{sentence}");
     ExitCode::SUCCESS
 }
 
-/// Says why the process ends, for when there is no log yet.
+/// Prints an error to standard error, before there is a log.
 fn complain(sentence: std::fmt::Arguments<'_>) {
-    // Standard error may be closed; the exit code still tells.
+    // If standard error is closed, the exit code still shows the failure.
     let _ = writeln!(std::io::stderr().lock(), "{sentence}");
 }

@@ -1,6 +1,6 @@
 //! `server`: configuration, privileges, logging and runtime, then the application.
 //!
-//! Owns: the order of these at start, and the exit code. Must not know: the parts of the application.
+//! Owns: their order at start, and the exit code. Must not know: the parts of the application.
 
 use std::process::ExitCode;
 use std::thread::available_parallelism;
@@ -17,10 +17,10 @@ use crate::node::self_probe::Prober;
 use crate::telemetry::error_chain::ErrorChain;
 use crate::telemetry::logging;
 
-/// An agent on a node of 192 cores does the same little work as on one of four, but every worker costs a stack and an
-/// allocator arena of its own: memory that all pods of the node pay for.
-const MOST_WORKERS: usize = 4;
-/// After the application has ended, only a name lookup that hangs in libc can still hold a thread.
+/// The agent has as little work on a node with 192 cores as on one with four, but every worker needs a stack
+/// and an allocator arena of its own.
+const MAX_WORKERS: usize = 4;
+/// After the application has ended, only a hanging name lookup in libc can still occupy a thread.
 const BLOCKING_WORK_GRACE: Duration = Duration::from_millis(500);
 
 pub(super) fn run(args: &ServerArgs) -> ExitCode {
@@ -29,19 +29,20 @@ pub(super) fn run(args: &ServerArgs) -> ExitCode {
         Err(error) => return refuse(&error),
     };
     let leftover = remove_leftover(&config);
-    // While this process may still give it what it needs.
+    // Before the privileges are reduced: the helper process inherits them.
     let prober = config.node_network.probe_namespace.then(Prober::start);
-    // Capabilities are per thread: whoever starts one before this leaves it with all of them.
+    // Capabilities are per thread: a thread started before this call would keep all of them.
     let privileges = Privileges::reduce_to(&needs(&config));
     if let Err(error) = logging::init(&config.log) {
         complain(format_args!("pod-identity-agent: {error}"));
         return ExitCode::FAILURE;
     }
-    tracing::info!(version = env!("CARGO_PKG_VERSION"), config = %config.summary(), "effective configuration");
+    let version = env!("CARGO_PKG_VERSION");
+    tracing::info!(version, config = %config.summary(), "effective configuration");
     privileges.log();
     log_leftover(leftover);
     for notice in config.notices(args) {
-        tracing::warn!(notice, "a setting is probably not what is meant");
+        tracing::warn!(notice, "suspicious configuration");
     }
     let runtime = match runtime() {
         Ok(runtime) => runtime,
@@ -55,8 +56,9 @@ pub(super) fn run(args: &ServerArgs) -> ExitCode {
     ended
 }
 
-/// The table of an earlier start with other flags, removed while this process still may: a guard left behind leads pods to
-/// a port on which nobody listens any more. Who never may spends no time on it; `nft` takes longer than all of our start.
+/// Removes the table of an earlier run with other flags, while this process has the privileges for it: a
+/// leftover guard would redirect pods to a port without a listener. Without the privileges nothing is tried:
+/// `nft` takes longer than the rest of the start.
 fn remove_leftover(config: &Config) -> Option<Result<bool, NftError>> {
     let node = &config.node_network;
     if node.guard.is_some() || node.block_imds || !may_change_network() {
@@ -67,9 +69,9 @@ fn remove_leftover(config: &Config) -> Option<Result<bool, NftError>> {
 
 fn log_leftover(removed: Option<Result<bool, NftError>>) {
     match removed {
-        Some(Ok(true)) => tracing::info!("the nftables table of an earlier start was removed"),
+        Some(Ok(true)) => tracing::info!("removed the nftables table of an earlier run"),
         Some(Err(error)) => {
-            tracing::warn!(err = %error, "an nftables table of an earlier start would still be there")
+            tracing::warn!(err = %error, "cannot remove an nftables table that an earlier run may have left")
         }
         Some(Ok(false)) | None => {}
     }
@@ -84,7 +86,7 @@ fn refuse(error: &ConfigError) -> ExitCode {
     ExitCode::from(USAGE)
 }
 
-/// Which of its privileges the agent will use.
+/// The privileges that the agent needs with this configuration.
 fn needs(config: &Config) -> Needs {
     let node = &config.node_network;
     let guard = node.guard.as_ref().map(|guard| guard.port);
@@ -99,16 +101,16 @@ fn needs(config: &Config) -> Needs {
 }
 
 fn runtime() -> std::io::Result<Runtime> {
-    let workers = available_parallelism().map_or(1, |cores| cores.get().min(MOST_WORKERS));
+    let workers = available_parallelism().map_or(1, |cores| cores.get().min(MAX_WORKERS));
     Builder::new_multi_thread().worker_threads(workers).thread_name("agent").enable_all().build()
 }
 
-/// Runs the application until it is told to stop.
+/// Runs the application until a signal stops it.
 async fn serve(config: Config, prober: Option<std::io::Result<Prober>>) -> ExitCode {
     match crate::app::run(config, prober).await {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            tracing::error!(err = %ErrorChain(&error), "the agent ends with an error");
+            tracing::error!(err = %ErrorChain(&error), "the agent stopped with an error");
             ExitCode::FAILURE
         }
     }

@@ -1,7 +1,7 @@
 //! The addresses and ports the agent listens on.
 //!
-//! Owns: which hosts may be bound, and which of our own listeners would take each other's port. Must not know: how to
-//! bind. A port that somebody else holds is not found here; that is met at run time without ending the agent.
+//! Owns: which hosts may be bound, and which of our own listeners would need the same port. Must not know:
+//! how to bind. A port that another process uses is not detected here; the agent handles that while it runs.
 
 use std::collections::HashSet;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -9,21 +9,22 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use super::Listen;
 use super::problem::{Problem, Problems};
 
-/// A port, 0 included: the kernel then chooses one, which tests use.
+/// A port. For 0 the kernel chooses one, which tests use.
 pub(super) fn port(setting: &str, text: &str) -> Result<u16, Problem> {
     text.parse().map_err(|_| Problem::with_value(setting, "must be a port from 0 to 65535", text))
 }
 
-/// The address metrics are served on. Unlike the credential endpoint it may be the wildcard: there is no secret in them.
+/// The address to serve metrics on. It may be the wildcard, unlike a credential address: metrics contain no
+/// secret.
 pub(super) fn metrics_host(text: &str) -> Result<IpAddr, Problem> {
     ip(text).ok_or_else(|| Problem::with_value("--metrics-address", "must be an IP address", text))
 }
 
-/// The hosts of the credential endpoint; every problem is noted.
+/// Reads the hosts of the credential endpoint and notes every problem.
 pub(super) fn bind_hosts(texts: &[String], problems: &mut Problems) -> Option<Vec<IpAddr>> {
     const SETTING: &str = "--bind-hosts";
     if texts.is_empty() {
-        problems.note(Problem::without_value(SETTING, "must be given at least one address"));
+        problems.note(Problem::without_value(SETTING, "needs at least one address"));
         return None;
     }
     let mut seen = HashSet::new();
@@ -34,7 +35,7 @@ pub(super) fn bind_hosts(texts: &[String], problems: &mut Problems) -> Option<Ve
             if seen.insert(host) {
                 return Some(host);
             }
-            problems.note(Problem::with_value(SETTING, "must not name an address twice", text));
+            problems.note(Problem::with_value(SETTING, "must not contain an address twice", text));
             None
         })
         .collect();
@@ -43,21 +44,20 @@ pub(super) fn bind_hosts(texts: &[String], problems: &mut Problems) -> Option<Ve
 
 fn bind_host(setting: &str, text: &str) -> Result<IpAddr, Problem> {
     if text.contains(',') {
-        let rule =
-            "takes one address; repeat the flag for another, as in -b 169.254.170.23 -b [fd00:ec2::23]";
+        let rule = "takes one address; repeat the flag for more, such as -b 169.254.170.23 -b [fd00:ec2::23]";
         return Err(Problem::with_value(setting, rule, text));
     }
     let host = ip(text).ok_or_else(|| {
-        Problem::with_value(setting, "must be an IP address, as in 169.254.170.23 or [fd00:ec2::23]", text)
+        Problem::with_value(setting, "must be an IP address, such as 169.254.170.23 or [fd00:ec2::23]", text)
     })?;
     if host.is_unspecified() {
-        let rule = "must be one address: a wildcard would take tokens on every interface of the node";
+        let rule = "must not be a wildcard address: it would accept tokens on every interface of the node";
         return Err(Problem::with_value(setting, rule, text));
     }
     Ok(host)
 }
 
-/// An IP address with or without brackets; an IPv4 address written as IPv6 is the IPv4 address.
+/// An IP address with or without brackets. An IPv4-mapped IPv6 address is the IPv4 address.
 fn ip(text: &str) -> Option<IpAddr> {
     match text.strip_prefix('[').and_then(|inner| inner.strip_suffix(']')) {
         Some(inner) => inner.parse::<Ipv6Addr>().ok().map(IpAddr::V6),
@@ -66,10 +66,10 @@ fn ip(text: &str) -> Option<IpAddr> {
     .map(|address: IpAddr| address.to_canonical())
 }
 
-/// Notes every pair of our own listeners of which only one could come up.
+/// Notes every pair of our own listeners that cannot both listen.
 pub(super) fn note_clashes(listen: &Listen, probe_port: u16, metrics: SocketAddr, problems: &mut Problems) {
     let credentials: Vec<_> = listen.hosts.iter().map(|host| SocketAddr::new(*host, listen.port)).collect();
-    // Where the probe listener goes, as in the Amazon agent: "localhost".
+    // The probe listener binds to localhost, as in Amazon's agent.
     let probes = [IpAddr::V4(Ipv4Addr::LOCALHOST), IpAddr::V6(Ipv6Addr::LOCALHOST)];
     let probes = probes.map(|host| SocketAddr::new(host, probe_port));
     let mut check = |setting, other, ours: &[SocketAddr], theirs: &[SocketAddr]| {
@@ -83,9 +83,10 @@ pub(super) fn note_clashes(listen: &Listen, probe_port: u16, metrics: SocketAddr
     check("--metrics-port", "--probe-port", &[metrics], &probes);
 }
 
-/// Whether Linux would refuse to let both listen: the same port, and the same address or a wildcard that covers it.
+/// Whether Linux lets only one of the two listen: the same port, and the same address or a wildcard that
+/// covers it.
 fn clashes(a: SocketAddr, b: SocketAddr) -> bool {
-    // A wildcard IPv6 socket takes the IPv4 addresses too (net.ipv6.bindv6only is 0 by default).
+    // A wildcard IPv6 socket covers the IPv4 addresses too (net.ipv6.bindv6only is 0 by default).
     let covers = |wildcard: IpAddr, other: IpAddr| match wildcard {
         IpAddr::V4(v4) => v4.is_unspecified() && other.is_ipv4(),
         IpAddr::V6(v6) => v6.is_unspecified(),
@@ -117,7 +118,7 @@ mod tests {
     }
 
     #[test]
-    fn every_bad_bind_host_is_named() {
+    fn every_bad_bind_host_is_reported() {
         let bad = [
             "localhost",
             "127.0.0.1:80",
@@ -148,7 +149,7 @@ mod tests {
     }
 
     #[test]
-    fn listeners_clash_when_the_kernel_would_say_so() {
+    fn listeners_clash_when_the_kernel_would_refuse_one_of_them() {
         let cases = [
             ("127.0.0.1:80", "127.0.0.1:80", true),
             ("127.0.0.1:80", "127.0.0.1:81", false),
@@ -166,7 +167,7 @@ mod tests {
     }
 
     #[test]
-    fn the_defaults_do_not_clash_and_each_clash_is_named() {
+    fn the_defaults_do_not_clash_and_each_clash_is_reported() {
         let found = |hosts: &[&str], port, probe_port, metrics: &str| {
             let listen = Listen { hosts: hosts.iter().map(|host| host.parse().unwrap()).collect(), port };
             let mut problems = Problems::default();

@@ -1,25 +1,25 @@
-//! Durations as Go writes them: the syntax of `time.ParseDuration`, which the Amazon agent's flags use.
+//! Durations in Go's syntax (`time.ParseDuration`), which the flags of Amazon's agent use.
 //!
-//! Owns: that syntax, whole. Must not know: which flag a duration is for, or what its bounds are.
+//! Owns: the complete syntax. Must not know: which flag a duration is for, or its limits.
 
 use std::time::Duration;
 
-/// Why a text is not a duration that a flag can take. One level, to be read after "must be a duration: ".
+/// Why a text is not a valid duration. Shown after "must be a duration such as 1h30m: ".
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub(super) enum DurationError {
-    /// No text at all.
+    /// The text is empty.
     #[error("it is empty")]
     Empty,
-    /// A sign without anything behind it, or a text that does not begin with a number.
+    /// A sign with nothing after it, or a text that does not begin with a number.
     #[error("a number is missing")]
     NumberMissing,
-    /// A number other than a lone `0` without a unit.
-    #[error("a unit is missing; use ns, us, ms, s, m or h, as in 90s")]
+    /// A number without a unit; only `0` alone may have none.
+    #[error("a unit is missing; use ns, us, ms, s, m or h, such as 90s")]
     UnitMissing,
-    /// Letters that are no unit: `d` and `w` are not in Go's syntax.
+    /// A unit that Go does not have, such as `d` or `w`.
     #[error("it has an unknown unit; use ns, us, ms, s, m or h")]
     UnitUnknown,
-    /// More than Go's 64-bit nanoseconds hold, about 292 years.
+    /// More than fits in Go's 64-bit nanoseconds, about 292 years.
     #[error("it is too long")]
     TooLong,
     /// No flag has a meaning for a negative duration.
@@ -28,7 +28,7 @@ pub(super) enum DurationError {
 }
 
 /// The longest duration Go can hold: `math.MaxInt64` nanoseconds.
-const LONGEST_NANOSECONDS: u128 = i64::MAX as u128;
+const MAX_NANOSECONDS: u128 = i64::MAX as u128;
 
 /// Parses a Go duration such as `1h30m`, `1.5h`, `100ms` or `0`.
 pub(super) fn parse(text: &str) -> Result<Duration, DurationError> {
@@ -57,7 +57,7 @@ fn parse_unsigned(text: &str) -> Result<u128, DurationError> {
     loop {
         let (part, after) = parse_part(rest)?;
         total = total.saturating_add(part);
-        if total > LONGEST_NANOSECONDS {
+        if total > MAX_NANOSECONDS {
             return Err(DurationError::TooLong);
         }
         if after.is_empty() {
@@ -67,7 +67,7 @@ fn parse_unsigned(text: &str) -> Result<u128, DurationError> {
     }
 }
 
-/// One number with its unit, in nanoseconds, and the text behind it.
+/// One number with its unit, in nanoseconds, and the text after it.
 fn parse_part(text: &str) -> Result<(u128, &str), DurationError> {
     let (whole, rest) = split_where(text, |c| !c.is_ascii_digit());
     let (fraction, rest) = match rest.strip_prefix('.') {
@@ -96,7 +96,7 @@ fn nanoseconds_of(unit: &str) -> Result<u128, DurationError> {
     match unit {
         "" => Err(DurationError::UnitMissing),
         "ns" => Ok(1),
-        // The micro sign and the Greek letter mu look alike; Go takes both.
+        // The micro sign and the Greek letter mu look alike; Go accepts both.
         "us" | "\u{b5}s" | "\u{3bc}s" => Ok(1_000),
         "ms" => Ok(1_000_000),
         "s" => Ok(1_000_000_000),
@@ -106,7 +106,7 @@ fn nanoseconds_of(unit: &str) -> Result<u128, DurationError> {
     }
 }
 
-/// The digits behind the point as nanoseconds, cut off below one, as Go does.
+/// The digits after the point as nanoseconds, rounded down, as Go does.
 fn fraction_of(digits: &str, unit: u128) -> u128 {
     // 18 digits are far below a nanosecond of any unit, and 10^18 hours in nanoseconds still fit in 128 bits.
     let (value, scale) = digits
@@ -123,7 +123,7 @@ mod tests {
     use super::{DurationError, parse};
 
     #[test]
-    fn durations_are_read_as_go_reads_them() {
+    fn durations_are_parsed_as_in_go() {
         let cases = [
             ("0", 0),
             ("+0", 0),
@@ -156,7 +156,7 @@ mod tests {
     }
 
     #[test]
-    fn what_go_refuses_is_refused_with_its_reason() {
+    fn texts_that_go_rejects_are_rejected_with_a_reason() {
         let cases = [
             ("", DurationError::Empty),
             ("-", DurationError::NumberMissing),

@@ -1,7 +1,8 @@
-//! The environment, read once and in one place.
+//! The environment variables, read once and in one place.
 //!
-//! Owns: which variables the agent reads, and what counts as set (an empty one does not, as in the AWS SDKs and in Go's
-//! proxy rules). Must not know: what the values mean; the rules are beside the settings they belong to.
+//! Owns: which variables the agent reads, and which count as set (empty ones do not, as in the AWS SDKs and
+//! in Go's proxy rules). Must not know: what the values mean; the rules are next to the settings they belong
+//! to.
 
 use std::ffi::OsString;
 use std::fmt;
@@ -9,17 +10,18 @@ use std::fmt;
 use super::problem::Problem;
 use crate::secret::Secret;
 
-/// Variables that make a library print secrets, whatever we log: `LOG_SENSITIVE_BODIES` makes the AWS SDK log response
-/// bodies (aws-smithy-runtime, `orchestrator/http.rs`), `SSLKEYLOGFILE` makes rustls' key log write session keys to a file.
+/// Variables that make a library print secrets at any log level: `LOG_SENSITIVE_BODIES` makes the AWS SDK log
+/// response bodies (aws-smithy-runtime, `orchestrator/http.rs`), `SSLKEYLOGFILE` makes rustls write session
+/// keys to a file.
 pub(crate) const PRINTING_SECRETS: [&str; 2] = ["LOG_SENSITIVE_BODIES", "SSLKEYLOGFILE"];
 
-/// Those of [`PRINTING_SECRETS`] that the process was started with, set to anything.
+/// Those of [`PRINTING_SECRETS`] that are set in this process, to any value.
 #[expect(clippy::disallowed_methods, reason = "the environment is read in this file")]
 pub(crate) fn variables_printing_secrets() -> Vec<&'static str> {
     PRINTING_SECRETS.into_iter().filter(|name| std::env::var_os(name).is_some()).collect()
 }
 
-/// What the agent takes from the environment.
+/// The variables that the agent reads.
 #[derive(Clone, Default)]
 pub struct Environment {
     pub(super) aws_region: Option<String>,
@@ -53,7 +55,7 @@ impl Environment {
         Self::read(|name| std::env::var_os(name))
     }
 
-    /// An environment of just these variables.
+    /// An environment of only these variables.
     #[cfg(test)]
     pub(crate) fn of(variables: &[(&str, &str)]) -> Self {
         Self::read(|name| {
@@ -87,7 +89,7 @@ impl Environment {
             credentials_file: text("AWS_SHARED_CREDENTIALS_FILE"),
             profile: text("AWS_PROFILE"),
             home: text("HOME"),
-            // Upper case first, as Go's net/http does it, and so the Amazon agent.
+            // Upper case first, as in Go's net/http and so in Amazon's agent.
             http_proxy: text("HTTP_PROXY").or_else(|| text("http_proxy")).map(Secret::new),
             https_proxy: text("HTTPS_PROXY").or_else(|| text("https_proxy")).map(Secret::new),
             no_proxy: text("NO_PROXY").or_else(|| text("no_proxy")),
@@ -98,7 +100,7 @@ impl Environment {
 }
 
 impl fmt::Debug for Environment {
-    /// Nothing of it: an endpoint URL may hold a password that only the checks would have refused.
+    /// Shows no value: an endpoint URL may contain a password, which is refused only later.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Environment").finish_non_exhaustive()
     }
@@ -119,7 +121,7 @@ mod tests {
     }
 
     #[test]
-    fn the_upper_case_proxy_variable_comes_first_and_the_lower_case_one_counts() {
+    fn the_upper_case_proxy_variable_wins_over_the_lower_case_one() {
         let both =
             Environment::of(&[("http_proxy", "http://low"), ("HTTP_PROXY", "http://up"), ("no_proxy", "x")]);
         assert_eq!(both.http_proxy.unwrap().reveal(), "http://up");
@@ -129,7 +131,7 @@ mod tests {
     }
 
     #[test]
-    fn a_variable_that_is_not_utf_8_is_a_problem_and_not_a_guess() {
+    fn a_variable_that_is_not_utf_8_is_a_problem() {
         let environment =
             Environment::read(|name| (name == "NODE_NAME").then(|| OsString::from_vec(vec![b'n', 0xff])));
         assert_eq!(environment.node_name, None);
@@ -137,7 +139,7 @@ mod tests {
     }
 
     #[test]
-    fn an_environment_prints_nothing_of_itself() {
+    fn an_environment_prints_no_value() {
         let environment = Environment::of(&[("AWS_ENDPOINT_URL", "https://user:planted@host")]);
         assert!(!format!("{environment:?}").contains("planted"));
     }

@@ -1,43 +1,43 @@
-//! What is logged, and in which form.
+//! Log level and log format.
 //!
-//! Owns: the levels' names, the Amazon agent's included. Must not know: how a line is written.
+//! Owns: the names of the levels, including those of Amazon's agent. Must not know: how a line is written.
 
 use super::problem::Problem;
 
 /// The lowest level of our own targets that is logged.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Level {
-    /// Errors only; `panic` and `fatal` of the Amazon agent's logger mean the same here.
+    /// Errors only; `panic` and `fatal` of the logger in Amazon's agent mean the same here.
     Error,
-    /// Warnings too.
+    /// Errors and warnings.
     Warn,
-    /// What an operator wants to read every day.
+    /// What an operator reads every day.
     Info,
-    /// Cache hits too.
+    /// Cache hits as well.
     Debug,
-    /// Everything of ours. Never more of foreign crates than at info.
+    /// All events of our own. Other crates never log below info.
     Trace,
 }
 
-/// The form of a line.
+/// The format of a line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Format {
-    /// One JSON object a line.
+    /// One JSON object per line.
     Json,
     /// For people at a terminal.
     Text,
 }
 
-/// Level and form together.
+/// Level and format together.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Log {
     /// The level of our own targets.
     pub level: Level,
-    /// The form of every line.
+    /// The format of every line.
     pub format: Format,
 }
 
-/// Reads `-v`: the names of logrus, the Amazon agent's logger, in any case as logrus takes them.
+/// Reads `-v`: the level names of logrus, the logger in Amazon's agent, in any case, as logrus accepts them.
 pub(super) fn level(text: &str) -> Result<Level, Problem> {
     match text.to_ascii_lowercase().as_str() {
         "panic" | "fatal" | "error" => Ok(Level::Error),

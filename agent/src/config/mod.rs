@@ -1,8 +1,8 @@
 //! The configuration: flags and environment, checked as a whole before anything starts.
 //!
-//! Owns: every rule about settings, and that all problems are reported at once. Must not know: sockets, AWS clients,
-//! or anything that happens after the start. Invariants: no setting with a default is optional here, and no secret
-//! shows in `Debug` or in a problem.
+//! Owns: every rule about settings, and that all problems are reported at once. Must not know: sockets, AWS
+//! clients, or anything that happens after the start. Invariants: a setting with a default is never an
+//! `Option` here, and neither `Debug` nor a problem shows a secret.
 
 use std::net::{IpAddr, SocketAddr};
 use std::num::NonZeroUsize;
@@ -10,6 +10,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 mod addresses;
+mod boolean;
 mod duration;
 mod environment;
 mod log;
@@ -30,46 +31,48 @@ pub use node_network::{Guard, LinkPlace, NodeNetwork};
 pub use problem::{ConfigError, Problem};
 pub use verification::{KeyLocation, TokenVerification, VerificationMode};
 
+use boolean::go_bool;
 use problem::Problems;
 
 use crate::cli::ServerArgs;
 use crate::secret::Secret;
 
-/// The longest grace that makes sense: a pod's own termination grace is 30 s unless somebody raised it.
-const LONGEST_SHUTDOWN_GRACE: Duration = Duration::from_secs(5 * 60);
+/// The longest useful grace in minutes: a pod's termination grace period is 30 s by default.
+const MAX_SHUTDOWN_GRACE_MINUTES: u64 = 5;
 
 /// Everything the server needs to know.
 #[derive(Clone, Debug)]
 pub struct Config {
-    /// The EKS cluster whose associations are asked for.
+    /// The EKS cluster that has the pod identity associations.
     pub cluster_name: String,
-    /// The AWS region of cluster and EKS Auth.
+    /// The AWS region of the cluster and of EKS Auth.
     pub region: String,
     /// Where credentials are served.
     pub listen: Listen,
-    /// The port of liveness and readiness, on loopback. 0: the kernel chooses.
+    /// The port of the probes on loopback. 0: the kernel chooses.
     pub probe_port: u16,
     /// Where metrics are served.
     pub metrics: SocketAddr,
-    /// Whether and how long credentials are kept.
+    /// Whether and how long credentials are cached.
     pub retention: Retention,
-    /// How long a set is served on after AWS first said that its association is gone, if shorter than by the table.
+    /// The longest time to serve a set after AWS first reported that its association no longer exists. It can
+    /// only shorten the time of design 4.5.
     pub max_stale_after_refusal: Option<Duration>,
-    /// Background renewals a second, at least 1. Calls that a pod waits for are not capped by it.
+    /// Maximum background renewals per second, at least 1. Calls that a pod waits for are not limited by it.
     pub max_service_qps: u32,
-    /// The way to EKS Auth.
+    /// The connection to EKS Auth.
     pub upstream: Upstream,
-    /// With which credentials the agent signs.
+    /// The source of the credentials that the agent signs with.
     pub own_credentials: OwnCredentials,
     /// The node the agent runs on.
     pub node: NodeDetails,
-    /// What is done to the node's network.
+    /// The changes to the node's network.
     pub node_network: NodeNetwork,
     /// How tokens are verified.
     pub verification: TokenVerification,
-    /// How long a stop may take while requests are still answered.
+    /// Maximum time to answer pending requests after SIGTERM.
     pub shutdown_grace: Duration,
-    /// What is logged.
+    /// Log level and format.
     pub log: Log,
 }
 
@@ -82,48 +85,48 @@ pub struct Listen {
     pub port: u16,
 }
 
-/// Whether credentials are kept.
+/// Whether credentials are cached.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Retention {
-    /// Each request fetches, or joins the flight of its identity.
+    /// Each request calls AWS, or joins the flight of its identity.
     Off,
-    /// Kept and renewed.
+    /// Cached and renewed.
     Keep {
-        /// A held set is renewed at this age at the latest; more than zero.
+        /// The age at which a set is renewed at the latest; more than zero.
         renew_after: Duration,
-        /// How many identities are kept.
+        /// Maximum number of identities in the cache.
         max_identities: NonZeroUsize,
     },
 }
 
-/// The way to EKS Auth.
+/// The connection to EKS Auth.
 #[derive(Clone, Debug)]
 pub struct Upstream {
-    /// An http(s) URL in place of the region's endpoint; http only on this node.
+    /// An http(s) URL that replaces the region's endpoint; http only on this node.
     pub endpoint: Option<String>,
     /// Whether the region's FIPS endpoint is used; never together with `endpoint`.
     pub use_fips: bool,
-    /// A PEM file that replaces the system's roots; it was readable and whole at start.
+    /// A PEM file that replaces the system's root certificates; it was readable and valid at start.
     pub ca_bundle: Option<PathBuf>,
     /// The proxies, if any.
     pub proxy: Option<Proxy>,
 }
 
 impl Upstream {
-    /// Whether what is sent upstream stays on this node: an endpoint on loopback or a link-local address.
+    /// Whether data sent upstream stays on this node: the endpoint's host is loopback or link-local.
     pub fn is_on_this_node(&self) -> bool {
         self.endpoint.as_deref().and_then(url::Url::parse).is_some_and(|endpoint| endpoint.is_local())
     }
 }
 
-/// Proxies; at least one of `http` and `https`. Their URLs may hold a password.
+/// Proxies; at least one of `http` and `https`. Their URLs may contain a password.
 #[derive(Clone, Debug)]
 pub struct Proxy {
-    /// For an endpoint that is http.
+    /// For http endpoints.
     pub http: Option<Secret>,
-    /// For an endpoint that is https.
+    /// For https endpoints.
     pub https: Option<Secret>,
-    /// Hosts that are reached without, as `NO_PROXY` lists them.
+    /// Hosts that are reached without a proxy, in the syntax of `NO_PROXY`.
     pub no_proxy: Option<String>,
 }
 
@@ -132,19 +135,19 @@ pub struct Proxy {
 pub enum OwnCredentials {
     /// The node's instance role.
     Imds {
-        /// An http URL in place of the well-known address.
+        /// An http URL that replaces the well-known address.
         endpoint: Option<String>,
         /// Whether IMDS is asked over IPv6.
         ipv6: bool,
     },
     /// A shared credentials file, read again whenever it changes.
     File {
-        /// Where it is. It may come into being later.
+        /// The path. The file may be created later.
         path: PathBuf,
         /// The profile in it.
         profile: String,
     },
-    /// The environment.
+    /// Environment variables.
     Environment {
         /// `AWS_ACCESS_KEY_ID`.
         access_key_id: String,
@@ -160,12 +163,12 @@ pub enum OwnCredentials {
 pub struct NodeDetails {
     /// Its name in Kubernetes, if known.
     pub name: Option<String>,
-    /// Whether EKS Auth is told node, instance and zone.
+    /// Whether the node's name, instance ID and zone ID are sent to EKS Auth.
     pub send: bool,
 }
 
 impl Config {
-    /// Reads and checks flags and environment as a whole.
+    /// Reads and checks flags and environment together.
     ///
     /// # Errors
     /// [`ConfigError`] with every problem found.
@@ -174,7 +177,7 @@ impl Config {
         for problem in args.stray.iter().filter(|text| !is_stray_boolean(text)) {
             problems.note(Problem::with_value(
                 "arguments",
-                "must be flags; nothing else is expected",
+                "must be flags; no other arguments are expected",
                 problem,
             ));
         }
@@ -204,16 +207,16 @@ impl Config {
         let max_stale_after_refusal = problems.take(max_stale);
         let max_service_qps = problems.take(service_qps(&args.max_service_qps));
         let upstream = upstream::read(args.endpoint.as_deref(), environment, problems);
-        let rotate = problems.take(switch("--rotate-credentials", &args.rotate_credentials));
+        let rotate = problems.take(go_bool("--rotate-credentials", &args.rotate_credentials));
         let flags = own_credentials::Flags {
             source: &args.own_credentials,
             file: args.own_credentials_file.as_deref(),
-            // A bad switch is a problem already; which source it would have meant does not matter.
+            // An invalid flag is a problem already, so the source chosen here does not matter.
             rotate: rotate.unwrap_or(false),
         };
         let own_credentials = own_credentials::read(flags, environment, problems);
         let name = problems.take(names::node(args.node_name.as_deref(), environment));
-        let send = problems.take(switch("--send-node-details", &args.send_node_details));
+        let send = problems.take(go_bool("--send-node-details", &args.send_node_details));
         let node_network = node_network::read(args, listen.as_ref(), [probe_port, metrics_port], problems);
         let verification = verification::read(args, problems);
         let shutdown_grace = problems.take(shutdown_grace(&args.shutdown_grace));
@@ -239,7 +242,7 @@ impl Config {
     }
 }
 
-/// The second half of `--rotate-credentials true`, as the Amazon agent's chart writes it.
+/// The second half of `--rotate-credentials true`, as the chart of Amazon's agent writes it.
 fn is_stray_boolean(text: &str) -> bool {
     text == "true" || text == "false"
 }
@@ -250,7 +253,7 @@ fn read_retention(args: &ServerArgs, problems: &mut Problems) -> Option<Retentio
         &args.max_credential_retention_before_renewal,
     ));
     let size = args.max_cache_size.parse::<usize>().map_err(|_| {
-        let rule = "must be a number of identities, 0 for no retention";
+        let rule = "must be a number of identities; 0 disables caching";
         Problem::with_value("--max-cache-size", rule, &args.max_cache_size)
     });
     let (renew_after, size) = (renew_after, problems.take(size));
@@ -272,30 +275,20 @@ fn service_qps(text: &str) -> Result<u32, Problem> {
 
 fn shutdown_grace(text: &str) -> Result<Duration, Problem> {
     let grace = duration_of("--shutdown-grace", text)?;
-    if grace <= LONGEST_SHUTDOWN_GRACE {
+    if grace <= Duration::from_secs(60 * MAX_SHUTDOWN_GRACE_MINUTES) {
         Ok(grace)
     } else {
-        Err(Problem::with_value(
-            "--shutdown-grace",
-            "must be at most 5m: the kubelet kills the pod long before",
-            text,
-        ))
+        let rule = format!(
+            "must be at most {MAX_SHUTDOWN_GRACE_MINUTES}m: the kubelet would kill the pod before that"
+        );
+        Err(Problem::with_value("--shutdown-grace", rule, text))
     }
 }
 
 fn duration_of(setting: &str, text: &str) -> Result<Duration, Problem> {
     duration::parse(text).map_err(|error| {
-        Problem::with_value(setting, format!("must be a duration, as in 1h30m: {error}"), text)
+        Problem::with_value(setting, format!("must be a duration such as 1h30m: {error}"), text)
     })
-}
-
-/// A flag that is on or off, with the spellings of Go's `strconv.ParseBool`.
-fn switch(setting: &str, text: &str) -> Result<bool, Problem> {
-    match text {
-        "1" | "t" | "T" | "true" | "TRUE" | "True" => Ok(true),
-        "0" | "f" | "F" | "false" | "FALSE" | "False" => Ok(false),
-        _ => Err(Problem::with_value(setting, "must be true or false", text)),
-    }
 }
 
 #[cfg(test)]

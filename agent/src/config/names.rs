@@ -1,20 +1,20 @@
-//! The names a configuration consists of: cluster, region, node.
+//! The names in a configuration: cluster, region, node.
 //!
-//! Owns: their patterns. Must not know: where they are used.
+//! Owns: the patterns of valid names. Must not know: where they are used.
 
 use super::environment::Environment;
 use super::problem::Problem;
 
-/// What the public chart's `values.yaml` holds until somebody fills it in.
+/// The value in the public chart's `values.yaml` that users must replace.
 const CLUSTER_PLACEHOLDER: &str = "EKS_CLUSTER_NAME";
 /// The same for the region.
 const REGION_PLACEHOLDER: &str = "AWS_REGION_NAME";
 /// `clusterName` of the EKS Auth service model: 1 to 100 characters.
-const LONGEST_CLUSTER_NAME: usize = 100;
+const MAX_CLUSTER_NAME: usize = 100;
 /// A region becomes one label of a host name (RFC 1035, 2.3.4).
-const LONGEST_REGION: usize = 63;
+const MAX_REGION: usize = 63;
 /// A node's name is a DNS subdomain (Kubernetes, "Object Names and IDs").
-const LONGEST_NODE_NAME: usize = 253;
+const MAX_NODE_NAME: usize = 253;
 
 /// The cluster's name: `[0-9A-Za-z][A-Za-z0-9-_]*` in the EKS Auth service model.
 pub(super) fn cluster(given: Option<&str>) -> Result<String, Problem> {
@@ -30,7 +30,7 @@ pub(super) fn cluster(given: Option<&str>) -> Result<String, Problem> {
     }
     let is_first_good = name.bytes().next().is_some_and(|byte| byte.is_ascii_alphanumeric());
     let are_rest_good = name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_');
-    if !is_first_good || !are_rest_good || name.len() > LONGEST_CLUSTER_NAME {
+    if !is_first_good || !are_rest_good || name.len() > MAX_CLUSTER_NAME {
         let rule = "must be 1 to 100 letters, digits, - and _, and begin with a letter or digit";
         return Err(Problem::with_value(SETTING, rule, name));
     }
@@ -48,7 +48,7 @@ pub(super) fn region(flag: Option<&str>, environment: &Environment) -> Result<St
         .into_iter()
         .find_map(|(setting, name)| name.map(|name| (setting, name)))
         .ok_or_else(|| {
-            Problem::without_value("--region", "is required: by this flag, AWS_REGION or AWS_DEFAULT_REGION")
+            Problem::without_value("--region", "is required; set this flag, AWS_REGION or AWS_DEFAULT_REGION")
         })?;
     if name == REGION_PLACEHOLDER {
         let rule = "is still the chart's placeholder; set env.AWS_REGION in its values";
@@ -59,14 +59,15 @@ pub(super) fn region(flag: Option<&str>, environment: &Environment) -> Result<St
     }
     let rule = match name.strip_suffix(|last: char| last.is_ascii_lowercase()) {
         Some(region) if is_region(region) => {
-            "must be a region, not an availability zone: leave out the last letter"
+            "must be a region, not an availability zone: remove the last letter"
         }
         Some(_) | None => "must be a region, such as us-west-2 or eu-isoe-west-1",
     };
     Err(Problem::with_value(setting, rule, name))
 }
 
-/// Whether a text has the form that regions of all partitions have: two or more words of lower-case letters, then a number.
+/// Whether a text has the form of a region in any partition: two or more words of lower-case letters, then a
+/// number.
 fn is_region(text: &str) -> bool {
     let mut parts = text.split('-').rev();
     let is_numbered =
@@ -75,10 +76,10 @@ fn is_region(text: &str) -> bool {
     let are_words = parts
         .inspect(|_| words += 1)
         .all(|part| part.len() > 1 && part.bytes().all(|b| b.is_ascii_lowercase()));
-    is_numbered && are_words && words >= 2 && text.len() <= LONGEST_REGION
+    is_numbered && are_words && words >= 2 && text.len() <= MAX_REGION
 }
 
-/// The node's name: the flag, else `NODE_NAME`, which the chart fills from `spec.nodeName`.
+/// The node's name: the flag, else `NODE_NAME`, which the chart sets from `spec.nodeName`.
 pub(super) fn node(flag: Option<&str>, environment: &Environment) -> Result<Option<String>, Problem> {
     let (setting, name) = match (flag, environment.node_name.as_deref()) {
         (Some(name), _) => ("--node-name", name),
@@ -91,10 +92,10 @@ pub(super) fn node(flag: Option<&str>, environment: &Environment) -> Result<Opti
             && ends(label.bytes().next_back())
             && label.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-')
     };
-    if name.len() <= LONGEST_NODE_NAME && name.split('.').all(is_label) {
+    if name.len() <= MAX_NODE_NAME && name.split('.').all(is_label) {
         Ok(Some(name.to_owned()))
     } else {
-        let rule = "must be the name of a Kubernetes node: lower-case letters, digits, - and ., at most 253";
+        let rule = "must be the name of a Kubernetes node: lower-case letters, digits, -, ., at most 253";
         Err(Problem::with_value(setting, rule, name))
     }
 }
@@ -104,7 +105,7 @@ mod tests {
     use super::{Environment, cluster, is_region, node, region};
 
     #[test]
-    fn a_cluster_name_is_what_the_service_model_says() {
+    fn a_cluster_name_matches_the_pattern_of_the_service_model() {
         for good in ["a", "9", "prod", "my_cluster-1", &"x".repeat(100)] {
             assert_eq!(cluster(Some(good)).unwrap(), good);
         }
@@ -172,7 +173,7 @@ mod tests {
     }
 
     #[test]
-    fn a_zone_given_as_region_is_called_a_zone() {
+    fn a_zone_given_as_region_is_reported_as_a_zone() {
         let problem = region(Some("us-west-2a"), &Environment::default()).unwrap_err();
         assert!(problem.to_string().contains("availability zone"), "{problem}");
     }

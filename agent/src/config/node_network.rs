@@ -1,48 +1,51 @@
-//! What the agent may do to the node's network.
+//! What the agent may change in the node's network.
 //!
-//! Owns: the flags about link, guard and metadata, and which of them go together. Must not know: how any of it is done.
+//! Owns: the flags about link, guard and metadata service, and which of them belong together. Must not know:
+//! how the network is changed.
 
 use std::fmt;
 
+use super::boolean::go_bool;
 use super::problem::{Problem, Problems};
-use super::{Listen, addresses, switch};
+use super::{Listen, addresses};
 use crate::cli::ServerArgs;
 
-/// What is done to the node's network. Nothing, by default: the Amazon agent's init container does what is needed.
+/// The changes to the node's network. None by default: the init container of Amazon's chart does what is
+/// needed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NodeNetwork {
-    /// Where link, addresses and routes are kept in place; `None`: nothing is touched.
+    /// The link to keep addresses and routes on; `None`: nothing is changed.
     pub manage_link: Option<LinkPlace>,
-    /// How the addresses are kept from others, if they are.
+    /// How the addresses are guarded, if they are.
     pub guard: Option<Guard>,
-    /// Whether pods off the host network are kept from the instance's metadata.
+    /// Whether pods that do not use host networking are blocked from the instance metadata service.
     pub block_imds: bool,
-    /// Whether the way of the pods is tried from a network namespace made for it.
+    /// Whether the agent is probed from a temporary network namespace, over the path of a pod.
     pub probe_namespace: bool,
 }
 
-/// Where the addresses live.
+/// The link that has the addresses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LinkPlace {
-    /// On `pod-id-link0`, but on `lo` where that is better or there is no other way.
+    /// `pod-id-link0`, but `lo` where Cilium runs or the kernel has no dummy links.
     Auto,
-    /// On `pod-id-link0`.
+    /// `pod-id-link0`.
     Dummy,
-    /// On `lo`.
+    /// `lo`.
     Lo,
 }
 
-/// How others are kept from taking over our addresses.
+/// How others are prevented from taking over our addresses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Guard {
-    /// The port of our addresses that the one of `--port` is led to.
+    /// The port of our addresses that the one of `--port` is redirected to.
     pub port: u16,
-    /// Whether the port of `--port` itself is left to others.
+    /// Whether others may use the port of `--port` on the node.
     pub shares_port: bool,
 }
 
 impl NodeNetwork {
-    /// Whether anything here needs `CAP_NET_ADMIN`.
+    /// Whether any of this needs `CAP_NET_ADMIN`.
     pub const fn changes_the_node(&self) -> bool {
         self.manage_link.is_some() || self.guard.is_some() || self.block_imds
     }
@@ -52,7 +55,7 @@ impl LinkPlace {
     /// Reads `--link`.
     ///
     /// # Errors
-    /// [`Problem`] if it is none of the three words.
+    /// [`Problem`], when it is none of the three words.
     pub fn read(text: &str) -> Result<Self, Problem> {
         match text {
             "auto" => Ok(Self::Auto),
@@ -71,31 +74,32 @@ impl LinkPlace {
     }
 }
 
-/// `taken`: the ports that the agent listens on for others than pods.
+/// Reads all flags about the network and notes every problem. `taken`: the other ports that the agent listens
+/// on.
 pub(super) fn read(
     args: &ServerArgs,
     listen: Option<&Listen>,
     taken: [Option<u16>; 2],
     problems: &mut Problems,
 ) -> Option<NodeNetwork> {
-    let manages = problems.take(switch("--manage-link", &args.manage_link));
+    let manages = problems.take(go_bool("--manage-link", &args.manage_link));
     let place = problems.take(LinkPlace::read(&args.link));
-    let guards = problems.take(switch("--guard-address", &args.guard_address));
+    let guards = problems.take(go_bool("--guard-address", &args.guard_address));
     let port = problems.take(addresses::port("--guard-port", &args.guard_port));
-    let shares_port = problems.take(switch("--share-port", &args.share_port));
-    let block_imds = problems.take(switch("--block-imds", &args.block_imds));
-    let probe_namespace = problems.take(switch("--probe-namespace", &args.probe_namespace));
+    let shares_port = problems.take(go_bool("--share-port", &args.share_port));
+    let block_imds = problems.take(go_bool("--block-imds", &args.block_imds));
+    let probe_namespace = problems.take(go_bool("--probe-namespace", &args.probe_namespace));
     let (guards, shares_port, port) = (guards?, shares_port?, port?);
     if shares_port && !guards {
         problems.note(Problem::without_value(
             "--share-port",
-            "needs --guard-address: else nothing listens for the pods",
+            "requires --guard-address: without it no port would serve pods",
         ));
     }
     let is_fixed = listen.is_none_or(|listen| listen.port != 0);
     let is_free = listen.is_none_or(|listen| listen.port != port) && !taken.contains(&Some(port));
     if guards && !(is_fixed && is_free && port != 0) {
-        let rule = "must be a port that the agent does not use yet, beside a --port that is not 0";
+        let rule = "must be a port other than 0 that no other flag uses, and --port must not be 0";
         problems.note(Problem::with_value("--guard-port", rule, &args.guard_port));
     }
     Some(NodeNetwork {
@@ -130,16 +134,16 @@ mod tests {
     }
 
     #[test]
-    fn nothing_is_touched_unless_asked_for() {
+    fn nothing_is_changed_by_default() {
         let network = read(&[]).unwrap();
         assert_eq!((network.manage_link, network.guard), (None, None));
         assert!(!network.block_imds && !network.probe_namespace && !network.changes_the_node());
-        // The place alone manages nothing.
+        // The link alone changes nothing.
         assert!(!read(&["--link", "lo"]).unwrap().changes_the_node());
     }
 
     #[test]
-    fn each_part_is_asked_for_by_a_switch() {
+    fn each_part_has_a_flag() {
         assert_eq!(read(&["--manage-link"]).unwrap().manage_link, Some(LinkPlace::Auto));
         assert_eq!(read(&["--manage-link", "--link=lo"]).unwrap().manage_link, Some(LinkPlace::Lo));
         let guarded = read(&["--guard-address", "--guard-port=8080", "--share-port"]).unwrap();
@@ -150,7 +154,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_work_is_refused_with_its_flag() {
+    fn invalid_combinations_are_reported_with_their_flag() {
         for (flags, name) in [
             (&["--link", "eth0"][..], "--link"),
             (&["--share-port"], "--share-port"),

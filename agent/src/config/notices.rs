@@ -1,51 +1,53 @@
-//! Settings that are allowed but probably not meant.
+//! Settings that are valid but suspicious.
 //!
-//! Owns: these remarks, logged as warnings once at start. Must not know: rules that refuse; those are problems.
+//! Owns: these notices, logged as warnings once at start. Must not know: rules that make a setting invalid;
+//! those are problems.
 
+use super::boolean::go_bool;
 use super::{Config, OwnCredentials, Retention};
 use crate::cli::ServerArgs;
 
 impl Config {
-    /// What an operator should hear about a configuration that is used all the same.
+    /// What an operator should know about a valid configuration.
     pub fn notices(&self, args: &ServerArgs) -> Vec<String> {
         let mut notices = Vec::new();
         for stray in &args.stray {
             notices.push(format!(
-                "the argument {stray} is ignored, as the Amazon agent ignores it: a switch takes its value \
-                 behind an equals sign, as in --rotate-credentials={stray}"
+                "the argument {stray} is ignored, as in Amazon's agent: a boolean flag takes its value after \
+                 an equals sign, such as --rotate-credentials={stray}"
             ));
         }
         let is_file = matches!(self.own_credentials, OwnCredentials::File { .. });
-        if !is_file && super::switch("--rotate-credentials", &args.rotate_credentials) == Ok(true) {
+        if !is_file && go_bool("--rotate-credentials", &args.rotate_credentials) == Ok(true) {
             notices.push(
-                "--rotate-credentials has no effect: --own-credentials names another source".to_owned(),
+                "--rotate-credentials has no effect: --own-credentials selects another source".to_owned(),
             );
         }
         if self.node.send && self.node.name.is_none() {
             notices
-                .push("--send-node-details cannot send the node's name: --node-name is not given".to_owned());
+                .push("--send-node-details cannot send the node's name: --node-name is not set".to_owned());
         }
         if self.verification.keys.is_empty() && !self.verification.issuers.is_empty() {
-            notices.push(
-                "--issuer has no effect: there are no keys to verify its tokens, see --jwks".to_owned(),
-            );
+            notices.push("--issuer has no effect without keys: set --jwks".to_owned());
         }
         notices.extend(self.retention_notice());
         notices
     }
 
-    /// The Amazon agent's relation of its three numbers: within one retention period every kept set must come to its turn.
+    /// The rule of Amazon's agent for these three flags: every cached set must be renewed within one
+    /// retention period.
     fn retention_notice(&self) -> Option<String> {
         match &self.retention {
             Retention::Off => {
-                Some("credentials are not kept: an outage of AWS reaches the pods at once".to_owned())
+                Some("credentials are not cached: an outage of AWS reaches the pods at once".to_owned())
             }
             Retention::Keep { renew_after, max_identities } => {
                 let renewals = u64::from(self.max_service_qps).saturating_mul(renew_after.as_secs());
                 (renewals < u64::try_from(max_identities.get()).unwrap_or(u64::MAX)).then(|| {
                     format!(
-                        "a full cache cannot be renewed in time: {max_identities} identities need more than the {renewals} \
-                         renewals that --max-service-qps allows within --max-credential-retention-before-renewal"
+                        "a full cache cannot be renewed in time: {max_identities} identities need more than \
+                         the {renewals} renewals that --max-service-qps allows within \
+                         --max-credential-retention-before-renewal"
                     )
                 })
             }

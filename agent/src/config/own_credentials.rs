@@ -1,32 +1,33 @@
-//! The agent's own AWS credentials: which source, and what it needs.
+//! The agent's own AWS credentials: which source, and the settings it needs.
 //!
-//! Owns: the choice of one source. There is no chain, and never the container provider: an agent that asks itself, or
-//! takes a role meant for pods, signs with the wrong identity. Must not know: how credentials are loaded.
+//! Owns: the choice of one source. Must not know: how credentials are loaded. There is no chain, and the
+//! container provider is never used: an agent that asks itself, or takes a role meant for pods, signs with
+//! the wrong identity.
 
 use std::path::PathBuf;
 
 use super::OwnCredentials;
+use super::boolean::aws_bool;
 use super::environment::Environment;
 use super::problem::{Problem, Problems};
-use super::upstream::boolean;
 use super::url::Url;
 
 const SETTING: &str = "--own-credentials";
-/// The profile of every AWS tool when none is named.
+/// The profile that all AWS tools use when none is set.
 const DEFAULT_PROFILE: &str = "default";
 
-/// What the flags say of the source.
+/// The flags that choose the source.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Flags<'a> {
     /// `auto`, `imds`, `file` or `environment`.
     pub(super) source: &'a str,
-    /// Where the file is, if the flag says so.
+    /// The path of the file, if the flag is set.
     pub(super) file: Option<&'a str>,
-    /// The Amazon agent's flag for hybrid nodes: the credentials file changes and is read again.
+    /// The flag of Amazon's agent for hybrid nodes: the credentials file changes and is read again.
     pub(super) rotate: bool,
 }
 
-/// Chooses the source and reads what it needs; every problem is noted.
+/// Chooses the source, reads its settings and notes every problem.
 pub(super) fn read(
     flags: Flags<'_>,
     environment: &Environment,
@@ -46,7 +47,7 @@ pub(super) fn read(
     }
 }
 
-/// The file need not exist yet: on a hybrid node it comes with the node's registration, and readiness waits for it.
+/// The file need not exist yet: a hybrid node gets it when it is registered, and readiness waits for it.
 fn file(flag: Option<&str>, environment: &Environment) -> Result<OwnCredentials, Problem> {
     let in_home = || environment.home.as_ref().map(|home| PathBuf::from(home).join(".aws/credentials"));
     let path = flag
@@ -56,7 +57,7 @@ fn file(flag: Option<&str>, environment: &Environment) -> Result<OwnCredentials,
         .or_else(in_home)
         .ok_or_else(|| {
             let rule =
-                "is required: by this flag, AWS_SHARED_CREDENTIALS_FILE, or HOME with .aws/credentials in it";
+                "is required; set this flag, AWS_SHARED_CREDENTIALS_FILE, or HOME for $HOME/.aws/credentials";
             Problem::without_value("--own-credentials-file", rule)
         })?;
     let profile = environment.profile.clone().unwrap_or_else(|| DEFAULT_PROFILE.to_owned());
@@ -82,7 +83,7 @@ fn from_environment(environment: &Environment, problems: &mut Problems) -> Optio
 
 fn imds(environment: &Environment, problems: &mut Problems) -> Option<OwnCredentials> {
     let is_disabled =
-        problems.take(boolean("AWS_EC2_METADATA_DISABLED", environment.imds_disabled.as_deref()));
+        problems.take(aws_bool("AWS_EC2_METADATA_DISABLED", environment.imds_disabled.as_deref()));
     if is_disabled == Some(true) {
         let rule = "must not be true while the agent's own credentials come from IMDS; see --own-credentials";
         problems.note(Problem::without_value("AWS_EC2_METADATA_DISABLED", rule));
@@ -101,11 +102,11 @@ fn imds_endpoint(text: &str) -> Result<String, Problem> {
     if url.scheme() == "http" {
         Ok(text.to_owned())
     } else {
-        Err(Problem::with_value(SETTING, "must begin with http://: IMDS has no TLS", text))
+        Err(Problem::with_value(SETTING, "must begin with http://, because IMDS has no TLS", text))
     }
 }
 
-/// `IPv4` or `IPv6` in any case, as the AWS SDKs read it.
+/// `IPv4` or `IPv6` in any case, as in the AWS SDKs.
 fn imds_mode(value: Option<&str>) -> Result<bool, Problem> {
     match value {
         None => Ok(false),

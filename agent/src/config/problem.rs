@@ -1,10 +1,10 @@
-//! What is wrong with a configuration: one problem per setting, all of them at once.
+//! Configuration problems: one per setting, all reported at once.
 //!
-//! Owns: how a problem reads, and the collecting of problems. Must not know: any rule.
+//! Owns: how a problem is worded, and collecting problems. Must not know: any rule.
 
 use std::fmt;
 
-/// One setting that cannot be used.
+/// One invalid setting.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Problem {
     setting: String,
@@ -13,17 +13,17 @@ pub struct Problem {
 }
 
 impl Problem {
-    /// A problem whose value is shown. Only for settings that cannot hold a secret.
+    /// A problem that shows its value. Only for settings that cannot contain a secret.
     pub(super) fn with_value(setting: &str, rule: impl Into<String>, value: &str) -> Self {
         Self { value: Some(value.to_owned()), ..Self::without_value(setting, rule) }
     }
 
-    /// A problem of a setting that is missing, or that may hold a secret.
+    /// A problem of a setting that is missing, or that may contain a secret.
     pub(super) fn without_value(setting: &str, rule: impl Into<String>) -> Self {
         Self { setting: setting.to_owned(), rule: rule.into(), value: None }
     }
 
-    /// The flag or variable it is about, as a user writes it.
+    /// The flag or variable, as a user writes it.
     pub fn setting(&self) -> &str {
         &self.setting
     }
@@ -33,8 +33,8 @@ impl fmt::Display for Problem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}: {}", self.setting, self.rule)?;
         match &self.value {
-            // Quoted, so that blanks and newlines show.
-            Some(value) => write!(f, " (it is {value:?})"),
+            // Quoted, so that spaces and newlines are visible.
+            Some(value) => write!(f, " (got {value:?})"),
             None => Ok(()),
         }
     }
@@ -42,7 +42,7 @@ impl fmt::Display for Problem {
 
 /// Every problem of a configuration, in the order of the flags.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("the configuration has {} problem(s)", .0.len())]
+#[error("invalid configuration, {} problem(s)", .0.len())]
 pub struct ConfigError(Vec<Problem>);
 
 impl ConfigError {
@@ -62,12 +62,12 @@ impl Problems {
         self.0.push(problem);
     }
 
-    /// The value of a setting, or nothing and its problem noted.
+    /// The value of a setting; if there is a problem, notes it and returns nothing.
     pub(super) fn take<T>(&mut self, read: Result<T, Problem>) -> Option<T> {
         read.map_err(|problem| self.note(problem)).ok()
     }
 
-    /// The whole, if every part was there and nothing was noted.
+    /// The whole, if every part is there and no problem was noted.
     pub(super) fn finish<T>(self, whole: Option<T>) -> Result<T, ConfigError> {
         match whole {
             Some(whole) if self.0.is_empty() => Ok(whole),

@@ -1,6 +1,6 @@
 //! The effective configuration as one line.
 //!
-//! Owns: which settings are shown. Must not know: secrets; it says that they are set, or nothing.
+//! Owns: which settings are shown. Must not know: secrets; it shows at most that one is set.
 
 use std::fmt;
 
@@ -11,7 +11,7 @@ use super::{Config, OwnCredentials, Retention};
 pub struct Summary<'a>(&'a Config);
 
 impl Config {
-    /// The effective configuration for the log, secrets left out.
+    /// The effective configuration for the log, without secrets.
     pub fn summary(&self) -> Summary<'_> {
         Summary(self)
     }
@@ -36,12 +36,12 @@ impl fmt::Display for Summary<'_> {
             write!(f, " max_stale_after_refusal={max:?}")?;
         }
         write!(f, " max_service_qps={}", self.0.max_service_qps)?;
-        write!(f, " endpoint={}", upstream.endpoint.as_deref().unwrap_or("of the region"))?;
+        write!(f, " endpoint={}", upstream.endpoint.as_deref().unwrap_or("regional"))?;
         let proxy = if upstream.proxy.is_some() { "set" } else { "none" };
         write!(f, " fips={} proxy={proxy}", upstream.use_fips)?;
         match &upstream.ca_bundle {
             Some(path) => write!(f, " ca_bundle={}", path.display())?,
-            None => f.write_str(" ca_bundle=of the system")?,
+            None => f.write_str(" ca_bundle=system")?,
         }
         match &self.0.own_credentials {
             OwnCredentials::Imds { endpoint, ipv6 } => {

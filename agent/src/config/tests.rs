@@ -1,4 +1,4 @@
-//! Configurations as a whole: from a command line and an environment to a `Config` or its problems.
+//! Complete configurations: from a command line and an environment to a `Config` or its problems.
 
 use std::time::Duration;
 
@@ -47,7 +47,7 @@ fn the_defaults_are_those_of_the_amazon_agent() {
 }
 
 #[test]
-fn the_amazon_charts_arguments_are_taken() {
+fn the_arguments_of_amazons_chart_are_accepted() {
     // The order of the chart's DaemonSet template, with the arguments of its hybrid variant.
     let chart = ["--port", "80", "--cluster-name", "prod", "--probe-port", "2703", "--metrics-port", "2705"];
     let chart: Vec<_> = chart.into_iter().chain(["--rotate-credentials", "true", "-v", "trace"]).collect();
@@ -58,7 +58,7 @@ fn the_amazon_charts_arguments_are_taken() {
 }
 
 #[test]
-fn rotation_is_switched_as_pflag_switches_it() {
+fn the_rotation_flag_is_parsed_as_pflag_parses_it() {
     let rotates = |argument: &str| {
         let arguments = ["-c", "prod", argument];
         matches!(
@@ -72,14 +72,14 @@ fn rotation_is_switched_as_pflag_switches_it() {
             && rotates("--rotate-credentials=1")
     );
     assert!(!rotates("--rotate-credentials=false"));
-    // pflag does not see the bare word behind it; so the second argument changes nothing, whatever it is.
+    // pflag does not read the next argument as its value, so the second argument changes nothing.
     let bare = read(&["-c", "prod", "--rotate-credentials", "false"], &[REGION, ("HOME", "/h")]).unwrap();
     assert!(matches!(bare.own_credentials, OwnCredentials::File { .. }));
     assert_eq!(problems(&["--rotate-credentials=maybe"]).len(), 1);
 }
 
 #[test]
-fn zero_for_either_means_no_retention() {
+fn zero_for_either_disables_caching() {
     for off in [["--max-cache-size", "0"], ["--max-credential-retention-before-renewal", "0"]] {
         assert_eq!(good(&off).retention, Retention::Off, "{off:?}");
     }
@@ -113,41 +113,44 @@ fn every_problem_is_reported_at_once() {
     let found =
         read(arguments.as_flattened(), &[("AWS_CA_BUNDLE", "/does/not/exist"), ("HTTP_PROXY", "a b")])
             .unwrap_err();
-    let settings = "arguments --cluster-name --region --port --bind-hosts --probe-port --metrics-address --metrics-port \
-        --max-credential-retention-before-renewal --max-cache-size --max-service-qps --endpoint AWS_CA_BUNDLE HTTP_PROXY \
-        --own-credentials --node-name --send-node-details --token-verification --jwks --issuer \
-        --shutdown-grace --verbosity --log-format";
+    let settings = "arguments --cluster-name --region --port --bind-hosts --probe-port --metrics-address \
+        --metrics-port --max-credential-retention-before-renewal --max-cache-size --max-service-qps \
+        --endpoint AWS_CA_BUNDLE HTTP_PROXY --own-credentials --node-name --send-node-details \
+        --token-verification --jwks --issuer --shutdown-grace --verbosity --log-format";
     let named: Vec<_> = found.iter().map(|problem| problem.split(':').next().unwrap()).collect();
     assert_eq!(named.join(" "), settings, "{found:#?}");
 }
 
 #[test]
-fn one_bad_value_is_one_problem_that_names_flag_rule_and_value() {
+fn one_invalid_value_is_one_problem_with_flag_rule_and_value() {
     let cases: [(&[&str], &str); 9] = [
-        (&["--port", "http"], "--port: must be a port from 0 to 65535 (it is \"http\")"),
-        (&["--max-service-qps=-3"], "--max-service-qps: must be a whole number, at least 1 (it is \"-3\")"),
+        (&["--port", "http"], "--port: must be a port from 0 to 65535 (got \"http\")"),
+        (&["--max-service-qps=-3"], "--max-service-qps: must be a whole number, at least 1 (got \"-3\")"),
         (
             &["--max-cache-size", "-1"],
-            "--max-cache-size: must be a number of identities, 0 for no retention (it is \"-1\")",
+            "--max-cache-size: must be a number of identities; 0 disables caching (got \"-1\")",
         ),
         (
             &["--max-stale-after-refusal", "soon"],
-            "--max-stale-after-refusal: must be a duration, as in 1h30m: a number is missing (it is \"soon\")",
+            "--max-stale-after-refusal: must be a duration such as 1h30m: a number is missing (got \"soon\")",
         ),
         (
             &["--shutdown-grace", "-1s"],
-            "--shutdown-grace: must be a duration, as in 1h30m: it must not be negative (it is \"-1s\")",
+            "--shutdown-grace: must be a duration such as 1h30m: it must not be negative (got \"-1s\")",
         ),
         (
             &["--shutdown-grace", "5m1s"],
-            "--shutdown-grace: must be at most 5m: the kubelet kills the pod long before (it is \"5m1s\")",
+            "--shutdown-grace: must be at most 5m: the kubelet would kill the pod before that (got \"5m1s\")",
         ),
         (
             &["--metrics-port", "2703"],
             "--metrics-port: must differ from --probe-port: both would listen on the same address and port",
         ),
-        (&["yes"], "arguments: must be flags; nothing else is expected (it is \"yes\")"),
-        (&["--endpoint", "https://user:planted@host"], "--endpoint: must not hold a user or password"),
+        (&["yes"], "arguments: must be flags; no other arguments are expected (got \"yes\")"),
+        (
+            &["--endpoint", "https://user:planted@host"],
+            "--endpoint: must not contain a user name or password",
+        ),
     ];
     for (arguments, expected) in cases {
         assert_eq!(problems(arguments), [expected]);
@@ -157,7 +160,7 @@ fn one_bad_value_is_one_problem_that_names_flag_rule_and_value() {
 }
 
 #[test]
-fn how_long_a_refused_set_is_served_on_is_set_only_by_its_flag() {
+fn the_time_to_serve_a_refused_set_is_limited_only_by_its_flag() {
     assert_eq!(good(&[]).max_stale_after_refusal, None);
     assert_eq!(good(&["--max-stale-after-refusal", "0"]).max_stale_after_refusal, Some(Duration::ZERO));
     let minute = good(&["--max-stale-after-refusal=1m"]);
@@ -181,7 +184,7 @@ fn no_secret_shows_in_debug_or_summary() {
 }
 
 #[test]
-fn what_has_no_effect_is_noticed_and_not_refused() {
+fn settings_without_effect_are_noticed_and_not_refused() {
     let notices = |arguments: &[&str]| {
         let arguments: Vec<_> = ["-c", "prod"].into_iter().chain(arguments.iter().copied()).collect();
         let environment = Environment::of(&[REGION, ("HOME", "/h")]);
@@ -192,7 +195,7 @@ fn what_has_no_effect_is_noticed_and_not_refused() {
     assert!(notices(&["--rotate-credentials", "false"]).concat().contains("--rotate-credentials=false"));
     assert!(notices(&["--rotate-credentials", "--own-credentials", "imds"]).concat().contains("no effect"));
     assert!(notices(&["--send-node-details"]).concat().contains("--node-name"));
-    assert!(notices(&["--max-cache-size", "0"]).concat().contains("not kept"));
+    assert!(notices(&["--max-cache-size", "0"]).concat().contains("not cached"));
     assert!(
         notices(&["--max-credential-retention-before-renewal", "1m"]).concat().contains("--max-service-qps")
     );

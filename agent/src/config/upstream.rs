@@ -1,30 +1,31 @@
-//! The way to EKS Auth: endpoint, FIPS, CA bundle, proxy.
+//! The connection to EKS Auth: endpoint, FIPS, CA bundle, proxy.
 //!
-//! Owns: the rules for these four, as the AWS SDKs have them. Must not know: how a connection is made.
+//! Owns: the rules for these four settings, which are those of the AWS SDKs. Must not know: how a connection
+//! is made.
 
 use std::path::{Path, PathBuf};
 
 use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::PemObject;
 
+use super::boolean::aws_bool;
 use super::environment::Environment;
 use super::problem::{Problem, Problems};
 use super::url::Url;
 use super::{Proxy, Upstream};
 use crate::secret::Secret;
 
-/// Reads all four; every problem is noted.
+/// Reads all four and notes every problem.
 pub(super) fn read(
     endpoint: Option<&str>,
     environment: &Environment,
     problems: &mut Problems,
 ) -> Option<Upstream> {
-    let use_fips = problems.take(boolean("AWS_USE_FIPS_ENDPOINT", environment.use_fips.as_deref()));
+    let use_fips = problems.take(aws_bool("AWS_USE_FIPS_ENDPOINT", environment.use_fips.as_deref()));
     let chosen = problems.take(choose_endpoint(endpoint, environment));
     if let (Some(true), Some(Some((setting, _)))) = (use_fips, chosen) {
-        // The endpoint rules of EKS Auth end in an error for the two together.
-        let rule =
-            "must not be given while AWS_USE_FIPS_ENDPOINT is true: AWS has no rule for the two together";
+        // The endpoint rules of EKS Auth fail when both are set.
+        let rule = "must not be combined with AWS_USE_FIPS_ENDPOINT=true";
         problems.note(Problem::without_value(setting, rule));
     }
     let endpoint = chosen.and_then(|chosen| match chosen {
@@ -40,26 +41,17 @@ pub(super) fn read(
     Some(Upstream { endpoint: endpoint?, use_fips: use_fips?, ca_bundle: ca_bundle?, proxy: proxy? })
 }
 
-/// A variable that the AWS SDKs read as a boolean: `true` or `false` in any case, nothing else.
-pub(super) fn boolean(setting: &str, value: Option<&str>) -> Result<bool, Problem> {
-    match value {
-        None => Ok(false),
-        Some(value) if value.eq_ignore_ascii_case("true") => Ok(true),
-        Some(value) if value.eq_ignore_ascii_case("false") => Ok(false),
-        Some(value) => Err(Problem::with_value(setting, "must be true or false", value)),
-    }
-}
-
-/// The flag, else the variable of the service, else that of all services, unless the variables are to be ignored.
+/// The flag, else the variable of the service, else that of all services. The variables count unless
+/// `AWS_IGNORE_CONFIGURED_ENDPOINT_URLS` is true.
 fn choose_endpoint<'a>(
     flag: Option<&'a str>,
     environment: &'a Environment,
 ) -> Result<Option<(&'static str, &'a str)>, Problem> {
-    // The Amazon agent takes an empty --endpoint for none.
+    // Amazon's agent treats an empty --endpoint as not set.
     if let Some(flag) = flag.filter(|flag| !flag.is_empty()) {
         return Ok(Some(("--endpoint", flag)));
     }
-    if boolean("AWS_IGNORE_CONFIGURED_ENDPOINT_URLS", environment.ignore_endpoints.as_deref())? {
+    if aws_bool("AWS_IGNORE_CONFIGURED_ENDPOINT_URLS", environment.ignore_endpoints.as_deref())? {
         return Ok(None);
     }
     let of_service = environment.endpoint_eks_auth.as_deref().map(|url| ("AWS_ENDPOINT_URL_EKS_AUTH", url));
@@ -69,33 +61,33 @@ fn choose_endpoint<'a>(
 fn checked_endpoint(setting: &str, text: &str) -> Result<String, Problem> {
     let url = Url::read(setting, text)?;
     if url.scheme() == "http" && !url.is_local() {
-        let rule = "must be https, or a loopback or link-local address: pods' tokens travel there";
+        let rule =
+            "must be https unless the host is loopback or link-local, because pods' tokens are sent to it";
         return Err(Problem::with_value(setting, rule, text));
     }
     Ok(text.to_owned())
 }
 
-/// The bundle must be one that the SDK can load, down to the last certificate: it panics on one it cannot parse.
+/// Every certificate of the bundle must be one that the SDK can load: it panics on one that it cannot parse.
 fn checked_ca_bundle(path: &Path) -> Result<PathBuf, Problem> {
     let problem = |rule: String| Problem::with_value("AWS_CA_BUNDLE", rule, &path.to_string_lossy());
-    let bytes =
-        std::fs::read(path).map_err(|error| problem(format!("must be a file that can be read: {error}")))?;
+    let bytes = std::fs::read(path).map_err(|error| problem(format!("must be a readable file: {error}")))?;
     let mut count = 0_usize;
     for certificate in CertificateDer::pem_slice_iter(&bytes) {
         count += 1;
         let certificate =
-            certificate.map_err(|_| problem(format!("must be PEM; certificate {count} is not")))?;
+            certificate.map_err(|_| problem(format!("must be PEM: certificate {count} is not")))?;
         webpki::anchor_from_trusted_cert(&certificate).map_err(|error| {
-            problem(format!("must hold X.509 certificates; number {count} is not one: {error:?}"))
+            problem(format!("must contain X.509 certificates: certificate {count} is invalid: {error:?}"))
         })?;
     }
     if count == 0 {
-        return Err(problem("must hold at least one certificate in PEM form".to_owned()));
+        return Err(problem("must contain at least one PEM certificate".to_owned()));
     }
     Ok(path.to_owned())
 }
 
-/// The proxies for http and https. `NO_PROXY` alone is none.
+/// The proxies for http and https. `NO_PROXY` alone sets none.
 fn read_proxy(environment: &Environment, problems: &mut Problems) -> Option<Option<Proxy>> {
     let mut checked = |setting, value: &Option<Secret>| match value {
         Some(value) => problems.take(checked_proxy(setting, value)).map(Some),
@@ -110,7 +102,8 @@ fn read_proxy(environment: &Environment, problems: &mut Problems) -> Option<Opti
     Some(Some(Proxy { http, https, no_proxy: environment.no_proxy.clone() }))
 }
 
-/// A proxy's URL; like Go's net/http and curl, `host:port` is taken for `http://host:port`. Never shown.
+/// A proxy's URL. As in Go's net/http and in curl, `host:port` means `http://host:port`. The value is never
+/// shown.
 fn checked_proxy(setting: &str, given: &Secret) -> Result<Secret, Problem> {
     let url = if given.reveal().contains("://") {
         given.clone()
@@ -119,8 +112,8 @@ fn checked_proxy(setting: &str, given: &Secret) -> Result<Secret, Problem> {
     };
     match Url::parse(url.reveal()).as_ref().map(Url::scheme) {
         Some("http" | "https") => Ok(url),
-        Some(_) => Err(Problem::without_value(setting, "must be an http or https proxy")),
-        None => Err(Problem::without_value(setting, "must be a URL, as in http://proxy.example:3128")),
+        Some(_) => Err(Problem::without_value(setting, "must begin with http:// or https://")),
+        None => Err(Problem::without_value(setting, "must be a URL, such as http://proxy.example:3128")),
     }
 }
 
@@ -161,7 +154,7 @@ mod tests {
         assert!(upstream(None, &[fips]).unwrap().use_fips);
         let problems = upstream(None, &[fips, ("AWS_ENDPOINT_URL", "https://a")]).unwrap_err();
         assert_eq!(problems.len(), 1);
-        assert!(problems.concat().starts_with("AWS_ENDPOINT_URL: must not be given while"), "{problems:?}");
+        assert!(problems.concat().starts_with("AWS_ENDPOINT_URL: must not be combined with"), "{problems:?}");
         assert!(
             upstream(None, &[("AWS_USE_FIPS_ENDPOINT", "yes")])
                 .unwrap_err()
@@ -171,7 +164,7 @@ mod tests {
     }
 
     #[test]
-    fn every_problem_of_the_way_to_aws_is_found_at_once() {
+    fn every_problem_of_the_connection_to_aws_is_reported_at_once() {
         let variables = [
             ("AWS_USE_FIPS_ENDPOINT", "1"),
             ("AWS_CA_BUNDLE", "/does/not/exist"),
@@ -201,7 +194,8 @@ mod tests {
         assert!(upstream(None, &[("no_proxy", "a")]).unwrap().proxy.is_none());
     }
 
-    /// A self-signed P-256 certificate, made for this test with openssl; valid for 100 years, which nobody checks.
+    /// A self-signed P-256 certificate, made for this test with openssl; valid for 100 years, which is
+    /// not checked.
     const CERTIFICATE: &str = include_str!("testdata/ca.pem");
 
     struct Bundle(PathBuf);
@@ -228,14 +222,14 @@ mod tests {
     }
 
     #[test]
-    fn a_ca_bundle_must_hold_certificates_the_sdk_can_load() {
+    fn a_ca_bundle_must_contain_certificates_that_the_sdk_can_load() {
         let good = Bundle::holding("good", &format!("# a comment\n{CERTIFICATE}{CERTIFICATE}"));
         assert_eq!(good.read().unwrap().as_deref(), Some(Path::new(&good.0)));
         let empty = Bundle::holding("empty", "not a certificate\n");
-        assert!(empty.read().unwrap_err().contains("at least one certificate"));
+        assert!(empty.read().unwrap_err().contains("at least one PEM certificate"));
         let no_certificate = "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n";
         let second = Bundle::holding("second", &format!("{CERTIFICATE}{no_certificate}"));
-        assert!(second.read().unwrap_err().contains("number 2"));
+        assert!(second.read().unwrap_err().contains("certificate 2 is invalid"));
         let cut_off = Bundle::holding("cut", &CERTIFICATE[..CERTIFICATE.len() / 2]);
         assert!(cut_off.read().unwrap_err().contains("PEM"));
     }

@@ -1,6 +1,6 @@
 //! URLs in the configuration.
 //!
-//! Owns: what a usable URL is, and when it may be shown. Must not know: whose URL it is.
+//! Owns: what a usable URL is, and when it may be shown. Must not know: what a URL is for.
 
 use std::net::IpAddr;
 
@@ -8,37 +8,37 @@ use http::Uri;
 
 use super::problem::Problem;
 
-/// A URL with scheme, host and, where given, a port that is one.
+/// A URL with a scheme, a host and, if there is one, a valid port.
 #[derive(Debug)]
 pub(super) struct Url {
     uri: Uri,
 }
 
 impl Url {
-    /// Reads an http or https URL without user, password, query and fragment.
+    /// Reads an http or https URL that has no user name, password, query or fragment.
     pub(super) fn read(setting: &str, text: &str) -> Result<Self, Problem> {
         let problem = |rule: &str| show(setting, rule, text);
         if text.contains('@') {
-            return Err(problem("must not hold a user or password"));
+            return Err(problem("must not contain a user name or password"));
         }
         if text.contains(['?', '#']) {
             return Err(problem("must not have a query or fragment"));
         }
         let url = Self::parse(text)
-            .ok_or_else(|| problem("must be a URL with scheme and host, as in https://eks-auth.example"))?;
+            .ok_or_else(|| problem("must be a URL with scheme and host, such as https://eks-auth.example"))?;
         match url.scheme() {
             "http" | "https" => Ok(url),
             _ => Err(problem("must begin with http:// or https://")),
         }
     }
 
-    /// Any URL with scheme and host; for what may hold a password and is therefore never shown.
+    /// Any URL with scheme and host. For values that may contain a password and are therefore never shown.
     pub(super) fn parse(text: &str) -> Option<Self> {
         let uri: Uri = text.parse().ok()?;
         let authority = uri.authority()?;
         let host = authority.host();
         let after_user = authority.as_str().rsplit('@').next()?;
-        // http::Uri takes any digits behind the colon; a port of 99999 would fail at the first connection.
+        // http::Uri accepts any digits after the colon; a port of 99999 would fail at the first connection.
         let is_port_good = after_user.len() == host.len() || authority.port_u16().is_some();
         (uri.scheme().is_some() && !host.is_empty() && is_port_good).then_some(Self { uri })
     }
@@ -48,7 +48,7 @@ impl Url {
         self.uri.scheme_str().unwrap_or_default()
     }
 
-    /// Whether what is sent there stays on this node: loopback or link-local.
+    /// Whether data sent there stays on this node: the host is loopback or link-local.
     pub(super) fn is_local(&self) -> bool {
         let host = self.uri.host().unwrap_or_default();
         let host = host.strip_prefix('[').and_then(|inner| inner.strip_suffix(']')).unwrap_or(host);
@@ -60,7 +60,7 @@ impl Url {
     }
 }
 
-/// A problem with its value, unless the value may hold a password or a token.
+/// A problem with its value, unless the value may contain a password or a token.
 fn show(setting: &str, rule: &str, text: &str) -> Problem {
     if text.contains(['@', '?', '#']) {
         Problem::without_value(setting, rule)
@@ -74,7 +74,7 @@ mod tests {
     use super::Url;
 
     #[test]
-    fn urls_need_scheme_and_host_and_a_port_that_is_one() {
+    fn urls_need_a_scheme_a_host_and_a_valid_port() {
         for good in ["https://a", "http://127.0.0.1:80", "https://[::1]:8443/path", "https://a.b:1/"] {
             assert!(Url::read("--endpoint", good).is_ok(), "{good}");
         }
@@ -95,7 +95,7 @@ mod tests {
     }
 
     #[test]
-    fn a_url_that_may_hold_a_secret_is_not_repeated() {
+    fn a_url_that_may_contain_a_secret_is_not_shown() {
         for text in ["https://user:planted@host", "https://host/?token=planted", "user:planted@", "x#planted"]
         {
             let problem = Url::read("--endpoint", text).unwrap_err();

@@ -1,4 +1,4 @@
-//! How tokens are verified: mode, issuers, where the keys are.
+//! How tokens are verified: mode, issuers, locations of the keys.
 //!
 //! Owns: the rules for these settings. Must not know: what a key document looks like, or how one is fetched.
 
@@ -8,28 +8,29 @@ use super::problem::{Problem, Problems};
 use super::url::Url;
 use crate::cli::ServerArgs;
 
-/// More sources than any cluster has: the API server's, the issuer's, and those of a migration between two.
-const MOST_SOURCES: usize = 8;
+/// More than any cluster needs: one of the API server, one of the issuer, and those of a migration between
+/// two issuers.
+const MAX_SOURCES: usize = 8;
 
 /// How tokens are verified.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TokenVerification {
-    /// What becomes of tokens that no key can decide.
+    /// What to do with tokens that no configured key can verify.
     pub mode: VerificationMode,
-    /// Who may have issued a token; not empty where `keys` is not.
+    /// The accepted issuers; not empty unless `keys` is.
     pub issuers: Vec<String>,
-    /// Where the cluster's keys are; not empty where `mode` is `Required`.
+    /// Where the cluster's keys are; not empty if `mode` is `Required`.
     pub keys: Vec<KeyLocation>,
 }
 
-/// What becomes of tokens that no key can decide.
+/// What to do with tokens that no configured key can verify.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum VerificationMode {
-    /// EKS Auth judges them.
+    /// EKS Auth verifies them.
     Auto,
     /// They are not served.
     Required,
-    /// Nothing is verified here; EKS Auth judges all.
+    /// No token is verified locally; EKS Auth verifies all.
     Off,
 }
 
@@ -38,24 +39,25 @@ pub enum VerificationMode {
 pub enum KeyLocation {
     /// An https URL, or an http one that stays on this node.
     Url(String),
-    /// A file, read again whenever it changes. It may come into being later.
+    /// A file, read again whenever it changes. It may be created later.
     File(PathBuf),
 }
 
-/// Reads all three; every problem is noted.
+/// Reads all three settings and notes every problem.
 pub(super) fn read(args: &ServerArgs, problems: &mut Problems) -> Option<TokenVerification> {
     let mode = problems.take(mode(&args.token_verification));
     let keys: Vec<_> = args.jwks.iter().map(|text| problems.take(location(text))).collect();
     let issuers: Vec<_> = args.issuer.iter().map(|text| problems.take(issuer(text))).collect();
-    if keys.len() > MOST_SOURCES {
-        problems.note(Problem::without_value("--jwks", "must be given at most 8 times"));
+    if keys.len() > MAX_SOURCES {
+        let rule = format!("must not be given more than {MAX_SOURCES} times");
+        problems.note(Problem::without_value("--jwks", rule));
     }
     if !keys.is_empty() && issuers.is_empty() {
-        let rule = "is required with --jwks: whose tokens the keys are to verify";
+        let rule = "is required with --jwks: the issuer of the tokens that the keys verify";
         problems.note(Problem::without_value("--issuer", rule));
     }
     if mode == Some(VerificationMode::Required) && keys.is_empty() {
-        let rule = "is required with --token-verification=required: without keys nobody would be served";
+        let rule = "is required with --token-verification=required: without keys no pod would be served";
         problems.note(Problem::without_value("--jwks", rule));
     }
     let keys = keys.into_iter().collect::<Option<_>>();
@@ -76,26 +78,27 @@ fn location(text: &str) -> Result<KeyLocation, Problem> {
     const SETTING: &str = "--jwks";
     if !text.contains("://") {
         return if text.is_empty() {
-            Err(Problem::with_value(SETTING, "must be a URL or the path of a file", text))
+            Err(Problem::with_value(SETTING, "must be a URL or a file path", text))
         } else {
             Ok(KeyLocation::File(PathBuf::from(text)))
         };
     }
     let url = Url::read(SETTING, text)?;
     if url.scheme() == "http" && !url.is_local() {
-        // Whoever could change the document on its way could be any pod.
-        let rule = "must be https, or a loopback or link-local address";
+        // An attacker who can change the document in transit could impersonate any pod.
+        let rule = "must be https unless the host is loopback or link-local";
         return Err(Problem::with_value(SETTING, rule, text));
     }
     Ok(KeyLocation::Url(text.to_owned()))
 }
 
-/// An issuer is compared letter by letter (OpenID Connect Core 3.1.3.7), so only what no issuer can be is refused here.
+/// An issuer is compared character by character (OpenID Connect Core 3.1.3.7), so only values that no issuer
+/// can have are refused here.
 fn issuer(text: &str) -> Result<String, Problem> {
     let is_good = !text.is_empty() && !text.contains(|letter: char| letter.is_whitespace());
-    let problem =
-        || Problem::with_value("--issuer", "must be the cluster's issuer, as in https://oidc.eks.…", text);
-    is_good.then(|| text.to_owned()).ok_or_else(problem)
+    let rule =
+        "must be the cluster's issuer, without spaces, such as https://oidc.eks.us-west-2.amazonaws.com/id/…";
+    is_good.then(|| text.to_owned()).ok_or_else(|| Problem::with_value("--issuer", rule, text))
 }
 
 #[cfg(test)]
@@ -113,13 +116,13 @@ mod tests {
     }
 
     #[test]
-    fn without_flags_there_are_no_keys_and_aws_judges() {
+    fn without_flags_there_are_no_keys_and_eks_auth_verifies() {
         let read = reads(&[]).unwrap();
         assert_eq!(read, TokenVerification { mode: VerificationMode::Auto, issuers: vec![], keys: vec![] });
     }
 
     #[test]
-    fn keys_come_from_urls_and_files_with_the_issuer_beside_them() {
+    fn keys_come_from_urls_and_files_together_with_their_issuer() {
         let read =
             reads(&["--jwks", "https://a/keys", "--jwks=/etc/keys.json", "--issuer", "https://a"]).unwrap();
         let keys =
@@ -130,7 +133,7 @@ mod tests {
     }
 
     #[test]
-    fn what_would_verify_nothing_or_trust_the_network_is_refused() {
+    fn settings_that_verify_nothing_or_trust_the_network_are_refused() {
         assert_eq!(reads(&["--jwks", "/k"]).unwrap_err(), "--issuer");
         assert_eq!(reads(&["--token-verification", "required"]).unwrap_err(), "--jwks");
         assert_eq!(reads(&["--token-verification", "on"]).unwrap_err(), "--token-verification");

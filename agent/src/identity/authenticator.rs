@@ -111,17 +111,17 @@ impl Authenticator {
         now: Now,
     ) -> Authentication {
         let lacks_keys = self.policy.mode() == VerificationMode::Required && !self.keys.are_complete();
-        let (asking, patience) = if lacks_keys {
-            // There is no other judge, and nobody's rate is spent: the sources are tried all the time.
-            (Some(self.keys.await_first()), FIRST_KEYS_WAIT)
+        let (refetch, patience) = if lacks_keys {
+            // There is no other judge, and no rate is spent: the sources are read all the time.
+            (Some(self.keys.watch_reads()), FIRST_KEYS_WAIT)
         } else {
-            (self.keys.ask(peer, now.boot), KEY_WAIT)
+            (self.keys.request_refetch(peer, now.boot), KEY_WAIT)
         };
-        let Some(mut asking) = asking else { return unknown.meanwhile.clone() };
+        let Some(mut refetch) = refetch else { return unknown.meanwhile.clone() };
         let judged = async {
             loop {
-                // First the news, then the look: what came before this call is news as well.
-                let may_change = asking.has_news().await;
+                // First the result, then the lookup: a result from before this call counts as well.
+                let may_change = refetch.next_result().await;
                 match self.lookup(token, now.wall) {
                     Lookup::Judged(authentication) => return authentication,
                     Lookup::KeyUnknown(unknown) if !may_change => return unknown.meanwhile,

@@ -1,7 +1,7 @@
-//! An error with all that caused it, on one line.
+//! An error with its causes, on one line.
 //!
-//! Owns: the form `this: because of that: because of that`. Must not know: whose error it is. Every error of ours shows its
-//! own level only; the whole is written here, once, where it is logged.
+//! Owns: the form `error: cause: cause`. Must not know: which error it is. Each error type shows only its own
+//! level; the chain is written here, where the error is logged.
 
 use std::error::Error;
 use std::fmt;

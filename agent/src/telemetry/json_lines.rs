@@ -1,9 +1,11 @@
 //! One event as one JSON object on one line.
 //!
-//! Owns: the form of a line: `time`, `level`, `target`, `msg`, then the fields under their dotted names, those of the
-//! enclosing spans first. Must not know: which events come; the filter in `logging` decides.
+//! Owns: the format of a line: `time`, `level`, `target`, `msg`, then the fields under their dotted names,
+//! those of the enclosing spans first. Must not know: which events are logged; the filter in `logging`
+//! decides.
 //!
-//! tracing-subscriber's own JSON nests the fields and calls the message `fields.message`; log stores index flat names.
+//! The JSON format of tracing-subscriber nests the fields and names the message `fields.message`; log stores
+//! index flat names.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -21,8 +23,8 @@ use tracing_subscriber::fmt::time::{FormatTime, SystemTime};
 use tracing_subscriber::layer::Context;
 use tracing_subscriber::registry::LookupSpan;
 
-/// Names that are taken; a field of such a name is written with `field.` before it.
-const TAKEN: [&str; 4] = ["time", "level", "target", "msg"];
+/// Reserved names; a field with such a name gets the prefix `field.`.
+const RESERVED: [&str; 4] = ["time", "level", "target", "msg"];
 
 /// Writes each event as a line of JSON.
 #[derive(Debug)]
@@ -31,7 +33,7 @@ pub(super) struct JsonLines<W> {
 }
 
 impl<W> JsonLines<W> {
-    /// Writes to what `writer` makes.
+    /// Writes to the writers that `writer` makes.
     pub(super) fn new(writer: W) -> Self {
         Self { writer }
     }
@@ -60,7 +62,7 @@ where
 
     fn on_event(&self, event: &Event<'_>, context: Context<'_, S>) {
         let mut fields = Fields::default();
-        // From the outermost span inwards, so that the nearest value of a name wins.
+        // From the outermost span inwards, so that the innermost value of a name wins.
         for span in context.event_scope(event).into_iter().flat_map(|scope| scope.from_root()) {
             if let Some(of_span) = span.extensions().get::<Fields>() {
                 of_span.0.iter().for_each(|(name, value)| fields.set(name, value.clone()));
@@ -76,12 +78,13 @@ where
         ];
         let Ok(mut line) = serde_json::to_vec(&Line { head, fields }) else { return };
         line.push(b'\n');
-        // One write, so that lines of two threads do not mix. If standard error is closed there is nobody to tell.
+        // One write, so that lines of two threads do not mix. If standard error is closed, an error cannot be
+        // reported.
         let _ = self.writer.make_writer_for(metadata).write_all(&line);
     }
 }
 
-/// The fields of a span or an event, in the order they were first given.
+/// The fields of a span or an event, in the order of their first values.
 #[derive(Debug, Default)]
 struct Fields(Vec<(&'static str, Value)>);
 
@@ -134,8 +137,11 @@ impl Serialize for Line {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let head = self.head.iter().map(|(name, value)| (Cow::Borrowed(*name), value));
         let fields = self.fields.0.iter().map(|(name, value)| {
-            let name =
-                if TAKEN.contains(name) { Cow::Owned(format!("field.{name}")) } else { Cow::Borrowed(*name) };
+            let name = if RESERVED.contains(name) {
+                Cow::Owned(format!("field.{name}"))
+            } else {
+                Cow::Borrowed(*name)
+            };
             (name, value)
         });
         serializer.collect_map(head.chain(fields))

@@ -1,7 +1,8 @@
-//! The log: who may write to it, from which level on, and when a panic is written.
+//! The log: which targets are logged from which level on, and how panics are logged.
 //!
-//! Owns: the filter and the panic hook. Must not know: what is logged. The filter is part of invariant 9: the AWS SDK
-//! logs signing keys and whole requests at debug and trace, so no setting of ours lets a foreign crate log below info.
+//! Owns: the filter and the panic hook. Must not know: what is logged. The filter is part of invariant 9: the
+//! AWS SDK logs signing keys and whole requests at debug and trace, so no setting lets another crate log
+//! below info.
 
 use std::io::{IsTerminal, stderr};
 use std::panic::PanicHookInfo;
@@ -16,25 +17,25 @@ use tracing_subscriber::registry;
 use super::json_lines::JsonLines;
 use crate::config::{Format, Level, Log};
 
-/// Targets of events that are named by purpose and not by module.
+/// Targets that name a purpose instead of a module.
 const RESERVED_TARGETS: [&str; 2] = ["access", "audit"];
-/// The crate of this file: the first part of every target of ours.
+/// This crate: the first part of all other targets of its events.
 const OWN_CRATE: &str = env!("CARGO_CRATE_NAME");
-/// The lowest level at which foreign crates are logged.
+/// The lowest level at which other crates are logged.
 const FOREIGN_LEVEL: LevelFilter = LevelFilter::INFO;
 
 /// Why the log cannot be set up.
 #[derive(Debug, thiserror::Error)]
 pub enum LoggingError {
-    /// Something in this process has done it before.
-    #[error("logging is set up already")]
+    /// It was set up before.
+    #[error("logging is already set up")]
     AlreadySetUp,
 }
 
-/// Sends all events of the process to standard error, and panics too.
+/// Writes all events and panics of the process to standard error.
 ///
 /// # Errors
-/// [`LoggingError::AlreadySetUp`], at the second call.
+/// [`LoggingError::AlreadySetUp`], when called twice.
 pub fn init(log: &Log) -> Result<(), LoggingError> {
     let set = match log.format {
         Format::Json => tracing::subscriber::set_global_default(json(log.level, stderr)),
@@ -64,7 +65,7 @@ where
 
 fn filter(level: Level) -> FilterFn<impl Fn(&Metadata<'_>) -> bool> {
     let own = threshold(level);
-    // A lower level of ours holds for foreign crates too; a higher one does not.
+    // A stricter level applies to other crates too; a more verbose one does not.
     let foreign = own.min(FOREIGN_LEVEL);
     filter_fn(move |metadata| {
         let lowest = if is_own(metadata.target()) { own } else { foreign };
@@ -83,14 +84,15 @@ fn threshold(level: Level) -> LevelFilter {
     }
 }
 
-/// Whether a target is ours. The crate's name ends there: a crate of a longer name is a foreign one.
+/// Whether a target belongs to this crate. A crate whose name only begins with this crate's name does not
+/// count.
 fn is_own(target: &str) -> bool {
     let first = target.split("::").next().unwrap_or(target);
     first == OWN_CRATE || RESERVED_TARGETS.contains(&target)
 }
 
 fn log_panic(panic: &PanicHookInfo<'_>) {
-    let message = panic.payload_as_str().unwrap_or("of a type that is not text");
+    let message = panic.payload_as_str().unwrap_or("(not a text)");
     let location = panic.location().map(ToString::to_string);
     let thread = std::thread::current();
     tracing::error!(
@@ -114,7 +116,7 @@ mod tests {
 
     use super::{Level, is_own, json, log_panic, text};
 
-    /// Keeps what is written, and how often `write` was called.
+    /// Collects the text of each call of `write`.
     #[derive(Clone, Default)]
     struct Capture(Arc<Mutex<Vec<Vec<u8>>>>);
 
@@ -169,7 +171,7 @@ mod tests {
     }
 
     #[test]
-    fn a_foreign_crate_never_logs_below_info() {
+    fn other_crates_never_log_below_info() {
         let at_trace = logged(Level::Trace, one_of_each_level).messages();
         assert_eq!(
             at_trace,
@@ -183,7 +185,7 @@ mod tests {
     }
 
     #[test]
-    fn our_level_holds_for_ours_and_bounds_the_others() {
+    fn the_level_applies_to_this_crate_and_limits_the_others() {
         assert_eq!(
             logged(Level::Info, one_of_each_level).messages(),
             ["own error", "own info", "foreign error", "foreign info"]
@@ -192,7 +194,7 @@ mod tests {
     }
 
     #[test]
-    fn the_reserved_targets_are_ours_and_similar_names_are_not() {
+    fn reserved_targets_belong_to_this_crate_and_similar_names_do_not() {
         for own in ["access", "audit", "pod_identity_agent", "pod_identity_agent::server::pages::credentials"]
         {
             assert!(is_own(own), "{own}");
@@ -203,12 +205,13 @@ mod tests {
     }
 
     #[test]
-    fn a_line_is_one_json_object_in_one_write_whatever_is_in_it() {
+    fn a_line_is_one_json_object_in_one_write_whatever_it_contains() {
         let capture = logged(Level::Info, || {
             let nasty = "a\nb\r\"c\"\u{2028}\u{1b}[31m";
-            warn!(pod.uid = nasty, err = ?nasty, count = 3_u64, ok = true, ratio = 0.5, "message\nof two lines");
+            let (count, ok, ratio) = (3_u64, true, 0.5);
+            warn!(pod.uid = nasty, err = ?nasty, count, ok, ratio, "message\nof two lines");
         });
-        assert_eq!(capture.0.lock().len(), 1, "a line in two writes can be torn apart by another thread's");
+        assert_eq!(capture.0.lock().len(), 1, "with two writes, another thread's line could come between");
         let events = capture.events();
         let [event] = events.as_slice() else { panic!("{events:?}") };
         assert_eq!(event["level"], "warn");
@@ -224,7 +227,7 @@ mod tests {
     }
 
     #[test]
-    fn fields_of_spans_are_in_the_line_and_the_events_own_win() {
+    fn fields_of_spans_are_in_the_line_and_those_of_the_event_win() {
         let capture = logged(Level::Info, || {
             let conn = tracing::info_span!("conn", peer.addr = "::1", attempt = 1);
             let _conn = conn.enter();
@@ -238,15 +241,15 @@ mod tests {
         assert_eq!(events[0]["peer.addr"], "::1");
         assert_eq!(events[0]["pod.uid"], "u-1");
         assert_eq!(events[0]["attempt"], 3);
-        assert_eq!(events[0]["level"], "info", "a field never stands in for the level");
+        assert_eq!(events[0]["level"], "info", "a field never replaces the level");
         assert_eq!(events[0]["field.level"], "from a field");
         assert_eq!(events[1]["attempt"], 2);
     }
 
     #[test]
-    fn a_panic_is_an_error_event_with_message_and_place() {
+    fn a_panic_is_an_error_event_with_message_and_location() {
         let capture = logged(Level::Error, || {
-            // The hook of the test runner is put back, so that other tests' panics are reported as ever.
+            // The hook of the test runner is restored, so that panics of other tests are reported as usual.
             let previous = std::panic::take_hook();
             std::panic::set_hook(Box::new(log_panic));
             let caught = std::panic::catch_unwind(|| panic!("out of {}", "luck"));

@@ -36,7 +36,7 @@ async fn a_verified_pod_is_named_as_a_pod_and_an_unverified_one_as_a_claim() {
 async fn a_refused_token_is_logged_with_what_it_claims() {
     let sandbox = sandbox();
     let agent = Builder::verifying(&sandbox).flag("--verbosity", "info").start().await;
-    let token = pod(&sandbox, "app-0").token.clone();
+    let token = pod(&sandbox, "app-0").token;
     let (signed, _signature) = token.rsplit_once('.').expect("a token has three parts");
     assert_eq!(agent.ask(&format!("{signed}.AAAA")).await.status, 400);
     let lines = lines(&agent, "credentials requested");
@@ -49,7 +49,7 @@ async fn a_refused_token_is_logged_with_what_it_claims() {
 async fn the_lines_of_a_call_and_of_all_who_waited_for_it_carry_its_id() {
     let sandbox = sandbox();
     let agent = Agent::start(&sandbox).await;
-    let (one, other) = (pod(&sandbox, "app-0").token.clone(), pod(&sandbox, "app-1").token.clone());
+    let (one, other) = (pod(&sandbox, "app-0").token, pod(&sandbox, "app-1").token);
     sandbox.faults().set([slow(300)]);
     tokio::join!(agent.ask(&one), agent.ask(&one), agent.ask(&one), agent.ask(&other));
     let (issued, requested) = (lines(&agent, "credentials issued"), lines(&agent, "credentials requested"));

@@ -65,7 +65,7 @@ async fn a_refusal_of_the_agent_is_never_blamed_on_the_pod() {
         sandbox.faults().set([Fault::new(Service::EksAuth, failing(403, code))]);
         let answer = agent.ask(&pod(&sandbox, &format!("app-{index}")).token).await;
         assert_eq!((answer.status, answer.reason.as_str()), (503, "ServiceUnavailableException"), "{code}");
-        assert!(answer.body.contains("node's own AWS credentials"), "{answer:?}");
+        assert!(answer.body.contains("agent has no usable AWS credentials"), "{answer:?}");
     }
 }
 

@@ -1,11 +1,11 @@
-//! A shared credentials file that somebody else rewrites (hybrid nodes, `--rotate-credentials`).
+//! A shared credentials file that another program rewrites (hybrid nodes, `--rotate-credentials`).
 //!
-//! Owns: noticing a change, reading it only when it is whole, keeping the old when it is not. Must not know: who writes
-//! it. A writer that does not rename leaves a moment in which half a secret is in the file: half a secret parses, signs
-//! and is refused. So a change counts only once the file has stood still from one look to the next.
+//! Owns: what is read from the file, and that it is complete. Must not know: who writes it. If the writer
+//! does not replace the file by renaming, the file contains half a secret for a moment: it parses and signs,
+//! and AWS rejects it. So a change is read only once the file is the same at two checks in a row.
 
+use std::io::ErrorKind;
 use std::path::PathBuf;
-use std::time::SystemTime;
 
 use aws_config::profile;
 use aws_credential_types::Credentials;
@@ -14,63 +14,43 @@ use aws_types::os_shim_internal::{Env, Fs};
 
 use crate::aws::own_identity::load_error::LoadError;
 use crate::secret::Secret;
+use crate::watched_file::{ReadError, WatchedFile};
 
-/// The longest file read, in bytes: hundreds of profiles.
-const LONGEST: u64 = 256 * 1024;
+/// The longest file that is read: hundreds of profiles.
+const MAX_BYTES: usize = 256 * 1024;
 
 /// A watched credentials file.
 #[derive(Debug)]
 pub struct CredentialsFile {
-    path: PathBuf,
+    file: WatchedFile,
     profile: String,
-    /// What the file looked like when it was last read in full.
-    taken: Option<Look>,
-    /// What it looked like at the last look.
-    last: Option<Look>,
-}
-
-/// What one `stat` tells. The inode is in it because a rename may keep time and size.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Look {
-    inode: u64,
-    size: u64,
-    modified: Option<SystemTime>,
 }
 
 impl CredentialsFile {
-    /// Nothing is read yet.
+    /// A file that has not been read yet.
     pub fn new(path: PathBuf, profile: String) -> Self {
-        Self { path, profile, taken: None, last: None }
+        Self { file: WatchedFile::new(path, MAX_BYTES).once_settled(), profile }
     }
 
-    /// Reads the file if it is new and has stood still since the last look. `None`: nothing new.
+    /// Reads the file if it has changed and settled. `None`: no new content.
     ///
     /// # Errors
-    /// [`LoadError`], when it cannot be read or is not whole; it will be looked at again.
+    /// [`LoadError`], when it cannot be read or is incomplete; the next check tries again.
     pub async fn load_if_changed(&mut self) -> Result<Option<Credentials>, LoadError> {
-        let look = self.look().await?;
-        let is_still = self.last == Some(look) || self.taken.is_none();
-        self.last = Some(look);
-        if self.taken == Some(look) || !is_still {
-            return Ok(None);
-        }
-        let credentials = self.read().await?;
-        // Only now: a file that did not parse is tried again at the next look.
-        self.taken = Some(look);
+        let changed = match self.file.read_if_changed().await {
+            Ok(Some(changed)) => changed,
+            Ok(None) => return Ok(None),
+            Err(ReadError::Io(error)) => return Err(self.unreadable(error)),
+            Err(ReadError::TooLong) => return Err(self.incomplete()),
+        };
+        let credentials = self.parse(changed.content).await?;
+        self.file.accept(changed.stamp);
         Ok(Some(credentials))
     }
 
-    async fn look(&self) -> Result<Look, LoadError> {
-        use std::os::unix::fs::MetadataExt;
-        let metadata = tokio::fs::metadata(&self.path).await.map_err(|source| self.unreadable(source))?;
-        if metadata.len() > LONGEST {
-            return Err(self.incomplete());
-        }
-        Ok(Look { inode: metadata.ino(), size: metadata.len(), modified: metadata.modified().ok() })
-    }
-
-    async fn read(&self) -> Result<Credentials, LoadError> {
-        let text = tokio::fs::read_to_string(&self.path).await.map_err(|source| self.unreadable(source))?;
+    async fn parse(&self, content: Vec<u8>) -> Result<Credentials, LoadError> {
+        // The error of the conversion contains the secret bytes, so it is not kept as a source.
+        let text = String::from_utf8(content).map_err(|_| self.unreadable(ErrorKind::InvalidData.into()))?;
         let text = Secret::new(text);
         let files =
             EnvConfigFiles::builder().with_contents(EnvConfigFileKind::Credentials, text.reveal()).build();
@@ -90,11 +70,14 @@ impl CredentialsFile {
     }
 
     fn unreadable(&self, source: std::io::Error) -> LoadError {
-        LoadError::FileUnreadable { path: self.path.display().to_string(), source }
+        LoadError::FileUnreadable { path: self.file.path().display().to_string(), source }
     }
 
     fn incomplete(&self) -> LoadError {
-        LoadError::FileIncomplete { path: self.path.display().to_string(), profile: self.profile.clone() }
+        LoadError::FileIncomplete {
+            path: self.file.path().display().to_string(),
+            profile: self.profile.clone(),
+        }
     }
 }
 
@@ -127,21 +110,21 @@ mod tests {
         assert_eq!(key_of(&mut file).await.as_deref(), Some("AKIAONE"));
         assert_eq!(key_of(&mut file).await, None, "nothing new");
         std::fs::write(&path, NEWER).unwrap();
-        assert_eq!(key_of(&mut file).await, None, "seen, but it may still be in the writing");
+        assert_eq!(key_of(&mut file).await, None, "changed, but it may still be written to");
         assert_eq!(key_of(&mut file).await.as_deref(), Some("AKIATWO"));
         std::fs::remove_file(path).unwrap();
     }
 
     #[tokio::test]
-    async fn half_a_secret_is_never_taken() {
+    async fn half_a_secret_is_never_used() {
         let path = scratch("half");
         std::fs::write(&path, WHOLE).unwrap();
         let mut file = CredentialsFile::new(path.clone(), "default".to_owned());
         assert!(file.load_if_changed().await.unwrap().is_some());
         std::fs::write(&path, "[default]\naws_access_key_id = AKIATWO\naws_secret_access_key = tw").unwrap();
-        assert_eq!(key_of(&mut file).await, None, "half written at this look");
+        assert_eq!(key_of(&mut file).await, None, "half written at this check");
         std::fs::write(&path, NEWER).unwrap();
-        assert_eq!(key_of(&mut file).await, None, "changed since the last look");
+        assert_eq!(key_of(&mut file).await, None, "changed since the last check");
         let whole = file.load_if_changed().await.unwrap().unwrap();
         assert_eq!(whole.secret_access_key(), "two-is-longer");
         std::fs::remove_file(path).unwrap();

@@ -1,6 +1,6 @@
-//! The node's instance role, by IMDSv2.
+//! The node's instance role, read with IMDSv2.
 //!
-//! Owns: the IMDS client with its limits. Must not know: what the credentials are for.
+//! Owns: the IMDS client and its limits. Must not know: what the credentials are for.
 
 use std::time::Duration;
 
@@ -17,9 +17,9 @@ use crate::aws::http_client;
 use crate::aws::own_identity::load_error::LoadError;
 use crate::clock::Clock;
 
-/// One request to IMDS; it answers in milliseconds or, behind a hop limit of 1, never.
+/// The time for one request. IMDS answers in milliseconds or, behind a hop limit of 1, never.
 const TIMEOUT: Duration = Duration::from_secs(1);
-/// Token, role name, credentials, each tried this often before the keeper's own back-off takes over.
+/// Attempts for each of token, role name and credentials, before the keeper's back-off applies.
 const ATTEMPTS: u32 = 2;
 
 /// The instance role.
@@ -42,7 +42,8 @@ impl InstanceRole {
             .connect_timeout(TIMEOUT)
             .read_timeout(TIMEOUT);
         client = match endpoint {
-            // A mode beside an endpoint would only make the SDK warn; config/ has parsed the endpoint, so it is taken.
+            // A mode next to an endpoint would make the SDK warn. `config` has checked the endpoint, so this
+            // succeeds.
             Some(endpoint) => client.endpoint(endpoint).unwrap_or_default().configure(&environment),
             None => client.endpoint_mode(if ipv6 { EndpointMode::IpV6 } else { EndpointMode::IpV4 }),
         };
@@ -52,7 +53,7 @@ impl InstanceRole {
         Self { client, provider }
     }
 
-    /// Asks IMDS.
+    /// Requests credentials from IMDS.
     ///
     /// # Errors
     /// [`LoadError::Imds`], when there is no role or no answer.
@@ -60,7 +61,7 @@ impl InstanceRole {
         self.provider.provide_credentials().await.map_err(LoadError::Imds)
     }
 
-    /// One value of the instance's metadata; `None` when IMDS does not tell it.
+    /// One value of the instance metadata; `None` when IMDS does not return it.
     pub async fn metadata(&self, path: &'static str) -> Option<String> {
         self.client.get(path).await.ok().map(|value| value.as_ref().to_owned())
     }

@@ -1,24 +1,24 @@
 //! Why the agent's own credentials could not be loaded.
 //!
-//! Owns: the reasons, in words for the log and for readiness. Must not know: what is done about them.
+//! Owns: the reasons, worded for the log and for readiness. Must not know: how they are handled.
 
 use aws_credential_types::provider::error::CredentialsError;
 
-/// Why no credentials could be loaded. One level; the chain is logged.
+/// Why no credentials could be loaded. Shows one level; the log shows the chain of causes.
 #[derive(Debug, thiserror::Error)]
 pub enum LoadError {
-    /// IMDS did not give any.
-    #[error("the instance metadata service gave no credentials")]
+    /// IMDS returned none.
+    #[error("the instance metadata service returned no credentials")]
     Imds(#[source] CredentialsError),
     /// The file could not be read.
     #[error("the credentials file {path} cannot be read")]
     FileUnreadable {
         /// Which file.
         path: String,
-        /// What the kernel said.
+        /// The error of the kernel.
         source: std::io::Error,
     },
-    /// The file is there, but has no complete credentials: half written, or another profile.
+    /// The file exists but has no complete credentials: it is half written or lacks the profile.
     #[error("the credentials file {path} has no complete credentials for profile {profile}")]
     FileIncomplete {
         /// Which file.
@@ -26,7 +26,7 @@ pub enum LoadError {
         /// Which profile.
         profile: String,
     },
-    /// What came is expired already.
-    #[error("the credentials that came have expired already")]
+    /// The loaded credentials are expired.
+    #[error("the loaded credentials have already expired")]
     Expired,
 }

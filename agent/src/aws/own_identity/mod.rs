@@ -1,8 +1,8 @@
-//! The agent's own AWS identity: what calls to EKS Auth are signed with.
+//! The agent's own AWS identity: the credentials that sign calls to EKS Auth.
 //!
-//! Owns: the one copy in memory, its renewal in the background at half its life, the single refresh after AWS rejected
-//! it, and never giving up what still lives. Must not know: pods. The container provider is never asked: the agent would
-//! be asking itself (pains 23).
+//! Owns: the only copy in memory, its renewal in the background at half its lifetime, the single refresh
+//! after AWS rejected it, and the rule that unexpired credentials are never dropped. Must not know: pods. The
+//! container provider is never used: the agent would be asking itself (pains 23).
 
 pub mod file;
 pub mod imds;
@@ -21,20 +21,22 @@ use tokio::sync::Notify;
 use self::file::CredentialsFile;
 use self::imds::InstanceRole;
 use self::load_error::LoadError;
+use crate::backoff::Backoff;
 use crate::clock::{BootTime, Clock};
 use crate::config::OwnCredentials;
 use crate::telemetry::error_chain::ErrorChain;
 
-/// After a failure the next try comes after this, doubling up to [`SLOWEST_RETRY`].
+/// The shortest pause before the source is read again.
 const FIRST_RETRY: Duration = Duration::from_millis(500);
-/// IMDS shares 1,024 packets per second with DNS and NTP (pains, section 3): never hurry it for long.
-const SLOWEST_RETRY: Duration = Duration::from_secs(30);
-/// A file is looked at this often; a look is one `stat`.
+/// The pauses after failures. IMDS shares 1,024 packets per second with DNS and NTP (pains, section 3), so
+/// retries slow down.
+const RETRY: Backoff = Backoff::new(FIRST_RETRY, Duration::from_secs(30));
+/// A file is checked this often; a check is one `open` and one `fstat`.
 const FILE_POLL: Duration = Duration::from_secs(1);
-/// Half of a life that nobody told us is this.
-const UNTOLD_HALF_LIFE: Duration = Duration::from_secs(15 * 60);
-/// At most one refresh in this time for rejections, however many calls were rejected.
-const REJECTION_REST: Duration = Duration::from_secs(10);
+/// Half the lifetime of credentials without an expiry.
+const ASSUMED_HALF_LIFE: Duration = Duration::from_secs(15 * 60);
+/// Rejections cause at most one refresh in this time, however many calls are rejected.
+const REJECTION_REFRESH_INTERVAL: Duration = Duration::from_secs(10);
 
 /// The identity; clones share it.
 #[derive(Clone)]
@@ -43,49 +45,50 @@ pub struct OwnIdentity {
 }
 
 struct Shared {
-    held: RwLock<Held>,
+    signing: RwLock<SigningCredentials>,
     clock: Clock,
     wake: Notify,
     rejected_at: Mutex<Option<BootTime>>,
 }
 
-/// What there is to sign with, and what to go back to.
+/// The credentials that sign, and those to fall back to.
 #[derive(Default)]
-struct Held {
+struct SigningCredentials {
     current: Option<Credentials>,
-    /// AWS took the current one at least once.
-    is_proven: bool,
-    /// The last that AWS took, while the current one is not proven. A file caught half written may parse: what it holds is
-    /// then rejected, although what was there before still lives.
-    proven_before: Option<Credentials>,
+    /// Whether AWS has accepted the current ones at least once.
+    is_accepted: bool,
+    /// The last ones that AWS accepted, while the current ones have not been accepted. A file that is read
+    /// half written may parse; AWS then rejects its content, although the previous credentials are still
+    /// valid.
+    accepted_before: Option<Credentials>,
 }
 
-/// Where it comes from.
+/// The source of the credentials.
 #[derive(Debug)]
 pub enum OwnSource {
     /// The node's instance role.
     Imds(InstanceRole),
-    /// A shared credentials file, as hybrid nodes have it.
+    /// A shared credentials file, as on hybrid nodes.
     File(CredentialsFile),
-    /// The environment; it cannot change.
+    /// Environment variables, which cannot change.
     Environment(Credentials),
 }
 
-/// What the keeper of the identity reports, for readiness.
+/// What the keeper of the identity reports to readiness.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum OwnState {
-    /// There are credentials that live.
+    /// There are unexpired credentials.
     Present,
-    /// There are none; the sentence says why.
+    /// There are none, for this reason.
     Missing(String),
 }
 
 impl OwnIdentity {
-    /// An identity that has nothing yet.
+    /// An identity without credentials yet.
     pub fn new(clock: Clock) -> Self {
         Self {
             shared: Arc::new(Shared {
-                held: RwLock::default(),
+                signing: RwLock::default(),
                 clock,
                 wake: Notify::new(),
                 rejected_at: Mutex::new(None),
@@ -96,63 +99,64 @@ impl OwnIdentity {
     /// An identity that never changes, for a simulation.
     pub fn fixed(credentials: Credentials, clock: Clock) -> Self {
         let own = Self::new(clock);
-        own.shared.held.write().take(credentials);
+        own.shared.signing.write().replace(credentials);
         own
     }
 
-    /// Whether there is something to sign with that has not expired.
+    /// Whether there are unexpired credentials.
     pub fn is_present(&self) -> bool {
-        self.living().is_some()
+        self.unexpired().is_some()
     }
 
-    /// When what there is expires, if it says so.
+    /// When the credentials expire, if they have an expiry.
     pub fn expires(&self) -> Option<SystemTime> {
-        self.living()?.expiry()
+        self.unexpired()?.expiry()
     }
 
-    /// AWS took it.
+    /// AWS accepted a call that they signed.
     pub fn was_accepted(&self) {
-        let is_news = !self.shared.held.read().is_proven;
-        if is_news {
-            let mut held = self.shared.held.write();
-            held.is_proven = true;
-            held.proven_before = None;
+        let is_first_time = !self.shared.signing.read().is_accepted;
+        if is_first_time {
+            let mut signing = self.shared.signing.write();
+            signing.is_accepted = true;
+            signing.accepted_before = None;
         }
     }
 
-    /// AWS rejected it: what it took before is used again, or else the keeper looks for a newer one at once (and rests for
-    /// a while if that did not help).
+    /// AWS rejected a call that they signed: the previous accepted credentials are used again. If there are
+    /// none, the keeper loads new ones at once, but not again within [`REJECTION_REFRESH_INTERVAL`].
     pub fn was_rejected(&self) {
-        if self.shared.held.write().go_back() {
-            tracing::warn!("AWS rejects the agent's new credentials: using those it had before");
+        if self.shared.signing.write().restore_accepted() {
+            tracing::warn!("AWS rejected the agent's new credentials; using the previous ones");
             return;
         }
         let now = self.shared.clock.now().boot;
         let mut rejected_at = self.shared.rejected_at.lock();
-        if rejected_at.is_none_or(|last| now.since(last) >= REJECTION_REST) {
+        if rejected_at.is_none_or(|last| now.since(last) >= REJECTION_REFRESH_INTERVAL) {
             *rejected_at = Some(now);
-            tracing::warn!("AWS rejects the agent's own credentials: looking for newer ones");
+            tracing::warn!("AWS rejected the agent's own credentials; loading them again");
             self.refresh_soon();
         }
     }
 
-    /// Wakes the keeper.
+    /// Wakes the keeper to load the credentials again.
     pub fn refresh_soon(&self) {
         self.shared.wake.notify_one();
     }
 
-    fn living(&self) -> Option<Credentials> {
-        let current = self.shared.held.read().current.clone()?;
-        let lives = current.expiry().is_none_or(|expiry| expiry > self.shared.clock.now().wall);
-        lives.then_some(current)
+    fn unexpired(&self) -> Option<Credentials> {
+        let current = self.shared.signing.read().current.clone()?;
+        let is_unexpired = current.expiry().is_none_or(|expiry| expiry > self.shared.clock.now().wall);
+        is_unexpired.then_some(current)
     }
 
-    /// Keeps the identity fresh for ever; cancel by dropping. `report` is told each time the state changes.
+    /// Keeps the credentials fresh without end; cancel by dropping. `report` is called whenever the state
+    /// changes.
     pub async fn keep(self, mut source: OwnSource, mut report: impl FnMut(OwnState) + Send) {
         let mut failures = 0;
         let mut reported = None;
         loop {
-            let outcome = self.load_once(&mut source).await;
+            let outcome = self.load(&mut source).await;
             let pause = match &outcome {
                 Ok(()) => {
                     failures = 0;
@@ -161,7 +165,7 @@ impl OwnIdentity {
                 Err(error) => {
                     failures += 1;
                     log_failure(error, failures);
-                    retry_pause(failures)
+                    RETRY.pause(failures)
                 }
             };
             let state = self.state(outcome.err());
@@ -169,11 +173,11 @@ impl OwnIdentity {
                 report(state.clone());
                 reported = Some(state);
             }
-            self.rest(pause, &source).await;
+            self.wait(pause, &source).await;
         }
     }
 
-    async fn load_once(&self, source: &mut OwnSource) -> Result<(), LoadError> {
+    async fn load(&self, source: &mut OwnSource) -> Result<(), LoadError> {
         let now = self.shared.clock.now().wall;
         let loaded = match source {
             OwnSource::Imds(imds) => Some(imds.load().await?),
@@ -184,7 +188,7 @@ impl OwnIdentity {
         if loaded.expiry().is_some_and(|expiry| expiry <= now) {
             return Err(LoadError::Expired);
         }
-        self.shared.held.write().take(loaded);
+        self.shared.signing.write().replace(loaded);
         Ok(())
     }
 
@@ -192,23 +196,23 @@ impl OwnIdentity {
         match error {
             _ if self.is_present() => OwnState::Present,
             Some(error) => OwnState::Missing(error.to_string()),
-            None => OwnState::Missing("they have expired".to_owned()),
+            None => OwnState::Missing("the agent's own credentials have expired".to_owned()),
         }
     }
 
-    /// How long until what there is should be renewed.
+    /// The time until the credentials should be loaded again.
     fn until_renewal(&self, source: &OwnSource) -> Duration {
         match source {
             OwnSource::File(_) => FILE_POLL,
             OwnSource::Imds(_) | OwnSource::Environment(_) => {
                 let left = self.expires().and_then(|at| at.duration_since(self.shared.clock.now().wall).ok());
-                left.map_or(UNTOLD_HALF_LIFE, |left| (left / 2).max(FIRST_RETRY))
+                left.map_or(ASSUMED_HALF_LIFE, |left| (left / 2).max(FIRST_RETRY))
             }
         }
     }
 
-    /// Sleeps, or wakes early because somebody needs a newer identity, though never in a tight loop.
-    async fn rest(&self, pause: Duration, source: &OwnSource) {
+    /// Sleeps, or wakes early because a refresh was requested, but never in a tight loop.
+    async fn wait(&self, pause: Duration, source: &OwnSource) {
         let at_least = match source {
             OwnSource::File(_) => FILE_POLL.min(pause),
             OwnSource::Imds(_) | OwnSource::Environment(_) => FIRST_RETRY.min(pause),
@@ -222,39 +226,36 @@ impl OwnIdentity {
     }
 }
 
-impl Held {
-    fn take(&mut self, credentials: Credentials) {
-        if self.is_proven {
-            self.proven_before = self.current.take();
+impl SigningCredentials {
+    fn replace(&mut self, credentials: Credentials) {
+        if self.is_accepted {
+            self.accepted_before = self.current.take();
         }
         self.current = Some(credentials);
-        self.is_proven = false;
+        self.is_accepted = false;
     }
 
-    fn go_back(&mut self) -> bool {
-        if self.is_proven {
+    fn restore_accepted(&mut self) -> bool {
+        if self.is_accepted {
             return false;
         }
-        let Some(before) = self.proven_before.take() else { return false };
+        let Some(before) = self.accepted_before.take() else { return false };
         self.current = Some(before);
-        self.is_proven = true;
+        self.is_accepted = true;
         true
     }
 }
 
-fn retry_pause(failures: u32) -> Duration {
-    FIRST_RETRY.saturating_mul(2_u32.saturating_pow(failures.saturating_sub(1).min(10))).min(SLOWEST_RETRY)
-}
-
 fn log_failure(error: &LoadError, failures: u32) {
-    // The first, then every tenth: at most one line in five minutes while it lasts.
+    // The first failure, then every tenth: at most one line in five minutes.
     if failures % 10 == 1 {
-        tracing::warn!(err = %ErrorChain(error), failures, "the agent's own AWS credentials could not be loaded");
+        let err = ErrorChain(error);
+        tracing::warn!(%err, failures, "the agent's own AWS credentials cannot be loaded");
     }
 }
 
 impl OwnSource {
-    /// The source that the configuration names.
+    /// The source in the configuration.
     pub fn from_config(config: &OwnCredentials, clock: &Clock) -> Self {
         match config {
             OwnCredentials::Imds { endpoint, ipv6 } => {
@@ -282,7 +283,7 @@ impl ProvideCredentials for OwnIdentity {
         Self: 'a,
     {
         let answer: provider::Result = self
-            .living()
+            .unexpired()
             .ok_or_else(|| CredentialsError::not_loaded("the agent has no AWS credentials of its own"));
         future::ProvideCredentials::ready(answer)
     }
@@ -300,7 +301,7 @@ mod tests {
 
     use aws_credential_types::Credentials;
 
-    use super::{OwnIdentity, retry_pause};
+    use super::{OwnIdentity, RETRY};
     use crate::clock::{Clock, Simulated};
 
     fn credentials(key: &str, expires: Option<SystemTime>) -> Credentials {
@@ -308,7 +309,7 @@ mod tests {
     }
 
     fn key_of(own: &OwnIdentity) -> Option<String> {
-        own.living().map(|credentials| credentials.access_key_id().to_owned())
+        own.unexpired().map(|credentials| credentials.access_key_id().to_owned())
     }
 
     fn own() -> OwnIdentity {
@@ -316,27 +317,27 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn new_credentials_that_are_rejected_give_way_to_those_that_were_accepted() {
+    async fn after_a_rejection_the_previous_accepted_credentials_are_used_again() {
         let own = own();
-        own.shared.held.write().take(credentials("OLD", None));
+        own.shared.signing.write().replace(credentials("OLD", None));
         own.was_accepted();
-        own.shared.held.write().take(credentials("HALF", None));
+        own.shared.signing.write().replace(credentials("HALF", None));
         own.was_rejected();
         assert_eq!(key_of(&own).as_deref(), Some("OLD"));
-        own.shared.held.write().take(credentials("WHOLE", None));
+        own.shared.signing.write().replace(credentials("WHOLE", None));
         own.was_accepted();
         own.was_rejected();
         assert_eq!(
             key_of(&own).as_deref(),
             Some("WHOLE"),
-            "what AWS took once is not given up for a moment's no"
+            "one rejection does not discard accepted credentials"
         );
     }
 
     #[tokio::test(start_paused = true)]
-    async fn expired_credentials_are_not_there() {
+    async fn expired_credentials_count_as_missing() {
         let own = own();
-        own.shared.held.write().take(credentials("K", Some(UNIX_EPOCH + Duration::from_secs(1010))));
+        own.shared.signing.write().replace(credentials("K", Some(UNIX_EPOCH + Duration::from_secs(1010))));
         assert!(own.is_present());
         tokio::time::advance(Duration::from_secs(10)).await;
         assert!(!own.is_present());
@@ -344,7 +345,7 @@ mod tests {
 
     #[test]
     fn retries_slow_down_to_thirty_seconds() {
-        let pauses: Vec<u64> = (1..=8).map(|n| retry_pause(n).as_millis().try_into().unwrap()).collect();
+        let pauses: Vec<u64> = (1..=8).map(|n| RETRY.pause(n).as_millis().try_into().unwrap()).collect();
         assert_eq!(pauses, [500, 1000, 2000, 4000, 8000, 16_000, 30_000, 30_000]);
     }
 }

@@ -1,7 +1,8 @@
-//! A key document (JWKS, RFC 7517 section 5), bounded.
+//! A key document (JWKS, RFC 7517 section 5) of limited size.
 //!
-//! Owns: what a whole document is. Must not know: where it came from. A key that we cannot use is skipped, because a newer
-//! Kubernetes publishes kinds that we do not know (facts 2.1: ES512, ML-DSA); one such must not cost us all others.
+//! Owns: what a valid document is. Must not know: where it came from. A key that the agent cannot use is
+//! skipped: newer Kubernetes versions publish key types that it does not know (facts 2.1: ES512, ML-DSA), and
+//! one of those must not make the other keys unusable.
 
 use std::sync::Arc;
 
@@ -9,22 +10,22 @@ use serde::Deserialize;
 
 use super::key::TokenKey;
 
-/// The longest document read, in bytes: more than 64 of the longest keys.
-pub(super) const LONGEST_DOCUMENT: usize = 256 * 1024;
-/// The most keys of one document: an issuer has two or three.
-const MOST_KEYS: usize = 64;
+/// The longest document that is read: more than 64 of the longest keys.
+pub(super) const MAX_DOCUMENT_BYTES: usize = 256 * 1024;
+/// The largest number of keys in a document: an issuer has two or three.
+const MAX_KEYS: usize = 64;
 
-/// Why a document is none.
+/// Why a document is invalid.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum DocumentError {
-    /// Longer than any.
-    #[error("the key document is longer than 256 KiB")]
+    /// It is longer than the limit.
+    #[error("the key document is longer than {} KiB", MAX_DOCUMENT_BYTES / 1024)]
     TooLong,
-    /// Not JSON with a member `keys`; a file that is being written looks like this.
+    /// It is not JSON with a member `keys`. A file that is being written looks like this.
     #[error("the key document is not a JSON Web Key Set")]
     NotKeys,
-    /// More keys than any issuer has.
-    #[error("the key document has more than 64 keys")]
+    /// It has more keys than the limit.
+    #[error("the key document has more than {MAX_KEYS} keys")]
     TooMany,
 }
 
@@ -33,16 +34,16 @@ struct Document {
     keys: Vec<serde_json::Value>,
 }
 
-/// Reads the usable keys of a document. There may be none: that withdraws all.
+/// Reads the usable keys of a document. A document without keys withdraws all.
 ///
 /// # Errors
-/// [`DocumentError`], when it is not a key document.
+/// [`DocumentError`], when it is not a valid key document.
 pub(super) fn read(bytes: &[u8]) -> Result<Vec<Arc<TokenKey>>, DocumentError> {
-    if bytes.len() > LONGEST_DOCUMENT {
+    if bytes.len() > MAX_DOCUMENT_BYTES {
         return Err(DocumentError::TooLong);
     }
     let document: Document = serde_json::from_slice(bytes).map_err(|_| DocumentError::NotKeys)?;
-    if document.keys.len() > MOST_KEYS {
+    if document.keys.len() > MAX_KEYS {
         return Err(DocumentError::TooMany);
     }
     Ok(document.keys.into_iter().filter_map(TokenKey::read).map(Arc::new).collect())
@@ -52,7 +53,7 @@ pub(super) fn read(bytes: &[u8]) -> Result<Vec<Arc<TokenKey>>, DocumentError> {
 mod tests {
     use serde_json::{Value, json};
 
-    use super::{DocumentError, LONGEST_DOCUMENT, MOST_KEYS, read};
+    use super::{DocumentError, MAX_DOCUMENT_BYTES, MAX_KEYS, read};
     use crate::identity::testing::{EcSigner, RsaSigner};
 
     fn ids(keys: &[Value]) -> Vec<String> {
@@ -66,7 +67,7 @@ mod tests {
     }
 
     #[test]
-    fn keys_of_unknown_kinds_are_skipped_and_the_others_kept() {
+    fn keys_of_unknown_types_are_skipped_and_the_others_kept() {
         let (rsa, ec) = (RsaSigner::new("rsa").jwk(), EcSigner::new("ec").jwk());
         let skipped = [
             json!({ "kty": "AKP", "kid": "ml-dsa", "alg": "ML-DSA-65", "pub": "AAAA" }),
@@ -88,7 +89,7 @@ mod tests {
     }
 
     #[test]
-    fn an_rsa_key_has_2048_to_8192_bits_whatever_zeros_it_begins_with() {
+    fn an_rsa_key_has_2048_to_8192_bits_not_counting_leading_zeros() {
         let of_bits = |bits: usize, zeros: usize| {
             let mut modulus = vec![0; zeros];
             let first = 1_u8 << ((bits - 1) % 8);
@@ -113,10 +114,10 @@ mod tests {
     }
 
     #[test]
-    fn documents_are_bounded_and_half_of_one_is_none() {
-        let long = format!(r#"{{"keys":[]{}}}"#, " ".repeat(LONGEST_DOCUMENT));
+    fn documents_are_limited_in_size_and_half_of_one_is_invalid() {
+        let long = format!(r#"{{"keys":[]{}}}"#, " ".repeat(MAX_DOCUMENT_BYTES));
         assert_eq!(read(long.as_bytes()).unwrap_err(), DocumentError::TooLong);
-        let many = json!({ "keys": vec![json!({}); MOST_KEYS + 1] }).to_string();
+        let many = json!({ "keys": vec![json!({}); MAX_KEYS + 1] }).to_string();
         assert_eq!(read(many.as_bytes()).unwrap_err(), DocumentError::TooMany);
         let whole = json!({ "keys": [RsaSigner::new("a").jwk()] }).to_string();
         for half in ["", "{", "{}", "[]", &whole[..whole.len() / 2]] {

@@ -1,11 +1,11 @@
 //! Key documents over HTTP.
 //!
-//! Owns: the client. Must not know: what a document says. Beside `server` this is the one place that names hyper: the
-//! front door serves with it, this asks with it, and neither has anything the other could use. The SDK's own client is not
-//! taken, because what it offers is bound to the SDK's requests.
+//! Owns: the client. Must not know: what a document says. Besides `server` this is the only place that names
+//! hyper: the server accepts connections with it, this opens them, and the two share no code. The SDK's own
+//! client is not used, because it is tied to the SDK's request types.
 //!
-//! No redirects: whoever could answer with one could name any key of theirs. No connection is kept: the next question
-//! comes in minutes. Everything within one deadline, at most one document's length.
+//! Redirects are not followed: an attacker who can send one could provide keys of their own. Connections are
+//! not reused: the next request follows minutes later. A fetch has one deadline and a maximum length.
 
 use std::time::Duration;
 
@@ -21,47 +21,47 @@ use rustls::{ClientConfig, RootCertStore};
 use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::PemObject;
 
-use super::document::LONGEST_DOCUMENT;
+use super::document::MAX_DOCUMENT_BYTES;
 use crate::config::{Proxy, Upstream};
 use crate::lifecycle::tasks::Tasks;
 
-/// From the name lookup to the last byte.
+/// The time for a fetch, from the name lookup to the last byte.
 const DEADLINE: Duration = Duration::from_secs(5);
 
-/// Why a document cannot be had, or the client not be made.
+/// Why a document cannot be fetched, or the client cannot be built.
 #[derive(Debug, thiserror::Error)]
 pub enum FetchError {
-    /// Not a URL that can be asked.
-    #[error("the URL of the keys cannot be used")]
+    /// The URL is invalid.
+    #[error("the URL of the token keys is invalid")]
     Url,
-    /// The proxy's URL is not one. It may hold a password, so it is not repeated.
-    #[error("the proxy URL in HTTPS_PROXY cannot be used")]
+    /// The proxy's URL is invalid. It may contain a password, so it is not shown.
+    #[error("the proxy URL in HTTPS_PROXY is invalid")]
     Proxy,
-    /// The roots cannot be read.
+    /// The root certificates cannot be read.
     #[error("the CA certificates cannot be read")]
     Roots(#[source] std::io::Error),
-    /// The TLS library refuses its own settings or the bundle's certificates.
+    /// The TLS library rejects its settings or a certificate of the bundle.
     #[error("TLS cannot be set up")]
     Tls(#[from] rustls::Error),
-    /// No connection, or it broke.
-    #[error("the keys cannot be fetched")]
+    /// The connection failed or broke.
+    #[error("the token keys cannot be fetched")]
     Connection(#[from] hyper_util::client::legacy::Error),
-    /// The body broke off, or is longer than a document.
-    #[error("the key document broke off or is longer than 256 KiB")]
+    /// The body is incomplete or longer than the limit.
+    #[error("the key document is incomplete or longer than {} KiB", MAX_DOCUMENT_BYTES / 1024)]
     Body,
-    /// Not 200. Redirects are in here.
-    #[error("the keys were answered with status {0}")]
+    /// The status is not 200; redirects included.
+    #[error("the server of the token keys answered with status {0}")]
     Status(StatusCode),
-    /// Nothing within 5 s.
-    #[error("the keys did not come within 5 s")]
+    /// The deadline has passed.
+    #[error("the server of the token keys did not answer within {} s", DEADLINE.as_secs())]
     Timeout,
 }
 
-/// Runs the client's connections as tasks of ours.
+/// Runs the client's connections as named tasks.
 #[derive(Clone)]
-struct OurTasks(Tasks);
+struct ConnectionTasks(Tasks);
 
-impl<F> hyper::rt::Executor<F> for OurTasks
+impl<F> hyper::rt::Executor<F> for ConnectionTasks
 where
     F: Future<Output = ()> + Send + 'static,
 {
@@ -70,72 +70,74 @@ where
     }
 }
 
-/// A document behind a URL.
+/// The URL of a document, with a client for it.
 pub(super) struct KeyUrl {
     uri: Uri,
-    way: Way,
+    transport: Transport,
 }
 
 /// A client over this kind of connection.
 type HttpsClient<C> = Client<HttpsConnector<C>, Empty<Bytes>>;
-/// A connection that a proxy passes on; the proxy itself may be https.
+/// A connection through a proxy; the proxy itself may be https.
 type ProxyConnector = Tunnel<HttpsConnector<HttpConnector>>;
 
-/// The two ways there.
-enum Way {
+/// How the server is reached.
+enum Transport {
     Direct(Box<HttpsClient<HttpConnector>>),
-    /// Through a proxy that is asked to CONNECT; TLS goes end to end, so the proxy can neither read nor change anything.
+    /// Through a proxy with CONNECT. TLS is end to end, so the proxy can neither read nor change the
+    /// document.
     Tunnelled(Box<HttpsClient<ProxyConnector>>),
 }
 
 impl KeyUrl {
-    /// CA bundle and proxy are those of the way to AWS. http is let through here; `config` has seen to it that it stays on
-    /// this node.
+    /// Uses the CA bundle and the proxy of the connection to AWS. http is allowed here; `config` has checked
+    /// that it stays on this node.
     ///
     /// # Errors
-    /// [`FetchError`], when URL, roots or proxy cannot be used.
+    /// [`FetchError`], when URL, root certificates or proxy are invalid.
     pub(super) fn new(url: &str, upstream: &Upstream, tasks: &Tasks) -> Result<Self, FetchError> {
         let uri: Uri = url.parse().map_err(|_| FetchError::Url)?;
         let mut http = HttpConnector::new();
         http.enforce_http(false);
         http.set_connect_timeout(Some(DEADLINE));
-        // Without TLS no roots are read: loading the system's takes longer than everything else at start. What is http
-        // stays on this node, so it needs no proxy either.
+        // Root certificates are read only for https: loading those of the system takes longer than everything
+        // else at start. http stays on this node, so it needs no proxy either.
         let is_https = uri.scheme_str() == Some("https");
         let tls = if is_https {
             tls_config(upstream)?
         } else {
             tls_builder()?.with_root_certificates(RootCertStore::empty()).with_no_client_auth()
         };
-        let mut client = Client::builder(OurTasks(tasks.clone()));
+        let mut client = Client::builder(ConnectionTasks(tasks.clone()));
         client.pool_max_idle_per_host(0);
         let proxy = upstream.proxy.as_ref().filter(|_| is_https);
-        let way = match proxy.map(|proxy| tunnel(&uri, proxy, &tls, http.clone())).transpose()?.flatten() {
-            None => Way::Direct(Box::new(client.build(over_tls(tls, http)))),
-            Some(tunnel) => Way::Tunnelled(Box::new(client.build(over_tls(tls, tunnel)))),
-        };
-        Ok(Self { uri, way })
+        let transport =
+            match proxy.map(|proxy| tunnel(&uri, proxy, &tls, http.clone())).transpose()?.flatten() {
+                None => Transport::Direct(Box::new(client.build(over_tls(tls, http)))),
+                Some(tunnel) => Transport::Tunnelled(Box::new(client.build(over_tls(tls, tunnel)))),
+            };
+        Ok(Self { uri, transport })
     }
 
     /// Fetches the document.
     pub(super) async fn fetch(&self) -> Result<Bytes, FetchError> {
-        tokio::time::timeout(DEADLINE, self.ask()).await.map_err(|_| FetchError::Timeout)?
+        tokio::time::timeout(DEADLINE, self.request()).await.map_err(|_| FetchError::Timeout)?
     }
 
-    async fn ask(&self) -> Result<Bytes, FetchError> {
+    async fn request(&self) -> Result<Bytes, FetchError> {
         let request = Request::get(self.uri.clone())
             .header(http::header::ACCEPT, "application/json")
             .header(http::header::USER_AGENT, concat!("pod-identity-agent/", env!("CARGO_PKG_VERSION")))
             .body(Empty::new())
             .map_err(|_| FetchError::Url)?;
-        let response = match &self.way {
-            Way::Direct(client) => client.request(request).await?,
-            Way::Tunnelled(client) => client.request(request).await?,
+        let response = match &self.transport {
+            Transport::Direct(client) => client.request(request).await?,
+            Transport::Tunnelled(client) => client.request(request).await?,
         };
         if response.status() != StatusCode::OK {
             return Err(FetchError::Status(response.status()));
         }
-        let body = Limited::new(response.into_body(), LONGEST_DOCUMENT);
+        let body = Limited::new(response.into_body(), MAX_DOCUMENT_BYTES);
         Ok(body.collect().await.map_err(|_| FetchError::Body)?.to_bytes())
     }
 }
@@ -144,7 +146,7 @@ fn over_tls<C>(tls: ClientConfig, connector: C) -> HttpsConnector<C> {
     HttpsConnectorBuilder::new().with_tls_config(tls).https_or_http().enable_http1().wrap_connector(connector)
 }
 
-/// The tunnel to `uri`; `None`, where NO_PROXY says to go without, or there is no proxy for https.
+/// The tunnel to `uri`; `None`, when NO_PROXY excludes it or there is no proxy for https.
 fn tunnel(
     uri: &Uri,
     proxy: &Proxy,
@@ -155,7 +157,8 @@ fn tunnel(
     let matcher =
         Matcher::builder().https(url.reveal()).no(proxy.no_proxy.as_deref().unwrap_or_default()).build();
     let Some(intercept) = matcher.intercept(uri) else {
-        // A URL that the matcher cannot read intercepts nothing; going without the proxy is not what was asked for.
+        // A proxy URL that the matcher cannot parse intercepts nothing. The proxy must not be skipped because
+        // of that.
         let everything = Matcher::builder().https(url.reveal()).build();
         return if everything.intercept(uri).is_some() { Ok(None) } else { Err(FetchError::Proxy) };
     };
@@ -167,7 +170,7 @@ fn tunnel(
 }
 
 fn tls_builder() -> Result<rustls::ConfigBuilder<ClientConfig, rustls::WantsVerifier>, FetchError> {
-    // Named, not taken from the process: two libraries of the same process may have different ideas of a default.
+    // Set here, not taken from the process: two libraries may set different defaults for the process.
     let provider = std::sync::Arc::new(rustls::crypto::aws_lc_rs::default_provider());
     Ok(ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions()?)
 }
@@ -179,7 +182,7 @@ fn tls_config(upstream: &Upstream) -> Result<ClientConfig, FetchError> {
         Some(path) => {
             let pem = std::fs::read(path).map_err(FetchError::Roots)?;
             let mut roots = RootCertStore::empty();
-            // The bundle was whole at start (`config`); what does not parse any more is not trusted.
+            // The bundle was valid at start (`config`); certificates that no longer parse are not trusted.
             for certificate in CertificateDer::pem_slice_iter(&pem).flatten() {
                 roots.add(certificate)?;
             }
@@ -194,7 +197,7 @@ mod tests {
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
     use tokio::net::TcpListener;
 
-    use super::{FetchError, KeyUrl, Way};
+    use super::{FetchError, KeyUrl, Transport};
     use crate::config::{Proxy, Upstream};
     use crate::lifecycle::tasks::Tasks;
     use crate::secret::Secret;
@@ -209,12 +212,12 @@ mod tests {
     }
 
     fn is_tunnelled(url: &str, upstream: &Upstream) -> bool {
-        let way = KeyUrl::new(url, upstream, &Tasks::new()).unwrap().way;
-        matches!(way, Way::Tunnelled(_))
+        let transport = KeyUrl::new(url, upstream, &Tasks::new()).unwrap().transport;
+        matches!(transport, Transport::Tunnelled(_))
     }
 
     #[tokio::test]
-    async fn https_goes_through_the_proxy_with_its_password_and_what_is_local_does_not() {
+    async fn https_goes_through_the_proxy_with_its_password_and_local_urls_do_not() {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let proxy = format!("http://user:planted@{}", listener.local_addr().unwrap());
         let through = upstream(&proxy, Some("internal.example"));
@@ -237,7 +240,7 @@ mod tests {
     }
 
     #[test]
-    fn a_proxy_that_is_none_is_an_error_without_its_text() {
+    fn an_invalid_proxy_url_is_an_error_that_does_not_show_it() {
         let bad = upstream("://planted", None);
         let error = KeyUrl::new("https://keys.example/keys", &bad, &Tasks::new()).err().unwrap();
         assert!(matches!(error, FetchError::Proxy), "{error:?}");

@@ -1,11 +1,13 @@
-//! One public key of the cluster, and the algorithms it is pinned to.
+//! One public key of the cluster, and the algorithms it may be used with.
 //!
-//! Owns: which keys are taken from a key document (RFC 7517) and which signatures each may judge. Must not know: where the
-//! document came from, or what a token says. The key decides on the algorithm, never the token's header: taking the
-//! header's word is how HS256 with the public key as secret, and `none`, became famous.
+//! Owns: which keys of a key document (RFC 7517) are usable and which signatures each may verify. Must not
+//! know: where the document came from, or what a token claims. The key determines the algorithm, never the
+//! token's header: trusting the header made the attacks with `none` and with HS256 (the public key as secret)
+//! possible.
 //!
-//! Signatures are checked by aws-lc-rs itself, which is here already. jsonwebtoken would bring nothing but its traps:
-//! optional claims by default and a panic at run time when two of its backends are linked (facts 5).
+//! Signatures are verified with aws-lc-rs, which the agent links anyway. jsonwebtoken would add only its
+//! pitfalls: claims that are optional by default, and a panic at run time when two of its backends are linked
+//! (facts 5).
 
 use std::fmt;
 
@@ -14,12 +16,12 @@ use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde::Deserialize;
 
-/// The longest key id, in bytes: EKS's are 40, those of file keys 43 (facts 2.1).
-const LONGEST_ID: usize = 256;
-/// RSA keys, in bits: NIST SP 800-131A asks for 2048, and aws-lc-rs takes no more than 8192.
+/// The longest key id: those of EKS have 40 bytes, those of file keys 43 (facts 2.1).
+const MAX_ID_BYTES: usize = 256;
+/// RSA key sizes in bits: NIST SP 800-131A requires 2048, and aws-lc-rs supports no more than 8192.
 const RSA_BITS: std::ops::RangeInclusive<usize> = 2048..=8192;
 
-/// What a signature is made with. `none` and the HMACs are not in it, so nothing can be taken for them.
+/// A signature algorithm. `none` and the HMACs have no variant, so no token can select them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::identity) enum Algorithm {
     /// RSASSA-PKCS1-v1_5 with SHA-256.
@@ -34,14 +36,14 @@ pub(in crate::identity) enum Algorithm {
     Es384,
 }
 
-/// A public key. Two are equal if they are called the same and verify the same.
+/// A public key. Two are equal if they have the same id and verify the same signatures.
 pub(in crate::identity) struct TokenKey {
     id: Box<str>,
-    /// One entry for each algorithm that the key may judge; not empty.
-    judges: Vec<(Algorithm, ParsedPublicKey)>,
+    /// One entry per algorithm that the key may be used with; not empty.
+    verifiers: Vec<(Algorithm, ParsedPublicKey)>,
 }
 
-/// The members of a key that matter here.
+/// The members of a key that are used here.
 #[derive(Deserialize)]
 struct Jwk {
     kty: Box<str>,
@@ -57,7 +59,7 @@ struct Jwk {
 }
 
 impl Algorithm {
-    /// The algorithm of that name (RFC 7518 section 3.1); `None` for those that we do not verify.
+    /// The algorithm of that name (RFC 7518 section 3.1); `None` for those that are not supported.
     pub(in crate::identity) fn named(name: &str) -> Option<Self> {
         match name {
             "RS256" => Some(Self::Rs256),
@@ -80,29 +82,29 @@ impl Algorithm {
 }
 
 impl TokenKey {
-    /// The key in one member of `keys`. `None`: of a kind that we do not know, for another use, too weak or broken.
+    /// The key in one element of `keys`. `None`: of an unknown type, for another use, too weak or malformed.
     pub(super) fn read(member: serde_json::Value) -> Option<Self> {
         let jwk: Jwk = serde_json::from_value(member).ok()?;
         let is_for_signatures = jwk.usage.as_deref().is_none_or(|usage| usage == "sig");
-        if !is_for_signatures || jwk.kid.is_empty() || jwk.kid.len() > LONGEST_ID {
+        if !is_for_signatures || jwk.kid.is_empty() || jwk.kid.len() > MAX_ID_BYTES {
             return None;
         }
-        let judges = match &*jwk.kty {
-            "RSA" => rsa_judges(&jwk)?,
-            "EC" => ec_judges(&jwk)?,
+        let verifiers = match &*jwk.kty {
+            "RSA" => rsa_verifiers(&jwk)?,
+            "EC" => ec_verifiers(&jwk)?,
             _ => return None,
         };
-        Some(Self { id: jwk.kid, judges })
+        Some(Self { id: jwk.kid, verifiers })
     }
 
-    /// Its name in token headers.
+    /// Its id (`kid`) in token headers.
     pub(in crate::identity) fn id(&self) -> &str {
         &self.id
     }
 
-    /// Whether it may judge signatures of this kind at all.
+    /// Whether it may verify signatures of this algorithm.
     pub(in crate::identity) fn is_for(&self, algorithm: Algorithm) -> bool {
-        self.judges.iter().any(|(own, _)| *own == algorithm)
+        self.verifiers.iter().any(|(own, _)| *own == algorithm)
     }
 
     /// Whether it made this signature.
@@ -112,15 +114,15 @@ impl TokenKey {
         signed: &[u8],
         signature: &[u8],
     ) -> bool {
-        let judge = self.judges.iter().find(|(own, _)| *own == algorithm);
-        judge.is_some_and(|(_, key)| key.verify_sig(signed, signature).is_ok())
+        let verifier = self.verifiers.iter().find(|(own, _)| *own == algorithm);
+        verifier.is_some_and(|(_, key)| key.verify_sig(signed, signature).is_ok())
     }
 }
 
 impl PartialEq for TokenKey {
     fn eq(&self, other: &Self) -> bool {
         let parts = |key: &Self| -> Vec<_> {
-            key.judges.iter().map(|(algorithm, key)| (*algorithm, key.as_ref().to_vec())).collect()
+            key.verifiers.iter().map(|(algorithm, key)| (*algorithm, key.as_ref().to_vec())).collect()
         };
         self.id == other.id && parts(self) == parts(other)
     }
@@ -132,9 +134,9 @@ impl fmt::Debug for TokenKey {
     }
 }
 
-fn rsa_judges(jwk: &Jwk) -> Option<Vec<(Algorithm, ParsedPublicKey)>> {
+fn rsa_verifiers(jwk: &Jwk) -> Option<Vec<(Algorithm, ParsedPublicKey)>> {
     let modulus = decode(jwk.n.as_deref()?)?;
-    // Leading zeros are no strength.
+    // Leading zeros add no strength.
     let significant = modulus.iter().position(|byte| *byte != 0)?;
     let n = modulus.get(significant..)?;
     let bits = n.len() * 8 - usize::try_from(n.first()?.leading_zeros()).ok()?;
@@ -146,14 +148,14 @@ fn rsa_judges(jwk: &Jwk) -> Option<Vec<(Algorithm, ParsedPublicKey)>> {
         None => vec![Algorithm::Rs256, Algorithm::Rs384, Algorithm::Rs512],
         Some(name) => vec![Algorithm::named(name)?],
     };
-    let judge = |algorithm: Algorithm| {
+    let verifier = |algorithm: Algorithm| {
         let components = RsaPublicKeyComponents { n, e: &e };
         Some((algorithm, components.to_parsed_public_key(algorithm.rsa()?).ok()?))
     };
-    algorithms.into_iter().map(judge).collect()
+    algorithms.into_iter().map(verifier).collect()
 }
 
-fn ec_judges(jwk: &Jwk) -> Option<Vec<(Algorithm, ParsedPublicKey)>> {
+fn ec_verifiers(jwk: &Jwk) -> Option<Vec<(Algorithm, ParsedPublicKey)>> {
     let (algorithm, name, parameters, length) = match jwk.crv.as_deref()? {
         "P-256" => (Algorithm::Es256, "ES256", &signature::ECDSA_P256_SHA256_FIXED, 32),
         "P-384" => (Algorithm::Es384, "ES384", &signature::ECDSA_P384_SHA384_FIXED, 48),
@@ -166,7 +168,7 @@ fn ec_judges(jwk: &Jwk) -> Option<Vec<(Algorithm, ParsedPublicKey)>> {
     if x.len() != length || y.len() != length {
         return None;
     }
-    // SEC 1, 2.3.3: an uncompressed point. That it lies on the curve is checked when it is parsed.
+    // SEC 1, 2.3.3: an uncompressed point. Parsing checks that it lies on the curve.
     let point = [&[4], x.as_slice(), y.as_slice()].concat();
     Some(vec![(algorithm, ParsedPublicKey::new(parameters, point).ok()?)])
 }

@@ -1,7 +1,8 @@
-//! How often unknown key ids may make us ask the sources again. Pure.
+//! How often unknown key ids may cause a refetch of the sources. Pure.
 //!
-//! Owns: the two rates. Must not know: what is asked. Anybody can make up a key id, so asking is what an attacker gets for
-//! free: one peer may cause little of it, and all together not much more. Whoever asks, all learn the answer.
+//! Owns: the two rates. Must not know: what is fetched. An attacker can make up key ids at no cost, so each
+//! peer may cause few refetches, and all peers together not many more. The result of a refetch serves all
+//! peers.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -9,35 +10,37 @@ use std::time::Duration;
 use crate::clock::BootTime;
 use crate::workload::PeerKey;
 
-/// One pod makes us ask once in this time, the host eight times (design 4.4).
+/// A pod may cause one refetch in this time, the host eight (design 4.4).
 const PER_PEER: Duration = Duration::from_secs(10);
-/// All peers together make us ask once in this time: sixty small documents a minute at the worst, and still a turn for
-/// others when the host takes all of its own.
+/// All peers together may cause one refetch in this time: at most sixty small documents a minute, and some
+/// are left for others when the host uses all of its own.
 const OVERALL: Duration = Duration::from_secs(1);
+const _: () =
+    assert!(8 * OVERALL.as_millis() < PER_PEER.as_millis(), "the host leaves refetches to the pods");
 
-/// Who made us ask, and when.
+/// The recent refetches of each peer.
 ///
-/// Bounded by construction: every entry took a turn of all, so there are at most ten younger than [`PER_PEER`].
+/// Bounded: refetches are at least [`OVERALL`] apart, so at most ten are younger than [`PER_PEER`].
 #[derive(Debug, Default)]
-pub(super) struct AskLimiter {
-    turns: HashMap<PeerKey, Vec<BootTime>>,
+pub(super) struct RefetchLimiter {
+    refetches: HashMap<PeerKey, Vec<BootTime>>,
     last: Option<BootTime>,
 }
 
-impl AskLimiter {
-    /// Takes a turn, if this peer may have one now.
-    pub(super) fn take(&mut self, peer: PeerKey, now: BootTime) -> bool {
+impl RefetchLimiter {
+    /// Whether this peer may cause a refetch now; if so, it is counted.
+    pub(super) fn admit(&mut self, peer: PeerKey, now: BootTime) -> bool {
         if self.last.is_some_and(|last| now.since(last) < OVERALL) {
             return false;
         }
-        self.turns.retain(|_, taken| {
+        self.refetches.retain(|_, taken| {
             taken.retain(|at| now.since(*at) < PER_PEER);
             !taken.is_empty()
         });
-        if self.turns.get(&peer).is_some_and(|taken| taken.len() >= peer.allowance(1)) {
+        if self.refetches.get(&peer).is_some_and(|taken| taken.len() >= peer.allowance(1)) {
             return false;
         }
-        self.turns.entry(peer).or_default().push(now);
+        self.refetches.entry(peer).or_default().push(now);
         self.last = Some(now);
         true
     }
@@ -48,7 +51,7 @@ mod tests {
     use std::net::Ipv4Addr;
     use std::time::Duration;
 
-    use super::AskLimiter;
+    use super::RefetchLimiter;
     use crate::clock::BootTime;
     use crate::workload::PeerKey;
 
@@ -61,8 +64,8 @@ mod tests {
     }
 
     #[test]
-    fn a_pod_makes_us_ask_once_in_ten_seconds_and_all_once_in_one() {
-        let mut limiter = AskLimiter::default();
+    fn a_pod_causes_one_refetch_in_ten_seconds_and_all_peers_one_in_a_second() {
+        let mut limiter = RefetchLimiter::default();
         let cases = [
             (0, 1, true),
             (999, 2, false),
@@ -74,25 +77,25 @@ mod tests {
             (11_000, 2, true),
         ];
         for (ms, who, expected) in cases {
-            assert_eq!(limiter.take(pod(who), at(ms)), expected, "pod {who} at {ms} ms");
+            assert_eq!(limiter.admit(pod(who), at(ms)), expected, "pod {who} at {ms} ms");
         }
     }
 
     #[test]
-    fn the_host_has_eight_turns_and_leaves_some_to_the_pods() {
-        let mut limiter = AskLimiter::default();
+    fn the_host_may_cause_eight_refetches_and_leaves_some_to_the_pods() {
+        let mut limiter = RefetchLimiter::default();
         let host = PeerKey::new(Ipv4Addr::LOCALHOST.into(), 8);
-        let taken = (0..10).filter(|second| limiter.take(host, at(second * 1_000))).count();
+        let taken = (0..10).filter(|second| limiter.admit(host, at(second * 1_000))).count();
         assert_eq!(taken, 8);
-        assert!(limiter.take(pod(1), at(9_000)));
-        assert!(limiter.take(host, at(10_000)), "its first turn is ten seconds ago");
+        assert!(limiter.admit(pod(1), at(9_000)));
+        assert!(limiter.admit(host, at(10_000)), "its first refetch was ten seconds ago");
     }
 
     #[test]
-    fn a_flood_from_many_peers_neither_asks_more_nor_grows_the_map() {
-        let mut limiter = AskLimiter::default();
-        let asked = (0..60_000_u64).filter(|ms| limiter.take(pod((ms % 250) as u8), at(*ms))).count();
+    fn a_flood_from_many_peers_causes_no_more_refetches_and_does_not_grow_the_map() {
+        let mut limiter = RefetchLimiter::default();
+        let asked = (0..60_000_u64).filter(|ms| limiter.admit(pod((ms % 250) as u8), at(*ms))).count();
         assert!(asked <= 60, "{asked}");
-        assert!(limiter.turns.len() <= 10, "{}", limiter.turns.len());
+        assert!(limiter.refetches.len() <= 10, "{}", limiter.refetches.len());
     }
 }

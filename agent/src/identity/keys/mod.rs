@@ -1,12 +1,11 @@
-//! The keys that verify the cluster's tokens: the union of all sources, each key with the source it came from.
+//! The keys that verify the cluster's tokens: the union of all sources, each key with its source.
 //!
-//! Owns: the table that verdicts are made with, its generation, and who may have the sources asked again. Must not know:
-//! how a source is read (`source`), or what a token says. A source's new document replaces that source's keys and nobody
-//! else's; while a source is down its last good keys stay (design 4.3).
+//! Owns: the table that tokens are verified with, its generation, and which peers may request a refetch. Must
+//! not know: how a source is read (`source`), or what a token claims. A new document replaces the keys of its
+//! own source only; while a source is unavailable its last good keys stay (design 4.3).
 
 mod document;
 mod fetch;
-mod file;
 pub(in crate::identity) mod key;
 mod limiter;
 mod source;
@@ -21,7 +20,7 @@ use tokio::sync::watch;
 use crate::clock::BootTime;
 use crate::workload::PeerKey;
 use key::TokenKey;
-use limiter::AskLimiter;
+use limiter::RefetchLimiter;
 pub(in crate::identity) use table::KeyTable;
 
 pub use document::DocumentError;
@@ -37,144 +36,147 @@ pub struct TokenKeys {
 #[derive(Debug)]
 struct Shared {
     table: RwLock<Arc<KeyTable>>,
-    /// The table's generation, for those who need nothing else of it.
+    /// The generation of the table, readable without the lock.
     generation: AtomicU64,
     sources: Mutex<Vec<SourceKeys>>,
-    limiter: Mutex<AskLimiter>,
-    /// How often the sources were asked. They are being asked from the start on.
-    asked: watch::Sender<u64>,
-    /// Changes whenever a source was read, well or not.
+    limiter: Mutex<RefetchLimiter>,
+    /// The number of the last refetch that was requested. The first read of all sources is number 1.
+    requested: watch::Sender<u64>,
+    /// Changes whenever a source was read, successfully or not.
     progress: watch::Sender<()>,
 }
 
-/// What is known of one source.
+/// The state of one source.
 #[derive(Debug, Default)]
 struct SourceKeys {
     /// Its last good keys.
     keys: Option<Vec<Arc<TokenKey>>>,
     /// When they were last confirmed.
     confirmed: Option<BootTime>,
-    /// The last asking that it has answered, well or not.
-    answered: u64,
+    /// The number of the last refetch that it has finished, successfully or not.
+    finished: u64,
 }
 
-/// What operators see of the keys.
+/// What metrics show of the keys.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct KeysView {
-    /// Keys in the table.
+    /// The number of keys in the table.
     pub keys: usize,
-    /// Seconds since the source that was silent longest confirmed its keys; `None` if one never did, or there is none.
+    /// The age in seconds of the keys that were confirmed longest ago; `None` if a source has not been read
+    /// yet, or there is none.
     pub age_seconds: Option<u64>,
 }
 
-/// An asking under way.
+/// A refetch under way.
 #[derive(Debug)]
-pub(super) struct Asking {
+pub(super) struct Refetch {
     keys: TokenKeys,
     number: u64,
     progress: watch::Receiver<()>,
 }
 
 impl TokenKeys {
-    /// No keys yet, of so many sources.
+    /// No keys yet; `count` sources will provide them.
     pub fn of_sources(count: usize) -> Self {
-        let known = std::iter::repeat_with(SourceKeys::default).take(count).collect();
+        let none_read = std::iter::repeat_with(SourceKeys::default).take(count).collect();
         let shared = Shared {
             table: RwLock::default(),
             generation: AtomicU64::new(0),
-            sources: Mutex::new(known),
+            sources: Mutex::new(none_read),
             limiter: Mutex::default(),
-            asked: watch::Sender::new(1),
+            requested: watch::Sender::new(1),
             progress: watch::Sender::new(()),
         };
         Self { shared: Arc::new(shared) }
     }
 
-    /// What operators see.
+    /// What metrics show.
     pub fn view(&self, now: BootTime) -> KeysView {
         let sources = self.shared.sources.lock();
-        let keys = sources.iter().map(|known| known.keys.as_ref().map_or(0, Vec::len)).sum();
+        let keys = sources.iter().map(|source| source.keys.as_ref().map_or(0, Vec::len)).sum();
         let ages: Option<Vec<_>> =
-            sources.iter().map(|known| known.confirmed.map(|at| now.since(at).as_secs())).collect();
+            sources.iter().map(|source| source.confirmed.map(|at| now.since(at).as_secs())).collect();
         KeysView { keys, age_seconds: ages.and_then(|ages| ages.into_iter().max()) }
     }
 
-    /// Whether every source has given a good document.
+    /// Whether every source has provided a valid document.
     pub fn are_complete(&self) -> bool {
-        self.shared.sources.lock().iter().all(|known| known.keys.is_some())
+        self.shared.sources.lock().iter().all(|source| source.keys.is_some())
     }
 
-    /// The table as it is now.
+    /// The current table.
     pub(super) fn table(&self) -> Arc<KeyTable> {
         Arc::clone(&self.shared.table.read())
     }
 
-    /// Verdicts of another generation are void: a key may have come or gone.
+    /// The generation of the table. Verdicts of another generation are no longer valid: keys may have been
+    /// added or withdrawn.
     pub(super) fn generation(&self) -> u64 {
         self.shared.generation.load(Ordering::Acquire)
     }
 
-    /// Has the sources asked again on behalf of a peer, or joins an asking under way. `None`: not now.
-    pub(super) fn ask(&self, peer: PeerKey, now: BootTime) -> Option<Asking> {
+    /// Requests a refetch of all sources on behalf of a peer, or joins the one under way. `None`: not now.
+    pub(super) fn request_refetch(&self, peer: PeerKey, now: BootTime) -> Option<Refetch> {
         // Subscribed first: progress made from here on is not missed.
         let progress = self.shared.progress.subscribe();
-        let current = *self.shared.asked.borrow();
-        let number = if !self.has_answered(current) {
+        let current = *self.shared.requested.borrow();
+        let number = if !self.is_finished(current) {
             current
-        } else if self.shared.limiter.lock().take(peer, now) {
-            self.shared.asked.send_modify(|asked| *asked += 1);
+        } else if self.shared.limiter.lock().admit(peer, now) {
+            self.shared.requested.send_modify(|requested| *requested += 1);
             current + 1
         } else {
             return None;
         };
-        Some(Asking { keys: self.clone(), number, progress })
+        Some(Refetch { keys: self.clone(), number, progress })
     }
 
-    /// Waits for the first document of sources that have given none yet.
-    pub(super) fn await_first(&self) -> Asking {
-        Asking { keys: self.clone(), number: u64::MAX, progress: self.shared.progress.subscribe() }
+    /// Follows the reads of all sources without requesting one: a source that has provided no document yet is
+    /// retried anyway.
+    pub(super) fn watch_reads(&self) -> Refetch {
+        Refetch { keys: self.clone(), number: u64::MAX, progress: self.shared.progress.subscribe() }
     }
 
-    /// The askings, for the sources.
-    fn askings(&self) -> watch::Receiver<u64> {
-        self.shared.asked.subscribe()
+    /// The requests for a refetch, for the sources.
+    fn refetch_requests(&self) -> watch::Receiver<u64> {
+        self.shared.requested.subscribe()
     }
 
-    /// A source was read: these are its keys from now on, or they are as they were (`None`).
+    /// A source was read: these are its keys from now on; `None` if they have not changed.
     fn confirm(&self, source: usize, keys: Option<Vec<Arc<TokenKey>>>, now: BootTime) {
         let mut sources = self.shared.sources.lock();
-        let Some(known) = sources.get_mut(source) else { return };
-        known.confirmed = Some(now);
+        let Some(entry) = sources.get_mut(source) else { return };
+        entry.confirmed = Some(now);
         let Some(keys) = keys else { return };
-        if known.keys.as_ref() == Some(&keys) {
+        if entry.keys.as_ref() == Some(&keys) {
             return;
         }
-        known.keys = Some(keys);
+        entry.keys = Some(keys);
         let generation = self.generation() + 1;
         let table =
-            KeyTable::of(generation, sources.iter().map(|known| known.keys.as_deref().unwrap_or_default()));
+            KeyTable::of(generation, sources.iter().map(|source| source.keys.as_deref().unwrap_or_default()));
         *self.shared.table.write() = Arc::new(table);
-        // After the table: whoever sees the new number finds the new table.
+        // After the table, so that a reader of the new number finds the new table.
         self.shared.generation.store(generation, Ordering::Release);
     }
 
-    /// A source has answered all askings up to `number`, well or not.
-    fn answer(&self, source: usize, number: u64) {
-        if let Some(known) = self.shared.sources.lock().get_mut(source) {
-            known.answered = known.answered.max(number);
+    /// A source has finished all refetches up to `number`, successfully or not.
+    fn finish(&self, source: usize, number: u64) {
+        if let Some(entry) = self.shared.sources.lock().get_mut(source) {
+            entry.finished = entry.finished.max(number);
         }
         self.shared.progress.send_replace(());
     }
 
-    fn has_answered(&self, number: u64) -> bool {
-        self.shared.sources.lock().iter().all(|known| known.answered >= number)
+    fn is_finished(&self, number: u64) -> bool {
+        self.shared.sources.lock().iter().all(|source| source.finished >= number)
     }
 }
 
-impl Asking {
-    /// Waits until a source has been read; `false` once all have answered. Cancel-safe.
-    pub(super) async fn has_news(&mut self) -> bool {
-        if self.keys.has_answered(self.number) {
+impl Refetch {
+    /// Waits until a source has been read; `false` once all have finished. Cancel-safe.
+    pub(super) async fn next_result(&mut self) -> bool {
+        if self.keys.is_finished(self.number) {
             return false;
         }
         self.progress.changed().await.is_ok()
@@ -187,7 +189,7 @@ impl TokenKeys {
     pub(in crate::identity) fn replace(&self, source: usize, document: &serde_json::Value) {
         let keys = document::read(document.to_string().as_bytes()).unwrap();
         self.confirm(source, Some(keys), BootTime::from_boot(std::time::Duration::ZERO));
-        self.answer(source, *self.shared.asked.borrow());
+        self.finish(source, *self.shared.requested.borrow());
     }
 }
 
@@ -203,7 +205,10 @@ mod tests {
     #[test]
     fn a_new_document_replaces_the_keys_of_its_own_source_only() {
         let keys = TokenKeys::of_sources(2);
-        let document = |names: &[&str]| json!({ "keys": names.iter().map(|name| EcSigner::new(name).jwk()).collect::<Vec<_>>() });
+        let document = |names: &[&str]| {
+            let keys: Vec<_> = names.iter().map(|name| EcSigner::new(name).jwk()).collect();
+            json!({ "keys": keys })
+        };
         keys.replace(0, &document(&["a", "b"]));
         keys.replace(1, &document(&["b", "c"]));
         let sources_of = |id| keys.table().find(id).iter().map(|entry| entry.source).collect::<Vec<_>>();
@@ -226,18 +231,18 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn all_join_an_asking_under_way_and_only_a_new_one_takes_a_turn() {
+    async fn all_join_a_refetch_under_way_and_only_a_new_one_counts_against_the_rate() {
         let keys = TokenKeys::of_sources(2);
         let now = BootTime::from_boot(Duration::from_secs(100));
-        let mut first = keys.ask(pod(), now).expect("the first reading is under way");
+        let mut first = keys.request_refetch(pod(), now).expect("the first read is under way");
         keys.replace(0, &json!({ "keys": [] }));
-        assert!(first.has_news().await, "one of two");
+        assert!(first.next_result().await, "one of two");
         keys.replace(1, &json!({ "keys": [] }));
-        assert!(!first.has_news().await, "both have answered");
-        assert!(keys.ask(pod(), now).is_some(), "its turn");
-        assert!(keys.ask(pod(), now).is_some(), "joins");
+        assert!(!first.next_result().await, "both have finished");
+        assert!(keys.request_refetch(pod(), now).is_some(), "a new one");
+        assert!(keys.request_refetch(pod(), now).is_some(), "joins it");
         keys.replace(0, &json!({ "keys": [] }));
         keys.replace(1, &json!({ "keys": [] }));
-        assert!(keys.ask(pod(), now).is_none(), "it had its turn");
+        assert!(keys.request_refetch(pod(), now).is_none(), "not twice within ten seconds");
     }
 }

@@ -1,48 +1,49 @@
 //! One source of keys, kept up to date in the background.
 //!
-//! Owns: when a source is read: at start, every five minutes, when somebody shows an unknown key id, and soon after it
-//! failed. Must not know: tokens. A source that is down changes nothing: its last good keys stay.
+//! Owns: when a source is read: at start, every five minutes, when a token has an unknown key id, and soon
+//! after a failure. Must not know: tokens. A source that is unavailable changes nothing: its last good keys
+//! stay.
 
 use std::time::Duration;
 
-use super::document::{self, DocumentError};
+use super::document::{self, DocumentError, MAX_DOCUMENT_BYTES};
 use super::fetch::{FetchError, KeyUrl};
-use super::file::KeyFile;
 use super::{Arc, TokenKey, TokenKeys};
+use crate::backoff::Backoff;
 use crate::clock::Clock;
 use crate::config::{KeyLocation, Upstream};
 use crate::lifecycle::readiness::Condition;
 use crate::lifecycle::tasks::Tasks;
 use crate::rng::Rng;
+use crate::telemetry::error_chain::ErrorChain;
+use crate::watched_file::{ReadError, WatchedFile};
 
-/// A URL is read again after this, give or take a tenth. An issuer publishes a key an hour before it signs (facts 2.3),
-/// and a withdrawn key should not live much longer than the issuer's word.
+/// A URL is read again after this time, plus or minus a tenth. An issuer publishes a key an hour before it
+/// signs with it (facts 2.3), and a withdrawn key should not be accepted for long.
 const REFRESH: Duration = Duration::from_secs(5 * 60);
-/// A file is looked at this often: one `stat`.
-const LOOK: Duration = Duration::from_secs(5);
-/// After a failure the next try comes after this, doubling up to [`SLOWEST_RETRY`].
-const FIRST_RETRY: Duration = Duration::from_secs(1);
-/// The longest pause after failures.
-const SLOWEST_RETRY: Duration = Duration::from_secs(30);
+/// A file is checked this often; a check is one `open` and one `fstat`.
+const FILE_POLL: Duration = Duration::from_secs(5);
+/// The pauses after failures. They are never longer than the regular interval of the source.
+const RETRY: Backoff = Backoff::new(Duration::from_secs(1), Duration::from_secs(30));
 
 /// Why a source cannot be read.
 #[derive(Debug, thiserror::Error)]
 pub enum LoadError {
-    /// It does not answer.
+    /// The URL cannot be fetched.
     #[error(transparent)]
     Fetch(#[from] FetchError),
     /// The file cannot be read.
     #[error("the key file cannot be read")]
-    File(#[from] std::io::Error),
-    /// What it gave is no key document.
+    File(#[source] std::io::Error),
+    /// The content is not a valid key document.
     #[error(transparent)]
     Document(#[from] DocumentError),
 }
 
-/// A source, and the place of its keys.
+/// A source and its part of the keys.
 pub struct KeySource {
     reader: Reader,
-    /// As in the flag, for the log. It holds no secret: `config` refuses users, passwords and queries.
+    /// The value of the flag, for the log. It contains no secret: `config` refuses passwords and queries.
     name: String,
     index: usize,
     keys: TokenKeys,
@@ -50,11 +51,20 @@ pub struct KeySource {
 
 enum Reader {
     Url(Box<KeyUrl>),
-    File(KeyFile),
+    File(WatchedFile),
+}
+
+impl From<ReadError> for LoadError {
+    fn from(error: ReadError) -> Self {
+        match error {
+            ReadError::Io(error) => Self::File(error),
+            ReadError::TooLong => Self::Document(DocumentError::TooLong),
+        }
+    }
 }
 
 impl KeySource {
-    /// The source number `index` of these keys.
+    /// Source number `index` of these keys.
     ///
     /// # Errors
     /// [`FetchError`], when URL, CA bundle or proxy cannot be used.
@@ -67,17 +77,21 @@ impl KeySource {
     ) -> Result<Self, FetchError> {
         let (reader, name) = match location {
             KeyLocation::Url(url) => (Reader::Url(Box::new(KeyUrl::new(url, upstream, tasks)?)), url.clone()),
-            KeyLocation::File(path) => (Reader::File(KeyFile::new(path.clone())), path.display().to_string()),
+            // No need to wait until it has settled: half a key document does not parse.
+            KeyLocation::File(path) => {
+                (Reader::File(WatchedFile::new(path.clone(), MAX_DOCUMENT_BYTES)), path.display().to_string())
+            }
         };
         Ok(Self { reader, name, index, keys })
     }
 
-    /// Keeps its keys up to date for ever; cancel by dropping. `complete` is met once every source has given a document.
-    pub async fn keep(mut self, clock: Clock, chance: Rng, complete: Condition) {
-        let mut askings = self.keys.askings();
+    /// Keeps its keys up to date without end; cancel by dropping. `complete` is met once every source has
+    /// provided a document.
+    pub async fn keep(mut self, clock: Clock, rng: Rng, complete: Condition) {
+        let mut requests = self.keys.refetch_requests();
         let mut failures = 0_u32;
         loop {
-            let asking = *askings.borrow_and_update();
+            let requested = *requests.borrow_and_update();
             match self.load().await {
                 Ok(keys) => {
                     self.keys.confirm(self.index, keys, clock.now().boot);
@@ -87,46 +101,45 @@ impl KeySource {
                     failures = 0;
                 }
                 Err(error) => {
-                    // The first in a row only: it is tried for ever.
+                    // Only the first failure in a row, because retries never end.
                     if failures == 0 {
-                        let err = crate::telemetry::error_chain::ErrorChain(&error);
-                        tracing::warn!(source = self.name, err = %err, "token keys cannot be read, the last good ones stay");
+                        let (source, err) = (&self.name, ErrorChain(&error));
+                        tracing::warn!(source, %err, "token keys cannot be read; keeping the last good ones");
                     }
                     failures = failures.saturating_add(1);
                 }
             }
-            self.keys.answer(self.index, asking);
+            self.keys.finish(self.index, requested);
             self.report(&complete);
-            let pause = self.pause(failures).mul_f64(0.9 + 0.2 * chance.fraction());
+            let pause = self.pause_after(failures).mul_f64(0.9 + 0.2 * rng.fraction());
             tokio::select! {
                 () = tokio::time::sleep(pause) => {}
-                changed = askings.changed() => if changed.is_err() { return },
+                changed = requests.changed() => if changed.is_err() { return },
             }
         }
     }
 
-    /// Its keys; `None`: they are as they were.
+    /// Its keys; `None` if they have not changed.
     async fn load(&mut self) -> Result<Option<Vec<Arc<TokenKey>>>, LoadError> {
         match &mut self.reader {
             Reader::Url(url) => Ok(Some(document::read(&url.fetch().await?)?)),
             Reader::File(file) => {
-                let Some((content, look)) = file.read_if_changed().await? else { return Ok(None) };
-                let keys = document::read(&content)?;
-                // Only now: a file that did not parse is tried again at the next look.
-                file.take(look);
+                let Some(changed) = file.read_if_changed().await? else { return Ok(None) };
+                let keys = document::read(&changed.content)?;
+                file.accept(changed.stamp);
                 Ok(Some(keys))
             }
         }
     }
 
-    fn pause(&self, failures: u32) -> Duration {
+    fn pause_after(&self, failures: u32) -> Duration {
         let regular = match self.reader {
             Reader::Url(_) => REFRESH,
-            Reader::File(_) => LOOK,
+            Reader::File(_) => FILE_POLL,
         };
         match failures {
             0 => regular,
-            _ => FIRST_RETRY.saturating_mul(1 << (failures - 1).min(5)).min(SLOWEST_RETRY).min(regular),
+            _ => RETRY.pause(failures).min(regular),
         }
     }
 
@@ -174,7 +187,7 @@ mod tests {
         json!({ "keys": [EcSigner::new(name).jwk()] }).to_string()
     }
 
-    /// Answers each connection with the next of these texts, then with nothing.
+    /// Answers each connection with the next of these texts, later ones never.
     async fn serving(answers: Vec<String>) -> KeyLocation {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}/keys", listener.local_addr().unwrap());
@@ -185,7 +198,7 @@ mod tests {
                 let mut request = [0; 1024];
                 let _ = stream.read(&mut request).await.unwrap();
                 match answer {
-                    // The client may have seen enough before all of it is sent.
+                    // The client may close the connection before all of it is sent.
                     Some(answer) => drop(stream.write_all(answer.as_bytes()).await),
                     None => open.push(stream),
                 }
@@ -199,10 +212,10 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_file_is_read_when_it_changes_and_half_of_it_is_not_taken() {
+    async fn a_file_is_read_when_it_changes_and_half_of_it_is_not_used() {
         let path = scratch("changes");
         let (mut source, _keys) = source(&KeyLocation::File(path.clone()));
-        assert!(matches!(source.load().await, Err(LoadError::File(_))), "it may come later");
+        assert!(matches!(source.load().await, Err(LoadError::File(_))), "it may be created later");
         std::fs::write(&path, document("one")).unwrap();
         let ids = |keys: Option<Vec<super::Arc<super::TokenKey>>>| {
             keys.map(|keys| keys.iter().map(|key| key.id().to_owned()).collect::<Vec<_>>())
@@ -211,8 +224,11 @@ mod tests {
         assert_eq!(ids(source.load().await.unwrap()), None, "nothing new");
         let newer = document("number-two");
         std::fs::write(&path, &newer[..newer.len() - 3]).unwrap();
-        for look in 1..=2 {
-            assert!(matches!(source.load().await, Err(LoadError::Document(_))), "half written, look {look}");
+        for check in 1..=2 {
+            assert!(
+                matches!(source.load().await, Err(LoadError::Document(_))),
+                "half written, check {check}"
+            );
         }
         std::fs::write(&path, &newer).unwrap();
         assert_eq!(ids(source.load().await.unwrap()), Some(vec!["number-two".to_owned()]));
@@ -220,7 +236,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_url_is_taken_at_its_word_and_neither_redirects_nor_floods_us() {
+    async fn a_url_must_answer_in_time_with_a_whole_document_and_no_redirect() {
         let long = ok(&format!(r#"{{"keys":[]{}}}"#, " ".repeat(256 * 1024)));
         let redirect = "HTTP/1.1 302 Found\r\nLocation: /other\r\nContent-Length: 0\r\n\r\n".to_owned();
         let broken = "HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\n{".to_owned();
@@ -245,7 +261,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_source_that_fails_keeps_its_keys_and_is_tried_again_soon() {
+    async fn a_source_that_fails_keeps_its_keys_and_is_retried_soon() {
         let down = "HTTP/1.1 503 Down\r\nContent-Length: 0\r\n\r\n".to_owned();
         let location = serving(vec![down.clone(), ok(&document("one")), down, ok(&document("two"))]).await;
         let (source, keys) = source(&location);
@@ -253,7 +269,7 @@ mod tests {
         let complete = readiness.advisory(ConditionName::TokenKeys);
         let clock = Clock::system();
         let watching = async {
-            // The first try fails, the second comes within a second or so.
+            // The first attempt fails; the second follows after about a second.
             let until = async |id: &str| {
                 while keys.table().find(id).is_empty() {
                     tokio::time::sleep(Duration::from_millis(5)).await;
@@ -261,9 +277,9 @@ mod tests {
             };
             until("one").await;
             assert!(readiness.report()[0].met);
-            let mut asking = keys.ask(pod(), clock.now().boot).unwrap();
-            while asking.has_news().await {}
-            assert_eq!(keys.table().find("one").len(), 1, "down, and its last good keys stay");
+            let mut refetch = keys.request_refetch(pod(), clock.now().boot).unwrap();
+            while refetch.next_result().await {}
+            assert_eq!(keys.table().find("one").len(), 1, "unavailable, and its last good keys stay");
             assert!(readiness.report()[0].met);
             until("two").await;
             assert!(keys.table().find("one").is_empty(), "withdrawn");
@@ -275,12 +291,12 @@ mod tests {
     }
 
     #[test]
-    fn retries_come_soon_at_first_and_a_file_is_looked_at_often() {
+    fn retries_are_quick_at_first_and_a_file_is_checked_often() {
         let (url, _keys) = source(&KeyLocation::Url("http://127.0.0.1:1/keys".to_owned()));
-        let pauses: Vec<_> = (0..8).map(|failures| url.pause(failures).as_secs()).collect();
+        let pauses: Vec<_> = (0..8).map(|failures| url.pause_after(failures).as_secs()).collect();
         assert_eq!(pauses, [300, 1, 2, 4, 8, 16, 30, 30]);
         let (file, _keys) = source(&KeyLocation::File("/keys".into()));
-        let pauses: Vec<_> = (0..8).map(|failures| file.pause(failures).as_secs()).collect();
+        let pauses: Vec<_> = (0..8).map(|failures| file.pause_after(failures).as_secs()).collect();
         assert_eq!(pauses, [5, 1, 2, 4, 5, 5, 5, 5]);
     }
 }

@@ -1,7 +1,7 @@
-//! The keys by their ids, as they were at one moment. Pure.
+//! The keys by their ids, at one moment. Pure.
 //!
-//! Owns: the union. Must not know: how it comes about. Two sources may use one id for different keys; both stand, and
-//! either may verify.
+//! Owns: the union of all sources. Must not know: how sources are read. Two sources may use the same id for
+//! different keys; both are kept, and either may verify a token.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -15,7 +15,7 @@ pub(in crate::identity) struct KeyTable {
     by_id: HashMap<Box<str>, Vec<Entry>>,
 }
 
-/// A key and where it came from.
+/// A key and its source.
 #[derive(Clone, Debug)]
 pub(in crate::identity) struct Entry {
     /// The number of its source, in the order of the flags.
@@ -36,12 +36,12 @@ impl KeyTable {
         Self { generation, by_id }
     }
 
-    /// Which table this is.
+    /// The number of this version of the table.
     pub(in crate::identity) fn generation(&self) -> u64 {
         self.generation
     }
 
-    /// The keys of that id.
+    /// The keys with that id.
     pub(in crate::identity) fn find(&self, id: &str) -> &[Entry] {
         self.by_id.get(id).map(Vec::as_slice).unwrap_or_default()
     }

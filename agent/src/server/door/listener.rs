@@ -23,6 +23,7 @@ use super::connection::{self, Respond, Service, http1_with};
 use super::limits::ConnectionLimits;
 use super::peers::Peers;
 use super::stats::count;
+use crate::backoff::Backoff;
 use crate::lifecycle::readiness::Condition;
 use crate::lifecycle::shutdown::{Phase, Shutdown};
 use crate::lifecycle::tasks::Tasks;
@@ -35,8 +36,8 @@ const REPLACING: Duration = Duration::from_secs(60);
 const BIND_AGAIN: Duration = Duration::from_millis(20);
 /// After that somebody else has the port, and may have it for long.
 const BIND_LATER: Duration = Duration::from_secs(1);
-/// First and longest pause after an accept that failed for want of descriptors or memory.
-const ACCEPT_PAUSE: (Duration, Duration) = (Duration::from_millis(10), Duration::from_secs(1));
+/// The pauses after accepts that failed for want of descriptors or memory.
+const ACCEPT_RETRY: Backoff = Backoff::new(Duration::from_millis(10), Duration::from_secs(1));
 /// How often a failing accept is logged, at most.
 const ACCEPT_LOG_EVERY: Duration = Duration::from_secs(10);
 /// How long a new connection waits for others that are closing to make room for it.
@@ -217,7 +218,7 @@ impl<R: Respond> FrontDoor<R> {
         if trouble.should_log() {
             tracing::error!(err = %error, made_room, "accept failed");
         }
-        sleep(trouble.pause.next()).await;
+        sleep(trouble.next_pause()).await;
     }
 
     /// While the process drains: returns when these connections are closed, or no time is left.
@@ -291,42 +292,24 @@ fn is_about_one_connection(error: &io::Error) -> bool {
     error.raw_os_error().is_some_and(|code| ONE_CONNECTION.contains(&Errno::from_raw(code)))
 }
 
-/// A pause that doubles.
-struct Pause {
-    first: Duration,
-    longest: Duration,
-    next: Duration,
-}
-
-impl Pause {
-    const fn new((first, longest): (Duration, Duration)) -> Self {
-        Self { first, longest, next: first }
-    }
-
-    fn next(&mut self) -> Duration {
-        let pause = self.next;
-        self.next = pause.saturating_mul(2).min(self.longest);
-        pause
-    }
-
-    const fn reset(&mut self) {
-        self.next = self.first;
-    }
-}
-
 /// Accept failing again and again.
 struct AcceptTrouble {
-    pause: Pause,
+    in_a_row: u32,
     logged: Option<Instant>,
 }
 
 impl AcceptTrouble {
     const fn new() -> Self {
-        Self { pause: Pause::new(ACCEPT_PAUSE), logged: None }
+        Self { in_a_row: 0, logged: None }
     }
 
     const fn over(&mut self) {
-        self.pause.reset();
+        self.in_a_row = 0;
+    }
+
+    fn next_pause(&mut self) -> Duration {
+        self.in_a_row = self.in_a_row.saturating_add(1);
+        ACCEPT_RETRY.pause(self.in_a_row)
     }
 
     fn should_log(&mut self) -> bool {
@@ -350,7 +333,7 @@ mod tests {
     use tokio::task::JoinSet;
     use tokio::time::{sleep, timeout};
 
-    use super::{ACCEPT_PAUSE, BIND_AGAIN, Errno, HANDSHAKE, Pause, bind, is_about_one_connection};
+    use super::{AcceptTrouble, BIND_AGAIN, Errno, HANDSHAKE, bind, is_about_one_connection};
     use crate::lifecycle::condition_name::ConditionName;
     use crate::lifecycle::readiness::Readiness;
     use crate::server::door::limits::ConnectionLimits;
@@ -618,11 +601,11 @@ mod tests {
     }
 
     #[test]
-    fn a_pause_doubles_up_to_its_longest_and_begins_again() {
-        let mut pause = Pause::new(ACCEPT_PAUSE);
-        let pauses: Vec<u128> = (0..9).map(|_| pause.next().as_millis()).collect();
+    fn pauses_after_failed_accepts_double_and_begin_again_after_a_good_one() {
+        let mut trouble = AcceptTrouble::new();
+        let pauses: Vec<u128> = (0..9).map(|_| trouble.next_pause().as_millis()).collect();
         assert_eq!(pauses, [10, 20, 40, 80, 160, 320, 640, 1000, 1000]);
-        pause.reset();
-        assert_eq!(pause.next().as_millis(), 10);
+        trouble.over();
+        assert_eq!(trouble.next_pause().as_millis(), 10);
     }
 }
