@@ -16,9 +16,10 @@ use tokio::sync::Semaphore;
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
+use super::accept::FrontDoor;
+use super::bind::bind;
 use super::connection::{Peer, Respond};
 use super::limits::ConnectionLimits;
-use super::listener::{FrontDoor, bind};
 use super::peers::{PeerLimits, Peers};
 use super::stats::FrontDoorSnapshot;
 use crate::lifecycle::shutdown::Shutdown;
