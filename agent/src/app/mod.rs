@@ -26,7 +26,7 @@ use crate::lifecycle::tasks::Tasks;
 use crate::node::self_probe::{ProbeKey, ProbeKeyError, Prober};
 use crate::rng::Rng;
 use crate::server::access_log::AccessLog;
-use crate::server::door::accept::FrontDoor;
+use crate::server::door::accept::Acceptor;
 use crate::server::door::limits::ConnectionLimits;
 use crate::server::door::peers::{PeerLimits, Peers};
 use crate::server::pages::admin::Admin;
@@ -132,7 +132,7 @@ impl Services {
         keys: &TokenKeys,
         peers: &Peers,
         seal: ProbeKey,
-    ) -> FrontDoor<Endpoint> {
+    ) -> Acceptor<Endpoint> {
         let policy = Policy::new(&config.verification, &config.cluster_name, config.node.name.as_deref());
         let endpoint = Endpoint {
             hosts: AllowedHosts::new(&config.listen.hosts),
@@ -146,12 +146,12 @@ impl Services {
             access: Arc::clone(&self.access),
         };
         let limits = ConnectionLimits::default();
-        FrontDoor::new(Arc::new(endpoint), peers.clone(), limits, self.shutdown.clone(), self.tasks.clone())
+        Acceptor::new(Arc::new(endpoint), peers.clone(), limits, self.shutdown.clone(), self.tasks.clone())
     }
 
     /// One task per address and port. The first address decides readiness; a node without IPv6 is ready without it. Behind
     /// a guard, it is the guard's port that counts: its own may be somebody else's.
-    fn listen(&self, config: &Config, door: &FrontDoor<Endpoint>) -> Vec<CredentialListener> {
+    fn listen(&self, config: &Config, door: &Acceptor<Endpoint>) -> Vec<CredentialListener> {
         let mut names = ListenerNames::default();
         let doors = doors(config).map(|(host, port, is_required)| {
             let name = names.next(host);
@@ -184,7 +184,7 @@ impl Services {
     fn serve_page(&self, page: Admin, shutdown: &Shutdown, address: IpAddr, port: u16, name: &'static str) {
         let bound = self.readiness.advisory(name);
         let peers = Peers::new(PeerLimits::for_admin(), |_| false);
-        let door = FrontDoor::new(
+        let door = Acceptor::new(
             Arc::new(page),
             peers,
             ConnectionLimits::default(),

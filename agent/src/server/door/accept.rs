@@ -1,10 +1,10 @@
 //! The loop that accepts connections.
 //!
-//! Owns: letting connections in, and what an accept error means. Must not know: HTTP or credentials. How a socket is
-//! bound is in `bind`, how the loop ends in `drain`.
+//! Owns: letting connections in, and what an accept error means. Must not know: HTTP or credentials. How a
+//! socket is bound is in `bind`, how the loop ends in `drain`.
 //!
-//! Invariant 10: a listener that cannot bind waits in the background and takes nobody down; the accept loop never
-//! ends by itself.
+//! Invariant 10: a listener that cannot bind waits in the background and affects no other; the accept loop
+//! never ends by itself.
 
 use std::future::Future;
 use std::io;
@@ -27,27 +27,27 @@ use crate::lifecycle::readiness::Condition;
 use crate::lifecycle::shutdown::Shutdown;
 use crate::lifecycle::tasks::Tasks;
 
-/// First and longest pause after an accept that failed for want of descriptors or memory.
+/// First and longest pause after an accept that failed for lack of descriptors or memory.
 const ACCEPT_PAUSE: (Duration, Duration) = (Duration::from_millis(10), Duration::from_secs(1));
 /// How often a failing accept is logged, at most.
 const ACCEPT_LOG_EVERY: Duration = Duration::from_secs(10);
-/// How long a new connection waits for others that are closing to make room for it.
+/// How long a new connection waits for others, which are closing, to make room for it.
 const ROOM_PATIENCE: Duration = Duration::from_millis(100);
 
 /// Serves any number of listeners with one responder, under shared limits.
-pub struct FrontDoor<R> {
+pub struct Acceptor<R> {
     pub(super) service: Arc<Service<R>>,
     tasks: Tasks,
 }
 
-impl<R> Clone for FrontDoor<R> {
+impl<R> Clone for Acceptor<R> {
     fn clone(&self) -> Self {
         Self { service: Arc::clone(&self.service), tasks: self.tasks.clone() }
     }
 }
 
-impl<R: Respond> FrontDoor<R> {
-    /// A front door without listeners.
+impl<R: Respond> Acceptor<R> {
+    /// An acceptor without listeners.
     pub fn new(
         respond: Arc<R>,
         peers: Peers,
@@ -59,8 +59,8 @@ impl<R: Respond> FrontDoor<R> {
         Self { service: Arc::new(Service { respond, peers, shutdown, limits, http }), tasks }
     }
 
-    /// Binds and serves; while it cannot bind, tries again in the background. `bound` shows which it is: whether
-    /// readiness waits for it is up to whoever made the condition.
+    /// Binds and serves; while it cannot bind, it tries again. `bound` shows which of the two it does;
+    /// whether readiness waits for that condition is decided where the condition is made.
     pub async fn serve_when_bound(&self, address: IpAddr, port: u16, bound: Condition) {
         let listener = tokio::select! {
             biased;
@@ -70,7 +70,8 @@ impl<R: Respond> FrontDoor<R> {
         self.serve(listener).await;
     }
 
-    /// The accept loop. Returns the connections it has let in, as a tracker whose wait ends when none is open.
+    /// The accept loop. Returns a tracker of the connections that it accepted; waiting on it ends when none
+    /// is open.
     pub(super) async fn accept_until(
         &self,
         listener: &Listener,
@@ -82,7 +83,7 @@ impl<R: Respond> FrontDoor<R> {
         let mut end = pin!(end);
         loop {
             tokio::select! {
-                // The end first: what is left then is taken by asking the kernel.
+                // The end first: what is left by then is taken from the kernel's queue.
                 biased;
                 () = &mut end => return open,
                 accepted = listener.socket.accept() => match accepted {
@@ -104,7 +105,8 @@ impl<R: Respond> FrontDoor<R> {
                 return;
             }
         };
-        // A response is one write; waiting to send it with a next one would cost 40 ms. Failing means it has gone.
+        // A response is one write; waiting to send it with a next one would cost 40 ms. An error means that
+        // the client has left.
         if stream.set_nodelay(true).is_err() {
             return;
         }
@@ -129,8 +131,9 @@ impl<R: Respond> FrontDoor<R> {
     }
 }
 
-/// Whether accept failed because of the one connection it was to return (accept(2) lists these), so that the next
-/// may well succeed. Everything else is want of descriptors or memory, or something new: then a pause is right.
+/// Whether accept failed because of the one connection that it was to return (accept(2) lists these), so that
+/// the next call may succeed. All other errors are a lack of descriptors or memory, or unknown: then a pause
+/// is right.
 fn is_about_one_connection(error: &io::Error) -> bool {
     const ONE_CONNECTION: [Errno; 14] = [
         Errno::ECONNABORTED,
@@ -174,7 +177,7 @@ impl Pause {
     }
 }
 
-/// Accept failing again and again.
+/// A series of failed accepts.
 struct AcceptTrouble {
     pause: Pause,
     logged: Option<Instant>,
@@ -207,53 +210,53 @@ mod tests {
 
     use super::{ACCEPT_PAUSE, Errno, Pause, is_about_one_connection};
     use crate::server::door::limits::ConnectionLimits;
-    use crate::server::door::testing::{Door, FAST, SLOW, eventually, few};
+    use crate::server::door::testing::{FAST, SLOW, TestServer, eventually, few};
 
     #[tokio::test]
     async fn a_panic_ends_one_connection_and_nothing_else() {
-        let door = Door::open(ConnectionLimits::default(), few(4));
-        let mut client = door.connect().await;
+        let server = TestServer::start(ConnectionLimits::default(), few(4));
+        let mut client = server.connect().await;
         client.send("GET /panic HTTP/1.1\r\nHost: a\r\n\r\n").await;
         assert_eq!(client.rest().await.unwrap_or_default(), "");
-        assert!(door.connect().await.get(FAST).await.ends_with("fast"));
-        eventually(|| door.stats().connections_open <= 1).await;
+        assert!(server.connect().await.get(FAST).await.ends_with("fast"));
+        eventually(|| server.stats().connections_open <= 1).await;
     }
 
     #[tokio::test]
     async fn one_connection_too_many_closes_the_one_idle_longest() {
-        let door = Door::open(ConnectionLimits::default(), few(64));
+        let server = TestServer::start(ConnectionLimits::default(), few(64));
         let mut clients = Vec::new();
         for _ in 0..64 {
-            let mut client = door.connect().await;
+            let mut client = server.connect().await;
             client.get(FAST).await;
             clients.push(client);
             // Idle times are compared in milliseconds.
             sleep(Duration::from_millis(2)).await;
         }
-        // The first has been busy since, so the second is idle longest.
+        // The first was used after that, so the second is idle longest.
         clients[0].get(FAST).await;
-        assert!(door.connect().await.get(FAST).await.ends_with("fast"));
+        assert!(server.connect().await.get(FAST).await.ends_with("fast"));
         assert_eq!(clients[1].rest().await.unwrap(), "");
         assert!(clients[0].get(FAST).await.ends_with("fast"));
         assert!(clients[2].get(FAST).await.ends_with("fast"));
-        assert_eq!(door.stats().idle_evicted, 1);
-        assert_eq!(door.stats().connections_refused_peer, 0);
+        assert_eq!(server.stats().idle_evicted, 1);
+        assert_eq!(server.stats().connections_refused_peer, 0);
     }
 
     #[tokio::test]
     async fn a_peer_whose_connections_are_all_busy_is_refused_and_no_other() {
-        let door = Door::open(ConnectionLimits::default(), few(64));
+        let server = TestServer::start(ConnectionLimits::default(), few(64));
         let mut clients = Vec::new();
         for _ in 0..64 {
-            let mut client = door.connect().await;
+            let mut client = server.connect().await;
             client.send(SLOW).await;
             clients.push(client);
         }
-        door.wait_for_slow(64).await;
-        assert_eq!(door.connect().await.rest().await.unwrap_or_default(), "");
-        eventually(|| door.stats().connections_refused_peer == 1).await;
-        assert!(door.connect_from([127, 0, 0, 2]).await.get(FAST).await.ends_with("fast"));
-        door.script.gate.add_permits(64);
+        server.wait_for_slow(64).await;
+        assert_eq!(server.connect().await.rest().await.unwrap_or_default(), "");
+        eventually(|| server.stats().connections_refused_peer == 1).await;
+        assert!(server.connect_from([127, 0, 0, 2]).await.get(FAST).await.ends_with("fast"));
+        server.script.gate.add_permits(64);
         for client in &mut clients {
             assert!(client.response().await.ends_with("slow"));
         }
@@ -263,25 +266,25 @@ mod tests {
     async fn idle_connections_of_many_peers_do_not_starve_a_new_one() {
         let mut limits = few(64);
         limits.all_connections = 20;
-        let door = Door::open(ConnectionLimits::default(), limits);
+        let server = TestServer::start(ConnectionLimits::default(), limits);
         let mut idle = Vec::new();
         for peer in 1..=20 {
-            let mut client = door.connect_from([127, 0, 1, peer]).await;
+            let mut client = server.connect_from([127, 0, 1, peer]).await;
             client.get(FAST).await;
             idle.push(client);
         }
         let mut busy = Vec::new();
         for peer in 1..=20 {
-            let mut client = door.connect_from([127, 0, 2, peer]).await;
+            let mut client = server.connect_from([127, 0, 2, peer]).await;
             client.send(SLOW).await;
             busy.push(client);
         }
-        door.wait_for_slow(20).await;
-        // Now nobody is idle.
-        assert_eq!(door.connect_from([127, 0, 3, 1]).await.rest().await.unwrap_or_default(), "");
-        eventually(|| door.stats().connections_refused_full == 1).await;
-        assert_eq!(door.stats().idle_evicted, 20);
-        door.script.gate.add_permits(20);
+        server.wait_for_slow(20).await;
+        // Now none is idle.
+        assert_eq!(server.connect_from([127, 0, 3, 1]).await.rest().await.unwrap_or_default(), "");
+        eventually(|| server.stats().connections_refused_full == 1).await;
+        assert_eq!(server.stats().idle_evicted, 20);
+        server.script.gate.add_permits(20);
         for client in &mut busy {
             assert!(client.response().await.ends_with("slow"));
         }

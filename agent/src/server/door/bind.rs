@@ -1,6 +1,7 @@
 //! Sockets that listen.
 //!
-//! Owns: how we bind, and how often we try while the port is taken. Must not know: what is accepted.
+//! Owns: how a socket is bound, and how often that is tried while the port is taken. Must not know: what is
+//! accepted.
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
@@ -12,16 +13,16 @@ use tokio::time::{Instant, sleep};
 
 use crate::lifecycle::readiness::Condition;
 
-/// Handshakes that are complete and wait for accept. 1,024: a burst of every process on a full node.
+/// Complete handshakes that wait for accept. 1,024: every process of a full node connects at once.
 const BACKLOG: i32 = 1_024;
-/// A new agent that stands beside the old one (a surge) waits for its port: the old one ends within so long, drained.
+/// A new agent that starts beside the old one (a surge) waits for its port: the old one has drained by then.
 const REPLACING: Duration = Duration::from_secs(60);
-/// Until then it tries this often: nobody serves from the old one's end to the next try.
+/// Until then it tries this often: nothing is served between the old one's end and the next try.
 const BIND_AGAIN: Duration = Duration::from_millis(20);
-/// After that somebody else has the port, and may have it for long.
+/// After that another process has the port, and may keep it for long.
 const BIND_LATER: Duration = Duration::from_secs(1);
 
-/// An address we cannot listen on.
+/// An address that cannot be listened on.
 #[derive(Debug, thiserror::Error)]
 #[error("cannot listen on {address}")]
 pub struct BindError {
@@ -39,14 +40,14 @@ pub struct Listener {
 }
 
 impl Listener {
-    /// The address and, if 0 was asked for, the port the kernel has chosen.
+    /// The address and, if port 0 was requested, the port that the kernel has chosen.
     pub fn local_addr(&self) -> SocketAddr {
         self.local
     }
 }
 
-/// Listens on an address, even one the node does not have yet: when it appears, the socket serves, and when it is
-/// removed and comes back, it serves again (facts 7.2). Must be called inside the runtime.
+/// Listens on an address, even one that the node does not have yet: the socket serves when the address
+/// appears, and again when it is removed and comes back (facts 7.2). Must be called inside the runtime.
 pub fn bind(address: IpAddr, port: u16) -> Result<Listener, BindError> {
     let address = SocketAddr::new(address, port);
     let listen = || {
@@ -56,13 +57,13 @@ pub fn bind(address: IpAddr, port: u16) -> Result<Listener, BindError> {
             SocketAddr::V4(_) => socket.set_freebind_v4(true)?,
             SocketAddr::V6(_) => {
                 socket.set_freebind_v6(true)?;
-                // IPv4 has a listener of its own; a v6 one must not take its port.
+                // IPv4 has its own listener; an IPv6 one must not take its port.
                 socket.set_only_v6(true)?;
             }
         }
-        // So that a restart need not wait for connections in TIME_WAIT. On Linux this does not let two sockets listen
-        // on one address: that takes SO_REUSEPORT, which we never set, because with it any root process on the host
-        // network could take half of all tokens (design 4.7).
+        // So that a restart need not wait for connections in TIME_WAIT. On Linux this does not let two
+        // sockets listen on one address: that takes SO_REUSEPORT, which is never set here, because with it
+        // any root process on the host network could take half of all tokens (design 4.7).
         socket.set_reuse_address(true)?;
         socket.bind(&address.into())?;
         socket.listen(BACKLOG)?;
@@ -73,7 +74,8 @@ pub fn bind(address: IpAddr, port: u16) -> Result<Listener, BindError> {
     listen().map_err(|source| BindError { address, source })
 }
 
-/// Binds; while it cannot, tries again, for ever. Cancel by dropping. `bound` shows which it is.
+/// Binds; while it cannot, it tries again, without end. Cancel by dropping. `bound` shows which of the two it
+/// does.
 pub async fn bind_when_free(address: IpAddr, port: u16, bound: &Condition) -> Listener {
     let since = Instant::now();
     loop {
@@ -102,7 +104,7 @@ mod tests {
     use super::{BIND_AGAIN, bind};
     use crate::lifecycle::readiness::Readiness;
     use crate::server::door::limits::ConnectionLimits;
-    use crate::server::door::testing::{Client, Door, FAST, PATIENCE, eventually, few};
+    use crate::server::door::testing::{Client, FAST, PATIENCE, TestServer, eventually, few};
 
     fn ip(text: &str) -> IpAddr {
         text.parse().unwrap()
@@ -116,7 +118,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn both_families_listen_on_one_port_and_nobody_twice() {
+    async fn both_families_listen_on_one_port_and_neither_twice() {
         let v4 = bind(ip("127.0.0.1"), 0).unwrap();
         let port = v4.local_addr().port();
         let _v6 = bind(ip("::"), port).unwrap();
@@ -127,17 +129,18 @@ mod tests {
 
     #[tokio::test]
     async fn a_restart_does_not_wait_for_old_connections() {
-        let door = Door::open(ConnectionLimits::default(), few(4));
-        let mut client = door.connect().await;
+        let server = TestServer::start(ConnectionLimits::default(), few(4));
+        let mut client = server.connect().await;
         client.send("GET /fast HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n").await;
-        client.rest().await.unwrap(); // We closed first, so this connection is in TIME_WAIT on our side.
+        // The server closes first, so this connection is in TIME_WAIT on its side.
+        client.rest().await.unwrap();
         drop(client);
-        door.shutdown.begin(PATIENCE);
-        door.served.await.unwrap();
-        bind(door.address.ip(), door.address.port()).unwrap();
+        server.shutdown.begin(PATIENCE);
+        server.served.await.unwrap();
+        bind(server.address.ip(), server.address.port()).unwrap();
     }
 
-    /// A port that somebody listens on until the listener is dropped.
+    /// A port that is taken until the listener is dropped.
     fn taken_port() -> (super::Listener, u16) {
         let holder = bind(ip("127.0.0.1"), 0).unwrap();
         let port = holder.local_addr().port();
@@ -145,40 +148,40 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_taken_port_is_awaited_and_takes_no_other_listener_down() {
-        let door = Door::open(ConnectionLimits::default(), few(4));
+    async fn a_taken_port_is_awaited_and_affects_no_other_listener() {
+        let server = TestServer::start(ConnectionLimits::default(), few(4));
         let (holder, port) = taken_port();
         let readiness = Readiness::new();
         let bound = readiness.advisory("second listener");
-        let front = door.front.clone();
+        let acceptor = server.acceptor.clone();
         let second =
-            tokio::join!(timeout(PATIENCE, front.serve_when_bound(ip("127.0.0.1"), port, bound)), async {
+            tokio::join!(timeout(PATIENCE, acceptor.serve_when_bound(ip("127.0.0.1"), port, bound)), async {
                 eventually(|| readiness.report()[0].reason.contains("in use")).await;
-                assert!(door.connect().await.get(FAST).await.ends_with("fast"));
+                assert!(server.connect().await.get(FAST).await.ends_with("fast"));
                 drop(holder);
                 eventually(|| readiness.report()[0].met).await;
                 let mut client = Client(TcpStream::connect(("127.0.0.1", port)).await.unwrap());
                 assert!(client.get(FAST).await.ends_with("fast"));
-                door.shutdown.begin(PATIENCE);
+                server.shutdown.begin(PATIENCE);
             });
         second.0.unwrap();
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_port_that_the_old_agent_gives_up_is_taken_at_once() {
-        let door = Door::open(ConnectionLimits::default(), few(4));
+        let server = TestServer::start(ConnectionLimits::default(), few(4));
         let (holder, port) = taken_port();
         let readiness = Readiness::new();
         let bound = readiness.advisory("second listener");
-        let front = door.front.clone();
-        tokio::join!(front.serve_when_bound(ip("127.0.0.1"), port, bound), async {
+        let acceptor = server.acceptor.clone();
+        tokio::join!(acceptor.serve_when_bound(ip("127.0.0.1"), port, bound), async {
             // As long as an old agent may drain.
             sleep(Duration::from_secs(20)).await;
             assert!(!readiness.report()[0].met);
             drop(holder);
             sleep(BIND_AGAIN + Duration::from_millis(1)).await;
             assert!(readiness.report()[0].met);
-            door.shutdown.begin(PATIENCE);
+            server.shutdown.begin(PATIENCE);
         });
     }
 }

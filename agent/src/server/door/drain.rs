@@ -1,4 +1,4 @@
-//! The end of a listener: everything that was sent before it is answered.
+//! How a listener ends: everything that was sent to it before is answered.
 //!
 //! Owns: the order of the end, and how the kernel's queue is emptied. Must not know: HTTP.
 
@@ -11,28 +11,29 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::time::{Instant, sleep, sleep_until};
 use tokio_util::task::TaskTracker;
 
-use super::accept::FrontDoor;
+use super::accept::Acceptor;
 use super::activity::CloseRequest;
 use super::bind::Listener;
 use super::connection::Respond;
 use crate::lifecycle::shutdown::Phase;
 
-/// How long a handshake that has begun may take to end: a pod is microseconds away, so this is for a busy CPU.
+/// How long a handshake that has begun may take: a pod is microseconds away, so this is for a busy CPU.
 const HANDSHAKE: Duration = Duration::from_millis(20);
 /// How often idle connections are asked to close while draining.
 const DRAIN_TICK: Duration = Duration::from_millis(20);
 
-impl<R: Respond> FrontDoor<R> {
-    /// Accepts until the process drains, then on until what was in flight then is answered (or the grace period ends).
-    /// Then takes what waits in the kernel's queue, answers that too, and closes the listener last: closing it earlier
-    /// would reset who waits there. It does not wait for a moment without any request: under load there is none.
+impl<R: Respond> Acceptor<R> {
+    /// Accepts until the process drains, and on until what was in flight by then is answered (or the grace
+    /// period ends). Then it takes what waits in the kernel's queue, answers that too, and closes the
+    /// listener last: closing it earlier would reset the connections in the queue. It does not wait for a
+    /// moment without any request: under load there is none.
     pub async fn serve(&self, listener: Listener) {
         let in_flight = self.accept_until(&listener, self.service.shutdown.wait_for_draining()).await;
         let late = self.accept_until(&listener, self.drained(&in_flight)).await;
         drop_new_syns(&listener.socket);
         let last = self.accept_until(&listener, sleep(HANDSHAKE)).await;
-        // The kernel is asked itself: tokio knows only what the last turn of its event loop has seen.
-        while let Ok((stream, peer)) = accept_now(&listener.socket) {
+        // Directly from the kernel: tokio knows only what the last turn of its event loop has seen.
+        while let Ok((stream, peer)) = accept_queued(&listener.socket) {
             self.admit(stream, peer, &last).await;
         }
         self.drained(&late).await;
@@ -41,7 +42,7 @@ impl<R: Respond> FrontDoor<R> {
         let left = in_flight.len() + late.len() + last.len();
         if left > 0 {
             tracing::warn!(connections = left, "grace period over, closing what is in flight");
-            self.service.peers.ask_all(CloseRequest::CloseNow);
+            self.service.peers.request_close_all(CloseRequest::Now);
         }
     }
 
@@ -49,7 +50,7 @@ impl<R: Respond> FrontDoor<R> {
     async fn drained(&self, open: &TaskTracker) {
         let shutdown = &self.service.shutdown;
         loop {
-            self.service.peers.ask_all(CloseRequest::CloseWhenIdle);
+            self.service.peers.request_close_all(CloseRequest::WhenIdle);
             let until = match shutdown.phase() {
                 Phase::Draining { until } if until > Instant::now() => until,
                 Phase::Draining { .. } | Phase::Running | Phase::Stopped => return,
@@ -63,10 +64,10 @@ impl<R: Respond> FrontDoor<R> {
     }
 }
 
-/// Makes the kernel drop new knocks at this listener: a packet filter that lets everything but SYN through. Who knocks
-/// now tries again a second later, at whoever listens then; without this, a connection that came between the last
-/// accept and the close would be reset (measured: one in some dozen ends under load). Connections accepted, queued or
-/// half open before are not touched.
+/// Makes the kernel drop new SYNs to this listener: a packet filter that lets everything else through. The
+/// client sends its SYN again a second later, to the next listener; without this, a connection that came
+/// between the last accept and the close would be reset (measured: one in some dozen ends under load).
+/// Connections that were accepted, queued or half open before are not affected.
 fn drop_new_syns(listener: &TcpListener) {
     /// The filter sees the TCP header; the flags are its 14th byte.
     const LOAD_BYTE: u16 = 0x30;
@@ -87,7 +88,7 @@ fn drop_new_syns(listener: &TcpListener) {
     }
 }
 
-fn accept_now(listener: &TcpListener) -> io::Result<(TcpStream, SocketAddr)> {
+fn accept_queued(listener: &TcpListener) -> io::Result<(TcpStream, SocketAddr)> {
     let (socket, peer) = SockRef::from(listener).accept()?;
     socket.set_nonblocking(true)?;
     let peer = peer.as_socket().ok_or(io::ErrorKind::Unsupported)?;
@@ -108,66 +109,67 @@ mod tests {
     use super::HANDSHAKE;
     use crate::server::door::limits::ConnectionLimits;
     use crate::server::door::peers::PeerLimits;
-    use crate::server::door::testing::{Client, Door, FAST, PATIENCE, SLOW, few};
+    use crate::server::door::testing::{Client, FAST, PATIENCE, SLOW, TestServer, few};
 
     #[tokio::test]
     async fn draining_answers_what_is_in_flight_and_what_comes_and_closes_the_listener_last() {
-        let door = Door::open(ConnectionLimits::default(), few(64));
-        let mut idle = door.connect().await;
+        let server = TestServer::start(ConnectionLimits::default(), few(64));
+        let mut idle = server.connect().await;
         idle.get(FAST).await;
-        let mut held = door.connect().await;
+        let mut held = server.connect().await;
         held.send(SLOW).await;
-        door.wait_for_slow(1).await;
-        door.shutdown.begin(PATIENCE * 6);
+        server.wait_for_slow(1).await;
+        server.shutdown.begin(PATIENCE * 6);
         assert_eq!(idle.rest().await.unwrap(), "");
-        let late = door.connect().await.get(FAST).await;
+        let late = server.connect().await.get(FAST).await;
         assert!(late.contains("connection: close") && late.ends_with("fast"), "{late}");
-        assert!(!door.served.is_finished());
-        door.script.gate.add_permits(1);
+        assert!(!server.served.is_finished());
+        server.script.gate.add_permits(1);
         let answer = held.rest().await.unwrap();
         assert!(answer.contains("connection: close") && answer.ends_with("slow"), "{answer}");
-        timeout(PATIENCE, door.served).await.unwrap().unwrap();
-        let refused = TcpStream::connect(door.address).await.unwrap_err();
+        timeout(PATIENCE, server.served).await.unwrap().unwrap();
+        let refused = TcpStream::connect(server.address).await.unwrap_err();
         assert_eq!(refused.kind(), ErrorKind::ConnectionRefused);
     }
 
     #[tokio::test]
     async fn what_waits_in_the_queue_when_the_end_begins_is_answered() {
-        let door = Door::open(ConnectionLimits::default(), few(64));
-        door.shutdown.begin(PATIENCE);
+        let server = TestServer::start(ConnectionLimits::default(), few(64));
+        server.shutdown.begin(PATIENCE);
         // The listener's task has not run yet, and std connects without letting it.
         let clients: Vec<_> = (0..50)
             .map(|_| {
-                let mut client = std::net::TcpStream::connect(door.address).unwrap();
+                let mut client = std::net::TcpStream::connect(server.address).unwrap();
                 io::Write::write_all(&mut client, FAST.as_bytes()).unwrap();
                 client.set_nonblocking(true).unwrap();
                 client
             })
             .collect();
-        // It runs as far as it can without learning of them; after this it finds the time for handshakes over.
+        // The listener runs as far as it can without seeing them; after this the time for handshakes is over.
         let mut busy = JoinSet::new();
         busy.spawn(async { std::thread::sleep(HANDSHAKE * 2) });
         for client in clients {
             let answer = Client(TcpStream::from_std(client).unwrap()).rest().await.unwrap();
             assert!(answer.ends_with("fast"), "{answer}");
         }
-        timeout(PATIENCE, door.served).await.unwrap().unwrap();
+        timeout(PATIENCE, server.served).await.unwrap().unwrap();
     }
 
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-    async fn under_load_nobody_is_reset_while_the_listener_closes() {
-        // Several ends at once, because each takes the second after which a dropped knock is repeated.
+    async fn under_load_no_connection_is_reset_while_the_listener_closes() {
+        // Several ends at once, because each takes the second after which a dropped SYN is sent again.
         let mut ends = JoinSet::new();
         for end in 0..12 {
             ends.spawn(async move {
-                let door = Door::open(ConnectionLimits::default(), PeerLimits::for_descriptors(1_024));
+                let server =
+                    TestServer::start(ConnectionLimits::default(), PeerLimits::for_descriptors(1_024));
                 let mut clients = JoinSet::new();
                 for _ in 0..4 {
-                    clients.spawn(ask_until_nobody_listens(door.address));
+                    clients.spawn(ask_until_refused(server.address));
                 }
                 sleep(Duration::from_millis(20 * end)).await;
-                door.shutdown.begin(PATIENCE);
-                timeout(PATIENCE, door.served).await.unwrap().unwrap();
+                server.shutdown.begin(PATIENCE);
+                timeout(PATIENCE, server.served).await.unwrap().unwrap();
                 clients.join_all().await
             });
         }
@@ -175,11 +177,11 @@ mod tests {
         assert!(answers > 100, "{answers}");
     }
 
-    /// How many answers there were; panics unless each connection that came about got one.
-    async fn ask_until_nobody_listens(address: SocketAddr) -> usize {
+    /// How many answers there were; panics unless each connection that was made got one.
+    async fn ask_until_refused(address: SocketAddr) -> usize {
         let mut answers = 0;
         loop {
-            // A knock that the kernel drops is repeated after a second, and then refused.
+            // A SYN that the kernel drops is sent again after a second, and then refused.
             let mut client = match TcpStream::connect(address).await {
                 Ok(client) => client,
                 Err(error) if error.kind() == ErrorKind::ConnectionRefused => return answers,
@@ -195,12 +197,12 @@ mod tests {
 
     #[tokio::test]
     async fn the_grace_period_ends_what_does_not_end() {
-        let door = Door::open(ConnectionLimits::default(), few(64));
-        let mut held = door.connect().await;
+        let server = TestServer::start(ConnectionLimits::default(), few(64));
+        let mut held = server.connect().await;
         held.send(SLOW).await;
-        door.wait_for_slow(1).await;
-        door.shutdown.begin(Duration::from_millis(100));
-        timeout(PATIENCE, door.served).await.unwrap().unwrap();
+        server.wait_for_slow(1).await;
+        server.shutdown.begin(Duration::from_millis(100));
+        timeout(PATIENCE, server.served).await.unwrap().unwrap();
         assert_eq!(held.rest().await.unwrap_or_default(), "");
     }
 }

@@ -1,7 +1,7 @@
 //! What operators and the kubelet ask: liveness, readiness, metrics. Never on the credential listeners.
 //!
-//! Owns: these three pages. Must not know: what the conditions or the numbers mean. Liveness is the event loop alone
-//! (design 4.7): a restart heals nothing else, and would cost the held credentials.
+//! Owns: these three pages. Must not know: what the conditions or the numbers mean. Liveness is the event
+//! loop alone (design 4.7): a restart heals nothing else, and would cost the held credentials.
 
 use std::sync::Arc;
 

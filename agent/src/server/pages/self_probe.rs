@@ -1,7 +1,7 @@
 //! `GET /v1/probe/NONCE`: the agent answers its own question.
 //!
-//! Owns: that one page. Must not know: who asks and why. It says nothing that the asker does not know, needs no token and
-//! counts as no request for credentials.
+//! Owns: that one page. Must not know: who asks and why. It says nothing that the asker does not know, needs
+//! no token and counts as no request for credentials.
 
 use std::net::SocketAddr;
 
