@@ -4,13 +4,14 @@
 //! fails for a lack of network: what cannot be had yet is a readiness condition, not an exit (design, invariant 10).
 
 mod credentials;
+mod metrics;
 mod node;
 mod probes;
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use self::credentials::Credentials;
 use crate::aws::http_client::HttpClientError;
@@ -19,7 +20,7 @@ use crate::clock::Clock;
 use crate::config::{Config, VerificationMode};
 use crate::identity::keys::{FetchError, KeySource, TokenKeys};
 use crate::identity::{Authenticator, Policy};
-use crate::lifecycle::limits::{self, LIMITS, Limit, Limits};
+use crate::lifecycle::limits::{self, Limit, Limits};
 use crate::lifecycle::readiness::{Condition, Readiness};
 use crate::lifecycle::shutdown::Shutdown;
 use crate::lifecycle::tasks::Tasks;
@@ -32,7 +33,7 @@ use crate::server::door::peers::{PeerLimits, Peers};
 use crate::server::pages::admin::Admin;
 use crate::server::pages::credentials::Endpoint;
 use crate::server::pages::host::AllowedHosts;
-use crate::telemetry::metrics::{Metrics, Snapshot};
+use crate::telemetry::metrics::{Metrics, MetricsPage, Readings};
 
 /// What the tasks that nobody waits for get to end in, once everything is answered.
 const LAST_TASKS: Duration = Duration::from_secs(1);
@@ -74,7 +75,7 @@ pub async fn run(config: Config, prober: Option<io::Result<Prober>>) -> Result<(
     let seal = ProbeKey::new()?;
     let door = core.credential_door(&config, &credentials, &keys, &peers, seal.clone());
     let doors = core.listen(&config, &door);
-    let admin = core.serve_admin(&config, core.snapshots(&credentials, &keys, &peers, &own));
+    let admin = core.serve_admin(&config, core.readings(&credentials, &keys, &peers, &own));
     node::keep(&core, &config, &doors, seal, prober);
     core.keep_own_identity(own, own_source);
     credentials.start_renewals(&core);
@@ -165,18 +166,14 @@ impl Services {
     }
 
     /// Probes and metrics. Their shutdown is their own: they answer until everything else has ended.
-    fn serve_admin(
-        &self,
-        config: &Config,
-        snapshot: impl Fn() -> Snapshot + Send + Sync + 'static,
-    ) -> Shutdown {
+    fn serve_admin(&self, config: &Config, readings: Readings) -> Shutdown {
         let shutdown = Shutdown::new();
         let probes = Admin::Probes(self.readiness.clone());
         self.serve_page(probes, &shutdown, IpAddr::V4(Ipv4Addr::LOCALHOST), config.probe_port, "probes");
         let probes = Admin::Probes(self.readiness.clone());
         self.serve_page(probes, &shutdown, IpAddr::V6(Ipv6Addr::LOCALHOST), config.probe_port, "probes-ipv6");
-        let (metrics, readiness) = (Arc::clone(&self.metrics), self.readiness.clone());
-        let page = Admin::Metrics(Arc::new(move || metrics.page(&snapshot(), &readiness.report())));
+        let page = MetricsPage::new(Arc::clone(&self.metrics), readings);
+        let page = Admin::Metrics(Arc::new(page));
         self.serve_page(page, &shutdown, config.metrics.ip(), config.metrics.port(), "metrics");
         shutdown
     }
@@ -241,39 +238,6 @@ impl Services {
             }
         });
     }
-
-    fn snapshots(
-        &self,
-        credentials: &Credentials,
-        keys: &TokenKeys,
-        peers: &Peers,
-        own: &OwnIdentity,
-    ) -> impl Fn() -> Snapshot + Send + Sync + 'static {
-        let (clock, keys, peers, own) = (self.clock.clone(), keys.clone(), peers.clone(), own.clone());
-        let bounds = self.bounds.clone();
-        let (store, flights, budget) =
-            (credentials.store.clone(), credentials.flights.clone(), credentials.budget.clone());
-        move || {
-            let door = peers.stats().snapshot();
-            let token_keys = keys.view(clock.now().boot);
-            Snapshot {
-                token_keys: token_keys.keys,
-                token_keys_age_seconds: token_keys.age_seconds,
-                held: store.len(),
-                flights: flights.len(),
-                budget: Some(budget.view()),
-                own_credentials_seconds: own.expires().map(|at| seconds_until(at, clock.now().wall)),
-                clock_correction_ms: clock.correction_ms(),
-                connections_open: door.connections_open,
-                connections_refused: door.connections_refused_full + door.connections_refused_peer,
-                idle_closed: door.idle_evicted + door.idle_expired,
-                accept_errors: door.accept_errors,
-                verified: store.verified_len(),
-                unverified: store.unverified_len(),
-                reached: LIMITS.map(|bound| reached(bound, &bounds, &peers)),
-            }
-        }
-    }
 }
 
 fn own_identity(config: &Config, clock: &Clock) -> (OwnIdentity, OwnSource) {
@@ -319,10 +283,6 @@ fn reached(bound: Limit, bounds: &Limits, peers: &Peers) -> u64 {
         | Limit::IdentitiesOfPeer
         | Limit::FlightsOfPeer => bounds.count(bound),
     }
-}
-
-fn seconds_until(at: SystemTime, now: SystemTime) -> i64 {
-    at.duration_since(now).map_or(0, |left| i64::try_from(left.as_secs()).unwrap_or(i64::MAX))
 }
 
 /// Names for conditions and tasks: a closed set, whatever addresses are bound.

@@ -14,6 +14,7 @@ mod table;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use parking_lot::{Mutex, RwLock};
 use tokio::sync::watch;
@@ -63,8 +64,8 @@ struct SourceKeys {
 pub struct KeysView {
     /// Keys in the table.
     pub keys: usize,
-    /// Seconds since the source that was silent longest confirmed its keys; `None` if one never did, or there is none.
-    pub age_seconds: Option<u64>,
+    /// Time since the source that was silent longest confirmed its keys; `None` if one never did, or there is none.
+    pub age: Option<Duration>,
 }
 
 /// An asking under way.
@@ -95,8 +96,8 @@ impl TokenKeys {
         let sources = self.shared.sources.lock();
         let keys = sources.iter().map(|known| known.keys.as_ref().map_or(0, Vec::len)).sum();
         let ages: Option<Vec<_>> =
-            sources.iter().map(|known| known.confirmed.map(|at| now.since(at).as_secs())).collect();
-        KeysView { keys, age_seconds: ages.and_then(|ages| ages.into_iter().max()) }
+            sources.iter().map(|known| known.confirmed.map(|at| now.since(at))).collect();
+        KeysView { keys, age: ages.and_then(|ages| ages.into_iter().max()) }
     }
 
     /// Whether every source has given a good document.
@@ -186,7 +187,7 @@ impl TokenKeys {
     /// Keys of one source, as if it had just been read.
     pub(in crate::identity) fn replace(&self, source: usize, document: &serde_json::Value) {
         let keys = document::read(document.to_string().as_bytes()).unwrap();
-        self.confirm(source, Some(keys), BootTime::from_boot(std::time::Duration::ZERO));
+        self.confirm(source, Some(keys), BootTime::from_boot(Duration::ZERO));
         self.answer(source, *self.shared.asked.borrow());
     }
 }
@@ -222,7 +223,8 @@ mod tests {
         let before = keys.generation();
         keys.replace(0, &document);
         assert_eq!(keys.generation(), before);
-        assert_eq!(keys.view(BootTime::from_boot(Duration::from_secs(7))).age_seconds, Some(7));
+        let age = Duration::from_secs(7);
+        assert_eq!(keys.view(BootTime::from_boot(age)).age, Some(age));
     }
 
     #[tokio::test]

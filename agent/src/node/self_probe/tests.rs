@@ -12,7 +12,7 @@ use super::judge::{Verdict, judge};
 use super::{Nonce, ProbeKey, Probed, SelfProbe};
 use crate::lifecycle::readiness::Readiness;
 use crate::lifecycle::tasks::Tasks;
-use crate::telemetry::metrics::{Metrics, Snapshot};
+use crate::telemetry::metrics::Metrics;
 
 /// A listener on loopback whose connections all go through `answer`, until the test's runtime ends.
 async fn listen<F>(answer: impl Fn(TcpStream, SocketAddr) -> F + Send + 'static) -> SocketAddr
@@ -135,7 +135,7 @@ async fn told(seal: ProbeKey, targets: Vec<SocketAddr>) -> (String, String) {
     let probed = Probed { targets, alone, metrics: Arc::clone(&metrics.self_probe) };
     let (_changed, changes) = watch::channel(0);
     SelfProbe::new(probed, seal, changes).probe().await;
-    (readiness.report()[0].reason.clone(), metrics.page(&Snapshot::default(), &[]))
+    (readiness.report()[0].reason.clone(), metrics.counts())
 }
 
 #[tokio::test]
