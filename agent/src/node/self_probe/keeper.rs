@@ -109,12 +109,13 @@ impl SelfProbe {
     }
 
     fn measure(&self, verdicts: &[(SocketAddr, Verdict)], is_of_family: impl Fn(&SocketAddr) -> bool) {
-        let mut asked = verdicts
-            .iter()
-            .filter(|(target, verdict)| is_of_family(target) && *verdict != Verdict::Absent)
-            .peekable();
-        let Some((target, _)) = asked.peek() else { return };
+        let mut of_family = verdicts.iter().filter(|(target, _)| is_of_family(target)).peekable();
+        let Some((target, _)) = of_family.peek() else { return };
         let family: IpAddr = target.ip();
+        let mut asked = of_family.filter(|(_, verdict)| *verdict != Verdict::Absent).peekable();
+        if asked.peek().is_none() {
+            return self.probed.metrics.address_missing(ProbedFrom::Host, family);
+        }
         let all_ours = asked.all(|(_, verdict)| *verdict == Verdict::Ours);
         self.probed.metrics.probed(ProbedFrom::Host, family, all_ours);
     }

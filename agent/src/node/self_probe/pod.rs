@@ -166,8 +166,12 @@ impl PodProbe {
             .filter(|(_, verdict)| !matches!(verdict, Verdict::Ours | Verdict::Absent))
             .map(|(target, verdict)| format!("for a pod, {}", verdict.about(*target)))
             .collect();
-        for (target, verdict) in verdicts.iter().filter(|(_, verdict)| *verdict != Verdict::Absent) {
-            self.probed.metrics.probed(ProbedFrom::Namespace, target.ip(), *verdict == Verdict::Ours);
+        for (target, verdict) in &verdicts {
+            if *verdict == Verdict::Absent {
+                self.probed.metrics.address_missing(ProbedFrom::Namespace, target.ip());
+            } else {
+                self.probed.metrics.probed(ProbedFrom::Namespace, target.ip(), *verdict == Verdict::Ours);
+            }
         }
         tell(&self.probed.alone, &troubles);
         if let Some(kept_away) = &self.probed.kept_away {
