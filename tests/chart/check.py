@@ -9,6 +9,7 @@ import sys
 import yaml
 from documentation import check_documentation
 from manifests import MANIFESTS, check_manifest
+from page import check_page
 from rendering import CHART, GOOD, HERE, check_object, compare, helm, render
 from series import check_alerts, check_dashboard, check_dashboard_object
 
@@ -117,7 +118,7 @@ def main():
     for name in MANIFESTS:
         checks += 1
         problems += check_manifest(name, write)
-    for check in (check_alerts, check_dashboard, check_dashboard_object, check_documentation):
+    for check in (check_alerts, check_dashboard, check_dashboard_object, check_documentation, check_page):
         checks += 1
         problems += check()
     for sample in sorted((CHART.parent / "policies").glob("*.yaml")):

@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Checks the chart: goldens, schemas, refusals, alerts. Gets helm, promtool and the schemas of Kubernetes the first time.
+# Checks the chart: goldens, schemas, refusals, alerts; and the metrics of the agent, which alerts and dashboard ask for. Gets helm,
+# promtool and the schemas of Kubernetes the first time.
 #   tests/chart/run.sh            check
 #   tests/chart/run.sh --write    make the golden files anew
 #   tests/chart/run.sh --prepare  only get what is needed

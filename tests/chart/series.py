@@ -8,26 +8,35 @@ import tempfile
 import yaml
 from rendering import CHART, GOOD, HERE, check_object, render
 
-TELEMETRY = HERE.parent.parent / "agent" / "src" / "telemetry"
 DASHBOARD = CHART / "dashboard.json"
-# What each kind of metric looks like on the page. A PlainCounter is one of Amazon's, whose names have no `_total`.
-ENDINGS = {"Counter": ["_total"], "Histogram": ["_bucket", "_count", "_sum"], "Gauge": [""], "PlainCounter": [""]}
-ASKED = re.compile(r"\bpod_identity_\w+")
+# Every series, made from the agent's own page by its test the_document_lists_every_series.
+REFERENCE = CHART.parent.parent / "docs" / "metrics.md"
+ROW = re.compile(r"^\| `(\w+)` \| (\w+) \| [^|]+ \| ([^|]+) \| .+ \|$", re.MULTILINE)
+# What is asked for: a name, and the labels that are matched.
+ASKED = re.compile(r"\b(pod_identity_\w+)(?:\{([^}]*)\})?")
+MATCHED = re.compile(r'(\w+)\s*(?:=|!=|=~|!~)\s*"([^"]*)"')
+# Labels that Prometheus adds, and the one of histograms.
+OTHERS = {"instance", "job", "le"}
 # What Grafana puts in before it asks Prometheus. A string may have variables: they are matched, not looked up, there.
 GRAFANA = {"$__rate_interval": "5m", "$instance": ".+"}
 
 
-def agents_series():
-    """Every name on the page, as its sources register it."""
-    names = set()
-    for source in TELEMETRY.rglob("*.rs"):
-        text = source.read_text()
-        for name, variable in re.findall(r'registry\.register\(\s*"(pod_identity_\w+)",\s*"[^"]*",\s*(\w+)\.clone\(\)', text):
-            made = re.search(rf"let {variable} = (?:Family::<\w+, )?(\w+)", text)
-            names |= {name + ending for ending in ENDINGS[made[1]]}
-        for name in re.findall(r'\b(?:gauge|family)\(\s*registry,\s*"(\w+)"', text):
-            names.add(f"pod_identity_agent_{name}")
-    return names
+def documented():
+    """Each family by its name: its type, and its labels with their values, or None where they are not listed."""
+    families = {}
+    for name, kind, cell in ROW.findall(REFERENCE.read_text()):
+        labels = {}
+        for label in [] if cell == "–" else cell.split("; "):
+            label, values = label.split(": ", 1)
+            listed = re.findall(r"`([^`]+)`", values)
+            # "HTTP status" and the like.
+            labels[label.strip("`")] = set(listed) if re.fullmatch(r"(empty|`[^`]+`)(, `[^`]+`)*", values) else None
+        families[name] = (kind, labels)
+    return families
+
+
+def samples_of(name, kind):
+    return [name + ending for ending in ("_bucket", "_count", "_sum")] if kind == "histogram" else [name]
 
 
 def promtool(*arguments):
@@ -36,9 +45,22 @@ def promtool(*arguments):
 
 
 def check_asked(where, expressions):
-    has = agents_series()
-    for series in sorted({series for expression in expressions for series in ASKED.findall(expression)} - has):
-        yield f"{where}: the agent has no series {series}"
+    """Whether the agent has what is asked for: each series, each label of it, and each of its values."""
+    has = {sample: labels for name, (kind, labels) in documented().items() for sample in samples_of(name, kind)}
+    if len(has) < 20:
+        yield f"{REFERENCE.name}: {len(has)} series are read from its tables"
+    for series, matchers in sorted({found for expression in expressions for found in ASKED.findall(expression)}):
+        if series not in has:
+            yield f"{where}: the agent has no series {series}"
+            continue
+        for label, values in MATCHED.findall(matchers):
+            if label in OTHERS:
+                continue
+            if label not in has[series]:
+                yield f"{where}: {series} has no label {label}"
+            elif has[series][label] is not None:
+                for value in sorted(set(values.split("|")) - has[series][label]):
+                    yield f"{where}: {series} has no {label} {value}"
 
 
 def check_alerts():

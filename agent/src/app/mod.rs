@@ -4,13 +4,14 @@
 //! fails for a lack of network: what cannot be had yet is a readiness condition, not an exit (design, invariant 10).
 
 mod credentials;
+mod metrics;
 mod node;
 mod probes;
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use crate::aws::http_client::HttpClientError;
 use crate::aws::node_details::SentDetails;
@@ -21,20 +22,20 @@ use crate::credentials::assemble::Credentials;
 use crate::identity::keys::{FetchError, KeySource, TokenKeys};
 use crate::identity::{Authenticator, Policy};
 use crate::lifecycle::condition_name::ConditionName;
-use crate::lifecycle::limits::{self, LIMITS, Limit, Limits};
+use crate::lifecycle::limits::{self, Limit, Limits};
 use crate::lifecycle::readiness::{Condition, Readiness};
 use crate::lifecycle::shutdown::Shutdown;
 use crate::lifecycle::tasks::Tasks;
 use crate::node::self_probe::{ProbeKey, ProbeKeyError, Prober};
 use crate::rng::Rng;
 use crate::server::access_log::AccessLog;
+use crate::server::door::accept::Acceptor;
 use crate::server::door::limits::ConnectionLimits;
-use crate::server::door::listener::FrontDoor;
 use crate::server::door::peers::{PeerLimits, Peers};
 use crate::server::pages::admin::Admin;
 use crate::server::pages::credentials::Endpoint;
 use crate::server::pages::host::AllowedHosts;
-use crate::telemetry::metrics::{Metrics, Snapshot};
+use crate::telemetry::metrics::{Metrics, MetricsPage, Readings};
 
 /// How long the remaining tasks have to end, once everything is answered.
 const LAST_TASKS: Duration = Duration::from_secs(1);
@@ -77,7 +78,7 @@ pub async fn run(config: Config, prober: Option<io::Result<Prober>>) -> Result<(
     let probe_key = ProbeKey::new()?;
     let door = services.credential_door(&config, &credentials, &keys, &peers, probe_key.clone());
     let listeners = services.listen(&config, &door);
-    let admin = services.serve_admin(&config, services.snapshots(&credentials, &keys, &peers, &own));
+    let admin = services.serve_admin(&config, services.readings(&credentials, &keys, &peers, &own));
     node::start(&services, &config, &listeners, probe_key, prober);
     services.keep_own_identity(own, own_source);
     services.renew_credentials(&credentials);
@@ -135,7 +136,7 @@ impl Services {
         keys: &TokenKeys,
         peers: &Peers,
         probe_key: ProbeKey,
-    ) -> FrontDoor<Endpoint> {
+    ) -> Acceptor<Endpoint> {
         let policy = Policy::new(&config.verification, &config.cluster_name, config.node.name.as_deref());
         let endpoint = Endpoint {
             hosts: AllowedHosts::new(&config.listen.hosts),
@@ -149,12 +150,12 @@ impl Services {
             access_log: Arc::clone(&self.access_log),
         };
         let limits = ConnectionLimits::default();
-        FrontDoor::new(Arc::new(endpoint), peers.clone(), limits, self.shutdown.clone(), self.tasks.clone())
+        Acceptor::new(Arc::new(endpoint), peers.clone(), limits, self.shutdown.clone(), self.tasks.clone())
     }
 
     /// One task per address and port. The first address decides readiness; a node without IPv6 is ready without it. Behind
     /// a guard, it is the guard's port that counts: its own may be somebody else's.
-    fn listen(&self, config: &Config, door: &FrontDoor<Endpoint>) -> Vec<CredentialListener> {
+    fn listen(&self, config: &Config, door: &Acceptor<Endpoint>) -> Vec<CredentialListener> {
         let mut names = ListenerNames::default();
         let doors = doors(config).map(|(host, port, is_required)| {
             let name = names.next(host);
@@ -170,11 +171,7 @@ impl Services {
     }
 
     /// Probes and metrics. Their shutdown is their own: they answer until everything else has ended.
-    fn serve_admin(
-        &self,
-        config: &Config,
-        snapshot: impl Fn() -> Snapshot + Send + Sync + 'static,
-    ) -> Shutdown {
+    fn serve_admin(&self, config: &Config, readings: Readings) -> Shutdown {
         let shutdown = Shutdown::new();
         let probes = Admin::Probes(self.readiness.clone());
         self.serve_page(
@@ -192,8 +189,8 @@ impl Services {
             config.probe_port,
             ConditionName::ProbesIpv6,
         );
-        let (metrics, readiness) = (Arc::clone(&self.metrics), self.readiness.clone());
-        let page = Admin::Metrics(Arc::new(move || metrics.page(&snapshot(), &readiness.report())));
+        let page = MetricsPage::new(Arc::clone(&self.metrics), readings);
+        let page = Admin::Metrics(Arc::new(page));
         self.serve_page(page, &shutdown, config.metrics.ip(), config.metrics.port(), ConditionName::Metrics);
         shutdown
     }
@@ -201,7 +198,7 @@ impl Services {
     fn serve_page(&self, page: Admin, shutdown: &Shutdown, address: IpAddr, port: u16, name: ConditionName) {
         let bound = self.readiness.advisory(name);
         let peers = Peers::new(PeerLimits::for_admin(), |_| false);
-        let door = FrontDoor::new(
+        let door = Acceptor::new(
             Arc::new(page),
             peers,
             ConnectionLimits::default(),
@@ -257,39 +254,6 @@ impl Services {
             }
         });
     }
-
-    fn snapshots(
-        &self,
-        credentials: &Credentials,
-        keys: &TokenKeys,
-        peers: &Peers,
-        own: &OwnIdentity,
-    ) -> impl Fn() -> Snapshot + Send + Sync + 'static {
-        let (clock, keys, peers, own) = (self.clock.clone(), keys.clone(), peers.clone(), own.clone());
-        let limits = self.limits.clone();
-        let (store, flights, budget) =
-            (credentials.store.clone(), credentials.flights.clone(), credentials.budget.clone());
-        move || {
-            let door = peers.stats().snapshot();
-            let token_keys = keys.view(clock.now().boot);
-            Snapshot {
-                token_keys: token_keys.keys,
-                token_keys_age_seconds: token_keys.age_seconds,
-                held: store.len(),
-                flights: flights.len(),
-                budget: Some(budget.numbers()),
-                own_credentials_seconds: own.expires().map(|at| seconds_until(at, clock.now().wall)),
-                clock_correction_ms: clock.correction_ms(),
-                connections_open: door.connections_open,
-                connections_refused: door.connections_refused_full + door.connections_refused_peer,
-                idle_closed: door.idle_evicted + door.idle_expired,
-                accept_errors: door.accept_errors,
-                verified: store.verified_len(),
-                unverified: store.unverified_len(),
-                reached: LIMITS.map(|limit| reached(limit, &limits, &peers)),
-            }
-        }
-    }
 }
 
 fn own_identity(config: &Config, clock: &Clock) -> (OwnIdentity, OwnSource) {
@@ -335,10 +299,6 @@ fn reached(limit: Limit, limits: &Limits, peers: &Peers) -> u64 {
         | Limit::IdentitiesPerPeer
         | Limit::UpstreamCallsPerPeer => limits.count(limit),
     }
-}
-
-fn seconds_until(at: SystemTime, now: SystemTime) -> i64 {
-    at.duration_since(now).map_or(0, |left| i64::try_from(left.as_secs()).unwrap_or(i64::MAX))
 }
 
 /// Names for conditions and tasks: a closed set, whatever addresses are bound.

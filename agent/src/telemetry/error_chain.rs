@@ -20,7 +20,7 @@ impl fmt::Display for ErrorChain<'_> {
 #[cfg(test)]
 mod tests {
     use super::ErrorChain;
-    use crate::server::door::listener::BindError;
+    use crate::server::door::bind::BindError;
 
     #[test]
     fn every_level_is_shown_once() {

@@ -75,11 +75,15 @@ impl Agent {
         self.child.id()
     }
 
-    /// How many identities it says it has credentials of.
+    /// How many identities it says it has credentials of, verified or not.
     pub(crate) async fn identities(&self) -> Outcome<usize> {
         let page = load::get(&format!("http://127.0.0.1:{}/metrics", self.metrics_port)).await?;
-        let held = page.lines().find_map(|line| line.strip_prefix("pod_identity_agent_held_identities "));
-        Ok(held.ok_or("no such series")?.parse()?)
+        let of_each = ["true", "false"].map(|verified| -> Outcome<usize> {
+            let series = format!("pod_identity_agent_cached_identities{{verified=\"{verified}\"}} ");
+            let number = page.lines().find_map(|line| line.strip_prefix(&series));
+            Ok(number.ok_or("no such series")?.parse()?)
+        });
+        of_each.into_iter().sum()
     }
 
     /// Resident memory.

@@ -108,10 +108,10 @@ fn resident_kib(agent: &Agent) -> u64 {
     line.split_whitespace().nth(1).unwrap().parse().unwrap()
 }
 
-/// The numbers of one bound: as a metric, and whether readiness shows it.
-async fn reached(agent: &Agent, bound: &str) -> u64 {
+/// How often a limit was reached.
+async fn reached(agent: &Agent, limit: &str) -> u64 {
     let metrics = agent.metrics().await;
-    let series = format!("pod_identity_agent_bound_reached{{bound=\"{bound}\"}} ");
+    let series = format!("pod_identity_agent_limit_reached_total{{limit=\"{limit}\"}} ");
     let line = metrics.lines().find_map(|line| line.strip_prefix(&series).map(str::to_owned));
     line.unwrap_or_else(|| panic!("no {series} in\n{metrics}")).parse().unwrap()
 }

@@ -80,17 +80,15 @@ async fn a_clock_that_is_off_by_minutes_is_corrected_by_what_aws_says() {
         assert_eq!(agent.ask(&pod(&sandbox, name).token).await.status, 200);
     }
     let metrics = agent.metrics().await;
-    let off = metrics
-        .lines()
-        .find_map(|line| line.strip_prefix("pod_identity_agent_clock_correction_milliseconds "));
-    let off: i64 = off.expect("the series").parse().unwrap();
-    assert!((118_000..122_000).contains(&off), "{off}");
+    let off = metrics.lines().find_map(|line| line.strip_prefix("pod_identity_agent_clock_offset_seconds "));
+    let off: f64 = off.expect("the series").parse().unwrap();
+    assert!((118.0..122.0).contains(&off), "{off}");
     heal(&sandbox);
     for name in ["app-2", "app-3"] {
         assert_eq!(agent.ask(&pod(&sandbox, name).token).await.status, 200);
     }
     eventually("the correction is taken back", async || {
-        agent.metrics().await.contains("pod_identity_agent_clock_correction_milliseconds 0")
+        agent.metrics().await.contains("pod_identity_agent_clock_offset_seconds 0.0\n")
     })
     .await;
     assert_eq!(eks_auth_calls(&sandbox).len(), 4);

@@ -115,6 +115,7 @@ async fn amazons_metrics_are_there_under_their_names() {
         r#"pod_identity_http_response{code="200"} 2"#,
         r#"pod_identity_cache_state{state="hit"} 1"#,
         r#"pod_identity_cache_state{state="miss"} 1"#,
+        r#"pod_identity_local_validation{result="skipped"} 2"#,
     ] {
         assert!(metrics.lines().any(|l| l == line), "{line} is not in\n{metrics}");
     }

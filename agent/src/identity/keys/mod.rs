@@ -13,6 +13,7 @@ mod table;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use parking_lot::{Mutex, RwLock};
 use tokio::sync::watch;
@@ -62,9 +63,9 @@ struct SourceKeys {
 pub struct KeysView {
     /// The number of keys in the table.
     pub keys: usize,
-    /// The age in seconds of the keys that were confirmed longest ago; `None` if a source has not been read
+    /// The age of the keys that were confirmed longest ago; `None` if a source has not been read
     /// yet, or there is none.
-    pub age_seconds: Option<u64>,
+    pub age: Option<Duration>,
 }
 
 /// A refetch under way.
@@ -95,8 +96,8 @@ impl TokenKeys {
         let sources = self.shared.sources.lock();
         let keys = sources.iter().map(|source| source.keys.as_ref().map_or(0, Vec::len)).sum();
         let ages: Option<Vec<_>> =
-            sources.iter().map(|source| source.confirmed.map(|at| now.since(at).as_secs())).collect();
-        KeysView { keys, age_seconds: ages.and_then(|ages| ages.into_iter().max()) }
+            sources.iter().map(|source| source.confirmed.map(|at| now.since(at))).collect();
+        KeysView { keys, age: ages.and_then(|ages| ages.into_iter().max()) }
     }
 
     /// Whether every source has provided a valid document.
@@ -188,7 +189,7 @@ impl TokenKeys {
     /// Keys of one source, as if it had just been read.
     pub(in crate::identity) fn replace(&self, source: usize, document: &serde_json::Value) {
         let keys = document::read(document.to_string().as_bytes()).unwrap();
-        self.confirm(source, Some(keys), BootTime::from_boot(std::time::Duration::ZERO));
+        self.confirm(source, Some(keys), BootTime::from_boot(Duration::ZERO));
         self.finish(source, *self.shared.requested.borrow());
     }
 }
@@ -227,7 +228,8 @@ mod tests {
         let before = keys.generation();
         keys.replace(0, &document);
         assert_eq!(keys.generation(), before);
-        assert_eq!(keys.view(BootTime::from_boot(Duration::from_secs(7))).age_seconds, Some(7));
+        let age = Duration::from_secs(7);
+        assert_eq!(keys.view(BootTime::from_boot(age)).age, Some(age));
     }
 
     #[tokio::test]

@@ -116,12 +116,13 @@ impl HostProbe {
         outcomes: &[(SocketAddr, ProbeOutcome)],
         is_of_family: impl Fn(&SocketAddr) -> bool,
     ) {
-        let mut probed = outcomes
-            .iter()
-            .filter(|(target, outcome)| is_of_family(target) && *outcome != ProbeOutcome::AddressMissing)
-            .peekable();
-        let Some((target, _)) = probed.peek() else { return };
+        let mut of_family = outcomes.iter().filter(|(target, _)| is_of_family(target)).peekable();
+        let Some((target, _)) = of_family.peek() else { return };
         let family: IpAddr = target.ip();
+        let mut probed = of_family.filter(|(_, outcome)| *outcome != ProbeOutcome::AddressMissing).peekable();
+        if probed.peek().is_none() {
+            return self.spec.metrics.address_missing(ProbedFrom::Host, family);
+        }
         let all_by_this_agent = probed.all(|(_, outcome)| *outcome == ProbeOutcome::ThisAgent);
         self.spec.metrics.probed(ProbedFrom::Host, family, all_by_this_agent);
     }

@@ -166,10 +166,13 @@ impl PodProbe {
             .filter(|(_, outcome)| !matches!(outcome, ProbeOutcome::ThisAgent | ProbeOutcome::AddressMissing))
             .map(|(target, outcome)| format!("from a pod: {}", outcome.message(*target)))
             .collect();
-        for (target, outcome) in
-            outcomes.iter().filter(|(_, outcome)| *outcome != ProbeOutcome::AddressMissing)
-        {
-            self.spec.metrics.probed(ProbedFrom::Namespace, target.ip(), *outcome == ProbeOutcome::ThisAgent);
+        for (target, outcome) in &outcomes {
+            if *outcome == ProbeOutcome::AddressMissing {
+                self.spec.metrics.address_missing(ProbedFrom::Namespace, target.ip());
+            } else {
+                let is_this_agent = *outcome == ProbeOutcome::ThisAgent;
+                self.spec.metrics.probed(ProbedFrom::Namespace, target.ip(), is_this_agent);
+            }
         }
         report(&self.spec.condition, &problems);
         if let Some(imds_blocked) = &self.spec.imds_blocked {

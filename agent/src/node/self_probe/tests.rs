@@ -13,7 +13,7 @@ use super::{HostProbe, HostProbeSpec, Nonce, ProbeKey};
 use crate::lifecycle::condition_name::ConditionName;
 use crate::lifecycle::readiness::Readiness;
 use crate::lifecycle::tasks::Tasks;
-use crate::telemetry::metrics::{Metrics, Snapshot};
+use crate::telemetry::metrics::Metrics;
 
 /// A listener on loopback whose connections all go through `answer`, until the test's runtime ends.
 async fn listen<F>(answer: impl Fn(TcpStream, SocketAddr) -> F + Send + 'static) -> SocketAddr
@@ -141,7 +141,7 @@ async fn report_of(probe_key: ProbeKey, targets: Vec<SocketAddr>) -> (String, St
     let spec = HostProbeSpec { targets, condition, metrics: Arc::clone(&metrics.self_probe) };
     let (_changed, changes) = watch::channel(0);
     HostProbe::new(spec, probe_key, changes).probe().await;
-    (readiness.report()[0].reason.clone(), metrics.page(&Snapshot::default(), &[]))
+    (readiness.report()[0].reason.clone(), metrics.counts())
 }
 
 #[tokio::test]

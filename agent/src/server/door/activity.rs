@@ -1,7 +1,8 @@
-//! What one connection is doing right now: seen by its own task, and by whoever looks for a connection to close.
+//! What one connection is doing now. Its own task reads it, and so does the search for a connection to close.
 //!
-//! Owns: the phase of a connection, since when, the deadline that goes with it, and the request to close. Must not
-//! know: sockets or HTTP. Everything is atomic: a request costs no lock, and only a full house looks at others.
+//! Owns: the phase of a connection, since when, the deadline that goes with it, and the request to close.
+//! Must not know: sockets or HTTP. Everything is atomic: a request takes no lock, and connections are
+//! compared only when a limit is reached.
 
 use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 use std::time::Duration;
@@ -25,15 +26,15 @@ pub enum Phase {
     Writing,
 }
 
-/// What somebody asks of a connection.
+/// Whether a connection is to close.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum CloseRequest {
-    /// To go on.
-    Nothing,
-    /// To close if it is idle. A connection that has a request by then forgets it.
-    CloseWhenIdle,
-    /// To close whatever it is doing.
-    CloseNow,
+    /// It goes on.
+    NotRequested,
+    /// Close if it is idle. A connection that has received a request by then goes on.
+    WhenIdle,
+    /// Close whatever it is doing.
+    Now,
 }
 
 /// The state of one connection.
@@ -41,29 +42,31 @@ pub enum CloseRequest {
 pub struct Activity {
     /// The origin of all milliseconds, the same for all connections that are compared.
     epoch: Instant,
-    /// Milliseconds since `epoch`, times four, plus the phase: one word, so that nobody reads half a change.
+    /// Milliseconds since `epoch`, times four, plus the phase: one word, so that no reader sees half a
+    /// change.
     word: AtomicU64,
-    ask: AtomicU8,
-    asked: Notify,
+    close_request: AtomicU8,
+    close_requested: Notify,
 }
 
 impl Activity {
-    /// A connection accepted just now. It counts as idle only after `fresh`: a client that connects is about to ask.
+    /// A connection accepted just now. It counts as idle only after `fresh`: a client that connects is about
+    /// to send a request.
     pub fn accepted(epoch: Instant, fresh: Duration) -> Self {
         let since = millis(epoch.elapsed() + fresh);
         Self {
             epoch,
             word: AtomicU64::new(pack(Phase::Idle, since)),
-            ask: AtomicU8::new(0),
-            asked: Notify::new(),
+            close_request: AtomicU8::new(0),
+            close_requested: Notify::new(),
         }
     }
 
-    /// Goes over to a phase, now. Having something to do withdraws the request to close when idle.
+    /// Enters a phase now. Any phase but idle withdraws the request to close when idle.
     pub fn enter(&self, phase: Phase) {
         self.word.store(pack(phase, millis(self.epoch.elapsed())), Ordering::Release);
-        if phase != Phase::Idle && self.ask() == CloseRequest::CloseWhenIdle {
-            let _withdrawn = self.ask.compare_exchange(1, 0, Ordering::AcqRel, Ordering::Acquire);
+        if phase != Phase::Idle && self.close_request() == CloseRequest::WhenIdle {
+            let _withdrawn = self.close_request.compare_exchange(1, 0, Ordering::AcqRel, Ordering::Acquire);
         }
     }
 
@@ -78,43 +81,43 @@ impl Activity {
         (phase == Phase::Idle && since <= millis(self.epoch.elapsed())).then_some(since)
     }
 
-    /// When its patience ends; `None` while a request is being answered, because the endpoint limits that.
+    /// When its time is over; `None` while a request is being answered, because the endpoint limits that.
     pub fn due(&self, limits: &ConnectionLimits) -> Option<Instant> {
         let (phase, since) = unpack(self.word.load(Ordering::Acquire));
-        let patience = match phase {
+        let limit = match phase {
             Phase::Idle => limits.idle,
             Phase::Head => limits.request_head,
             Phase::Writing => limits.response_write,
             Phase::Answering => return None,
         };
-        Some(self.epoch + Duration::from_millis(since) + patience)
+        Some(self.epoch + Duration::from_millis(since) + limit)
     }
 
-    /// Asks something of the connection and wakes its task.
-    pub fn ask_to(&self, ask: CloseRequest) {
-        let value = match ask {
-            CloseRequest::Nothing => 0,
-            CloseRequest::CloseWhenIdle => 1,
-            CloseRequest::CloseNow => 2,
+    /// Asks the connection to close, and wakes its task.
+    pub fn request_close(&self, request: CloseRequest) {
+        let value = match request {
+            CloseRequest::NotRequested => 0,
+            CloseRequest::WhenIdle => 1,
+            CloseRequest::Now => 2,
         };
-        // "Now" is not taken back by "when idle".
-        if self.ask.fetch_max(value, Ordering::AcqRel) < value {
-            self.asked.notify_one();
+        // "When idle" does not take back "now".
+        if self.close_request.fetch_max(value, Ordering::AcqRel) < value {
+            self.close_requested.notify_one();
         }
     }
 
-    /// What is asked of it.
-    pub fn ask(&self) -> CloseRequest {
-        match self.ask.load(Ordering::Acquire) {
-            0 => CloseRequest::Nothing,
-            1 => CloseRequest::CloseWhenIdle,
-            _ => CloseRequest::CloseNow,
+    /// Whether it is to close.
+    pub fn close_request(&self) -> CloseRequest {
+        match self.close_request.load(Ordering::Acquire) {
+            0 => CloseRequest::NotRequested,
+            1 => CloseRequest::WhenIdle,
+            _ => CloseRequest::Now,
         }
     }
 
-    /// Returns when something is asked.
-    pub fn asked(&self) -> Notified<'_> {
-        self.asked.notified()
+    /// Returns when it is asked to close.
+    pub fn close_requested(&self) -> Notified<'_> {
+        self.close_requested.notified()
     }
 }
 
@@ -182,12 +185,12 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_request_withdraws_close_when_idle_but_not_close_now() {
         let activity = Activity::accepted(Instant::now(), Duration::ZERO);
-        activity.ask_to(CloseRequest::CloseWhenIdle);
+        activity.request_close(CloseRequest::WhenIdle);
         activity.enter(Phase::Head);
-        assert_eq!(activity.ask(), CloseRequest::Nothing);
-        activity.ask_to(CloseRequest::CloseNow);
-        activity.ask_to(CloseRequest::CloseWhenIdle);
+        assert_eq!(activity.close_request(), CloseRequest::NotRequested);
+        activity.request_close(CloseRequest::Now);
+        activity.request_close(CloseRequest::WhenIdle);
         activity.enter(Phase::Answering);
-        assert_eq!(activity.ask(), CloseRequest::CloseNow);
+        assert_eq!(activity.close_request(), CloseRequest::Now);
     }
 }

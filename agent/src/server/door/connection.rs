@@ -1,10 +1,11 @@
 //! One HTTP/1 connection from its first byte to its last.
 //!
-//! Owns: hyper's settings, every time limit of a connection, and how it ends. Must not know: what is asked and what
-//! is answered; that is behind [`Respond`].
+//! Owns: hyper's settings, every time limit of a connection, and how it ends. Must not know: what is
+//! requested and answered; that is behind [`Respond`].
 //!
-//! hyper has one timer for heads, which also runs while a connection is idle, and none for responses. So the wire
-//! notes what happens, and one timer per connection looks at that: a request that is answered at once costs no timer.
+//! hyper has one timer for request heads, which also runs while a connection is idle, and none for responses.
+//! So [`WatchedStream`] notes what happens, and one timer per connection checks it: a request that is
+//! answered at once costs no timer.
 
 use std::convert::Infallible;
 use std::future::{Future, poll_fn};
@@ -32,9 +33,10 @@ use super::watched_stream::WatchedStream;
 use crate::lifecycle::shutdown::Shutdown;
 use crate::workload::PeerKey;
 
-/// Answers requests. It never reads a request's body, and limits its own time.
+/// Answers requests. It never reads a request's body and limits its own time.
 pub trait Respond: Send + Sync + 'static {
-    /// Answers one request. Dropped if the client leaves: what must survive that runs in a task of its own.
+    /// Answers one request. Dropped if the client leaves: work that must go on runs in its own
+    /// task.
     fn respond(
         &self,
         peer: Peer,
@@ -42,27 +44,27 @@ pub trait Respond: Send + Sync + 'static {
     ) -> impl Future<Output = Response<Full<Bytes>>> + Send;
 }
 
-/// Who is at the other end, as far as the socket knows.
+/// The other end of a connection, as far as the socket knows.
 #[derive(Clone)]
 pub struct Peer {
-    /// The address, an IPv4 one even if it came in IPv6's clothes.
+    /// The address; an IPv4-mapped IPv6 address is given as IPv4.
     pub address: IpAddr,
     /// Its port; 0 if it has left already.
     pub port: u16,
-    /// Whether it is the node itself: its own processes, and pods on the host network.
+    /// Whether it is one of the node's own addresses: a process of the node, or a pod on the host network.
     pub is_host: bool,
-    /// Which of our addresses it has reached.
+    /// The local address that it connected to.
     pub local: SocketAddr,
     peers: Peers,
 }
 
 impl Peer {
-    /// On whose account its requests go.
+    /// The peer that its requests are counted for.
     pub fn key(&self) -> PeerKey {
         self.peers.key(self.address)
     }
 
-    /// Leave to wait for an answer; refused if this peer waits for too many already.
+    /// Permission to wait for an answer; refused if this peer waits for too many already.
     pub fn try_hold(&self) -> Result<HoldPermit, TooMany> {
         self.peers.try_hold(self.address)
     }
@@ -77,23 +79,24 @@ pub(super) struct Service<R> {
     pub(super) http: http1::Builder,
 }
 
-/// hyper with every limit it has set on purpose.
+/// hyper, with each of its limits set on purpose.
 pub(super) fn http1_with(limits: &ConnectionLimits) -> http1::Builder {
     let mut http = http1::Builder::new();
     http.timer(TokioTimer::new())
         // The timer of `drive` does this, and tells slow from idle.
         .header_read_timeout(None)
-        // 100 header lines, else 431: hyper's default, left alone because any other number, 100 included, moves the
-        // parser's table from the stack to the heap, for every request (hyper's docs; measured). SDKs send up to eight.
+        // 100 header lines, else 431: hyper's default, left alone because any other number, 100 included,
+        // moves the parser's table from the stack to the heap, for every request (hyper's docs; measured).
+        // SDKs send up to eight.
         .max_buf_size(limits.head_bytes)
         .keep_alive(true)
-        // A client that closes its sending side has left; its request is dropped.
+        // A client that closes its sending side has left: its request is dropped.
         .half_close(false)
         .auto_date_header(true);
     http
 }
 
-/// Serves one connection until it ends. Holds `permit` as long.
+/// Serves one connection until it ends, and holds `permit` until then.
 pub(super) async fn serve<R: Respond>(service: Arc<Service<R>>, stream: TcpStream, permit: ConnectionPermit) {
     let Ok(local) = stream.local_addr() else { return };
     let address = permit.address();
@@ -101,10 +104,10 @@ pub(super) async fn serve<R: Respond>(service: Arc<Service<R>>, stream: TcpStrea
     let port = stream.peer_addr().map_or(0, |peer| peer.port());
     let peer = Peer { address, port, is_host, local, peers: service.peers.clone() };
     let activity = Arc::clone(permit.activity());
-    let mut wire = WatchedStream::new(stream, Arc::clone(&activity));
+    let mut stream = WatchedStream::new(stream, Arc::clone(&activity));
     let end = {
         let answer = service_fn(|request| answer(&service, &activity, peer.clone(), request));
-        let connection = service.http.serve_connection(TokioIo::new(&mut wire), answer);
+        let connection = service.http.serve_connection(TokioIo::new(&mut stream), answer);
         drive(connection, &activity, &service.limits).await
     };
     let stats = service.peers.stats();
@@ -113,12 +116,12 @@ pub(super) async fn serve<R: Respond>(service: Arc<Service<R>>, stream: TcpStrea
             if result.is_err_and(|error| error.is_parse()) {
                 count(&stats.bad_requests);
             }
-            wire.linger(service.limits.linger).await;
+            stream.linger(service.limits.linger).await;
         }
         End::IdleTooLong => count(&stats.idle_expired),
         End::HeadTooSlow => count(&stats.slow_heads),
         End::ResponseNotRead => count(&stats.stalled_writes),
-        End::Told => {}
+        End::CloseRequested => {}
     }
     drop(permit);
 }
@@ -132,8 +135,8 @@ async fn answer<R: Respond>(
     activity.enter(Phase::Answering);
     let mut response = service.respond.respond(peer, request).await;
     if !service.shutdown.is_running() {
-        // Not hyper's graceful_shutdown: that closes an idle connection without looking whether a request is waiting
-        // in the socket, which resets it.
+        // Not hyper's graceful_shutdown: that closes an idle connection without checking for a request that
+        // waits in the socket, and so resets it.
         response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
     }
     activity.enter(Phase::Writing);
@@ -142,23 +145,23 @@ async fn answer<R: Respond>(
 
 /// Why a connection ended.
 enum End {
-    /// By the rules of HTTP, or because the client left.
+    /// As HTTP says, or because the client left.
     Http(hyper::Result<()>),
     IdleTooLong,
     HeadTooSlow,
     ResponseNotRead,
-    /// Somebody asked it to close now.
-    Told,
+    /// It was asked to close now.
+    CloseRequested,
 }
 
-/// Polls hyper, and after it the limits.
+/// Polls hyper, then checks the limits.
 async fn drive(
     connection: impl Future<Output = hyper::Result<()>>,
     activity: &Activity,
     limits: &ConnectionLimits,
 ) -> End {
     let mut connection = pin!(connection);
-    let mut asked = pin!(activity.asked());
+    let mut close_requested = pin!(activity.close_requested());
     let mut timer = pin!(sleep_until(activity.due(limits).unwrap_or_else(Instant::now)));
     let mut idle_too_long = false;
     poll_fn(move |context| {
@@ -167,12 +170,12 @@ async fn drive(
                 return Poll::Ready(if idle_too_long { End::IdleTooLong } else { End::Http(result) });
             }
             idle_too_long = false;
-            if activity.ask() == CloseRequest::CloseNow {
-                return Poll::Ready(End::Told);
+            if activity.close_request() == CloseRequest::Now {
+                return Poll::Ready(End::CloseRequested);
             }
-            if asked.as_mut().poll(context).is_ready() {
-                // hyper is polled again, and the wire tells it the end if nothing has arrived.
-                asked.set(activity.asked());
+            if close_requested.as_mut().poll(context).is_ready() {
+                // hyper is polled again, and the stream reports its end if nothing has arrived.
+                close_requested.set(activity.close_requested());
                 continue;
             }
             let Some(due) = activity.due(limits) else { return Poll::Pending };
@@ -190,7 +193,7 @@ async fn drive(
                 Phase::Writing => return Poll::Ready(End::ResponseNotRead),
                 Phase::Answering => {}
                 Phase::Idle => {
-                    activity.ask_to(CloseRequest::CloseWhenIdle);
+                    activity.request_close(CloseRequest::WhenIdle);
                     idle_too_long = true;
                 }
             }
@@ -209,7 +212,7 @@ mod tests {
 
     use super::ConnectionLimits;
     use crate::server::door::activity::CloseRequest;
-    use crate::server::door::testing::{Client, Door, FAST, SLOW, eventually, few};
+    use crate::server::door::testing::{Client, FAST, SLOW, TestServer, eventually, few};
 
     const SHORT: Duration = Duration::from_millis(300);
     /// Times are noted in whole milliseconds.
@@ -217,9 +220,11 @@ mod tests {
 
     #[tokio::test]
     async fn a_slow_head_is_cut_off_however_steadily_it_trickles() {
-        let door =
-            Door::open(ConnectionLimits { request_head: SHORT, ..ConnectionLimits::default() }, few(4));
-        let mut client = door.connect().await;
+        let server = TestServer::start(
+            ConnectionLimits { request_head: SHORT, ..ConnectionLimits::default() },
+            few(4),
+        );
+        let mut client = server.connect().await;
         // Silence before the first byte does not count.
         sleep(SHORT * 2).await;
         let start = Instant::now();
@@ -228,59 +233,65 @@ mod tests {
             assert!(start.elapsed() < SHORT * 10);
         }
         assert!(start.elapsed() >= ALMOST_SHORT);
-        assert_eq!(door.stats().slow_heads, 1);
+        assert_eq!(server.stats().slow_heads, 1);
     }
 
     #[tokio::test]
     async fn a_slow_head_on_a_kept_connection_is_cut_off_too() {
-        let door =
-            Door::open(ConnectionLimits { request_head: SHORT, ..ConnectionLimits::default() }, few(4));
-        let mut client = door.connect().await;
+        let server = TestServer::start(
+            ConnectionLimits { request_head: SHORT, ..ConnectionLimits::default() },
+            few(4),
+        );
+        let mut client = server.connect().await;
         client.get(FAST).await;
         client.send("GET /fa").await;
         let start = Instant::now();
         assert_eq!(client.rest().await.unwrap_or_default(), "");
         assert!((ALMOST_SHORT..SHORT * 10).contains(&start.elapsed()));
-        assert_eq!(door.stats().slow_heads, 1);
+        assert_eq!(server.stats().slow_heads, 1);
     }
 
     #[tokio::test]
     async fn the_beginning_of_a_next_request_sent_early_has_its_time_too() {
-        let door =
-            Door::open(ConnectionLimits { request_head: SHORT, ..ConnectionLimits::default() }, few(4));
-        let mut client = door.connect().await;
+        let server = TestServer::start(
+            ConnectionLimits { request_head: SHORT, ..ConnectionLimits::default() },
+            few(4),
+        );
+        let mut client = server.connect().await;
         client.send(SLOW).await;
-        door.wait_for_slow(1).await;
+        server.wait_for_slow(1).await;
         client.send("GET /fa").await;
         sleep(SHORT * 2).await;
-        door.script.gate.add_permits(1);
+        server.script.gate.add_permits(1);
         let rest = client.rest().await.unwrap();
         assert!(rest.ends_with("slow"), "{rest}");
-        assert_eq!(door.stats().slow_heads, 1);
+        assert_eq!(server.stats().slow_heads, 1);
     }
 
     #[tokio::test]
     async fn an_idle_connection_is_closed_and_a_busy_one_is_not() {
-        let door = Door::open(ConnectionLimits { idle: SHORT, ..ConnectionLimits::default() }, few(4));
-        let mut silent = door.connect().await;
-        let mut idle = door.connect().await;
+        let server =
+            TestServer::start(ConnectionLimits { idle: SHORT, ..ConnectionLimits::default() }, few(4));
+        let mut silent = server.connect().await;
+        let mut idle = server.connect().await;
         idle.get(FAST).await;
-        let mut busy = door.connect().await;
+        let mut busy = server.connect().await;
         busy.send(SLOW).await;
         let start = Instant::now();
         assert_eq!(silent.rest().await.unwrap(), "");
         assert_eq!(idle.rest().await.unwrap(), "");
         assert!(start.elapsed() < SHORT * 10);
         sleep(SHORT * 2).await;
-        door.script.gate.add_permits(1);
+        server.script.gate.add_permits(1);
         assert!(busy.response().await.ends_with("slow"));
-        assert_eq!(door.stats().idle_expired, 2);
+        assert_eq!(server.stats().idle_expired, 2);
     }
 
     #[tokio::test]
     async fn a_connection_in_use_outlives_the_idle_time() {
-        let door = Door::open(ConnectionLimits { idle: SHORT, ..ConnectionLimits::default() }, few(4));
-        let mut client = door.connect().await;
+        let server =
+            TestServer::start(ConnectionLimits { idle: SHORT, ..ConnectionLimits::default() }, few(4));
+        let mut client = server.connect().await;
         for _ in 0..9 {
             assert!(client.get(FAST).await.ends_with("fast"));
             sleep(SHORT / 5).await;
@@ -289,12 +300,14 @@ mod tests {
 
     #[tokio::test]
     async fn a_client_that_reads_no_answer_is_cut_off() {
-        let door =
-            Door::open(ConnectionLimits { response_write: SHORT, ..ConnectionLimits::default() }, few(4));
-        let mut client = door.connect().await;
+        let server = TestServer::start(
+            ConnectionLimits { response_write: SHORT, ..ConnectionLimits::default() },
+            few(4),
+        );
+        let mut client = server.connect().await;
         client.send("GET /large HTTP/1.1\r\nHost: a\r\n\r\n").await;
-        eventually(|| door.stats().stalled_writes == 1).await;
-        eventually(|| door.stats().connections_open == 0).await;
+        eventually(|| server.stats().stalled_writes == 1).await;
+        eventually(|| server.stats().connections_open == 0).await;
     }
 
     #[tokio::test]
@@ -308,22 +321,22 @@ mod tests {
             ("\x16\x03\x01\x02\x00\x01\x00\x01", "400"),
             ("GET / HTTP/1.1\r\nA b: c\r\n\r\n", "400"),
         ] {
-            let door = Door::open(ConnectionLimits::default(), few(4));
-            let mut client = door.connect().await;
+            let server = TestServer::start(ConnectionLimits::default(), few(4));
+            let mut client = server.connect().await;
             client.send(request).await;
             let answer = client.rest().await.unwrap();
             assert!(answer.starts_with(&format!("HTTP/1.1 {status} ")), "{answer}");
             drop(client);
-            eventually(|| door.stats().bad_requests == 1).await;
+            eventually(|| server.stats().bad_requests == 1).await;
         }
     }
 
     #[tokio::test]
     async fn a_client_that_still_sends_when_it_is_refused_can_read_why() {
-        let door = Door::open(ConnectionLimits::default(), few(4));
-        let mut client = door.connect().await;
+        let server = TestServer::start(ConnectionLimits::default(), few(4));
+        let mut client = server.connect().await;
         client.send(format!("GET / HTTP/1.1\r\nHost: a\r\nAuthorization: {}", "t".repeat(40_000))).await;
-        eventually(|| door.stats().bad_requests == 1).await;
+        eventually(|| server.stats().bad_requests == 1).await;
         for _ in 0..5 {
             client.send("t".repeat(10_000)).await;
             sleep(Duration::from_millis(10)).await;
@@ -333,19 +346,19 @@ mod tests {
 
     #[tokio::test]
     async fn sixteen_kib_of_headers_pass_and_so_does_a_host_without_brackets() {
-        let door = Door::open(ConnectionLimits::default(), few(4));
+        let server = TestServer::start(ConnectionLimits::default(), few(4));
         let token = "t".repeat(16 * 1024);
         let request = format!("GET /host HTTP/1.1\r\nHost: fd00:ec2::23\r\nAuthorization: {token}\r\n\r\n");
-        assert!(door.connect().await.get(&request).await.ends_with("\r\n\r\nfd00:ec2::23"));
+        assert!(server.connect().await.get(&request).await.ends_with("\r\n\r\nfd00:ec2::23"));
     }
 
     #[tokio::test]
     async fn pipelined_requests_are_answered_in_order() {
-        let door = Door::open(ConnectionLimits::default(), few(4));
-        let mut client = door.connect().await;
+        let server = TestServer::start(ConnectionLimits::default(), few(4));
+        let mut client = server.connect().await;
         let last = "GET /last HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n";
         client.send([SLOW, FAST, last].concat()).await;
-        door.script.gate.add_permits(1);
+        server.script.gate.add_permits(1);
         let answers = client.rest().await.unwrap();
         let at = |body: &str| answers.find(&format!("\r\n\r\n{body}")).unwrap();
         assert!(at("slow") < at("fast") && at("fast") < at("last"), "{answers}");
@@ -353,8 +366,8 @@ mod tests {
 
     #[tokio::test]
     async fn a_body_is_not_read_and_does_not_cost_the_client_its_answer() {
-        let door = Door::open(ConnectionLimits::default(), few(4));
-        let mut client = door.connect().await;
+        let server = TestServer::start(ConnectionLimits::default(), few(4));
+        let mut client = server.connect().await;
         let head = "POST /fast HTTP/1.1\r\nHost: a\r\nContent-Length: 100000\r\n\r\n";
         client.send(format!("{head}{}", "b".repeat(100_000))).await;
         assert!(client.rest().await.unwrap().ends_with("fast"));
@@ -362,27 +375,27 @@ mod tests {
 
     #[tokio::test]
     async fn a_request_that_has_arrived_wins_over_being_closed_as_idle() {
-        let door = Door::open(ConnectionLimits::default(), few(4));
-        let mut client = door.connect().await;
+        let server = TestServer::start(ConnectionLimits::default(), few(4));
+        let mut client = server.connect().await;
         client.get(FAST).await;
-        // On this one thread the server learns of the request and of the wish to close at the same moment.
+        // On this one thread the server sees the request and the request to close at the same moment.
         client.0.try_write(FAST.as_bytes()).unwrap();
-        door.peers.ask_all(CloseRequest::CloseWhenIdle);
+        server.peers.request_close_all(CloseRequest::WhenIdle);
         assert!(client.response().await.ends_with("fast"));
         // Having had a request, it stays.
         assert!(client.get(FAST).await.ends_with("fast"));
-        door.peers.ask_all(CloseRequest::CloseWhenIdle);
+        server.peers.request_close_all(CloseRequest::WhenIdle);
         assert_eq!(client.rest().await.unwrap(), "");
     }
 
     #[tokio::test]
     async fn a_client_that_leaves_frees_its_place_while_its_request_waits() {
-        let door = Door::open(ConnectionLimits::default(), few(4));
-        let mut client = door.connect().await;
+        let server = TestServer::start(ConnectionLimits::default(), few(4));
+        let mut client = server.connect().await;
         client.send(SLOW).await;
-        door.wait_for_slow(1).await;
+        server.wait_for_slow(1).await;
         let Client(stream) = client;
         drop(stream);
-        eventually(|| door.stats().connections_open == 0).await;
+        eventually(|| server.stats().connections_open == 0).await;
     }
 }

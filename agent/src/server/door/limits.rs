@@ -4,20 +4,20 @@
 
 use std::time::Duration;
 
-/// How long, how large, how many: everything a connection may take.
+/// The limits of one connection.
 #[derive(Clone, Copy, Debug)]
 pub struct ConnectionLimits {
     /// An idle connection is kept this long. 60 s: sdk-contract 8.1 asks for 30 to 75.
     pub idle: Duration,
     /// A request head is complete this long after its first byte. 10 s.
     pub request_head: Duration,
-    /// A response makes progress at least this often. 10 s; it fits into the socket's buffer, so only a client that
-    /// sends requests and reads no answers gets there.
+    /// A response makes progress at least this often. 10 s; it fits into the socket's buffer, so only a
+    /// client that sends requests and reads no answers gets there.
     pub response_write: Duration,
-    /// How long a connection that we close waits for the client to close too. 1 s.
+    /// How long a connection that the agent closes waits for the client to close too. 1 s.
     pub linger: Duration,
-    /// How large a request head may be in bytes, else 431; also the size of hyper's read buffer. 32 KiB: twice what
-    /// sdk-contract 8.1 asks for.
+    /// How large a request head may be in bytes, else 431; also the size of hyper's read buffer. 32 KiB:
+    /// twice what sdk-contract 8.1 asks for.
     pub head_bytes: usize,
 }
 

@@ -1,12 +1,14 @@
 //! Sockets and connections.
 //!
-//! Owns: listening, accepting, limits per peer, and HTTP/1 with a time limit for everything. Must not know: what is asked
-//! or answered; that is behind [`connection::Respond`].
+//! Owns: listening, accepting, limits per peer, and HTTP/1 with a time limit for everything. Must not know:
+//! what is requested and answered; that is behind [`connection::Respond`].
 
+pub mod accept;
 pub mod activity;
+pub mod bind;
 pub mod connection;
+mod drain;
 pub mod limits;
-pub mod listener;
 pub mod peers;
 pub mod stats;
 #[cfg(test)]

@@ -1,10 +1,11 @@
 //! Fairness by what is known at accept: the peer's address (design 4.4).
 //!
-//! Owns: how many connections and held requests a peer may have, how many connections there are in all, and which
-//! idle one closes to make room. Must not know: HTTP, or who a pod is. One `Peers` serves all credential listeners.
+//! Owns: how many connections and held requests a peer may have, how many connections there are in all, and
+//! which idle one closes to make room. Must not know: HTTP, or which pod a peer is. One `Peers` serves all
+//! credential listeners.
 //!
-//! Permits count work. A connection that was asked to close does not count any more although its descriptor is
-//! still open for some microseconds; how many of those there may be is bounded too.
+//! Permits count work. A connection that was asked to close no longer counts although its descriptor is still
+//! open for some microseconds; the number of those is bounded too.
 
 use std::collections::HashMap;
 use std::net::IpAddr;
@@ -18,7 +19,7 @@ use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use super::activity::{Activity, CloseRequest};
-use super::stats::{FrontDoorStats, count};
+use super::stats::{ConnectionStats, count};
 use crate::workload::PeerKey;
 
 /// How much one peer, and all together, may have open.
@@ -28,26 +29,27 @@ pub struct PeerLimits {
     pub connections: usize,
     /// Requests of one peer that wait for an answer. 32 (design 4.4).
     pub held: usize,
-    /// How much more the node's own addresses get. 8 (design 4.4): all host-network pods share them.
+    /// How many times as much the node's own addresses get. 8 (design 4.4): all host-network pods share them.
     pub host_factor: usize,
     /// Connections of all peers.
     pub all_connections: usize,
-    /// How many connections over `all_connections` may be on their way out.
+    /// How many connections over `all_connections` may be closing.
     pub closing: usize,
-    /// How long a new connection is not idle although silent. 1 s: the longest a client takes to send its request.
+    /// How long a new connection does not count as idle although silent. 1 s: the longest that a client takes
+    /// to send its request.
     pub fresh: Duration,
 }
 
 impl PeerLimits {
-    /// Half of this is for connections on their way out, the rest for files, upstream connections and the admin
-    /// listeners.
+    /// Half of this is for connections that are closing, the rest for files, upstream connections and the
+    /// admin listeners.
     const RESERVED_DESCRIPTORS: usize = 64;
     /// Enough for 250 pods with 16 each; more would only hide a leak.
     const MOST_CONNECTIONS: usize = 4_096;
 
     /// The limits of the credential listeners, for the number of descriptors this process may have.
     pub fn for_this_process() -> Self {
-        // Linux never refuses to say; were it to, the POSIX minimum of what a login gets is assumed.
+        // Linux never fails here; if it did, the usual soft limit of a login is assumed.
         let soft = getrlimit(Resource::RLIMIT_NOFILE).map_or(1_024, |(soft, _hard)| soft);
         Self::for_descriptors(soft)
     }
@@ -67,7 +69,8 @@ impl PeerLimits {
         }
     }
 
-    /// The limits of the admin listeners: few, so that scrapers and probes cannot starve the credential endpoint.
+    /// The limits of the admin listeners: few, so that scrapers and probes cannot starve the credential
+    /// endpoint.
     pub fn for_admin() -> Self {
         Self {
             connections: 16,
@@ -83,13 +86,13 @@ impl PeerLimits {
 /// Why a connection or a held request is refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum TooMany {
-    /// The peer has its fill, and nothing of it is idle.
+    /// The peer is at its limit, and none of its connections is idle.
     #[error("too many connections of this peer")]
     ConnectionsOfPeer,
-    /// Everybody together has its fill, and nothing is idle.
+    /// The limit of all peers together is reached, and no connection is idle.
     #[error("too many connections")]
     Connections,
-    /// Room is being made, but not yet there.
+    /// Connections are closing, but have not closed yet.
     #[error("too many connections, some are closing")]
     Closing,
     /// The peer waits for too many answers.
@@ -97,7 +100,7 @@ pub enum TooMany {
     HeldOfPeer,
 }
 
-/// What every peer has open. Clones share it.
+/// What each peer has open. Clones share it.
 #[derive(Clone)]
 pub struct Peers(Arc<Inner>);
 
@@ -105,8 +108,8 @@ struct Inner {
     limits: PeerLimits,
     is_host: Box<dyn Fn(IpAddr) -> bool + Send + Sync>,
     epoch: Instant,
-    stats: FrontDoorStats,
-    /// Tells that a connection has closed.
+    stats: ConnectionStats,
+    /// Notified when a connection has closed.
     closed: Notify,
     open: Mutex<Open>,
 }
@@ -125,24 +128,25 @@ struct PeerOpen {
 }
 
 impl Peers {
-    /// Nothing open. `is_host` knows the node's own addresses; loopback counts as the node without being asked.
+    /// Nothing open. `is_host` knows the node's own addresses, except loopback, which always counts as the
+    /// node.
     pub fn new(limits: PeerLimits, is_host: impl Fn(IpAddr) -> bool + Send + Sync + 'static) -> Self {
         Self(Arc::new(Inner {
             limits,
             is_host: Box::new(is_host),
             epoch: Instant::now(),
-            stats: FrontDoorStats::default(),
+            stats: ConnectionStats::default(),
             closed: Notify::new(),
             open: Mutex::default(),
         }))
     }
 
-    /// The front door's counts.
-    pub fn stats(&self) -> &FrontDoorStats {
+    /// What is counted.
+    pub fn stats(&self) -> &ConnectionStats {
         &self.0.stats
     }
 
-    /// Whether the address is the node itself.
+    /// Whether the address is one of the node's own.
     pub fn is_host(&self, address: IpAddr) -> bool {
         let address = address.to_canonical();
         address.is_loopback() || (self.0.is_host)(address)
@@ -152,7 +156,7 @@ impl Peers {
         if self.is_host(address) { limit.saturating_mul(self.0.limits.host_factor) } else { limit }
     }
 
-    /// On whose account requests from an address go.
+    /// The peer that requests from an address are counted for.
     pub fn key(&self, address: IpAddr) -> PeerKey {
         PeerKey::new(address, self.share(address, 1))
     }
@@ -173,14 +177,14 @@ impl Peers {
         result
     }
 
-    /// As [`Peers::try_connect`], but waits up to `patience` for connections that are on their way out.
+    /// As [`Peers::try_connect`], but waits up to `patience` for connections that are closing.
     pub async fn connect(&self, address: IpAddr, patience: Duration) -> Result<ConnectionPermit, TooMany> {
         let deadline = Instant::now() + patience;
         loop {
             let closed = self.0.closed.notified();
             match self.try_connect(address) {
                 Err(TooMany::Closing) => {}
-                drained => return drained,
+                result => return result,
             }
             if tokio::time::timeout_at(deadline, closed).await.is_err() {
                 count(&self.0.stats.connections_refused_full);
@@ -216,12 +220,12 @@ impl Peers {
         evicted
     }
 
-    /// Asks every connection the same.
-    pub fn ask_all(&self, ask: CloseRequest) {
+    /// Asks every connection to close.
+    pub fn request_close_all(&self, request: CloseRequest) {
         for activity in self.0.open.lock().all() {
             // A fresh connection is left alone: its request is on the way.
-            if ask == CloseRequest::CloseNow || activity.idle_since().is_some() {
-                activity.ask_to(ask);
+            if request == CloseRequest::Now || activity.idle_since().is_some() {
+                activity.request_close(request);
             }
         }
     }
@@ -233,7 +237,7 @@ impl Peers {
         if let Some(peer) = open.peers.get(&address)
             && peer.connections.len() >= share
         {
-            // As many again may be on their way out: descriptors are guarded by the limit over all below.
+            // As many again may be closing: descriptors are protected by the limit of all peers below.
             self.make_room(|| peer.connections.iter(), share, share)
                 .map_err(|_full| TooMany::ConnectionsOfPeer)?;
         }
@@ -246,14 +250,15 @@ impl Peers {
         Ok(ConnectionPermit { peers: self.clone(), address, activity })
     }
 
-    /// Asks idle connections to close, oldest first, until one more fits under `limit`. Runs only at a limit, so it
-    /// may look at each connection.
+    /// Asks idle connections to close, oldest first, until one more fits under `limit`. It runs only at a
+    /// limit, so it may visit each connection.
     fn make_room<'a, I>(&self, all: impl Fn() -> I, limit: usize, closing_limit: usize) -> Result<(), TooMany>
     where
         I: Iterator<Item = &'a Arc<Activity>>,
     {
         let open = all().count();
-        let mut closing = all().filter(|activity| activity.ask() != CloseRequest::Nothing).count();
+        let mut closing =
+            all().filter(|activity| activity.close_request() != CloseRequest::NotRequested).count();
         if open >= limit.saturating_add(closing_limit) {
             return Err(TooMany::Closing);
         }
@@ -282,11 +287,11 @@ impl Open {
 
 fn evict_oldest_idle<'a>(all: impl Iterator<Item = &'a Arc<Activity>>) -> bool {
     let oldest = all
-        .filter(|activity| activity.ask() == CloseRequest::Nothing)
+        .filter(|activity| activity.close_request() == CloseRequest::NotRequested)
         .filter_map(|activity| Some((activity.idle_since()?, activity)))
         .min_by_key(|(since, _)| *since);
     if let Some((_, activity)) = oldest {
-        activity.ask_to(CloseRequest::CloseWhenIdle);
+        activity.request_close(CloseRequest::WhenIdle);
     }
     oldest.is_some()
 }
@@ -304,7 +309,7 @@ impl ConnectionPermit {
         &self.activity
     }
 
-    /// The peer's address, an IPv4 one even if it came in IPv6's clothes.
+    /// The peer's address; an IPv4-mapped IPv6 address is given as IPv4.
     pub fn address(&self) -> IpAddr {
         self.address
     }
@@ -393,7 +398,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn an_address_in_ipv6_clothes_is_the_same_peer() {
+    async fn an_ipv4_mapped_address_is_the_same_peer() {
         let peers = peers();
         let _holds: Vec<_> = (0..32).map(|_| peers.try_hold(ip("10.0.0.9")).ok().unwrap()).collect();
         assert_eq!(peers.try_hold(ip("::ffff:10.0.0.9")).err(), Some(TooMany::HeldOfPeer));
@@ -415,7 +420,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn connections_on_their_way_out_do_not_count_but_are_bounded() {
+    async fn closing_connections_do_not_count_but_are_bounded() {
         let limits = PeerLimits { all_connections: 4, closing: 2, ..limits() };
         let peers = Peers::new(limits, |_| false);
         let _idle: Vec<_> = (0..4).map(|_| peers.try_connect(ip("10.0.0.9")).ok().unwrap()).collect();
@@ -426,12 +431,12 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn who_waits_for_room_gets_it_when_a_connection_closes() {
+    async fn a_connection_that_waits_for_room_gets_it_when_another_closes() {
         let limits = PeerLimits { all_connections: 1, closing: 1, ..limits() };
         let peers = Peers::new(limits, |_| false);
         let first = peers.try_connect(ip("10.0.0.9")).ok().unwrap();
         let _second = peers.try_connect(ip("10.0.0.8")).ok().unwrap();
-        assert_eq!(first.activity().ask(), CloseRequest::CloseWhenIdle);
+        assert_eq!(first.activity().close_request(), CloseRequest::WhenIdle);
         let (third, ()) =
             tokio::join!(peers.connect(ip("10.0.0.7"), Duration::from_secs(10)), async { drop(first) });
         assert!(third.is_ok());

@@ -1,19 +1,19 @@
-//! Counts of the front door, for the metrics and for tests.
+//! What is counted of connections, for the metrics and for tests.
 //!
 //! Owns: the numbers. Must not know: how they are exported. Labels are field names, so their set is closed.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// What happened at the front door since the start; `connections_open` is a level, all others only grow.
+/// What happened to connections since the start; `connections_open` is a level, all others only grow.
 #[derive(Debug, Default)]
-pub struct FrontDoorStats {
+pub struct ConnectionStats {
     /// Connections open now.
     pub connections_open: AtomicU64,
-    /// Connections let in.
+    /// Connections accepted.
     pub connections_accepted: AtomicU64,
-    /// Connections closed at once because their peer had too many, none of them idle.
+    /// Connections refused because their peer had too many, none of them idle.
     pub connections_refused_peer: AtomicU64,
-    /// Connections closed at once because there were too many in all, none of them idle.
+    /// Connections refused because there were too many in all, none of them idle.
     pub connections_refused_full: AtomicU64,
     /// Held requests refused because their peer had too many.
     pub holds_refused: AtomicU64,
@@ -21,20 +21,20 @@ pub struct FrontDoorStats {
     pub idle_evicted: AtomicU64,
     /// Connections closed because they were idle for too long.
     pub idle_expired: AtomicU64,
-    /// Connections cut off because a request head took too long.
+    /// Connections closed because a request head took too long.
     pub slow_heads: AtomicU64,
-    /// Connections cut off because the client did not read its response.
+    /// Connections closed because the client did not read its response.
     pub stalled_writes: AtomicU64,
     /// Requests that were not HTTP/1 or too large, answered by hyper with 400, 414 or 431.
     pub bad_requests: AtomicU64,
-    /// RecentRefusals of accept other than a client that left early.
+    /// Errors of accept, except those of a client that left early.
     pub accept_errors: AtomicU64,
 }
 
-/// [`FrontDoorStats`] at one moment; the fields mean the same.
-#[expect(missing_docs, reason = "the fields are those of FrontDoorStats, documented there")]
+/// [`ConnectionStats`] at one moment; the fields mean the same.
+#[expect(missing_docs, reason = "the fields are those of ConnectionStats, documented there")]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct FrontDoorSnapshot {
+pub struct ConnectionStatsSnapshot {
     pub connections_open: u64,
     pub connections_accepted: u64,
     pub connections_refused_peer: u64,
@@ -48,11 +48,11 @@ pub struct FrontDoorSnapshot {
     pub accept_errors: u64,
 }
 
-impl FrontDoorStats {
+impl ConnectionStats {
     /// All numbers now, each read by itself.
-    pub fn snapshot(&self) -> FrontDoorSnapshot {
+    pub fn snapshot(&self) -> ConnectionStatsSnapshot {
         let read = |count: &AtomicU64| count.load(Ordering::Relaxed);
-        FrontDoorSnapshot {
+        ConnectionStatsSnapshot {
             connections_open: read(&self.connections_open),
             connections_accepted: read(&self.connections_accepted),
             connections_refused_peer: read(&self.connections_refused_peer),

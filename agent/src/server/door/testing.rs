@@ -1,4 +1,5 @@
-//! A front door on loopback with a scripted responder, and clients that speak bytes. For this folder's tests only.
+//! A listener on loopback with a scripted responder, and clients that send bytes. For this folder's tests
+//! only.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
@@ -16,11 +17,12 @@ use tokio::sync::Semaphore;
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
+use super::accept::Acceptor;
+use super::bind::bind;
 use super::connection::{Peer, Respond};
 use super::limits::ConnectionLimits;
-use super::listener::{FrontDoor, bind};
 use super::peers::{PeerLimits, Peers};
-use super::stats::FrontDoorSnapshot;
+use super::stats::ConnectionStatsSnapshot;
 use crate::lifecycle::shutdown::Shutdown;
 use crate::lifecycle::tasks::Tasks;
 
@@ -54,7 +56,7 @@ impl Respond for Script {
     }
 }
 
-/// Peer limits that a test can reach; everybody is treated like a pod.
+/// Peer limits that a test can reach; every peer is treated like a pod.
 pub(super) fn few(connections: usize) -> PeerLimits {
     PeerLimits {
         connections,
@@ -66,33 +68,33 @@ pub(super) fn few(connections: usize) -> PeerLimits {
     }
 }
 
-/// A front door that serves.
-pub(super) struct Door {
+/// An acceptor that serves.
+pub(super) struct TestServer {
     pub(super) address: SocketAddr,
     pub(super) script: Arc<Script>,
     pub(super) peers: Peers,
     pub(super) shutdown: Shutdown,
-    pub(super) front: FrontDoor<Script>,
+    pub(super) acceptor: Acceptor<Script>,
     pub(super) served: JoinHandle<()>,
 }
 
-impl Door {
-    pub(super) fn open(limits: ConnectionLimits, peer_limits: PeerLimits) -> Self {
+impl TestServer {
+    pub(super) fn start(limits: ConnectionLimits, peer_limits: PeerLimits) -> Self {
         let script = Arc::new(Script { gate: Semaphore::new(0), waiting: AtomicUsize::new(0) });
         let peers = Peers::new(peer_limits, |_| false);
         let (shutdown, tasks) = (Shutdown::new(), Tasks::new());
-        let front =
-            FrontDoor::new(Arc::clone(&script), peers.clone(), limits, shutdown.clone(), tasks.clone());
+        let acceptor =
+            Acceptor::new(Arc::clone(&script), peers.clone(), limits, shutdown.clone(), tasks.clone());
         let listener = bind(IpAddr::V4(Ipv4Addr::LOCALHOST), 0).unwrap();
         let address = listener.local_addr();
         let served = tasks.spawn("listener", {
-            let front = front.clone();
-            async move { front.serve(listener).await }
+            let acceptor = acceptor.clone();
+            async move { acceptor.serve(listener).await }
         });
-        Self { address, script, peers, shutdown, front, served }
+        Self { address, script, peers, shutdown, acceptor, served }
     }
 
-    pub(super) fn stats(&self) -> FrontDoorSnapshot {
+    pub(super) fn stats(&self) -> ConnectionStatsSnapshot {
         self.peers.stats().snapshot()
     }
 
@@ -112,7 +114,7 @@ impl Door {
     }
 }
 
-/// A client that speaks bytes.
+/// A client that sends bytes.
 pub(super) struct Client(pub(super) TcpStream);
 
 impl Client {

@@ -1,7 +1,8 @@
 //! The socket under hyper: it notes progress, and can end an idle connection without losing a request.
 //!
-//! Owns: telling the connection's [`Activity`] when the first byte of a request comes and when a response is out;
-//! reporting the end of input when an idle connection is to close; the lingering end. Must not know: HTTP.
+//! Owns: noting in the connection's [`Activity`] when the first byte of a request arrives and when a response
+//! is written; reporting the end of input when an idle connection is to close; the lingering close. Must not
+//! know: HTTP.
 
 use std::io;
 use std::mem::MaybeUninit;
@@ -20,30 +21,30 @@ use super::activity::{Activity, CloseRequest, Phase};
 pub struct WatchedStream {
     stream: TcpStream,
     activity: Arc<Activity>,
-    /// Bytes came while a response was due: perhaps the head of a next request.
+    /// Bytes arrived while a response was due: perhaps the head of a next request.
     early: bool,
-    /// The client has closed, or we have told hyper so.
+    /// The client has closed, or the end was reported to hyper.
     ended: bool,
 }
 
 impl WatchedStream {
-    /// Takes an accepted socket over.
+    /// Wraps an accepted socket.
     pub fn new(stream: TcpStream, activity: Arc<Activity>) -> Self {
         Self { stream, activity, early: false, ended: false }
     }
 
-    /// Ends the connection so that the client can read its last response: what it still sends is read and thrown
-    /// away until it closes too, because closing a socket with unread input resets the connection, and a reset
-    /// destroys what the client has not read yet (a 431 in answer to a large head, for instance).
+    /// Ends the connection so that the client can read its last response: what it still sends is read and
+    /// discarded until it closes too, because closing a socket with unread input resets the connection, and a
+    /// reset destroys what the client has not read yet (a 431 in answer to a large head, for instance).
     pub async fn linger(mut self, limit: Duration) {
         if self.ended {
             return;
         }
         // From here on it counts as closing.
-        self.activity.ask_to(CloseRequest::CloseWhenIdle);
+        self.activity.request_close(CloseRequest::WhenIdle);
         let discard = async {
             self.stream.shutdown().await?;
-            // 256 KiB: what is in flight of a body that nobody reads, not a way to keep us busy.
+            // 256 KiB: what is in flight of a body that is not read, not a way to keep the agent busy.
             for _ in 0..256 {
                 self.stream.readable().await?;
                 match discard_some(&self.stream) {
@@ -55,7 +56,7 @@ impl WatchedStream {
             }
             Ok::<(), io::Error>(())
         };
-        // Whatever happens here, the connection is over.
+        // The connection is over, however this ends.
         let _over = tokio::time::timeout(limit, discard).await;
     }
 
@@ -72,16 +73,16 @@ impl WatchedStream {
             Poll::Ready(Ok(written)) => *written > 0,
             Poll::Ready(Err(_)) | Poll::Pending => false,
         };
-        // While nothing can be written, the last progress stays as old as it is.
+        // While nothing can be written, the time of the last progress stays.
         if progress || self.activity.phase() != Phase::Writing {
             self.activity.enter(Phase::Writing);
         }
     }
 
-    /// Whether to tell hyper that the client has closed. The kernel is asked itself, because tokio learns of new
-    /// input only at its next turn, and a request that has arrived must be answered.
+    /// Whether to report to hyper that the client has closed. It reads from the kernel directly, because
+    /// tokio sees new input only at its next turn, and a request that has arrived must be answered.
     fn ends_here(&mut self) -> bool {
-        if self.activity.ask() != CloseRequest::CloseWhenIdle || self.activity.phase() != Phase::Idle {
+        if self.activity.close_request() != CloseRequest::WhenIdle || self.activity.phase() != Phase::Idle {
             return false;
         }
         match SockRef::from(&self.stream).peek(&mut [MaybeUninit::uninit()]) {
@@ -94,7 +95,7 @@ impl WatchedStream {
     }
 }
 
-/// Not async, so that the buffer is on the stack of a moment and not in every connection's task.
+/// Not async, so that the buffer is on the stack and not in every connection's task.
 fn discard_some(stream: &TcpStream) -> io::Result<usize> {
     stream.try_read(&mut [0; 1024])
 }
@@ -152,7 +153,8 @@ impl AsyncWrite for WatchedStream {
         self.stream.is_write_vectored()
     }
 
-    /// hyper flushes only when it has handed over all it has; after a response that means: done.
+    /// hyper flushes only when it has written all that it has; after a response that means that it is
+    /// complete.
     fn poll_flush(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
         ready!(Pin::new(&mut this.stream).poll_flush(context))?;

@@ -6,15 +6,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::header::{AUTHORIZATION, CACHE_CONTROL, CONTENT_TYPE};
-use http::{HeaderMap, HeaderValue, Method, Request, Response};
+use http::header::AUTHORIZATION;
+use http::{HeaderMap, Method, Request, Response, StatusCode};
 use http_body_util::Full;
 use hyper::body::Incoming;
 use tokio::time::Instant;
 
 use super::host::AllowedHosts;
 use super::rejection::Rejection;
-use super::self_probe;
+use super::{response, self_probe};
 use crate::association;
 use crate::clock::{Clock, Now};
 use crate::credentials::flight::shared_call::FlightId;
@@ -199,14 +199,6 @@ fn bearer_token(headers: &HeaderMap) -> Result<BearerToken, MalformedToken> {
     BearerToken::from_header(value.as_bytes())
 }
 
-fn success(served: &Served) -> Response<Full<Bytes>> {
-    let mut response = Response::new(Full::new(served.body.clone()));
-    let headers = response.headers_mut();
-    headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
-    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
-    response
-}
-
 /// Accounts for one request: one metric, one event, also when the client leaves and the future is dropped.
 struct Account<'a> {
     endpoint: &'a Endpoint,
@@ -237,7 +229,7 @@ impl<'a> Account<'a> {
                     ServedFrom::Upstream(_) => Outcome::Fetched,
                 };
                 self.record(outcome, Some(200), None, Some(&served));
-                success(&served)
+                response::json(StatusCode::OK, served.body)
             }
             Err(rejection) => {
                 let response = rejection.to_response();

@@ -1,9 +1,9 @@
 //! Which `Host` a request may name: only the addresses we answer on.
 //!
 //! Owns: that one rule, without I/O. Must not know: which status a refusal gets. The rule keeps web pages and
-//! redirects that resolve a name of their own to our address from reading credentials (DNS rebinding), so names are
-//! refused. Parsed by hand: the AWS CRT sends IPv6 without brackets, which `http::uri::Authority` refuses
-//! (sdk-contract 8.1).
+//! redirects that resolve a name of their own to our address from reading credentials (DNS rebinding), so
+//! names are refused. Parsed by hand: the AWS CRT sends IPv6 without brackets, which `http::uri::Authority`
+//! refuses (sdk-contract 8.1).
 
 use std::net::{IpAddr, Ipv6Addr};
 
@@ -40,8 +40,8 @@ impl AllowedHosts {
     }
 }
 
-/// Whether the value of a `Host` header names one of `allowed`, with or without a port. Which port is no matter:
-/// it may be diverted. No `Host` at all is not allowed; every SDK sends one.
+/// Whether the value of a `Host` header names one of `allowed`, with or without a port. Which port is no
+/// matter: it may be diverted. No `Host` at all is not allowed; every SDK sends one.
 pub fn is_allowed(host: Option<&[u8]>, allowed: &AllowedHosts) -> bool {
     let Some(host) = host.and_then(|host| std::str::from_utf8(host).ok()) else { return false };
     // Blanks around a header's value are not part of it, and hyper has removed them already.

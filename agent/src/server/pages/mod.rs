@@ -1,10 +1,12 @@
 //! What is answered.
 //!
-//! Owns: the credential endpoint and its rejections, the pages for operators, and the answer to our own probes. Must not
-//! know: sockets.
+//! Owns: the credential endpoint and its rejections, the pages for operators, and the answer to the agent's
+//! own probes. Must not know: sockets.
 
 pub mod admin;
 pub mod credentials;
 pub mod host;
+mod negotiation;
 pub mod rejection;
+mod response;
 mod self_probe;

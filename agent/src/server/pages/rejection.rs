@@ -4,12 +4,12 @@
 //! log, never to the wire. Change a status here and the table at the end says whether an SDK will mind.
 
 use bytes::Bytes;
-use http::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE};
-use http::{HeaderValue, Response, StatusCode};
+use http::{Response, StatusCode};
 use http_body_util::Full;
 use hyper::ext::ReasonPhrase;
 use serde::Serialize;
 
+use super::response;
 use crate::association::NoRoute;
 use crate::credentials::source::{Refusal, RefusalClass, SourceError};
 use crate::identity::TokenFault;
@@ -70,14 +70,9 @@ impl Rejection {
         };
         // Strings and nothing else: this cannot fail; were it to, the reason phrase would still tell.
         let json = serde_json::to_vec(&body).unwrap_or_default();
-        let mut response = Response::new(Full::new(Bytes::from(json)));
-        *response.status_mut() = answer.status;
-        let headers = response.headers_mut();
-        // Without a charset: Go v2 prints the raw JSON otherwise (measured).
-        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
-        headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+        let mut response = response::json(answer.status, json);
         if matches!(self, Self::Method) {
-            headers.insert(ALLOW, HeaderValue::from_static("GET, HEAD"));
+            response = response::allow_get(response);
         }
         // For some clients this is the only text that gets through.
         response.extensions_mut().insert(ReasonPhrase::from_static(answer.code.as_bytes()));

@@ -1,19 +1,19 @@
-//! `GET /v1/probe/NONCE`: the agent answers its own question.
+//! `GET /v1/probe/NONCE`: the agent answers its own probe.
 //!
-//! Owns: that one page. Must not know: who asks and why. It says nothing that the asker does not know, needs no token and
-//! counts as no request for credentials.
+//! Owns: that one page. Must not know: who sends the probe, and why. It says nothing that the sender does not
+//! know, needs no token and does not count as a request for credentials.
 
 use std::net::SocketAddr;
 
 use bytes::Bytes;
-use http::header::{CACHE_CONTROL, CONTENT_TYPE};
-use http::{HeaderValue, Method, Request, Response};
+use http::{Method, Request, Response, StatusCode};
 use http_body_util::Full;
 
+use super::response::text;
 use crate::node::self_probe::{Nonce, ProbeKey};
 use crate::server::door::connection::Peer;
 
-/// The answer to one of the agent's own probes; `None` for any other request.
+/// The answer to a probe of the agent; `None` if the request is none.
 pub(super) fn answer<B>(
     probe_key: &ProbeKey,
     peer: &Peer,
@@ -23,10 +23,5 @@ pub(super) fn answer<B>(
     if request.method() != Method::GET {
         return None;
     }
-    let mut response =
-        Response::new(Full::new(probe_key.answer(&nonce, SocketAddr::new(peer.address, peer.port)).into()));
-    let headers = response.headers_mut();
-    headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
-    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
-    Some(response)
+    Some(text(StatusCode::OK, probe_key.answer(&nonce, SocketAddr::new(peer.address, peer.port))))
 }

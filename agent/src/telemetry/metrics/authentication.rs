@@ -7,6 +7,7 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::registry::Registry;
 
 use super::ByOutcome;
+use super::amazon::AmazonMetrics;
 
 /// A verdict on a token.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -15,30 +16,37 @@ pub enum Authenticated {
     Verified,
     /// No key could decide; EKS Auth judges.
     Unverified,
-    /// It is worth nothing.
+    /// It is not accepted.
     Refused,
     /// No key could decide, and one must.
     Undecided,
 }
 
-/// What verdicts on tokens count, one of each made beforehand.
+/// What verdicts on tokens count. Each counter is made beforehand.
 pub struct AuthenticationMetrics {
     verified: Counter,
     unverified: Counter,
     refused: Counter,
     undecided: Counter,
+    amazon: AmazonMetrics,
 }
 
 impl AuthenticationMetrics {
-    pub(super) fn new(registry: &mut Registry) -> Self {
+    pub(super) fn new(registry: &mut Registry, amazon: AmazonMetrics) -> Self {
         let verdicts = Family::<ByOutcome, Counter>::default();
-        registry.register("pod_identity_agent_authentications", "Verdicts on tokens", verdicts.clone());
+        registry.register(
+            "pod_identity_agent_authentications",
+            "Tokens judged. verified: by a key of the cluster; unverified: no key could decide, so EKS Auth \
+             judges; refused: not accepted; undecided: no key could decide, and one must",
+            verdicts.clone(),
+        );
         let verdict = |outcome| verdicts.get_or_create_owned(&ByOutcome { outcome });
         Self {
             verified: verdict("verified"),
             unverified: verdict("unverified"),
             refused: verdict("refused"),
             undecided: verdict("undecided"),
+            amazon,
         }
     }
 
@@ -50,5 +58,6 @@ impl AuthenticationMetrics {
             Authenticated::Refused => self.refused.inc(),
             Authenticated::Undecided => self.undecided.inc(),
         };
+        self.amazon.judged(authenticated);
     }
 }

@@ -1,0 +1,65 @@
+//! The page of metrics: where each number is read.
+//!
+//! Owns: the closures that read. Must not know: names of series.
+
+use std::time::Duration;
+
+use super::{Credentials, OwnIdentity, Peers, Services, reached};
+use crate::identity::keys::TokenKeys;
+use crate::lifecycle::limits::LIMITS;
+use crate::telemetry::metrics::{CachedIdentities, ConnectionNumbers, Readings, TokenKeyNumbers};
+
+impl Services {
+    /// What others count or know, each read when Prometheus asks.
+    pub(super) fn readings(
+        &self,
+        credentials: &Credentials,
+        keys: &TokenKeys,
+        peers: &Peers,
+        own: &OwnIdentity,
+    ) -> Readings {
+        let (store, flights) = (credentials.store.clone(), credentials.flights.clone());
+        let (budget, own, keys) = (credentials.budget.clone(), own.clone(), keys.clone());
+        let (keys_clock, clock) = (self.clock.clone(), self.clock.clone());
+        let (connections, limits, limited) = (peers.clone(), self.limits.clone(), peers.clone());
+        let readiness = self.readiness.clone();
+        Readings {
+            cached_identities: Box::new(move || CachedIdentities {
+                verified: store.verified_len(),
+                unverified: store.unverified_len(),
+            }),
+            identities_in_flight: Box::new(move || flights.len()),
+            upstream_budget: Box::new(move || budget.numbers()),
+            own_credentials_expiration: Box::new(move || own.expires()),
+            token_keys: Box::new(move || {
+                let now = keys_clock.now();
+                let view = keys.view(now.boot);
+                TokenKeyNumbers {
+                    count: view.keys,
+                    refreshed: view.age.and_then(|age| now.wall.checked_sub(age)),
+                }
+            }),
+            clock_offset_seconds: Box::new(move || signed_seconds(clock.correction_ms())),
+            connections: Box::new(move || {
+                let counts = connections.stats().snapshot();
+                ConnectionNumbers {
+                    open: counts.connections_open,
+                    refused: counts.connections_refused_full + counts.connections_refused_peer,
+                    idle_closed: counts.idle_evicted + counts.idle_expired,
+                    accept_errors: counts.accept_errors,
+                }
+            }),
+            limits_reached: Box::new(move || {
+                LIMITS.map(|limit| (limit.label(), reached(limit, &limits, &limited))).to_vec()
+            }),
+            conditions: Box::new(move || {
+                readiness.report().into_iter().map(|report| (report.name.as_str(), report.met)).collect()
+            }),
+        }
+    }
+}
+
+fn signed_seconds(ms: i64) -> f64 {
+    let seconds = Duration::from_millis(ms.unsigned_abs()).as_secs_f64();
+    if ms < 0 { -seconds } else { seconds }
+}

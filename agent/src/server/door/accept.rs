@@ -1,0 +1,294 @@
+//! The loop that accepts connections.
+//!
+//! Owns: letting connections in, and what an accept error means. Must not know: HTTP or credentials. How a
+//! socket is bound is in `bind`, how the loop ends in `drain`.
+//!
+//! Invariant 10: a listener that cannot bind waits in the background and affects no other; the accept loop
+//! never ends by itself.
+
+use std::future::Future;
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::pin::pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use nix::errno::Errno;
+use tokio::net::TcpStream;
+use tokio::time::{Instant, sleep};
+use tokio_util::task::TaskTracker;
+
+use super::bind::{Listener, bind_when_free};
+use super::connection::{self, Respond, Service, http1_with};
+use super::limits::ConnectionLimits;
+use super::peers::Peers;
+use super::stats::count;
+use crate::backoff::Backoff;
+use crate::lifecycle::readiness::Condition;
+use crate::lifecycle::shutdown::Shutdown;
+use crate::lifecycle::tasks::Tasks;
+
+/// First and longest pause after an accept that failed for lack of descriptors or memory.
+const ACCEPT_RETRY: Backoff = Backoff::new(Duration::from_millis(10), Duration::from_secs(1));
+/// How often a failing accept is logged, at most.
+const ACCEPT_LOG_EVERY: Duration = Duration::from_secs(10);
+/// How long a new connection waits for others, which are closing, to make room for it.
+const ROOM_PATIENCE: Duration = Duration::from_millis(100);
+
+/// Serves any number of listeners with one responder, under shared limits.
+pub struct Acceptor<R> {
+    pub(super) service: Arc<Service<R>>,
+    tasks: Tasks,
+}
+
+impl<R> Clone for Acceptor<R> {
+    fn clone(&self) -> Self {
+        Self { service: Arc::clone(&self.service), tasks: self.tasks.clone() }
+    }
+}
+
+impl<R: Respond> Acceptor<R> {
+    /// An acceptor without listeners.
+    pub fn new(
+        respond: Arc<R>,
+        peers: Peers,
+        limits: ConnectionLimits,
+        shutdown: Shutdown,
+        tasks: Tasks,
+    ) -> Self {
+        let http = http1_with(&limits);
+        Self { service: Arc::new(Service { respond, peers, shutdown, limits, http }), tasks }
+    }
+
+    /// Binds and serves; while it cannot bind, it tries again. `bound` shows which of the two it does;
+    /// whether readiness waits for that condition is decided where the condition is made.
+    pub async fn serve_when_bound(&self, address: IpAddr, port: u16, bound: Condition) {
+        let listener = tokio::select! {
+            biased;
+            listener = bind_when_free(address, port, &bound) => listener,
+            () = self.service.shutdown.wait_for_draining() => return,
+        };
+        self.serve(listener).await;
+    }
+
+    /// The accept loop. Returns a tracker of the connections that it accepted; waiting on it ends when none
+    /// is open.
+    pub(super) async fn accept_until(
+        &self,
+        listener: &Listener,
+        end: impl Future<Output = ()>,
+    ) -> TaskTracker {
+        let open = TaskTracker::new();
+        open.close();
+        let mut trouble = AcceptTrouble::new();
+        let mut end = pin!(end);
+        loop {
+            tokio::select! {
+                // The end first: what is left by then is taken from the kernel's queue.
+                biased;
+                () = &mut end => return open,
+                accepted = listener.socket.accept() => match accepted {
+                    Ok((stream, peer)) => {
+                        trouble.over();
+                        self.admit(stream, peer, &open).await;
+                    }
+                    Err(error) => self.after_failed_accept(&error, &mut trouble).await,
+                },
+            }
+        }
+    }
+
+    pub(super) async fn admit(&self, stream: TcpStream, peer: SocketAddr, open: &TaskTracker) {
+        let permit = match self.service.peers.connect(peer.ip(), ROOM_PATIENCE).await {
+            Ok(permit) => permit,
+            Err(reason) => {
+                tracing::debug!(peer.addr = %peer, %reason, "connection refused");
+                return;
+            }
+        };
+        // A response is one write; waiting to send it with a next one would cost 40 ms. An error means that
+        // the client has left.
+        if stream.set_nodelay(true).is_err() {
+            return;
+        }
+        let token = open.token();
+        let service = Arc::clone(&self.service);
+        self.tasks.spawn("connection", async move {
+            connection::serve(service, stream, permit).await;
+            drop(token);
+        });
+    }
+
+    async fn after_failed_accept(&self, error: &io::Error, trouble: &mut AcceptTrouble) {
+        if is_about_one_connection(error) {
+            return;
+        }
+        count(&self.service.peers.stats().accept_errors);
+        let made_room = self.service.peers.close_oldest_idle();
+        if trouble.should_log() {
+            tracing::error!(err = %error, made_room, "accept failed");
+        }
+        sleep(trouble.next_pause()).await;
+    }
+}
+
+/// Whether accept failed because of the one connection that it was to return (accept(2) lists these), so that
+/// the next call may succeed. All other errors are a lack of descriptors or memory, or unknown: then a pause
+/// is right.
+fn is_about_one_connection(error: &io::Error) -> bool {
+    const ONE_CONNECTION: [Errno; 14] = [
+        Errno::ECONNABORTED,
+        Errno::ECONNRESET,
+        Errno::EINTR,
+        Errno::EPERM,
+        Errno::EPROTO,
+        Errno::ETIMEDOUT,
+        Errno::ENETDOWN,
+        Errno::ENETUNREACH,
+        Errno::ENONET,
+        Errno::ENOPROTOOPT,
+        Errno::EHOSTDOWN,
+        Errno::EHOSTUNREACH,
+        Errno::EOPNOTSUPP,
+        Errno::EWOULDBLOCK,
+    ];
+    error.raw_os_error().is_some_and(|code| ONE_CONNECTION.contains(&Errno::from_raw(code)))
+}
+
+/// A series of failed accepts.
+struct AcceptTrouble {
+    in_a_row: u32,
+    logged: Option<Instant>,
+}
+
+impl AcceptTrouble {
+    const fn new() -> Self {
+        Self { in_a_row: 0, logged: None }
+    }
+
+    const fn over(&mut self) {
+        self.in_a_row = 0;
+    }
+
+    fn next_pause(&mut self) -> Duration {
+        self.in_a_row = self.in_a_row.saturating_add(1);
+        ACCEPT_RETRY.pause(self.in_a_row)
+    }
+
+    fn should_log(&mut self) -> bool {
+        let now = Instant::now();
+        let due = self.logged.is_none_or(|logged| now.duration_since(logged) >= ACCEPT_LOG_EVERY);
+        if due {
+            self.logged = Some(now);
+        }
+        due
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use tokio::time::sleep;
+
+    use super::{AcceptTrouble, Errno, is_about_one_connection};
+    use crate::server::door::limits::ConnectionLimits;
+    use crate::server::door::testing::{FAST, SLOW, TestServer, eventually, few};
+
+    #[tokio::test]
+    async fn a_panic_ends_one_connection_and_nothing_else() {
+        let server = TestServer::start(ConnectionLimits::default(), few(4));
+        let mut client = server.connect().await;
+        client.send("GET /panic HTTP/1.1\r\nHost: a\r\n\r\n").await;
+        assert_eq!(client.rest().await.unwrap_or_default(), "");
+        assert!(server.connect().await.get(FAST).await.ends_with("fast"));
+        eventually(|| server.stats().connections_open <= 1).await;
+    }
+
+    #[tokio::test]
+    async fn one_connection_too_many_closes_the_one_idle_longest() {
+        let server = TestServer::start(ConnectionLimits::default(), few(64));
+        let mut clients = Vec::new();
+        for _ in 0..64 {
+            let mut client = server.connect().await;
+            client.get(FAST).await;
+            clients.push(client);
+            // Idle times are compared in milliseconds.
+            sleep(Duration::from_millis(2)).await;
+        }
+        // The first was used after that, so the second is idle longest.
+        clients[0].get(FAST).await;
+        assert!(server.connect().await.get(FAST).await.ends_with("fast"));
+        assert_eq!(clients[1].rest().await.unwrap(), "");
+        assert!(clients[0].get(FAST).await.ends_with("fast"));
+        assert!(clients[2].get(FAST).await.ends_with("fast"));
+        assert_eq!(server.stats().idle_evicted, 1);
+        assert_eq!(server.stats().connections_refused_peer, 0);
+    }
+
+    #[tokio::test]
+    async fn a_peer_whose_connections_are_all_busy_is_refused_and_no_other() {
+        let server = TestServer::start(ConnectionLimits::default(), few(64));
+        let mut clients = Vec::new();
+        for _ in 0..64 {
+            let mut client = server.connect().await;
+            client.send(SLOW).await;
+            clients.push(client);
+        }
+        server.wait_for_slow(64).await;
+        assert_eq!(server.connect().await.rest().await.unwrap_or_default(), "");
+        eventually(|| server.stats().connections_refused_peer == 1).await;
+        assert!(server.connect_from([127, 0, 0, 2]).await.get(FAST).await.ends_with("fast"));
+        server.script.gate.add_permits(64);
+        for client in &mut clients {
+            assert!(client.response().await.ends_with("slow"));
+        }
+    }
+
+    #[tokio::test]
+    async fn idle_connections_of_many_peers_do_not_starve_a_new_one() {
+        let mut limits = few(64);
+        limits.all_connections = 20;
+        let server = TestServer::start(ConnectionLimits::default(), limits);
+        let mut idle = Vec::new();
+        for peer in 1..=20 {
+            let mut client = server.connect_from([127, 0, 1, peer]).await;
+            client.get(FAST).await;
+            idle.push(client);
+        }
+        let mut busy = Vec::new();
+        for peer in 1..=20 {
+            let mut client = server.connect_from([127, 0, 2, peer]).await;
+            client.send(SLOW).await;
+            busy.push(client);
+        }
+        server.wait_for_slow(20).await;
+        // Now none is idle.
+        assert_eq!(server.connect_from([127, 0, 3, 1]).await.rest().await.unwrap_or_default(), "");
+        eventually(|| server.stats().connections_refused_full == 1).await;
+        assert_eq!(server.stats().idle_evicted, 20);
+        server.script.gate.add_permits(20);
+        for client in &mut busy {
+            assert!(client.response().await.ends_with("slow"));
+        }
+    }
+
+    #[test]
+    fn only_errors_about_one_connection_are_passed_over() {
+        for errno in [Errno::ECONNABORTED, Errno::ECONNRESET, Errno::EINTR, Errno::EPERM] {
+            assert!(is_about_one_connection(&errno.into()), "{errno}");
+        }
+        for errno in [Errno::EMFILE, Errno::ENFILE, Errno::ENOBUFS, Errno::ENOMEM, Errno::EINVAL] {
+            assert!(!is_about_one_connection(&errno.into()), "{errno}");
+        }
+    }
+
+    #[test]
+    fn pauses_after_failed_accepts_double_and_begin_again_after_a_good_one() {
+        let mut trouble = AcceptTrouble::new();
+        let pauses: Vec<u128> = (0..9).map(|_| trouble.next_pause().as_millis()).collect();
+        assert_eq!(pauses, [10, 20, 40, 80, 160, 320, 640, 1000, 1000]);
+        trouble.over();
+        assert_eq!(trouble.next_pause().as_millis(), 10);
+    }
+}
