@@ -215,7 +215,7 @@ pub struct ServerArgs {
     pub verbosity: String,
 }
 
-/// The two addresses that the AWS SDKs accept for container credentials (facts 1.4).
+/// The two addresses that the AWS SDKs accept for container credentials (docs/design/facts.md#sdk-addresses).
 const DEFAULT_BIND_HOSTS: [&str; 2] = ["169.254.170.23", "[fd00:ec2::23]"];
 /// Heading of the flags that Amazon's agent does not have.
 const OURS: &str = "Options that Amazon's agent does not have";

@@ -1,12 +1,12 @@
 //! The one clock of the agent: wall time and boot time together.
 //!
-//! Owns: reading both clocks, and the correction of the wall clock by what AWS says the time is. Must not know:
-//! what anybody does with the time. Timers (`tokio::time`) are not clocks: they say when to look again, never
-//! whether something is still valid.
+//! Owns: reading both clocks, and the correction of the wall clock by what AWS says the time is. Must not
+//! know: what anybody does with the time. Timers (`tokio::time`) are not clocks: they say when to look again,
+//! never whether something is still valid.
 //!
-//! Two clocks because either can lie: an administrator or NTP may set the wall clock back (expired credentials
-//! would look alive), and boot time knows nothing of what AWS thinks the date is. Credentials live only while both
-//! agree (design, invariant 2).
+//! Two clocks because either can lie: an administrator or NTP may set the wall clock back (expired
+//! credentials would look alive), and boot time knows nothing of what AWS thinks the date is. Credentials
+//! live only while both agree (invariant 2).
 
 use std::fmt;
 use std::sync::Arc;
@@ -157,8 +157,8 @@ impl fmt::Debug for Clock {
 }
 
 fn since_boot() -> Duration {
-    // CLOCK_BOOTTIME exists since Linux 2.6.39 and cannot fail there. Were it to fail, time would stand still at
-    // zero for this clock alone, and the wall clock would still end the life of every credential.
+    // CLOCK_BOOTTIME exists since Linux 2.6.39 and cannot fail there. Were it to fail, time would stand still
+    // at zero for this clock alone, and the wall clock would still end the life of every credential.
     nix::time::clock_gettime(nix::time::ClockId::CLOCK_BOOTTIME).map(Duration::from).unwrap_or_default()
 }
 

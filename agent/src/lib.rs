@@ -1,6 +1,7 @@
 //! A node-level agent that gives Kubernetes pods their AWS credentials.
 //!
-//! One request walks through these folders in this order; each knows only the nouns of [`workload`] and those to its left:
+//! One request walks through these folders in this order; each knows only the nouns of [`workload`] and those
+//! to its left:
 //!
 //! ```text
 //! server       door: accept, limits per peer, HTTP/1. pages: method, host, token
@@ -10,9 +11,10 @@
 //! server       answer: JSON, one metric, one access event
 //! ```
 //!
-//! Under `credentials` is [`aws`]: the HTTP client, AWS's time, the agent's own identity. Beside the walk are [`node`], which
-//! gives the node the addresses and keeps them; [`lifecycle`] (readiness, shutdown, tasks), [`telemetry`] (logs, metrics),
-//! [`config`] and [`cli`]; [`clock`], [`rng`], [`backoff`], [`watched_file`] and [`secret`]; and [`app`], which alone knows every part.
+//! Under `credentials` is [`aws`]: the HTTP client, AWS's time, the agent's own identity. Beside the walk are
+//! [`node`], which gives the node the addresses and keeps them; [`lifecycle`] (readiness, shutdown, tasks),
+//! [`telemetry`] (logs, metrics), [`config`] and [`cli`]; [`clock`], [`rng`], [`backoff`], [`watched_file`]
+//! and [`secret`]; and [`app`], which alone knows every part.
 
 pub mod app;
 pub mod association;

@@ -1,6 +1,7 @@
 //! The one source of chance: jitter and nothing else.
 //!
-//! Owns: a generator that a simulation can seed. Must not know: what is jittered. Nothing secret may ever be drawn here.
+//! Owns: a generator that a simulation can seed. Must not know: what is jittered. Nothing secret may ever be
+//! drawn here.
 
 use std::sync::Arc;
 

@@ -1,6 +1,7 @@
 //! The folder `credentials`, with what it needs from outside.
 //!
-//! Owns: which source it asks, and who signs. Must not know: how its parts fit together (`credentials::assemble`).
+//! Owns: which source it asks, and who signs. Must not know: how its parts fit together
+//! (`credentials::assemble`).
 
 use std::sync::Arc;
 

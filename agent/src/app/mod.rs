@@ -1,7 +1,8 @@
 //! The composition root: build, bind, run, drain. It alone knows every part.
 //!
-//! Owns: which part is given which, and the order of start and end. Must not know: how any part does its work. Nothing here
-//! fails for a lack of network: what cannot be had yet is a readiness condition, not an exit (design, invariant 10).
+//! Owns: which part is given which, and the order of start and end. Must not know: how any part does its
+//! work. Nothing here fails for a lack of network: what cannot be had yet is a readiness condition, not an
+//! exit (invariant 10).
 
 mod credentials;
 mod metrics;
@@ -62,7 +63,8 @@ pub enum Error {
 /// # Errors
 /// [`Error`], when it cannot start. Once it runs, nothing but a signal ends it.
 ///
-/// `prober`: the helper process that probes from a network namespace, where it is wanted and could be started.
+/// `prober`: the helper process that probes from a network namespace, where it is wanted and could be
+/// started.
 pub async fn run(config: Config, prober: Option<io::Result<Prober>>) -> Result<(), Error> {
     let services = Services::new();
     let signals = services.shutdown.on_signal(config.shutdown_grace).map_err(Error::Signals)?;
@@ -74,7 +76,8 @@ pub async fn run(config: Config, prober: Option<io::Result<Prober>>) -> Result<(
     let keys = services.keep_token_keys(&config)?;
     let peers = Peers::new(PeerLimits::for_this_process(), host_addresses(&config));
 
-    // First the listeners, so that a pod that is already waiting is held instead of refused; then what answers behind them.
+    // First the listeners, so that a pod that is already waiting is held instead of refused; then what
+    // answers behind them.
     let probe_key = ProbeKey::new()?;
     let door = services.credential_door(&config, &credentials, &keys, &peers, probe_key.clone());
     let listeners = services.listen(&config, &door);
@@ -153,8 +156,8 @@ impl Services {
         Acceptor::new(Arc::new(endpoint), peers.clone(), limits, self.shutdown.clone(), self.tasks.clone())
     }
 
-    /// One task per address and port. The first address decides readiness; a node without IPv6 is ready without it. Behind
-    /// a guard, it is the guard's port that counts: its own may be somebody else's.
+    /// One task per address and port. The first address decides readiness; a node without IPv6 is ready
+    /// without it. Behind a guard, it is the guard's port that counts: its own may be somebody else's.
     fn listen(&self, config: &Config, door: &Acceptor<Endpoint>) -> Vec<CredentialListener> {
         let mut names = ListenerNames::default();
         let doors = doors(config).map(|(host, port, is_required)| {

@@ -1,7 +1,8 @@
 //! Which route a caller takes to its credentials.
 //!
-//! Owns: the choice of the credential source by the audience that a token was issued for. Must not know: how a source is
-//! asked or what it answers. Today there is one source; IRSA annotations and a mounted map come to stand beside it here.
+//! Owns: the choice of the credential source by the audience that a token was issued for. Must not know: how
+//! a source is asked or what it answers. Today there is one source; IRSA annotations and a mounted map come
+//! to stand beside it here.
 
 use crate::workload::{Audience, Route};
 

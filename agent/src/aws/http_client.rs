@@ -1,7 +1,8 @@
 //! The HTTP client under the AWS SDK: one TLS stack, our CA, proxy and connect rules.
 //!
-//! Owns: which proxy is used for what, which roots are trusted, how long connecting may take. Must not know: what is
-//! sent. The client is one of the simulation's seams: everything above it is the same code on simulated AWS.
+//! Owns: which proxy is used for what, which roots are trusted, how long connecting may take. Must not know:
+//! what is sent. The client is one of the simulation's seams: everything above it is the same code on
+//! simulated AWS.
 
 use std::path::PathBuf;
 use std::sync::{Arc, OnceLock};
@@ -17,9 +18,11 @@ use aws_smithy_runtime_api::client::http::{
 
 use crate::config::Upstream;
 
-/// To connect, TLS included. Amazon's agent uses the same 500 ms; a retry on another address beats a long wait.
+/// To connect, TLS included. Amazon's agent uses the same 500 ms; a retry on another address beats a long
+/// wait.
 pub const CONNECT_TIMEOUT: Duration = Duration::from_millis(500);
-/// One attempt in all: under the 1.5 s that most SDKs still forgive, and long enough for a cold EKS Auth (design 4.6).
+/// One attempt in all: under the 1.5 s that most SDKs still forgive, and long enough for a cold EKS Auth
+/// (docs/design/decisions.md#upstream).
 pub const ATTEMPT_TIMEOUT: Duration = Duration::from_millis(1200);
 
 /// Why the client cannot be built.
@@ -57,15 +60,18 @@ pub fn for_aws(upstream: &Upstream) -> Result<SharedHttpClient, HttpClientError>
     }))
 }
 
-/// The client for IMDS: plain HTTP on a link-local address, never through a proxy (pains 10 and 13).
+/// The client for IMDS: plain HTTP on a link-local address, never through a proxy
+/// (docs/design/pains.md#data-path-probes and docs/design/pains.md#proxies).
 pub fn for_imds() -> SharedHttpClient {
     lazily(|| connector(Duration::from_secs(1)).proxy_config(ProxyConfig::disabled()).build_http())
 }
 
-/// Builds the connector at the first call: loading the system's roots takes longer than everything else at start.
+/// Builds the connector at the first call: loading the system's roots takes longer than everything else at
+/// start.
 fn lazily(build: impl Fn() -> Connector + Send + Sync + 'static) -> SharedHttpClient {
     let built: Arc<OnceLock<SharedHttpConnector>> = Arc::default();
-    // The settings are those of `connector`, whatever operation asks, so one connector and one pool serve all.
+    // The settings are those of `connector`, whatever operation asks, so one connector and one pool serve
+    // all.
     http_client_fn(move |_settings, _components| {
         built.get_or_init(|| SharedHttpConnector::new(build())).clone()
     })
@@ -74,14 +80,16 @@ fn lazily(build: impl Fn() -> Connector + Send + Sync + 'static) -> SharedHttpCl
 fn connector(read_timeout: Duration) -> ConnectorBuilder {
     let settings =
         HttpConnectorSettings::builder().connect_timeout(CONNECT_TIMEOUT).read_timeout(read_timeout).build();
-    // The pool keeps idle connections for 90 s (hyper-util's default), so that a busy node's next call is warm.
+    // The pool keeps idle connections for 90 s (hyper-util's default), so that a busy node's next call is
+    // warm.
     Connector::builder()
         .connector_settings(settings)
         .sleep_impl(aws_smithy_async::rt::sleep::TokioSleep::new())
         .enable_tcp_nodelay(true)
 }
 
-/// The proxy for EKS Auth, chosen by the endpoint's scheme. Loopback and link-local endpoints never go through one.
+/// The proxy for EKS Auth, chosen by the endpoint's scheme. Loopback and link-local endpoints never go
+/// through one.
 fn proxy_for(upstream: &Upstream) -> Result<ProxyConfig, HttpClientError> {
     let Some(proxy) = &upstream.proxy else { return Ok(ProxyConfig::disabled()) };
     if upstream.is_on_this_node() {

@@ -1,8 +1,8 @@
 //! The details of this node for `--send-node-details`.
 //!
 //! Owns: the three optional members of the request (`eksNodeName`, `instanceId`, `zone`: EKS Auth model of
-//! 2026) and where their values come from. Must not know: how AWS uses them. That is not documented (facts
-//! 8), so they are sent only if the flag is set.
+//! 2026) and where their values come from. Must not know: how AWS uses them. That is not documented
+//! (docs/design/facts.md#not-known), so they are sent only if the flag is set.
 
 use std::sync::{Arc, OnceLock};
 

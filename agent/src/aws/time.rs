@@ -1,7 +1,8 @@
 //! The agent's clock as the AWS SDK wants it.
 //!
-//! Owns: handing the corrected wall time to the SDK, so that its signatures are right although the node's clock is off;
-//! and learning the correction from the `Date` of AWS's answers. Must not know: what the answers say otherwise.
+//! Owns: handing the corrected wall time to the SDK, so that its signatures are right although the node's
+//! clock is off; and learning the correction from the `Date` of AWS's answers. Must not know: what the
+//! answers say otherwise.
 
 use std::sync::Arc;
 use std::time::SystemTime;
@@ -18,8 +19,8 @@ use parking_lot::Mutex;
 
 use crate::clock::Clock;
 
-/// A clock that is off by less is left alone: `Date` has whole seconds, and an answer may take one to come. SigV4 allows
-/// five minutes, and 15 s are the least life of a set.
+/// A clock that is off by less is left alone: `Date` has whole seconds, and an answer may take one to come.
+/// SigV4 allows five minutes, and 15 s are the least life of a set.
 const TOLERATED_MS: i64 = 5_000;
 
 impl TimeSource for Clock {
@@ -53,8 +54,8 @@ impl AwsTime {
         DateObserver { time: self.clone(), answered_at: Arc::default() }
     }
 
-    /// The clock is corrected only when two answers in a row agree: one wrong `Date` must not make everything that is held
-    /// look expired at once.
+    /// The clock is corrected only when two answers in a row agree: one wrong `Date` must not make everything
+    /// that is held look expired at once.
     fn observe(&self, aws: SystemTime) {
         let correction = correction_ms(self.clock.uncorrected_wall(), aws);
         let before = self.last.lock().replace(correction);

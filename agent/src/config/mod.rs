@@ -56,7 +56,7 @@ pub struct Config {
     /// Whether and how long credentials are cached.
     pub retention: Retention,
     /// The longest time to serve a set after AWS first reported that its association no longer exists. It can
-    /// only shorten the time of design 4.5.
+    /// only shorten the time of docs/design/decisions.md#freshness.
     pub max_stale_after_refusal: Option<Duration>,
     /// Maximum background renewals per second, at least 1. Calls that a pod waits for are not limited by it.
     pub max_service_qps: u32,

@@ -1,7 +1,7 @@
 //! One set of credentials, as it is kept. It never changes.
 //!
-//! Owns: the body that clients get, what it was issued for, and its life. Must not know: who may have it, or when it is
-//! renewed (`record`).
+//! Owns: the body that clients get, what it was issued for, and its life. Must not know: who may have it, or
+//! when it is renewed (`record`).
 
 use std::fmt;
 use std::sync::Arc;
@@ -57,8 +57,8 @@ impl CachedCredentials {
         self.lifetime
     }
 
-    /// Whether it takes the place of an earlier set of the same identity: if it lives as long, because answers may overtake
-    /// one another, or if it is of another association or role, which counts at once.
+    /// Whether it takes the place of an earlier set of the same identity: if it lives as long, because
+    /// answers may overtake one another, or if it is of another association or role, which counts at once.
     pub fn replaces(&self, earlier: &Arc<Self>, now: Now) -> bool {
         self.grant != earlier.grant || self.expiry.left(now) >= earlier.expiry.left(now)
     }

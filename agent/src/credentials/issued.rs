@@ -1,6 +1,7 @@
 //! Credentials as AWS issues them and as SDKs read them.
 //!
-//! Owns: the wire JSON of a success (sdk-contract 8.2). Must not know: how long anything is kept.
+//! Owns: the wire JSON of a success (docs/design/client-contract.md#success-rules). Must not know: how long
+//! anything is kept.
 
 use std::fmt;
 use std::time::SystemTime;
@@ -13,7 +14,8 @@ use zeroize::Zeroizing;
 
 use crate::secret::Secret;
 
-/// The largest body that every SDK takes: aws-c-auth stops at 10,000 bytes (sdk-contract, section 4).
+/// The largest body that every SDK takes: aws-c-auth stops at 10,000 bytes
+/// (docs/design/client-contract.md#success-body).
 pub const MAX_BODY: usize = 10_000;
 
 /// One set of credentials, fresh from AWS.
@@ -27,7 +29,8 @@ pub struct Issued {
     pub session_token: Secret,
     /// When AWS stops taking them.
     pub expiration: SystemTime,
-    /// AWS's own clock when it issued them, if it said so: with it their life is known whatever the node's clock says.
+    /// AWS's own clock when it issued them, if it said so: with it their life is known whatever the node's
+    /// clock says.
     pub answered_at: Option<SystemTime>,
     /// What they were issued for.
     pub grant: Grant,
@@ -38,12 +41,13 @@ pub struct Issued {
 pub struct Grant {
     /// What gave the role.
     pub origin: GrantOrigin,
-    /// The role as STS names it, without the session: `arn:aws:sts::<account>:assumed-role/<role>`. The session's name is
-    /// new with every call, so two sets of one role would not be alike with it.
+    /// The role as STS names it, without the session: `arn:aws:sts::<account>:assumed-role/<role>`. The
+    /// session's name is new with every call, so two sets of one role would not be alike with it.
     pub role: Box<str>,
 }
 
-/// What gives a pod its role, and what an admin would take away to end it. The memory of entitlements is keyed by it.
+/// What gives a pod its role, and what an admin would take away to end it. The memory of entitlements is
+/// keyed by it.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum GrantOrigin {
     /// A pod identity association, by its id, e.g. `a-4wvljrezsukshq1bv`.
@@ -114,8 +118,8 @@ impl Issued {
             account_id: self.grant.account_id(),
             expiration: &rfc3339(self.expiration).ok_or(Unservable::Expiration)?,
         };
-        // Written twice: a Vec that grows leaves copies behind that nobody wipes, and one that is too large costs memory for
-        // as long as the set is held. So the first time only counts.
+        // Written twice: a Vec that grows leaves copies behind that nobody wipes, and one that is too large
+        // costs memory for as long as the set is held. So the first time only counts.
         let mut counted = Counting(0);
         serde_json::to_writer(&mut counted, &wire).map_err(|_| Unservable::Json)?;
         let mut body = Zeroizing::new(Vec::with_capacity(counted.0));
@@ -138,7 +142,8 @@ impl std::io::Write for Counting {
     }
 }
 
-/// UTC, whole seconds, `Z`: the only form that all eleven SDKs take (sdk-contract, section 4).
+/// UTC, whole seconds, `Z`: the only form that all eleven SDKs take
+/// (docs/design/client-contract.md#success-body).
 fn rfc3339(time: SystemTime) -> Option<String> {
     OffsetDateTime::from(time).replace_nanosecond(0).ok()?.format(&Rfc3339).ok()
 }

@@ -1,8 +1,8 @@
 //! What is handed out, and where it comes from.
 //!
-//! Owns: the credentials that are kept, and all that decides who gets them. Must not know: HTTP, tokens' claims,
-//! Kubernetes. Everything here is keyed by [`CredentialKey`](crate::workload::CredentialKey) and timed by the injected
-//! clock.
+//! Owns: the credentials that are kept, and all that decides who gets them. Must not know: HTTP, tokens'
+//! claims, Kubernetes. Everything here is keyed by [`CredentialKey`](crate::workload::CredentialKey) and
+//! timed by the injected clock.
 //!
 //! ```text
 //! provider ── policy::serving ─┬─ serve what is cached

@@ -221,11 +221,12 @@ impl Served {
 }
 
 impl Waiting {
-    /// Waits for the flight. With credentials to fall back to, for 300 ms at most; else for as long as the caller cares to
-    /// poll. Cancel-safe.
+    /// Waits for the flight. With credentials to fall back to, for 300 ms at most; else for as long as the
+    /// caller cares to poll. Cancel-safe.
     ///
     /// # Errors
-    /// [`Failed`], when there are no credentials and the flight has failed, or those that there were are revoked.
+    /// [`Failed`], when there are no credentials and the flight has failed, or those that there were are
+    /// revoked.
     pub async fn outcome(&mut self) -> Result<Served, Failed> {
         let flight = match self.waiting_for.flight().await {
             Ok(flight) => flight,

@@ -1,8 +1,8 @@
 //! What is known of one identity: the set it is served, and all that outlives sets.
 //!
-//! Owns: demand (was it asked for, when last), when its renewal is due, how long nothing is tried (quiet), how often
-//! renewals failed, the best token, and the end of its entitlement. Must not know: what follows from any of it; policies
-//! decide, and `flight::outcome` carries out.
+//! Owns: demand (was it asked for, when last), when its renewal is due, how long nothing is tried (quiet),
+//! how often renewals failed, the best token, and the end of its entitlement. Must not know: what follows
+//! from any of it; policies decide, and `flight::outcome` carries out.
 
 use std::fmt;
 use std::sync::Arc;
@@ -32,7 +32,7 @@ struct State {
     renew_at: BootTime,
     /// Until when no request starts or awaits a renewal.
     quiet_until: Option<BootTime>,
-    /// Somebody was served since the last renewal: what nobody wants is not renewed (design, invariant 8).
+    /// Somebody was served since the last renewal: what nobody wants is not renewed (invariant 8).
     is_wanted: bool,
     last_asked: BootTime,
     had_first_hit: bool,
@@ -137,8 +137,9 @@ impl IdentityRecord {
         self.state.lock().token.clone()
     }
 
-    /// Takes a newer set of the same identity, unless the one that it has lives longer. A renewal that succeeded begins a
-    /// new term either way: it is due again when `newer` is. Returns the set that is served from now on.
+    /// Takes a newer set of the same identity, unless the one that it has lives longer. A renewal that
+    /// succeeded begins a new term either way: it is due again when `newer` is. Returns the set that is
+    /// served from now on.
     pub fn renew(&self, newer: &Self, now: Now) -> Arc<CachedCredentials> {
         let (credentials, token, renew_at) = {
             let newer = newer.state.lock();
@@ -211,7 +212,8 @@ impl IdentityRecord {
         self.state.lock().not_found.map(|streak| streak.since)
     }
 
-    /// AWS did not accept this token: until a newer one comes there is no hurry to renew. It may have come already.
+    /// AWS did not accept this token: until a newer one comes there is no hurry to renew. It may have come
+    /// already.
     pub fn token_refused(&self, judged: JudgedToken) {
         let mut state = self.state.lock();
         if state.token.expires <= judged.expires {
@@ -255,8 +257,8 @@ impl State {
         }
     }
 
-    /// First whether the token is newer than the one that AWS did not accept; then it takes the place of an older one, so
-    /// that renewal does not go on with a token that the kubelet has long replaced.
+    /// First whether the token is newer than the one that AWS did not accept; then it takes the place of an
+    /// older one, so that renewal does not go on with a token that the kubelet has long replaced.
     fn consider(&mut self, presented: &PresentedToken) {
         if self.refused_token.is_some_and(|refused| presented.expires > refused) {
             self.refused_token = None;

@@ -1,9 +1,10 @@
 //! Keeping credentials fresh in the background.
 //!
-//! Owns: what a check of an identity leads to: a renewal, a later check, or the end of a set that nobody wants. Must not
-//! know: how a renewal is done (`flight`), or what a request does meanwhile (`policy::serving`).
+//! Owns: what a check of an identity leads to: a renewal, a later check, or the end of a set that nobody
+//! wants. Must not know: how a renewal is done (`flight`), or what a request does meanwhile
+//! (`policy::serving`).
 //!
-//! A set is renewed only if somebody asked for it since it came (design, invariant 8): a pod that is gone costs one
+//! A set is renewed only if somebody asked for it since it came (invariant 8): a pod that is gone costs one
 //! renewal at most, and its set leaves memory at its expiry.
 
 use std::sync::Arc;
@@ -19,8 +20,8 @@ use crate::credentials::store::Store;
 use crate::credentials::store::recent_refusals::RecentRefusals;
 use crate::credentials::store::schedule::Schedule;
 
-/// The worker wakes at least this often: timers stand still while a machine sleeps, boot time does not; and moka wants
-/// its housekeeping.
+/// The worker wakes at least this often: timers stand still while a machine sleeps, boot time does not; and
+/// moka wants its housekeeping.
 const LONGEST_REST: Duration = Duration::from_secs(30);
 /// A check at a moment that means "from here on" comes just after it.
 const JUST_AFTER: Duration = Duration::from_millis(10);

@@ -13,10 +13,12 @@ use crate::identity::verdict_cache::VerdictCache;
 use crate::identity::verify::{Policy, Verdict, check_times, verify};
 use crate::workload::{BearerToken, PeerKey};
 
-/// How long a token that only an unknown key could prove waits for the sources, where there is another judge: a document
-/// comes within a few hundred milliseconds, and clients of the 1 s family (sdk-contract 7.2) must still get their answer.
+/// How long a token that only an unknown key could prove waits for the sources, where there is another judge:
+/// a document comes within a few hundred milliseconds, and clients of the 1 s family
+/// (docs/design/client-contract.md#holding) must still get their answer.
 const KEY_WAIT: Duration = Duration::from_millis(500);
-/// The same where there is no other judge and a source has given nothing yet; the request is held no longer than that.
+/// The same where there is no other judge and a source has given nothing yet; the request is held no longer
+/// than that.
 pub const FIRST_KEYS_WAIT: Duration = Duration::from_millis(4_400);
 
 /// What is found of a token without waiting.
@@ -101,8 +103,8 @@ impl Authenticator {
         }
     }
 
-    /// Has the sources asked for a key that we do not know, where the rates allow, waits for them a moment, and settles the
-    /// token. Dropping it cancels the waiting and nothing else.
+    /// Has the sources asked for a key that we do not know, where the rates allow, waits for them a moment,
+    /// and settles the token. Dropping it cancels the waiting and nothing else.
     pub async fn ask_sources(
         &self,
         unknown: &KeyUnknown,
@@ -132,7 +134,8 @@ impl Authenticator {
         let judged = tokio::time::timeout(patience, judged).await;
         let authentication = judged.unwrap_or_else(|_elapsed| unknown.meanwhile.clone());
         if let Authentication::Identified(identity @ Identity::Unverified(_)) = &authentication {
-            // The sources were asked: until they say something new, no request needs to wait for them with this token.
+            // The sources were asked: until they say something new, no request needs to wait for them with
+            // this token.
             self.cache.remember(identity.clone(), self.keys.generation());
         }
         authentication

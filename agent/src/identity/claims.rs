@@ -1,8 +1,8 @@
 //! What a token says of itself, before anybody verified a word of it. Pure.
 //!
-//! Owns: reading the claims of a Kubernetes service account token (facts 2.1) and judging its times. Must not know:
-//! keys, clocks, HTTP. The type is called [`UnverifiedClaims`] so that no reader takes it for more: it may be used to
-//! refuse early and to name a pod in a log, never to find credentials.
+//! Owns: reading the claims of a Kubernetes service account token (docs/design/facts.md#tokens) and judging
+//! its times. Must not know: keys, clocks, HTTP. The type is called [`UnverifiedClaims`] so that no reader
+//! takes it for more: it may be used to refuse early and to name a pod in a log, never to find credentials.
 
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -13,7 +13,8 @@ use serde::Deserialize;
 
 use crate::workload::{BearerToken, Caller, ClaimedPod};
 
-/// How far the clocks of issuer and node may disagree: what Kubernetes itself allows (`jwt.DefaultLeeway`, 60 s).
+/// How far the clocks of issuer and node may disagree: what Kubernetes itself allows (`jwt.DefaultLeeway`, 60
+/// s).
 const LEEWAY: Duration = Duration::from_secs(60);
 
 /// The claims of a token that nobody has verified.

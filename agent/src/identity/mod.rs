@@ -1,8 +1,8 @@
 //! Who asks.
 //!
-//! Owns: the bearer token, what it claims, the keys that prove it, and the verdict on it. Must not know: HTTP statuses,
-//! AWS, or what the caller wants. An identity that is only claimed, one that was verified, and a token that was refused are
-//! different types, so that no later step can mistake one for another.
+//! Owns: the bearer token, what it claims, the keys that prove it, and the verdict on it. Must not know: HTTP
+//! statuses, AWS, or what the caller wants. An identity that is only claimed, one that was verified, and a
+//! token that was refused are different types, so that no later step can mistake one for another.
 
 pub mod authenticator;
 pub mod claims;

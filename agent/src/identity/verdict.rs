@@ -1,7 +1,7 @@
 //! What judging a token can come to.
 //!
-//! Owns: the outcomes, and that a verified identity is made by `identity` alone. Must not know: how a token is judged
-//! (`verify`), or what follows.
+//! Owns: the outcomes, and that a verified identity is made by `identity` alone. Must not know: how a token
+//! is judged (`verify`), or what follows.
 
 use std::sync::Arc;
 use std::time::SystemTime;
@@ -45,7 +45,8 @@ struct Proof {
     pod: Arc<Pod>,
 }
 
-/// A token that says who it is, and no more than that. What it says is kept for logs; nothing is looked up by it.
+/// A token that says who it is, and no more than that. What it says is kept for logs; nothing is looked up by
+/// it.
 #[derive(Clone, Debug)]
 pub struct UnverifiedIdentity {
     claim: Arc<Claim>,
@@ -132,13 +133,14 @@ impl Identity {
         }
     }
 
-    /// For whom the token was issued. An unverified one only says so: good for choosing a source that verifies it.
+    /// For whom the token was issued. An unverified one only says so: good for choosing a source that
+    /// verifies it.
     pub fn audience(&self) -> Audience {
         self.token().audience
     }
 
-    /// The caller on its way to credentials. A verified pod has one key over all its tokens; an unverified token finds
-    /// only what it earned itself.
+    /// The caller on its way to credentials. A verified pod has one key over all its tokens; an unverified
+    /// token finds only what it earned itself.
     pub fn principal(&self, route: Route) -> Principal {
         let key = match self {
             Self::Verified(identity) => {

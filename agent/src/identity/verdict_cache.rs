@@ -1,18 +1,20 @@
 //! Verdicts on tokens that were judged before.
 //!
-//! Owns: remembering a verdict by the digest of the whole token, so that a pod's second request costs one SHA-256
-//! instead of base64, JSON and, where keys are known, a signature. Must not know: how a verdict is reached. A verdict
-//! counts only with the keys it was reached with: when a key comes or goes, every token is judged anew.
+//! Owns: remembering a verdict by the digest of the whole token, so that a pod's second request costs one
+//! SHA-256 instead of base64, JSON and, where keys are known, a signature. Must not know: how a verdict is
+//! reached. A verdict counts only with the keys it was reached with: when a key comes or goes, every token is
+//! judged anew.
 //!
-//! Bounded by construction: a fixed table in which a newcomer replaces what its slot held. Losing a slot costs one more
-//! judgement and nothing else, so no policy is needed, and a flood of tokens cannot grow it.
+//! Bounded by construction: a fixed table in which a newcomer replaces what its slot held. Losing a slot
+//! costs one more judgement and nothing else, so no policy is needed, and a flood of tokens cannot grow it.
 
 use parking_lot::Mutex;
 
 use crate::identity::verdict::Identity;
 use crate::workload::TokenDigest;
 
-/// Many times the 110 pods that a node has by default: 100 KiB, and about half a KiB for each token remembered.
+/// Many times the 110 pods that a node has by default: 100 KiB, and about half a KiB for each token
+/// remembered.
 const SLOTS: usize = 4_096;
 
 /// The verdicts remembered.

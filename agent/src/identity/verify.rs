@@ -1,7 +1,8 @@
 //! The judgement of one token. Pure: token, keys, policy and time in, verdict out.
 //!
-//! Owns: the order of the checks (design 4.3). Must not know: where keys come from, or what follows from the verdict.
-//! What the token says of itself may refuse it early, before any key is looked at; nothing it says makes it good.
+//! Owns: the order of the checks (docs/design/decisions.md#identity). Must not know: where keys come from, or
+//! what follows from the verdict. What the token says of itself may refuse it early, before any key is looked
+//! at; nothing it says makes it good.
 
 use std::sync::Arc;
 use std::time::SystemTime;
@@ -153,8 +154,8 @@ fn header_of(token: &BearerToken) -> Result<Header, TokenFault> {
         .decode(token.header().trim_end_matches('='))
         .map_err(|_| TokenFault::Unreadable(UnreadableClaims::NotBase64))?;
     let header: Header = serde_json::from_slice(&json).map_err(unreadable)?;
-    // No key of any cluster signs like this, known or not: `none` proves nothing, and for an HMAC the verifier would have
-    // to hold the secret.
+    // No key of any cluster signs like this, known or not: `none` proves nothing, and for an HMAC the
+    // verifier would have to hold the secret.
     if header.crit.is_some() || header.alg.eq_ignore_ascii_case("none") || header.alg.starts_with("HS") {
         return Err(TokenFault::Algorithm);
     }

@@ -6,7 +6,7 @@
 //!
 //! Two traps. Capabilities belong to a thread, not to the process, so this runs before a second thread is
 //! started. And a privilege that cannot be dropped is logged, but does not keep the agent from serving
-//! (design, invariant 10).
+//! (invariant 10).
 
 use caps::errors::CapsError;
 use caps::{CapSet, Capability, CapsHashSet};

@@ -2,7 +2,7 @@
 //!
 //! Owns: the list, whether the agent is ready, and one log line per change. Must not know: which part reports
 //! a condition, and which part reads it. The health of EKS Auth is never a condition: restarting or
-//! unscheduling the agent would not repair it (design 4.7).
+//! unscheduling the agent would not repair it (docs/design/decisions.md#readiness).
 
 use std::sync::Arc;
 

@@ -3,7 +3,7 @@
 //!
 //! Owns: what the agent adds to the node's network, and keeping it in place. Must not know: requests, tokens,
 //! credentials. Each part states the desired state, observes the actual one, computes the difference (a pure
-//! function) and applies it. Nothing here stops the credential endpoint (design, invariant 10): if a step
+//! function) and applies it. Nothing here stops the credential endpoint (invariant 10): if a step
 //! fails, a condition is unmet with the reason, and the step is tried again.
 
 pub mod guard;

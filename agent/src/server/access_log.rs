@@ -1,8 +1,8 @@
 //! One event per request for credentials, on the target `access`.
 //!
-//! Owns: which request is worth a line at info (misses, refusals, failures, the first hit of an identity) and the
-//! per-minute sum of the rest. Must not know: how anything was decided. Amazon's agent writes a line per request at info;
-//! on a busy node that is most of what it logs.
+//! Owns: which request is worth a line at info (misses, refusals, failures, the first hit of an identity) and
+//! the per-minute sum of the rest. Must not know: how anything was decided. Amazon's agent writes a line per
+//! request at info; on a busy node that is most of what it logs.
 
 use std::net::IpAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -15,8 +15,8 @@ use crate::workload::Caller;
 
 /// How often the sum of hits is logged.
 const SUM_EVERY: Duration = Duration::from_secs(60);
-/// Lines at info between two sums: enough for a node on which every pod starts at once, too few to fill a disk when one
-/// pod sends rubbish at full speed. What is left out is counted in the sum.
+/// Lines at info between two sums: enough for a node on which every pod starts at once, too few to fill a
+/// disk when one pod sends rubbish at full speed. What is left out is counted in the sum.
 const MOST_LINES: u64 = 1_000;
 
 /// What is known of a request when it has ended.
@@ -80,7 +80,8 @@ impl AccessLog {
     }
 }
 
-/// A verified pod is `pod.*`; what an unverified token says is `claimed.*`, so that nobody takes one for the other.
+/// A verified pod is `pod.*`; what an unverified token says is `claimed.*`, so that nobody takes one for the
+/// other.
 fn write_info(access: &Access<'_>) {
     let (pod, claimed) = (access.caller.verified(), access.caller.claimed());
     tracing::info!(

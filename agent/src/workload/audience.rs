@@ -24,8 +24,8 @@ impl Audience {
         if is_pod_identity { Self::PodIdentity } else { Self::Foreign }
     }
 
-    /// Whether a token is good for more than one of the services that this agent calls: each of them could use it at the
-    /// other.
+    /// Whether a token is good for more than one of the services that this agent calls: each of them could
+    /// use it at the other.
     pub fn are_several_of_ours(audiences: &[Box<str>]) -> bool {
         let names = |wanted: &str| audiences.iter().any(|audience| &**audience == wanted);
         names(POD_IDENTITY_AUDIENCE) && names(WEB_IDENTITY_AUDIENCE)

@@ -1,7 +1,8 @@
 //! Who asks, and whether that is proven.
 //!
-//! Owns: the difference between a verified pod and a claim. Must not know: how either came about. It travels with its
-//! request to the end, so that logs, refusals and calls under way name the pod and say whether it was verified.
+//! Owns: the difference between a verified pod and a claim. Must not know: how either came about. It travels
+//! with its request to the end, so that logs, refusals and calls under way name the pod and say whether it
+//! was verified.
 
 use std::sync::Arc;
 

@@ -1,6 +1,7 @@
 //! The key under which credentials are kept.
 //!
-//! Owns: what distinguishes one holder of credentials from every other. Must not know: how a holder is verified.
+//! Owns: what distinguishes one holder of credentials from every other. Must not know: how a holder is
+//! verified.
 
 use std::fmt;
 use std::hash::{Hash, Hasher};
@@ -12,7 +13,7 @@ use super::token::TokenDigest;
 
 /// The key under which credentials are kept: a verified identity, or the very token that earned them.
 ///
-/// There is no way to make one from a claim that nobody verified (design, invariant 1).
+/// There is no way to make one from a claim that nobody verified (invariant 1).
 #[derive(Clone, PartialEq, Eq, Hash)]
 pub enum CredentialKey {
     /// A proven pod.
@@ -23,9 +24,9 @@ pub enum CredentialKey {
 
 /// A verified identity: cluster, route, namespace, service account uid and pod uid.
 ///
-/// The token is not part of it: a rotated token of the same pod finds the same credentials. The names of pod and
-/// service account are there to be told, and do not count: a key that counted the node claim, say, would change when a
-/// newer Kubernetes begins to send it.
+/// The token is not part of it: a rotated token of the same pod finds the same credentials. The names of pod
+/// and service account are there to be told, and do not count: a key that counted the node claim, say, would
+/// change when a newer Kubernetes begins to send it.
 #[derive(Clone, Debug)]
 pub struct VerifiedKey {
     cluster: Arc<str>,

@@ -1,7 +1,8 @@
-//! The nouns that all folders share: who asks, with which token, by which route, and under which key credentials are
-//! kept.
+//! The nouns that all folders share: who asks, with which token, by which route, and under which key
+//! credentials are kept.
 //!
-//! Owns: names and identifiers. Must not know: HTTP, AWS SDKs, Kubernetes clients, or where any of this came from.
+//! Owns: names and identifiers. Must not know: HTTP, AWS SDKs, Kubernetes clients, or where any of this came
+//! from.
 
 mod addresses;
 mod audience;

@@ -1,6 +1,7 @@
 //! Who takes a share of what all have in common.
 //!
-//! Owns: that everybody who calls from one address counts together (design 4.4). Must not know: who anybody is.
+//! Owns: that everybody who calls from one address counts together (docs/design/decisions.md#fairness). Must
+//! not know: who anybody is.
 
 use std::net::IpAddr;
 

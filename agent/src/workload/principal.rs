@@ -1,7 +1,7 @@
 //! Who asks, by which route, and under which key the credentials are kept.
 //!
-//! Owns: that these three go together from the endpoint to the call and to what is remembered of it. Must not know: what
-//! any of them is used for.
+//! Owns: that these three go together from the endpoint to the call and to what is remembered of it. Must not
+//! know: what any of them is used for.
 
 use super::caller::Caller;
 use super::key::CredentialKey;

@@ -2,7 +2,8 @@
 //!
 //! Owns: the list of ways. Must not know: how one is chosen (`association`) or taken (`credentials::source`).
 
-/// The way to credentials. It is part of the key under which they are kept: the same pod may hold a set of each.
+/// The way to credentials. It is part of the key under which they are kept: the same pod may hold a set of
+/// each.
 ///
 /// A way that needs more than the token (a role, a session name) carries it in its variant.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]

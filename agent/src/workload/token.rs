@@ -1,7 +1,7 @@
 //! The bearer token: bounded, well formed, secret.
 //!
-//! Owns: which byte strings may be a token at all. Must not know: what is inside it (`identity::claims`) or whether it is
-//! genuine (`identity::authenticator`).
+//! Owns: which byte strings may be a token at all. Must not know: what is inside it (`identity::claims`) or
+//! whether it is genuine (`identity::authenticator`).
 
 use std::fmt;
 use std::sync::Arc;
@@ -11,7 +11,8 @@ use aws_lc_rs::digest;
 
 use crate::secret::Secret;
 
-/// The longest token taken, in bytes. EKS tokens are 1.2 to 2 KB; the contract asks for 16 KiB of headers to pass.
+/// The longest token taken, in bytes. EKS tokens are 1.2 to 2 KB; the contract asks for 16 KiB of headers to
+/// pass.
 const MAX_LENGTH: usize = 16 * 1024;
 
 /// A token as the client sent it: three base64url parts, not verified.
@@ -84,8 +85,8 @@ pub enum MalformedToken {
 impl BearerToken {
     /// Takes the value of an `Authorization` header.
     ///
-    /// SDKs send the bare token. Blanks around it and a `Bearer ` before it are tolerated, because people's own
-    /// clients send those (n8n did), and AWS's answer to them is a base64 error that helps nobody.
+    /// SDKs send the bare token. Blanks around it and a `Bearer ` before it are tolerated, because people's
+    /// own clients send those (n8n did), and AWS's answer to them is a base64 error that helps nobody.
     ///
     /// # Errors
     /// [`MalformedToken`], when this cannot be a token.
@@ -147,10 +148,11 @@ fn without_scheme(value: &[u8]) -> &[u8] {
     }
 }
 
-/// EKS Auth's own pattern for the token: `[A-Za-z0-9-_=]+\.[A-Za-z0-9-_=]+\.[A-Za-z0-9-_=]+` (botocore model).
+/// EKS Auth's own pattern for the token: `[A-Za-z0-9-_=]+\.[A-Za-z0-9-_=]+\.[A-Za-z0-9-_=]+` (botocore
+/// model).
 ///
-/// Two plain passes without an early exit, which the compiler turns into vector code: this runs for every request, and
-/// byte by byte it was the most expensive thing we did to a cached hit (measured: 1 µs of 14).
+/// Two plain passes without an early exit, which the compiler turns into vector code: this runs for every
+/// request, and byte by byte it was the most expensive thing we did to a cached hit (measured: 1 µs of 14).
 fn is_three_base64url_parts(text: &[u8]) -> bool {
     let is_base64url_or_dot = |byte: u8| {
         byte.is_ascii_lowercase()

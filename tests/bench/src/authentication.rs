@@ -1,7 +1,7 @@
 //! What it costs to know a caller: against the one operation in it that cannot be saved.
 //!
-//! A first verification against one RS256 verification by aws-lc-rs alone; a token that was verified before against one
-//! SHA-256 of its bytes.
+//! A first verification against one RS256 verification by aws-lc-rs alone; a token that was verified before
+//! against one SHA-256 of its bytes.
 
 use std::hint::black_box;
 use std::time::{Duration, SystemTime};

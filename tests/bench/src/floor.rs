@@ -1,7 +1,7 @@
 //! The floor: a bare hyper server that sends the agent's bytes and does nothing else.
 //!
-//! Owns: that server, as a process of its own. Must not know: what it is compared with. Same runtime, same worker threads,
-//! same socket options as the agent; no limits, no timers, no logs, no metrics.
+//! Owns: that server, as a process of its own. Must not know: what it is compared with. Same runtime, same
+//! worker threads, same socket options as the agent; no limits, no timers, no logs, no metrics.
 
 use std::convert::Infallible;
 use std::io::{Read, Write};
@@ -17,7 +17,8 @@ use tokio::net::TcpListener;
 
 use crate::Outcome;
 
-/// Serves what comes on stdin (headers as `name: value` lines, an empty line, the body), says its port on stdout.
+/// Serves what comes on stdin (headers as `name: value` lines, an empty line, the body), says its port on
+/// stdout.
 pub(crate) fn serve() -> Outcome<()> {
     let mut input = String::new();
     std::io::stdin().read_to_string(&mut input)?;

@@ -65,7 +65,8 @@ async fn client(target: &Target, connections: Connections, until: Instant) -> Ou
         answers += 1;
         match connections {
             Connections::Kept => kept = Some(stream),
-            // A reset at the end, for both servers alike: a minute of TIME_WAIT for each would use up the ports.
+            // A reset at the end, for both servers alike: a minute of TIME_WAIT for each would use up the
+            // ports.
             Connections::New => stream.set_zero_linger()?,
         }
     }
@@ -133,7 +134,8 @@ pub(crate) async fn get(url: &str) -> Outcome<String> {
     Ok(body.to_owned())
 }
 
-/// The agent's answer as the floor wants it: headers that hyper does not add by itself, an empty line, the body.
+/// The agent's answer as the floor wants it: headers that hyper does not add by itself, an empty line, the
+/// body.
 pub(crate) async fn response(address: SocketAddr, token: &str) -> Outcome<String> {
     let target = Target { address, token: token.to_owned() };
     let mut stream = connect(address).await?;

@@ -1,7 +1,8 @@
 //! What the agent costs, against what hyper costs.
 //!
-//! Every figure that is a time is a ratio of two measurements of one run: the agent, and a bare hyper server that sends
-//! the same bytes, asked in turns by the same client. All figures go to `target/bench/summary.json` by name.
+//! Every figure that is a time is a ratio of two measurements of one run: the agent, and a bare hyper server
+//! that sends the same bytes, asked in turns by the same client. All figures go to
+//! `target/bench/summary.json` by name.
 
 mod authentication;
 mod floor;
@@ -20,7 +21,7 @@ use serde_json::{Map, Value, json};
 use crate::load::{Connections, Target};
 use crate::process::{Agent, Floor};
 
-/// Identities for the memory figure (issue A1).
+/// Identities for the memory figure.
 const IDENTITIES: usize = 10_000;
 /// Starts for the median of exec to ready.
 const STARTS: usize = 21;

@@ -161,7 +161,8 @@ async fn is_ready(probes: SocketAddr) -> Outcome<bool> {
 /// CPU time that a process has used, by all its threads.
 pub(crate) fn cpu_time(pid: u32) -> Outcome<Duration> {
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat"))?;
-    // The second field is the name in parentheses, which may hold blanks; utime and stime are the 14th and 15th.
+    // The second field is the name in parentheses, which may hold blanks; utime and stime are the 14th and
+    // 15th.
     let fields: Vec<&str> = stat.rsplit_once(')').ok_or("no name")?.1.split_whitespace().collect();
     let ticks = |n: usize| -> Outcome<u64> { Ok(fields.get(n).ok_or("too few fields")?.parse()?) };
     // USER_HZ is 100 on every Linux that we run on (proc(5)).

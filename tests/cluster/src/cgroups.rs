@@ -104,7 +104,8 @@ fn new(group: &Path) -> Result<(), Failure> {
     Ok(())
 }
 
-/// A new cpuset of version 1 has no processor and takes no process; in version 2 a parent must pass its controllers on.
+/// A new cpuset of version 1 has no processor and takes no process; in version 2 a parent must pass its
+/// controllers on.
 fn inherit(group: &Path) {
     let Some(parent) = group.parent() else { return };
     for file in ["cpuset.cpus", "cpuset.mems"] {

@@ -40,7 +40,8 @@ pub(crate) enum Command {
 /// Arguments of `up`.
 #[derive(Debug, Args)]
 pub(crate) struct UpArgs {
-    /// Servers, tools and images, as tests/cluster/prepare.sh makes them [default: cluster beside the folder of this program]
+    /// Servers, tools and images, as tests/cluster/prepare.sh makes them [default: cluster beside the folder
+    /// of this program]
     #[arg(long, value_name = "FOLDER")]
     pub(crate) assets: Option<PathBuf>,
 

@@ -1,6 +1,6 @@
 //! etcd, API server, controller manager and scheduler: one of each.
 //!
-//! Owns: their flags (facts 6.2). Must not know: the nodes.
+//! Owns: their flags (docs/design/facts.md#cluster). Must not know: the nodes.
 
 use std::fs;
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};

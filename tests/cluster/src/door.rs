@@ -1,7 +1,8 @@
 //! The one way in: ports of the machine's 127.0.0.1 that lead to servers of the cluster's network.
 //!
-//! Owns: that the machine's network needs no link, address or route for it: a socket stays in the namespace it was made in,
-//! so listeners are made before the cluster's namespace is entered. Must not know: what is said through it.
+//! Owns: that the machine's network needs no link, address or route for it: a socket stays in the namespace
+//! it was made in, so listeners are made before the cluster's namespace is entered. Must not know: what is
+//! said through it.
 
 use std::io;
 use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream};

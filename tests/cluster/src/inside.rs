@@ -113,7 +113,8 @@ fn aws(folder: &Path) -> Result<Sandbox, Failure> {
     })?)
 }
 
-/// What an admin of this cluster gives the chart. AWS has no public certificate here: its authority is a ConfigMap.
+/// What an admin of this cluster gives the chart. AWS has no public certificate here: its authority is a
+/// ConfigMap.
 fn values(sandbox: &Sandbox) -> serde_json::Value {
     let folder = "/etc/aws-ca";
     json!({
@@ -149,7 +150,8 @@ fn keep_on(layout: &Layout, node: Node, cgroup: &str) -> Result<(), Failure> {
                 return;
             }
             say(&format!("{} went down ({status})", node.name()));
-            // A machine needs a moment too; and one that fails at once is not to keep the others from their work.
+            // A machine needs a moment too; and one that fails at once is not to keep the others from their
+            // work.
             thread::sleep(Duration::from_secs(1));
             match node::start(&layout, node, &cgroup) {
                 Ok(next) => child = next,

@@ -8,8 +8,9 @@
 //!   └ node.sh node-1, node-2     PID 1 of namespaces of their own: containerd, kubelet, pods
 //! ```
 //!
-//! Nothing has a name that outlives its process: disks are a tmpfs of the mount namespace, networks belong to the namespaces.
-//! What does not go by itself, the cgroups and one folder, is removed by whichever of the two outer processes is left.
+//! Nothing has a name that outlives its process: disks are a tmpfs of the mount namespace, networks belong to
+//! the namespaces. What does not go by itself, the cgroups and one folder, is removed by whichever of the two
+//! outer processes is left.
 
 mod certificates;
 mod cgroups;

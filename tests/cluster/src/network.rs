@@ -13,8 +13,8 @@ use crate::failure::{Failure, at};
 use crate::layout::{IMDS, NODES, Node, ROUTER, SERVICE};
 use crate::programs::{feed, run};
 
-/// Enters a new network namespace with this thread, and with what it starts from now on, and lays the network out. Returns a
-/// fault if the kernel refuses.
+/// Enters a new network namespace with this thread, and with what it starts from now on, and lays the network
+/// out. Returns a fault if the kernel refuses.
 pub(crate) fn enter_a_new_one() -> Result<(), Failure> {
     unshare(CloneFlags::CLONE_NEWNET)
         .map_err(|error| Failure::System("no network namespace can be made", error))?;

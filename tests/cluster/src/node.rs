@@ -1,6 +1,7 @@
 //! A node: its files, its start, and its next start when its power was cut.
 //!
-//! Owns: configuration of containerd, kubelet and CNI (facts 6.2). Must not know: what happens on it; that is `node.sh`.
+//! Owns: configuration of containerd, kubelet and CNI (docs/design/facts.md#cluster). Must not know: what
+//! happens on it; that is `node.sh`.
 
 use std::fs::{self, File};
 use std::io::{BufRead as _, BufReader, Write as _};

@@ -1,6 +1,7 @@
 //! `cluster up`: starts the cluster in namespaces of its own, waits until it is ready, installs the chart.
 //!
-//! Owns: what is shown, the pipe that keeps the cluster alive, and the folder. Must not know: what a cluster is made of.
+//! Owns: what is shown, the pipe that keeps the cluster alive, and the folder. Must not know: what a cluster
+//! is made of.
 
 use std::fs::{self, DirBuilder};
 use std::io::{self, Read as _, Write as _};

@@ -1,4 +1,5 @@
-//! Tokens of people who mean ill, one by one: what becomes of each, what its sender sees, what AWS hears of it.
+//! Tokens of people who mean ill, one by one: what becomes of each, what its sender sees, what AWS hears of
+//! it.
 
 use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
@@ -152,7 +153,8 @@ async fn a_token_in_use_twice_is_one_pod_and_one_call_and_gets_nothing_of_others
     let agent = Builder::verifying(&sandbox).start().await;
     let victim = pod(&sandbox, "victim");
     let held = agent.ask(&victim.token).await.access_key_id();
-    // Replayed from another peer, a genuine token is as good as the pod: which peer may use it is for the audit to tell.
+    // Replayed from another peer, a genuine token is as good as the pod: which peer may use it is for the
+    // audit to tell.
     let replayed = Request::credentials(&victim.token).from(IpAddr::V4(Ipv4Addr::new(127, 0, 0, 9)));
     assert_eq!(replayed.send(agent.address()).await.unwrap().access_key_id(), held);
     assert_eq!(eks_auth_calls(&sandbox).len(), 1);

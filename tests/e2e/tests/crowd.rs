@@ -1,7 +1,8 @@
-//! Many at once, and a few who mean harm: overload is survived, and one peer never slows another (invariants 5 and 10).
+//! Many at once, and a few who mean harm: overload is survived, and one peer never slows another (invariants
+//! 5 and 10).
 //!
-//! Every pod calls from a loopback address of its own. Loopback is the node itself to the agent, so each has eight times
-//! a pod's share; the numbers below reckon with that. One test at a time: they measure.
+//! Every pod calls from a loopback address of its own. Loopback is the node itself to the agent, so each has
+//! eight times a pod's share; the numbers below reckon with that. One test at a time: they measure.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
@@ -35,9 +36,10 @@ fn builder(sandbox: &Sandbox) -> Builder {
     Builder::new(sandbox).flag("--verbosity", "info")
 }
 
-/// One try and three retries, the least that the promise is for; 11 s with the pauses between them. What AWS needs is a
-/// tenth of a second for each 50 of 30 ms: 1.2 s for 2,000 pods, and some 0.6 s more until the budget has grown from 8
-/// to 50. The rest is processor time of 6,000 clients, AWS and a debug build on one machine.
+/// One try and three retries, the least that the promise is for; 11 s with the pauses between them. What AWS
+/// needs is a tenth of a second for each 50 of 30 ms: 1.2 s for 2,000 pods, and some 0.6 s more until the
+/// budget has grown from 8 to 50. The rest is processor time of 6,000 clients, AWS and a debug build on one
+/// machine.
 const TRIES: usize = 4;
 
 /// Asks as boto3 does: 2 s each, a second apart. How many tries it took.
@@ -166,8 +168,9 @@ fn flood(
     (stop, sent, tasks)
 }
 
-/// The measure is what the others get of this agent while the same flood hits another agent on the same machine: all that
-/// differs is whom the flood hits. (An idle machine would measure how two cores are shared by three processes.)
+/// The measure is what the others get of this agent while the same flood hits another agent on the same
+/// machine: all that differs is whom the flood hits. (An idle machine would measure how two cores are shared
+/// by three processes.)
 #[tokio::test(flavor = "multi_thread")]
 async fn one_peer_with_random_tokens_at_full_speed_slows_nobody_and_costs_little() {
     const ROUNDS: usize = 4;
@@ -213,7 +216,8 @@ async fn one_peer_with_random_tokens_at_full_speed_slows_nobody_and_costs_little
     );
     assert!(at_ours <= at_other * 2 + Duration::from_millis(1), "{at_ours:?} against {at_other:?}");
     assert!(newcomers.iter().all(|took| *took < Duration::from_secs(1)), "{newcomers:?}");
-    // A host address has 64 places, and a refused call keeps its own for a second; a round may begin with 64 free ones.
+    // A host address has 64 places, and a refused call keeps its own for a second; a round may begin with 64
+    // free ones.
     let most = 64 * (usize::try_from(lasted.as_secs()).unwrap() + ROUNDS + 1) + ROUNDS;
     assert!(sent > 200 && calls <= most, "{calls} calls for {sent} requests, {most} allowed");
     assert!(grown < 48, "{grown} MiB more");

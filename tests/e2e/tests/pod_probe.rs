@@ -1,4 +1,5 @@
-//! `--probe-namespace`: the agent asks as a pod would, on a node of its own: a network namespace that the test makes.
+//! `--probe-namespace`: the agent asks as a pod would, on a node of its own: a network namespace that the
+//! test makes.
 
 use std::process::{Child, Command, Stdio};
 

@@ -105,8 +105,8 @@ async fn an_agent_that_is_nobody_and_may_do_nothing_serves_and_its_uid_cannot_re
     for task in tasks(&agent) {
         assert_eq!((set(&task, "CapEff"), set(&task, "CapPrm"), task["NoNewPrivs"].as_str()), (0, 0, "1"));
     }
-    // Its own uid, without capabilities, is told no for whatever could hold secrets. `status` cannot, and is there for
-    // everyone: so it is the files that are closed, and not the way to them.
+    // Its own uid, without capabilities, is told no for whatever could hold secrets. `status` cannot, and is
+    // there for everyone: so it is the files that are closed, and not the way to them.
     for (file, is_open) in
         [("status", true), ("environ", false), ("mem", false), ("maps", false), ("auxv", false)]
     {

@@ -6,13 +6,15 @@ use std::time::Duration;
 
 use crate::harness::{Agent, Answer, Builder, Request, failing, heal, pod, sandbox};
 
-/// A part of a secret that cannot occur by chance, and does not depend on how it is cut or encoded at its ends.
+/// A part of a secret that cannot occur by chance, and does not depend on how it is cut or encoded at its
+/// ends.
 fn middle(secret: &str) -> &str {
     let from = secret.len() / 2;
     &secret[from..(from + 20).min(secret.len())]
 }
 
-/// All that the agent says while things go wrong in every way that has a secret at hand, and the tokens that were sent.
+/// All that the agent says while things go wrong in every way that has a secret at hand, and the tokens that
+/// were sent.
 async fn trouble(sandbox: &Sandbox, agent: &Agent, app: &Pod) -> (String, Vec<String>) {
     let mut seen = String::new();
     let mut tokens = vec![app.token.clone()];

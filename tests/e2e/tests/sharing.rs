@@ -57,7 +57,8 @@ async fn two_pods_and_two_tokens_never_share_a_set() {
     let first = agent.ask(&one.token).await.access_key_id();
     assert_ne!(first, agent.ask(&other.token).await.access_key_id());
     assert_eq!(first, agent.ask(&one.token).await.access_key_id());
-    // The claims of this one say it is pod app-1; its signature does not. What is held for app-1 is not for it.
+    // The claims of this one say it is pod app-1; its signature does not. What is held for app-1 is not for
+    // it.
     let (head_and_claims, signature) = one.token.rsplit_once('.').unwrap();
     let flipped: String = signature.chars().rev().collect();
     let forged = agent.ask(&format!("{head_and_claims}.{flipped}")).await;

@@ -1,4 +1,4 @@
-//! The wire, byte for byte: sdk-contract section 8.
+//! The wire, byte for byte: docs/design/client-contract.md#rules.
 
 use std::net::{Ipv6Addr, SocketAddr};
 

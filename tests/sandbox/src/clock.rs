@@ -1,7 +1,7 @@
 //! The wall clock and the spellings of time that AWS and Kubernetes use.
 //!
-//! Owns: the one call that reads the clock. Must not know: what is timed. The sandbox's clock is the machine's; the
-//! `date-skew` fault moves only what it tells others.
+//! Owns: the one call that reads the clock. Must not know: what is timed. The sandbox's clock is the
+//! machine's; the `date-skew` fault moves only what it tells others.
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 

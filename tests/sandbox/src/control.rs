@@ -35,7 +35,7 @@ use crate::http::server::Answer;
 use crate::options::Switches;
 use crate::world::World;
 
-/// The kubelet renews a token at four fifths of its life (facts 2.5).
+/// The kubelet renews a token at four fifths of its life (docs/design/facts.md#token-files).
 const RENEW_AT: f64 = 0.8;
 
 /// Base URLs of everything that listens.
@@ -179,7 +179,8 @@ fn parse<T: DeserializeOwned>(body: &[u8]) -> Result<T, Mistake> {
 
 impl Answer for Control {
     fn answer(&self, request: &Received) -> Reply {
-        // A page in a browser may reach this port, but cannot leave the Origin header away on what changes something.
+        // A page in a browser may reach this port, but cannot leave the Origin header away on what changes
+        // something.
         if request.method != Method::GET && request.header("origin").is_some() {
             let sentence = json!({ "message": "the control port is not for web pages" });
             return Reply::json(&sentence).status(StatusCode::FORBIDDEN);

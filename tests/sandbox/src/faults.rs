@@ -1,7 +1,7 @@
 //! What can be made to go wrong, for whom and how often.
 //!
-//! Owns: the list of faults in force, and which of them meet a request. Must not know: how a fault is carried out
-//! (`http::server`), nor what the services would have answered.
+//! Owns: the list of faults in force, and which of them meet a request. Must not know: how a fault is carried
+//! out (`http::server`), nor what the services would have answered.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -72,7 +72,8 @@ fn no_reason() -> String {
     "set by a fault of the sandbox".to_owned()
 }
 
-/// Limits a fault to some pods; what is not given matches all. A request that names no pod matches only the empty one.
+/// Limits a fault to some pods; what is not given matches all. A request that names no pod matches only the
+/// empty one.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct Match {

@@ -7,8 +7,8 @@
 //! control    the same settings over HTTP, for other processes
 //! ```
 //!
-//! It must not know the agent: what shares code shares mistakes. `ASSUMPTIONS.md` beside this crate lists every
-//! behaviour of AWS it models, from where we know it, and the switch where we do not.
+//! It must not know the agent: what shares code shares mistakes. `ASSUMPTIONS.md` beside this crate lists
+//! every behaviour of AWS it models, from where we know it, and the switch where we do not.
 //!
 //! ```no_run
 //! use sandbox::{Effect, Fault, Options, PodSpec, Sandbox, Service};

@@ -28,18 +28,22 @@ pub struct Options {
     pub address: IpAddr,
     /// Where IMDS listens instead: on its real address where there is a network of the test's own.
     pub imds: Option<SocketAddr>,
-    /// Tokens are signed by the API server of a real cluster: our key is written to `service-account.key` for it, and goes
-    /// by the name that Kubernetes gives it.
+    /// Tokens are signed by the API server of a real cluster: our key is written to `service-account.key` for
+    /// it, and goes by the name that Kubernetes gives it.
     pub cluster_signs: bool,
-    /// Where token files, the CA and the like are written. `None` makes a temporary directory and removes it at the end.
+    /// Where token files, the CA and the like are written. `None` makes a temporary directory and removes it
+    /// at the end.
     pub dir: Option<PathBuf>,
-    /// Lifetime of what EKS Auth hands out, where the association does not say. 6 h is what EKS is commonly seen to give.
+    /// Lifetime of what EKS Auth hands out, where the association does not say. 6 h is what EKS is commonly
+    /// seen to give.
     pub credential_lifetime: Duration,
-    /// Lifetime of service account tokens; 86,400 s is what EKS asks for (facts 3.1).
+    /// Lifetime of service account tokens; 86,400 s is what EKS asks for
+    /// (docs/design/facts.md#pod-environment).
     pub token_lifetime: Duration,
     /// Lifetime of the node's credentials from IMDS.
     pub node_credential_lifetime: Duration,
-    /// A node credential honoured from the start, beside those of IMDS: for agents that read theirs from a file.
+    /// A node credential honoured from the start, beside those of IMDS: for agents that read theirs from a
+    /// file.
     pub static_node_credentials: Option<AwsCredentials>,
     /// Offer EKS Auth over https as well, with a CA made at start.
     pub tls: bool,
@@ -96,7 +100,7 @@ pub enum MissingAssociation {
     AccessDenied,
 }
 
-/// The places where an SDK looks for an error's code, in its order (facts 1.1).
+/// The places where an SDK looks for an error's code, in its order (docs/design/facts.md#eks-auth-errors).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum ErrorCodePlace {

@@ -1,7 +1,7 @@
 //! Names, ids and secrets of realistic shape.
 //!
-//! Owns: their alphabets and lengths. Must not know: what they name. fastrand is enough: nothing outside this process
-//! honours a secret made here.
+//! Owns: their alphabets and lengths. Must not know: what they name. fastrand is enough: nothing outside this
+//! process honours a secret made here.
 
 use std::iter::repeat_with;
 

@@ -66,7 +66,8 @@ pub enum SandboxError {
     Tls(#[from] TlsError),
 }
 
-/// A running sandbox. It lives on threads of its own, so a test that blocks does not stop it; dropping it stops it.
+/// A running sandbox. It lives on threads of its own, so a test that blocks does not stop it; dropping it
+/// stops it.
 #[derive(Debug)]
 pub struct Sandbox {
     world: Arc<World>,
@@ -173,7 +174,8 @@ impl Sandbox {
         &self.places.imds
     }
 
-    /// The issuer's name as it stands in tokens. It is not where the documents are: that is [`Self::discovery_url`].
+    /// The issuer's name as it stands in tokens. It is not where the documents are: that is
+    /// [`Self::discovery_url`].
     #[must_use]
     pub fn issuer_url(&self) -> &str {
         &self.world.issuer
@@ -246,8 +248,8 @@ impl Sandbox {
         Ok(token::issue(spec, &subject, &self.world.issuer, &self.world.keys)?)
     }
 
-    /// Signs with a new key from now on. The old one stays published, or all old ones are withdrawn. Returns the new
-    /// key's id.
+    /// Signs with a new key from now on. The old one stays published, or all old ones are withdrawn. Returns
+    /// the new key's id.
     ///
     /// # Errors
     /// If no key can be made.
@@ -345,7 +347,8 @@ impl Sandbox {
 impl Drop for Sandbox {
     fn drop(&mut self) {
         let Some(runtime) = self.runtime.take() else { return };
-        // Waiting is not allowed on a thread that drives another runtime, which is where tests drop a sandbox.
+        // Waiting is not allowed on a thread that drives another runtime, which is where tests drop a
+        // sandbox.
         let stopped = std::thread::spawn(move || runtime.shutdown_timeout(STOP)).join();
         if stopped.is_err() {
             tracing::warn!("the sandbox's servers did not stop in order");

@@ -14,7 +14,8 @@ use tempfile::TempDir;
 
 use crate::client::Request;
 
-/// Not a test: what the script below runs as the agent. It answers everything on its ports with an empty object.
+/// Not a test: what the script below runs as the agent. It answers everything on its ports with an empty
+/// object.
 #[test]
 #[ignore = "a program for the other tests"]
 fn stand_in_agent() {

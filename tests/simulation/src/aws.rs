@@ -1,4 +1,5 @@
-//! EKS Auth on simulated time: the SDK's HTTP client, answering as the weather and the pod's own spells have it.
+//! EKS Auth on simulated time: the SDK's HTTP client, answering as the weather and the pod's own spells have
+//! it.
 //!
 //! Owns: the wire format and the script of each call. Must not know: the agent.
 

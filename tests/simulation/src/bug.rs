@@ -1,14 +1,15 @@
 //! Bugs planted on purpose, so that the simulation can prove that it would notice them.
 //!
-//! Owns: the list of bugs, and the switch. Must not know: what any of them breaks. The tree that is shipped has none of
-//! them: `bugs/` holds a patch for each, and `bugs/build.sh` builds a copy of the tree with all of them applied (feature
-//! `planted`), where one can be switched on at run time. The switch is per thread: a simulated node lives on one thread, so
-//! tests may run side by side.
+//! Owns: the list of bugs, and the switch. Must not know: what any of them breaks. The tree that is shipped
+//! has none of them: `bugs/` holds a patch for each, and `bugs/build.sh` builds a copy of the tree with all
+//! of them applied (feature `planted`), where one can be switched on at run time. The switch is per thread: a
+//! simulated node lives on one thread, so tests may run side by side.
 
 /// A bug that the simulation must find; `bugs/` has a patch for each.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Bug {
-    /// A remembered verdict is found by its slot alone, whichever token it was for (`identity::verdict_cache`).
+    /// A remembered verdict is found by its slot alone, whichever token it was for
+    /// (`identity::verdict_cache`).
     SharedPlace,
     /// Sets are served to their last second (`credentials::policy::serving`).
     ServesTheExpired,
@@ -36,7 +37,8 @@ pub enum Bug {
     RenewsForNobody,
     /// Of two sets the older is kept (`credentials::cached`).
     KeepsTheOlder,
-    /// A 403, which is about the agent, counts as a refusal of the pod (`credentials::source::eks_auth::classify`).
+    /// A 403, which is about the agent, counts as a refusal of the pod
+    /// (`credentials::source::eks_auth::classify`).
     BlamesThePod,
     /// The `Date` of AWS's answers is not looked at (`aws::time`).
     IgnoresDate,

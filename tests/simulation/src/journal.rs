@@ -1,7 +1,7 @@
 //! What happened, in order.
 //!
-//! Owns: a digest over all events (two runs of one seed must have the same), and the last events of each pod for the
-//! story of a failure. Must not know: secrets; tokens and sets appear by number.
+//! Owns: a digest over all events (two runs of one seed must have the same), and the last events of each pod
+//! for the story of a failure. Must not know: secrets; tokens and sets appear by number.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::fmt;

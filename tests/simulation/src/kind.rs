@@ -1,4 +1,5 @@
-//! Which kind of story: days on a busy node, or minutes in which one thing happens that days hardly ever bring.
+//! Which kind of story: days on a busy node, or minutes in which one thing happens that days hardly ever
+//! bring.
 //!
 //! Owns: the short stories' timetables. Must not know: the habits of pods, or what counts as a breach.
 
@@ -14,16 +15,19 @@ const MINUTE: Duration = Duration::from_secs(60);
 pub enum Kind {
     /// Pods come and go for hours, under any weather.
     Days,
-    /// Twenty pods live on the node; when their renewals are due, sixty more start at once, and AWS throttles.
+    /// Twenty pods live on the node; when their renewals are due, sixty more start at once, and AWS
+    /// throttles.
     Crowd,
-    /// Pods that ask once, sleep past a renewal that nobody asked for, and ask again late in the life of its set, while
-    /// their role is in trouble.
+    /// Pods that ask once, sleep past a renewal that nobody asked for, and ask again late in the life of its
+    /// set, while their role is in trouble.
     Sleepers,
-    /// The node's clock falls behind while AWS can tell, and again while it cannot, until all sets have expired.
+    /// The node's clock falls behind while AWS can tell, and again while it cannot, until all sets have
+    /// expired.
     WrongClock,
 }
 
-/// When the crowd comes: the sets of 15 minutes of [`RESIDENTS`] are due at 6 to 7.5 minutes (design 4.5).
+/// When the crowd comes: the sets of 15 minutes of [`RESIDENTS`] are due at 6 to 7.5 minutes
+/// (docs/design/decisions.md#renewals).
 const CROWD_AT: Duration = Duration::from_secs(385);
 /// The slots that are there before the crowd.
 const RESIDENTS: u32 = 20;

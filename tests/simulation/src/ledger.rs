@@ -1,7 +1,7 @@
 //! What AWS remembers: for whom it issued what, and how it was called.
 //!
-//! Owns: tokens, identities and sets by number, and the checks that only AWS can make (invariants 4, 5 and 8). Must not
-//! know: what the agent holds.
+//! Owns: tokens, identities and sets by number, and the checks that only AWS can make (invariants 4, 5 and
+//! 8). Must not know: what the agent holds.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -226,8 +226,8 @@ impl Share {
         }
     }
 
-    /// The most calls that may be under way now. Rounded up by one: a success may count before or after a 429 of the same
-    /// moment.
+    /// The most calls that may be under way now. Rounded up by one: a success may count before or after a 429
+    /// of the same moment.
     fn most(&self, now: Duration) -> u32 {
         let is_recent = self.halved_at.is_some_and(|at| now.saturating_sub(at) < HALVING_REST);
         (if is_recent { self.limit.max(self.before) } else { self.limit }) + 1

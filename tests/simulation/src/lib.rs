@@ -1,8 +1,9 @@
 //! A busy node for simulated days in seconds.
 //!
-//! The agent's real identity, decide, flight, budget, store and renewal code runs on simulated time and seeded chance;
-//! above it are pods with the habits of SDKs, below it an AWS that is scripted by chance. After each answer and each
-//! call the invariants of the design (section 2) are checked. One seed is one story, the same each time.
+//! The agent's real identity, decide, flight, budget, store and renewal code runs on simulated time and
+//! seeded chance; above it are pods with the habits of SDKs, below it an AWS that is scripted by chance.
+//! After each answer and each call the invariants of docs/design/invariants.md are checked. One seed is one
+//! story, the same each time.
 //!
 //! ```text
 //! story ── pod (habits, tokens) ── node (the agent's code) ── aws (weather, ledger)

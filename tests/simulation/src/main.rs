@@ -1,6 +1,7 @@
 //! `simulate [SEED] [HOURS] [PODS] [BUG]`: one story, told. In the place of HOURS, the name of a short story.
 //!
-//! Owns: argv and exit code (0: no breach; 1: a breach; 64: wrong usage). Must not know: what a story is made of.
+//! Owns: argv and exit code (0: no breach; 1: a breach; 64: wrong usage). Must not know: what a story is made
+//! of.
 
 use std::io::Write;
 use std::process::ExitCode;

@@ -1,7 +1,8 @@
 //! Pods: they come and go, rotate their tokens, and have processes with the habits of SDKs.
 //!
-//! Owns: who asks when, and what it does with the answer (sdk-contract sections 2 and 6). Must not know: how answers
-//! come about.
+//! Owns: who asks when, and what it does with the answer
+//! (docs/design/client-contract.md#reaching-the-endpoint and docs/design/client-contract.md#refresh). Must
+//! not know: how answers come about.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -209,7 +210,8 @@ async fn process_of(pod: Arc<Pod>, habit: Option<Habit>, mut chance: Rng) {
                 None => tokio::time::sleep(chance.about(5 * MINUTE)).await,
             }
         }
-        // Uses that need nothing new are of no interest: the next that matters is the first after the threshold.
+        // Uses that need nothing new are of no interest: the next that matters is the first after the
+        // threshold.
         let quiet = habit.threshold.map_or(Duration::ZERO, |threshold| {
             good_until.saturating_sub(pod.world.now()).saturating_sub(threshold)
         });

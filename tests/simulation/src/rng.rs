@@ -1,7 +1,7 @@
 //! Seeded chance.
 //!
-//! Owns: independent streams of one seed, so that leaving a pod out of a story changes nothing for the others. Must not
-//! know: what is drawn.
+//! Owns: independent streams of one seed, so that leaving a pod out of a story changes nothing for the
+//! others. Must not know: what is drawn.
 
 use std::time::Duration;
 

@@ -26,7 +26,8 @@ const BEGINNING: Duration = Duration::from_secs(1_800_000_000);
 const LOOK: Duration = Duration::from_secs(600);
 /// Expired sets are gone after this: the worker rests 30 s at most, and clocks may differ by a little.
 const TO_TIDY: Duration = Duration::from_secs(60);
-/// After everybody has left: the longest life of a set, a renewal at most 3 h after it came, and its successor's life.
+/// After everybody has left: the longest life of a set, a renewal at most 3 h after it came, and its
+/// successor's life.
 const AFTERMATH: Duration = Duration::from_secs(28 * 3600);
 
 /// Which story.

@@ -1,4 +1,4 @@
-//! The invariants of the design (section 2), checked on each answer that a process gets.
+//! The invariants of docs/design/invariants.md, checked on each answer that a process gets.
 //!
 //! Owns: what counts as a breach, and what excuses it. Must not know: how the agent works inside.
 
@@ -15,15 +15,16 @@ use crate::node::Answer;
 const MIN_REMAINING_LIFE: Duration = Duration::from_secs(15);
 /// Below this SDKs come straight back (invariant 6).
 const SHORT_LIFE: Duration = Duration::from_secs(15 * 60);
-/// AWS counts as healthy, a clock as right and an identity as unharmed after so long: the slowest pause between renewals
-/// is two minutes, and a renewal in line may take one more.
+/// AWS counts as healthy, a clock as right and an identity as unharmed after so long: the slowest pause
+/// between renewals is two minutes, and a renewal in line may take one more.
 const CALM: Duration = Duration::from_secs(6 * 60);
-/// With credentials in hand nobody waits longer: 300 ms (design 4.5) and a little for timers.
+/// With credentials in hand nobody waits longer: 300 ms (docs/design/decisions.md#freshness) and a little for
+/// timers.
 const LONGEST_WAIT: Duration = Duration::from_millis(310);
 /// The memory of refusals, and a hold.
 const REFUSAL_ECHO: Duration = Duration::from_secs(40);
 
-/// Which promise; the number is the design's.
+/// Which promise; the number is that of docs/design/invariants.md.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Invariant {
     /// 1.
@@ -218,7 +219,8 @@ impl Watch {
     }
 }
 
-/// The number of the set in a body. All five fields must be there, and the three of the set must belong together.
+/// The number of the set in a body. All five fields must be there, and the three of the set must belong
+/// together.
 fn number_of(body: &[u8]) -> Option<usize> {
     let body: serde_json::Value = serde_json::from_slice(body).ok()?;
     let field = |name: &str| body.get(name).and_then(serde_json::Value::as_str);

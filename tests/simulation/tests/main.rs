@@ -12,8 +12,8 @@ const SEEDS: [u64; 13] = [1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 40];
 /// The seeds of each kind of short story.
 const SHORT_SEEDS: [u64; 4] = [1, 2, 3, 4];
 
-/// The promise that a bug is about, which some story must see broken, and what else it may break on the way. Any other
-/// breach means that the simulation is wrong about the bug or about itself.
+/// The promise that a bug is about, which some story must see broken, and what else it may break on the way.
+/// Any other breach means that the simulation is wrong about the bug or about itself.
 const fn breaks(bug: Bug) -> (Invariant, &'static [Invariant]) {
     use Invariant::{Blame, Budget, Gone, HeldIsServed, LongLife, NeverExpired, OneCall, OwnSetOnly};
     match bug {
@@ -24,13 +24,15 @@ const fn breaks(bug: Bug) -> (Invariant, &'static [Invariant]) {
         Bug::RefusalBeatsHeld | Bug::NoFallback => (HeldIsServed, &[]),
         Bug::NeverWaits | Bug::GivesUp => (LongLife, &[]),
         Bug::TwoFlights => (OneCall, &[]),
-        // Those who come later are given what the flight brought, until it expires; and it is never tidied away.
+        // Those who come later are given what the flight brought, until it expires; and it is never tidied
+        // away.
         Bug::FlightStays => (Gone, &[HeldIsServed, NeverExpired, LongLife]),
         Bug::NoLimit | Bug::NeverShrinks => (Budget, &[]),
         // When all permits are gone nobody is served, and those who wait wait for ever.
         Bug::LeakedPermit => (HeldIsServed, &[Gone, LongLife]),
         Bug::RenewsForNobody => (Gone, &[]),
-        // The newer set is thrown away, so that the older is renewed again and again, also when its pod is gone.
+        // The newer set is thrown away, so that the older is renewed again and again, also when its pod is
+        // gone.
         Bug::KeepsTheOlder => (HeldIsServed, &[Gone, LongLife]),
         Bug::BlamesThePod => (Blame, &[]),
         // The boot clock still ends a set's service in time; by the wall clock, which is behind, it is kept.

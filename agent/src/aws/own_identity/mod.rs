@@ -2,7 +2,7 @@
 //!
 //! Owns: the only copy in memory, its renewal in the background at half its lifetime, the single refresh
 //! after AWS rejected it, and the rule that unexpired credentials are never dropped. Must not know: pods. The
-//! container provider is never used: the agent would be asking itself (pains 23).
+//! container provider is never used: the agent would be asking itself (docs/design/pains.md#own-credentials).
 
 pub mod file;
 pub mod imds;
@@ -28,8 +28,8 @@ use crate::telemetry::error_chain::ErrorChain;
 
 /// The shortest pause before the source is read again.
 const FIRST_RETRY: Duration = Duration::from_millis(500);
-/// The pauses after failures. IMDS shares 1,024 packets per second with DNS and NTP (pains, section 3), so
-/// retries slow down.
+/// The pauses after failures. IMDS shares 1,024 packets per second with DNS and NTP
+/// (docs/design/facts.md#link-local-budget), so retries slow down.
 const RETRY: Backoff = Backoff::new(FIRST_RETRY, Duration::from_secs(30));
 /// A file is checked this often; a check is one `open` and one `fstat`.
 const FILE_POLL: Duration = Duration::from_secs(1);

@@ -1,7 +1,7 @@
 //! How the attempts of one flight are made: its turn, its calls, its pauses.
 //!
-//! Owns: when AWS is called, how often, and after which pause. Must not know: who else is under way (`table`), or what
-//! follows from the outcome (`outcome`).
+//! Owns: when AWS is called, how often, and after which pause. Must not know: who else is under way
+//! (`table`), or what follows from the outcome (`outcome`).
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -50,8 +50,8 @@ pub(super) struct Fetched {
 }
 
 impl FlightRunner {
-    /// Calls AWS until it answers for good or nobody wants it any more. All that is logged meanwhile carries the number of
-    /// the flight.
+    /// Calls AWS until it answers for good or nobody wants it any more. All that is logged meanwhile carries
+    /// the number of the flight.
     pub(super) async fn run(&self, flight: &Flight) -> Result<Fetched, SourceError> {
         let principal = flight.principal();
         let span = tracing::info_span!(
@@ -73,7 +73,8 @@ impl FlightRunner {
             };
             let token = flight.token();
             if token.expires <= self.clock.now().wall {
-                // Never a token past its `exp` (design 4.6): the answer is known, and a newer token will come.
+                // Never a token past its `exp` (docs/design/decisions.md#renewals): the answer is known, and
+                // a newer token will come.
                 return Err(SourceError::Refused(token_expired(&token)));
             }
             let failure = match self.call(flight, &token, &permit).await {
@@ -114,8 +115,8 @@ impl FlightRunner {
         }
     }
 
-    /// Whether a refusal of a young pod is asked again after `pause`. Only for an identity that waits without credentials,
-    /// and not if the same was tried in vain a moment ago.
+    /// Whether a refusal of a young pod is asked again after `pause`. Only for an identity that waits without
+    /// credentials, and not if the same was tried in vain a moment ago.
     fn has_grace(&self, flight: &Flight, refusal: &Refusal, began: BootTime, pause: Duration) -> bool {
         let now = self.clock.now();
         let key = &flight.principal().key;
@@ -173,7 +174,8 @@ impl FlightRunner {
 
     async fn wait_in_line(&self, flight: &Flight, ticket: &mut Ticket) -> Waited {
         tokio::select! {
-            // In this order: a permit that is there is not passed over because patience ended in the same moment.
+            // In this order: a permit that is there is not passed over because patience ended in the same
+            // moment.
             biased;
             permit = ticket.admitted() => permit.map_or(Waited::Unwanted, Waited::Admitted),
             () = flight.priority_raised() => Waited::PriorityRaised,
@@ -181,7 +183,8 @@ impl FlightRunner {
         }
     }
 
-    /// Sleeps until nobody has asked for too long. For a renewal that nobody waits for: for ever, it keeps its place.
+    /// Sleeps until nobody has asked for too long. For a renewal that nobody waits for: for ever, it keeps
+    /// its place.
     async fn until_unwanted(&self, flight: &Flight) {
         loop {
             match flight.patience_left(self.clock.now().boot) {

@@ -1,7 +1,7 @@
 //! What the outcome of a flight changes for those who come later.
 //!
-//! Owns: where it goes: the store, the memory of refusals, the next renewal, or the end of an entitlement. Must not know:
-//! how the attempts went.
+//! Owns: where it goes: the store, the memory of refusals, the next renewal, or the end of an entitlement.
+//! Must not know: how the attempts went.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -90,7 +90,8 @@ impl Outcomes {
         }
     }
 
-    /// A set survives its failed renewal (design, invariant 3), but for what the table of 4.5 says.
+    /// A set survives its failed renewal (invariant 3), but for what the table of
+    /// docs/design/decisions.md#entitlement says.
     fn after_failed_renewal(&self, record: &Arc<IdentityRecord>, now: BootTime, error: &SourceError) {
         let mut other = None;
         let consequence = self.entitlement.after(record, error, now, || {
@@ -147,7 +148,7 @@ impl Outcomes {
             }
         }
         record.quiet_until(again);
-        // Not after its end: it leaves memory by then, whether AWS is back or not (design, invariant 8).
+        // Not after its end: it leaves memory by then, whether AWS is back or not (invariant 8).
         self.schedule.put(record, again.min(record.credentials().expiry().boot));
         tracing::info!(
             key = ?record.key(),

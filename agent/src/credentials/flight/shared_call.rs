@@ -1,7 +1,7 @@
 //! One flight: the one call under way for an identity, and those who wait for it.
 //!
-//! Owns: how those who wait learn how it goes, and for how long somebody still wants it. Must not know: which others are
-//! under way (`table`), or how its attempts are made (`attempts`).
+//! Owns: how those who wait learn how it goes, and for how long somebody still wants it. Must not know: which
+//! others are under way (`table`), or how its attempts are made (`attempts`).
 
 use std::fmt;
 use std::sync::Arc;
@@ -16,10 +16,10 @@ use crate::credentials::record::Held;
 use crate::credentials::source::{SourceError, Unavailable};
 use crate::workload::{PeerKey, PresentedToken, Principal};
 
-/// A flight that somebody waits for lives this long at most (design 4.6).
+/// A flight that somebody waits for lives this long at most (docs/design/decisions.md#upstream).
 const LONGEST_FLIGHT: Duration = Duration::from_secs(30);
-/// It is given up when nobody asked for this long: SDKs that still want it ask again every second or so (sdk-contract
-/// 7.1).
+/// It is given up when nobody asked for this long: SDKs that still want it ask again every second or so
+/// (docs/design/client-contract.md#retries).
 const STILL_WANTED: Duration = Duration::from_secs(10);
 
 /// The number of a flight, which the log lines of the call and of all who waited for it carry.

@@ -1,9 +1,10 @@
 //! One flight per identity.
 //!
-//! Owns: that however many ask for one identity, over all listeners, at most one call is under way (design, invariant
-//! 4); that a flight is a task of its own, so that a client that hangs up cancels nothing. Must not know: HTTP, who asks,
-//! or how attempts are made (`attempts`). moka's `try_get_with` is not used: it runs the fetch inside the first caller's
-//! future and starts it again when that caller leaves (facts 5, trap 2).
+//! Owns: that however many ask for one identity, over all listeners, at most one call is under way (invariant
+//! 4); that a flight is a task of its own, so that a client that hangs up cancels nothing. Must not know:
+//! HTTP, who asks, or how attempts are made (`attempts`). moka's `try_get_with` is not used: it runs the
+//! fetch inside the first caller's future and starts it again when that caller leaves
+//! (docs/design/facts.md#moka).
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
@@ -47,8 +48,8 @@ pub struct JoinRequest<'a> {
     pub priority: Priority,
     /// Whether a client waits.
     pub purpose: Purpose,
-    /// The set that the caller found in the store. A flight that ended between that look and this request is noticed, so
-    /// that a thousand first requests at once make one call and not two.
+    /// The set that the caller found in the store. A flight that ended between that look and this request is
+    /// noticed, so that a thousand first requests at once make one call and not two.
     pub seen: Option<&'a Arc<CachedCredentials>>,
 }
 
@@ -71,8 +72,8 @@ impl Flights {
         Self { shared: Arc::new(Shared { table: Mutex::default(), runner, outcomes, rng, tasks }) }
     }
 
-    /// Joins the identity's flight, or starts it. `permit` is given back when the flight that was started with it is over,
-    /// or at once if it started none.
+    /// Joins the identity's flight, or starts it. `permit` is given back when the flight that was started
+    /// with it is over, or at once if it started none.
     pub fn start_or_join(&self, request: &JoinRequest<'_>, permit: Option<FlightPermit>) -> Joined {
         let now = self.shared.runner.clock.now().boot;
         let &JoinRequest { principal, token, priority, purpose, .. } = request;
@@ -136,7 +137,8 @@ impl Flights {
 
 impl Shared {
     async fn fly(self: Arc<Self>, flight: Arc<Flight>, mut permit: Option<FlightPermit>) {
-        // Whatever happens in here, a panic included, the flight leaves the table and those who wait are told.
+        // Whatever happens in here, a panic included, the flight leaves the table and those who wait are
+        // told.
         let mut finish =
             FinishOnDrop { shared: Arc::clone(&self), flight: Arc::clone(&flight), outcome: None };
         let fetched = self.runner.run(&flight).await;

@@ -1,12 +1,12 @@
 //! How many unverified calls one peer may have under way.
 //!
-//! Owns: 8 unverified flights per peer (design 4.4), counted on the peer who started them, and that a refused one keeps
-//! its place for a second more. Must not know: addresses, HTTP, or what is called. A verified pod needs no quota here:
-//! it has one identity, and one identity has one flight.
+//! Owns: 8 unverified flights per peer (docs/design/decisions.md#fairness), counted on the peer who started
+//! them, and that a refused one keeps its place for a second more. Must not know: addresses, HTTP, or what is
+//! called. A verified pod needs no quota here: it has one identity, and one identity has one flight.
 //!
-//! Without that second a peer with rubbish for tokens would get as many calls out of us as AWS can refuse; so it is
-//! eight a second, evenly spread: eight (or the host's 64) at one moment would be felt by others (measured: 4 ms at
-//! their 99th percentile in place of 0.8).
+//! Without that second a peer with rubbish for tokens would get as many calls out of us as AWS can refuse; so
+//! it is eight a second, evenly spread: eight (or the host's 64) at one moment would be felt by others
+//! (measured: 4 ms at their 99th percentile in place of 0.8).
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
@@ -19,7 +19,7 @@ use crate::clock::{BootTime, Clock};
 use crate::lifecycle::limits::{Limit, Limits};
 use crate::workload::PeerKey;
 
-/// Unverified flights of one peer (design 4.4).
+/// Unverified flights of one peer (docs/design/decisions.md#fairness).
 const FLIGHTS: usize = 8;
 /// A flight that was refused counts for this much longer: as long as a first refusal is remembered.
 const COOL_DOWN: Duration = Duration::from_secs(1);
@@ -33,7 +33,8 @@ pub struct PeerQuotas {
 }
 
 struct Shared {
-    /// Only peers with something under way or cooling_down: no more than there are flights and refusals of the last second.
+    /// Only peers with something under way or cooling_down: no more than there are flights and refusals of
+    /// the last second.
     accounts: Mutex<HashMap<PeerKey, PeerQuota>>,
     clock: Clock,
     limits: Limits,

@@ -1,8 +1,9 @@
 //! How many calls to AWS may be under way, and which is next.
 //!
-//! Owns: the adaptive limit and the queues of design 4.6. Must not know: what is called. The limit grows by one with each
-//! ten successes and halves when AWS throttles, because nobody publishes what EKS Auth allows an account (facts 8), and
-//! the agents of all nodes share it.
+//! Owns: the adaptive limit and the queues of docs/design/decisions.md#upstream. Must not know: what is
+//! called. The limit grows by one with each ten successes and halves when AWS throttles, because nobody
+//! publishes what EKS Auth allows an account (docs/design/facts.md#not-known), and the agents of all nodes
+//! share it.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -101,7 +102,8 @@ struct State {
     queues: [VecDeque<Arc<Waiter>>; PRIORITIES.len()],
 }
 
-/// Somebody who waits. It may stand in several queues after its priority was raised; the first to be reached is used.
+/// Somebody who waits. It may stand in several queues after its priority was raised; the first to be reached
+/// is used.
 struct Waiter {
     call: Mutex<Option<oneshot::Sender<Permit>>>,
 }
@@ -166,7 +168,8 @@ impl Ticket {
 
 impl Drop for Ticket {
     fn drop(&mut self) {
-        // A permit that was sent but not yet taken is dropped with the receiver, and goes to the next in line.
+        // A permit that was sent but not yet taken is dropped with the receiver, and goes to the next in
+        // line.
         self.waiter.call.lock().take();
     }
 }
@@ -182,8 +185,8 @@ impl Permit {
         }
     }
 
-    /// AWS throttled: half as many at a time. The permit stays taken until it is dropped: held over the pause, it keeps the
-    /// next in line from being throttled at once.
+    /// AWS throttled: half as many at a time. The permit stays taken until it is dropped: held over the
+    /// pause, it keeps the next in line from being throttled at once.
     pub fn throttled(&self) {
         let now = self.shared.clock.now().boot;
         let mut state = self.shared.state.lock();
@@ -208,7 +211,8 @@ impl Shared {
     fn enqueue(&self, priority: Priority, position: Position, waiter: Arc<Waiter>) {
         let mut state = self.state.lock();
         let Some(queue) = state.queues.get_mut(priority as usize) else { return };
-        // Waiters that left stay in the queue until they are reached. Where that never happens they would pile up.
+        // Waiters that left stay in the queue until they are reached. Where that never happens they would
+        // pile up.
         if queue.len() >= 64 && queue.len() >= 2 * queue.iter().filter(|waiter| waiter.is_waiting()).count() {
             queue.retain(|waiter| waiter.is_waiting());
         }

@@ -1,12 +1,13 @@
 //! When credentials end before their expiry. Pure, but for the memory of what AWS said lately.
 //!
-//! Owns: the table of design 4.5. Must not know: how a set is dropped or a renewal is planned. Invariant 3 gives every
-//! failure the benefit of the doubt; the one answer that ends an entitlement is "there is no association", and only
-//! when AWS says so for long enough, and not of everybody at once.
+//! Owns: the table of docs/design/decisions.md#entitlement. Must not know: how a set is dropped or a renewal
+//! is planned. Invariant 3 gives every failure the benefit of the doubt; the one answer that ends an
+//! entitlement is "there is no association", and only when AWS says so for long enough, and not of everybody
+//! at once.
 //!
-//! Renewals are spread over hours, so at the time of the verdict nobody else may have been asked about for a while. Then
-//! another association's set is renewed as a witness first: whether AWS still knows that one tells a deleted association
-//! from a bad day.
+//! Renewals are spread over hours, so at the time of the verdict nobody else may have been asked about for a
+//! while. Then another association's set is renewed as a witness first: whether AWS still knows that one
+//! tells a deleted association from a bad day.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -47,9 +48,10 @@ pub struct RecentAnswers {
     pub has_another: bool,
 }
 
-/// The table of design 4.5. `streak` is there when `error` says "no association".
+/// The table of docs/design/decisions.md#entitlement. `streak` is there when `error` says "no association".
 ///
-/// `max_stale` is `--max-stale-after-refusal`: the first such answer later than that ends it, and five minutes at most.
+/// `max_stale` is `--max-stale-after-refusal`: the first such answer later than that ends it, and five
+/// minutes at most.
 pub fn consequence(
     error: &SourceError,
     streak: Option<NotFoundStreak>,
@@ -77,8 +79,8 @@ impl RecentAnswers {
         if self.has_another {
             return Consequence::CheckAnotherAssociation;
         }
-        // Several associations gone at once, and most of all: AWS's trouble or a wrong cluster name, and no admin's wish. But a
-        // node with one association that is gone is just that.
+        // Several associations gone at once, and most of all: AWS's trouble or a wrong cluster name, and no
+        // admin's wish. But a node with one association that is gone is just that.
         if self.not_found >= 2 { Consequence::Keep } else { Consequence::Drop }
     }
 }
@@ -123,8 +125,8 @@ impl Entitlement {
         self.answers.lock().last.get(origin).is_some_and(|answer| answer.is_recent(now))
     }
 
-    /// What the failed renewal of a set means for it. `has_another`: there is a set of an association that AWS was not
-    /// [asked about](Self::was_asked_about) lately.
+    /// What the failed renewal of a set means for it. `has_another`: there is a set of an association that
+    /// AWS was not [asked about](Self::was_asked_about) lately.
     pub fn after(
         &self,
         record: &IdentityRecord,

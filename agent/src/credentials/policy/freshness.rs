@@ -6,8 +6,8 @@ use std::time::{Duration, SystemTime};
 
 use crate::clock::{BootTime, Now};
 
-/// With less than this left a set counts as expired: a request signed with it might arrive too late (design,
-/// invariant 2; Amazon's agent uses the same 15 s).
+/// With less than this left a set counts as expired: a request signed with it might arrive too late
+/// (invariant 2; Amazon's agent uses the same 15 s).
 pub const MIN_REMAINING_LIFE: Duration = Duration::from_secs(15);
 
 /// When a set ends, by both clocks.
@@ -61,8 +61,8 @@ impl Freshness {
     }
 }
 
-/// When a set with this much life left is renewed: at half of it, or after `renew_after` if that is sooner. `jitter` in
-/// `0.0..1.0` makes that earlier by up to a tenth of the life, never later.
+/// When a set with this much life left is renewed: at half of it, or after `renew_after` if that is sooner.
+/// `jitter` in `0.0..1.0` makes that earlier by up to a tenth of the life, never later.
 pub fn renewal_due(now: BootTime, life: Duration, renew_after: Duration, jitter: f64) -> BootTime {
     let earlier = (life / 10).mul_f64(jitter.clamp(0.0, 1.0));
     now.plus(renew_after.min(life / 2).saturating_sub(earlier))

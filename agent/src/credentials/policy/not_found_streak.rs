@@ -1,12 +1,13 @@
 //! How often AWS has said that there is no association.
 //!
-//! Owns: when it has said so often and long enough to be believed. Must not know: what follows (`entitlement`).
+//! Owns: when it has said so often and long enough to be believed. Must not know: what follows
+//! (`entitlement`).
 
 use std::time::Duration;
 
 use crate::clock::BootTime;
 
-/// "No association" must have been said for this long (design 4.5).
+/// "No association" must have been said for this long (docs/design/decisions.md#entitlement).
 pub(super) const PERIOD: Duration = Duration::from_secs(300);
 /// And so many times.
 const TIMES: u32 = 3;

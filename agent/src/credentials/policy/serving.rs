@@ -1,26 +1,29 @@
 //! Serve, wait, join or refuse: the one pure decision about a request, and for how long it is held.
 //!
-//! Owns: the rules of design 4.5 with their numbers. Must not know: where the facts come from or how the decision is
-//! carried out. Change a policy here, and the table below tells which promise it touches.
+//! Owns: the rules of docs/design/decisions.md#freshness with their numbers. Must not know: where the facts
+//! come from or how the decision is carried out. Change a policy here, and the table below tells which
+//! promise it touches.
 
 use std::time::Duration;
 
 use crate::credentials::policy::freshness::{Freshness, MIN_REMAINING_LIFE, Urgency};
 
-/// Below this much life SDKs come back at every signed call: boto3 from 15 min on, with room for a renewal in between
-/// (sdk-contract section 6; design 4.5).
+/// Below this much life SDKs come back at every signed call: boto3 from 15 min on, with room for a renewal in
+/// between (docs/design/client-contract.md#refresh; docs/design/decisions.md#freshness).
 const SHORT_LIFE: Duration = Duration::from_secs(20 * 60);
 
-/// How long a request waits for a renewal when there are credentials that it can be served. Within the 1 s budget of the
-/// most impatient SDK.
+/// How long a request waits for a renewal when there are credentials that it can be served. Within the 1 s
+/// budget of the most impatient SDK.
 pub const RENEWAL_WAIT: Duration = Duration::from_millis(300);
 
-/// A request without credentials is held this long at most: under the 5 s after which the Rust SDK gives up, and long
-/// enough for boto3's second try to be waiting when AWS is back (sdk-contract 7.2 and 8.4).
+/// A request without credentials is held this long at most: under the 5 s after which the Rust SDK gives up,
+/// and long enough for boto3's second try to be waiting when AWS is back
+/// (docs/design/client-contract.md#holding and docs/design/client-contract.md#time-limits).
 pub const LONGEST_HOLD: Duration = Duration::from_millis(4_500);
 
-/// When a flight has been failing for [`LONGEST_HOLD`], clients get the error at once for this long, so that the last try
-/// of boto3, Java and PHP carries a message instead of a time-out (sdk-contract 7.3). Then they are held again.
+/// When a flight has been failing for [`LONGEST_HOLD`], clients get the error at once for this long, so that
+/// the last try of boto3, Java and PHP carries a message instead of a time-out
+/// (docs/design/client-contract.md#long-outages). Then they are held again.
 const ERROR_WINDOW: Duration = Duration::from_secs(2);
 
 /// What to do with a request.
@@ -38,7 +41,8 @@ pub enum Decision {
     Refuse,
 }
 
-/// Decides on a request, from what is kept for its identity and whether AWS refused that identity a moment ago.
+/// Decides on a request, from what is kept for its identity and whether AWS refused that identity a moment
+/// ago.
 pub fn decide(cached: Option<Freshness>, was_just_refused: bool) -> Decision {
     let Some(cached) = cached.filter(|cached| cached.left >= MIN_REMAINING_LIFE) else {
         return if was_just_refused { Decision::Refuse } else { Decision::Join };
@@ -52,7 +56,8 @@ pub fn decide(cached: Option<Freshness>, was_just_refused: bool) -> Decision {
     if cached.is_due { Decision::ServeAndRenew(cached.urgency()) } else { Decision::Serve }
 }
 
-/// Whether clients of a failing flight get the error now, or are held: by how long they have been waiting for it.
+/// Whether clients of a failing flight get the error now, or are held: by how long they have been waiting for
+/// it.
 pub fn in_error_window(awaited_for: Duration) -> bool {
     let round = LONGEST_HOLD + ERROR_WINDOW;
     let into_round =

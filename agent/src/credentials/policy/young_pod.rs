@@ -1,8 +1,8 @@
 //! Patience with pods that are younger than their association. Pure.
 //!
-//! Owns: when a refusal is not yet the last word. Must not know: how a call is made. Associations and IAM are eventually
-//! consistent, and pods are often created in the same second as their association: they would start with an error that
-//! is gone a moment later (design 4.5).
+//! Owns: when a refusal is not yet the last word. Must not know: how a call is made. Associations and IAM are
+//! eventually consistent, and pods are often created in the same second as their association: they would
+//! start with an error that is gone a moment later (docs/design/decisions.md#young-pods).
 
 use std::time::{Duration, SystemTime};
 
@@ -11,7 +11,8 @@ use crate::credentials::source::RefusalClass;
 
 /// A token issued less than this ago belongs to a young pod, or to one that just got a new token.
 const YOUNG: Duration = Duration::from_secs(60);
-/// No attempt begins later than this after the first: its answer must fit into the 4.5 s that a request is held.
+/// No attempt begins later than this after the first: its answer must fit into the 4.5 s that a request is
+/// held.
 const LAST_ATTEMPT: Duration = Duration::from_millis(4_000);
 const _: () = assert!(LAST_ATTEMPT.as_millis() + 500 <= LONGEST_HOLD.as_millis());
 /// After a refusal the next attempt comes after this, doubling, with jitter: four or five in all.

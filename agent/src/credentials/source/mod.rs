@@ -1,10 +1,10 @@
 //! Where credentials come from. With `aws` this is the only folder that names the AWS SDK crates.
 //!
-//! Owns: calling a source once, and saying in our own words what the answer means. Must not know: caches, queues,
-//! clients, or how often it is called. Retries, budgets and memory are the flight's.
+//! Owns: calling a source once, and saying in our own words what the answer means. Must not know: caches,
+//! queues, clients, or how often it is called. Retries, budgets and memory are the flight's.
 //!
-//! All sources have one shape: a route and a token go in; an [`Issued`] set or a [`SourceError`] comes out. To add a
-//! source: a variant of [`Route`], a file here, a field and an arm in [`Sources`].
+//! All sources have one shape: a route and a token go in; an [`Issued`] set or a [`SourceError`] comes out.
+//! To add a source: a variant of [`Route`], a file here, a field and an arm in [`Sources`].
 
 pub mod eks_auth;
 mod refusal;
@@ -48,7 +48,7 @@ pub enum SourceError {
     /// No answer, or one that says AWS is failing.
     #[error("AWS cannot be reached or is failing: {0}")]
     Unavailable(Unavailable),
-    /// The agent's own AWS identity is missing or was rejected. Never the pod's fault (design, invariant 7).
+    /// The agent's own AWS identity is missing or was rejected. Never the pod's fault (invariant 7).
     #[error("the agent has no usable AWS credentials: {0}")]
     OwnIdentity(OwnIdentityFault),
 }

@@ -1,7 +1,7 @@
 //! A refusal, in the one shape that all sources share.
 //!
-//! Owns: its class, and AWS's own words. Must not know: what follows from it. Policies look at the class; people read the
-//! words.
+//! Owns: its class, and AWS's own words. Must not know: what follows from it. Policies look at the class;
+//! people read the words.
 
 use std::fmt;
 use std::sync::Arc;

@@ -1,11 +1,12 @@
-//! The records of identities, by key: two stores behind one interface (design 4.4).
+//! The records of identities, by key: two stores behind one interface (docs/design/decisions.md#stores).
 //!
 //! Owns: which store an identity belongs to. Must not know: whether a set is fresh enough to serve;
 //! `policy::serving` judges that by the injected clock.
 //!
-//! Records of *verified* identities leave at the expiry of their set, and never to make room. Those of *unverified* ones,
-//! which cost a stranger only a token that AWS accepts, live in an LRU of their own, with a quota per peer. Both hold
-//! `--max-cache-size` at most: without keys every identity is unverified, and the flag must mean what it meant.
+//! Records of *verified* identities leave at the expiry of their set, and never to make room. Those of
+//! *unverified* ones, which cost a stranger only a token that AWS accepts, live in an LRU of their own, with
+//! a quota per peer. Both hold `--max-cache-size` at most: without keys every identity is unverified, and the
+//! flag must mean what it meant.
 
 pub mod recent_refusals;
 pub mod schedule;
@@ -78,8 +79,8 @@ impl Store {
         records.verified.find(condition).or_else(|| records.unverified.find(condition))
     }
 
-    /// Keeps a newly issued set: in the record that its identity has, or in this new one. `peer` is on whose account an
-    /// unverified newcomer goes.
+    /// Keeps a newly issued set: in the record that its identity has, or in this new one. `peer` is on whose
+    /// account an unverified newcomer goes.
     pub fn keep(&self, newer: IdentityRecord, peer: Option<PeerKey>) -> Kept {
         let (now, newer) = (self.clock.now(), Arc::new(newer));
         let held = match (&self.records, newer.key()) {
@@ -137,7 +138,8 @@ impl Store {
         self.len() == 0
     }
 
-    /// Forgets the expired, secrets and all. moka does nothing of the kind until somebody asks (facts 5).
+    /// Forgets the expired, secrets and all. moka does nothing of the kind until somebody asks
+    /// (docs/design/facts.md#moka).
     pub fn tidy(&self) {
         if let Some(records) = &self.records {
             records.verified.tidy(self.clock.now());
@@ -211,8 +213,8 @@ mod tests {
         // moka looks at expiry in steps of about a second.
         std::thread::sleep(Duration::from_millis(2500));
         assert!(watch.upgrade().is_some(), "the trap: nobody asked, so moka did nothing");
-        // moka frees in epochs that all threads of the process share, this one's neighbours in the test included: what one
-        // round of housekeeping unlinks, a later one drops.
+        // moka frees in epochs that all threads of the process share, this one's neighbours in the test
+        // included: what one round of housekeeping unlinks, a later one drops.
         let was_dropped = (0..250).any(|_| {
             store.tidy();
             std::thread::sleep(Duration::from_millis(20));

@@ -1,13 +1,15 @@
 //! What AWS refused lately.
 //!
-//! Owns: the memory of refusals, per identity: 1 s, doubling to 30 s, so that SDKs' own retries (Java asks six times in
-//! 20 ms) do not all reach AWS, and a fresh association is still picked up within a second (sdk-contract 8.4). Must not
-//! know: outages. Only a real answer is remembered; "could not reach AWS" says nothing about an identity.
+//! Owns: the memory of refusals, per identity: 1 s, doubling to 30 s, so that SDKs' own retries (Java asks
+//! six times in 20 ms) do not all reach AWS, and a fresh association is still picked up within a second
+//! (docs/design/client-contract.md#time-limits). Must not know: outages. Only a real answer is remembered;
+//! "could not reach AWS" says nothing about an identity.
 //!
-//! A refusal is of a token as much as of its holder: a verified pod that comes with a newer token is asked for anew. Newer, not
-//! other: with two old ones taking turns nothing would ever be remembered.
+//! A refusal is of a token as much as of its holder: a verified pod that comes with a newer token is asked
+//! for anew. Newer, not other: with two old ones taking turns nothing would ever be remembered.
 //!
-//! The map is bounded and apart from the store of credentials: a flood of refused tokens evicts other refusals only.
+//! The map is bounded and apart from the store of credentials: a flood of refused tokens evicts other
+//! refusals only.
 
 use std::time::{Duration, SystemTime};
 
@@ -24,7 +26,8 @@ const SHORTEST: Duration = Duration::from_secs(1);
 const LONGEST: Duration = Duration::from_secs(30);
 /// How many identities are remembered. One entry takes about 300 bytes.
 const CAPACITY: u64 = 4_096;
-/// After this long without a refusal the count starts anew. An outer bound by moka's own clock; what counts is `until`.
+/// After this long without a refusal the count starts anew. An outer bound by moka's own clock; what counts
+/// is `until`.
 const FORGOTTEN_AFTER: Duration = Duration::from_secs(300);
 
 /// Refusals by identity.
@@ -48,7 +51,8 @@ impl RecentRefusals {
         let remembered = Cache::builder()
             .max_capacity(CAPACITY)
             .time_to_live(FORGOTTEN_AFTER)
-            // LRU, not moka's default TinyLFU: that one would not admit a new identity to a full map (facts 5).
+            // LRU, not moka's default TinyLFU: that one would not admit a new identity to a full map
+            // (docs/design/facts.md#moka).
             .eviction_policy(EvictionPolicy::lru())
             .build();
         Self { remembered }

@@ -1,7 +1,7 @@
 //! When which identity is checked again.
 //!
-//! Owns: the order of checks, and that none of them keeps a record in memory. Must not know: what a check is for
-//! (`renewal`).
+//! Owns: the order of checks, and that none of them keeps a record in memory. Must not know: what a check is
+//! for (`renewal`).
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;

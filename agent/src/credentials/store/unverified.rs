@@ -1,10 +1,10 @@
 //! The records of unverified identities: an LRU, with a quota per peer.
 //!
-//! Owns: which record makes room. Must not know: what a peer is beyond its account. moka's own expiry is an outer bound only:
-//! its clock cannot be injected.
+//! Owns: which record makes room. Must not know: what a peer is beyond its account. moka's own expiry is an
+//! outer bound only: its clock cannot be injected.
 //!
-//! At its quota a peer's own least recently used set makes room, not the newcomer: a pod whose token is rotated has a
-//! new identity each time, and the newest is the one it goes on using.
+//! At its quota a peer's own least recently used set makes room, not the newcomer: a pod whose token is
+//! rotated has a new identity each time, and the newest is the one it goes on using.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -21,7 +21,7 @@ use crate::credentials::record::{Held, IdentityRecord};
 use crate::lifecycle::limits::{Limit, Limits};
 use crate::workload::{CredentialKey, PeerKey};
 
-/// Unverified identities held of one peer (design 4.4).
+/// Unverified identities held of one peer (docs/design/decisions.md#fairness).
 const HELD: usize = 16;
 
 pub(super) struct Unverified {
@@ -60,7 +60,8 @@ impl Expiry<CredentialKey, Arc<IdentityRecord>> for AtExpiry {
         Some(self.left(record))
     }
 
-    /// moka's default keeps the time the *old* value had left: a renewed set would vanish at the old deadline (facts 5).
+    /// moka's default keeps the time the *old* value had left: a renewed set would vanish at the old deadline
+    /// (docs/design/facts.md#moka).
     fn expire_after_update(
         &self,
         _key: &CredentialKey,
@@ -77,7 +78,8 @@ impl Unverified {
         let evictions = limits.clone();
         let records = Cache::builder()
             .max_capacity(u64::try_from(most).unwrap_or(u64::MAX))
-            // moka's default (TinyLFU) would not admit new pods to a full store (measured; facts 5).
+            // moka's default (TinyLFU) would not admit new pods to a full store (measured;
+            // docs/design/facts.md#moka).
             .eviction_policy(EvictionPolicy::lru())
             .expire_after(AtExpiry { clock })
             .eviction_listener(move |_key, _record, cause| match cause {
@@ -98,7 +100,8 @@ impl Unverified {
     }
 
     pub(super) fn keep(&self, newer: &Arc<IdentityRecord>, peer: Option<PeerKey>, now: Now) -> Held {
-        // One step for moka, so that it takes over the new expiry, and no other flight ends between a look and an insert.
+        // One step for moka, so that it takes over the new expiry, and no other flight ends between a look
+        // and an insert.
         let key = newer.key().clone();
         let entry = self.records.entry(key.clone()).and_upsert_with(|kept| match kept {
             Some(kept) => {
@@ -145,8 +148,8 @@ impl Unverified {
         account.retain(|key| self.records.contains_key(key));
         let mut replaced = None;
         if account.len() >= peer.allowance(HELD) {
-            // moka does not tell its order, so each set remembers when it was asked for. `get` makes a set look used to
-            // moka, but only this peer's own.
+            // moka does not tell its order, so each set remembers when it was asked for. `get` makes a set
+            // look used to moka, but only this peer's own.
             let asked = |key: &CredentialKey| self.records.get(key).map(|record| record.last_asked());
             replaced = account.iter().min_by_key(|key| asked(key)).cloned();
             account.retain(|key| Some(key) != replaced.as_ref());

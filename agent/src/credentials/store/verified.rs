@@ -1,7 +1,8 @@
 //! The records of verified identities.
 //!
-//! Owns: that none of them ever makes room for another: a pod that was admitted keeps what it has. Must not know: how
-//! anybody was verified. A plain map, because there is no policy: at the bound a newcomer is not kept.
+//! Owns: that none of them ever makes room for another: a pod that was admitted keeps what it has. Must not
+//! know: how anybody was verified. A plain map, because there is no policy: at the bound a newcomer is not
+//! kept.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -38,8 +39,8 @@ impl Verified {
             return Some(Held { record: Arc::clone(record), credentials });
         }
         if records.len() >= self.most {
-            // What has expired takes no room. This looks at each record, but only for a newcomer at the bound, and each
-            // of those has just cost a call to AWS.
+            // What has expired takes no room. This looks at each record, but only for a newcomer at the
+            // bound, and each of those has just cost a call to AWS.
             forget_expired(&mut records, now);
         }
         if records.len() >= self.most {

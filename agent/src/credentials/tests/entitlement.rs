@@ -1,4 +1,5 @@
-//! The table of design 4.5: what ends an entitlement and what does not; and patience with young pods.
+//! The table of docs/design/decisions.md#entitlement: what ends an entitlement and what does not; and
+//! patience with young pods.
 
 use std::num::NonZeroUsize;
 use std::time::Duration;

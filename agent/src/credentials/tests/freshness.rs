@@ -1,4 +1,5 @@
-//! Invariants 2, 6 and 8: never expired, never short-lived while AWS is healthy, nothing for pods that are gone.
+//! Invariants 2, 6 and 8: never expired, never short-lived while AWS is healthy, nothing for pods that are
+//! gone.
 
 use std::time::Duration;
 

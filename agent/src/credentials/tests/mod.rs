@@ -1,5 +1,5 @@
-//! The promises of this folder, on simulated time and a scripted AWS. Everything between the provider and the SDK's HTTP
-//! client is the real code.
+//! The promises of this folder, on simulated time and a scripted AWS. Everything between the provider and the
+//! SDK's HTTP client is the real code.
 
 mod aws;
 mod entitlement;

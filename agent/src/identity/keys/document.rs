@@ -1,8 +1,8 @@
 //! A key document (JWKS, RFC 7517 section 5) of limited size.
 //!
 //! Owns: what a valid document is. Must not know: where it came from. A key that the agent cannot use is
-//! skipped: newer Kubernetes versions publish key types that it does not know (facts 2.1: ES512, ML-DSA), and
-//! one of those must not make the other keys unusable.
+//! skipped: newer Kubernetes versions publish key types that it does not know (docs/design/facts.md#tokens:
+//! ES512, ML-DSA), and one of those must not make the other keys unusable.
 
 use std::sync::Arc;
 

@@ -7,7 +7,7 @@
 //!
 //! Signatures are verified with aws-lc-rs, which the agent links anyway. jsonwebtoken would add only its
 //! pitfalls: claims that are optional by default, and a panic at run time when two of its backends are linked
-//! (facts 5).
+//! (docs/design/facts.md#jsonwebtoken).
 
 use std::fmt;
 
@@ -16,7 +16,7 @@ use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde::Deserialize;
 
-/// The longest key id: those of EKS have 40 bytes, those of file keys 43 (facts 2.1).
+/// The longest key id: those of EKS have 40 bytes, those of file keys 43 (docs/design/facts.md#tokens).
 const MAX_ID_BYTES: usize = 256;
 /// RSA key sizes in bits: NIST SP 800-131A requires 2048, and aws-lc-rs supports no more than 8192.
 const RSA_BITS: std::ops::RangeInclusive<usize> = 2048..=8192;

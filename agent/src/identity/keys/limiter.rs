@@ -10,7 +10,7 @@ use std::time::Duration;
 use crate::clock::BootTime;
 use crate::workload::PeerKey;
 
-/// A pod may cause one refetch in this time, the host eight (design 4.4).
+/// A pod may cause one refetch in this time, the host eight (docs/design/decisions.md#fairness).
 const PER_PEER: Duration = Duration::from_secs(10);
 /// All peers together may cause one refetch in this time: at most sixty small documents a minute, and some
 /// are left for others when the host uses all of its own.

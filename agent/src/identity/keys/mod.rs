@@ -2,7 +2,8 @@
 //!
 //! Owns: the table that tokens are verified with, its generation, and which peers may request a refetch. Must
 //! not know: how a source is read (`source`), or what a token claims. A new document replaces the keys of its
-//! own source only; while a source is unavailable its last good keys stay (design 4.3).
+//! own source only; while a source is unavailable its last good keys stay
+//! (docs/design/decisions.md#identity).
 
 mod document;
 mod fetch;

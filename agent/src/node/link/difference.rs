@@ -42,7 +42,7 @@ pub(super) enum Action {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Scope {
     /// Global, as the Amazon agent has it. On `lo` only beside Cilium: with this scope the address may become
-    /// the source of other traffic (facts 7.5).
+    /// the source of other traffic (docs/design/facts.md#address-scope).
     Global,
     /// This host.
     Host,

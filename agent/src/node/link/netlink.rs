@@ -239,7 +239,8 @@ pub(super) fn create_link() -> LinkMessage {
 }
 
 /// One address, as a single host. IPv6 without duplicate address detection: it would make the address
-/// unusable for a second or two, and on a link with a single host there can be no duplicate (facts 7.4).
+/// unusable for a second or two, and on a link with a single host there can be no duplicate
+/// (docs/design/facts.md#ipv6-addresses).
 pub(super) fn address(link: u32, ip: IpAddr, scope: Scope) -> AddressMessage {
     let mut message = match ip {
         IpAddr::V4(ip) => AddressMessageBuilder::<Ipv4Addr>::new().index(link).address(ip, 32).build(),

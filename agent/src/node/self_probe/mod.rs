@@ -2,7 +2,7 @@
 //!
 //! Owns: the request, the evaluation of the response, when probes run, and what is reported to readiness and
 //! metrics. Must not know: rules and links, which are repaired elsewhere. It only reports: a failed probe
-//! never switches anything off (design, invariant 10). A hostPort, a proxy or a stray rule may redirect the
+//! never switches anything off (invariant 10). A hostPort, a proxy or a stray rule may redirect the
 //! address to another process, which then reads the tokens of pods. Without a probe this stays unnoticed
 //! until credentials are missing.
 

@@ -47,7 +47,8 @@ impl Listener {
 }
 
 /// Listens on an address, even one that the node does not have yet: the socket serves when the address
-/// appears, and again when it is removed and comes back (facts 7.2). Must be called inside the runtime.
+/// appears, and again when it is removed and comes back (docs/design/facts.md#binding). Must be called inside
+/// the runtime.
 pub fn bind(address: IpAddr, port: u16) -> Result<Listener, BindError> {
     let address = SocketAddr::new(address, port);
     let listen = || {
@@ -63,7 +64,7 @@ pub fn bind(address: IpAddr, port: u16) -> Result<Listener, BindError> {
         }
         // So that a restart need not wait for connections in TIME_WAIT. On Linux this does not let two
         // sockets listen on one address: that takes SO_REUSEPORT, which is never set here, because with it
-        // any root process on the host network could take half of all tokens (design 4.7).
+        // any root process on the host network could take half of all tokens (docs/design/decisions.md#node).
         socket.set_reuse_address(true)?;
         socket.bind(&address.into())?;
         socket.listen(BACKLOG)?;

@@ -7,7 +7,8 @@ use std::time::Duration;
 /// The limits of one connection.
 #[derive(Clone, Copy, Debug)]
 pub struct ConnectionLimits {
-    /// An idle connection is kept this long. 60 s: sdk-contract 8.1 asks for 30 to 75.
+    /// An idle connection is kept this long. 60 s: docs/design/client-contract.md#request-rules asks for 30
+    /// to 75.
     pub idle: Duration,
     /// A request head is complete this long after its first byte. 10 s.
     pub request_head: Duration,
@@ -17,7 +18,7 @@ pub struct ConnectionLimits {
     /// How long a connection that the agent closes waits for the client to close too. 1 s.
     pub linger: Duration,
     /// How large a request head may be in bytes, else 431; also the size of hyper's read buffer. 32 KiB:
-    /// twice what sdk-contract 8.1 asks for.
+    /// twice what docs/design/client-contract.md#request-rules asks for.
     pub head_bytes: usize,
 }
 

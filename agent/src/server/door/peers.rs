@@ -1,4 +1,4 @@
-//! Fairness by what is known at accept: the peer's address (design 4.4).
+//! Fairness by what is known at accept: the peer's address (docs/design/decisions.md#fairness).
 //!
 //! Owns: how many connections and held requests a peer may have, how many connections there are in all, and
 //! which idle one closes to make room. Must not know: HTTP, or which pod a peer is. One `Peers` serves all
@@ -25,11 +25,13 @@ use crate::workload::PeerKey;
 /// How much one peer, and all together, may have open.
 #[derive(Clone, Copy, Debug)]
 pub struct PeerLimits {
-    /// Connections of one peer. 64 (design 4.4): the busiest client pools seen hold ten.
+    /// Connections of one peer. 64 (docs/design/decisions.md#fairness): the busiest client pools seen hold
+    /// ten.
     pub connections: usize,
-    /// Requests of one peer that wait for an answer. 32 (design 4.4).
+    /// Requests of one peer that wait for an answer. 32 (docs/design/decisions.md#fairness).
     pub held: usize,
-    /// How many times as much the node's own addresses get. 8 (design 4.4): all host-network pods share them.
+    /// How many times as much the node's own addresses get. 8 (docs/design/decisions.md#fairness): all
+    /// host-network pods share them.
     pub host_factor: usize,
     /// Connections of all peers.
     pub all_connections: usize,

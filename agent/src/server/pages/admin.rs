@@ -1,7 +1,8 @@
 //! What operators and the kubelet read: liveness, readiness, metrics. Never on the credential listeners.
 //!
 //! Owns: these three pages. Must not know: what the conditions or the numbers mean. Liveness is the event
-//! loop alone (design 4.7): a restart heals nothing else, and would lose the cached credentials.
+//! loop alone (docs/design/decisions.md#readiness): a restart heals nothing else, and would lose the cached
+//! credentials.
 
 use std::sync::Arc;
 

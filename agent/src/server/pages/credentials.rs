@@ -1,4 +1,5 @@
-//! `GET /v1/credentials`, read as the request goes: method and path, host, token, identity, route, credentials.
+//! `GET /v1/credentials`, read as the request goes: method and path, host, token, identity, route,
+//! credentials.
 //!
 //! Owns: the order of these steps, and for how long a request is held. Must not know: sockets, keys, AWS.
 
@@ -110,7 +111,8 @@ impl Endpoint {
         let authentication = match self.authenticator.lookup(token, now.wall) {
             identity::Lookup::Judged(authentication) => authentication,
             identity::Lookup::KeyUnknown(unknown) => {
-                // A request that waits for keys is held like one that waits for AWS; one that may not be held does without.
+                // A request that waits for keys is held like one that waits for AWS; one that may not be held
+                // does without.
                 let asked = match peer.try_hold() {
                     Ok(_hold) => tokio::select! {
                         judged = self.authenticator.ask_sources(&unknown, token, peer.key(), now) => Some(judged),

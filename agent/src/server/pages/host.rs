@@ -3,7 +3,7 @@
 //! Owns: that one rule, without I/O. Must not know: which status a refusal gets. The rule keeps web pages and
 //! redirects that resolve a name of their own to our address from reading credentials (DNS rebinding), so
 //! names are refused. Parsed by hand: the AWS CRT sends IPv6 without brackets, which `http::uri::Authority`
-//! refuses (sdk-contract 8.1).
+//! refuses (docs/design/client-contract.md#request-rules).
 
 use std::net::{IpAddr, Ipv6Addr};
 

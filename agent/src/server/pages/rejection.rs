@@ -1,7 +1,9 @@
-//! From what went wrong to what the client sees: the one place that knows statuses (sdk-contract 8.3).
+//! From what went wrong to what the client sees: the one place that knows statuses
+//! (docs/design/client-contract.md#error-rules).
 //!
-//! Owns: status, code, sentence and shape of every error. Must not know: how anything went wrong. The cause goes to the
-//! log, never to the wire. Change a status here and the table at the end says whether an SDK will mind.
+//! Owns: status, code, sentence and shape of every error. Must not know: how anything went wrong. The cause
+//! goes to the log, never to the wire. Change a status here and the table at the end says whether an SDK will
+//! mind.
 
 use bytes::Bytes;
 use http::{Response, StatusCode};
@@ -47,7 +49,8 @@ struct Answer {
     message: String,
 }
 
-/// Both spellings, lower case first: Java reads one, JS the other, PHP only the beginning (sdk-contract, section 5).
+/// Both spellings, lower case first: Java reads one, JS the other, PHP only the beginning
+/// (docs/design/client-contract.md#what-users-see).
 #[derive(Serialize)]
 struct Body<'a> {
     code: &'a str,
@@ -131,7 +134,8 @@ fn answer(status: StatusCode, code: &'static str, message: &str) -> Answer {
     Answer { status, code, message: message.to_owned() }
 }
 
-/// 503 and never 429: for Java, Rust, PHP, Ruby and minio-go a 429 is final (sdk-contract 7.1).
+/// 503 and never 429: for Java, Rust, PHP, Ruby and minio-go a 429 is final
+/// (docs/design/client-contract.md#retries).
 fn unavailable(message: &str) -> Answer {
     answer(StatusCode::SERVICE_UNAVAILABLE, "ServiceUnavailableException", message)
 }
@@ -211,7 +215,8 @@ fn of_source(error: &SourceError) -> Answer {
 
 fn of_refusal(refusal: &Refusal) -> Answer {
     let (status, sentence) = match refusal.class {
-        // 403: Java hides any 404 behind "the requested metadata is not found" (sdk-contract 8.3).
+        // 403: Java hides any 404 behind "the requested metadata is not found"
+        // (docs/design/client-contract.md#error-rules).
         RefusalClass::NoAssociation => {
             (StatusCode::FORBIDDEN, "No pod identity association for this service account")
         }

@@ -55,7 +55,8 @@ fn serving(cluster: &Turn, node: &str) -> String {
     cluster.kubectl(&["-n", "kube-system", "get", "pods", "--field-selector", &on, "-o", ready])
 }
 
-/// Two releases of ours stand for the two agents: what is tried are label, affinity and port, as the documents have them.
+/// Two releases of ours stand for the two agents: what is tried are label, affinity and port, as the
+/// documents have them.
 #[test]
 fn nodes_are_moved_by_a_label_and_moved_back() {
     let cluster = cluster("node by node");

@@ -1,4 +1,5 @@
-//! The agent installed for real: by its chart, as its image, on a cluster of two nodes. Run alone: see tests/run.sh.
+//! The agent installed for real: by its chart, as its image, on a cluster of two nodes. Run alone: see
+//! tests/run.sh.
 
 mod amazon;
 mod failures;
@@ -10,7 +11,8 @@ mod update;
 
 use serde_json::{Value, json};
 
-/// With the guard no port is declared, and a new pod may stand beside the old one: an update that nobody feels.
+/// With the guard no port is declared, and a new pod may stand beside the old one: an update that nobody
+/// feels.
 fn guarded() -> Value {
     json!({
         "guardAddress": true,

@@ -155,13 +155,14 @@ impl Cluster {
         self.tool("kubectl").args(arguments).output().expect("kubectl runs")
     }
 
-    /// Installs or upgrades the chart with the cluster's own values and those, and waits until every node has it.
+    /// Installs or upgrades the chart with the cluster's own values and those, and waits until every node has
+    /// it.
     pub(crate) fn install(&self, values: &Value) {
         self.install_as(RELEASE, &[], values);
     }
 
-    /// The same under another name, on top of files of values. Two agents on a node would share its pods: another release
-    /// that a failed test left goes first.
+    /// The same under another name, on top of files of values. Two agents on a node would share its pods:
+    /// another release that a failed test left goes first.
     pub(crate) fn install_as(&self, release: &str, files: &[PathBuf], values: &Value) {
         let list = self.tool("helm").args(["list", "--short", "--namespace", "kube-system"]).output();
         let list = succeeded("helm", &["list"], &list.expect("helm runs"));

@@ -3,11 +3,11 @@
 //! Owns: pace, patience, what counts as lost. Must not know: what goes wrong meanwhile.
 //!
 //! A pod asks as boto3 does: up to three attempts, 1 s between them, and each attempt has 2 s (botocore's
-//! `ContainerMetadataFetcher`: TIMEOUT_SECONDS, RETRY_ATTEMPTS, SLEEP_TIME). Ours is stricter in one thing: the 2 s are for
-//! the whole attempt, not for connecting and again for each read.
+//! `ContainerMetadataFetcher`: TIMEOUT_SECONDS, RETRY_ATTEMPTS, SLEEP_TIME). Ours is stricter in one thing:
+//! the 2 s are for the whole attempt, not for connecting and again for each read.
 //!
-//! **Lost** is a request none of whose attempts got credentials. **Hurt** is one attempt that got none, and the tests
-//! allow that only while it could not be otherwise: see [`Report::assert_unhurt_but_in`].
+//! **Lost** is a request none of whose attempts got credentials. **Hurt** is one attempt that got none, and
+//! the tests allow that only while it could not be otherwise: see [`Report::assert_unhurt_but_in`].
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;

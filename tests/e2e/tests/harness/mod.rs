@@ -1,4 +1,5 @@
-//! What every test needs: an agent process, a raw HTTP client, a little patience; and a node with pods where it matters.
+//! What every test needs: an agent process, a raw HTTP client, a little patience; and a node with pods where
+//! it matters.
 
 mod agent;
 pub(crate) mod cluster;

@@ -2,8 +2,9 @@
 //!
 //! Owns: how one is made, entered and given up. Must not know: what is wired into it.
 //!
-//! A holder process lives in it and reads its stdin. When the test ends, however it ends, that pipe closes, the holder
-//! ends, and the kernel takes the namespace with all its links away. Nothing has a name that outlives it.
+//! A holder process lives in it and reads its stdin. When the test ends, however it ends, that pipe closes,
+//! the holder ends, and the kernel takes the namespace with all its links away. Nothing has a name that
+//! outlives it.
 
 use std::ffi::OsStr;
 use std::fs::File;
@@ -51,7 +52,8 @@ impl Namespace {
         enter(&self.path());
     }
 
-    /// Runs something asynchronous on a thread of its own in there, from now on; the future is for what it returns.
+    /// Runs something asynchronous on a thread of its own in there, from now on; the future is for what it
+    /// returns.
     pub(crate) fn within<T, W>(&self, what: W) -> impl Future<Output = T> + use<T, W>
     where
         T: Send + 'static,

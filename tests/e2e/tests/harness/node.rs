@@ -2,8 +2,8 @@
 //!
 //! Owns: the host's addresses and routes. Must not know: pods' wiring, the agent's flags.
 //!
-//! The whole test runs in the host's namespace, so that the sandbox is on the host's loopback and the agent is started
-//! there; the pods have namespaces of their own (`wired.rs`).
+//! The whole test runs in the host's namespace, so that the sandbox is on the host's loopback and the agent
+//! is started there; the pods have namespaces of their own (`wired.rs`).
 
 use std::cell::{Cell, RefCell};
 use std::fs;
@@ -17,7 +17,7 @@ use tokio::task::JoinSet;
 use super::namespace::{Namespace, runtime};
 use super::wired::Wired;
 
-/// Where pods find the agent (facts 3.1, 7.6).
+/// Where pods find the agent (docs/design/facts.md#pod-environment and docs/design/facts.md#cni-plugins).
 pub(crate) const IPV4: IpAddr = IpAddr::V4(Ipv4Addr::new(169, 254, 170, 23));
 /// The same over IPv6.
 pub(crate) const IPV6: IpAddr = IpAddr::V6(Ipv6Addr::new(0xfd00, 0xec2, 0, 0, 0, 0, 0, 0x23));
@@ -30,8 +30,8 @@ pub(crate) const IMDS_IPV6: IpAddr = IpAddr::V6(Ipv6Addr::new(0xfd00, 0xec2, 0, 
 const HOST_IPV4: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 1);
 const HOST_IPV6: Ipv6Addr = Ipv6Addr::new(0xfd00, 0x10, 0, 0, 0, 0, 0, 1);
 
-/// What `initialize` of the Amazon agent leaves: a link with both addresses. A bridge without ports stands for the dummy,
-/// which not every kernel has; to both the addresses are local.
+/// What `initialize` of the Amazon agent leaves: a link with both addresses. A bridge without ports stands
+/// for the dummy, which not every kernel has; to both the addresses are local.
 const LINK: &str = "link add pod-id-link0 type bridge\nlink set pod-id-link0 up\n";
 const ADDRESS_IPV4: &str = "addr add 169.254.170.23/32 dev pod-id-link0\n";
 const ADDRESS_IPV6: &str = "addr add fd00:ec2::23/128 dev pod-id-link0 nodad\n";

@@ -1,4 +1,5 @@
-//! A pod with hostPort 80: what diverts the agent's address on real nodes (facts 7.6), tokens included.
+//! A pod with hostPort 80: what diverts the agent's address on real nodes (docs/design/facts.md#cni-plugins),
+//! tokens included.
 //!
 //! Owns: the pod's listener, and the rules by which portmap leads port 80 to it. Must not know: the agent.
 
@@ -67,7 +68,8 @@ impl Thief {
         self.asked.load(Ordering::SeqCst)
     }
 
-    /// The script that leads port 80 of every local address to it, as portmap does; it may run again after a flush.
+    /// The script that leads port 80 of every local address to it, as portmap does; it may run again after a
+    /// flush.
     pub(crate) fn rules(&self, shape: Shape) -> String {
         match shape {
             Shape::Nftables => self.nftables(),

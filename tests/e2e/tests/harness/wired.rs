@@ -1,6 +1,7 @@
 //! A pod on a node: a network namespace wired like one of the VPC CNI, an identity, and programs in it.
 //!
-//! Owns: the wiring, and the environment and files that EKS gives a container. Must not know: what programs do there.
+//! Owns: the wiring, and the environment and files that EKS gives a container. Must not know: what programs
+//! do there.
 
 use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
@@ -13,7 +14,7 @@ use tokio::process::Command;
 use super::http::{Answer, Request};
 use super::namespace::Namespace;
 
-/// Where EKS mounts the token (facts 3.1).
+/// Where EKS mounts the token (docs/design/facts.md#pod-environment).
 const TOKEN_FOLDER: &str = "/var/run/secrets/pods.eks.amazonaws.com/serviceaccount";
 
 /// A pod that is on a node's network.
@@ -33,7 +34,8 @@ impl Wired {
              link set pod{n} up\nroute add 10.1.0.{n}/32 dev pod{n} scope link\n",
             namespace.pid()
         ));
-        // The gateway is nobody's address: a permanent neighbour leads to the host's end, as the VPC CNI does it.
+        // The gateway is nobody's address: a permanent neighbour leads to the host's end, as the VPC CNI does
+        // it.
         namespace.ip(&format!(
             "link set eth0 up\naddr add 10.1.0.{n}/32 dev eth0\nroute add 169.254.1.1 dev eth0 scope link\n\
              route add default via 169.254.1.1 dev eth0\n\
@@ -49,8 +51,8 @@ impl Wired {
         pod
     }
 
-    /// The host's IPv6 way to the pod; gone when IPv6 was switched off there. The neighbour is permanent, so that no test
-    /// waits for the duplicate detection of a link-local address.
+    /// The host's IPv6 way to the pod; gone when IPv6 was switched off there. The neighbour is permanent, so
+    /// that no test waits for the duplicate detection of a link-local address.
     pub(crate) fn wire_ipv6(&self, host: &Namespace) {
         let (n, x) = (self.number, format!("{:02x}", self.number));
         host.ip(&format!(
@@ -74,7 +76,8 @@ impl Wired {
         self.namespace.within(async move || super::load::attempt(&request, to).await).await
     }
 
-    /// Runs a program with exactly the environment and the file that EKS gives, and what points it at the sandbox's STS.
+    /// Runs a program with exactly the environment and the file that EKS gives, and what points it at the
+    /// sandbox's STS.
     pub(crate) async fn run(&self, program: &[&Path], agent: IpAddr, sts: &str) -> Output {
         let host = if agent.is_ipv4() { agent.to_string() } else { format!("[{agent}]") };
         let volume = self.identity.token_file.parent().expect("a folder");

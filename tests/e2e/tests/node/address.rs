@@ -18,7 +18,8 @@ fn an_address_that_is_removed_and_added_again_is_served_again_at_once() {
             node.ip("addr del 169.254.170.23/32 dev pod-id-link0\n");
             tokio::time::sleep(Duration::from_millis(300)).await;
             node.ip("addr add 169.254.170.23/32 dev pod-id-link0\n");
-            // Longer than a second: a SYN that met no address is sent again after one, and shall meet it then.
+            // Longer than a second: a SYN that met no address is sent again after one, and shall meet it
+            // then.
             tokio::time::sleep(Duration::from_millis(1_700)).await;
         }
         let report = load.end().await;

@@ -1,4 +1,5 @@
-//! `--guard-address` and `--block-imds`: our table against thieves, and in front of the node's own credentials.
+//! `--guard-address` and `--block-imds`: our table against thieves, and in front of the node's own
+//! credentials.
 
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::time::Duration;
@@ -87,8 +88,9 @@ fn a_flushed_ruleset_is_written_again_within_a_second_and_no_attempt_is_hurt() {
     });
 }
 
-/// A connection that is open while the rules go loses its translation to the other port, and may come to nothing: the
-/// kernel drops its NAT hooks with the last chain. boto3 asks again; whoever asks a moment later notices nothing.
+/// A connection that is open while the rules go loses its translation to the other port, and may come to
+/// nothing: the kernel drops its NAT hooks with the last chain. boto3 asks again; whoever asks a moment later
+/// notices nothing.
 #[test]
 fn where_port_80_is_shared_a_flush_costs_no_request() {
     on_a_node(async |node| {

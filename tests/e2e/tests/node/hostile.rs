@@ -1,7 +1,8 @@
 //! Everything that nodes do to an agent, at once, while pods ask 200 times a second.
 //!
-//! What must hold: no request of a pod with held credentials is lost, and beyond the second in which the address itself
-//! was gone, not even one attempt of one request is hurt. What counts as lost and as hurt: `harness/load.rs`.
+//! What must hold: no request of a pod with held credentials is lost, and beyond the second in which the
+//! address itself was gone, not even one attempt of one request is hurt. What counts as lost and as hurt:
+//! `harness/load.rs`.
 
 use std::net::{Ipv4Addr, TcpListener};
 use std::process::Command;
@@ -19,8 +20,8 @@ const GONE: Duration = Duration::from_secs(1);
 /// How many tokens may reach the thief between a flush of all rules and our table: what is sent in 100 ms.
 const STOLEN: usize = 20;
 
-/// How the address is lost in each round. The first takes the link with it; from then on the addresses are on lo, as the
-/// kernel of a test has no dummy links.
+/// How the address is lost in each round. The first takes the link with it; from then on the addresses are on
+/// lo, as the kernel of a test has no dummy links.
 const LOSSES: [&str; 3] = [
     "link del pod-id-link0\n",
     "addr del 169.254.170.23/32 dev DEVICE\n",
@@ -67,7 +68,8 @@ fn everything_hostile_at_once_costs_no_pod_its_credentials() {
             a_while().await;
         }
         let report = load.end().await;
-        // In the moment between the flush and our table the thief's rules stand alone; that falls into the second above.
+        // In the moment between the flush and our table the thief's rules stand alone; that falls into the
+        // second above.
         let stolen = thief.tokens();
         assert!(stolen <= LOSSES.len() * STOLEN, "{stolen} tokens");
         assert!(!pods.is_empty() && pods[0].ask(IPV4).await.unwrap().status == 200, "and it goes on");

@@ -1,7 +1,7 @@
 //! `--manage-link`, `initialize` and `cleanup`: the link with our addresses, whatever happens to it.
 //!
-//! The kernel of a test may have no dummy links; `auto` then keeps the addresses on lo, and a bridge stands for a
-//! `pod-id-link0` that is there already.
+//! The kernel of a test may have no dummy links; `auto` then keeps the addresses on lo, and a bridge stands
+//! for a `pod-id-link0` that is there already.
 
 use std::process::{Command, Output};
 use std::time::Duration;
@@ -43,7 +43,8 @@ fn a_bare_node_needs_no_init_container() {
     });
 }
 
-/// Something takes the address away, three times; each time it is back within a second, whoever asks meanwhile.
+/// Something takes the address away, three times; each time it is back within a second, whoever asks
+/// meanwhile.
 fn assert_repaired(takes_it_away: &'static [&'static str]) {
     on_a_node(async move |node| {
         node.add_link();

@@ -1,4 +1,5 @@
-//! The agent on a node: port 80 of the real addresses, pods in network namespaces, and what nodes do to an agent.
+//! The agent on a node: port 80 of the real addresses, pods in network namespaces, and what nodes do to an
+//! agent.
 
 mod address;
 mod guard;

@@ -9,7 +9,7 @@ use tokio::time::Instant;
 use super::pods_with_credentials;
 use crate::harness::{Builder, IPV4, Request, eks_auth_calls, on_a_node, sandbox};
 
-/// Unverified calls of one pod a second (design 4.4).
+/// Unverified calls of one pod a second (docs/design/decisions.md#fairness).
 const SHARE: usize = 8;
 
 #[test]

@@ -1,4 +1,5 @@
-//! The agent ends and comes again while pods ask: what an upgrade of a DaemonSet without surge does to a node.
+//! The agent ends and comes again while pods ask: what an upgrade of a DaemonSet without surge does to a
+//! node.
 
 use std::time::Duration;
 
@@ -9,8 +10,8 @@ use nix::sys::signal::Signal;
 use super::{a_while, pods_with_credentials};
 use crate::harness::{Builder, IPV4, Load, Window, on_a_node, sandbox};
 
-/// From the signal until the next one listens, connections are refused: nobody is there. Applications do not notice: boto3
-/// tries three times, a second apart.
+/// From the signal until the next one listens, connections are refused: nobody is there. Applications do not
+/// notice: boto3 tries three times, a second apart.
 fn assert_survived(signal: Signal, code: Option<i32>) {
     on_a_node(async move |node| {
         node.add_link();

@@ -23,7 +23,8 @@ fn assert_told(shape: Shape) {
         node.sh(&thief.rules(shape));
         assert_eq!(pods[0].ask(IPV4).await.unwrap().status, 404, "the thief answers");
         assert_eq!(thief.tokens(), 1);
-        // A change of links makes it look again; so do changes of rules where they are watched, and half a minute.
+        // A change of links makes it look again; so do changes of rules where they are watched, and half a
+        // minute.
         node.pod(&sandbox);
         node.ip("addr add 10.9.9.9/32 dev pod-id-link0\naddr del 169.254.170.23/32 dev pod-id-link0\n");
         node.ip("addr add 169.254.170.23/32 dev pod-id-link0\n");

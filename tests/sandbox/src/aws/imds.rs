@@ -1,7 +1,7 @@
 //! IMDSv2: the node's metadata, and the node role's credentials.
 //!
-//! Owns: the session token of IMDSv2 and the few paths that agents and SDKs ask for. Version 1, without a token, is
-//! switched off as EKS nodes have it. Must not know: what the credentials are used for.
+//! Owns: the session token of IMDSv2 and the few paths that agents and SDKs ask for. Version 1, without a
+//! token, is switched off as EKS nodes have it. Must not know: what the credentials are used for.
 
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};

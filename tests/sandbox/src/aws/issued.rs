@@ -1,6 +1,7 @@
 //! The credentials AWS has issued, and to whom.
 //!
-//! Owns: their shape, their lives, finding them by a request's signature. Must not know: why they were issued.
+//! Owns: their shape, their lives, finding them by a request's signature. Must not know: why they were
+//! issued.
 
 use std::collections::HashMap;
 use std::fmt;

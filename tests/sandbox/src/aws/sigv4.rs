@@ -1,7 +1,9 @@
-//! Verifies AWS Signature Version 4 the way a service does: from the request as it came, not from what a client meant.
+//! Verifies AWS Signature Version 4 the way a service does: from the request as it came, not from what a
+//! client meant.
 //!
-//! Owns: the canonical request, the derived key, the checks of scope and date. Written from AWS's published description
-//! and tested against its published examples; shares nothing with any SDK. Must not know: who holds a key.
+//! Owns: the canonical request, the derived key, the checks of scope and date. Written from AWS's published
+//! description and tested against its published examples; shares nothing with any SDK. Must not know: who
+//! holds a key.
 
 use std::time::{Duration, SystemTime};
 
@@ -189,7 +191,8 @@ fn canonical_values(request: &Received, name: &str) -> String {
     values.map(clean).collect::<Vec<_>>().join(",")
 }
 
-/// The path as sent, without dot segments and empty ones, encoded once more: every service but S3 wants it so.
+/// The path as sent, without dot segments and empty ones, encoded once more: every service but S3 wants it
+/// so.
 fn canonical_path(path: &str) -> String {
     let mut segments: Vec<&str> = Vec::new();
     for segment in path.split('/').filter(|segment| !matches!(*segment, "" | ".")) {

@@ -1,6 +1,7 @@
 //! STS: `GetCallerIdentity`, by which a pod finds out who it is.
 //!
-//! Owns: the query protocol (GET and POST) and its XML. Must not know: who issued the credentials it is asked with.
+//! Owns: the query protocol (GET and POST) and its XML. Must not know: who issued the credentials it is asked
+//! with.
 
 use std::sync::Arc;
 

@@ -1,4 +1,5 @@
-//! The issuer: its name, and the two documents by which others verify its tokens (facts 2.3).
+//! The issuer: its name, and the two documents by which others verify its tokens
+//! (docs/design/facts.md#issuer-and-keys).
 //!
 //! Owns: the paths of EKS's public issuer and of the API server. Must not know: tokens.
 
@@ -63,7 +64,7 @@ impl Answer for Issuer {
             "/keys" | "/openid/v1/jwks" => Reply::json(&self.world.keys.document()),
             _ => return Reply::text(StatusCode::NOT_FOUND, "not found"),
         };
-        // The max-age of the API server for keys from a file (facts 2.3).
+        // The max-age of the API server for keys from a file (docs/design/facts.md#issuer-and-keys).
         reply.header("cache-control", "public, max-age=3600")
     }
 }

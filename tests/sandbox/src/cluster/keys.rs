@@ -31,7 +31,7 @@ impl From<aws_lc_rs::error::Unspecified> for KeyError {
 /// Who names the keys.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Naming {
-    /// EKS: 40 lower-case hex digits (facts 2.1).
+    /// EKS: 40 lower-case hex digits (docs/design/facts.md#tokens).
     Eks,
     /// An API server that is given the key as a file: the SHA-256 of its public half in DER
     /// (k/k pkg/serviceaccount/jwt.go, keyIDFromPublicKey).

@@ -1,4 +1,5 @@
-//! The cluster: its signing keys, its pods with their token files, and the documents by which others verify tokens.
+//! The cluster: its signing keys, its pods with their token files, and the documents by which others verify
+//! tokens.
 //!
 //! Must not know: AWS. A token is a token of Kubernetes; that EKS Auth is its audience is a value in it.
 

@@ -13,7 +13,7 @@ use super::token::{self, Subject, TokenSpec};
 use crate::sandbox::SandboxError;
 use crate::world::World;
 
-/// Name of the volume and of the file in it (facts 3.1).
+/// Name of the volume and of the file in it (docs/design/facts.md#pod-environment).
 const TOKEN: &str = "eks-pod-identity-token";
 
 /// Names a pod and whom it runs as.
@@ -84,7 +84,8 @@ impl Pod {
         Ok(pod)
     }
 
-    /// Writes a new token into the file, as the kubelet does at 80 % of the old one's life. The old one stays valid.
+    /// Writes a new token into the file, as the kubelet does at 80 % of the old one's life. The old one stays
+    /// valid.
     ///
     /// # Errors
     /// If the file cannot be written.

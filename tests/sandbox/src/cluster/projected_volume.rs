@@ -1,4 +1,4 @@
-//! A projected volume as the kubelet's AtomicWriter keeps it (facts 2.5).
+//! A projected volume as the kubelet's AtomicWriter keeps it (docs/design/facts.md#token-files).
 //!
 //! ```text
 //! <volume>/..2026_11_22_17_54_33.123456789/<file>   what was written last
@@ -15,12 +15,12 @@ use std::path::{Path, PathBuf};
 
 use crate::{clock, random};
 
-/// defaultMode 420 of the volume that EKS injects (facts 3.1).
+/// defaultMode 420 of the volume that EKS injects (docs/design/facts.md#pod-environment).
 const FILE_MODE: u32 = 0o644;
 const DIRECTORY_MODE: u32 = 0o755;
 
-/// Writes `content` as `file` of the volume at `volume`, and returns the path a pod reads. Who reads that path while it
-/// is written again sees either the old content or the new, whole.
+/// Writes `content` as `file` of the volume at `volume`, and returns the path a pod reads. Who reads that
+/// path while it is written again sees either the old content or the new, whole.
 pub(crate) fn write(volume: &Path, file: &str, content: &str) -> io::Result<PathBuf> {
     DirBuilder::new().recursive(true).mode(DIRECTORY_MODE).create(volume)?;
     let data = volume.join("..data");
@@ -75,8 +75,8 @@ mod tests {
         std::thread::scope(|scope| {
             scope.spawn(|| {
                 while !stop.load(Ordering::Relaxed) {
-                    // Opening walks three names; the directory behind the old link may go in between, as with the
-                    // kubelet. A reader that is told "not found" then finds the new one.
+                    // Opening walks three names; the directory behind the old link may go in between, as with
+                    // the kubelet. A reader that is told "not found" then finds the new one.
                     let mut tries = (0..100).map(|_| fs::read_to_string(&path));
                     let read = tries.find_map(Result::ok).unwrap();
                     let first = read.chars().next();

@@ -1,6 +1,8 @@
-//! Service account tokens as the API server of an EKS cluster issues them, and tokens that are wrong in one point.
+//! Service account tokens as the API server of an EKS cluster issues them, and tokens that are wrong in one
+//! point.
 //!
-//! Owns: claims and header (facts 2.1), signing, and the reading of both. Must not know: who accepts what.
+//! Owns: claims and header (docs/design/facts.md#tokens), signing, and the reading of both. Must not know:
+//! who accepts what.
 
 use std::time::{Duration, SystemTime};
 

@@ -1,7 +1,7 @@
 //! Listens, reads whole requests, puts the faults in force in their way, and answers.
 //!
-//! Owns: connections and how each fault is carried out. Must not know: which faults there are (`faults`), or what the
-//! right answer is (the service).
+//! Owns: connections and how each fault is carried out. Must not know: which faults there are (`faults`), or
+//! what the right answer is (the service).
 
 use std::convert::Infallible;
 use std::future::pending;
@@ -33,7 +33,8 @@ use crate::faults::{Effect, Faults, Service};
 
 /// The largest body read; the largest real one, a token of EKS Auth, has 16 KiB at most.
 const MAX_BODY: usize = 64 * 1024;
-/// Pause after a failed accept: out of file descriptors is the usual reason, and asking at once will not help.
+/// Pause after a failed accept: out of file descriptors is the usual reason, and asking at once will not
+/// help.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
 /// Answers requests.

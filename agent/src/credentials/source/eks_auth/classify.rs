@@ -1,14 +1,15 @@
 //! What an answer of EKS Auth means. Pure.
 //!
-//! Owns: the table of (status, code). Must not know: the SDK's types or what is done about it. The same code means
-//! opposite things under different statuses (design 4.5): `AccessDeniedException` as 400 is EKS refusing the pod, as 403
-//! it is IAM refusing the agent.
+//! Owns: the table of (status, code). Must not know: the SDK's types or what is done about it. The same code
+//! means opposite things under different statuses (docs/design/decisions.md#entitlement):
+//! `AccessDeniedException` as 400 is EKS refusing the pod, as 403 it is IAM refusing the agent.
 
 use crate::credentials::source::{
     JudgedToken, OwnIdentityFault, Refusal, RefusalClass, SourceError, Unavailable,
 };
 
-/// Codes of the SigV4 layer, whatever the status they come with: they are about who signed, so about the agent.
+/// Codes of the SigV4 layer, whatever the status they come with: they are about who signed, so about the
+/// agent.
 const SIGNATURE_CODES: [&str; 10] = [
     "IncompleteSignature",
     "IncompleteSignatureException",
@@ -48,8 +49,8 @@ pub struct ErrorAnswer<'a> {
     pub request_id: Option<&'a str>,
 }
 
-/// Classifies an answer that is not a success; `judged` is the token that it is about. The refusals are those of EKS Auth
-/// (botocore model, eks-auth 2023-11-26), all of them 400 but the one 404.
+/// Classifies an answer that is not a success; `judged` is the token that it is about. The refusals are those
+/// of EKS Auth (botocore model, eks-auth 2023-11-26), all of them 400 but the one 404.
 pub fn classify(answer: &ErrorAnswer<'_>, judged: JudgedToken) -> SourceError {
     use RefusalClass::{BadRequest, NoAssociation, RoleNotAssumable, TokenExpired, TokenInvalid};
     let (status, code) = (answer.status, answer.code.unwrap_or_default());
@@ -71,7 +72,8 @@ pub fn classify(answer: &ErrorAnswer<'_>, judged: JudgedToken) -> SourceError {
         (400, _) => refused(BadRequest, "InvalidRequestException"),
         (404, "ResourceNotFoundException") => refused(NoAssociation, "ResourceNotFoundException"),
         (500.., _) => SourceError::Unavailable(Unavailable::ServerError),
-        // A 404 without the code is a wrong endpoint or a proxy; 3xx, 407 and the rest are not EKS Auth's either.
+        // A 404 without the code is a wrong endpoint or a proxy; 3xx, 407 and the rest are not EKS Auth's
+        // either.
         (_, _) => SourceError::Unavailable(Unavailable::Unreadable),
     }
 }

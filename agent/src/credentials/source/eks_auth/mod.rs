@@ -1,6 +1,7 @@
 //! EKS Auth: `AssumeRoleForPodIdentity`, once, without retries.
 //!
-//! Owns: the SDK client and the translation between its types and ours. Must not know: who waits for the answer.
+//! Owns: the SDK client and the translation between its types and ours. Must not know: who waits for the
+//! answer.
 
 pub mod classify;
 
@@ -148,7 +149,8 @@ fn translate(
             SourceError::Unavailable(Unavailable::Timeout)
         }
         SdkError::DispatchFailure(_) => SourceError::Unavailable(Unavailable::Connection),
-        // The request could not be built or signed; our own identity is the only part of it that can be missing.
+        // The request could not be built or signed; our own identity is the only part of it that can be
+        // missing.
         SdkError::ConstructionFailure(_) => SourceError::OwnIdentity(OwnIdentityFault::Missing),
         SdkError::ResponseError(response) => by_status(response.raw().status().as_u16(), judged),
         SdkError::ServiceError(service) => {

@@ -1,7 +1,7 @@
 //! EKS Auth: `AssumeRoleForPodIdentity`, its only operation.
 //!
-//! Owns: the order of its judgement: signature, permission, body, token, cluster, association, role. Must not know: how
-//! each of them is proved.
+//! Owns: the order of its judgement: signature, permission, body, token, cluster, association, role. Must not
+//! know: how each of them is proved.
 
 mod refusal;
 mod request;

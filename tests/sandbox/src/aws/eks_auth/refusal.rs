@@ -1,8 +1,8 @@
 //! The errors of EKS Auth: code, status and where they stand in the answer.
 //!
-//! Owns: the table of facts 1.1 and the 403 family that stands before every AWS service. The same code can mean two
-//! things: ExpiredTokenException is the pod's token with 400, the caller's own credentials with 403. Must not know: who
-//! is refused for what.
+//! Owns: the table of docs/design/facts.md#eks-auth-errors and the 403 family that stands before every AWS
+//! service. The same code can mean two things: ExpiredTokenException is the pod's token with 400, the
+//! caller's own credentials with 403. Must not know: who is refused for what.
 
 use http::StatusCode;
 use serde_json::{Value, json};

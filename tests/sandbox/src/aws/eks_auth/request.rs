@@ -1,7 +1,7 @@
 //! The body of `AssumeRoleForPodIdentity`, checked against the service model.
 //!
-//! Owns: members, types and patterns of the model (botocore, API version 2023-11-26, and the three members that newer
-//! SDKs send). Must not know: what a token means.
+//! Owns: members, types and patterns of the model (botocore, API version 2023-11-26, and the three members
+//! that newer SDKs send). Must not know: what a token means.
 
 use serde_json::Value;
 
@@ -14,7 +14,8 @@ pub(super) struct Arguments {
 }
 
 impl Arguments {
-    /// Reads the body. A member that no model knows is refused: whoever tests against the sandbox should hear of it.
+    /// Reads the body. A member that no model knows is refused: whoever tests against the sandbox should hear
+    /// of it.
     pub(super) fn parse(body: &[u8]) -> Result<Self, Refused> {
         let serialization = |text: String| Refused::new(Code::Serialization, text);
         let value: Value = serde_json::from_slice(body).map_err(|error| serialization(error.to_string()))?;

@@ -1,7 +1,7 @@
 //! The agent as a child process: started as on a node, watched until it is ready, ended by its pid.
 //!
-//! Owns: its command line and environment, and that it never outlives the sandbox. Must not know: how it works; any
-//! program that takes these arguments will do.
+//! Owns: its command line and environment, and that it never outlives the sandbox. Must not know: how it
+//! works; any program that takes these arguments will do.
 
 use std::fs::File;
 use std::io;
@@ -209,9 +209,9 @@ impl Agent {
     }
 }
 
-/// Starts the binary in a process group of its own, so that Ctrl-C reaches us alone and we end it in order. If we are
-/// killed outright the kernel ends it: that needs prctl, which `setpriv` of util-linux calls for us; without that program
-/// the agent would outlive a killed sandbox.
+/// Starts the binary in a process group of its own, so that Ctrl-C reaches us alone and we end it in order.
+/// If we are killed outright the kernel ends it: that needs prctl, which `setpriv` of util-linux calls for
+/// us; without that program the agent would outlive a killed sandbox.
 fn spawn(
     binary: &Path,
     arguments: &[String],

@@ -1,7 +1,8 @@
-//! The sandbox on the command line: `sandbox up` keeps a cluster and an agent running, `sandbox run` plays a pod.
+//! The sandbox on the command line: `sandbox up` keeps a cluster and an agent running, `sandbox run` plays a
+//! pod.
 //!
-//! Owns: arguments, the exit code, and that a failure is told in one line. Must not know: what a sandbox is made of (the
-//! library), nor anything of the agent but its command line.
+//! Owns: arguments, the exit code, and that a failure is told in one line. Must not know: what a sandbox is
+//! made of (the library), nor anything of the agent but its command line.
 
 mod agent;
 mod cli;
@@ -54,7 +55,8 @@ fn main() -> ExitCode {
         .with_writer(io::stderr)
         .with_target(false)
         .init();
-    // One thread: the kernel ends the agent when the thread that started it ends, which must be this one (agent.rs).
+    // One thread: the kernel ends the agent when the thread that started it ends, which must be this one
+    // (agent.rs).
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let done = runtime.map_err(Failure::Io).and_then(|runtime| {
         runtime.block_on(async {

@@ -1,7 +1,7 @@
 //! Ports that are free at the moment.
 //!
-//! Owns: the asking. Must not know: who will take them. Between asking and taking, another process can be quicker; who
-//! starts a server on such a port must be ready to try again.
+//! Owns: the asking. Must not know: who will take them. Between asking and taking, another process can be
+//! quicker; who starts a server on such a port must be ready to try again.
 
 use std::io;
 use std::net::{Ipv4Addr, TcpListener};

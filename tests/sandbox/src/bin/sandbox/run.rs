@@ -81,7 +81,7 @@ async fn play(arguments: &RunArgs, state: &State, pod: &PodSpec) -> Result<ExitC
     }
 }
 
-/// What EKS gives a pod (facts 3.1), and what keeps an SDK inside the sandbox.
+/// What EKS gives a pod (docs/design/facts.md#pod-environment), and what keeps an SDK inside the sandbox.
 fn environment(state: &State, agent_url: &str, token_file: &Path) -> [(&'static str, String); 9] {
     let path = |path: &Path| path.to_string_lossy().into_owned();
     [
@@ -98,8 +98,8 @@ fn environment(state: &State, agent_url: &str, token_file: &Path) -> [(&'static 
     ]
 }
 
-/// Waits for the command. Ctrl-C reaches it from the terminal, and us as well: we stay. Other requests to end are for us
-/// alone, so they are passed on.
+/// Waits for the command. Ctrl-C reaches it from the terminal, and us as well: we stay. Other requests to end
+/// are for us alone, so they are passed on.
 async fn watch(mut child: Child) -> Result<ExitStatus, Failure> {
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut terminate = signal(SignalKind::terminate())?;

@@ -1,7 +1,7 @@
 //! The state file: by it `run` finds the sandbox that `up` keeps.
 //!
-//! Owns: where it is, that only its user can read it, and that it goes when `up` ends. Must not know: how the sandbox is
-//! asked for anything.
+//! Owns: where it is, that only its user can read it, and that it goes when `up` ends. Must not know: how the
+//! sandbox is asked for anything.
 
 use std::fs::{self, DirBuilder, OpenOptions};
 use std::io::{self, Write as _};
@@ -74,7 +74,8 @@ impl Written {
         let failed = |error| StateError::Write(path.to_owned(), error);
         if let Some(parent) = path.parent().filter(|parent| !parent.as_os_str().is_empty()) {
             DirBuilder::new().recursive(true).mode(0o700).create(parent).map_err(failed)?;
-            // In a directory that all may write, another user can have made ours first; a root-owned one is fine.
+            // In a directory that all may write, another user can have made ours first; a root-owned one is
+            // fine.
             let owner = fs::symlink_metadata(parent).map_err(failed)?.uid();
             if owner != nix::unistd::getuid().as_raw() && owner != 0 {
                 return Err(StateError::Foreign(parent.to_owned()));
