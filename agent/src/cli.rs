@@ -96,7 +96,7 @@ pub struct ServerArgs {
     #[arg(long, default_value = "3h", value_name = "DURATION", allow_hyphen_values = true)]
     pub max_credential_retention_before_renewal: String,
 
-    /// Maximum number of identities (pods) whose credentials are cached; 0 disables caching
+    /// Maximum number of identities (pods) to cache credentials for; 0 disables caching
     #[arg(long, default_value = "2000", value_name = "NUMBER", allow_hyphen_values = true)]
     pub max_cache_size: String,
 

@@ -195,7 +195,7 @@ mod tests {
         std::fs::write(&path, "123456").unwrap();
         assert!(matches!(file.read_if_changed().await, Err(ReadError::TooLong)));
         std::fs::remove_file(path).unwrap();
-        // A file whose size is known only after reading.
+        // A file with a size that is known only after reading.
         let mut endless = WatchedFile::new("/dev/zero".into(), 5);
         assert!(matches!(endless.read_if_changed().await, Err(ReadError::TooLong)));
     }

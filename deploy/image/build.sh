@@ -94,12 +94,12 @@ content_key() {
     git ls-files -z --cached --others --exclude-standard -- "${inputs[@]}" >"$out/inputs"
     {
         echo "$profile $(revision_of_inputs) $(id_of "$runtime") $(id_of "$builder")"
-        # A file that is deleted but still in the index is told by its absence.
+        # A file that is deleted but still in the index shows by its absence.
         sort --zero-terminated --unique "$out/inputs" | xargs --null sha256sum 2>/dev/null || true
     } | sha256sum | cut -d ' ' -f 1
 }
 
-# build TARGET: TARGET is cargo's, whose compiled dependencies are used again if it has any.
+# build TARGET: TARGET is cargo's target folder; its compiled dependencies are used again.
 build() {
     local sysroot epoch
     # Of this folder, so that rust-toolchain.toml decides.

@@ -58,7 +58,7 @@ pub enum Error {
     Signals(#[source] io::Error),
 }
 
-/// Runs the agent until it is told to stop and everything in flight is answered.
+/// Runs the agent until a signal stops it and everything in flight is answered.
 ///
 /// # Errors
 /// [`Error`], when it cannot start. Once it runs, nothing but a signal ends it.

@@ -1,7 +1,7 @@
 //! How AWS is reached, and who the agent is there.
 //!
 //! Owns: the HTTP client under the AWS SDK, the correction of the clock by AWS's answers, the agent's own
-//! credentials, and what is told of the node. Must not know: pods, caches, or how often AWS is called. With
+//! credentials, and the node details that are sent. Must not know: pods, caches, or how often AWS is called. With
 //! `credentials/source` these are the only users of the AWS SDK crates.
 
 pub mod http_client;

@@ -44,7 +44,7 @@ pub struct Environment {
     pub(super) https_proxy: Option<Secret>,
     pub(super) no_proxy: Option<String>,
     pub(super) node_name: Option<String>,
-    /// Variables whose value is not UTF-8.
+    /// Variables with a value that is not UTF-8.
     pub(super) unreadable: Vec<Problem>,
 }
 

@@ -36,7 +36,7 @@ pub struct CredentialRequest {
     pub principal: Principal,
     /// With which token.
     pub token: PresentedToken,
-    /// On whose account it goes while there are no credentials and nobody has verified who asks.
+    /// The peer it is charged to while there are no credentials and nobody has verified who asks.
     pub peer: PeerKey,
 }
 

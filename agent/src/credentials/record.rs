@@ -57,7 +57,7 @@ pub struct Held {
 }
 
 impl IdentityRecord {
-    /// The record of an identity whose first set has just arrived.
+    /// The record of a new identity: its first set has just arrived.
     pub fn new(
         principal: Principal,
         credentials: Arc<CachedCredentials>,

@@ -1,4 +1,4 @@
-//! The verdict on a token, remembered; and what becomes of those that no key can decide.
+//! The verdict on a token, remembered; and what happens to tokens that no key can decide.
 //!
 //! Owns: when the sources of keys are asked again. Must not know: HTTP statuses or AWS, or how one
 //! token is judged (`verify`).
@@ -57,7 +57,7 @@ impl Authenticator {
         Self { cache: VerdictCache::default(), keys, policy }
     }
 
-    /// Judges a token at the (corrected) wall time `now` with the keys at hand.
+    /// Judges a token at the (corrected) wall time `now` with the keys that are known now.
     pub fn authenticate(&self, token: &BearerToken, now: SystemTime) -> Authentication {
         match self.lookup(token, now) {
             Lookup::Judged(authentication) => authentication,

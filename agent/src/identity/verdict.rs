@@ -66,7 +66,7 @@ pub(super) struct TokenFacts {
     pub(super) audience: Audience,
 }
 
-/// A token that is worth nothing, and whose it is or claims to be.
+/// A token that is worth nothing, and the pod that it belongs to or claims to.
 #[derive(Clone, Debug)]
 pub struct RefusedToken {
     /// Why.

@@ -76,7 +76,7 @@ impl Policy {
         Self::new(&verification, "", None)
     }
 
-    /// What becomes of tokens that no key can decide.
+    /// What happens to tokens that no key can decide.
     pub(super) fn mode(&self) -> VerificationMode {
         self.mode
     }

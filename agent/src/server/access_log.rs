@@ -35,7 +35,7 @@ pub struct Access<'a> {
     pub took: Duration,
     /// Who it was, or claimed to be.
     pub caller: &'a Caller,
-    /// The flight that it waited for, whose number the lines of the call carry.
+    /// The flight that it waited for; the lines of the call carry its number.
     pub flight: Option<FlightId>,
     /// What was handed out.
     pub grant: Option<&'a Grant>,

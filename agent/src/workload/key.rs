@@ -25,7 +25,7 @@ pub enum CredentialKey {
 /// A verified identity: cluster, route, namespace, service account uid and pod uid.
 ///
 /// The token is not part of it: a rotated token of the same pod finds the same credentials. The names of pod
-/// and service account are there to be told, and do not count: a key that counted the node claim, say, would
+/// and service account are there for logs, and do not count: a key that counted the node claim, say, would
 /// change when a newer Kubernetes begins to send it.
 #[derive(Clone, Debug)]
 pub struct VerifiedKey {

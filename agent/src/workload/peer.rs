@@ -5,9 +5,9 @@
 
 use std::net::IpAddr;
 
-/// On whose account a request goes.
+/// The peer that a request is charged to.
 ///
-/// Opaque on purpose: it says whose account something goes on, never who anybody is.
+/// Opaque on purpose: it says what is charged to which peer, never who anybody is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct PeerKey {
     address: IpAddr,

@@ -116,7 +116,7 @@ impl FlightRunner {
     }
 
     /// Whether a refusal of a young pod is asked again after `pause`. Only for an identity that waits without
-    /// credentials, and not if the same was tried in vain a moment ago.
+    /// credentials, and not if the same was tried without success a moment ago.
     fn has_grace(&self, flight: &Flight, refusal: &Refusal, began: BootTime, pause: Duration) -> bool {
         let now = self.clock.now();
         let key = &flight.principal().key;

@@ -56,7 +56,7 @@ pub(super) struct Flight {
     progress: watch::Sender<Progress>,
     demand: Mutex<Demand>,
     priority_raised: Notify,
-    /// On whose account it goes, if it is for an unverified identity without credentials.
+    /// The peer it is charged to, if it is for an unverified identity without credentials.
     peer: Option<PeerKey>,
 }
 

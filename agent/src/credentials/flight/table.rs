@@ -91,7 +91,7 @@ impl Flights {
                 vacant.insert(Arc::clone(&flight));
                 drop(table);
                 let shared = Arc::clone(&self.shared);
-                self.shared.tasks.spawn("flight", async move { shared.fly(flight, permit).await });
+                self.shared.tasks.spawn("flight", async move { shared.run(flight, permit).await });
                 Joined::InFlight(handle)
             }
         }
@@ -136,7 +136,7 @@ impl Flights {
 }
 
 impl Shared {
-    async fn fly(self: Arc<Self>, flight: Arc<Flight>, mut permit: Option<FlightPermit>) {
+    async fn run(self: Arc<Self>, flight: Arc<Flight>, mut permit: Option<FlightPermit>) {
         // Whatever happens in here, a panic included, the flight leaves the table and those who wait are
         // told.
         let mut finish =

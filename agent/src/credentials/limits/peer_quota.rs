@@ -119,14 +119,14 @@ impl PeerQuotas {
         self.shared.accounts.lock().len()
     }
 
-    /// Forgets peers whose last refusal has rested.
+    /// Forgets peers that have nothing under way and nothing cooling down.
     pub fn tidy(&self) {
         self.shared.sweep(&mut self.shared.accounts.lock());
     }
 }
 
 impl FlightPermit {
-    /// Whose it is.
+    /// The peer that it belongs to.
     pub fn peer(&self) -> PeerKey {
         self.peer
     }

@@ -6,7 +6,7 @@
 //! at once.
 //!
 //! Renewals are spread over hours, so at the time of the verdict nobody else may have been asked about for a
-//! while. Then another association's set is renewed as a witness first: whether AWS still knows that one
+//! while. Then another association's set is renewed first: whether AWS still knows that one
 //! tells a deleted association from a bad day.
 
 use std::collections::HashMap;
@@ -31,7 +31,7 @@ pub enum Consequence {
     Keep,
     /// The same, but this token will hardly renew it: a newer one is waited for.
     KeepForNewerToken,
-    /// It is kept for now, and another association's set is renewed to hear what AWS says of that.
+    /// It is kept for now, and another association's set is renewed to learn what AWS says of that one.
     CheckAnotherAssociation,
     /// The pod is entitled to it no more.
     Drop,

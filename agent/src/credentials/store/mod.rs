@@ -37,7 +37,7 @@ struct Records {
     unverified: Unverified,
 }
 
-/// What became of a newly issued set.
+/// What happened to a newly issued set.
 #[derive(Debug)]
 pub struct Kept {
     /// The record of the identity, and the set that it is served from now on.
@@ -79,8 +79,8 @@ impl Store {
         records.verified.find(condition).or_else(|| records.unverified.find(condition))
     }
 
-    /// Keeps a newly issued set: in the record that its identity has, or in this new one. `peer` is on whose
-    /// account an unverified newcomer goes.
+    /// Keeps a newly issued set: in the record that its identity has, or in this new one. `peer` is charged
+    /// for an unverified newcomer.
     pub fn keep(&self, newer: IdentityRecord, peer: Option<PeerKey>) -> Kept {
         let (now, newer) = (self.clock.now(), Arc::new(newer));
         let held = match (&self.records, newer.key()) {
@@ -99,7 +99,7 @@ impl Store {
         Kept { held, is_kept }
     }
 
-    /// Forgets an identity whose set has expired, unless a newer one took its place.
+    /// Forgets an identity if its set has expired, unless a newer one took its place.
     pub fn remove_expired(&self, key: &CredentialKey) {
         let now = self.clock.now();
         self.remove_if(key, &|record| record.credentials().expiry().is_over(now));

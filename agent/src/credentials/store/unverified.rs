@@ -3,8 +3,8 @@
 //! Owns: which record makes room. Must not know: what a peer is beyond its account. moka's own expiry is an
 //! outer bound only: its clock cannot be injected.
 //!
-//! At its quota a peer's own least recently used set makes room, not the newcomer: a pod whose token is
-//! rotated has a new identity each time, and the newest is the one it goes on using.
+//! At its quota a peer's own least recently used set makes room, not the newcomer: a pod with a rotated
+//! token has a new identity each time, and the newest is the one it goes on using.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -30,7 +30,7 @@ pub(super) struct Unverified {
     limits: Limits,
 }
 
-/// Whose records are in the cache. An entry is left until the next tidying when its set has gone.
+/// Which peer each record in the cache is charged to. An entry is left until the next tidying when its set has gone.
 #[derive(Default)]
 struct Accounts {
     peers: HashMap<PeerKey, Vec<CredentialKey>>,

@@ -1,4 +1,4 @@
-//! EKS Auth on simulated time: an HTTP client of the SDK that answers as it is told.
+//! EKS Auth on simulated time: an HTTP client of the SDK that answers as the test says.
 
 use std::collections::HashMap;
 use std::sync::Arc;

@@ -26,7 +26,7 @@ async fn served_for(node: &Node, pod: usize, at_most: Duration) -> Duration {
     began.elapsed()
 }
 
-/// A node whose pods have asked, just before their renewals are due.
+/// A node with pods that have asked, just before their renewals are due.
 async fn before_renewal(pods: usize, max_stale: Option<Duration>) -> Node {
     let max_identities = NonZeroUsize::new(2000).unwrap();
     let node = Node::with(&Retention::Keep { renew_after: 3 * HOUR, max_identities }, max_stale);
@@ -156,7 +156,7 @@ async fn another_role_is_served_from_its_renewal_on_even_if_it_expires_earlier()
     assert_ne!(old.access_key_id, new.access_key_id);
 }
 
-/// Asks as a pod whose token was issued so long ago.
+/// Asks as a pod with a token that was issued so long ago.
 async fn ask_with_token_of_age(node: &Node, age: Duration) -> (Result<(), &'static str>, Duration) {
     let request = node.request(0);
     let token = PresentedToken { issued: Some(node.clock.now().wall - age), ..request.token };

@@ -15,7 +15,7 @@ use crate::lifecycle::readiness::Readiness;
 use crate::lifecycle::tasks::Tasks;
 use crate::telemetry::metrics::Metrics;
 
-/// A listener on loopback whose connections all go through `answer`, until the test's runtime ends.
+/// A listener on loopback that passes all connections to `answer`, until the test's runtime ends.
 async fn listen<F>(answer: impl Fn(TcpStream, SocketAddr) -> F + Send + 'static) -> SocketAddr
 where
     F: Future<Output = ()> + Send + 'static,

@@ -37,7 +37,7 @@ pub enum Rejection {
     Undecided,
     /// This peer waits for too many answers already.
     TooManyHeld,
-    /// What came of asking AWS; `None`: no answer yet.
+    /// What AWS answered, or why it did not; `None`: no answer yet.
     Source(Option<SourceError>),
 }
 

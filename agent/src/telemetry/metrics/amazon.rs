@@ -13,7 +13,7 @@ use prometheus_client::registry::Registry;
 
 use super::{Authenticated, CallOutcome, Outcome};
 
-/// A counter whose name has no `_total`. Amazon's names have none, and OpenMetrics allows that for type
+/// A counter without `_total` in its name. Amazon's names have none, and OpenMetrics allows that for type
 /// `unknown` only; in the text format it is a `counter`, as Amazon's agent shows it.
 #[derive(Clone, Debug, Default)]
 struct UnsuffixedCounter(Arc<AtomicU64>);

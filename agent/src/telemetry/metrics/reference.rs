@@ -136,7 +136,7 @@ fn or_dash(text: &str) -> &str {
     if text.is_empty() { "–" } else { text }
 }
 
-/// The rows of the families whose names begin with one of these, and with none of those.
+/// The rows of the families with names that begin with one of these, and with none of those.
 fn table(families: &[Family], begin: &str, and_not: &str) -> String {
     let mut table = "| Name | Type | Unit | Labels | Meaning |\n|---|---|---|---|---|\n".to_owned();
     let of_table = |family: &&Family| {

@@ -48,7 +48,7 @@ pub struct EksAuth {
 
 /// What a client is made of.
 pub struct Parts<'a> {
-    /// The cluster whose associations are asked for.
+    /// The cluster that the associations belong to.
     pub cluster: &'a str,
     /// The region to sign for, and to reach unless there is an endpoint.
     pub region: &'a str,
@@ -167,7 +167,7 @@ fn translate(
     }
 }
 
-/// An answer whose body the SDK could not read: only its status can be believed.
+/// An answer with a body that the SDK could not read: only its status can be believed.
 fn by_status(status: u16, judged: JudgedToken) -> SourceError {
     if (200..300).contains(&status) {
         SourceError::Unavailable(Unavailable::Unreadable)
