@@ -290,7 +290,7 @@ fn host_addresses(config: &Config) -> impl Fn(IpAddr) -> bool + Send + Sync + 's
     move |address| ours.contains(&address)
 }
 
-/// How often a limit was reached: the front door counts its own.
+/// How often a limit was reached: the listeners count their own.
 fn reached(limit: Limit, limits: &Limits, peers: &Peers) -> u64 {
     let door = || peers.stats().snapshot();
     match limit {

@@ -104,7 +104,7 @@ impl Authenticator {
     }
 
     /// Has the sources asked for a key that we do not know, where the rates allow, waits for them a moment,
-    /// and settles the token. Dropping it cancels the waiting and nothing else.
+    /// and judges the token. Dropping it cancels the waiting and nothing else.
     pub async fn ask_sources(
         &self,
         unknown: &KeyUnknown,

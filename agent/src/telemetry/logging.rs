@@ -84,8 +84,8 @@ fn threshold(level: Level) -> LevelFilter {
     }
 }
 
-/// Whether a target belongs to this crate. A crate with a name that only begins with this crate's name does not
-/// count.
+/// Whether a target belongs to this crate. A crate with a name that only begins with this crate's name does
+/// not count.
 fn is_own(target: &str) -> bool {
     let first = target.split("::").next().unwrap_or(target);
     first == OWN_CRATE || RESERVED_TARGETS.contains(&target)

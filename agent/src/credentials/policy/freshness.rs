@@ -1,6 +1,7 @@
 //! How much life credentials have left, and when they are renewed. Pure.
 //!
-//! Owns: the life of a set by two clocks, and the moment its renewal is due. Must not know: which identity the set belongs to.
+//! Owns: the life of a set by two clocks, and the moment its renewal is due. Must not know: which identity
+//! the set belongs to.
 
 use std::time::{Duration, SystemTime};
 

@@ -30,7 +30,8 @@ pub(super) struct Unverified {
     limits: Limits,
 }
 
-/// Which peer each record in the cache is charged to. An entry is left until the next tidying when its set has gone.
+/// Which peer each record in the cache is charged to. An entry is left until the next tidying when its set
+/// has gone.
 #[derive(Default)]
 struct Accounts {
     peers: HashMap<PeerKey, Vec<CredentialKey>>,
