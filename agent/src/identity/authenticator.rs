@@ -11,7 +11,7 @@ use crate::identity::keys::TokenKeys;
 use crate::identity::verdict::{Authentication, Identity, RefusedToken};
 use crate::identity::verdict_cache::VerdictCache;
 use crate::identity::verify::{Policy, Verdict, check_times, verify};
-use crate::workload::{BearerToken, PeerKey};
+use crate::workload::{BearerToken, Caller, PeerKey};
 
 /// How long a token that only an unknown key could prove waits for the sources, where there is another judge:
 /// a document comes within a few hundred milliseconds, and clients of the 1 s family
@@ -143,6 +143,11 @@ impl Authenticator {
 }
 
 impl KeyUnknown {
+    /// Who the token says it is.
+    pub fn caller(&self) -> Caller {
+        self.meanwhile.caller()
+    }
+
     /// What it is while no source has been asked.
     pub fn meanwhile(self) -> Authentication {
         self.meanwhile

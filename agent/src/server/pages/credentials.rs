@@ -90,7 +90,7 @@ impl Endpoint {
         let token = bearer_token(request.headers()).map_err(Rejection::Malformed)?;
         let now = self.clock.now();
         let deadline = Instant::now() + LONGEST_HOLD;
-        let authentication = self.authenticate(peer, &token, now, deadline).await;
+        let authentication = self.authenticate(peer, &token, now, deadline, account).await;
         account.caller = authentication.caller();
         let request = self.credential_request(peer, token, authentication)?;
         match self.provider.lookup(&request, now) {
@@ -107,10 +107,12 @@ impl Endpoint {
         token: &BearerToken,
         now: Now,
         deadline: Instant,
+        account: &mut Account<'_>,
     ) -> Authentication {
         let authentication = match self.authenticator.lookup(token, now.wall) {
             identity::Lookup::Judged(authentication) => authentication,
             identity::Lookup::KeyUnknown(unknown) => {
+                account.caller = unknown.caller();
                 // A request that waits for keys is held like one that waits for AWS; one that may not be held
                 // does without.
                 let asked = match peer.try_hold() {
