@@ -27,8 +27,8 @@ test: ## Everything a change must pass; needs root, or WITHOUT_CLUSTER=1
 	WITHOUT_CLUSTER=$(WITHOUT_CLUSTER) tests/run.sh
 
 simulate: ## Run one simulated story: SEED= HOURS= PODS= BUG=
-	cargo build --locked -p simulation
-	target/debug/simulate $(or $(SEED),1) $(or $(HOURS),72) $(or $(PODS),60) $(BUG)
+	$(if $(BUG),tests/simulation/bugs/cargo.sh run,cargo run --locked -p simulation) -- \
+		$(or $(SEED),1) $(or $(HOURS),72) $(or $(PODS),60) $(BUG)
 
 lint: ## Formatting and clippy only
 	cargo fmt --all --check
@@ -47,6 +47,8 @@ bench: ## Measure the agent against a bare hyper server, in release mode
 image: ## Build target/image/pod-identity-agent.tar without a container engine; root on Debian, PROFILE=dev to test
 	PROFILE=$(or $(PROFILE),release) deploy/image/build.sh
 
-nightly: test bench ## What takes too long for each change: bench, the image twice (root), advisories if reachable
+nightly: test bench ## What takes too long for each change: bench, all planted bugs, the image twice (root), advisories if reachable
+	tests/simulation/bugs/cargo.sh clippy --all-targets -- -D warnings
+	BUGS=all tests/simulation/bugs/cargo.sh test --test planted -- --nocapture
 	deploy/image/build.sh twice
 	tests/deny.sh advisories || [ $$? -eq 75 ]

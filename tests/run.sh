@@ -68,6 +68,7 @@ toolchain() {
     local missing=()
     command -v rustup >/dev/null || missing+=("rustup (https://rustup.rs)")
     command -v cc >/dev/null || missing+=("a C compiler (Debian: build-essential)")
+    command -v git >/dev/null || missing+=("git (Debian: git)")
     command -v curl >/dev/null || missing+=("curl (Debian: curl)")
     command -v go >/dev/null || $without_cluster || missing+=("Go 1.26 or newer (https://go.dev/dl)")
     command -v pgrep >/dev/null || missing+=("pgrep (Debian: procps)")
@@ -158,6 +159,10 @@ cargo_test() {
     cargo test --locked --no-fail-fast "$@" 2>&1 | tee "$work/tests"
 }
 
+planted_bugs() {
+    tests/simulation/bugs/cargo.sh test --no-fail-fast --test planted 2>&1 | tee "$work/tests"
+}
+
 docs() {
     # Private items too: the readers of these pages are those who change the code. So links to them are good.
     RUSTDOCFLAGS='-D warnings -A rustdoc::private_intra_doc_links' \
@@ -182,6 +187,8 @@ check "clippy" cargo clippy --workspace --all-targets --locked -- -D warnings
 check "build" cargo build --workspace --locked
 check "Debian packages" packages_are_there
 tests "unit tests" cargo_test --workspace --exclude e2e
+# Four of them, found by the simulation; make nightly has them all.
+tests "planted bugs" planted_bugs
 check "python environment" venv_is_made
 export PATH="$PWD/$venv/bin:$PATH"
 check "namespaces" namespaces

@@ -1,16 +1,16 @@
 //! Bugs planted on purpose, so that the simulation can prove that it would notice them.
 //!
-//! Owns: the list of bugs, and the switch. Must not know: what any of them breaks. The tree that is shipped
-//! has none of them: `bugs/` holds a patch for each, and `bugs/build.sh` builds a copy of the tree with all
-//! of them applied (feature `planted`), where one can be switched on at run time. The switch is per thread: a
-//! simulated node lives on one thread, so tests may run side by side.
+//! Owns: the list of bugs, and the switch. Must not know: what any of them breaks. The tree has none of them:
+//! `bugs/` holds a patch for each, and `bugs/cargo.sh` builds a copy of the tree with all of them applied (feature
+//! `planted`), where one can be switched on at run time. The switch is per thread: a simulated node lives on one
+//! thread, so tests may run side by side.
 
 /// A bug that the simulation must find; `bugs/` has a patch for each.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Bug {
     /// A remembered verdict is found by its slot alone, whichever token it was for
     /// (`identity::verdict_cache`).
-    SharedPlace,
+    SharedSlot,
     /// Sets are served to their last second (`credentials::policy::serving`).
     ServesTheExpired,
     /// A refusal a moment ago counts for more than unexpired credentials (`credentials::policy::serving`).
@@ -50,7 +50,7 @@ impl Bug {
 
     /// All of them.
     pub const ALL: [Self; 16] = [
-        Self::SharedPlace,
+        Self::SharedSlot,
         Self::ServesTheExpired,
         Self::RefusalBeatsHeld,
         Self::NeverWaits,
@@ -67,6 +67,11 @@ impl Bug {
         Self::BlamesThePod,
         Self::IgnoresDate,
     ];
+
+    /// The bug of this name.
+    pub fn named(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|bug| format!("{bug:?}") == name)
+    }
 }
 
 /// Switches a bug on for all that runs on this thread from now on, or off again.

@@ -8,6 +8,8 @@
 //! ```text
 //! story ── pod (habits, tokens) ── node (the agent's code) ── aws (weather, ledger)
 //!   └───── watch: the invariants      journal: the last events, for the story of a failure      shrink
+//!
+//! suite: the stories that every change must pass      bug: bugs that must be found, in a copy of the tree
 //! ```
 
 pub mod aws;
@@ -20,6 +22,7 @@ pub mod pod;
 pub mod rng;
 pub mod shrink;
 pub mod story;
+pub mod suite;
 pub mod token;
 pub mod watch;
 pub mod weather;

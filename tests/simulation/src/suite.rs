@@ -1,0 +1,35 @@
+//! The stories that every change must pass, and in which the planted bugs must be found.
+//!
+//! Owns: their seeds and their order. Must not know: what happens in them.
+
+use crate::kind::Kind;
+use crate::story::Story;
+
+/// In this story of eight hours a pod asks for its set in the last 15 seconds of its life.
+pub const LAST_SECONDS: u64 = 43;
+/// The seeds of the stories of eight hours.
+const SEEDS: [u64; 13] = [1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, LAST_SECONDS];
+/// The seeds of each kind of short story.
+const SHORT_SEEDS: [u64; 4] = [1, 2, 3, 4];
+
+/// The short stories.
+pub fn short() -> impl Iterator<Item = Story> {
+    [Kind::Crowd, Kind::Sleepers, Kind::WrongClock]
+        .into_iter()
+        .flat_map(|kind| SHORT_SEEDS.map(|seed| Story::short(kind, seed)))
+}
+
+/// Eight hours with six pods at a time.
+pub fn days() -> impl Iterator<Item = Story> {
+    SEEDS.into_iter().map(day)
+}
+
+/// One of these stories, with any seed.
+pub fn day(seed: u64) -> Story {
+    Story::new(seed, 8, 6)
+}
+
+/// All of them, the short ones first.
+pub fn all() -> impl Iterator<Item = Story> {
+    short().chain(days())
+}
