@@ -1,9 +1,9 @@
 //! Bugs planted on purpose, so that the simulation can prove that it would notice them.
 //!
 //! Owns: the list of bugs, and the switch. Must not know: what any of them breaks. The tree has none of them:
-//! `bugs/` holds a patch for each, and `bugs/cargo.sh` builds a copy of the tree with all of them applied (feature
-//! `planted`), where one can be switched on at run time. The switch is per thread: a simulated node lives on one
-//! thread, so tests may run side by side.
+//! `bugs/` holds a patch for each, and `bugs/cargo.sh` builds a copy of the tree with all of them applied
+//! (feature `planted`), where one can be switched on at run time. The switch is per thread: a simulated node
+//! lives on one thread, so tests may run side by side.
 
 /// A bug that the simulation must find; `bugs/` has a patch for each.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

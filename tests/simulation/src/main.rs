@@ -1,7 +1,8 @@
 //! `simulate [SEED] [HOURS] [PODS] [BUG]`: tells one story. HOURS can be the name of a short story instead.
 //!
-//! Owns: argv and exit code (0: no breach; 1: a breach; 64: wrong usage). Must not know: what a story is made of.
-//! BUG is accepted only where the bugs are planted (`bugs/cargo.sh`): elsewhere the story would run without it.
+//! Owns: argv and exit code (0: no breach; 1: a breach; 64: wrong usage). Must not know: what a story is made
+//! of. BUG is accepted only where the bugs are planted (`bugs/cargo.sh`): elsewhere the story would run
+//! without it.
 
 use std::io::Write;
 use std::process::ExitCode;

@@ -1,7 +1,7 @@
 //! The planted bugs: the simulation must find each of them, by the promise that it breaks.
 //!
-//! Only in the copy of the tree that has the bugs. `bugs/cargo.sh test --test planted` looks for four of them, or for
-//! those that the variable `BUGS` names: `BUGS=all`, or `BUGS="OneClock NoLimit"`.
+//! Only in the copy of the tree that has the bugs. `bugs/cargo.sh test --test planted` looks for four of
+//! them, or for those that the variable `BUGS` names: `BUGS=all`, or `BUGS="OneClock NoLimit"`.
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -18,8 +18,8 @@ use simulation::watch::Invariant;
 /// The bugs that every change must find: one for each of the first four promises, and quick to find.
 const FOUR: [Bug; 4] = [Bug::SharedSlot, Bug::ServesTheExpired, Bug::NoFallback, Bug::TwoFlights];
 
-/// The promise that a bug is about, which some story must see broken, and what else it may break on the way. Any
-/// other breach means that the simulation is wrong about the bug or about itself.
+/// The promise that a bug is about, which some story must see broken, and what else it may break on the way.
+/// Any other breach means that the simulation is wrong about the bug or about itself.
 const fn breaks(bug: Bug) -> (Invariant, &'static [Invariant]) {
     use Invariant::{Blame, Budget, Gone, HeldIsServed, LongLife, NeverExpired, OneCall, OwnSetOnly};
     match bug {
