@@ -19,6 +19,8 @@ pub struct WatchedFile {
     path: PathBuf,
     max_bytes: usize,
     must_settle: bool,
+    /// The accepted content turned out to be wrong.
+    is_doubted: bool,
     /// The file as it was when its content was last accepted.
     accepted: Option<FileStamp>,
     /// The file as it was at the last check.
@@ -56,7 +58,7 @@ pub enum ReadError {
 impl WatchedFile {
     /// A file of at most `max_bytes` that is read as soon as it has changed. Nothing is read yet.
     pub fn new(path: PathBuf, max_bytes: usize) -> Self {
-        Self { path, max_bytes, must_settle: false, accepted: None, checked: None }
+        Self { path, max_bytes, must_settle: false, is_doubted: false, accepted: None, checked: None }
     }
 
     /// Reads a change only once the file is the same at two checks in a row. For content that may be wrong
@@ -86,7 +88,8 @@ impl WatchedFile {
         let stamp = FileStamp::of(&metadata);
         let is_settled = !self.must_settle || self.checked == Some(stamp) || self.accepted.is_none();
         self.checked = Some(stamp);
-        if self.accepted == Some(stamp) || !is_settled {
+        let is_known = self.accepted == Some(stamp) && !self.is_doubted;
+        if is_known || !is_settled {
             return Ok(None);
         }
         let mut content = Vec::new();
@@ -98,9 +101,21 @@ impl WatchedFile {
         Ok(Some(Changed { content, stamp }))
     }
 
+    /// Reads the file at the next check even if it looks unchanged: its content turned out to be wrong, and a
+    /// writer may have kept size and time. A change still has to settle, if it must.
+    pub fn read_again(&mut self) {
+        self.is_doubted = true;
+    }
+
+    /// Reads the file at the next check whatever its state: there is nothing left that it could replace.
+    pub fn forget(&mut self) {
+        self.accepted = None;
+    }
+
     /// The content of this stamp is good: it is not read again before the file changes.
     pub fn accept(&mut self, stamp: FileStamp) {
         self.accepted = Some(stamp);
+        self.is_doubted = false;
     }
 }
 
@@ -183,6 +198,23 @@ mod tests {
         std::fs::write(&path, "whole").unwrap();
         assert_eq!(read(&mut file).await, None, "has changed since the last check");
         assert_eq!(read(&mut file).await.as_deref(), Some("whole"));
+        std::fs::remove_file(path).unwrap();
+    }
+
+    #[tokio::test]
+    async fn content_that_turned_out_wrong_is_read_again_although_the_file_looks_unchanged() {
+        let path = scratch("doubted");
+        std::fs::write(&path, "one").unwrap();
+        let mut file = WatchedFile::new(path.clone(), 100).once_settled();
+        assert_eq!(read_and_accept(&mut file).await.as_deref(), Some("one"));
+        file.read_again();
+        assert_eq!(read_and_accept(&mut file).await.as_deref(), Some("one"));
+        assert_eq!(read(&mut file).await, None, "once");
+        std::fs::write(&path, "half").unwrap();
+        file.read_again();
+        assert_eq!(read(&mut file).await, None, "a change has to settle");
+        file.forget();
+        assert_eq!(read(&mut file).await.as_deref(), Some("half"), "unless there is nothing to lose");
         std::fs::remove_file(path).unwrap();
     }
 

@@ -16,7 +16,7 @@ use std::time::Duration;
 
 use crate::aws::http_client::HttpClientError;
 use crate::aws::node_details::SentDetails;
-use crate::aws::own_identity::{OwnIdentity, OwnSource, OwnState};
+use crate::aws::own_identity::{Acceptance, OwnIdentity, OwnSource, OwnState};
 use crate::clock::Clock;
 use crate::config::{Config, VerificationMode};
 use crate::credentials::assemble::Credentials;
@@ -212,12 +212,20 @@ impl Services {
     }
 
     fn keep_own_identity(&self, own: OwnIdentity, source: OwnSource) {
-        let condition = self.readiness.condition(ConditionName::OwnCredentials);
-        let keeping = own.keep(source, move |state| match state {
-            OwnState::Present => condition.met(),
-            OwnState::Missing(why) => condition.unmet(why),
+        let present = self.readiness.condition(ConditionName::OwnCredentials);
+        // Shown and never waited for: one bad policy would make every node unready.
+        let accepted = self.readiness.advisory(ConditionName::UpstreamAcceptsUs);
+        let reporting = own.clone().report_acceptance(move |acceptance| match acceptance {
+            Acceptance::NotRejected => accepted.met(),
+            Acceptance::Rejected(call) => accepted.unmet(call.to_string()),
         });
-        self.until_stopped("own-credentials", keeping);
+        let keeping = own.keep(source, move |state| match state {
+            OwnState::Present => present.met(),
+            OwnState::Missing(why) => present.unmet(why),
+        });
+        self.until_stopped("own-credentials", async move {
+            tokio::join!(keeping, reporting);
+        });
     }
 
     /// Starts one task per source of token keys. There may be none.

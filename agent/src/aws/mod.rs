@@ -8,3 +8,4 @@ pub mod http_client;
 pub mod node_details;
 pub mod own_identity;
 pub mod time;
+pub mod words;

@@ -15,6 +15,14 @@ use crate::secret::Secret;
 /// keys to a file.
 pub(crate) const PRINTING_SECRETS: [&str; 2] = ["LOG_SENSITIVE_BODIES", "SSLKEYLOGFILE"];
 
+/// Variables by which the AWS SDKs find credentials in ways that the agent does not go: a web identity of its
+/// own, and the container provider, which is the agent itself.
+const OTHER_CREDENTIALS: [&str; 3] = [
+    "AWS_WEB_IDENTITY_TOKEN_FILE",
+    "AWS_CONTAINER_CREDENTIALS_RELATIVE_URI",
+    "AWS_CONTAINER_CREDENTIALS_FULL_URI",
+];
+
 /// Those of [`PRINTING_SECRETS`] that are set in this process, to any value.
 #[expect(clippy::disallowed_methods, reason = "the environment is read in this file")]
 pub(crate) fn variables_printing_secrets() -> Vec<&'static str> {
@@ -38,6 +46,9 @@ pub struct Environment {
     pub(super) secret_access_key: Option<Secret>,
     pub(super) session_token: Option<Secret>,
     pub(super) credentials_file: Option<String>,
+    pub(super) config_file: Option<String>,
+    /// Those of [`OTHER_CREDENTIALS`] that are set.
+    pub(super) other_credentials: Vec<&'static str>,
     pub(super) profile: Option<String>,
     pub(super) home: Option<String>,
     pub(super) http_proxy: Option<Secret>,
@@ -87,6 +98,8 @@ impl Environment {
             secret_access_key: text("AWS_SECRET_ACCESS_KEY").map(Secret::new),
             session_token: text("AWS_SESSION_TOKEN").map(Secret::new),
             credentials_file: text("AWS_SHARED_CREDENTIALS_FILE"),
+            config_file: text("AWS_CONFIG_FILE"),
+            other_credentials: OTHER_CREDENTIALS.into_iter().filter(|name| text(name).is_some()).collect(),
             profile: text("AWS_PROFILE"),
             home: text("HOME"),
             // Upper case first, as in Go's net/http and so in Amazon's agent.

@@ -64,6 +64,8 @@ pub struct Config {
     pub upstream: Upstream,
     /// The source of the credentials that the agent signs with.
     pub own_credentials: OwnCredentials,
+    /// Variables that name other ways to credentials, which the AWS SDKs would use and the agent does not.
+    pub unused_own_credentials: Vec<&'static str>,
     /// The node the agent runs on.
     pub node: NodeDetails,
     /// The changes to the node's network.
@@ -140,10 +142,12 @@ pub enum OwnCredentials {
         /// Whether IMDS is asked over IPv6.
         ipv6: bool,
     },
-    /// A shared credentials file, read again whenever it changes.
+    /// A shared credentials or config file, read again whenever it changes.
     File {
         /// The path. The file may be created later.
         path: PathBuf,
+        /// How its profiles are spelled.
+        kind: ProfileFile,
         /// The profile in it.
         profile: String,
     },
@@ -156,6 +160,15 @@ pub enum OwnCredentials {
         /// `AWS_SESSION_TOKEN`.
         session_token: Option<Secret>,
     },
+}
+
+/// The two kinds of files that AWS tools share; they spell profiles differently.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ProfileFile {
+    /// `~/.aws/credentials`: a profile is `[name]`.
+    Credentials,
+    /// `~/.aws/config`: a profile is `[profile name]`.
+    Config,
 }
 
 /// The node the agent runs on.
@@ -233,6 +246,7 @@ impl Config {
             max_service_qps: max_service_qps?,
             upstream: upstream?,
             own_credentials: own_credentials?,
+            unused_own_credentials: environment.other_credentials.clone(),
             node: NodeDetails { name: name?, send: send? },
             node_network: node_network?,
             verification: verification?,

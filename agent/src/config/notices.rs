@@ -4,7 +4,7 @@
 //! those are problems.
 
 use super::boolean::go_bool;
-use super::{Config, OwnCredentials, Retention};
+use super::{Config, OwnCredentials, ProfileFile, Retention};
 use crate::cli::ServerArgs;
 
 impl Config {
@@ -22,6 +22,19 @@ impl Config {
             notices.push(
                 "--rotate-credentials has no effect: --own-credentials selects another source".to_owned(),
             );
+        }
+        for variable in &self.unused_own_credentials {
+            notices.push(format!(
+                "{variable} is not used: the agent's own credentials come from {}; see --own-credentials",
+                source_of(&self.own_credentials)
+            ));
+        }
+        if let OwnCredentials::File { kind: ProfileFile::Config, path, .. } = &self.own_credentials {
+            notices.push(format!(
+                "the agent's own credentials are read from {} because AWS_CONFIG_FILE is set; if it has no \
+                 access key, choose --own-credentials=imds",
+                path.display()
+            ));
         }
         if self.node.send && self.node.name.is_none() {
             notices
@@ -52,5 +65,13 @@ impl Config {
                 })
             }
         }
+    }
+}
+
+fn source_of(own: &OwnCredentials) -> String {
+    match own {
+        OwnCredentials::Imds { .. } => "the instance metadata service".to_owned(),
+        OwnCredentials::File { path, .. } => path.display().to_string(),
+        OwnCredentials::Environment { .. } => "the environment".to_owned(),
     }
 }

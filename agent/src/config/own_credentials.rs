@@ -1,16 +1,16 @@
 //! The agent's own AWS credentials: which source, and the settings it needs.
 //!
-//! Owns: the choice of one source. Must not know: how credentials are loaded. There is no chain, and the
-//! container provider is never used: an agent that asks itself, or takes a role meant for pods, signs with
-//! the wrong identity.
+//! Owns: the choice of one source. Must not know: how credentials are loaded. The choice is made once, in the
+//! order of the AWS SDKs, and nothing falls back to another source later. The container provider is never
+//! used: an agent that asks itself, or takes a role meant for pods, signs with the wrong identity.
 
 use std::path::PathBuf;
 
-use super::OwnCredentials;
 use super::boolean::aws_bool;
 use super::environment::Environment;
 use super::problem::{Problem, Problems};
 use super::url::Url;
+use super::{OwnCredentials, ProfileFile};
 
 const SETTING: &str = "--own-credentials";
 /// The profile that all AWS tools use when none is set.
@@ -39,6 +39,7 @@ pub(super) fn read(
         "imds" => imds(environment, problems),
         "auto" if flags.rotate || flags.file.is_some() => problems.take(file(flags.file, environment)),
         "auto" if environment.access_key_id.is_some() => from_environment(environment, problems),
+        "auto" if names_a_file(environment) => problems.take(file(flags.file, environment)),
         "auto" => imds(environment, problems),
         other => {
             problems.note(Problem::with_value(SETTING, "must be auto, imds, file or environment", other));
@@ -47,21 +48,33 @@ pub(super) fn read(
     }
 }
 
-/// The file need not exist yet: a hybrid node gets it when it is registered, and readiness waits for it.
+/// Whether a variable names a file or a profile. The AWS SDKs, and so Amazon's agent, look there before they
+/// ask IMDS. A file that no variable names is not looked for.
+const fn names_a_file(environment: &Environment) -> bool {
+    environment.credentials_file.is_some()
+        || environment.config_file.is_some()
+        || environment.profile.is_some()
+}
+
+/// The file need not exist yet: a hybrid node gets it when it is registered, and readiness waits for it. One
+/// file is read: the credentials file, or the config file if a variable names that one alone.
 fn file(flag: Option<&str>, environment: &Environment) -> Result<OwnCredentials, Problem> {
     let in_home = || environment.home.as_ref().map(|home| PathBuf::from(home).join(".aws/credentials"));
-    let path = flag
+    let credentials = flag
         .filter(|path| !path.is_empty())
         .or(environment.credentials_file.as_deref())
-        .map(PathBuf::from)
-        .or_else(in_home)
+        .map(|path| (PathBuf::from(path), ProfileFile::Credentials));
+    let config = || environment.config_file.as_ref().map(|path| (PathBuf::from(path), ProfileFile::Config));
+    let (path, kind) = credentials
+        .or_else(config)
+        .or_else(|| in_home().map(|path| (path, ProfileFile::Credentials)))
         .ok_or_else(|| {
             let rule =
                 "is required; set this flag, AWS_SHARED_CREDENTIALS_FILE, or HOME for $HOME/.aws/credentials";
             Problem::without_value("--own-credentials-file", rule)
         })?;
     let profile = environment.profile.clone().unwrap_or_else(|| DEFAULT_PROFILE.to_owned());
-    Ok(OwnCredentials::File { path, profile })
+    Ok(OwnCredentials::File { path, kind, profile })
 }
 
 fn from_environment(environment: &Environment, problems: &mut Problems) -> Option<OwnCredentials> {
@@ -156,7 +169,7 @@ mod tests {
     #[test]
     fn the_file_is_found_by_flag_variable_or_home() {
         let path = |flags, variables: &[(&str, &str)]| match own(flags, variables) {
-            Ok(OwnCredentials::File { path, profile }) => format!("{} {profile}", path.display()),
+            Ok(OwnCredentials::File { path, profile, .. }) => format!("{} {profile}", path.display()),
             other => format!("{other:?}"),
         };
         let flags = Flags { source: "file", ..AUTO };
@@ -168,6 +181,28 @@ mod tests {
             format!("{} default", Path::new("/c/.aws/credentials").display())
         );
         assert!(own(flags, &[]).unwrap_err().contains("--own-credentials-file: is required"));
+    }
+
+    #[test]
+    fn auto_uses_a_file_that_a_variable_names_after_the_environment_and_before_imds() {
+        let path = |variables: &[(&str, &str)]| match own(AUTO, variables) {
+            Ok(OwnCredentials::File { path, kind, profile }) => {
+                format!("{kind:?} {} {profile}", path.display())
+            }
+            other => format!("{other:?}"),
+        };
+        let home = ("HOME", "/c");
+        let (credentials, config) = (("AWS_SHARED_CREDENTIALS_FILE", "/b"), ("AWS_CONFIG_FILE", "/d"));
+        assert_eq!(path(&[home, credentials]), "Credentials /b default");
+        assert_eq!(path(&[home, ("AWS_PROFILE", "hybrid")]), "Credentials /c/.aws/credentials hybrid");
+        assert_eq!(path(&[home, config, ("AWS_PROFILE", "hybrid")]), "Config /d hybrid");
+        assert_eq!(path(&[home, credentials, config]), "Credentials /b default");
+        let keys = [credentials, ACCESS_KEY, SECRET_KEY];
+        assert!(matches!(own(AUTO, &keys), Ok(OwnCredentials::Environment { .. })));
+        assert!(matches!(
+            own(Flags { source: "imds", ..AUTO }, &[credentials]),
+            Ok(OwnCredentials::Imds { .. })
+        ));
     }
 
     #[test]

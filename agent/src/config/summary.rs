@@ -51,7 +51,7 @@ impl fmt::Display for Summary<'_> {
                     endpoint.as_deref().unwrap_or("well-known")
                 )?;
             }
-            OwnCredentials::File { path, profile } => {
+            OwnCredentials::File { path, profile, .. } => {
                 write!(f, " own_credentials=file path={} profile={profile}", path.display())?;
             }
             OwnCredentials::Environment { .. } => f.write_str(" own_credentials=environment")?,

@@ -194,6 +194,17 @@ fn settings_without_effect_are_noticed_and_not_refused() {
     assert!(notices(&[]).is_empty());
     assert!(notices(&["--rotate-credentials", "false"]).concat().contains("--rotate-credentials=false"));
     assert!(notices(&["--rotate-credentials", "--own-credentials", "imds"]).concat().contains("no effect"));
+    let variables = [
+        REGION,
+        ("AWS_WEB_IDENTITY_TOKEN_FILE", "/token"),
+        ("AWS_CONTAINER_CREDENTIALS_FULL_URI", "http://169.254.170.23/v1/credentials"),
+        ("AWS_CONFIG_FILE", "/config"),
+    ];
+    let args = ServerArgs::of(&["-c", "prod"]);
+    let noticed = Config::from_args(&args, &Environment::of(&variables)).unwrap().notices(&args);
+    assert_eq!(noticed.len(), 3, "{noticed:?}");
+    assert!(noticed[0].contains("AWS_WEB_IDENTITY_TOKEN_FILE is not used"), "{noticed:?}");
+    assert!(noticed[2].contains("read from /config"), "{noticed:?}");
     assert!(notices(&["--send-node-details"]).concat().contains("--node-name"));
     assert!(notices(&["--max-cache-size", "0"]).concat().contains("not cached"));
     assert!(

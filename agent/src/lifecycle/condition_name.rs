@@ -41,6 +41,8 @@ macro_rules! condition_names {
 condition_names! {
     Running = "running": "All parts of the agent are started, and it is not shutting down.";
     OwnCredentials = "own-credentials": "The agent has AWS credentials of its own to call EKS Auth with.";
+    UpstreamAcceptsUs = "upstream-accepts-us":
+        "The last answers of EKS Auth did not reject the agent's own credentials.";
 
     ListenerIpv4 = "listener-ipv4":
         "The agent listens on the first IPv4 address and port that it serves credentials on.";

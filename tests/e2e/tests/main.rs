@@ -22,6 +22,8 @@ mod outage;
 #[cfg(test)]
 mod own_credentials;
 #[cfg(test)]
+mod own_rotation;
+#[cfg(test)]
 mod pod_probe;
 #[cfg(test)]
 mod privileges;

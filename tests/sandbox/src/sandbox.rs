@@ -8,6 +8,7 @@ use std::net::{SocketAddr, TcpListener};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use tempfile::TempDir;
@@ -298,6 +299,18 @@ impl Sandbox {
     pub fn expire_node_credentials(&self, next_lifetime: Duration) {
         *self.world.node_credential_lifetime.lock() = next_lifetime;
         self.world.issued.expire_nodes();
+    }
+
+    /// Ends the life of all node credentials now, and IMDS goes on giving the set it gave last, until
+    /// [`Self::imds_catches_up`]: as after an administrator revoked the role's sessions.
+    pub fn revoke_node_credentials(&self) {
+        self.world.imds_is_behind.store(true, Ordering::Relaxed);
+        self.world.issued.expire_nodes();
+    }
+
+    /// IMDS gives credentials that AWS honours again.
+    pub fn imds_catches_up(&self) {
+        self.world.imds_is_behind.store(false, Ordering::Relaxed);
     }
 
     /// What goes wrong, to be set and cleared.

@@ -4,6 +4,7 @@
 
 use std::collections::HashMap;
 use std::path::PathBuf;
+use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use aws_lc_rs::digest::{SHA256, digest};
@@ -69,6 +70,8 @@ pub(crate) struct World {
     pub(crate) issued: IssuedCredentials,
     pub(crate) switches: Mutex<Switches>,
     pub(crate) node_credential_lifetime: Mutex<Duration>,
+    /// IMDS gives what it gave before, although AWS no longer honours it.
+    pub(crate) imds_is_behind: AtomicBool,
     /// Uids of service accounts, by namespace and name.
     service_accounts: Mutex<HashMap<(String, String), String>>,
 }
@@ -87,6 +90,7 @@ impl World {
             issued: IssuedCredentials::default(),
             switches: Mutex::new(options.switches.clone()),
             node_credential_lifetime: Mutex::new(options.node_credential_lifetime),
+            imds_is_behind: AtomicBool::new(false),
             service_accounts: Mutex::default(),
             options,
             dir,

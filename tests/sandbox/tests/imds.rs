@@ -50,6 +50,19 @@ fn the_nodes_credentials_are_honoured_by_eks_auth_and_replaced_when_they_lapse()
 }
 
 #[test]
+fn after_a_revocation_it_gives_the_revoked_set_until_it_catches_up() {
+    let sandbox = sandbox();
+    let pod = sandbox.pod(PodSpec::default()).unwrap();
+    let first = credentials(&sandbox);
+    sandbox.revoke_node_credentials();
+    assert_eq!(credentials(&sandbox), first);
+    assert_eq!(assume(&sandbox, &pod.token).sign(&first, "eks-auth", 0).send().unwrap().status, 403);
+    sandbox.imds_catches_up();
+    let second = credentials(&sandbox);
+    assert_eq!(assume(&sandbox, &pod.token).sign(&second, "eks-auth", 0).send().unwrap().status, 200);
+}
+
+#[test]
 fn nothing_is_told_without_a_session() {
     let sandbox = sandbox();
     for bad in ["0", "21601", "", "x"] {

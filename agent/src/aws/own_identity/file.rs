@@ -12,31 +12,50 @@ use aws_credential_types::Credentials;
 use aws_runtime::env_config::file::{EnvConfigFileKind, EnvConfigFiles};
 use aws_types::os_shim_internal::{Env, Fs};
 
+use crate::aws::own_identity::candidates::Reading;
 use crate::aws::own_identity::load_error::LoadError;
+use crate::config::ProfileFile;
 use crate::secret::Secret;
 use crate::watched_file::{ReadError, WatchedFile};
 
 /// The longest file that is read: hundreds of profiles.
 const MAX_BYTES: usize = 256 * 1024;
 
+/// Ways to credentials that a profile may name and the agent does not go: each is a call to another service,
+/// or a program that the image does not contain.
+const OTHER_WAYS: [&str; 6] = [
+    "credential_process",
+    "sso_session",
+    "sso_start_url",
+    "role_arn",
+    "web_identity_token_file",
+    "credential_source",
+];
+
 /// A watched credentials file.
 #[derive(Debug)]
 pub struct CredentialsFile {
     file: WatchedFile,
+    kind: ProfileFile,
     profile: String,
 }
 
 impl CredentialsFile {
     /// A file that has not been read yet.
-    pub fn new(path: PathBuf, profile: String) -> Self {
-        Self { file: WatchedFile::new(path, MAX_BYTES).once_settled(), profile }
+    pub fn new(path: PathBuf, kind: ProfileFile, profile: String) -> Self {
+        Self { file: WatchedFile::new(path, MAX_BYTES).once_settled(), kind, profile }
     }
 
-    /// Reads the file if it has changed and settled. `None`: no new content.
+    /// Reads the file if there is reason to. `None`: no new content.
     ///
     /// # Errors
     /// [`LoadError`], when it cannot be read or is incomplete; the next check tries again.
-    pub async fn load_if_changed(&mut self) -> Result<Option<Credentials>, LoadError> {
+    pub(super) async fn load(&mut self, reading: Reading) -> Result<Option<Credentials>, LoadError> {
+        match reading {
+            Reading::Changes => {}
+            Reading::Anew => self.file.read_again(),
+            Reading::AtOnce => self.file.forget(),
+        }
         let changed = match self.file.read_if_changed().await {
             Ok(Some(changed)) => changed,
             Ok(None) => return Ok(None),
@@ -52,8 +71,11 @@ impl CredentialsFile {
         // The error of the conversion contains the secret bytes, so it is not kept as a source.
         let text = String::from_utf8(content).map_err(|_| self.unreadable(ErrorKind::InvalidData.into()))?;
         let text = Secret::new(text);
-        let files =
-            EnvConfigFiles::builder().with_contents(EnvConfigFileKind::Credentials, text.reveal()).build();
+        let kind = match self.kind {
+            ProfileFile::Credentials => EnvConfigFileKind::Credentials,
+            ProfileFile::Config => EnvConfigFileKind::Config,
+        };
+        let files = EnvConfigFiles::builder().with_contents(kind, text.reveal()).build();
         let profiles = profile::load(
             &Fs::from_slice(&[]),
             &Env::from_slice(&[]),
@@ -63,7 +85,10 @@ impl CredentialsFile {
         .await
         .map_err(|_| self.incomplete())?;
         let value = |name| profiles.get(name).map(str::trim).filter(|value| !value.is_empty());
-        let key = value("aws_access_key_id").ok_or_else(|| self.incomplete())?;
+        let Some(key) = value("aws_access_key_id") else {
+            let other = OTHER_WAYS.into_iter().find(|name| value(name).is_some());
+            return Err(other.map_or_else(|| self.incomplete(), |setting| self.other_way(setting)));
+        };
         let secret = value("aws_secret_access_key").ok_or_else(|| self.incomplete())?;
         let token = value("aws_session_token").map(str::to_owned);
         Ok(Credentials::new(key, secret, token, None, "credentials file"))
@@ -71,6 +96,14 @@ impl CredentialsFile {
 
     fn unreadable(&self, source: std::io::Error) -> LoadError {
         LoadError::FileUnreadable { path: self.file.path().display().to_string(), source }
+    }
+
+    fn other_way(&self, setting: &'static str) -> LoadError {
+        LoadError::OtherWay {
+            path: self.file.path().display().to_string(),
+            profile: self.profile.clone(),
+            setting,
+        }
     }
 
     fn incomplete(&self) -> LoadError {
@@ -85,7 +118,7 @@ impl CredentialsFile {
 mod tests {
     use std::path::PathBuf;
 
-    use super::{CredentialsFile, LoadError};
+    use super::{CredentialsFile, LoadError, ProfileFile, Reading};
 
     const WHOLE: &str =
         "[default]\naws_access_key_id = AKIAONE\naws_secret_access_key = one\naws_session_token = t1\n";
@@ -98,14 +131,14 @@ mod tests {
     }
 
     async fn key_of(file: &mut CredentialsFile) -> Option<String> {
-        file.load_if_changed().await.unwrap().map(|credentials| credentials.access_key_id().to_owned())
+        file.load(Reading::Changes).await.unwrap().map(|credentials| credentials.access_key_id().to_owned())
     }
 
     #[tokio::test]
     async fn a_file_is_read_at_once_and_again_when_a_change_has_settled() {
         let path = scratch("settles");
-        let mut file = CredentialsFile::new(path.clone(), "default".to_owned());
-        assert!(matches!(file.load_if_changed().await, Err(LoadError::FileUnreadable { .. })));
+        let mut file = CredentialsFile::new(path.clone(), ProfileFile::Credentials, "default".to_owned());
+        assert!(matches!(file.load(Reading::Changes).await, Err(LoadError::FileUnreadable { .. })));
         std::fs::write(&path, WHOLE).unwrap();
         assert_eq!(key_of(&mut file).await.as_deref(), Some("AKIAONE"));
         assert_eq!(key_of(&mut file).await, None, "nothing new");
@@ -119,13 +152,13 @@ mod tests {
     async fn half_a_secret_is_never_used() {
         let path = scratch("half");
         std::fs::write(&path, WHOLE).unwrap();
-        let mut file = CredentialsFile::new(path.clone(), "default".to_owned());
-        assert!(file.load_if_changed().await.unwrap().is_some());
+        let mut file = CredentialsFile::new(path.clone(), ProfileFile::Credentials, "default".to_owned());
+        assert!(file.load(Reading::Changes).await.unwrap().is_some());
         std::fs::write(&path, "[default]\naws_access_key_id = AKIATWO\naws_secret_access_key = tw").unwrap();
         assert_eq!(key_of(&mut file).await, None, "half written at this check");
         std::fs::write(&path, NEWER).unwrap();
         assert_eq!(key_of(&mut file).await, None, "changed since the last check");
-        let whole = file.load_if_changed().await.unwrap().unwrap();
+        let whole = file.load(Reading::Changes).await.unwrap().unwrap();
         assert_eq!(whole.secret_access_key(), "two-is-longer");
         std::fs::remove_file(path).unwrap();
     }
@@ -134,9 +167,27 @@ mod tests {
     async fn a_file_without_the_profile_is_incomplete() {
         let path = scratch("profile");
         std::fs::write(&path, WHOLE).unwrap();
-        let mut file = CredentialsFile::new(path.clone(), "hybrid".to_owned());
-        let error = file.load_if_changed().await.unwrap_err();
+        let mut file = CredentialsFile::new(path.clone(), ProfileFile::Credentials, "hybrid".to_owned());
+        let error = file.load(Reading::Changes).await.unwrap_err();
         assert!(error.to_string().contains("profile hybrid"), "{error}");
         std::fs::remove_file(path).unwrap();
+    }
+
+    #[tokio::test]
+    async fn static_keys_of_a_config_file_are_used_and_other_ways_are_named() {
+        let path = scratch("config");
+        let text =
+            format!("{WHOLE}[profile hybrid]\naws_access_key_id = AKIATWO\naws_secret_access_key = two\n");
+        let ways = "[profile sso]\nsso_session = s\n[profile process]\ncredential_process = /bin/true\n";
+        std::fs::write(&path, format!("{text}{ways}")).unwrap();
+        let file =
+            |profile: &str| CredentialsFile::new(path.clone(), ProfileFile::Config, profile.to_owned());
+        assert_eq!(key_of(&mut file("hybrid")).await.as_deref(), Some("AKIATWO"));
+        assert_eq!(key_of(&mut file("default")).await.as_deref(), Some("AKIAONE"));
+        for (profile, setting) in [("sso", "sso_session"), ("process", "credential_process")] {
+            let error = file(profile).load(Reading::Changes).await.unwrap_err();
+            assert!(error.to_string().contains(setting), "{error}");
+        }
+        std::fs::remove_file(&path).unwrap();
     }
 }

@@ -26,6 +26,16 @@ pub enum LoadError {
         /// Which profile.
         profile: String,
     },
+    /// The profile names another way to credentials, which the agent does not use.
+    #[error("profile {profile} of {path} has no access key but {setting}, which the agent does not use")]
+    OtherWay {
+        /// Which file.
+        path: String,
+        /// Which profile.
+        profile: String,
+        /// The setting that names the way.
+        setting: &'static str,
+    },
     /// The loaded credentials are expired.
     #[error("the loaded credentials have already expired")]
     Expired,

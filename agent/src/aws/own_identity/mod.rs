@@ -1,42 +1,51 @@
 //! The agent's own AWS identity: the credentials that sign calls to EKS Auth.
 //!
-//! Owns: the only copy in memory, its renewal in the background at half its lifetime, the single refresh
-//! after AWS rejected it, and the rule that unexpired credentials are never dropped. Must not know: pods. The
+//! Owns: the only copies in memory, their renewal in the background at half their lifetime, and reading the
+//! source again after AWS rejected them. Must not know: pods. Which set signs is decided by `candidates`. The
 //! container provider is never used: the agent would be asking itself (docs/design/pains.md#own-credentials).
 
+mod candidates;
 pub mod file;
 pub mod imds;
 pub mod load_error;
+mod logged_causes;
+pub mod rejection;
 
 use std::fmt;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use aws_credential_types::Credentials;
-use aws_credential_types::provider::error::CredentialsError;
-use aws_credential_types::provider::{self, ProvideCredentials, future};
-use parking_lot::{Mutex, RwLock};
-use tokio::sync::Notify;
+use parking_lot::Mutex;
+use tokio::sync::{Notify, watch};
 
+pub use self::candidates::SigningCredentials;
+use self::candidates::{Candidates, Reading};
 use self::file::CredentialsFile;
 use self::imds::InstanceRole;
 use self::load_error::LoadError;
+use self::logged_causes::LoggedCauses;
+use self::rejection::{RejectedCall, Rejection};
 use crate::backoff::Backoff;
-use crate::clock::{BootTime, Clock};
+use crate::clock::Clock;
 use crate::config::OwnCredentials;
 use crate::telemetry::error_chain::ErrorChain;
 
-/// The shortest pause before the source is read again.
+/// The shortest pause before the source is read again, however often AWS rejects.
 const FIRST_RETRY: Duration = Duration::from_millis(500);
 /// The pauses after failures. IMDS shares 1,024 packets per second with DNS and NTP
 /// (docs/design/facts.md#link-local-budget), so retries slow down.
 const RETRY: Backoff = Backoff::new(FIRST_RETRY, Duration::from_secs(30));
-/// A file is checked this often; a check is one `open` and one `fstat`.
+/// A file is checked this often, also while it is missing; a check is one `open` and one `fstat`.
 const FILE_POLL: Duration = Duration::from_secs(1);
+/// IMDS is asked this often while AWS rejects what it gave: two small requests.
+const REJECTED_IMDS_POLL: Duration = Duration::from_secs(1);
 /// Half the lifetime of credentials without an expiry.
 const ASSUMED_HALF_LIFE: Duration = Duration::from_secs(15 * 60);
-/// Rejections cause at most one refresh in this time, however many calls are rejected.
-const REJECTION_REFRESH_INTERVAL: Duration = Duration::from_secs(10);
+/// The longest pause, whatever the source says of the expiry: half the life of an instance role's set.
+const LONGEST_PAUSE: Duration = Duration::from_secs(3 * 60 * 60);
+/// A failure that lasts is logged once in this time.
+const FAILURE_LOG_INTERVAL: Duration = Duration::from_secs(5 * 60);
 
 /// The identity; clones share it.
 #[derive(Clone)]
@@ -45,22 +54,11 @@ pub struct OwnIdentity {
 }
 
 struct Shared {
-    signing: RwLock<SigningCredentials>,
+    candidates: Mutex<Candidates>,
+    acceptance: watch::Sender<Acceptance>,
+    logged: LoggedCauses,
     clock: Clock,
     wake: Notify,
-    rejected_at: Mutex<Option<BootTime>>,
-}
-
-/// The credentials that sign, and those to fall back to.
-#[derive(Default)]
-struct SigningCredentials {
-    current: Option<Credentials>,
-    /// Whether AWS has accepted the current ones at least once.
-    is_accepted: bool,
-    /// The last ones that AWS accepted, while the current ones have not been accepted. A file that is read
-    /// half written may parse; AWS then rejects its content, although the previous credentials are still
-    /// valid.
-    accepted_before: Option<Credentials>,
 }
 
 /// The source of the credentials.
@@ -83,174 +81,181 @@ pub enum OwnState {
     Missing(String),
 }
 
+/// What AWS says of the credentials. Apart from whether there are any: a bad policy must not make every node
+/// unready at once.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Acceptance {
+    /// The last answers were not rejections, or there was none yet.
+    NotRejected,
+    /// They were; this is the last one.
+    Rejected(RejectedCall),
+}
+
 impl OwnIdentity {
     /// An identity without credentials yet.
     pub fn new(clock: Clock) -> Self {
-        Self {
-            shared: Arc::new(Shared {
-                signing: RwLock::default(),
-                clock,
-                wake: Notify::new(),
-                rejected_at: Mutex::new(None),
-            }),
-        }
+        let shared = Shared {
+            candidates: Mutex::default(),
+            acceptance: watch::Sender::new(Acceptance::NotRejected),
+            logged: LoggedCauses::default(),
+            clock,
+            wake: Notify::new(),
+        };
+        Self { shared: Arc::new(shared) }
     }
 
     /// An identity that never changes, for a simulation.
     pub fn fixed(credentials: Credentials, clock: Clock) -> Self {
         let own = Self::new(clock);
-        own.shared.signing.write().replace(credentials);
+        own.shared.candidates.lock().offer(credentials);
         own
     }
 
-    /// Whether there are unexpired credentials.
-    pub fn is_present(&self) -> bool {
-        self.unexpired().is_some()
-    }
-
-    /// When the credentials expire, if they have an expiry.
+    /// When the credentials expire that sign at present, if they have an expiry.
     pub fn expires(&self) -> Option<SystemTime> {
-        self.unexpired()?.expiry()
+        self.shared.candidates.lock().expires(self.shared.clock.now())
     }
 
-    /// AWS accepted a call that they signed.
-    pub fn was_accepted(&self) {
-        let is_first_time = !self.shared.signing.read().is_accepted;
-        if is_first_time {
-            let mut signing = self.shared.signing.write();
-            signing.is_accepted = true;
-            signing.accepted_before = None;
+    /// The credentials to sign the next call with. `None`: there are none, and the keeper looks for some.
+    pub fn sign(&self) -> Option<SigningCredentials> {
+        let signing = self.shared.candidates.lock().sign(self.shared.clock.now());
+        if signing.is_none() {
+            self.shared.wake.notify_one();
         }
+        signing
     }
 
-    /// AWS rejected a call that they signed: the previous accepted credentials are used again. If there are
-    /// none, the keeper loads new ones at once, but not again within [`REJECTION_REFRESH_INTERVAL`].
-    pub fn was_rejected(&self) {
-        if self.shared.signing.write().restore_accepted() {
-            tracing::warn!("AWS rejected the agent's new credentials; using the previous ones");
-            return;
-        }
+    /// AWS accepted a call that these signed.
+    pub fn accepted(&self, signed: &SigningCredentials) {
+        self.shared.candidates.lock().accepted(signed);
+        self.shared.acceptance.send_if_modified(|acceptance| {
+            let was_rejected = *acceptance != Acceptance::NotRejected;
+            *acceptance = Acceptance::NotRejected;
+            was_rejected
+        });
+    }
+
+    /// AWS rejected a call because of the credentials that signed it; `asked` says whom and for what.
+    pub fn rejected(&self, signed: &SigningCredentials, asked: &Arc<str>, rejection: &Arc<Rejection>) {
         let now = self.shared.clock.now().boot;
-        let mut rejected_at = self.shared.rejected_at.lock();
-        if rejected_at.is_none_or(|last| now.since(last) >= REJECTION_REFRESH_INTERVAL) {
-            *rejected_at = Some(now);
-            tracing::warn!("AWS rejected the agent's own credentials; loading them again");
-            self.refresh_soon();
+        let (read_source, is_rejected) = {
+            let mut candidates = self.shared.candidates.lock();
+            (candidates.rejected(signed, now), candidates.is_rejected())
+        };
+        let call = RejectedCall {
+            access_key_id: signed.access_key_id(),
+            asked: Arc::clone(asked),
+            rejection: Arc::clone(rejection),
+        };
+        self.shared.logged.log(&call, now);
+        if is_rejected {
+            self.shared.acceptance.send_replace(Acceptance::Rejected(call));
+        }
+        if read_source {
+            self.shared.wake.notify_one();
         }
     }
 
-    /// Wakes the keeper to load the credentials again.
-    pub fn refresh_soon(&self) {
-        self.shared.wake.notify_one();
-    }
-
-    fn unexpired(&self) -> Option<Credentials> {
-        let current = self.shared.signing.read().current.clone()?;
-        let is_unexpired = current.expiry().is_none_or(|expiry| expiry > self.shared.clock.now().wall);
-        is_unexpired.then_some(current)
+    /// Reports what AWS says of the credentials, now and at each change, without end; cancel by dropping.
+    pub async fn report_acceptance(self, mut report: impl FnMut(Acceptance) + Send) {
+        let mut acceptance = self.shared.acceptance.subscribe();
+        loop {
+            let current = acceptance.borrow_and_update().clone();
+            report(current);
+            if acceptance.changed().await.is_err() {
+                // The sender lives as long as `self`.
+                return;
+            }
+        }
     }
 
     /// Keeps the credentials fresh without end; cancel by dropping. `report` is called whenever the state
     /// changes.
     pub async fn keep(self, mut source: OwnSource, mut report: impl FnMut(OwnState) + Send) {
         let mut failures = 0;
+        let mut logged_at = None;
         let mut reported = None;
         loop {
             let outcome = self.load(&mut source).await;
-            let pause = match &outcome {
-                Ok(()) => {
-                    failures = 0;
-                    self.until_renewal(&source)
-                }
+            match &outcome {
+                Ok(()) => (failures, logged_at) = (0, None),
                 Err(error) => {
                     failures += 1;
-                    log_failure(error, failures);
-                    RETRY.pause(failures)
+                    let now = self.shared.clock.now().boot;
+                    if logged_at.is_none_or(|logged| now.since(logged) >= FAILURE_LOG_INTERVAL) {
+                        logged_at = Some(now);
+                        let err = ErrorChain(error);
+                        tracing::warn!(%err, failures, "the agent's own AWS credentials cannot be loaded");
+                    }
                 }
-            };
+            }
             let state = self.state(outcome.err());
             if reported.as_ref() != Some(&state) {
                 report(state.clone());
                 reported = Some(state);
             }
-            self.wait(pause, &source).await;
+            self.wait(self.pause(&source, failures)).await;
         }
     }
 
     async fn load(&self, source: &mut OwnSource) -> Result<(), LoadError> {
-        let now = self.shared.clock.now().wall;
+        let now = self.shared.clock.now();
+        let reading = self.shared.candidates.lock().reading(now.boot);
         let loaded = match source {
             OwnSource::Imds(imds) => Some(imds.load().await?),
-            OwnSource::File(file) => file.load_if_changed().await?,
+            OwnSource::File(file) => file.load(reading).await?,
             OwnSource::Environment(credentials) => Some(credentials.clone()),
         };
         let Some(loaded) = loaded else { return Ok(()) };
-        if loaded.expiry().is_some_and(|expiry| expiry <= now) {
+        if loaded.expiry().is_some_and(|expiry| expiry <= now.wall) {
             return Err(LoadError::Expired);
         }
-        self.shared.signing.write().replace(loaded);
+        let access_key_id = loaded.access_key_id().to_owned();
+        if self.shared.candidates.lock().offer(loaded) {
+            tracing::info!(access_key_id, "the agent's own AWS credentials are loaded");
+        }
         Ok(())
     }
 
     fn state(&self, error: Option<LoadError>) -> OwnState {
+        let is_present = self.shared.candidates.lock().has_unexpired(self.shared.clock.now().wall);
         match error {
-            _ if self.is_present() => OwnState::Present,
+            _ if is_present => OwnState::Present,
             Some(error) => OwnState::Missing(error.to_string()),
             None => OwnState::Missing("the agent's own credentials have expired".to_owned()),
         }
     }
 
-    /// The time until the credentials should be loaded again.
-    fn until_renewal(&self, source: &OwnSource) -> Duration {
-        match source {
-            OwnSource::File(_) => FILE_POLL,
-            OwnSource::Imds(_) | OwnSource::Environment(_) => {
-                let left = self.expires().and_then(|at| at.duration_since(self.shared.clock.now().wall).ok());
-                left.map_or(ASSUMED_HALF_LIFE, |left| (left / 2).max(FIRST_RETRY))
+    /// The time until the source should be read again.
+    fn pause(&self, source: &OwnSource, failures: u32) -> Duration {
+        let now = self.shared.clock.now();
+        let (reading, expires) = {
+            let candidates = self.shared.candidates.lock();
+            (candidates.reading(now.boot), candidates.newest_expires())
+        };
+        match (source, reading) {
+            (OwnSource::File(_), Reading::AtOnce) => FIRST_RETRY,
+            (OwnSource::File(_), Reading::Changes | Reading::Anew) => FILE_POLL,
+            (OwnSource::Imds(_), Reading::Anew | Reading::AtOnce) => REJECTED_IMDS_POLL,
+            (OwnSource::Imds(_), Reading::Changes) if failures > 0 => RETRY.pause(failures),
+            (OwnSource::Imds(_), Reading::Changes)
+            | (OwnSource::Environment(_), Reading::Changes | Reading::Anew | Reading::AtOnce) => {
+                let left = expires.and_then(|at| at.duration_since(now.wall).ok());
+                left.map_or(ASSUMED_HALF_LIFE, |left| (left / 2).clamp(FIRST_RETRY, LONGEST_PAUSE))
             }
         }
     }
 
-    /// Sleeps, or wakes early because a refresh was requested, but never in a tight loop.
-    async fn wait(&self, pause: Duration, source: &OwnSource) {
-        let at_least = match source {
-            OwnSource::File(_) => FILE_POLL.min(pause),
-            OwnSource::Imds(_) | OwnSource::Environment(_) => FIRST_RETRY.min(pause),
-        };
+    /// Sleeps, or wakes early because a call was rejected or had nothing to sign with, but never in a tight
+    /// loop.
+    async fn wait(&self, pause: Duration) {
+        let at_least = FIRST_RETRY.min(pause);
         tokio::time::sleep(at_least).await;
         let rest = pause.saturating_sub(at_least);
         tokio::select! {
             () = tokio::time::sleep(rest) => {}
             () = self.shared.wake.notified() => {}
         }
-    }
-}
-
-impl SigningCredentials {
-    fn replace(&mut self, credentials: Credentials) {
-        if self.is_accepted {
-            self.accepted_before = self.current.take();
-        }
-        self.current = Some(credentials);
-        self.is_accepted = false;
-    }
-
-    fn restore_accepted(&mut self) -> bool {
-        if self.is_accepted {
-            return false;
-        }
-        let Some(before) = self.accepted_before.take() else { return false };
-        self.current = Some(before);
-        self.is_accepted = true;
-        true
-    }
-}
-
-fn log_failure(error: &LoadError, failures: u32) {
-    // The first failure, then every tenth: at most one line in five minutes.
-    if failures % 10 == 1 {
-        let err = ErrorChain(error);
-        tracing::warn!(%err, failures, "the agent's own AWS credentials cannot be loaded");
     }
 }
 
@@ -261,8 +266,8 @@ impl OwnSource {
             OwnCredentials::Imds { endpoint, ipv6 } => {
                 Self::Imds(InstanceRole::new(endpoint.as_deref(), *ipv6, clock))
             }
-            OwnCredentials::File { path, profile } => {
-                Self::File(CredentialsFile::new(path.clone(), profile.clone()))
+            OwnCredentials::File { path, kind, profile } => {
+                Self::File(CredentialsFile::new(path.clone(), *kind, profile.clone()))
             }
             OwnCredentials::Environment { access_key_id, secret_access_key, session_token } => {
                 Self::Environment(Credentials::new(
@@ -277,70 +282,61 @@ impl OwnSource {
     }
 }
 
-impl ProvideCredentials for OwnIdentity {
-    fn provide_credentials<'a>(&'a self) -> future::ProvideCredentials<'a>
-    where
-        Self: 'a,
-    {
-        let answer: provider::Result = self
-            .unexpired()
-            .ok_or_else(|| CredentialsError::not_loaded("the agent has no AWS credentials of its own"));
-        future::ProvideCredentials::ready(answer)
-    }
-}
-
 impl fmt::Debug for OwnIdentity {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("OwnIdentity").field("is_present", &self.is_present()).finish_non_exhaustive()
+        let is_present = self.shared.candidates.lock().has_unexpired(self.shared.clock.now().wall);
+        f.debug_struct("OwnIdentity").field("is_present", &is_present).finish_non_exhaustive()
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::time::{Duration, SystemTime, UNIX_EPOCH};
+    use std::sync::Arc;
+    use std::time::{Duration, UNIX_EPOCH};
 
     use aws_credential_types::Credentials;
+    use parking_lot::Mutex;
 
-    use super::{OwnIdentity, RETRY};
+    use super::rejection::Rejection;
+    use super::{Acceptance, OwnIdentity, RETRY};
     use crate::clock::{Clock, Simulated};
 
-    fn credentials(key: &str, expires: Option<SystemTime>) -> Credentials {
-        Credentials::new(key, "secret", None, expires, "test")
-    }
-
-    fn key_of(own: &OwnIdentity) -> Option<String> {
-        own.unexpired().map(|credentials| credentials.access_key_id().to_owned())
-    }
-
     fn own() -> OwnIdentity {
-        OwnIdentity::new(Clock::simulated(Simulated::starting_at(UNIX_EPOCH + Duration::from_secs(1000))))
+        let clock = Clock::simulated(Simulated::starting_at(UNIX_EPOCH + Duration::from_secs(1000)));
+        OwnIdentity::fixed(Credentials::new("AKIAONE", "planted", None, None, "test"), clock)
     }
 
     #[tokio::test(start_paused = true)]
-    async fn after_a_rejection_the_previous_accepted_credentials_are_used_again() {
+    async fn acceptance_is_reported_with_the_words_of_aws_and_taken_back() {
         let own = own();
-        own.shared.signing.write().replace(credentials("OLD", None));
-        own.was_accepted();
-        own.shared.signing.write().replace(credentials("HALF", None));
-        own.was_rejected();
-        assert_eq!(key_of(&own).as_deref(), Some("OLD"));
-        own.shared.signing.write().replace(credentials("WHOLE", None));
-        own.was_accepted();
-        own.was_rejected();
-        assert_eq!(
-            key_of(&own).as_deref(),
-            Some("WHOLE"),
-            "one rejection does not discard accepted credentials"
-        );
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn expired_credentials_count_as_missing() {
-        let own = own();
-        own.shared.signing.write().replace(credentials("K", Some(UNIX_EPOCH + Duration::from_secs(1010))));
-        assert!(own.is_present());
-        tokio::time::advance(Duration::from_secs(10)).await;
-        assert!(!own.is_present());
+        let reports = Arc::new(Mutex::new(Vec::new()));
+        let seen = Arc::clone(&reports);
+        let reporting = own.clone().report_acceptance(move |acceptance| {
+            seen.lock().push(match acceptance {
+                Acceptance::NotRejected => "not rejected".to_owned(),
+                Acceptance::Rejected(call) => call.to_string(),
+            });
+        });
+        let answering = async {
+            let asked = "EKS Auth in us-west-2 (cluster prod)".into();
+            let rejection = Arc::new(Rejection::new(403, Some("AccessDeniedException"), "no", Some("r-1")));
+            let a_moment = || tokio::time::sleep(Duration::from_millis(1));
+            a_moment().await;
+            own.rejected(&own.sign().unwrap(), &asked, &rejection);
+            a_moment().await;
+            assert_eq!(reports.lock().len(), 1, "one rejection may be a mistake");
+            own.rejected(&own.sign().unwrap(), &asked, &rejection);
+            a_moment().await;
+            own.accepted(&own.sign().unwrap());
+            a_moment().await;
+        };
+        tokio::select! {
+            () = reporting => {}
+            () = answering => {}
+        }
+        let told = "EKS Auth in us-west-2 (cluster prod) rejects the agent's own AWS credentials (access key \
+                    id AKIAONE): 403 AccessDeniedException: no (request id r-1)";
+        assert_eq!(*reports.lock(), ["not rejected", told, "not rejected"]);
     }
 
     #[test]

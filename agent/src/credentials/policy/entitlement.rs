@@ -195,10 +195,12 @@ impl LastAnswer {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
     use std::time::Duration;
 
     use super::Consequence::{CheckAnotherAssociation, Drop, Keep, KeepForNewerToken};
     use super::{LastAnswers, NotFoundStreak, RecentAnswers, consequence};
+    use crate::aws::own_identity::rejection::Rejection;
     use crate::clock::BootTime;
     use crate::credentials::issued::GrantOrigin;
     use crate::credentials::source::tests::refusal;
@@ -220,10 +222,12 @@ mod tests {
 
     #[test]
     fn the_table_of_what_ends_an_entitlement() {
+        let rejection = Arc::new(Rejection::new(403, Some("AccessDeniedException"), "no", None));
         let cases = [
             (SourceError::Throttled, Keep),
             (SourceError::Unavailable(Unavailable::Timeout), Keep),
-            (SourceError::OwnIdentity(OwnIdentityFault::Rejected), Keep),
+            (SourceError::OwnIdentity(OwnIdentityFault::Missing), Keep),
+            (SourceError::OwnIdentity(OwnIdentityFault::Rejected(rejection)), Keep),
             (refused(RefusalClass::RoleNotAssumable), Keep),
             (refused(RefusalClass::BadRequest), Keep),
             (refused(RefusalClass::TokenExpired), KeepForNewerToken),

@@ -10,10 +10,12 @@ pub mod eks_auth;
 mod refusal;
 
 use std::fmt;
+use std::sync::Arc;
 
 #[cfg(test)]
 pub(crate) use self::refusal::tests;
 pub use self::refusal::{JudgedToken, Refusal, RefusalClass};
+use crate::aws::own_identity::rejection::Rejection;
 use crate::credentials::issued::Issued;
 use crate::workload::{PresentedToken, Route};
 
@@ -69,12 +71,12 @@ pub enum Unavailable {
 }
 
 /// What is wrong with the agent's own identity.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum OwnIdentityFault {
     /// There are no credentials to sign with.
     Missing,
-    /// AWS rejected them: unknown, expired, badly signed, or not allowed to call the source.
-    Rejected,
+    /// AWS rejected them: unknown, expired, badly signed, or not allowed to call the source. In its words.
+    Rejected(Arc<Rejection>),
 }
 
 impl fmt::Display for Unavailable {
@@ -91,10 +93,10 @@ impl fmt::Display for Unavailable {
 
 impl fmt::Display for OwnIdentityFault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Missing => "there are none",
-            Self::Rejected => "AWS rejected them",
-        })
+        match self {
+            Self::Missing => f.write_str("there are none"),
+            Self::Rejected(rejection) => write!(f, "AWS rejected them: {rejection}"),
+        }
     }
 }
 
@@ -118,7 +120,7 @@ impl SourceError {
             Self::Unavailable(Unavailable::Unreadable) => "unreadable",
             Self::Unavailable(Unavailable::Lost) => "lost",
             Self::OwnIdentity(OwnIdentityFault::Missing) => "own_credentials_missing",
-            Self::OwnIdentity(OwnIdentityFault::Rejected) => "own_credentials_rejected",
+            Self::OwnIdentity(OwnIdentityFault::Rejected(_)) => "own_credentials_rejected",
         }
     }
 }

@@ -7,6 +7,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::SystemTime;
 
+use crate::aws::words;
 use crate::workload::{PresentedToken, TokenDigest};
 
 /// A refusal that is about the pod, its token or its role.
@@ -48,11 +49,6 @@ pub struct JudgedToken {
     pub expires: SystemTime,
 }
 
-/// The longest message of AWS that is passed on, in characters.
-const LONGEST_MESSAGE: usize = 400;
-/// The longest request id that is passed on, in bytes; AWS's have 36.
-const LONGEST_REQUEST_ID: usize = 128;
-
 impl Refusal {
     /// A refusal with AWS's own sentence, made fit for one line.
     pub fn new(
@@ -62,14 +58,8 @@ impl Refusal {
         request_id: Option<&str>,
         judged: JudgedToken,
     ) -> Self {
-        let one_line = message.chars().map(|c| if c.is_control() { ' ' } else { c });
-        Self {
-            class,
-            code,
-            message: one_line.take(LONGEST_MESSAGE).collect::<String>().into(),
-            request_id: request_id.filter(|id| id.len() <= LONGEST_REQUEST_ID).map(Arc::from),
-            judged,
-        }
+        let (message, request_id) = (words::one_line(message), words::request_id(request_id));
+        Self { class, code, message, request_id, judged }
     }
 }
 

@@ -13,10 +13,12 @@ use serde::Serialize;
 
 use super::response;
 use crate::association::NoRoute;
-use crate::credentials::source::{Refusal, RefusalClass, SourceError};
+use crate::credentials::source::{OwnIdentityFault, Refusal, RefusalClass, SourceError};
 use crate::identity::TokenFault;
 use crate::telemetry::metrics::Outcome;
 use crate::workload::MalformedToken;
+
+const NO_OWN_CREDENTIALS: &str = "The agent has no usable AWS credentials; ask your cluster admin";
 
 /// Why a request gets no credentials.
 #[derive(Clone, Debug)]
@@ -207,8 +209,9 @@ fn of_source(error: &SourceError) -> Answer {
             answer(StatusCode::SERVICE_UNAVAILABLE, "ThrottlingException", message)
         }
         SourceError::Unavailable(_) => unavailable("EKS Auth is unreachable or failing; try again"),
-        SourceError::OwnIdentity(_) => {
-            unavailable("The agent has no usable AWS credentials; ask your cluster admin")
+        SourceError::OwnIdentity(OwnIdentityFault::Missing) => unavailable(NO_OWN_CREDENTIALS),
+        SourceError::OwnIdentity(OwnIdentityFault::Rejected(rejection)) => {
+            unavailable(&format!("{NO_OWN_CREDENTIALS}: {rejection}"))
         }
     }
 }
@@ -236,11 +239,14 @@ fn of_refusal(refusal: &Refusal) -> Answer {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use http_body_util::BodyExt;
     use hyper::ext::ReasonPhrase;
 
     use super::Rejection;
     use crate::association::NoRoute;
+    use crate::aws::own_identity;
     use crate::credentials::source::tests::refusal;
     use crate::credentials::source::{OwnIdentityFault, Refusal, RefusalClass, SourceError, Unavailable};
     use crate::identity::TokenFault;
@@ -256,6 +262,8 @@ mod tests {
 
     #[test]
     fn the_table_of_statuses_and_codes() {
+        let rejected =
+            Arc::new(own_identity::rejection::Rejection::new(403, Some("AccessDeniedException"), "no", None));
         let cases = [
             (Rejection::NotFound, 404, "NotFound"),
             (Rejection::Method, 405, "MethodNotAllowed"),
@@ -292,7 +300,7 @@ mod tests {
             (source(SourceError::Throttled), 503, "ThrottlingException"),
             (source(SourceError::Unavailable(Unavailable::Timeout)), 503, "ServiceUnavailableException"),
             (
-                source(SourceError::OwnIdentity(OwnIdentityFault::Rejected)),
+                source(SourceError::OwnIdentity(OwnIdentityFault::Rejected(rejected))),
                 503,
                 "ServiceUnavailableException",
             ),

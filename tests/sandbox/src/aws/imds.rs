@@ -4,6 +4,7 @@
 //! token, is switched off as EKS nodes have it. Must not know: what the credentials are used for.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, SystemTime};
 
 use http::{Method, StatusCode};
@@ -68,8 +69,9 @@ impl Imds {
         let mut current = self.current.lock();
         // Lives too short to be renewed five minutes ahead are renewed at half.
         let usable = |end: SystemTime| end > now + AHEAD.min(lifetime / 2);
+        let is_behind = self.world.imds_is_behind.load(Ordering::Relaxed);
         let still = |(held, _): &&(AwsCredentials, SystemTime)| {
-            held.expires_at.is_some_and(usable) && self.world.issued.lives(held, now)
+            is_behind || (held.expires_at.is_some_and(usable) && self.world.issued.lives(held, now))
         };
         let (held, since) = match current.as_ref().filter(still) {
             Some(current) => current.clone(),

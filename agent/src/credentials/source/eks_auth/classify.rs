@@ -4,6 +4,9 @@
 //! means opposite things under different statuses (docs/design/decisions.md#entitlement):
 //! `AccessDeniedException` as 400 is EKS refusing the pod, as 403 it is IAM refusing the agent.
 
+use std::sync::Arc;
+
+use crate::aws::own_identity::rejection::Rejection;
 use crate::credentials::source::{
     JudgedToken, OwnIdentityFault, Refusal, RefusalClass, SourceError, Unavailable,
 };
@@ -55,7 +58,7 @@ pub fn classify(answer: &ErrorAnswer<'_>, judged: JudgedToken) -> SourceError {
     use RefusalClass::{BadRequest, NoAssociation, RoleNotAssumable, TokenExpired, TokenInvalid};
     let (status, code) = (answer.status, answer.code.unwrap_or_default());
     if SIGNATURE_CODES.contains(&code) {
-        return SourceError::OwnIdentity(OwnIdentityFault::Rejected);
+        return rejected(answer);
     }
     if status == 429 || THROTTLING_CODES.contains(&code) {
         return SourceError::Throttled;
@@ -64,7 +67,7 @@ pub fn classify(answer: &ErrorAnswer<'_>, judged: JudgedToken) -> SourceError {
         SourceError::Refused(Refusal::new(class, code, answer.message, answer.request_id, judged))
     };
     match (status, code) {
-        (401 | 403, _) => SourceError::OwnIdentity(OwnIdentityFault::Rejected),
+        (401 | 403, _) => rejected(answer),
         (400, "AccessDeniedException") => refused(RoleNotAssumable, "AccessDeniedException"),
         (400, "ExpiredTokenException") => refused(TokenExpired, "ExpiredTokenException"),
         (400, "InvalidTokenException") => refused(TokenInvalid, "InvalidTokenException"),
@@ -76,6 +79,12 @@ pub fn classify(answer: &ErrorAnswer<'_>, judged: JudgedToken) -> SourceError {
         // either.
         (_, _) => SourceError::Unavailable(Unavailable::Unreadable),
     }
+}
+
+/// The agent's own credentials were rejected, in AWS's words.
+fn rejected(answer: &ErrorAnswer<'_>) -> SourceError {
+    let rejection = Rejection::new(answer.status, answer.code, answer.message, answer.request_id);
+    SourceError::OwnIdentity(OwnIdentityFault::Rejected(Arc::new(rejection)))
 }
 
 #[cfg(test)]
@@ -116,6 +125,20 @@ mod tests {
             let answer = ErrorAnswer { status, code, message: "", request_id: None };
             let judged = refusal(RefusalClass::BadRequest).judged;
             assert_eq!(classify(&answer, judged).label(), expected, "{status} {code:?}");
+        }
+    }
+
+    #[test]
+    fn a_rejection_of_the_agent_keeps_the_words_of_aws() {
+        let answer = ErrorAnswer {
+            status: 403,
+            code: Some("AccessDeniedException"),
+            message: "not authorized to perform: eks-auth:AssumeRoleForPodIdentity",
+            request_id: Some("r-1"),
+        };
+        let said = classify(&answer, refusal(RefusalClass::BadRequest).judged).to_string();
+        for word in ["403 AccessDeniedException", "not authorized to perform", "(request id r-1)"] {
+            assert!(said.contains(word), "{said}");
         }
     }
 }

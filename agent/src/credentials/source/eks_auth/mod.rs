@@ -26,7 +26,7 @@ use aws_smithy_types::body::SdkBody;
 
 use crate::aws::http_client::{ATTEMPT_TIMEOUT, CONNECT_TIMEOUT};
 use crate::aws::node_details::SentDetails;
-use crate::aws::own_identity::OwnIdentity;
+use crate::aws::own_identity::{OwnIdentity, SigningCredentials};
 use crate::aws::time::AwsTime;
 use crate::clock::Clock;
 use crate::config::Upstream;
@@ -41,6 +41,8 @@ use crate::workload::PresentedToken;
 pub struct EksAuth {
     client: Client,
     cluster: Arc<str>,
+    /// Who is asked, for people.
+    asked: Arc<str>,
     own: OwnIdentity,
     details: SentDetails,
     time: AwsTime,
@@ -85,16 +87,15 @@ impl EksAuth {
             // The flight retries, within its budget; retries in here would be out of its sight.
             .retry_config(RetryConfig::disabled())
             .timeout_config(timeouts)
-            .stalled_stream_protection(StalledStreamProtectionConfig::disabled())
-            .credentials_provider(SharedCredentialsProvider::new(own.clone()))
-            // `OwnIdentity` holds the one copy and renews it; a second cache would keep a rejected one alive.
-            .identity_cache(IdentityCache::no_cache());
+            .stalled_stream_protection(StalledStreamProtectionConfig::disabled());
+        // No credentials: each call brings its own, so that the answer is charged to those that signed it.
         config.set_app_name(app_name());
         if let Some(endpoint) = &upstream.endpoint {
             config = config.endpoint_url(endpoint);
         }
         Self {
             client: Client::from_conf(config.build()),
+            asked: format!("EKS Auth in {region} (cluster {cluster})").into(),
             cluster: cluster.into(),
             own,
             details,
@@ -107,11 +108,10 @@ impl EksAuth {
     /// # Errors
     /// [`SourceError`], classified by status and code.
     pub async fn fetch(&self, presented: &PresentedToken) -> Result<Issued, SourceError> {
-        if !self.own.is_present() {
+        let Some(signing) = self.own.sign() else {
             // Nothing to sign with: asking would only blame the pod's request for it.
-            self.own.refresh_soon();
             return Err(SourceError::OwnIdentity(OwnIdentityFault::Missing));
-        }
+        };
         let call = self
             .client
             .assume_role_for_pod_identity()
@@ -121,17 +121,32 @@ impl EksAuth {
             .set_instance_id(self.details.instance_id())
             .set_zone(self.details.zone_id());
         let observer = self.time.observer();
-        let outcome = call.customize().interceptor(observer.clone()).send().await;
+        let signed = call.customize().interceptor(observer.clone()).config_override(signing_with(&signing));
+        let outcome = signed.send().await;
         let result = outcome
             .map_err(|error| translate(&error, presented.into()))
             .and_then(|output| issued(&output, observer.answered_at()));
         match &result {
-            Err(SourceError::OwnIdentity(OwnIdentityFault::Rejected)) => self.own.was_rejected(),
-            Ok(_) | Err(SourceError::Refused(_)) => self.own.was_accepted(),
-            Err(SourceError::Throttled | SourceError::Unavailable(_) | SourceError::OwnIdentity(_)) => {}
+            Err(SourceError::OwnIdentity(OwnIdentityFault::Rejected(rejection))) => {
+                self.own.rejected(&signing, &self.asked, rejection);
+            }
+            Ok(_) | Err(SourceError::Refused(_)) => self.own.accepted(&signing),
+            Err(
+                SourceError::Throttled
+                | SourceError::Unavailable(_)
+                | SourceError::OwnIdentity(OwnIdentityFault::Missing),
+            ) => {}
         }
         result
     }
+}
+
+/// The configuration of one call: who signs it. The credentials are handed over as they are; a cache could
+/// only bring others.
+fn signing_with(signing: &SigningCredentials) -> aws_sdk_eksauth::config::Builder {
+    aws_sdk_eksauth::Config::builder()
+        .credentials_provider(SharedCredentialsProvider::new(signing.credentials().clone()))
+        .identity_cache(IdentityCache::no_cache())
 }
 
 fn app_name() -> Option<AppName> {

@@ -63,7 +63,8 @@ impl Answer for EksAuth {
     }
 
     fn error(&self, status: StatusCode, code: &str, message: &str) -> Reply {
-        refusal::reply(status, code, message, self.0.switches.lock().error_code_place)
+        let reply = refusal::reply(status, code, message, self.0.switches.lock().error_code_place);
+        reply.header("x-amzn-requestid", &random::uuid())
     }
 }
 
