@@ -30,6 +30,8 @@ pub(crate) struct Target {
 
 /// Clients at once: enough to keep both cores busy, few enough not to measure the scheduler.
 const CLIENTS: usize = 4;
+/// The longest answer read, in bytes: the page of metrics has about 20 KiB.
+const LONGEST_ANSWER: usize = 64 * 1024;
 
 /// Asks for `time`; returns how many answers came and how long it took.
 pub(crate) async fn run(
@@ -52,7 +54,7 @@ pub(crate) async fn run(
 
 async fn client(target: &Target, connections: Connections, until: Instant) -> Outcome<usize> {
     let request = request(target, matches!(connections, Connections::New));
-    let mut buffer = vec![0; 16 * 1024];
+    let mut buffer = vec![0; LONGEST_ANSWER];
     let mut answers = 0;
     let mut kept = None;
     while Instant::now() < until {
@@ -93,7 +95,8 @@ fn request(target: &Target, close: bool) -> String {
 async fn read_answer<'a>(stream: &mut TcpStream, buffer: &'a mut [u8]) -> Outcome<(&'a str, &'a str)> {
     let mut filled = 0;
     let (head_end, length) = loop {
-        let space = buffer.get_mut(filled..).ok_or("an answer of more than 16 KiB")?;
+        let space = buffer.get_mut(filled..).filter(|space| !space.is_empty());
+        let space = space.ok_or("an answer of more than 64 KiB")?;
         let read = stream.read(space).await?;
         if read == 0 {
             return Err("the connection was closed in the middle of an answer".into());
@@ -129,7 +132,7 @@ pub(crate) async fn get(url: &str) -> Outcome<String> {
     let mut stream = connect(authority.parse()?).await?;
     let request = format!("GET /{path} HTTP/1.1\r\nHost: {authority}\r\n\r\n");
     stream.write_all(request.as_bytes()).await?;
-    let mut buffer = vec![0; 16 * 1024];
+    let mut buffer = vec![0; LONGEST_ANSWER];
     let (_head, body) = read_answer(&mut stream, &mut buffer).await?;
     Ok(body.to_owned())
 }
@@ -140,7 +143,7 @@ pub(crate) async fn response(address: SocketAddr, token: &str) -> Outcome<String
     let target = Target { address, token: token.to_owned() };
     let mut stream = connect(address).await?;
     stream.write_all(request(&target, false).as_bytes()).await?;
-    let mut buffer = vec![0; 16 * 1024];
+    let mut buffer = vec![0; LONGEST_ANSWER];
     let (head, body) = read_answer(&mut stream, &mut buffer).await?;
     let added_by_hyper = ["date", "content-length"];
     let headers = head.lines().skip(1).filter(|line| {
@@ -158,7 +161,7 @@ pub(crate) async fn fetch_all(address: SocketAddr, tokens: &[String]) -> Outcome
     for _ in 0..64 {
         let (next, tokens) = (Arc::clone(&next), Arc::clone(&tokens));
         clients.spawn(async move {
-            let mut buffer = vec![0; 16 * 1024];
+            let mut buffer = vec![0; LONGEST_ANSWER];
             while let Some(token) = tokens.get(next.fetch_add(1, Ordering::Relaxed)) {
                 let target = Target { address, token: token.clone() };
                 let mut stream = connect(address).await?;
