@@ -11,7 +11,8 @@
 //! server       answer: JSON, one metric, one access event
 //! ```
 //!
-//! Under `credentials` is [`aws`]: the HTTP client, AWS's time, the agent's own identity. Beside the walk are
+//! Under `credentials` is [`aws`]: the SDK's HTTP client, AWS's time, the agent's own identity. Under it and
+//! under `identity` is [`outgoing`]: the connections that the agent opens. Beside the walk are
 //! [`node`], which gives the node the addresses and keeps them; [`lifecycle`] (readiness, shutdown, tasks),
 //! [`telemetry`] (logs, metrics), [`config`] and [`cli`]; [`clock`], [`rng`], [`backoff`], [`watched_file`]
 //! and [`secret`]; and [`app`], which alone knows every part.
@@ -28,6 +29,7 @@ pub mod credentials;
 pub mod identity;
 pub mod lifecycle;
 pub mod node;
+pub mod outgoing;
 pub mod rng;
 pub mod secret;
 pub mod server;

@@ -7,12 +7,15 @@ import argparse
 import sys
 
 import yaml
+from conventions import check_labels, check_typos, check_upgrades
 from documentation import check_documentation
 from manifests import MANIFESTS, check_manifest
+from monitors import check_metrics_off, check_pod_monitor, check_service_monitor
 from page import check_page
 from rendering import CHART, GOOD, HERE, check_object, compare, helm, render
 from series import check_alerts, check_dashboard, check_dashboard_object
 
+SURGE = ["--set", "updateStrategy.rollingUpdate.maxSurge=1,updateStrategy.rollingUpdate.maxUnavailable=0"]
 REFUSED = {
     "no cluster": (["--set", "env.AWS_REGION=eu-west-1"], "clusterName is required"),
     "no region": (["--set", "clusterName=shop"], "env.AWS_REGION is required"),
@@ -25,11 +28,23 @@ REFUSED = {
         GOOD + ["--set", "image.containerRegistry=602401143452.dkr.ecr.us-west-2.amazonaws.com"],
         "which holds the Amazon agent's image",
     ),
-    "nobody listens": (GOOD + ["--set", "sharePort=true"], "sharePort needs guardAddress"),
+    "nobody listens": (GOOD + ["--set", "sharePort=true,guardAddress=false"], "sharePort needs guardAddress"),
+    "surge without the guard": (GOOD + SURGE + ["--set", "guardAddress=false"], "maxSurge needs a port 80 that is not declared"),
     "surge beside a declared port": (
-        GOOD + ["--set", "updateStrategy.rollingUpdate.maxSurge=1", "--set", "updateStrategy.rollingUpdate.maxUnavailable=0"],
-        "maxSurge needs agent.advertiseProxyPort=false",
+        GOOD + SURGE + ["--set", "agent.advertiseProxyPort=true"],
+        "maxSurge needs a port 80 that is not declared",
     ),
+    "two monitors": (
+        GOOD + ["--set", "metrics.serviceMonitor.enabled=true,metrics.podMonitor.enabled=true"],
+        "each pod would be scraped twice",
+    ),
+    "a section that is null": (GOOD + ["--set", "metrics=null"], "metrics must not be null"),
+    "a part of one that is null": (GOOD + ["--set", "agent.metrics.podMonitor=null"], "metrics.podMonitor must not be null"),
+    "plain http to another host": (
+        GOOD + ["--set", "agent.additionalArgs.--endpoint=http://name.svc:8080"],
+        "tokens would leave the node unencrypted",
+    ),
+    "a tag that was a number": (GOOD + ["--set-json", "image.tag=1.10"], "image/tag"),
     "Amazon's version": (GOOD + ["--set", "image.tag=v1.3.9-eksbuild.3"], "is a version of the Amazon agent"),
     "Amazon's watching of pods": (GOOD + ["--set", "podLivenessCheck.enabled=true"], "podLivenessCheck.enabled is not supported"),
     "keys of nobody": (GOOD + ["--set", "jwks={/keys.json}"], "jwks needs issuers"),
@@ -55,6 +70,12 @@ SAME = {
     "ports in quotes": (
         ["--set-string", "agent.probePort=2713,metrics.port=2715"],
         ["--set", "agent.probePort=2713,metrics.port=2715"],
+    ),
+    "no affinity": (["--set", "affinity="], ["--set", "affinity=null"]),
+    "no DaemonSet": (["--set", "daemonsets.cloud=null"], ["--set", "daemonsets.cloud.create=false"]),
+    "plain http to this node": (
+        ["--set", "agent.additionalArgs.--endpoint=http://127.0.0.1:8080"],
+        ["--set", "daemonsets.cloud.additionalArgs.--endpoint=http://127.0.0.1:8080"],
     ),
     "one's own registry": (
         ["--set", "image.containerRegistry=123456789012.dkr.ecr.eu-west-1.amazonaws.com"],
@@ -118,7 +139,11 @@ def main():
     for name in MANIFESTS:
         checks += 1
         problems += check_manifest(name, write)
-    for check in (check_alerts, check_dashboard, check_dashboard_object, check_documentation, check_page):
+    for check in (
+        *(check_alerts, check_dashboard, check_dashboard_object, check_documentation, check_page),
+        *(check_upgrades, check_labels, check_typos),
+        *(check_pod_monitor, check_service_monitor, check_metrics_off),
+    ):
         checks += 1
         problems += check()
     for sample in sorted((CHART.parent / "policies").glob("*.yaml")):

@@ -21,9 +21,9 @@ ALWAYS = [
 # What each is for, and its values.
 MANIFESTS = {
     "default": ("The agent as the chart installs it without more values.", []),
-    "guarded": (
-        "The agent with its address guarded by nftables: no port is declared, see docs/guard.md.",
-        ["guardAddress=true"],
+    "unguarded": (
+        "The agent where nftables cannot be used: port 80 is declared, and pods with hostPort 80 are EVICTED, see docs/guard.md.",
+        ["guardAddress=false"],
     ),
 }
 # They say that Helm looks after the object, which here nobody does.

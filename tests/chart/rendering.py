@@ -5,6 +5,7 @@ import pathlib
 import subprocess
 
 import kubernetes_validate
+import yaml
 
 HERE = pathlib.Path(__file__).parent
 CHART = HERE.parent.parent / "deploy" / "chart"
@@ -21,8 +22,13 @@ def helm(*arguments):
     return subprocess.run(["helm", *arguments], capture_output=True, text=True, timeout=60, check=False)
 
 
-def render(*arguments):
-    return helm("template", "release", str(CHART), "--namespace", "kube-system", *arguments)
+def render(*arguments, release="pod-identity-agent"):
+    return helm("template", release, str(CHART), "--namespace", "kube-system", *arguments)
+
+
+def rendered(*arguments, release="pod-identity-agent"):
+    """The objects that come out."""
+    return list(filter(None, yaml.safe_load_all(render(*arguments, release=release).stdout)))
 
 
 def compare(stored, rendered, write):
@@ -58,6 +64,7 @@ def check_security(pod):
         if security.get("privileged"):
             yield f"{container['name']} is privileged"
     ports = [port["containerPort"] for port in pod["containers"][0].get("ports", [])]
+    # On the host network each is a hostPort too.
     if ports not in ([], [80]):
         yield f"ports {ports} are declared: a new pod could not stand beside the old one"
 
@@ -70,7 +77,7 @@ def check_arguments(container):
         if told.returncode != 0:
             yield f"the agent refuses its arguments: {told.stderr.strip()}"
         return
-    arguments = container["args"] + ["--max-service-qps=0"]
+    arguments = container["args"] + ["--max-service-qps=none"]
     environment = {variable["name"]: variable.get("value", "node-1") for variable in container["env"]}
     # The file of isolated regions is on their nodes only.
     environment.pop("AWS_CA_BUNDLE", None)

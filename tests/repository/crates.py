@@ -9,11 +9,10 @@ ROOT = "agent/src/"
 
 # A crate, or the beginning of its name with a star, and the places under agent/src that may name it.
 PLACES = {
-    # The endpoint serves with hyper; the fetcher of key documents is a client of it.
-    "hyper": ("server/", "identity/keys/fetch.rs"),
-    "hyper_util": ("server/", "identity/keys/fetch.rs"),
-    "hyper_rustls": ("identity/keys/fetch.rs",),
-    "http_body_util": ("server/", "identity/keys/fetch.rs"),
+    # The endpoint serves with hyper; `outgoing` is a client of it. A request's body is named by those who send one.
+    "hyper": ("server/", "outgoing/"),
+    "hyper_util": ("server/", "outgoing/"),
+    "http_body_util": ("server/", "outgoing/", "identity/keys/fetch.rs", "aws/http_client.rs"),
     "socket2": ("server/",),
     # The AWS SDK.
     "aws_sdk_*": ("aws/", "credentials/source/"),
@@ -24,9 +23,11 @@ PLACES = {
     "aws_types": ("aws/",),
     # Signatures and digests of tokens, and the key of the agent's own probes.
     "aws_lc_rs": ("identity/", "node/self_probe/", "workload/"),
-    "rustls": ("identity/keys/fetch.rs",),
+    "rustls": ("outgoing/",),
+    "rustls_native_certs": ("outgoing/",),
+    "tokio_rustls": ("outgoing/",),
     "webpki": ("config/",),
-    "rustls_pki_types": ("config/", "identity/keys/fetch.rs"),
+    "rustls_pki_types": ("config/", "outgoing/"),
     "rtnetlink": ("node/",),
     "netlink_*": ("node/",),
     "caps": ("lifecycle/privileges.rs", "node/self_probe/"),

@@ -13,6 +13,7 @@ LAYERS = (
     ("workload", "clock", "rng", "secret", "backoff", "watched_file", "cli"),
     ("config",),
     ("lifecycle", "telemetry"),
+    ("outgoing",),
     ("identity", "association", "aws", "node", "kubernetes"),
     ("credentials",),
     ("server",),

@@ -7,6 +7,7 @@ use std::time::Duration;
 use super::{Credentials, OwnIdentity, Peers, Services, reached};
 use crate::identity::keys::TokenKeys;
 use crate::lifecycle::limits::LIMITS;
+use crate::telemetry::logging;
 use crate::telemetry::metrics::{CachedIdentities, ConnectionNumbers, Readings, TokenKeyNumbers};
 
 impl Services {
@@ -39,7 +40,7 @@ impl Services {
                     refreshed: view.age.and_then(|age| now.wall.checked_sub(age)),
                 }
             }),
-            clock_offset_seconds: Box::new(move || signed_seconds(clock.correction_ms())),
+            clock_offset_seconds: Box::new(move || signed_seconds(clock.offset_ms())),
             connections: Box::new(move || {
                 let counts = connections.stats().snapshot();
                 ConnectionNumbers {
@@ -52,6 +53,7 @@ impl Services {
             limits_reached: Box::new(move || {
                 LIMITS.map(|limit| (limit.label(), reached(limit, &limits, &limited))).to_vec()
             }),
+            log_lines_dropped: Box::new(logging::lines_dropped),
             conditions: Box::new(move || {
                 readiness.report().into_iter().map(|report| (report.name.as_str(), report.met)).collect()
             }),

@@ -14,7 +14,6 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::aws::http_client::HttpClientError;
 use crate::aws::node_details::SentDetails;
 use crate::aws::own_identity::{Acceptance, OwnIdentity, OwnSource, OwnState};
 use crate::clock::Clock;
@@ -28,6 +27,7 @@ use crate::lifecycle::readiness::{Condition, Readiness};
 use crate::lifecycle::shutdown::Shutdown;
 use crate::lifecycle::tasks::Tasks;
 use crate::node::self_probe::{ProbeKey, ProbeKeyError, Prober};
+use crate::outgoing::SetUpError;
 use crate::rng::Rng;
 use crate::server::access_log::AccessLog;
 use crate::server::door::accept::Acceptor;
@@ -46,7 +46,7 @@ const LAST_TASKS: Duration = Duration::from_secs(1);
 pub enum Error {
     /// The connection to AWS cannot be configured.
     #[error("the connection to AWS cannot be configured")]
-    HttpClient(#[from] HttpClientError),
+    HttpClient(#[from] SetUpError),
     /// The sources of token keys cannot be configured.
     #[error("the sources of token keys cannot be configured")]
     TokenKeys(#[from] FetchError),
@@ -156,8 +156,9 @@ impl Services {
         Acceptor::new(Arc::new(endpoint), peers.clone(), limits, self.shutdown.clone(), self.tasks.clone())
     }
 
-    /// One task per address and port. The first address decides readiness; a node without IPv6 is ready
-    /// without it. Behind a guard, it is the guard's port that counts: its own may be somebody else's.
+    /// One task per address and port. Readiness waits for the first address of each family: a cluster's pods
+    /// use one family only, and the agent cannot know which. On a node without IPv6 that condition does not
+    /// apply. Behind a guard, it is the guard's port that counts: the port itself may be somebody else's.
     fn listen(&self, config: &Config, door: &Acceptor<Endpoint>) -> Vec<CredentialListener> {
         let mut names = ListenerNames::default();
         let doors = doors(config).map(|(host, port, is_required)| {
@@ -236,7 +237,7 @@ impl Services {
         };
         let keys = TokenKeys::of_sources(locations.len());
         for (index, location) in locations.iter().enumerate() {
-            let source = KeySource::new(location, index, keys.clone(), &config.upstream, &self.tasks)?;
+            let source = KeySource::new(location, index, keys.clone(), &config.upstream)?;
             // Shown and never waited for: without keys EKS Auth judges, or clients are asked to come again.
             let complete = self.readiness.advisory(ConditionName::TokenKeys);
             self.until_stopped("token-keys", source.keep(self.clock.clone(), Rng::from_entropy(), complete));
@@ -283,13 +284,17 @@ struct CredentialListener {
 fn doors(config: &Config) -> impl Iterator<Item = (IpAddr, u16, bool)> + '_ {
     let guard = config.node_network.guard;
     let own = guard.is_none_or(|guard| !guard.shares_port).then_some(config.listen.port);
-    let first = config.listen.hosts.first();
     // The guard's doors first: the names of conditions go by order.
     let ports = [guard.map(|guard| guard.port), own];
     ports.into_iter().flatten().flat_map(move |port| {
         let counts = guard.is_none_or(|guard| guard.port == port);
-        config.listen.hosts.iter().map(move |host| (*host, port, counts && first == Some(host)))
+        config.listen.hosts.iter().map(move |host| (*host, port, counts && is_first_of_family(config, host)))
     })
+}
+
+/// Whether this is the first of the bound addresses of its family.
+fn is_first_of_family(config: &Config, ip: &IpAddr) -> bool {
+    config.listen.hosts.iter().find(|host| host.is_ipv4() == ip.is_ipv4()) == Some(ip)
 }
 
 /// The addresses that host-network processes call from: loopback (known to `Peers`) and those we answer on.

@@ -8,7 +8,7 @@ use std::net::IpAddr;
 
 use tokio::sync::watch;
 
-use super::{CredentialListener, Services};
+use super::{CredentialListener, Services, is_first_of_family};
 use crate::config::{Config, Guard, LinkPlace, NodeNetwork};
 use crate::lifecycle::condition_name::ConditionName;
 use crate::lifecycle::readiness::Condition;
@@ -37,8 +37,7 @@ fn keep_link(services: &Services, config: &Config, changed: watch::Sender<u64>) 
     if desired.addresses.is_empty() {
         return;
     }
-    let first = config.listen.hosts.first();
-    let addresses = desired.addresses.iter().map(|ip| (*ip, address_condition(services, *ip, first)));
+    let addresses = desired.addresses.iter().map(|ip| (*ip, address_condition(services, config, *ip)));
     let conditions = LinkConditions {
         addresses: addresses.collect(),
         link: services.readiness.advisory(ConditionName::Link),
@@ -47,13 +46,18 @@ fn keep_link(services: &Services, config: &Config, changed: watch::Sender<u64>) 
     services.until_stopped("link", keeper.keep());
 }
 
-/// Readiness waits for the first address only: a node without IPv6 is ready without the second.
-fn address_condition(services: &Services, ip: IpAddr, first: Option<&IpAddr>) -> Condition {
+/// Readiness waits for the first address of each family, as with the listeners. Of a family that is switched
+/// off, the condition does not apply.
+fn address_condition(services: &Services, config: &Config, ip: IpAddr) -> Condition {
     let name = match ip {
         IpAddr::V4(_) => ConditionName::AddressIpv4,
         IpAddr::V6(_) => ConditionName::AddressIpv6,
     };
-    if Some(&ip) == first { services.readiness.condition(name) } else { services.readiness.advisory(name) }
+    if is_first_of_family(config, &ip) {
+        services.readiness.condition(name)
+    } else {
+        services.readiness.advisory(name)
+    }
 }
 
 /// Keeps the agent's nftables table as the flags say. A table that an earlier start left behind and no flag

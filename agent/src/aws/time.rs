@@ -1,73 +1,66 @@
-//! The agent's clock as the AWS SDK wants it.
+//! AWS's time: taken from its answers, and given to the AWS SDK.
 //!
-//! Owns: handing the corrected wall time to the SDK, so that its signatures are right although the node's
-//! clock is off; and learning the correction from the `Date` of AWS's answers. Must not know: what the
-//! answers say otherwise.
+//! Owns: which answers can be believed, and handing AWS's time to the SDK, so that its signatures are right
+//! although the node's clock is off. Must not know: what the answers say otherwise, or what follows from a
+//! difference (`clock`).
 
 use std::sync::Arc;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use aws_smithy_async::time::TimeSource;
 use aws_smithy_runtime_api::box_error::BoxError;
+use aws_smithy_runtime_api::client::http::{
+    HttpConnector, HttpConnectorFuture, SharedHttpClient, SharedHttpConnector, http_client_fn,
+};
 use aws_smithy_runtime_api::client::interceptors::context::BeforeDeserializationInterceptorContextRef;
 use aws_smithy_runtime_api::client::interceptors::{Intercept, dyn_dispatch_hint};
+use aws_smithy_runtime_api::client::orchestrator::{HttpRequest, HttpResponse};
 use aws_smithy_runtime_api::client::runtime_components::RuntimeComponents;
 use aws_smithy_types::DateTime;
 use aws_smithy_types::config_bag::ConfigBag;
 use aws_smithy_types::date_time::Format;
 use parking_lot::Mutex;
 
-use crate::clock::Clock;
+use crate::clock::{Clock, Teacher};
 
-/// A clock that is off by less is left alone: `Date` has whole seconds, and an answer may take one to come.
-/// SigV4 allows five minutes, and 15 s are the least life of a set.
-const TOLERATED_MS: i64 = 5_000;
+/// What AWS's own front ends put on each answer, and a proxy or a captive portal does not.
+const REQUEST_ID: &str = "x-amzn-requestid";
+/// What a request to the metadata service carries once IMDSv2 has given a token: its answer comes from there.
+const IMDS_TOKEN: &str = "x-aws-ec2-metadata-token";
+/// A signature that is further off than this may be rejected for its time alone. SigV4 allows five minutes;
+/// the call and the whole seconds of `Date` take their share.
+const SIGNATURE_LEEWAY: Duration = Duration::from_secs(4 * 60);
 
 impl TimeSource for Clock {
     fn now(&self) -> SystemTime {
-        Self::now(self).wall
+        self.to_sign_with()
     }
 }
 
-/// What AWS's answers say of the time; one for a client, told by an observer per call.
+/// What the answers of a service say of the time; one for a client, fed by an observer per call.
 #[derive(Clone, Debug)]
 pub struct AwsTime {
     clock: Clock,
-    last: Arc<Mutex<Option<i64>>>,
 }
 
 /// Reads the `Date` of one call's answer.
 #[derive(Clone, Debug)]
 pub struct DateObserver {
-    time: AwsTime,
+    clock: Clock,
+    signed_at: SystemTime,
     answered_at: Arc<Mutex<Option<SystemTime>>>,
 }
 
 impl AwsTime {
-    /// Corrects this clock.
+    /// Teaches this clock.
     pub fn new(clock: Clock) -> Self {
-        Self { clock, last: Arc::default() }
+        Self { clock }
     }
 
-    /// For one call.
+    /// For one call, which is signed now.
     pub fn observer(&self) -> DateObserver {
-        DateObserver { time: self.clone(), answered_at: Arc::default() }
-    }
-
-    /// The clock is corrected only when two answers in a row agree: one wrong `Date` must not make everything
-    /// that is held look expired at once.
-    fn observe(&self, aws: SystemTime) {
-        let correction = correction_ms(self.clock.uncorrected_wall(), aws);
-        let before = self.last.lock().replace(correction);
-        let is_confirmed =
-            before.is_some_and(|before| before.abs_diff(correction) <= TOLERATED_MS.unsigned_abs());
-        if !is_confirmed {
-            return;
-        }
-        if (correction == 0) != (self.clock.correction_ms() == 0) {
-            tracing::warn!(clock.off_ms = correction, "node clock differs from AWS time; using AWS time");
-        }
-        self.clock.correct_by(correction);
+        let signed_at = self.clock.to_sign_with();
+        DateObserver { clock: self.clock.clone(), signed_at, answered_at: Arc::default() }
     }
 }
 
@@ -77,12 +70,21 @@ impl DateObserver {
         *self.answered_at.lock()
     }
 
-    fn read(&self, date: &str) {
-        let aws =
-            DateTime::from_str(date, Format::HttpDate).ok().and_then(|date| SystemTime::try_from(date).ok());
-        let Some(aws) = aws else { return };
-        *self.answered_at.lock() = Some(aws);
-        self.time.observe(aws);
+    /// Whether AWS may have rejected the signature for its time: then its answer says nothing of the
+    /// credentials that signed.
+    pub fn was_signed_untimely(&self) -> bool {
+        self.answered_at().is_some_and(|answered_at| {
+            let apart = answered_at.duration_since(self.signed_at);
+            apart.unwrap_or_else(|earlier| earlier.duration()) > SIGNATURE_LEEWAY
+        })
+    }
+
+    fn read(&self, response: &HttpResponse) {
+        let Some(date) = date_of(response) else { return };
+        *self.answered_at.lock() = Some(date);
+        if response.headers().contains_key(REQUEST_ID) {
+            self.clock.learn(Teacher::Service, date);
+        }
     }
 }
 
@@ -98,65 +100,101 @@ impl Intercept for DateObserver {
         _runtime_components: &RuntimeComponents,
         _config: &mut ConfigBag,
     ) -> Result<(), BoxError> {
-        if let Some(date) = context.response().headers().get("date") {
-            self.read(date);
-        }
+        self.read(context.response());
         Ok(())
     }
 }
 
-/// Milliseconds to add to the node's clock to get AWS's; zero when they are close.
-fn correction_ms(node: SystemTime, aws: SystemTime) -> i64 {
-    let ms = |time| DateTime::from(time).to_millis().unwrap_or_default();
-    // Half a second: the middle of the second that `Date` names.
-    let off = ms(aws).saturating_add(500).saturating_sub(ms(node));
-    if off.abs() <= TOLERATED_MS { 0 } else { off }
+/// The client for the metadata service. Its answers teach this clock.
+pub fn taught_by_metadata(client: SharedHttpClient, clock: &Clock) -> SharedHttpClient {
+    let clock = clock.clone();
+    http_client_fn(move |settings, components| {
+        use aws_smithy_runtime_api::client::http::HttpClient;
+        let inner = client.http_connector(settings, components);
+        SharedHttpConnector::new(MetadataConnector { inner, clock: clock.clone() })
+    })
+}
+
+#[derive(Debug)]
+struct MetadataConnector {
+    inner: SharedHttpConnector,
+    clock: Clock,
+}
+
+impl HttpConnector for MetadataConnector {
+    fn call(&self, request: HttpRequest) -> HttpConnectorFuture {
+        let has_token = request.headers().contains_key(IMDS_TOKEN);
+        let (answer, clock) = (self.inner.call(request), self.clock.clone());
+        HttpConnectorFuture::new(async move {
+            let response = answer.await?;
+            if has_token
+                && response.status().is_success()
+                && let Some(date) = date_of(&response)
+            {
+                clock.learn(Teacher::Metadata, date);
+            }
+            Ok(response)
+        })
+    }
+}
+
+fn date_of(response: &HttpResponse) -> Option<SystemTime> {
+    let date = response.headers().get("date")?;
+    DateTime::from_str(date, Format::HttpDate).ok().and_then(|date| SystemTime::try_from(date).ok())
 }
 
 #[cfg(test)]
 mod tests {
     use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-    use super::{AwsTime, correction_ms};
-    use crate::clock::{Clock, Simulated};
+    use aws_smithy_runtime_api::client::orchestrator::HttpResponse;
+    use aws_smithy_types::body::SdkBody;
+
+    use super::AwsTime;
+    use crate::clock::{Clock, Simulated, Trust};
+
+    const AT_1000: &str = "Thu, 01 Jan 1970 00:16:40 GMT";
 
     fn at(seconds: u64) -> SystemTime {
         UNIX_EPOCH + Duration::from_secs(seconds)
     }
 
-    #[test]
-    fn small_differences_are_left_alone_and_large_ones_corrected() {
-        let node = at(1_000_000);
-        assert_eq!(correction_ms(node, at(1_000_000)), 0);
-        assert_eq!(correction_ms(node, at(1_000_004)), 0);
-        assert_eq!(correction_ms(node, at(1_000_600)), 600_500);
-        assert_eq!(correction_ms(node, at(999_400)), -599_500);
+    fn answer(headers: &[(&'static str, &'static str)]) -> HttpResponse {
+        let mut response = HttpResponse::new(200.try_into().unwrap(), SdkBody::empty());
+        for (name, value) in headers {
+            response.headers_mut().insert(*name, *value);
+        }
+        response
     }
 
     #[tokio::test(start_paused = true)]
-    async fn two_answers_that_agree_correct_the_clock_and_one_alone_does_not() {
-        let clock = Clock::simulated(Simulated::starting_at(at(1_000_000)));
+    async fn only_an_answer_with_a_request_id_teaches_the_time() {
+        let clock = Clock::simulated(Simulated::starting_at(at(970)));
         let time = AwsTime::new(clock.clone());
-        let observer = time.observer();
-        observer.read("nonsense");
-        assert_eq!(observer.answered_at(), None);
-        time.observe(at(2_000_000));
-        assert_eq!(clock.correction_ms(), 0, "one answer is not believed");
-        time.observe(at(1_000_600));
-        assert_eq!(clock.correction_ms(), 0, "nor two that disagree");
-        time.observe(at(1_000_601));
-        assert_eq!(clock.correction_ms(), 601_500);
-        time.observe(at(1_000_000));
-        time.observe(at(1_000_000));
-        assert_eq!(clock.correction_ms(), 0, "and it is taken back the same way");
+        for (what, headers) in [
+            ("no date", vec![("x-amzn-requestid", "1")]),
+            ("nonsense", vec![("x-amzn-requestid", "1"), ("date", "nonsense")]),
+            ("a proxy's", vec![("date", AT_1000)]),
+        ] {
+            time.observer().read(&answer(&headers));
+            assert_eq!(clock.now().trust, Trust::Unknown, "{what}");
+        }
+        time.observer().read(&answer(&[("x-amzn-requestid", "1"), ("date", AT_1000)]));
+        assert_eq!((clock.now().wall, clock.now().trust), (at(1000) + HALF_SECOND, Trust::Confirmed));
     }
 
+    const HALF_SECOND: Duration = Duration::from_millis(500);
+
     #[tokio::test(start_paused = true)]
-    async fn an_answer_tells_when_it_was_given() {
-        let time = AwsTime::new(Clock::simulated(Simulated::starting_at(at(0))));
-        let observer = time.observer();
-        observer.read("Thu, 01 Jan 1970 00:16:40 GMT");
-        assert_eq!(observer.answered_at(), Some(at(1000)));
-        assert_eq!(time.observer().answered_at(), None, "each call has its own");
+    async fn an_answer_tells_when_it_was_given_and_whether_the_signature_was_too_far_off() {
+        for (signed_at, is_untimely) in [(1000, false), (760, false), (759, true), (1241, true)] {
+            let time = AwsTime::new(Clock::simulated(Simulated::starting_at(at(signed_at))));
+            let observer = time.observer();
+            assert!(!observer.was_signed_untimely());
+            observer.read(&answer(&[("date", AT_1000)]));
+            assert_eq!(observer.answered_at(), Some(at(1000)));
+            assert_eq!(observer.was_signed_untimely(), is_untimely, "signed at {signed_at}");
+            assert_eq!(time.observer().answered_at(), None, "each call has its own");
+        }
     }
 }

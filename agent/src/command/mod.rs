@@ -5,11 +5,13 @@
 
 use std::ffi::OsString;
 use std::io::Write;
+use std::panic::PanicHookInfo;
 use std::process::ExitCode;
 
 use clap::Parser;
 
 use crate::cli::{Cli, ServerArgs, Subcommands};
+use crate::telemetry::panic_text;
 
 mod clean_environment;
 mod cleanup;
@@ -23,6 +25,8 @@ const USAGE: u8 = 64;
 
 /// Runs the subcommand in the arguments; `arguments` begins with the name of the program.
 pub fn run(arguments: Vec<OsString>) -> ExitCode {
+    // Until there is a log, and for the commands that have none.
+    std::panic::set_hook(Box::new(tell_panic));
     // Before any thread starts, and before any library reads the environment.
     if let Err(error) = clean_environment::ensure(&arguments) {
         complain(format_args!("pod-identity-agent: {error}"));
@@ -62,6 +66,12 @@ fn say(sentence: std::fmt::Arguments<'_>) -> ExitCode {
     // A closed standard output is not an error: the work is done.
     let _ = writeln!(std::io::stdout().lock(), "{sentence}");
     ExitCode::SUCCESS
+}
+
+/// Where it happened and, if the source code has it, the text.
+fn tell_panic(panic: &PanicHookInfo<'_>) {
+    let location = panic.location().map_or_else(String::new, |location| format!(" at {location}"));
+    complain(format_args!("pod-identity-agent: panic{location}: {}", panic_text::message(panic)));
 }
 
 /// Prints an error to standard error, before there is a log.

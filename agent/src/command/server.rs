@@ -33,10 +33,14 @@ pub(super) fn run(args: &ServerArgs) -> ExitCode {
     let prober = config.node_network.probe_namespace.then(Prober::start);
     // Capabilities are per thread: a thread started before this call would keep all of them.
     let privileges = Privileges::reduce_to(&needs(&config));
-    if let Err(error) = logging::init(&config.log) {
-        complain(format_args!("pod-identity-agent: {error}"));
-        return ExitCode::FAILURE;
-    }
+    // Dropped at the very end: what the last thread has to say is written too.
+    let _last_lines = match logging::init(&config.log) {
+        Ok(last_lines) => last_lines,
+        Err(error) => {
+            complain(format_args!("pod-identity-agent: {}", ErrorChain(&error)));
+            return ExitCode::FAILURE;
+        }
+    };
     let version = env!("CARGO_PKG_VERSION");
     tracing::info!(version, config = %config.summary(), "effective configuration");
     privileges.log();

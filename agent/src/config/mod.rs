@@ -15,6 +15,7 @@ mod duration;
 mod environment;
 mod log;
 mod names;
+mod no_proxy;
 mod node_network;
 mod notices;
 mod own_credentials;
@@ -27,8 +28,10 @@ mod verification;
 pub use environment::Environment;
 pub(crate) use environment::variables_printing_secrets;
 pub use log::{Format, Level, Log};
+pub use no_proxy::NoProxy;
 pub use node_network::{Guard, LinkPlace, NodeNetwork};
 pub use problem::{ConfigError, Problem};
+pub use url::is_local_host;
 pub use verification::{KeyLocation, TokenVerification, VerificationMode};
 
 use boolean::go_bool;
@@ -114,13 +117,6 @@ pub struct Upstream {
     pub proxy: Option<Proxy>,
 }
 
-impl Upstream {
-    /// Whether data sent upstream stays on this node: the endpoint's host is loopback or link-local.
-    pub fn is_on_this_node(&self) -> bool {
-        self.endpoint.as_deref().and_then(url::Url::parse).is_some_and(|endpoint| endpoint.is_local())
-    }
-}
-
 /// Proxies; at least one of `http` and `https`. Their URLs may contain a password.
 #[derive(Clone, Debug)]
 pub struct Proxy {
@@ -128,8 +124,8 @@ pub struct Proxy {
     pub http: Option<Secret>,
     /// For https endpoints.
     pub https: Option<Secret>,
-    /// Hosts that are reached without a proxy, in the syntax of `NO_PROXY`.
-    pub no_proxy: Option<String>,
+    /// Hosts that are reached without a proxy.
+    pub no_proxy: NoProxy,
 }
 
 /// The source of the agent's own AWS credentials.

@@ -10,6 +10,7 @@ use rustls_pki_types::pem::PemObject;
 
 use super::boolean::aws_bool;
 use super::environment::Environment;
+use super::no_proxy::NoProxy;
 use super::problem::{Problem, Problems};
 use super::url::Url;
 use super::{Proxy, Upstream};
@@ -99,7 +100,8 @@ fn read_proxy(environment: &Environment, problems: &mut Problems) -> Option<Opti
     if http.is_none() && https.is_none() {
         return Some(None);
     }
-    Some(Some(Proxy { http, https, no_proxy: environment.no_proxy.clone() }))
+    let no_proxy = NoProxy::read(environment.no_proxy.as_deref().unwrap_or_default());
+    Some(Some(Proxy { http, https, no_proxy }))
 }
 
 /// A proxy's URL. As in Go's net/http and in curl, `host:port` means `http://host:port`. The value is never

@@ -50,13 +50,16 @@ impl Url {
 
     /// Whether data sent there stays on this node: the host is loopback or link-local.
     pub(super) fn is_local(&self) -> bool {
-        let host = self.uri.host().unwrap_or_default();
-        let host = host.strip_prefix('[').and_then(|inner| inner.strip_suffix(']')).unwrap_or(host);
-        match host.parse::<IpAddr>().map(|address| address.to_canonical()) {
-            Ok(IpAddr::V4(v4)) => v4.is_loopback() || v4.is_link_local(),
-            Ok(IpAddr::V6(v6)) => v6.is_loopback() || v6.is_unicast_link_local(),
-            Err(_) => host.eq_ignore_ascii_case("localhost"),
-        }
+        is_local_host(self.uri.host().unwrap_or_default().trim_matches(['[', ']']))
+    }
+}
+
+/// Whether this is loopback or link-local. `host` has no brackets.
+pub fn is_local_host(host: &str) -> bool {
+    match host.parse::<IpAddr>().map(|address| address.to_canonical()) {
+        Ok(IpAddr::V4(v4)) => v4.is_loopback() || v4.is_link_local(),
+        Ok(IpAddr::V6(v6)) => v6.is_loopback() || v6.is_unicast_link_local(),
+        Err(_) => host.eq_ignore_ascii_case("localhost"),
     }
 }
 

@@ -9,6 +9,7 @@ use crate::clock::Clock;
 use crate::config::Retention;
 use crate::credentials::flight::attempts::FlightRunner;
 use crate::credentials::flight::outcome::Outcomes;
+use crate::credentials::flight::patience::Patience;
 use crate::credentials::flight::table::Flights;
 use crate::credentials::limits::peer_quota::PeerQuotas;
 use crate::credentials::limits::renewal_rate::RenewalRate;
@@ -75,6 +76,7 @@ impl Credentials {
         let runner = FlightRunner {
             clock: clock.clone(),
             rng: rng.clone(),
+            patience: Patience::default(),
             budget: budget.clone(),
             renewal_rate: RenewalRate::per_second(needs.max_service_qps),
             sources,

@@ -32,7 +32,11 @@ impl CachedCredentials {
         Ok(Self {
             body: issued.to_body()?,
             grant: issued.grant.clone(),
-            expiry: Expiry { wall: issued.expiration, boot: now.boot.plus(lifetime) },
+            expiry: Expiry {
+                wall: issued.expiration,
+                boot: now.boot.plus(lifetime),
+                is_dated: issued.answered_at.is_some(),
+            },
             lifetime,
         })
     }

@@ -4,7 +4,7 @@
 //! anything is kept.
 
 use std::fmt;
-use std::time::SystemTime;
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
 use serde::Serialize;
@@ -12,6 +12,8 @@ use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 use zeroize::Zeroizing;
 
+use crate::clock::Now;
+use crate::credentials::policy::freshness::MIN_REMAINING_LIFE;
 use crate::secret::Secret;
 
 /// The largest body that every SDK takes: aws-c-auth stops at 10,000 bytes
@@ -88,6 +90,9 @@ pub enum Unservable {
     /// The expiration cannot be written as RFC 3339.
     #[error("the expiration is out of range")]
     Expiration,
+    /// They had expired when they came.
+    #[error("they have expired already")]
+    Expired,
     /// The JSON could not be written.
     #[error("the credentials cannot be written as JSON")]
     Json,
@@ -106,6 +111,13 @@ struct Wire<'a> {
 }
 
 impl Issued {
+    /// Whether they had expired when they came, by the answer's own clock and by the agent's: either alone
+    /// may be wrong.
+    pub fn is_over(&self, now: Now) -> bool {
+        let since = self.answered_at.map_or(now.wall, |answered_at| answered_at.min(now.wall));
+        self.expiration.duration_since(since).unwrap_or_default() < MIN_REMAINING_LIFE
+    }
+
     /// The body that SDKs get: written once, shared by all who ask, wiped when the last answer has been sent.
     ///
     /// # Errors
@@ -144,15 +156,18 @@ impl std::io::Write for Counting {
 
 /// UTC, whole seconds, `Z`: the only form that all eleven SDKs take
 /// (docs/design/client-contract.md#success-body).
+///
+/// Not `OffsetDateTime::from(SystemTime)`, which panics beyond the year 9999.
 fn rfc3339(time: SystemTime) -> Option<String> {
-    OffsetDateTime::from(time).replace_nanosecond(0).ok()?.format(&Rfc3339).ok()
+    let seconds = i64::try_from(time.duration_since(UNIX_EPOCH).ok()?.as_secs()).ok()?;
+    OffsetDateTime::from_unix_timestamp(seconds).ok()?.format(&Rfc3339).ok()
 }
 
 #[cfg(test)]
 pub(crate) mod tests {
     use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-    use super::{Grant, GrantOrigin, Issued};
+    use super::{Grant, GrantOrigin, Issued, Unservable};
     use crate::secret::Secret;
 
     pub(crate) fn grant(association: &str, role: &str) -> Grant {
@@ -184,6 +199,18 @@ pub(crate) mod tests {
         let mut issued = issued(UNIX_EPOCH);
         issued.grant = grant("a-1", "nonsense");
         assert!(!str::from_utf8(&issued.to_body().unwrap()).unwrap().contains("AccountId"));
+    }
+
+    #[test]
+    fn a_date_that_cannot_be_written_is_an_error_and_not_a_panic() {
+        const YEAR_10000: u64 = 253_402_300_800;
+        let body = |seconds| issued(UNIX_EPOCH + Duration::from_secs(seconds)).to_body();
+        assert!(body(YEAR_10000 - 1).is_ok());
+        for seconds in [YEAR_10000, u64::try_from(i64::MAX).unwrap()] {
+            assert_eq!(body(seconds), Err(Unservable::Expiration), "{seconds}");
+        }
+        let before_1970 = issued(UNIX_EPOCH - Duration::from_secs(1)).to_body();
+        assert_eq!(before_1970, Err(Unservable::Expiration));
     }
 
     #[test]

@@ -2,6 +2,8 @@
 //!
 //! Owns: carrying out the decision. Must not know: HTTP, statuses, or how a caller was authenticated.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 
 use crate::clock::{Clock, Now};
@@ -13,11 +15,11 @@ use crate::credentials::limits::peer_quota::{FlightPermit, PeerQuotas};
 use crate::credentials::limits::upstream_budget::Priority;
 use crate::credentials::policy::freshness::Urgency;
 use crate::credentials::policy::serving::{Decision, RENEWAL_WAIT, decide, in_error_window};
-use crate::credentials::record::Held;
+use crate::credentials::record::{Held, IdentityRecord};
 use crate::credentials::source::{SourceError, Unavailable};
 use crate::credentials::store::Store;
 use crate::credentials::store::recent_refusals::RecentRefusals;
-use crate::workload::{PeerKey, PresentedToken, Principal};
+use crate::workload::{CredentialKey, PeerKey, PresentedToken, Principal};
 
 /// Hands out credentials.
 #[derive(Clone)]
@@ -36,6 +38,8 @@ pub struct CredentialRequest {
     pub principal: Principal,
     /// With which token.
     pub token: PresentedToken,
+    /// Its source must judge the token before anything is served: nothing from memory.
+    pub must_be_judged: bool,
     /// The peer it is charged to while there are no credentials and nobody has verified who asks.
     pub peer: PeerKey,
 }
@@ -115,12 +119,13 @@ impl Provider {
     /// Says what can be done for a request at this moment, without waiting.
     pub fn lookup(&self, request: &CredentialRequest, now: Now) -> Lookup {
         let key = &request.principal.key;
-        let found = self.store.get(key).map(|record| {
+        let found = self.record_of(request, now).map(|record| {
             let (credentials, freshness) = record.asked(&request.token, now);
             (Held { record, credentials }, freshness)
         });
         let refusal = self.refusals.recall(key, request.token.expires, now.boot);
-        let decision = decide(found.as_ref().map(|(_, freshness)| *freshness), refusal.is_some());
+        let may_serve = found.as_ref().filter(|_| !request.must_be_judged);
+        let decision = decide(may_serve.map(|(_, freshness)| *freshness), refusal.is_some());
         match (decision, found, refusal) {
             (Decision::Serve, Some((held, _)), _) => Lookup::Serve(Served::from_memory(held)),
             (Decision::ServeAndRenew(urgency), Some((held, _)), _) => {
@@ -133,6 +138,20 @@ impl Provider {
             }
             // In all other cases there are no credentials.
             (_, _, _) => self.wait_for_flight(request, now),
+        }
+    }
+
+    /// What is known of who asks, under either of its names.
+    fn record_of(&self, request: &CredentialRequest, now: Now) -> Option<Arc<IdentityRecord>> {
+        let CredentialRequest { principal, token, .. } = request;
+        let record = self.store.lookup(principal, token.token.digest(), now)?;
+        match (&principal.key, record.key()) {
+            (CredentialKey::Verified(_), CredentialKey::Unverified(_)) => {
+                Some(self.flights.adopt(principal, record))
+            }
+            (CredentialKey::Verified(_), CredentialKey::Verified(_)) | (CredentialKey::Unverified(_), _) => {
+                Some(record)
+            }
         }
     }
 
@@ -172,7 +191,10 @@ impl Provider {
     }
 
     fn start_or_join(&self, request: &CredentialRequest, permit: Option<FlightPermit>) -> Joined {
-        self.flights.start_or_join(&self.first_call(request), permit)
+        // What is held is as good as not there, but for noticing that a call has just ended.
+        let held = self.store.get(&request.principal.key).filter(|_| request.must_be_judged);
+        let held = held.map(|record| record.credentials());
+        self.flights.start_or_join(&JoinRequest { seen: held.as_ref(), ..self.first_call(request) }, permit)
     }
 
     /// The wish of a client that has no credentials.
@@ -193,10 +215,10 @@ impl Provider {
     }
 }
 
-/// The wish for a renewal of what a client is served meanwhile.
+/// The wish for a renewal of what a client is served meanwhile, under the name that it is kept by.
 fn renewal<'a>(request: &'a CredentialRequest, held: &'a Held, urgency: Urgency) -> JoinRequest<'a> {
     JoinRequest {
-        principal: &request.principal,
+        principal: held.record.principal(),
         token: &request.token,
         priority: urgency.priority(),
         purpose: Purpose::Background,

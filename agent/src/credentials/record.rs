@@ -1,8 +1,8 @@
 //! What is known of one identity: the set it is served, and all that outlives sets.
 //!
-//! Owns: demand (was it asked for, when last), when its renewal is due, how long nothing is tried (quiet),
-//! how often renewals failed, the best token, and the end of its entitlement. Must not know: what follows
-//! from any of it; policies decide, and `flight::outcome` carries out.
+//! Owns: demand (for whom it would be renewed, when it was asked for last), when its renewal is due, how long
+//! nothing is tried (quiet), how often renewals failed, the best token, and the end of its entitlement. Must
+//! not know: what follows from any of it; policies decide, and `flight::outcome` carries out.
 
 use std::fmt;
 use std::sync::Arc;
@@ -15,6 +15,7 @@ use crate::clock::{BootTime, Now};
 use crate::credentials::cached::CachedCredentials;
 use crate::credentials::policy::freshness::Freshness;
 use crate::credentials::policy::not_found_streak::NotFoundStreak;
+use crate::credentials::policy::renewing::{Checked, Demand};
 use crate::credentials::source::JudgedToken;
 use crate::workload::{CredentialKey, PresentedToken, Principal};
 
@@ -24,6 +25,7 @@ pub struct IdentityRecord {
     state: Mutex<State>,
 }
 
+#[derive(Clone)]
 struct State {
     credentials: Arc<CachedCredentials>,
     /// The token of longest life that was presented; it earns the next set.
@@ -32,11 +34,13 @@ struct State {
     renew_at: BootTime,
     /// Until when no request starts or awaits a renewal.
     quiet_until: Option<BootTime>,
-    /// Somebody was served since the last renewal: what nobody wants is not renewed (invariant 8).
-    is_wanted: bool,
+    /// What nobody wants is not renewed (invariant 8).
+    demand: Demand,
     last_asked: BootTime,
     had_first_hit: bool,
     failed_renewals: u32,
+    /// When the last call for a pod that may be gone is made, if that is before the last sixth of the life.
+    repeat_by: Option<BootTime>,
     /// How long AWS has been saying that there is no association.
     not_found: Option<NotFoundStreak>,
     /// AWS did not accept a token with this `exp`; a newer one is awaited.
@@ -70,16 +74,22 @@ impl IdentityRecord {
             token,
             renew_at,
             quiet_until: None,
-            is_wanted: false,
+            demand: Demand::Nobody,
             last_asked: now,
             had_first_hit: false,
             failed_renewals: 0,
+            repeat_by: None,
             not_found: None,
             refused_token: None,
             planned_check: None,
             is_revoked: false,
         };
         Self { principal, state: Mutex::new(state) }
+    }
+
+    /// The same, under another name of the same identity.
+    pub fn renamed(&self, principal: Principal) -> Self {
+        Self { principal, state: Mutex::new(self.state.lock().clone()) }
     }
 
     /// Who it is.
@@ -117,19 +127,31 @@ impl IdentityRecord {
 
     /// Somebody is served: from now on the identity is wanted.
     pub fn served(&self) {
-        self.state.lock().is_wanted = true;
+        self.state.lock().demand = Demand::Somebody;
     }
 
     /// Somebody is served from memory. True the first time, for the access log.
     pub fn served_from_memory(&self) -> bool {
         let mut state = self.state.lock();
-        state.is_wanted = true;
+        state.demand = Demand::Somebody;
         !std::mem::replace(&mut state.had_first_hit, true)
     }
 
-    /// Whether somebody was served since the set came.
-    pub fn is_wanted(&self) -> bool {
-        self.state.lock().is_wanted
+    /// For whom it would be renewed.
+    pub fn demand(&self) -> Demand {
+        self.state.lock().demand
+    }
+
+    /// What a check in the background needs to know.
+    pub fn checked(&self, now: Now) -> Checked {
+        let state = self.state.lock();
+        Checked {
+            freshness: state.freshness(now),
+            left_at_most: state.credentials.expiry().left_at_most(now),
+            demand: state.demand,
+            has_token: !now.is_surely_past(state.token.expires),
+            repeat_in: state.repeat_by.map(|by| by.since(now.boot)),
+        }
     }
 
     /// The token that renews it.
@@ -138,25 +160,28 @@ impl IdentityRecord {
     }
 
     /// Takes a newer set of the same identity, unless the one that it has lives longer. A renewal that
-    /// succeeded begins a new term either way: it is due again when `newer` is. Returns the set that is
-    /// served from now on.
+    /// succeeded begins a new term either way: it is due again when `newer` is. Until then no request renews
+    /// a set that was kept, however little is left of it: AWS would bring another such set each time.
+    /// Returns the set that is served from now on.
     pub fn renew(&self, newer: &Self, now: Now) -> Arc<CachedCredentials> {
         let (credentials, token, renew_at) = {
             let newer = newer.state.lock();
             (Arc::clone(&newer.credentials), newer.token.clone(), newer.renew_at)
         };
         let mut state = self.state.lock();
-        if credentials.replaces(&state.credentials, now) {
+        let is_replaced = credentials.replaces(&state.credentials, now);
+        if is_replaced {
             self.log_change(&state.credentials, &credentials);
             state.credentials = credentials;
         }
-        state.is_wanted = false;
+        state.demand = Demand::Nobody;
         if token.expires > state.token.expires {
             state.token = token;
         }
         state.renew_at = renew_at;
-        state.quiet_until = None;
+        state.quiet_until = (!is_replaced).then_some(renew_at);
         state.failed_renewals = 0;
+        state.repeat_by = None;
         state.not_found = None;
         state.refused_token = None;
         Arc::clone(&state.credentials)
@@ -187,10 +212,13 @@ impl IdentityRecord {
         state.quiet_until = state.quiet_until.max(Some(until));
     }
 
-    /// Counts a failed renewal; returns how many there were in a row.
-    pub fn count_failed_renewal(&self) -> u32 {
+    /// Counts a failed renewal; returns how many there were in a row. If nobody asks any more, it is repeated
+    /// once, by `repeat_by` or when a sixth of the life is left.
+    pub fn renewal_failed(&self, repeat_by: Option<BootTime>) -> u32 {
         let mut state = self.state.lock();
         state.failed_renewals = state.failed_renewals.saturating_add(1);
+        state.demand = state.demand.after_failure();
+        state.repeat_by = repeat_by;
         state.failed_renewals
     }
 
@@ -239,6 +267,11 @@ impl IdentityRecord {
     /// Plans the next check of it; only the last plan counts.
     pub fn plan_check(&self, at: BootTime) {
         self.state.lock().planned_check = Some(at);
+    }
+
+    /// Gives up the check that is planned, and says when it would have been.
+    pub fn take_planned_check(&self) -> Option<BootTime> {
+        self.state.lock().planned_check.take()
     }
 
     /// Whether a check at `at` is the one that is planned.
@@ -300,6 +333,7 @@ pub(crate) mod tests {
     use crate::credentials::issued::Grant;
     use crate::credentials::issued::tests::issued;
     use crate::credentials::policy::freshness::renewal_due;
+    use crate::credentials::policy::renewing::Demand;
     use crate::workload::{BearerToken, Caller, CredentialKey, PresentedToken, Principal, Route};
 
     const HOUR: Duration = Duration::from_secs(3600);
@@ -325,7 +359,7 @@ pub(crate) mod tests {
 
     fn at(seconds: u64) -> Now {
         let since = Duration::from_secs(seconds);
-        Now { wall: UNIX_EPOCH + since, boot: BootTime::from_boot(since) }
+        Now::confirmed(UNIX_EPOCH + since, BootTime::from_boot(since))
     }
 
     fn presented(text: &str, expires: Duration) -> PresentedToken {
@@ -353,12 +387,12 @@ pub(crate) mod tests {
     #[test]
     fn a_set_is_wanted_once_it_was_served_and_an_identity_has_one_first_hit() {
         let record = new(0);
-        assert!(!record.is_wanted());
+        assert_eq!(record.demand(), Demand::Nobody);
         assert!(record.served_from_memory());
-        assert!(record.is_wanted());
+        assert_eq!(record.demand(), Demand::Somebody);
         assert!(!record.served_from_memory());
         record.renew(&new(10), at(10));
-        assert!(!record.is_wanted(), "nobody asked for the new set yet");
+        assert_eq!(record.demand(), Demand::Nobody, "nobody asked for the new set yet");
         assert!(!record.served_from_memory(), "and it is no first hit");
     }
 
@@ -369,6 +403,10 @@ pub(crate) mod tests {
         let kept = record.renew(&shorter, at(3_000));
         assert_eq!(kept.expiry().wall, at(1_000).wall + HOUR, "the longer life is served on");
         assert_eq!(record.renew_at(), shorter.renew_at(), "the term is that of the newer set");
+        let before = Now { boot: BootTime::from_boot(Duration::from_secs(1_799)), ..at(4_590) };
+        assert!(record.freshness(before).is_quiet, "in its last seconds, too");
+        let at_the_end_of_the_term = record.freshness(Now { boot: shorter.renew_at(), ..at(4_500) });
+        assert!(at_the_end_of_the_term.is_due && !at_the_end_of_the_term.is_quiet);
     }
 
     #[test]

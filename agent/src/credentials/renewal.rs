@@ -1,11 +1,11 @@
 //! Keeping credentials fresh in the background.
 //!
-//! Owns: what a check of an identity leads to: a renewal, a later check, or the end of a set that nobody
-//! wants. Must not know: how a renewal is done (`flight`), or what a request does meanwhile
-//! (`policy::serving`).
+//! Owns: the rhythm of checks, and carrying out what each leads to: a renewal, a later check, or the end of a
+//! set that has expired. Must not know: what that is (`policy::renewing`), how a renewal is done (`flight`),
+//! or what a request does meanwhile (`policy::serving`).
 //!
-//! A set is renewed only if somebody asked for it since it came (invariant 8): a pod that is gone costs one
-//! renewal at most, and its set leaves memory at its expiry.
+//! A set is renewed only if somebody asked for it since it came, and a renewal that fails is repeated once
+//! for a pod that may be gone (`policy::renewing`); its set leaves memory at its expiry (invariant 8).
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,7 +14,8 @@ use crate::clock::{Clock, Now};
 use crate::credentials::flight::shared_call::Purpose;
 use crate::credentials::flight::table::{Flights, JoinRequest};
 use crate::credentials::limits::peer_quota::PeerQuotas;
-use crate::credentials::policy::freshness::{MIN_REMAINING_LIFE, Urgency};
+use crate::credentials::policy::freshness::Urgency;
+use crate::credentials::policy::renewing::{Demand, NextStep, next_step};
 use crate::credentials::record::IdentityRecord;
 use crate::credentials::store::Store;
 use crate::credentials::store::recent_refusals::RecentRefusals;
@@ -23,6 +24,8 @@ use crate::credentials::store::schedule::Schedule;
 /// The worker wakes at least this often: timers stand still while a machine sleeps, boot time does not; and
 /// moka wants its housekeeping.
 const LONGEST_REST: Duration = Duration::from_secs(30);
+/// The same while AWS's time is not confirmed: it is asked for that often.
+const WHILE_UNCONFIRMED: Duration = Duration::from_secs(5);
 /// A check at a moment that means "from here on" comes just after it.
 const JUST_AFTER: Duration = Duration::from_millis(10);
 
@@ -45,8 +48,20 @@ pub struct Renewals {
 impl Renewals {
     /// Works for ever; cancel by dropping.
     pub async fn run(self) {
+        let mut moves = self.clock.moves();
         loop {
             let now = self.clock.now();
+            if moves != self.clock.moves() {
+                moves = self.clock.moves();
+                // What was planned by the time before may have expired meanwhile.
+                self.store.forget_expired();
+            }
+            let rest_at_most = if self.clock.wants_answer() {
+                self.ask_the_time(now);
+                WHILE_UNCONFIRMED
+            } else {
+                LONGEST_REST
+            };
             while let Some(record) = self.schedule.pop_due(now.boot) {
                 self.check(&record, now);
             }
@@ -55,14 +70,31 @@ impl Renewals {
             self.quotas.tidy();
             self.schedule.compact(self.store.len());
             let rest =
-                self.schedule.next_at().map_or(LONGEST_REST, |at| at.since(now.boot).min(LONGEST_REST));
+                self.schedule.next_at().map_or(rest_at_most, |at| at.since(now.boot).min(rest_at_most));
             tokio::select! {
                 // In a fixed order, so that a simulated story is the same each time.
                 biased;
                 // A little rest even when much is due, so that a full queue is not a busy loop.
                 () = tokio::time::sleep(rest.max(Duration::from_millis(5))) => {}
                 () = self.schedule.sooner() => {}
+                () = self.clock.answer_wanted() => {}
             }
+        }
+    }
+
+    /// Any answer of AWS tells the time, and a renewal is a call that is good for something. One that
+    /// somebody wants, so that no pod that is gone pays for it; without one there is nothing to judge either.
+    fn ask_the_time(&self, now: Now) {
+        let record = self.store.find(&|record| {
+            record.demand() == Demand::Somebody
+                && !record.is_revoked()
+                && !record.freshness(now).is_quiet
+                && !now.is_surely_past(record.token().expires)
+        });
+        if let Some(record) = record
+            && self.clock.may_ask()
+        {
+            self.renew(&record, Urgency::Pressing);
         }
     }
 
@@ -70,28 +102,26 @@ impl Renewals {
         if record.is_revoked() {
             return;
         }
-        let freshness = record.freshness(now);
-        if freshness.left < MIN_REMAINING_LIFE {
-            self.store.remove_expired(record.key());
-            return;
-        }
-        let until_expired = freshness.left.saturating_sub(MIN_REMAINING_LIFE);
-        let token = record.token();
-        if !record.is_wanted() || token.expires <= now.wall {
-            // Nobody wants it, or nothing renews it: one more check, at its end.
-            self.schedule.put(record, now.boot.plus(until_expired).plus(JUST_AFTER));
-            return;
-        }
-        let urgency = freshness.urgency();
-        let again = match urgency {
-            Urgency::Routine => freshness.left.saturating_sub(freshness.lifetime / 6),
-            Urgency::Pressing => until_expired,
+        let (urgency, again) = match next_step(&record.checked(now)) {
+            NextStep::Forget => {
+                self.store.remove_expired(record.key());
+                return;
+            }
+            NextStep::CheckAfter(time) => {
+                self.schedule.put(record, now.boot.plus(time).plus(JUST_AFTER));
+                return;
+            }
+            NextStep::Renew(urgency, again) => (urgency, again),
         };
         // First the plan, then the flight: its failure plans anew.
         self.schedule.put(record, now.boot.plus(again).plus(JUST_AFTER));
+        self.renew(record, urgency);
+    }
+
+    fn renew(&self, record: &Arc<IdentityRecord>, urgency: Urgency) {
         let request = JoinRequest {
             principal: record.principal(),
-            token: &token,
+            token: &record.token(),
             priority: urgency.priority(),
             purpose: Purpose::Background,
             seen: Some(&record.credentials()),

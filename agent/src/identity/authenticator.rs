@@ -3,7 +3,7 @@
 //! Owns: when the sources of keys are asked again. Must not know: HTTP statuses or AWS, or how one
 //! token is judged (`verify`).
 
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use crate::clock::Now;
 use crate::config::VerificationMode;
@@ -57,8 +57,8 @@ impl Authenticator {
         Self { cache: VerdictCache::default(), keys, policy }
     }
 
-    /// Judges a token at the (corrected) wall time `now` with the keys that are known now.
-    pub fn authenticate(&self, token: &BearerToken, now: SystemTime) -> Authentication {
+    /// Judges a token with the keys that are known now.
+    pub fn authenticate(&self, token: &BearerToken, now: Now) -> Authentication {
         match self.lookup(token, now) {
             Lookup::Judged(authentication) => authentication,
             Lookup::KeyUnknown(unknown) => unknown.meanwhile,
@@ -66,32 +66,26 @@ impl Authenticator {
     }
 
     /// The same, and says whether asking the sources of keys again might change it.
-    pub fn lookup(&self, token: &BearerToken, now: SystemTime) -> Lookup {
+    pub fn lookup(&self, token: &BearerToken, now: Now) -> Lookup {
         let Some(identity) = self.cache.recall(token.digest(), self.keys.generation()) else {
             return self.judge(token, now);
         };
-        // Each time anew: a token that was good may have expired since.
-        Lookup::Judged(match check_times(identity.token().validity, now) {
-            Ok(()) => Authentication::Identified(identity),
-            Err(fault) => Authentication::Refused(RefusedToken { fault, caller: identity.caller() }),
-        })
+        Lookup::Judged(at_this_time(identity, now))
     }
 
-    fn judge(&self, token: &BearerToken, now: SystemTime) -> Lookup {
+    fn judge(&self, token: &BearerToken, now: Now) -> Lookup {
         let keys = self.keys.table();
         match verify(token, &keys, &self.policy, now) {
             Verdict::Refused(refused) => Lookup::Judged(Authentication::Refused(refused)),
             Verdict::Verified(identity) => {
                 let identity = Identity::Verified(identity);
                 self.cache.remember(identity.clone(), keys.generation());
-                Lookup::Judged(Authentication::Identified(identity))
+                Lookup::Judged(at_this_time(identity, now))
             }
             Verdict::Unproven { identity, is_key_unknown } => {
                 let identity = Identity::Unverified(identity);
                 let meanwhile = match self.policy.mode() {
-                    VerificationMode::Auto | VerificationMode::Off => {
-                        Authentication::Identified(identity.clone())
-                    }
+                    VerificationMode::Auto | VerificationMode::Off => at_this_time(identity.clone(), now),
                     VerificationMode::Required => Authentication::Undecided(identity.caller()),
                 };
                 if is_key_unknown {
@@ -124,7 +118,7 @@ impl Authenticator {
             loop {
                 // First the result, then the lookup: a result from before this call counts as well.
                 let may_change = refetch.next_result().await;
-                match self.lookup(token, now.wall) {
+                match self.lookup(token, now) {
                     Lookup::Judged(authentication) => return authentication,
                     Lookup::KeyUnknown(unknown) if !may_change => return unknown.meanwhile,
                     Lookup::KeyUnknown(_) => {}
@@ -139,6 +133,19 @@ impl Authenticator {
             self.cache.remember(identity.clone(), self.keys.generation());
         }
         authentication
+    }
+}
+
+/// Judges the times, each time anew: a token that was good may have expired since. Times alone refuse nobody
+/// while AWS's time is not confirmed: a final no by a wrong clock keeps the very call away that would set the
+/// clock right.
+fn at_this_time(identity: Identity, now: Now) -> Authentication {
+    match check_times(identity.token().validity, now) {
+        Ok(()) => Authentication::Identified(identity),
+        Err(fault) if now.is_confirmed() => {
+            Authentication::Refused(RefusedToken { fault, caller: identity.caller() })
+        }
+        Err(_doubtful) => Authentication::Identified(identity.untimely()),
     }
 }
 

@@ -1,7 +1,7 @@
 //! Keys that sign, and tokens that are wrong in one point. For this folder's tests only.
 
 use std::net::Ipv4Addr;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, UNIX_EPOCH};
 
 use aws_lc_rs::rand::SystemRandom;
 use aws_lc_rs::rsa::{KeyPair as RsaKeyPair, KeySize};
@@ -10,6 +10,7 @@ use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde_json::{Value, json};
 
+use crate::clock::{BootTime, Now};
 use crate::config::{KeyLocation, TokenVerification, VerificationMode};
 use crate::identity::{Authenticator, Policy};
 use crate::workload::{BearerToken, PeerKey};
@@ -29,8 +30,15 @@ pub(super) fn encode(bytes: &[u8]) -> String {
     URL_SAFE_NO_PAD.encode(bytes)
 }
 
-pub(super) fn now() -> SystemTime {
-    UNIX_EPOCH + Duration::from_secs(NOW)
+/// The tests' moment, by AWS's time.
+pub(super) fn now() -> Now {
+    after(Duration::ZERO)
+}
+
+/// So long after it.
+pub(super) fn after(time: Duration) -> Now {
+    let wall = UNIX_EPOCH + Duration::from_secs(NOW) + time;
+    Now::confirmed(wall, BootTime::from_boot(Duration::from_secs(1000) + time))
 }
 
 pub(super) fn bearer(text: &str) -> BearerToken {

@@ -7,11 +7,11 @@ use aws_lc_rs::signature;
 use serde_json::{Value, json};
 
 use super::testing::{
-    EcSigner, NOW, RsaSigner, Signer, authenticator, authenticator_of, bearer, claims_with, encode,
+    EcSigner, NOW, RsaSigner, Signer, after, authenticator, authenticator_of, bearer, claims_with, encode,
     good_claims, now, pod,
 };
 use super::{Authentication, Authenticator, Identity, Lookup, RefusedToken, TokenFault};
-use crate::clock::{BootTime, Now};
+use crate::clock::{Now, Trust};
 use crate::config::VerificationMode::{Auto, Off, Required};
 use crate::identity::claims::UnreadableClaims;
 use crate::identity::keys::TokenKeys;
@@ -23,6 +23,7 @@ fn name(authentication: &Authentication) -> String {
             format!("verified {}", identity.pod().uid)
         }
         Authentication::Identified(Identity::Unverified(_)) => "unverified".to_owned(),
+        Authentication::Identified(Identity::Untimely(_)) => "untimely".to_owned(),
         Authentication::Refused(refused) => format!("{:?}", refused.fault),
         Authentication::Undecided(_) => "undecided".to_owned(),
     }
@@ -33,10 +34,6 @@ fn verdict(authenticator: &Authenticator, token: &BearerToken) -> String {
     let first = name(&authenticator.authenticate(token, now()));
     assert_eq!(name(&authenticator.authenticate(token, now())), first);
     first
-}
-
-fn this_moment() -> Now {
-    Now { wall: now(), boot: BootTime::from_boot(Duration::from_secs(1000)) }
 }
 
 #[test]
@@ -192,7 +189,7 @@ fn a_token_that_was_good_is_refused_once_it_has_expired() {
             let verdict = authenticator.authenticate(&token, now());
             assert!(matches!(verdict, Authentication::Identified(_)), "{verdict:?}");
         }
-        let verdict = authenticator.authenticate(&token, now() + Duration::from_secs(3661));
+        let verdict = authenticator.authenticate(&token, after(Duration::from_secs(3661)));
         assert!(
             matches!(verdict, Authentication::Refused(RefusedToken { fault: TokenFault::Expired, .. })),
             "{verdict:?}"
@@ -251,8 +248,7 @@ async fn an_unknown_key_is_waited_for_and_verifies_when_it_comes() {
         tokio::time::sleep(Duration::from_millis(200)).await;
         keys.replace(0, &json!({ "keys": [old.jwk(), new.jwk()] }));
     };
-    let (judged, ()) =
-        tokio::join!(authenticator.ask_sources(&unknown, &token, pod(), this_moment()), source);
+    let (judged, ()) = tokio::join!(authenticator.ask_sources(&unknown, &token, pod(), now()), source);
     assert_eq!(name(&judged), "verified p-uid");
 }
 
@@ -263,7 +259,7 @@ async fn a_source_that_does_not_answer_costs_half_a_second_once() {
     let token = new.token(&good_claims());
     let Lookup::KeyUnknown(unknown) = authenticator.lookup(&token, now()) else { panic!("it is unknown") };
     let before = tokio::time::Instant::now();
-    assert_eq!(name(&authenticator.ask_sources(&unknown, &token, pod(), this_moment()).await), "unverified");
+    assert_eq!(name(&authenticator.ask_sources(&unknown, &token, pod(), now()).await), "unverified");
     assert_eq!(before.elapsed(), Duration::from_millis(500));
     assert!(matches!(
         authenticator.lookup(&token, now()),
@@ -279,14 +275,13 @@ async fn required_and_without_any_keys_waits_for_the_first_of_them() {
     let token = key.token(&good_claims());
     let Lookup::KeyUnknown(unknown) = authenticator.lookup(&token, now()) else { panic!("it is unknown") };
     let before = tokio::time::Instant::now();
-    assert_eq!(name(&authenticator.ask_sources(&unknown, &token, pod(), this_moment()).await), "undecided");
+    assert_eq!(name(&authenticator.ask_sources(&unknown, &token, pod(), now()).await), "undecided");
     assert_eq!(before.elapsed(), Duration::from_millis(4_400));
     let source = async {
         tokio::time::sleep(Duration::from_millis(3_000)).await;
         keys.replace(0, &json!({ "keys": [key.jwk()] }));
     };
-    let (judged, ()) =
-        tokio::join!(authenticator.ask_sources(&unknown, &token, pod(), this_moment()), source);
+    let (judged, ()) = tokio::join!(authenticator.ask_sources(&unknown, &token, pod(), now()), source);
     assert_eq!(name(&judged), "verified p-uid");
 }
 
@@ -297,7 +292,7 @@ fn every_verdict_says_who_asks_and_whether_that_is_proven() {
     let (required, _keys) = authenticator(Required, &[key.jwk()]);
     let elsewhere = key.token(&claims_with("/kubernetes.io/node/name", json!("node-2")));
     let good = key.token(&good_claims());
-    let later = now() + Duration::from_secs(3661);
+    let later = after(Duration::from_secs(3661));
     let cases = [
         ("verified", auto.authenticate(&good, now()), "verified p"),
         ("verified before, expired since", auto.authenticate(&good, later), "verified p"),
@@ -315,4 +310,57 @@ fn every_verdict_says_who_asks_and_whether_that_is_proven() {
         };
         assert_eq!(caller, expected, "{what}: {verdict:?}");
     }
+}
+
+#[test]
+fn times_alone_refuse_nobody_while_the_time_is_not_confirmed_and_everything_else_does() {
+    let (key, stranger, unknown) = (EcSigner::new("k"), EcSigner::new("k"), EcSigner::new("unknown"));
+    let early = claims_with("/nbf", json!(NOW + 90));
+    let late = claims_with("/exp", json!(NOW - 60));
+    let foreign = {
+        let mut claims = late.clone();
+        claims["iss"] = json!("https://evil.example");
+        claims
+    };
+    let cases = [
+        ("good", key.token(&good_claims()), ["verified p-uid", "verified p-uid"]),
+        ("not valid yet", key.token(&early), ["untimely", "untimely"]),
+        ("expired", key.token(&late), ["untimely", "untimely"]),
+        ("expired, of an unknown key", unknown.token(&late), ["untimely", "undecided"]),
+        ("expired and forged", stranger.token(&late), ["Forged", "Forged"]),
+        ("expired, of a foreign issuer", key.token(&foreign), ["ForeignIssuer", "ForeignIssuer"]),
+    ];
+    for trust in [Trust::Unknown, Trust::Unconfirmed] {
+        for (what, token, expected) in &cases {
+            let verdicts = [Auto, Required].map(|mode| {
+                let (authenticator, _keys) = authenticator(mode, &[key.jwk()]);
+                // Remembered or not, it is judged at each time anew.
+                let confirmed = name(&authenticator.authenticate(token, now()));
+                assert_ne!(confirmed, "untimely", "{what}");
+                let doubtful = name(&authenticator.authenticate(token, Now { trust, ..now() }));
+                assert_eq!(name(&authenticator.authenticate(token, Now { trust, ..now() })), doubtful);
+                assert_eq!(name(&authenticator.authenticate(token, now())), confirmed, "{what}");
+                doubtful
+            });
+            assert_eq!(verdicts, *expected, "{what}, {trust:?}");
+        }
+    }
+    let (off, _keys) = authenticator(Off, &[]);
+    let unconfirmed = Now { trust: Trust::Unconfirmed, ..now() };
+    assert_eq!(name(&off.authenticate(&key.token(&late), unconfirmed)), "untimely");
+}
+
+#[test]
+fn an_untimely_token_of_a_verified_pod_finds_only_what_it_earns_itself() {
+    let key = EcSigner::new("k");
+    let (authenticator, _keys) = authenticator(Auto, &[key.jwk()]);
+    let token = key.token(&claims_with("/nbf", json!(NOW + 90)));
+    let verdict = authenticator.authenticate(&token, Now { trust: Trust::Unconfirmed, ..now() });
+    assert!(matches!(verdict.caller(), Caller::Verified(_)), "the rest of it is proven");
+    let Authentication::Identified(identity) = verdict else { panic!("it is refused") };
+    assert!(identity.must_be_judged());
+    assert_eq!(identity.principal(Route::EksAuth).key, CredentialKey::Unverified(token.digest()));
+    // Once the time is confirmed and it is due, nothing of that is remembered.
+    let verdict = authenticator.authenticate(&token, after(Duration::from_secs(90)));
+    assert_eq!(name(&verdict), "verified p-uid");
 }

@@ -30,6 +30,9 @@ pub enum Identity {
     Verified(VerifiedIdentity),
     /// No key can decide; the source that is asked next must.
     Unverified(UnverifiedIdentity),
+    /// It looks expired or not valid yet by a clock that may be wrong. Its source must judge it before
+    /// anything is served, also if a key has proven all the rest.
+    Untimely(UnverifiedIdentity),
 }
 
 /// A pod that proved who it is. Only `identity` makes one.
@@ -129,7 +132,7 @@ impl Identity {
     pub fn caller(&self) -> Caller {
         match self {
             Self::Verified(identity) => Caller::Verified(Arc::clone(&identity.proof.pod)),
-            Self::Unverified(identity) => identity.claim.caller.clone(),
+            Self::Unverified(identity) | Self::Untimely(identity) => identity.claim.caller.clone(),
         }
     }
 
@@ -147,7 +150,9 @@ impl Identity {
                 let (cluster, pod) = (&identity.proof.cluster, &identity.proof.pod);
                 CredentialKey::Verified(VerifiedKey::new(Arc::clone(cluster), Arc::clone(pod), route.clone()))
             }
-            Self::Unverified(identity) => CredentialKey::Unverified(identity.claim.token.digest),
+            Self::Unverified(identity) | Self::Untimely(identity) => {
+                CredentialKey::Unverified(identity.claim.token.digest)
+            }
         };
         Principal { key, caller: self.caller(), route }
     }
@@ -161,8 +166,21 @@ impl Identity {
     pub(super) fn token(&self) -> TokenFacts {
         match self {
             Self::Verified(identity) => identity.proof.token,
-            Self::Unverified(identity) => identity.claim.token,
+            Self::Unverified(identity) | Self::Untimely(identity) => identity.claim.token,
         }
+    }
+
+    /// Whether its source must judge the token before anything is served.
+    pub fn must_be_judged(&self) -> bool {
+        match self {
+            Self::Untimely(_) => true,
+            Self::Verified(_) | Self::Unverified(_) => false,
+        }
+    }
+
+    /// The same, with times that only its source can judge: it finds no more than the token itself earns.
+    pub(super) fn untimely(&self) -> Self {
+        Self::Untimely(UnverifiedIdentity::claimed(self.token(), self.caller()))
     }
 }
 

@@ -62,8 +62,10 @@ condition_names! {
 
     TokenKeys = "token-keys": "The agent has the cluster's keys to verify service account tokens with.";
 
-    AddressIpv4 = "address-ipv4": "The node has 169.254.170.23 on one of its links.";
-    AddressIpv6 = "address-ipv6": "The node has fd00:ec2::23 on one of its links.";
+    AddressIpv4 = "address-ipv4":
+        "The node has 169.254.170.23 on one of its links and in its local routing table.";
+    AddressIpv6 = "address-ipv6":
+        "The node has fd00:ec2::23 on one of its links and in its local routing table, or has no IPv6.";
     Link = "link": "The link, the addresses and the routes that pods reach the agent by are all in place.";
     AddressGuard = "address-guard":
         "The nftables rules of --guard-address are in place.";

@@ -34,7 +34,7 @@ pub struct Report {
     pub met: bool,
     /// Whether the agent is unready while it is not met; if not, it is only shown.
     pub required: bool,
-    /// Why it is not met; empty if it is met.
+    /// Why it is not met, or why it does not apply; else empty.
     pub reason: String,
 }
 
@@ -98,6 +98,11 @@ impl Condition {
     /// The condition is met.
     pub fn met(&self) {
         self.set(true, String::new());
+    }
+
+    /// The condition counts as met, because there is nothing to meet: IPv6 is switched off, for instance.
+    pub fn not_applicable(&self, reason: impl Into<String>) {
+        self.set(true, format!("not applicable: {}", reason.into()));
     }
 
     /// The condition is not met, and why. Never put a secret into a reason: probes show it.
@@ -179,6 +184,19 @@ mod tests {
         assert!(!readiness.is_ready());
         let reasons: Vec<String> = readiness.report().into_iter().map(|report| report.reason).collect();
         assert_eq!(reasons, ["", "expired", "address family not supported"]);
+    }
+
+    #[test]
+    fn what_does_not_apply_to_this_node_keeps_it_from_nothing_and_says_why() {
+        let readiness = Readiness::new();
+        let ipv6 = readiness.condition(ConditionName::AddressIpv6);
+        ipv6.not_applicable("IPv6 is switched off");
+        assert!(readiness.is_ready());
+        assert_eq!(readiness.report()[0].reason, "not applicable: IPv6 is switched off");
+        ipv6.met();
+        assert_eq!(readiness.report()[0].reason, "");
+        ipv6.unmet("gone");
+        assert!(!readiness.is_ready());
     }
 
     #[test]

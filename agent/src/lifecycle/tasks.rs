@@ -83,6 +83,26 @@ impl Tasks {
     }
 }
 
+/// Starts a task that no shutdown waits for or names: an idle connection, a lookup that nobody can cancel. It
+/// ends with the runtime. A panic ends only this task, and is logged.
+#[expect(clippy::disallowed_methods, reason = "tasks are started in this file")]
+pub fn spawn_detached(name: &'static str, future: impl Future<Output = ()> + Send + 'static) {
+    tokio::spawn(async move {
+        let _logged = PanicLogged(name);
+        future.await;
+    });
+}
+
+struct PanicLogged(&'static str);
+
+impl Drop for PanicLogged {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            tracing::error!(task = self.0, "task panicked");
+        }
+    }
+}
+
 /// The entry of a running task; dropped with the task, however it ends.
 struct Entry {
     shared: Arc<Shared>,

@@ -7,6 +7,7 @@
 //! fails, a condition is unmet with the reason, and the step is tried again.
 
 pub mod guard;
+pub mod ipv6;
 mod kernel_events;
 pub mod link;
 pub mod self_probe;

@@ -2,7 +2,7 @@
 //!
 //! Owns: the format of a line: `time`, `level`, `target`, `msg`, then the fields under their dotted names,
 //! those of the enclosing spans first. Must not know: which events are logged; the filter in `logging`
-//! decides.
+//! decides. Nor how much of a field is written, which `cut` decides.
 //!
 //! The JSON format of tracing-subscriber nests the fields and names the message `fields.message`; log stores
 //! index flat names.
@@ -23,6 +23,10 @@ use tracing_subscriber::fmt::time::{FormatTime, SystemTime};
 use tracing_subscriber::layer::Context;
 use tracing_subscriber::registry::LookupSpan;
 
+use super::cut;
+
+/// What is said where lines were left out.
+pub(super) const LINES_DROPPED: &str = "log lines were dropped: standard error was not read in time";
 /// Reserved names; a field with such a name gets the prefix `field.`.
 const RESERVED: [&str; 4] = ["time", "level", "target", "msg"];
 
@@ -104,11 +108,11 @@ impl Fields {
 
 impl Visit for Fields {
     fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
-        self.set(field.name(), Value::from(format!("{value:?}")));
+        self.set(field.name(), Value::from(cut::debug(field.name(), value)));
     }
 
     fn record_str(&mut self, field: &Field, value: &str) {
-        self.set(field.name(), Value::from(value));
+        self.set(field.name(), Value::from(cut::text(field.name(), value)));
     }
 
     fn record_bool(&mut self, field: &Field, value: bool) {
@@ -148,8 +152,23 @@ impl Serialize for Line {
     }
 }
 
+/// The line that stands where `lines` others were left out, because nobody read them.
+pub(super) fn notice(lines: u64) -> Vec<u8> {
+    let mut fields = Fields::default();
+    fields.set("lines", Value::from(lines));
+    let head = [
+        ("time", Value::from(now())),
+        ("level", Value::from(name_of(Level::WARN))),
+        ("target", Value::from(module_path!())),
+        ("msg", Value::from(LINES_DROPPED)),
+    ];
+    let mut line = serde_json::to_vec(&Line { head, fields }).unwrap_or_default();
+    line.push(b'\n');
+    line
+}
+
 /// The time in UTC as RFC 3339, with microseconds.
-fn now() -> String {
+pub(super) fn now() -> String {
     let mut text = String::new();
     // Writing to a String cannot fail.
     let _ = SystemTime.format_time(&mut Writer::new(&mut text));

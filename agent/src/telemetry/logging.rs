@@ -1,20 +1,29 @@
 //! The log: which targets are logged from which level on, and how panics are logged.
 //!
-//! Owns: the filter and the panic hook. Must not know: what is logged. The filter is part of invariant 9: the
-//! AWS SDK logs signing keys and whole requests at debug and trace, so no setting lets another crate log
-//! below info.
+//! Owns: the filter, the panic hook, and the queue of this process. Must not know: what is logged. The filter
+//! is part of invariant 9: the AWS SDK logs signing keys and whole requests at debug and trace, so no setting
+//! lets another crate log below info. The queue is part of invariant 10: nothing ever waits for standard
+//! error.
 
-use std::io::{IsTerminal, stderr};
+use std::fs::File;
+use std::io::{self, IsTerminal, stderr};
+use std::os::fd::AsFd;
 use std::panic::PanicHookInfo;
+use std::sync::OnceLock;
+use std::time::Duration;
 
 use tracing::level_filters::LevelFilter;
 use tracing::{Metadata, Subscriber};
+use tracing_subscriber::field::MakeExt;
 use tracing_subscriber::filter::{FilterFn, filter_fn};
 use tracing_subscriber::fmt::MakeWriter;
+use tracing_subscriber::fmt::format::debug_fn;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::registry;
 
-use super::json_lines::JsonLines;
+use super::json_lines::{self, JsonLines};
+use super::log_queue::LogQueue;
+use super::{cut, panic_text};
 use crate::config::{Format, Level, Log};
 
 /// Targets that name a purpose instead of a module.
@@ -24,28 +33,65 @@ const OWN_CRATE: &str = env!("CARGO_CRATE_NAME");
 /// The lowest level at which other crates are logged.
 const FOREIGN_LEVEL: LevelFilter = LevelFilter::INFO;
 
+/// For what is still to be written when the process ends. If nobody reads, it ends without.
+const LAST_LINES: Duration = Duration::from_millis(500);
+
+/// Everything that this process logs goes through one queue, as there is one standard error.
+static QUEUE: OnceLock<LogQueue> = OnceLock::new();
+
 /// Why the log cannot be set up.
 #[derive(Debug, thiserror::Error)]
 pub enum LoggingError {
     /// It was set up before.
     #[error("logging is already set up")]
     AlreadySetUp,
+    /// The thread that writes cannot be started.
+    #[error("the log cannot be written")]
+    NoWriter(#[from] io::Error),
 }
 
-/// Writes all events and panics of the process to standard error.
+/// Writes what is left when it is dropped, however the process ends by itself. It never waits for long.
+#[derive(Debug)]
+#[must_use = "dropped at once, it flushes an empty log"]
+pub struct LastLines(());
+
+impl Drop for LastLines {
+    fn drop(&mut self) {
+        if let Some(queue) = QUEUE.get() {
+            queue.flush(LAST_LINES);
+        }
+    }
+}
+
+/// Writes all events and panics of the process to standard error, from a thread that alone waits for it. Keep
+/// what is returned until the end.
 ///
 /// # Errors
-/// [`LoggingError::AlreadySetUp`], when called twice.
-pub fn init(log: &Log) -> Result<(), LoggingError> {
+/// [`LoggingError`], when called twice, or without another thread.
+pub fn init(log: &Log) -> Result<LastLines, LoggingError> {
+    let notice = match log.format {
+        Format::Json => json_lines::notice,
+        Format::Text => text_notice,
+    };
+    let queue = LogQueue::new(notice);
+    // A descriptor of its own: the lock of `std::io::stderr` would be held while a write waits.
+    queue.start_writer(File::from(stderr().as_fd().try_clone_to_owned()?))?;
     let set = match log.format {
-        Format::Json => tracing::subscriber::set_global_default(json(log.level, stderr)),
+        Format::Json => tracing::subscriber::set_global_default(json(log.level, queue.clone())),
         Format::Text => {
-            tracing::subscriber::set_global_default(text(log.level, stderr, stderr().is_terminal()))
+            let lines = text(log.level, queue.clone(), stderr().is_terminal());
+            tracing::subscriber::set_global_default(lines)
         }
     };
     set.map_err(|_| LoggingError::AlreadySetUp)?;
+    QUEUE.set(queue).map_err(|_| LoggingError::AlreadySetUp)?;
     std::panic::set_hook(Box::new(log_panic));
-    Ok(())
+    Ok(LastLines(()))
+}
+
+/// How many lines were left out because standard error was not read in time.
+pub fn lines_dropped() -> u64 {
+    QUEUE.get().map_or(0, LogQueue::dropped)
 }
 
 fn json<W>(level: Level, writer: W) -> impl Subscriber + Send + Sync
@@ -59,8 +105,21 @@ fn text<W>(level: Level, writer: W, is_terminal: bool) -> impl Subscriber + Send
 where
     W: for<'a> MakeWriter<'a> + Send + Sync + 'static,
 {
-    let lines = tracing_subscriber::fmt::layer().with_writer(writer).with_ansi(is_terminal);
-    registry().with(filter(level)).with(lines)
+    let fields = debug_fn(|line, field, value| match field.name() {
+        name @ "message" => write!(line, "{}", on_one_line(&cut::debug(name, value))),
+        name => write!(line, "{name}={}", on_one_line(&cut::debug(name, value))),
+    });
+    let lines = tracing_subscriber::fmt::layer().fmt_fields(fields.delimited(" "));
+    registry().with(filter(level)).with(lines.with_writer(writer).with_ansi(is_terminal))
+}
+
+/// With control characters, a text of another program could write to a terminal, or make up lines.
+fn on_one_line(value: &str) -> String {
+    value.replace(char::is_control, " ")
+}
+
+fn text_notice(lines: u64) -> Vec<u8> {
+    format!("{}  WARN {} lines={lines}\n", json_lines::now(), json_lines::LINES_DROPPED).into_bytes()
 }
 
 fn filter(level: Level) -> FilterFn<impl Fn(&Metadata<'_>) -> bool> {
@@ -92,7 +151,7 @@ fn is_own(target: &str) -> bool {
 }
 
 fn log_panic(panic: &PanicHookInfo<'_>) {
-    let message = panic.payload_as_str().unwrap_or("(not a text)");
+    let message = panic_text::message(panic);
     let location = panic.location().map(ToString::to_string);
     let thread = std::thread::current();
     tracing::error!(
@@ -247,18 +306,41 @@ mod tests {
     }
 
     #[test]
-    fn a_panic_is_an_error_event_with_message_and_location() {
+    fn a_panic_is_an_error_event_with_its_location_and_of_its_message_only_what_the_source_code_has() {
+        let token = String::from("eyJhbGciOi");
         let capture = logged(Level::Error, || {
             // The hook of the test runner is restored, so that panics of other tests are reported as usual.
             let previous = std::panic::take_hook();
             std::panic::set_hook(Box::new(log_panic));
-            let caught = std::panic::catch_unwind(|| panic!("out of {}", "luck"));
+            for panicking in [
+                std::panic::catch_unwind(|| panic!("out of luck,\nand more")),
+                std::panic::catch_unwind(|| panic!("cannot parse {token}")),
+                std::panic::catch_unwind(|| std::panic::panic_any(token.clone())),
+            ] {
+                assert!(panicking.is_err());
+            }
             std::panic::set_hook(previous);
-            assert!(caught.is_err());
         });
         let events = capture.events();
-        assert_eq!(events[0]["level"], "error");
-        assert_eq!(events[0]["panic.message"], "out of luck");
-        assert!(events[0]["panic.location"].as_str().unwrap().contains("logging.rs:"), "{events:?}");
+        let messages: Vec<_> = events.iter().map(|event| &event["panic.message"]).collect();
+        let not_shown = "(not shown: it may quote anything)";
+        assert_eq!(messages, ["out of luck, and more", not_shown, not_shown]);
+        for event in &events {
+            assert_eq!(event["level"], "error");
+            assert!(event["panic.location"].as_str().unwrap().contains("logging.rs:"), "{event}");
+        }
+        assert!(!capture.text().contains(&token), "{events:?}");
+    }
+
+    #[test]
+    fn what_others_send_is_cut_in_both_formats_and_makes_up_no_line() {
+        let write = || warn!(claimed.name = "x".repeat(5_000), other = %format!("a\nb{}", "y".repeat(5_000)));
+        let event = &logged(Level::Info, write).events()[0];
+        assert_eq!(event["claimed.name"].as_str().unwrap().chars().count(), 254);
+        let capture = Capture::default();
+        with_default(text(Level::Info, capture.clone(), false), write);
+        let lines = capture.text();
+        assert_eq!(lines.lines().count(), 1, "{lines}");
+        assert!(lines.len() < 700 && lines.contains("other=a byyy"), "{lines}");
     }
 }

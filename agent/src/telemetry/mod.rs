@@ -2,7 +2,10 @@
 //!
 //! Owns: names, formats and levels. Must not know: why something happens. No secret is ever handed to it.
 
+mod cut;
 pub mod error_chain;
 mod json_lines;
+mod log_queue;
 pub mod logging;
 pub mod metrics;
+pub mod panic_text;

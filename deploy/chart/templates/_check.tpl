@@ -1,5 +1,22 @@
 {{/* Values that cannot work are refused with a sentence, instead of a pod that does not start. */}}
 {{- define "agent.check" -}}
+{{- /* Helm takes a value that is null out of the chart, with all that is in it. */ -}}
+{{- range $section := list "env" "image" "agent" "init" "metrics" "daemonsets" "serviceAccount" "updateStrategy" -}}
+{{- if not (kindIs "map" (get $.Values.AsMap $section)) -}}
+{{- fail (printf "%s must not be null: leave it out to have the chart's own" $section) -}}
+{{- end -}}
+{{- end -}}
+{{- $metrics := include "agent.metrics" . | fromYaml -}}
+{{- range $section := list "serviceMonitor" "podMonitor" "prometheusRule" "grafanaDashboard" -}}
+{{- if not (kindIs "map" (get $metrics $section)) -}}
+{{- fail (printf "metrics.%s must not be null: leave it out to have the chart's own" $section) -}}
+{{- end -}}
+{{- end -}}
+{{- range $kind, $nodes := .Values.daemonsets -}}
+{{- if not (kindIs "map" $nodes) -}}
+{{- fail (printf "daemonsets.%s must not be null: set daemonsets.%s.create=false to have none" $kind $kind) -}}
+{{- end -}}
+{{- end -}}
 {{- if or (not .Values.clusterName) (eq .Values.clusterName "EKS_CLUSTER_NAME") -}}
 {{- fail "clusterName is required: the name of the EKS cluster" -}}
 {{- end -}}
@@ -20,10 +37,10 @@
 {{- if and (contains "-eksbuild." (toString .Values.image.tag)) (not .Values.image.override) -}}
 {{- fail (printf "image.tag %s is a version of the Amazon agent: remove it, or set it to a version of pod-identity-agent" .Values.image.tag) -}}
 {{- end -}}
-{{- $advertises := ternary (not .Values.guardAddress) .Values.agent.advertiseProxyPort (kindIs "invalid" .Values.agent.advertiseProxyPort) -}}
+{{- $advertises := include "agent.declaresPort" . -}}
 {{- $surge := toString (default 0 (dig "rollingUpdate" "maxSurge" 0 .Values.updateStrategy)) -}}
 {{- if and $advertises (not (has $surge (list "0" "0%"))) -}}
-{{- fail "updateStrategy.rollingUpdate.maxSurge needs agent.advertiseProxyPort=false, and guardAddress=true to protect the address instead: while port 80 is declared, a new pod cannot be scheduled beside the old one" -}}
+{{- fail "updateStrategy.rollingUpdate.maxSurge needs a port 80 that is not declared, that is guardAddress=true and no agent.advertiseProxyPort: a new pod that declares it cannot be scheduled beside the old one" -}}
 {{- end -}}
 {{- if and .Values.sharePort (not .Values.guardAddress) -}}
 {{- fail "sharePort needs guardAddress: without it, nothing listens for pods" -}}
@@ -40,6 +57,15 @@
 {{- fail (printf "%s.additionalArgs has %s: set the value %s instead, which also adds the capability that the flag needs" $where $flag $value) -}}
 {{- end -}}
 {{- end -}}
+{{- end -}}
+{{- range $where, $has := $flags -}}
+{{- $endpoint := toString (get (default (dict) $has) "--endpoint") -}}
+{{- if and (hasPrefix "http://" $endpoint) (not (regexMatch "^http://(localhost|127[.][0-9.]+|169[.]254[.][0-9.]+|\\[::1\\]|\\[fe80:[^]]*\\])(:|/|$)" $endpoint)) -}}
+{{- fail (printf "%s.additionalArgs has --endpoint=%s: tokens would leave the node unencrypted; http is for addresses of the node only, such as 127.0.0.1, so use https" $where $endpoint) -}}
+{{- end -}}
+{{- end -}}
+{{- if and $metrics.enabled $metrics.serviceMonitor.enabled $metrics.podMonitor.enabled -}}
+{{- fail "metrics.serviceMonitor and metrics.podMonitor are both enabled, and each pod would be scraped twice: enable one of them" -}}
 {{- end -}}
 {{- range $key := list "podLivenessCheck" "podLiveness" -}}
 {{- if dig $key "enabled" false $.Values.AsMap -}}

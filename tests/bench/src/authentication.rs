@@ -4,12 +4,12 @@
 //! against one SHA-256 of its bytes.
 
 use std::hint::black_box;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use aws_lc_rs::{digest, signature};
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use pod_identity_agent::clock::Clock;
+use pod_identity_agent::clock::{Clock, Now};
 use pod_identity_agent::config::{KeyLocation, TokenVerification, Upstream, VerificationMode};
 use pod_identity_agent::identity::keys::{KeySource, TokenKeys};
 use pod_identity_agent::identity::{Authentication, Authenticator, Identity, Policy};
@@ -46,7 +46,7 @@ pub(crate) async fn measure(sandbox: &Sandbox, token: &str) -> Outcome<Ratios> {
         keys: vec![KeyLocation::Url(sandbox.jwks_url())],
     };
     let policy = Policy::new(&verification, "sandbox", None);
-    let now = Clock::system().now().wall;
+    let now = Clock::system().now();
     let rsa = Rsa::new(&load::get(&sandbox.jwks_url()).await?, token)?;
     let known = Authenticator::new(keys.clone(), policy.clone());
     let parsed = BearerToken::from_header(token.as_bytes())?;
@@ -83,7 +83,7 @@ async fn keys_of(sandbox: &Sandbox) -> Outcome<TokenKeys> {
     let keys = TokenKeys::of_sources(1);
     let tasks = Tasks::new();
     let direct = Upstream { endpoint: None, use_fips: false, ca_bundle: None, proxy: None };
-    let source = KeySource::new(&KeyLocation::Url(sandbox.jwks_url()), 0, keys.clone(), &direct, &tasks)?;
+    let source = KeySource::new(&KeyLocation::Url(sandbox.jwks_url()), 0, keys.clone(), &direct)?;
     let complete = Readiness::new().advisory(ConditionName::TokenKeys);
     tasks.spawn("keys", source.keep(Clock::system(), Rng::from_entropy(), complete));
     for _ in 0..500 {
@@ -95,7 +95,7 @@ async fn keys_of(sandbox: &Sandbox) -> Outcome<TokenKeys> {
     Err("the sandbox's keys did not come".into())
 }
 
-fn is_verified(authenticator: &Authenticator, token: &BearerToken, now: SystemTime) -> bool {
+fn is_verified(authenticator: &Authenticator, token: &BearerToken, now: Now) -> bool {
     matches!(
         authenticator.authenticate(black_box(token), now),
         Authentication::Identified(Identity::Verified(_))

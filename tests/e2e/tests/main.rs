@@ -16,6 +16,8 @@ mod cluster;
 #[cfg(test)]
 mod crowd;
 #[cfg(test)]
+mod dead_log;
+#[cfg(test)]
 mod node;
 #[cfg(test)]
 mod outage;
@@ -35,6 +37,8 @@ mod self_probe;
 mod sharing;
 #[cfg(test)]
 mod shutdown;
+#[cfg(test)]
+mod slow_paths;
 #[cfg(test)]
 mod startup;
 #[cfg(test)]

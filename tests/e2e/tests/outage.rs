@@ -19,6 +19,7 @@ async fn whoever_holds_credentials_does_not_notice_that_aws_is_gone() {
         failing(503, "ServiceUnavailableException"),
         failing(429, "ThrottlingException"),
         failing(400, "AccessDeniedException"),
+        failing(400, "BadRequest"),
         failing(403, "UnrecognizedClientException"),
     ] {
         sandbox
@@ -39,6 +40,7 @@ async fn a_hiccup_is_held_through_whatever_it_is() {
         Effect::BadJson,
         failing(500, "InternalServerException"),
         failing(429, "ThrottlingException"),
+        failing(400, "BadRequest"),
         failing(403, "ExpiredTokenException"),
     ] {
         let sandbox = sandbox();
@@ -91,5 +93,6 @@ async fn a_clock_that_is_off_by_minutes_is_corrected_by_what_aws_says() {
         agent.metrics().await.contains("pod_identity_agent_clock_offset_seconds 0.0\n")
     })
     .await;
-    assert_eq!(eks_auth_calls(&sandbox).len(), 4);
+    // One for each pod, and perhaps one more each time that an answer contradicted: the agent asks at once.
+    assert!((4..=6).contains(&eks_auth_calls(&sandbox).len()));
 }

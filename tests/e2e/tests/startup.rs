@@ -45,16 +45,25 @@ async fn taken_probe_and_metrics_ports_do_not_take_the_endpoint_down() {
 }
 
 #[tokio::test]
-async fn a_family_that_cannot_be_bound_leaves_the_other_serving_and_ready() {
+async fn a_family_that_cannot_be_bound_leaves_the_other_serving_and_readiness_waits_for_it() {
     let sandbox = sandbox();
     let builder = Builder::new(&sandbox).also("--bind-hosts", "[::1]");
     let port = builder.command().get_args().nth(2).unwrap().to_str().unwrap().parse().unwrap();
-    let _thief = TcpListener::bind((std::net::Ipv6Addr::LOCALHOST, port)).unwrap();
-    let agent = builder.start().await;
-    assert_eq!(agent.ask(&pod(&sandbox, "app-0").token).await.status, 200);
+    let thief = TcpListener::bind((std::net::Ipv6Addr::LOCALHOST, port)).unwrap();
+    let agent = builder.spawn();
+    let token = pod(&sandbox, "app-0").token.clone();
+    eventually("the other family is served", async || {
+        matches!(Request::credentials(&token).send(agent.address()).await, Ok(answer) if answer.status == 200)
+    })
+    .await;
+    // On a cluster with IPv6 that address is the only one that pods use.
     let ready = agent.probe("/readyz").await.unwrap();
-    assert_eq!(ready.status, 200);
-    assert!(ready.body.contains("listener-ipv6"), "{}", ready.body);
+    assert_eq!(ready.status, 503);
+    let conditions = ready.json()["conditions"].as_array().unwrap().clone();
+    let unmet: Vec<_> = conditions.iter().filter(|one| one["met"] == false).map(|one| &one["name"]).collect();
+    assert!(unmet.contains(&&serde_json::Value::from("listener-ipv6")), "{}", ready.body);
+    drop(thief);
+    agent.until_ready().await;
 }
 
 #[tokio::test]

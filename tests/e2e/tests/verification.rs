@@ -105,7 +105,41 @@ async fn auto_without_keys_lets_aws_judge_and_verifies_once_they_are_there() {
     let held = agent.ask(&app.token).await.access_key_id();
     app.rotate_token().unwrap();
     assert_eq!(agent.ask(&app.token).await.access_key_id(), held);
-    assert_eq!(eks_auth_calls(&sandbox).len(), 2, "one for the token, one for the pod");
+    assert_eq!(eks_auth_calls(&sandbox).len(), 1, "what the token earned is the pod's from now on");
+}
+
+#[tokio::test]
+async fn keys_that_come_while_aws_is_down_leave_a_pod_what_its_token_earned() {
+    let sandbox = sandbox();
+    sandbox.faults().set([Fault::new(Service::Issuer, Effect::Refuse)]);
+    let agent = Builder::verifying(&sandbox).start().await;
+    let mut app = pod(&sandbox, "app-0");
+    let earned = agent.ask(&app.token).await.access_key_id();
+    sandbox.faults().set([Fault::new(Service::EksAuth, Effect::Refuse)]);
+    eventually("the keys are there", async || agent.metric("pod_identity_agent_token_keys").await == 1).await;
+    assert_eq!(agent.ask(&app.token).await.access_key_id(), earned, "{}", agent.log());
+    app.rotate_token().unwrap();
+    assert_eq!(agent.ask(&app.token).await.access_key_id(), earned);
+    assert_eq!(agent.metric(r#"pod_identity_agent_authentications_total{outcome="verified"}"#).await, 2);
+    assert_eq!(agent.ask(&pod(&sandbox, "app-1").token).await.status, 503, "and no other pod");
+}
+
+#[tokio::test]
+async fn a_key_that_is_withdrawn_while_aws_is_down_leaves_a_token_what_it_earned_and_others_nothing() {
+    let sandbox = sandbox();
+    let agent = Builder::verifying(&sandbox).start().await;
+    let mut app = pod(&sandbox, "app-0");
+    let granted = app.token.clone();
+    let held = agent.ask(&granted).await.access_key_id();
+    app.rotate_token().unwrap();
+    assert_eq!(agent.ask(&app.token).await.access_key_id(), held, "verified, and AWS never saw it");
+    sandbox.faults().set([Fault::new(Service::EksAuth, Effect::Refuse)]);
+    sandbox.rotate_keys(true).unwrap();
+    // A token of the new key has the keys read again; the old one is gone with that.
+    assert_eq!(agent.ask(&pod(&sandbox, "app-1").token).await.status, 503);
+    assert_eq!(agent.ask(&granted).await.access_key_id(), held, "{}", agent.log());
+    assert_eq!(agent.metric(r#"pod_identity_agent_authentications_total{outcome="unverified"}"#).await, 1);
+    assert_eq!(agent.ask(&app.token).await.status, 503, "only a key said that it is the same pod");
 }
 
 #[tokio::test]

@@ -161,6 +161,8 @@ async fn trouble_of_aws_is_held_and_ends_as_503_with_a_code_that_sdks_retry() {
         (failing(429, "ThrottlingException"), "ThrottlingException"),
         (failing(500, "InternalServerException"), "ServiceUnavailableException"),
         (failing(403, "AccessDeniedException"), "ServiceUnavailableException"),
+        // Of a proxy or an inspection on the way: none of EKS Auth's codes.
+        (failing(400, "BadRequest"), "ServiceUnavailableException"),
         (Effect::Hang, "ServiceUnavailableException"),
     ];
     for (index, (trouble, code)) in troubles.into_iter().enumerate() {

@@ -61,6 +61,16 @@ pub enum Effect {
     Hang,
     /// Status 200 with half a document.
     BadJson,
+    /// The right answer behind so much white space that it is this long.
+    Padded {
+        /// MiB of it.
+        mib: u64,
+    },
+    /// Status 200 and white space in chunks, for ever: 64 KiB at once, or a byte each `pause_ms`.
+    Endless {
+        /// Milliseconds between two bytes; 0 is as fast as they are read.
+        pause_ms: u64,
+    },
     /// The `Date` header is off by `seconds`, either way; the rest is right.
     DateSkew {
         /// Seconds ahead of the clock; negative is behind it.
@@ -269,7 +279,9 @@ impl Faults {
                 | Effect::Throttle { .. }
                 | Effect::ResetMidBody
                 | Effect::Hang
-                | Effect::BadJson) => {
+                | Effect::BadJson
+                | Effect::Padded { .. }
+                | Effect::Endless { .. }) => {
                     let first = interference.instead.is_none();
                     interference.instead.get_or_insert_with(|| effect.clone());
                     first

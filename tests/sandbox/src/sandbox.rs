@@ -89,7 +89,7 @@ impl Sandbox {
     /// If a port, the directory, a key or the associations cannot be had.
     pub fn start(options: Options) -> Result<Self, SandboxError> {
         let (dir, temporary) = directory(&options)?;
-        let tls = if options.tls { Some(tls::acceptor(options.address)?) } else { None };
+        let tls = if options.tls { Some(tls::acceptor(options.address, &options.region)?) } else { None };
         let (address, imds_at) = (options.address, options.imds);
         let bind = || bind(SocketAddr::new(address, 0));
         let world = Arc::new(World::new(options, dir)?);

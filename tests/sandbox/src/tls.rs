@@ -26,8 +26,10 @@ pub enum TlsError {
     Config(#[from] rustls::Error),
 }
 
-/// An acceptor with a certificate for that address and localhost, and the CA to trust, in PEM.
-pub(crate) fn acceptor(address: IpAddr) -> Result<(TlsAcceptor, String), TlsError> {
+/// An acceptor with a certificate for that address, localhost and the name of EKS Auth in that region; and
+/// the CA to trust, in PEM.
+/// CA to trust, in PEM.
+pub(crate) fn acceptor(address: IpAddr, region: &str) -> Result<(TlsAcceptor, String), TlsError> {
     let mut ca = CertificateParams::new(Vec::new())?;
     ca.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
     ca.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
@@ -35,7 +37,9 @@ pub(crate) fn acceptor(address: IpAddr) -> Result<(TlsAcceptor, String), TlsErro
     let ca_key = KeyPair::generate()?;
     let ca_pem = ca.self_signed(&ca_key)?.pem();
 
-    let mut server = CertificateParams::new(vec![address.to_string(), "localhost".to_owned()])?;
+    // The real endpoint's name too, for those who are led here by a proxy.
+    let names = vec![address.to_string(), "localhost".to_owned(), format!("eks-auth.{region}.api.aws")];
+    let mut server = CertificateParams::new(names)?;
     server.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
     server.use_authority_key_identifier_extension = true;
     let key = KeyPair::generate()?;

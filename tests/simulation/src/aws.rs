@@ -71,9 +71,9 @@ impl Aws {
 
     fn take_in(&self, token: Token, arrived: Duration) -> Gone {
         let world = &*self.world;
-        let is_skewed = world.is_skewed();
+        let is_in_doubt = world.is_in_doubt();
         let mut ledger = world.ledger.lock();
-        let found = ledger.arrive(token, arrived, is_skewed);
+        let found = ledger.arrive(token, arrived, is_in_doubt);
         let under_way = ledger.under_way();
         drop(ledger);
         world.note(token.pod, What::Called(under_way));
@@ -141,6 +141,8 @@ impl Aws {
         let status = status.try_into().map_err(|_| ConnectorError::other("no such status".into(), None))?;
         let mut response = HttpResponse::new(status, SdkBody::from(body));
         response.headers_mut().insert("content-type", "application/json");
+        response.headers_mut().insert("x-amzn-requestid", "00000000-0000-4000-8000-000000000000");
+        self.world.watch.answered(self.world.now());
         if let Ok(date) = DateTime::from(self.time()).fmt(Format::HttpDate) {
             response.headers_mut().insert("date", date);
         }

@@ -40,6 +40,8 @@ pub enum What {
     Weather(&'static str),
     /// The node's wall clock is off by so many seconds from now on.
     ClockOff(i64),
+    /// The node was paused for so many seconds.
+    Paused(u64),
 }
 
 /// One event.
@@ -120,6 +122,7 @@ impl fmt::Display for Event {
             What::Said(status, code) => write!(f, "AWS says {status} {code}"),
             What::Issued(set, life) => write!(f, "AWS issues set {set}, good for {life} s"),
             What::Weather(sky) => write!(f, "AWS: {sky}"),
+            What::Paused(seconds) => write!(f, "wakes from a pause of {seconds} s"),
             What::ClockOff(seconds) => write!(f, "the wall clock is off by {seconds} s"),
         }
     }

@@ -24,11 +24,32 @@ pub enum Kind {
     /// The node's clock falls behind while AWS can tell, and again while it cannot, until all sets have
     /// expired.
     WrongClock,
+    /// The node's clock is wrong at boot, and is stepped in both directions, rightly and wrongly, by minutes
+    /// and by more than a day; in the end AWS is away meanwhile.
+    Steps,
+    /// The hypervisor pauses the node for an hour; two minutes after it wakes NTP sets its clock right.
+    Pause,
+    /// The same while AWS is away, which comes back half an hour later.
+    PauseInOutage,
+}
+
+/// What happens to the clocks of the node.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Bend {
+    /// The error of the wall clock becomes so many milliseconds, by the boot clock. After a pause its length
+    /// is right.
+    Wall(i64),
+    /// The node is paused for so long: its clocks stand still.
+    Pause(Duration),
 }
 
 /// When the crowd comes: the sets of 15 minutes of [`RESIDENTS`] are due at 6 to 7.5 minutes
 /// (docs/design/decisions.md#renewals).
 const CROWD_AT: Duration = Duration::from_secs(385);
+/// When the node is paused, and for how long.
+const PAUSE_AT: Duration = Duration::from_secs(30 * 60);
+const PAUSE: Duration = Duration::from_secs(3600);
+const MINUTE_MS: i64 = 60_000;
 /// The slots that are there before the crowd.
 const RESIDENTS: u32 = 20;
 /// Pods of the short stories start within this.
@@ -42,6 +63,8 @@ impl Kind {
             Self::Crowd => Some(Duration::from_secs(10 * 60)),
             Self::Sleepers => Some(Duration::from_secs(60 * 60)),
             Self::WrongClock => Some(Duration::from_secs(90 * 60)),
+            Self::Steps => Some(Duration::from_secs(4 * 3600)),
+            Self::Pause | Self::PauseInOutage => Some(Duration::from_secs(3 * 3600)),
         }
     }
 
@@ -50,7 +73,7 @@ impl Kind {
         match self {
             Self::Days => 0,
             Self::Crowd => RESIDENTS + 60,
-            Self::Sleepers | Self::WrongClock => 6,
+            Self::Sleepers | Self::WrongClock | Self::Steps | Self::Pause | Self::PauseInOutage => 6,
         }
     }
 
@@ -60,33 +83,62 @@ impl Kind {
             Self::Crowd if slot < RESIDENTS => (Duration::ZERO, Duration::from_secs(15 * 60)),
             Self::Crowd => (CROWD_AT, Duration::from_secs(3600)),
             Self::Days | Self::Sleepers | Self::WrongClock => (Duration::ZERO, Duration::from_secs(30 * 60)),
+            // Some sets are over when the pause is, and others are not; new pods come after it.
+            Self::Steps | Self::Pause | Self::PauseInOutage => {
+                let late = Duration::from_secs(if slot % 3 == 2 { 95 * 60 } else { 0 });
+                (late, Duration::from_secs(if slot % 2 == 0 { 30 * 60 } else { 6 * 3600 }))
+            }
         }
     }
 
     /// Its weather: from, to, how. `strength` is drawn from the seed.
     pub fn sky(self, strength: u32) -> Vec<(Duration, Duration, Sky)> {
         match self {
-            Self::Days | Self::Sleepers => Vec::new(),
+            Self::Days | Self::Sleepers | Self::Pause => Vec::new(),
             // Fewer than the eight calls that the agent begins with, so that it must learn.
             Self::Crowd => vec![(CROWD_AT - SECOND, 9 * MINUTE, Sky::Throttles(2 + strength % 4))],
             Self::WrongClock => vec![(30 * MINUTE, 70 * MINUTE, Sky::Hangs)],
+            Self::Steps => vec![(150 * MINUTE, 170 * MINUTE, Sky::Refuses)],
+            Self::PauseInOutage => vec![(25 * MINUTE, PAUSE_AT + PAUSE + 30 * MINUTE, Sky::Refuses)],
         }
     }
 
-    /// When the error of the wall clock becomes how many milliseconds.
-    pub fn jumps(self) -> Vec<(Duration, i64)> {
+    /// What happens to the clocks when.
+    pub fn bends(self) -> Vec<(Duration, Bend)> {
+        use Bend::{Pause, Wall};
         match self {
             Self::Days | Self::Crowd | Self::Sleepers => Vec::new(),
             Self::WrongClock => {
-                vec![(MINUTE, -25 * 60_000), (32 * MINUTE, -50 * 60_000), (75 * MINUTE, 0)]
+                vec![
+                    (MINUTE, Wall(-25 * MINUTE_MS)),
+                    (32 * MINUTE, Wall(-50 * MINUTE_MS)),
+                    (75 * MINUTE, Wall(0)),
+                ]
             }
+            Self::Steps => vec![
+                (Duration::ZERO, Wall(60 * MINUTE_MS)),
+                (20 * MINUTE, Wall(0)),
+                (40 * MINUTE, Wall(-90_000)),
+                (60 * MINUTE, Wall(25 * 60 * MINUTE_MS)),
+                (80 * MINUTE, Wall(-25 * 60 * MINUTE_MS)),
+                (110 * MINUTE, Wall(0)),
+                (155 * MINUTE, Wall(-60 * MINUTE_MS)),
+                (165 * MINUTE, Wall(0)),
+                (200 * MINUTE, Wall(60 * MINUTE_MS)),
+            ],
+            Self::Pause | Self::PauseInOutage => vec![
+                (PAUSE_AT, Pause(PAUSE)),
+                (PAUSE_AT + PAUSE + 2 * MINUTE, Wall(i64::try_from(PAUSE.as_millis()).unwrap_or_default())),
+            ],
         }
     }
 
     /// The trouble that each of its pods has with its role: from, to, what AWS says.
     pub fn spells(self) -> Vec<crate::ledger::Spell> {
         match self {
-            Self::Days | Self::Crowd | Self::WrongClock => Vec::new(),
+            Self::Days | Self::Crowd | Self::WrongClock | Self::Steps | Self::Pause | Self::PauseInOutage => {
+                Vec::new()
+            }
             // After the renewal at 12 to 15 minutes, and over the end of its set.
             Self::Sleepers => vec![(20 * MINUTE, 50 * MINUTE, "AccessDeniedException")],
         }
@@ -98,6 +150,9 @@ impl Kind {
             "crowd" => Some(Self::Crowd),
             "sleepers" => Some(Self::Sleepers),
             "clock" => Some(Self::WrongClock),
+            "steps" => Some(Self::Steps),
+            "pause" => Some(Self::Pause),
+            "pause-in-outage" => Some(Self::PauseInOutage),
             _ => None,
         }
     }

@@ -14,6 +14,12 @@ const HIGHEST_LIMIT: u32 = 50;
 const SUCCESSES_PER_STEP: u32 = 10;
 /// One burst of 429 is one signal.
 const HALVING_REST: Duration = Duration::from_secs(2);
+/// What the last request of a pod began may go on for so long when the pod is gone
+/// (docs/design/decisions.md#upstream): 10 s, and an attempt that began within them. What comes later are
+/// renewals.
+const LAST_FLIGHT: Duration = Duration::from_secs(12);
+/// A pod that is gone costs so many calls for renewals at most, whatever AWS says (invariant 8).
+const CALLS_WHEN_GONE: u32 = 2;
 /// A token may be used for so long after its `exp`: what the clocks may differ by without being corrected.
 pub const TOLERATED_SKEW: Duration = Duration::from_secs(6);
 
@@ -38,6 +44,8 @@ pub struct Pod {
 pub struct Identity {
     /// Calls under way.
     under_way: u32,
+    /// Calls for renewals after the pod was gone.
+    called_when_gone: u32,
     /// Sets issued that were asked for after the pod was gone.
     issued_when_gone: u32,
     /// The sets issued to it.
@@ -122,11 +130,18 @@ impl Ledger {
     }
 
     /// A call comes in.
-    pub fn arrive(&mut self, token: Token, now: Duration, is_skewed: bool) -> Option<Found> {
+    pub fn arrive(&mut self, token: Token, now: Duration, is_in_doubt: bool) -> Option<Found> {
         self.calls += 1;
         self.under_way += 1;
+        let gone_at = self.pods.get(token.pod).and_then(|pod| pod.gone_at);
+        let is_for_nobody = gone_at.is_some_and(|gone_at| now > gone_at + LAST_FLIGHT);
         let identity = self.identities.entry(token.identity).or_default();
         identity.under_way += 1;
+        identity.called_when_gone += u32::from(is_for_nobody);
+        if identity.called_when_gone > CALLS_WHEN_GONE {
+            let what = format!("{} calls for a pod that is gone", identity.called_when_gone);
+            return Some(Found::new(Invariant::Gone, what, vec![token.pod]));
+        }
         if identity.under_way > 1 {
             return Some(Found::new(
                 Invariant::OneCall,
@@ -139,7 +154,7 @@ impl Ledger {
             let what = format!("{} calls at once, where the budget allows {most}", self.under_way);
             return Some(Found::new(Invariant::Budget, what, vec![token.pod]));
         }
-        if now > token.expires + TOLERATED_SKEW && !is_skewed {
+        if now > token.expires + TOLERATED_SKEW && !is_in_doubt {
             return Some(Found::new(Invariant::Blame, "a token was used past its exp", vec![token.pod]));
         }
         None

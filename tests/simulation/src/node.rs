@@ -12,7 +12,7 @@ use aws_smithy_runtime_api::client::http::SharedHttpClient;
 use pod_identity_agent::association;
 use pod_identity_agent::aws::node_details::SentDetails;
 use pod_identity_agent::aws::own_identity::OwnIdentity;
-use pod_identity_agent::clock::{Clock, Simulated};
+use pod_identity_agent::clock::{Clock, Now, Simulated};
 use pod_identity_agent::config::{Retention, Upstream};
 use pod_identity_agent::credentials::assemble::{Credentials, Needs};
 use pod_identity_agent::credentials::policy::serving::LONGEST_HOLD;
@@ -108,9 +108,15 @@ impl Node {
         self.time.set_wall_error_ms(error_ms);
     }
 
-    /// What the agent takes the wall time for.
-    pub fn wall(&self) -> SystemTime {
-        self.clock.now().wall
+    /// Pauses the node for so long.
+    pub async fn pause(&self, pause: Duration) {
+        self.time.was_paused(pause);
+        tokio::time::advance(pause).await;
+    }
+
+    /// What the agent takes AWS's time for.
+    pub fn time(&self) -> Now {
+        self.clock.now()
     }
 
     /// How many sets are held, and how many flights are under way.
@@ -120,11 +126,13 @@ impl Node {
     }
 
     fn request(&self, pod: usize, token: &BearerToken) -> Result<CredentialRequest, &'static str> {
-        match self.authenticator.authenticate(token, self.clock.now().wall) {
+        match self.authenticator.authenticate(token, self.clock.now()) {
             Authentication::Identified(identity) => {
                 let route = association::route_for(identity.audience()).map_err(|_| "wrong audience")?;
                 let principal = identity.principal(route);
-                Ok(CredentialRequest { principal, token: identity.presented(token.clone()), peer: peer(pod) })
+                let must_be_judged = identity.must_be_judged();
+                let token = identity.presented(token.clone());
+                Ok(CredentialRequest { principal, token, must_be_judged, peer: peer(pod) })
             }
             Authentication::Refused(_) => Err("the agent refuses the token"),
             Authentication::Undecided(_) => Err("undecided"),

@@ -172,7 +172,7 @@ impl Fate {
         let (processes, habit) = match kind {
             Kind::Days | Kind::Crowd => (3, None),
             Kind::Sleepers => (1, Some(SLEEPER)),
-            Kind::WrongClock => (3, Some(CPP)),
+            Kind::WrongClock | Kind::Steps | Kind::Pause | Kind::PauseInOutage => (3, Some(CPP)),
         };
         Self { stay: 24 * HOUR, life, spells: kind.spells(), token_life: 24 * HOUR, processes, habit }
     }
@@ -249,12 +249,12 @@ impl Pod {
     async fn ask(&self, habit: &Habit) -> Option<Duration> {
         let token = self.token.lock().clone()?;
         let known = self.world.ledger.lock().token(token.reveal())?;
-        self.world.is_skewed();
+        self.world.is_in_doubt();
         self.world.note(self.number, What::Asks(habit.name));
         let mut asking = Asking { pod: self, token: known, before: self.world.now(), is_answered: false };
         let answer = self.node.ask(self.number, &token).await;
         asking.is_answered = true;
-        self.world.is_skewed();
+        self.world.is_in_doubt();
         self.take(&asking.asked(), &answer)
     }
 

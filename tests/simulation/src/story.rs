@@ -13,8 +13,8 @@ use tokio::time::Instant;
 use crate::aws::Aws;
 use crate::bug::{self, Bug};
 use crate::journal::{Event, Journal, What};
-use crate::kind::Kind;
-use crate::ledger::Ledger;
+use crate::kind::{Bend, Kind};
+use crate::ledger::{Ledger, TOLERATED_SKEW};
 use crate::node::Node;
 use crate::pod;
 use crate::watch::{Found, Invariant, Watch};
@@ -177,15 +177,21 @@ impl World {
         self.journal.note(self.now(), Some(self.slot_of(pod)), what);
     }
 
-    /// Whether the agent's wall time is wrong now.
-    pub fn is_skewed(&self) -> bool {
+    /// Whether the agent's idea of AWS's time is wrong or not confirmed now. Once two answers have come since
+    /// the clocks were last bent it must be right.
+    pub fn is_in_doubt(&self) -> bool {
         let now = self.now();
-        if let Some(node) = &*self.wall.lock() {
-            let (agent, aws) = (node.wall(), self.true_wall());
-            let skew = agent.duration_since(aws).unwrap_or_else(|earlier| earlier.duration());
-            self.watch.see_skew(now, skew);
+        let Some(node) = &*self.wall.lock() else { return false };
+        let (agent, aws) = (node.time(), self.true_wall());
+        let skew = agent.wall.duration_since(aws).unwrap_or_else(|earlier| earlier.duration());
+        let is_wrong = skew > TOLERATED_SKEW;
+        if is_wrong || !agent.is_confirmed() {
+            self.watch.see_doubt(now);
         }
-        self.watch.skewed_at() == Some(now)
+        if is_wrong && self.watch.may_know_the_time(now) {
+            self.breach(Invariant::Time, format!("two answers have come, and the time is {skew:?} off"));
+        }
+        self.watch.doubted_at() == Some(now)
     }
 
     fn breach(&self, invariant: Invariant, what: impl Into<String>) {
@@ -201,6 +207,10 @@ impl World {
     }
 
     fn look_at_memory(&self, node: &Node) {
+        if self.is_in_doubt() {
+            // What has expired is kept until AWS has said what time it is.
+            return;
+        }
         let (held, _) = node.remains();
         let living = u64::try_from(self.ledger.lock().living(self.now(), TO_TIDY)).unwrap_or(u64::MAX);
         if held > living {
@@ -246,20 +256,34 @@ impl World {
     }
 }
 
+fn named(bend: Bend) -> What {
+    match bend {
+        Bend::Wall(error) => What::ClockOff(error / 1000),
+        Bend::Pause(pause) => What::Paused(pause.as_secs()),
+    }
+}
+
 /// Tells the journal of the weather, and bends the node's clock.
 async fn nature(world: Arc<World>, node: Node) {
     let skies = world.weather.changes().into_iter().map(|(at, name)| (at, What::Weather(name), None));
-    let jumps =
-        world.weather.jumps.iter().map(|(at, error)| (*at, What::ClockOff(error / 1000), Some(*error)));
-    let mut events: Vec<(Duration, What, Option<i64>)> = skies.chain(jumps).collect();
+    let bends = world.weather.bends.iter().map(|(at, bend)| (*at, named(*bend), Some(*bend)));
+    let mut events: Vec<(Duration, What, Option<Bend>)> = skies.chain(bends).collect();
     events.sort_by_key(|(at, _, _)| *at);
-    for (at, what, error) in events {
+    for (at, what, bend) in events {
         tokio::time::sleep_until(world.began + at).await;
-        world.journal.note(at, None, what);
-        if let Some(error) = error {
-            node.set_wall_error_ms(error);
-            world.is_skewed();
+        match bend {
+            None => {}
+            Some(Bend::Wall(error)) => {
+                node.set_wall_error_ms(error);
+                world.watch.clock_set();
+            }
+            Some(Bend::Pause(pause)) => {
+                world.watch.paused();
+                node.pause(pause).await;
+            }
         }
+        world.journal.note(world.now(), None, what);
+        world.is_in_doubt();
     }
 }
 

@@ -14,7 +14,7 @@ const SHORT_SEEDS: [u64; 4] = [1, 2, 3, 4];
 
 /// The short stories.
 pub fn short() -> impl Iterator<Item = Story> {
-    [Kind::Crowd, Kind::Sleepers, Kind::WrongClock]
+    [Kind::Crowd, Kind::Sleepers, Kind::WrongClock, Kind::Steps, Kind::Pause, Kind::PauseInOutage]
         .into_iter()
         .flat_map(|kind| SHORT_SEEDS.map(|seed| Story::short(kind, seed)))
 }

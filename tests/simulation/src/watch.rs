@@ -43,6 +43,8 @@ pub enum Invariant {
     Blame,
     /// 8.
     Gone,
+    /// Of docs/design/decisions.md#time: two answers tell the time.
+    Time,
     /// None of these: the agent's code panicked.
     Panic,
 }
@@ -69,9 +71,21 @@ impl Found {
 #[derive(Debug, Default)]
 pub struct Watch {
     first: Mutex<Option<(Duration, Found)>>,
-    skewed_at: Mutex<Option<Duration>>,
+    doubted_at: Mutex<Option<Duration>>,
+    bent: Mutex<Bent>,
     /// Told at the first breach.
     pub noticed: Notify,
+}
+
+/// What the agent can know of its clocks.
+#[derive(Clone, Copy, Debug, Default)]
+struct Bent {
+    /// Answers since the clocks were last bent.
+    answers: u32,
+    /// When the second of them came.
+    second_at: Option<Duration>,
+    /// The node was paused, and nothing but AWS could tell it so.
+    was_paused: bool,
 }
 
 /// What a process asked and got.
@@ -100,16 +114,38 @@ impl Watch {
         self.first.lock().clone()
     }
 
-    /// Takes note of how far the agent's wall time is from AWS's.
-    pub fn see_skew(&self, now: Duration, skew: Duration) {
-        if skew > TOLERATED_SKEW {
-            *self.skewed_at.lock() = Some(now);
+    /// The agent's time is wrong or not confirmed now.
+    pub fn see_doubt(&self, now: Duration) {
+        *self.doubted_at.lock() = Some(now);
+    }
+
+    /// When the agent's time was last seen to be wrong or not confirmed.
+    pub fn doubted_at(&self) -> Option<Duration> {
+        *self.doubted_at.lock()
+    }
+
+    /// The wall clock was set: from here on the agent can tell that something is wrong.
+    pub fn clock_set(&self) {
+        *self.bent.lock() = Bent::default();
+    }
+
+    /// The node wakes from a pause, and nothing can tell it so.
+    pub fn paused(&self) {
+        *self.bent.lock() = Bent { was_paused: true, ..Bent::default() };
+    }
+
+    /// AWS answered.
+    pub fn answered(&self, now: Duration) {
+        let mut bent = self.bent.lock();
+        bent.answers += 1;
+        if bent.answers == 2 {
+            bent.second_at = Some(now);
         }
     }
 
-    /// When the agent's wall time was last seen to be wrong.
-    pub fn skewed_at(&self) -> Option<Duration> {
-        *self.skewed_at.lock()
+    /// Whether two answers have come since the clocks were last bent, and the agent could read them.
+    pub fn may_know_the_time(&self, now: Duration) -> bool {
+        self.bent.lock().second_at.is_some_and(|at| at < now)
     }
 
     /// Judges an answer; the set that was served, if one was.
@@ -126,7 +162,7 @@ impl Watch {
             }
             Answer::RefusedByAgent(cause) | Answer::RefusedByAws(cause) | Answer::Trouble(cause) => {
                 let is_blamed = match answer {
-                    Answer::RefusedByAgent(_) => !self.was_skewed_since(asked.before.saturating_sub(CALM)),
+                    Answer::RefusedByAgent(_) => !self.was_in_doubt_since(asked.before),
                     Answer::RefusedByAws(code) => {
                         *code != "ExpiredTokenException"
                             && identity.refused_at.is_none_or(|at| at + REFUSAL_ECHO < asked.before)
@@ -149,7 +185,8 @@ impl Watch {
             return Some(Found::new(Invariant::OwnSetOnly, what, vec![pod, set.pod]));
         }
         let left = set.expires.saturating_sub(asked.after);
-        if left + TOLERATED_SKEW < MIN_REMAINING_LIFE {
+        let is_blind = self.bent.lock().was_paused && !self.may_know_the_time(asked.after);
+        if left + TOLERATED_SKEW < MIN_REMAINING_LIFE && !is_blind {
             let what = format!("served with {} s left by AWS's clock", left.as_secs());
             return Some(Found::new(Invariant::NeverExpired, what, vec![pod]));
         }
@@ -199,9 +236,8 @@ impl Watch {
         });
         is_entitled
             && identity.sets.iter().filter_map(|number| ledger.sets.get(*number)).any(|set| {
-                // What came while the node's clock was wrong may have been let go of as expired.
                 set.issued < asked.before
-                    && !self.was_skewed_since(set.issued)
+                    && !self.was_in_doubt_since(asked.before)
                     && set.expires > asked.after + MIN_REMAINING_LIFE + TOLERATED_SKEW
             })
     }
@@ -211,11 +247,11 @@ impl Watch {
         let has_spell = ledger.pods.get(asked.token.pod).is_some_and(|pod| {
             pod.spells.iter().any(|(from, to, _)| *from <= asked.after && asked.before < *to + CALM)
         });
-        asked.clear_for >= CALM && !has_spell && !self.was_skewed_since(asked.before.saturating_sub(CALM))
+        asked.clear_for >= CALM && !has_spell && !self.was_in_doubt_since(asked.before.saturating_sub(CALM))
     }
 
-    fn was_skewed_since(&self, since: Duration) -> bool {
-        self.skewed_at().is_some_and(|at| at >= since)
+    fn was_in_doubt_since(&self, since: Duration) -> bool {
+        self.doubted_at().is_some_and(|at| at >= since)
     }
 }
 
@@ -246,6 +282,7 @@ impl fmt::Display for Invariant {
             Self::LongLife => "invariant 6, no short-lived credentials while AWS is healthy",
             Self::Blame => "invariant 7, nobody is blamed for what is not their fault",
             Self::Gone => "invariant 8, a pod that is gone costs nothing",
+            Self::Time => "two answers that agree tell the agent what time it is",
             Self::Panic => "a panic",
         })
     }

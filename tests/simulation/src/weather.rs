@@ -4,7 +4,7 @@
 
 use std::time::Duration;
 
-use crate::kind::Kind;
+use crate::kind::{Bend, Kind};
 use crate::rng::Rng;
 
 const MINUTE: Duration = Duration::from_secs(60);
@@ -31,8 +31,8 @@ pub enum Sky {
 #[derive(Clone, Debug)]
 pub struct Weather {
     spells: Vec<(Duration, Duration, Sky)>,
-    /// When the error of the wall clock becomes how many milliseconds.
-    pub jumps: Vec<(Duration, i64)>,
+    /// What happens to the node's clocks when.
+    pub bends: Vec<(Duration, Bend)>,
 }
 
 /// What may come instead of a clear sky.
@@ -55,9 +55,12 @@ impl Weather {
         let mut chance = Rng::stream(seed, u64::from(u32::MAX), 1);
         match kind {
             Kind::Days => Self::of_days(chance, length),
-            Kind::Crowd | Kind::Sleepers | Kind::WrongClock => {
-                Self { spells: kind.sky(chance.below(100)), jumps: kind.jumps() }
-            }
+            Kind::Crowd
+            | Kind::Sleepers
+            | Kind::WrongClock
+            | Kind::Steps
+            | Kind::Pause
+            | Kind::PauseInOutage => Self { spells: kind.sky(chance.below(100)), bends: kind.bends() },
         }
     }
 
@@ -72,8 +75,8 @@ impl Weather {
             spells.push((at, until, sky));
             at = until + MINUTE + chance.about(3 * HOUR);
         }
-        let jumps = jumps(&mut chance, &spells, length);
-        Self { spells, jumps }
+        let bends = jumps(&mut chance, &spells, length);
+        Self { spells, bends }
     }
 
     /// How AWS is at this time.
@@ -116,7 +119,7 @@ impl Sky {
 }
 
 /// Clock jumps; half of them in the middle of trouble, when AWS's `Date` cannot help.
-fn jumps(chance: &mut Rng, spells: &[(Duration, Duration, Sky)], length: Duration) -> Vec<(Duration, i64)> {
+fn jumps(chance: &mut Rng, spells: &[(Duration, Duration, Sky)], length: Duration) -> Vec<(Duration, Bend)> {
     let mut jumps = Vec::new();
     let mut at = chance.about(8 * HOUR);
     while at < length {
@@ -125,8 +128,8 @@ fn jumps(chance: &mut Rng, spells: &[(Duration, Duration, Sky)], length: Duratio
         let most = chance.one_of(MINUTE, &[10 * MINUTE, HOUR, 3 * HOUR]);
         let error = i64::try_from(chance.between(10 * Duration::from_secs(1), most).as_millis()).unwrap_or(0);
         let until = from + MINUTE + chance.about(HOUR);
-        jumps.push((from, if chance.percent(60) { -error } else { error }));
-        jumps.push((until, 0));
+        jumps.push((from, Bend::Wall(if chance.percent(60) { -error } else { error })));
+        jumps.push((until, Bend::Wall(0)));
         at = until + chance.about(12 * HOUR);
     }
     jumps

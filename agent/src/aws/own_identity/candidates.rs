@@ -174,8 +174,8 @@ impl Candidates {
     }
 
     /// Whether there is a set that has not expired.
-    pub(super) fn has_unexpired(&self, wall: SystemTime) -> bool {
-        self.sets.iter().any(|set| set.is_unexpired(wall))
+    pub(super) fn has_unexpired(&self, now: Now) -> bool {
+        self.sets.iter().any(|set| set.is_unexpired(now))
     }
 
     /// When the set expires that signs at present, if it has an expiry.
@@ -189,7 +189,7 @@ impl Candidates {
     }
 
     fn best(&self, now: Now) -> Option<usize> {
-        let mut unexpired = self.sets.iter().enumerate().filter(|(_, set)| set.is_unexpired(now.wall));
+        let mut unexpired = self.sets.iter().enumerate().filter(|(_, set)| set.is_unexpired(now));
         let (newest, first) = unexpired.next()?;
         if !first.status.is_rejected() {
             return Some(newest);
@@ -221,8 +221,8 @@ impl Candidates {
 }
 
 impl Candidate {
-    fn is_unexpired(&self, wall: SystemTime) -> bool {
-        self.credentials.expiry().is_none_or(|expiry| expiry > wall)
+    fn is_unexpired(&self, now: Now) -> bool {
+        self.credentials.expiry().is_none_or(|expiry| !now.is_surely_past(expiry))
     }
 }
 
@@ -272,7 +272,7 @@ mod tests {
 
     fn at(seconds: u64) -> Now {
         let since = Duration::from_secs(seconds);
-        Now { wall: UNIX_EPOCH + since, boot: BootTime::from_boot(since) }
+        Now::confirmed(UNIX_EPOCH + since, BootTime::from_boot(since))
     }
 
     fn set(key: &str, expires: Option<SystemTime>) -> Credentials {
@@ -376,7 +376,7 @@ mod tests {
         assert!(candidates.sign(at(0)).is_none());
         candidates.offer(set("A", Some(at(10).wall)));
         assert!(candidates.sign(at(9)).is_some() && candidates.sign(at(10)).is_none());
-        assert!(!candidates.has_unexpired(at(10).wall));
+        assert!(!candidates.has_unexpired(at(10)));
         assert!(!candidates.offer(set("A", Some(at(20).wall))), "the same set");
         assert_eq!(candidates.expires(at(10)), Some(at(20).wall));
         // An older one without an end serves when the newest has expired.

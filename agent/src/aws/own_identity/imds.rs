@@ -13,12 +13,13 @@ use aws_credential_types::provider::ProvideCredentials;
 use aws_smithy_async::rt::sleep::TokioSleep;
 use aws_smithy_async::time::SharedTimeSource;
 
-use crate::aws::http_client;
 use crate::aws::own_identity::load_error::LoadError;
+use crate::aws::{http_client, time};
 use crate::clock::Clock;
 
-/// The time for one request. IMDS answers in milliseconds or, behind a hop limit of 1, never.
-const TIMEOUT: Duration = Duration::from_secs(1);
+/// The time for one request. IMDS answers in milliseconds or, behind a hop limit of 1, never; where it is
+/// slow (throttled, or another program stands before it), a limit that is too short would be met by no retry.
+const TIMEOUT: Duration = Duration::from_secs(3);
 /// Attempts for each of token, role name and credentials, before the keeper's back-off applies.
 const ATTEMPTS: u32 = 2;
 
@@ -33,14 +34,10 @@ impl InstanceRole {
     /// A client for IMDS at its usual address, or at `endpoint`.
     pub fn new(endpoint: Option<&str>, ipv6: bool, clock: &Clock) -> Self {
         let environment = ProviderConfig::without_region()
-            .with_http_client(http_client::for_imds())
+            .with_http_client(time::taught_by_metadata(http_client::for_imds(TIMEOUT), clock))
             .with_sleep_impl(TokioSleep::new())
             .with_time_source(SharedTimeSource::new(clock.clone()));
-        let mut client = imds::Client::builder()
-            .configure(&environment)
-            .max_attempts(ATTEMPTS)
-            .connect_timeout(TIMEOUT)
-            .read_timeout(TIMEOUT);
+        let mut client = imds::Client::builder().configure(&environment).max_attempts(ATTEMPTS);
         client = match endpoint {
             // A mode next to an endpoint would make the SDK warn. `config` has checked the endpoint, so this
             // succeeds.

@@ -207,7 +207,7 @@ impl OwnIdentity {
             OwnSource::Environment(credentials) => Some(credentials.clone()),
         };
         let Some(loaded) = loaded else { return Ok(()) };
-        if loaded.expiry().is_some_and(|expiry| expiry <= now.wall) {
+        if loaded.expiry().is_some_and(|expiry| now.is_surely_past(expiry)) {
             return Err(LoadError::Expired);
         }
         let access_key_id = loaded.access_key_id().to_owned();
@@ -218,7 +218,7 @@ impl OwnIdentity {
     }
 
     fn state(&self, error: Option<LoadError>) -> OwnState {
-        let is_present = self.shared.candidates.lock().has_unexpired(self.shared.clock.now().wall);
+        let is_present = self.shared.candidates.lock().has_unexpired(self.shared.clock.now());
         match error {
             _ if is_present => OwnState::Present,
             Some(error) => OwnState::Missing(error.to_string()),
@@ -284,7 +284,7 @@ impl OwnSource {
 
 impl fmt::Debug for OwnIdentity {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let is_present = self.shared.candidates.lock().has_unexpired(self.shared.clock.now().wall);
+        let is_present = self.shared.candidates.lock().has_unexpired(self.shared.clock.now());
         f.debug_struct("OwnIdentity").field("is_present", &is_present).finish_non_exhaustive()
     }
 }

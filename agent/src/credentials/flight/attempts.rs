@@ -10,8 +10,10 @@ use tracing::Instrument;
 
 use crate::backoff::Backoff;
 use crate::clock::{BootTime, Clock};
+use crate::credentials::cached::CachedCredentials;
+use crate::credentials::flight::patience::Patience;
 use crate::credentials::flight::shared_call::Flight;
-use crate::credentials::issued::Issued;
+use crate::credentials::issued::{Issued, Unservable};
 use crate::credentials::limits::renewal_rate::RenewalRate;
 use crate::credentials::limits::upstream_budget::{Permit, Position, Priority, Ticket, UpstreamBudget};
 use crate::credentials::policy::young_pod::{self, FIRST_GRACE_RETRY};
@@ -35,6 +37,7 @@ const GRACE: Backoff = Backoff::new(FIRST_GRACE_RETRY, SLOWEST_RETRY);
 pub(in crate::credentials) struct FlightRunner {
     pub(in crate::credentials) clock: Clock,
     pub(in crate::credentials) rng: Rng,
+    pub(in crate::credentials) patience: Patience,
     pub(in crate::credentials) budget: UpstreamBudget,
     pub(in crate::credentials) renewal_rate: RenewalRate,
     pub(in crate::credentials) sources: Sources,
@@ -45,7 +48,7 @@ pub(in crate::credentials) struct FlightRunner {
 
 /// What a flight brought, and the token that earned it.
 pub(super) struct Fetched {
-    pub(super) issued: Issued,
+    pub(super) credentials: Arc<CachedCredentials>,
     pub(super) token: PresentedToken,
 }
 
@@ -64,7 +67,7 @@ impl FlightRunner {
     }
 
     async fn attempt(&self, flight: &Flight) -> Result<Fetched, SourceError> {
-        let mut failures = 0;
+        let (mut failures, mut timeouts) = (0, 0);
         let mut position = Position::End;
         let began = self.clock.now().boot;
         loop {
@@ -72,13 +75,13 @@ impl FlightRunner {
                 return Err(flight.last_failure().unwrap_or(SourceError::Unavailable(Unavailable::Timeout)));
             };
             let token = flight.token();
-            if token.expires <= self.clock.now().wall {
+            if self.clock.now().is_surely_past(token.expires) {
                 // Never a token past its `exp` (docs/design/decisions.md#renewals): the answer is known, and
                 // a newer token will come.
                 return Err(SourceError::Refused(token_expired(&token)));
             }
-            let failure = match self.call(flight, &token, &permit).await {
-                Ok(issued) => return Ok(Fetched { issued, token }),
+            let failure = match self.call(flight, &token, &permit, timeouts).await {
+                Ok(credentials) => return Ok(Fetched { credentials, token }),
                 Err(SourceError::Refused(refusal)) => {
                     let pause = GRACE.jittered(failures + 1, &self.rng);
                     if !self.has_grace(flight, &refusal, began, pause) {
@@ -94,6 +97,7 @@ impl FlightRunner {
                 Err(failure) => failure,
             };
             failures += 1;
+            timeouts += usize::from(matches!(failure, SourceError::Unavailable(Unavailable::Timeout)));
             tracing::debug!(err = %failure, failures, "an attempt failed");
             flight.report_failure(failure.clone());
             if !flight.is_wanted(self.clock.now().boot) {
@@ -133,17 +137,34 @@ impl FlightRunner {
         flight: &Flight,
         token: &PresentedToken,
         permit: &Permit,
-    ) -> Result<Issued, SourceError> {
+        timeouts: usize,
+    ) -> Result<Arc<CachedCredentials>, SourceError> {
         let started = tokio::time::Instant::now();
-        let result = self.sources.fetch(&flight.principal().route, token).await;
-        self.metrics.called(outcome(&result), started.elapsed());
+        let limit = self.patience.limit(timeouts, flight.is_wanted(self.clock.now().boot));
+        let fetched = self.sources.fetch(&flight.principal().route, token, limit).await;
+        let result = fetched.and_then(|issued| self.servable(&issued));
+        let took = started.elapsed();
+        self.metrics.called(outcome(&result), took);
         match &result {
             // A refusal is AWS in good health.
-            Ok(_) | Err(SourceError::Refused(_)) => permit.succeeded(),
+            Ok(_) | Err(SourceError::Refused(_)) => {
+                self.patience.answered(took);
+                permit.succeeded();
+            }
             Err(SourceError::Throttled) => permit.throttled(),
             Err(SourceError::Unavailable(_) | SourceError::OwnIdentity(_)) => {}
         }
         result
+    }
+
+    /// What is issued must be something that an SDK can read and use; else there was no answer.
+    fn servable(&self, issued: &Issued) -> Result<Arc<CachedCredentials>, SourceError> {
+        let now = self.clock.now();
+        let is_over = issued.is_over(now).then_some(Unservable::Expired);
+        is_over.map_or_else(|| CachedCredentials::new(issued, now), Err).map(Arc::new).map_err(|error| {
+            tracing::error!(err = %error, "AWS issued credentials that no SDK can use");
+            SourceError::Unavailable(Unavailable::Unreadable)
+        })
     }
 
     /// Waits for a place in the budget. `None`: nobody wants it any more.
@@ -202,7 +223,7 @@ enum Waited {
     Unwanted,
 }
 
-fn outcome(result: &Result<Issued, SourceError>) -> CallOutcome {
+fn outcome(result: &Result<Arc<CachedCredentials>, SourceError>) -> CallOutcome {
     match result {
         Ok(_) => CallOutcome::Done,
         Err(error @ SourceError::Refused(_)) => CallOutcome::Final(error.label()),

@@ -5,5 +5,6 @@
 
 pub(in crate::credentials) mod attempts;
 pub(in crate::credentials) mod outcome;
+pub(in crate::credentials) mod patience;
 pub mod shared_call;
 pub mod table;

@@ -8,17 +8,18 @@ use std::time::Duration;
 
 use crate::backoff::Backoff;
 use crate::clock::{BootTime, Clock};
-use crate::credentials::cached::CachedCredentials;
 use crate::credentials::flight::attempts::Fetched;
 use crate::credentials::flight::shared_call::Flight;
 use crate::credentials::policy::entitlement::{Consequence, Entitlement};
 use crate::credentials::policy::freshness::renewal_due;
+use crate::credentials::policy::renewing::Demand;
 use crate::credentials::record::{Held, IdentityRecord};
-use crate::credentials::source::{SourceError, Unavailable};
+use crate::credentials::source::SourceError;
 use crate::credentials::store::recent_refusals::RecentRefusals;
 use crate::credentials::store::schedule::Schedule;
 use crate::credentials::store::{Kept, Store};
 use crate::rng::Rng;
+use crate::workload::Principal;
 
 /// Renewals that fail are tried again after this, doubling up to [`SLOWEST_RENEWAL_RETRY`], with jitter.
 pub(in crate::credentials) const FIRST_RENEWAL_RETRY: Duration = Duration::from_secs(5);
@@ -48,8 +49,8 @@ impl Outcomes {
         flight: &Flight,
         fetched: Result<Fetched, SourceError>,
     ) -> Result<Held, SourceError> {
-        match fetched.and_then(|fetched| self.keep(flight, fetched)) {
-            Ok(held) => Ok(held),
+        match fetched {
+            Ok(fetched) => Ok(self.keep(flight, fetched)),
             Err(error) => {
                 self.failed(flight, &error);
                 Err(error)
@@ -57,26 +58,34 @@ impl Outcomes {
         }
     }
 
-    fn keep(&self, flight: &Flight, fetched: Fetched) -> Result<Held, SourceError> {
+    fn keep(&self, flight: &Flight, fetched: Fetched) -> Held {
         let now = self.clock.now();
-        let Fetched { issued, token } = fetched;
-        let credentials = match CachedCredentials::new(&issued, now) {
-            Ok(credentials) => Arc::new(credentials),
-            Err(error) => {
-                tracing::error!(err = %error, "AWS issued credentials that no SDK can read");
-                return Err(SourceError::Unavailable(Unavailable::Unreadable));
-            }
-        };
+        let Fetched { credentials, token } = fetched;
         let principal = flight.principal();
         let renew_at = renewal_due(now.boot, credentials.lifetime(), self.renew_after, self.rng.fraction());
-        let record = IdentityRecord::new(principal.clone(), credentials, token, renew_at, now.boot);
+        let (origin, expiry) = (credentials.grant().origin.clone(), credentials.expiry());
+        let record = IdentityRecord::new(principal.clone(), credentials, token.clone(), renew_at, now.boot);
         self.refusals.forget(&principal.key);
-        self.entitlement.found(&issued.grant.origin, now.boot);
+        self.entitlement.found(&origin, now.boot);
         let Kept { held, is_kept } = self.store.keep(record, flight.peer());
         if is_kept {
             self.schedule.put(&held.record, held.record.renew_at());
+            self.store.granted(&token, &principal.key, expiry);
         }
-        Ok(held)
+        held
+    }
+
+    /// Keeps what a token earned under the name of the pod that a key has proven it to be of. No call for it
+    /// may be under way: its outcome would go to the name that it began with.
+    pub(super) fn adopt(&self, pod: &Principal, earned: Arc<IdentityRecord>) -> Arc<IdentityRecord> {
+        let Some(record) = self.store.adopt(pod, &earned) else { return earned };
+        self.schedule.put(&record, earned.take_planned_check().unwrap_or_else(|| record.renew_at()));
+        tracing::info!(
+            key.was = ?earned.key(),
+            key.is = ?record.key(),
+            "the pod is verified now; the credentials that its token earned are kept under its own name"
+        );
+        record
     }
 
     fn failed(&self, flight: &Flight, error: &SourceError) {
@@ -128,25 +137,24 @@ impl Outcomes {
 
     /// An identity that can be renewed, of an association that AWS was not asked about lately.
     fn another_association(&self, now: BootTime) -> Option<Arc<IdentityRecord>> {
-        let wall = self.clock.now().wall;
+        let wall_now = self.clock.now();
         self.store.find(&|record| {
-            record.is_wanted()
-                && record.token().expires > wall
+            record.demand() == Demand::Somebody
+                && !wall_now.is_surely_past(record.token().expires)
                 && !self.entitlement.was_asked_about(&record.credentials().grant().origin, now)
         })
     }
 
     fn renew_later(&self, record: &Arc<IdentityRecord>, now: BootTime, error: &SourceError) {
-        let in_a_row = record.count_failed_renewal();
+        // Asked in time for the answer that ends it.
+        let limit = match (record.not_found_since(), self.entitlement.max_stale()) {
+            (Some(since), Some(max)) => Some(since.plus(max)).filter(|limit| now < *limit),
+            (None, _) | (_, None) => None,
+        };
+        let in_a_row = record.renewal_failed(limit);
         let backoff = if record.awaits_token() { REFUSED_TOKEN } else { FAILED_RENEWAL };
-        let mut again = now.plus(backoff.jittered(in_a_row, &self.rng));
-        if let (Some(since), Some(max)) = (record.not_found_since(), self.entitlement.max_stale()) {
-            // Asked in time for the answer that ends it.
-            let limit = since.plus(max);
-            if now < limit {
-                again = again.min(limit);
-            }
-        }
+        let again = now.plus(backoff.jittered(in_a_row, &self.rng));
+        let again = limit.map_or(again, |limit| again.min(limit));
         record.quiet_until(again);
         // Not after its end: it leaves memory by then, whether AWS is back or not (invariant 8).
         self.schedule.put(record, again.min(record.credentials().expiry().boot));

@@ -7,19 +7,19 @@
 //! (docs/design/facts.md#moka).
 
 use std::collections::HashMap;
-use std::collections::hash_map::Entry;
 use std::sync::Arc;
 
 use parking_lot::Mutex;
 
+use crate::clock::Now;
 use crate::credentials::cached::CachedCredentials;
-use crate::credentials::flight::attempts::FlightRunner;
+use crate::credentials::flight::attempts::{Fetched, FlightRunner};
 use crate::credentials::flight::outcome::Outcomes;
 use crate::credentials::flight::shared_call::{Flight, FlightHandle, FlightId, Purpose};
 use crate::credentials::limits::peer_quota::FlightPermit;
 use crate::credentials::limits::upstream_budget::Priority;
-use crate::credentials::record::Held;
-use crate::credentials::source::{SourceError, Unavailable};
+use crate::credentials::record::{Held, IdentityRecord};
+use crate::credentials::source::{RefusalClass, SourceError, Unavailable};
 use crate::lifecycle::tasks::Tasks;
 use crate::rng::Rng;
 use crate::workload::{CredentialKey, PresentedToken, Principal};
@@ -75,34 +75,58 @@ impl Flights {
     /// Joins the identity's flight, or starts it. `permit` is given back when the flight that was started
     /// with it is over, or at once if it started none.
     pub fn start_or_join(&self, request: &JoinRequest<'_>, permit: Option<FlightPermit>) -> Joined {
-        let now = self.shared.runner.clock.now().boot;
+        let now = self.shared.runner.clock.now();
         let &JoinRequest { principal, token, priority, purpose, .. } = request;
         let mut table = self.shared.table.lock();
-        match table.entry(principal.key.clone()) {
-            Entry::Occupied(flight) => Joined::InFlight(flight.get().join(token, priority, purpose, now)),
-            Entry::Vacant(vacant) => {
-                if let Some(outcome) = self.ended_meanwhile(request) {
-                    return Joined::Done(outcome);
-                }
-                let peer = permit.as_ref().map(FlightPermit::peer);
-                let id = FlightId::new(self.shared.rng.number());
-                let flight = Flight::new(id, principal.clone(), token.clone(), priority, peer);
-                let handle = flight.join(token, priority, purpose, now);
-                vacant.insert(Arc::clone(&flight));
-                drop(table);
-                let shared = Arc::clone(&self.shared);
-                self.shared.tasks.spawn("flight", async move { shared.run(flight, permit).await });
-                Joined::InFlight(handle)
-            }
+        if let Some(flight) = self.under_way(&table, request, now) {
+            return Joined::InFlight(flight.join(token, priority, purpose, now.boot));
         }
+        if let Some(outcome) = self.ended_meanwhile(request) {
+            return Joined::Done(outcome);
+        }
+        let peer = permit.as_ref().map(FlightPermit::peer);
+        let id = FlightId::new(self.shared.rng.number());
+        let flight = Flight::new(id, principal.clone(), token.clone(), priority, peer);
+        let handle = flight.join(token, priority, purpose, now.boot);
+        table.insert(principal.key.clone(), Arc::clone(&flight));
+        drop(table);
+        let shared = Arc::clone(&self.shared);
+        self.shared.tasks.spawn("flight", async move { shared.run(flight, permit).await });
+        Joined::InFlight(handle)
     }
 
     /// Joins the identity's flight if there is one.
     pub fn join(&self, request: &JoinRequest<'_>) -> Option<FlightHandle> {
-        let now = self.shared.runner.clock.now().boot;
+        let now = self.shared.runner.clock.now();
         let table = self.shared.table.lock();
-        let flight = table.get(&request.principal.key)?;
-        Some(flight.join(request.token, request.priority, request.purpose, now))
+        let flight = self.under_way(&table, request, now)?;
+        Some(flight.join(request.token, request.priority, request.purpose, now.boot))
+    }
+
+    /// The flight of an identity, under either of its names.
+    fn under_way<'a>(
+        &self,
+        table: &'a HashMap<CredentialKey, Arc<Flight>>,
+        request: &JoinRequest<'_>,
+        now: Now,
+    ) -> Option<&'a Arc<Flight>> {
+        let JoinRequest { principal, token, .. } = request;
+        table.get(&principal.key).or_else(|| {
+            let store = &self.shared.runner.store;
+            let other = store.other_name(&principal.key, token.token.digest(), now)?;
+            table.get(&other).filter(|flight| flight.principal().route == principal.route)
+        })
+    }
+
+    /// Keeps what a token earned under the name of the pod that a key has proven it to be of, unless a call
+    /// for it is under way. Returns the record that is good for now.
+    pub fn adopt(&self, pod: &Principal, earned: Arc<IdentityRecord>) -> Arc<IdentityRecord> {
+        // While it is locked no call begins.
+        let table = self.shared.table.lock();
+        if table.contains_key(earned.key()) {
+            return earned;
+        }
+        self.shared.outcomes.adopt(pod, earned)
     }
 
     /// How many flights are under way.
@@ -118,7 +142,7 @@ impl Flights {
     fn ended_meanwhile(&self, request: &JoinRequest<'_>) -> Option<Result<Held, SourceError>> {
         let FlightRunner { clock, store, refusals, .. } = &self.shared.runner;
         let now = clock.now();
-        if let Some(record) = store.get(&request.principal.key) {
+        if let Some(record) = store.lookup(request.principal, request.token.token.digest(), now) {
             let credentials = record.credentials();
             let is_new = request.seen.is_none_or(|seen| !Arc::ptr_eq(seen, &credentials));
             if is_new && !credentials.expiry().is_over(now) {
@@ -141,11 +165,32 @@ impl Shared {
         // told.
         let mut finish =
             FinishOnDrop { shared: Arc::clone(&self), flight: Arc::clone(&flight), outcome: None };
-        let fetched = self.runner.run(&flight).await;
-        if let (Err(SourceError::Refused(_)), Some(permit)) = (&fetched, &mut permit) {
-            permit.refused();
+        loop {
+            let fetched = self.runner.run(&flight).await;
+            // While it is locked nobody joins: those who have joined by now get this answer, or a better one.
+            let mut table = self.table.lock();
+            if is_of_an_older_token(&fetched, &flight) {
+                continue;
+            }
+            if let (Err(SourceError::Refused(_)), Some(permit)) = (&fetched, &mut permit) {
+                permit.refused();
+            }
+            finish.outcome = Some(self.outcomes.record(&flight, fetched));
+            table.remove(&flight.principal().key);
+            return;
         }
-        finish.outcome = Some(self.outcomes.record(&flight, fetched));
+    }
+}
+
+/// Whether a refusal is about a token that is no longer the best of those who wait: it says nothing about
+/// the newer one, with which another attempt is made.
+fn is_of_an_older_token(fetched: &Result<Fetched, SourceError>, flight: &Flight) -> bool {
+    let Err(SourceError::Refused(refusal)) = fetched else { return false };
+    match refusal.class {
+        RefusalClass::TokenExpired | RefusalClass::TokenInvalid => {
+            refusal.judged.expires < flight.token().expires
+        }
+        RefusalClass::NoAssociation | RefusalClass::RoleNotAssumable | RefusalClass::BadRequest => false,
     }
 }
 
@@ -161,7 +206,12 @@ impl Drop for FinishOnDrop {
         let lost = Err(SourceError::Unavailable(Unavailable::Lost));
         let outcome = self.outcome.take().unwrap_or(lost);
         // First out of the table, then told: a request that comes in between finds the set in the store.
-        self.shared.table.lock().remove(&self.flight.principal().key);
+        // Only a flight that was lost is still there.
+        let mut table = self.shared.table.lock();
+        if table.get(&self.flight.principal().key).is_some_and(|flight| Arc::ptr_eq(flight, &self.flight)) {
+            table.remove(&self.flight.principal().key);
+        }
+        drop(table);
         self.flight.finish(outcome);
     }
 }

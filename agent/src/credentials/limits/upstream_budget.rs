@@ -27,15 +27,20 @@ const SUCCESSES_PER_STEP: u32 = 10;
 /// Throttling halves the limit at most once in this time: one burst of 429 is one signal.
 const HALVING_REST: Duration = Duration::from_secs(2);
 
-/// Which call goes first, in this order.
+/// Of so many calls one is an urgent renewal, if one waits: however many come without credentials, a set
+/// does not end for want of a turn.
+const ONE_IS_URGENT: u32 = 4;
+
+/// Which call goes first, in this order: who waits without credentials comes before every renewal
+/// (invariant 5), but for one call in four.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Priority {
     /// A verified pod that waits without credentials.
     VerifiedWaiting,
-    /// A renewal with little life left.
-    UrgentRenewal,
     /// An unverified token that waits without credentials.
     UnverifiedWaiting,
+    /// A renewal with little life left.
+    UrgentRenewal,
     /// A renewal in good time.
     Renewal,
     /// Refused a moment ago, asking again.
@@ -68,8 +73,8 @@ impl Priority {
 /// All queues, in order; their number bounds every array here.
 const PRIORITIES: [Priority; 5] = [
     Priority::VerifiedWaiting,
-    Priority::UrgentRenewal,
     Priority::UnverifiedWaiting,
+    Priority::UrgentRenewal,
     Priority::Renewal,
     Priority::RecentlyRefused,
 ];
@@ -99,6 +104,8 @@ struct State {
     in_flight: u32,
     successes: u32,
     halved_at: Option<BootTime>,
+    /// Calls let in since the last urgent renewal.
+    since_urgent: u32,
     queues: [VecDeque<Arc<Waiter>>; PRIORITIES.len()],
 }
 
@@ -128,6 +135,7 @@ impl UpstreamBudget {
             in_flight: 0,
             successes: 0,
             halved_at: None,
+            since_urgent: 0,
             queues: std::array::from_fn(|_| VecDeque::new()),
         };
         Self { shared: Arc::new(Shared { state: Mutex::new(state), clock }) }
@@ -236,15 +244,30 @@ impl Shared {
         if state.in_flight >= state.limit {
             return None;
         }
-        let call = state.queues.iter_mut().find_map(|queue| {
-            while let Some(waiter) = queue.pop_front() {
-                if let Some(call) = waiter.call.lock().take() {
-                    return Some(call);
-                }
-            }
-            None
-        })?;
+        let call = state.urgent_turn().or_else(|| PRIORITIES.iter().find_map(|of| state.first(*of)))?;
         state.in_flight += 1;
+        Some(call)
+    }
+}
+
+impl State {
+    /// An urgent renewal, if it is its turn and one waits.
+    fn urgent_turn(&mut self) -> Option<oneshot::Sender<Permit>> {
+        let is_its_turn = self.since_urgent + 1 >= ONE_IS_URGENT;
+        is_its_turn.then(|| self.first(Priority::UrgentRenewal)).flatten()
+    }
+
+    /// The first of a priority that still waits.
+    fn first(&mut self, priority: Priority) -> Option<oneshot::Sender<Permit>> {
+        let queue = self.queues.get_mut(priority as usize)?;
+        let call = std::iter::from_fn(|| queue.pop_front()).find_map(|waiter| waiter.call.lock().take())?;
+        self.since_urgent = match priority {
+            Priority::UrgentRenewal => 0,
+            Priority::VerifiedWaiting
+            | Priority::UnverifiedWaiting
+            | Priority::Renewal
+            | Priority::RecentlyRefused => self.since_urgent.saturating_add(1),
+        };
         Some(call)
     }
 }
@@ -318,15 +341,35 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn better_queues_go_first_and_a_rise_counts() {
         let budget = budget();
-        let mut permits = taken(&budget, 8).await;
+        let mut permits = taken(&budget, 7).await;
+        permits.push(budget.queue(Priority::UrgentRenewal, Position::End).admitted().await.unwrap());
         let mut refused = budget.queue(Priority::RecentlyRefused, Position::End);
+        let mut raised = budget.queue(Priority::RecentlyRefused, Position::End);
         let mut renewal = budget.queue(Priority::Renewal, Position::End);
         let mut unverified = budget.queue(Priority::UnverifiedWaiting, Position::End);
         let mut verified = budget.queue(Priority::VerifiedWaiting, Position::End);
-        refused.raise_to(Priority::UrgentRenewal);
-        for ticket in [&mut verified, &mut refused, &mut unverified, &mut renewal] {
+        raised.raise_to(Priority::UrgentRenewal);
+        for ticket in [&mut verified, &mut unverified, &mut raised, &mut renewal, &mut refused] {
             permits.pop();
             permits.push(is_admitted(ticket).await.expect("this one is next"));
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn every_fourth_permit_goes_to_an_urgent_renewal_if_one_waits() {
+        let budget = budget();
+        let mut permits = taken(&budget, 7).await;
+        permits.push(budget.queue(Priority::UrgentRenewal, Position::End).admitted().await.unwrap());
+        let queue = |priority, count| -> Vec<Ticket> {
+            (0..count).map(|_| budget.queue(priority, Position::End)).collect()
+        };
+        let waiting = queue(Priority::VerifiedWaiting, 5).into_iter();
+        let mut waiting = waiting.chain(queue(Priority::UnverifiedWaiting, 10));
+        let mut urgent = queue(Priority::UrgentRenewal, 3).into_iter();
+        for turn in 1..=18 {
+            let next = if turn <= 12 && turn % 4 == 0 { urgent.next() } else { waiting.next() };
+            permits.pop();
+            permits.push(is_admitted(&mut next.unwrap()).await.expect("this one is next"));
         }
     }
 

@@ -5,7 +5,7 @@
 
 use std::time::{Duration, SystemTime};
 
-use crate::clock::{BootTime, Now};
+use crate::clock::{BootTime, Now, Trust};
 
 /// With less than this left a set counts as expired: a request signed with it might arrive too late
 /// (invariant 2; Amazon's agent uses the same 15 s).
@@ -14,10 +14,12 @@ pub const MIN_REMAINING_LIFE: Duration = Duration::from_secs(15);
 /// When a set ends, by both clocks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Expiry {
-    /// AWS's word, on the corrected wall clock.
+    /// AWS's word.
     pub wall: SystemTime,
     /// The same moment on the boot clock, as reckoned when the set arrived.
     pub boot: BootTime,
+    /// The set came with AWS's `Date`: its life is known whatever the node's wall clock says.
+    pub is_dated: bool,
 }
 
 /// What the decision on a request needs to know of an identity's set.
@@ -43,15 +45,37 @@ pub enum Urgency {
 }
 
 impl Expiry {
-    /// The life left: the shorter of what the two clocks say.
+    /// The life left: the shorter of what the two clocks say, while AWS's time is not confirmed by its
+    /// stricter reading. Of a set that came with its own `Date` the node's wall clock is no judge.
     pub fn left(self, now: Now) -> Duration {
-        let by_wall = self.wall.duration_since(now.wall).unwrap_or_default();
-        by_wall.min(self.boot.since(now.boot))
+        let by_boot = self.boot.since(now.boot);
+        match now.trust {
+            Trust::Unknown if self.is_dated => by_boot,
+            Trust::Unknown | Trust::Unconfirmed | Trust::Confirmed => self.left_by_wall(now).min(by_boot),
+        }
+    }
+
+    /// The life that is left at most: what AWS's next answer may show that there was all along. A set is not
+    /// served by it, but it is kept by it.
+    pub fn left_at_most(self, now: Now) -> Duration {
+        match now.trust {
+            Trust::Unconfirmed => self.boot.since(now.boot),
+            Trust::Unknown | Trust::Confirmed => self.left(now),
+        }
     }
 
     /// Whether so little is left that the set counts as expired.
     pub fn is_over(self, now: Now) -> bool {
         self.left(now) < MIN_REMAINING_LIFE
+    }
+
+    /// Whether it counts as expired whatever AWS's next answer says.
+    pub fn is_surely_over(self, now: Now) -> bool {
+        self.left_at_most(now) < MIN_REMAINING_LIFE
+    }
+
+    fn left_by_wall(self, now: Now) -> Duration {
+        self.wall.duration_since(now.wall).unwrap_or_default()
     }
 }
 
@@ -74,21 +98,39 @@ mod tests {
     use std::time::{Duration, UNIX_EPOCH};
 
     use super::{Expiry, renewal_due};
-    use crate::clock::{BootTime, Now};
+    use crate::clock::{BootTime, Now, Trust};
 
     const HOUR: Duration = Duration::from_secs(3600);
 
     #[test]
     fn the_clock_that_says_less_is_believed() {
-        let at = |since| Now { wall: UNIX_EPOCH + since, boot: BootTime::from_boot(since) };
-        let expiry = Expiry { wall: UNIX_EPOCH + HOUR, boot: BootTime::from_boot(HOUR) };
-        let wall_set_back = Now { wall: UNIX_EPOCH, boot: BootTime::from_boot(HOUR) };
-        let boot_standing_still = Now { wall: UNIX_EPOCH + HOUR, boot: BootTime::from_boot(Duration::ZERO) };
+        let at = |since| Now::confirmed(UNIX_EPOCH + since, BootTime::from_boot(since));
+        let expiry = Expiry { wall: UNIX_EPOCH + HOUR, boot: BootTime::from_boot(HOUR), is_dated: true };
+        let wall_set_back = Now::confirmed(UNIX_EPOCH, BootTime::from_boot(HOUR));
+        let boot_standing_still = Now::confirmed(UNIX_EPOCH + HOUR, BootTime::from_boot(Duration::ZERO));
         assert_eq!(expiry.left(wall_set_back), Duration::ZERO);
         assert_eq!(expiry.left(boot_standing_still), Duration::ZERO);
         assert_eq!(expiry.left(at(HOUR / 2)), HOUR / 2);
         assert!(expiry.is_over(at(HOUR - Duration::from_millis(14_999))));
         assert!(!expiry.is_over(at(HOUR - Duration::from_secs(15))));
+    }
+
+    #[test]
+    fn how_long_a_set_is_served_and_kept_by_what_is_known_of_the_time() {
+        let late = Now::confirmed(UNIX_EPOCH + 2 * HOUR, BootTime::from_boot(HOUR / 2));
+        let half = HOUR / 2;
+        // By the wall clock it is over, by the boot clock half of it is left.
+        let cases = [
+            ("AWS says what time it is", Trust::Confirmed, true, Duration::ZERO, Duration::ZERO),
+            ("that is doubtful", Trust::Unconfirmed, true, Duration::ZERO, half),
+            ("only the wall clock does, and the set knows better", Trust::Unknown, true, half, half),
+            ("only the wall clock does", Trust::Unknown, false, Duration::ZERO, Duration::ZERO),
+        ];
+        for (what, trust, is_dated, served, kept) in cases {
+            let expiry = Expiry { wall: UNIX_EPOCH + HOUR, boot: BootTime::from_boot(HOUR), is_dated };
+            let now = Now { trust, ..late };
+            assert_eq!((expiry.left(now), expiry.left_at_most(now)), (served, kept), "{what}");
+        }
     }
 
     #[test]

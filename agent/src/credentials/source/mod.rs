@@ -11,6 +11,7 @@ mod refusal;
 
 use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 
 #[cfg(test)]
 pub(crate) use self::refusal::tests;
@@ -27,13 +28,18 @@ pub struct Sources {
 }
 
 impl Sources {
-    /// Exchanges a token for credentials by this route: one attempt.
+    /// Exchanges a token for credentials by this route: one attempt, which is given up after `time_limit`.
     ///
     /// # Errors
     /// [`SourceError`], classified by what it means for the caller.
-    pub async fn fetch(&self, route: &Route, token: &PresentedToken) -> Result<Issued, SourceError> {
+    pub async fn fetch(
+        &self,
+        route: &Route,
+        token: &PresentedToken,
+        time_limit: Duration,
+    ) -> Result<Issued, SourceError> {
         match route {
-            Route::EksAuth => self.eks_auth.fetch(token).await,
+            Route::EksAuth => self.eks_auth.fetch(token, time_limit).await,
         }
     }
 }

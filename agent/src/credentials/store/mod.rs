@@ -7,7 +7,12 @@
 //! *unverified* ones, which cost a stranger only a token that AWS accepts, live in an LRU of their own, with
 //! a quota per peer. Both hold `--max-cache-size` at most: without keys every identity is unverified, and the
 //! flag must mean what it meant.
+//!
+//! An identity has two names, the verified one and the digest of a token that earned a set; a look under one
+//! that finds nothing looks under the other, so that keys which come late or go take nothing away
+//! (docs/design/decisions.md#two-names).
 
+mod links;
 pub mod recent_refusals;
 pub mod schedule;
 mod unverified;
@@ -15,13 +20,15 @@ mod verified;
 
 use std::sync::Arc;
 
+use self::links::Links;
 use self::unverified::Unverified;
 use self::verified::Verified;
-use crate::clock::Clock;
+use crate::clock::{Clock, Now};
 use crate::config::Retention;
+use crate::credentials::policy::freshness::Expiry;
 use crate::credentials::record::{Held, IdentityRecord};
 use crate::lifecycle::limits::{Limit, Limits};
-use crate::workload::{CredentialKey, PeerKey};
+use crate::workload::{CredentialKey, PeerKey, PresentedToken, Principal, TokenDigest};
 
 /// The store; clones share it.
 #[derive(Clone)]
@@ -35,6 +42,7 @@ pub struct Store {
 struct Records {
     verified: Verified,
     unverified: Unverified,
+    links: Links,
 }
 
 /// What happened to a newly issued set.
@@ -54,6 +62,7 @@ impl Store {
             Retention::Keep { max_identities, .. } => Some(Arc::new(Records {
                 verified: Verified::new(max_identities.get()),
                 unverified: Unverified::new(max_identities.get(), clock.clone(), limits.clone()),
+                links: Links::new(max_identities.get()),
             })),
         };
         Self { records, clock, limits }
@@ -71,6 +80,67 @@ impl Store {
             CredentialKey::Verified(_) => records.verified.get(key),
             CredentialKey::Unverified(_) => records.unverified.get(key),
         }
+    }
+
+    /// The record of somebody who presents this token: under the name that it comes with or, if there is no
+    /// living set, under its other one.
+    pub fn lookup(&self, who: &Principal, token: TokenDigest, now: Now) -> Option<Arc<IdentityRecord>> {
+        let lives = |record: &Arc<IdentityRecord>| !record.credentials().expiry().is_over(now);
+        let own = self.get(&who.key);
+        if own.as_ref().is_some_and(lives) {
+            return own;
+        }
+        let other = self.other_name(&who.key, token, now).and_then(|key| self.get(&key));
+        other.filter(lives).filter(|record| record.principal().route == who.route).or(own)
+    }
+
+    /// The other name of somebody who presents this token. A verified pod's is the token itself, under which
+    /// it may have earned a set before a key could prove it. That of a token that nobody can verify (any
+    /// more) is the pod that its source granted a set to for this very token; what the token claims does not
+    /// count.
+    pub fn other_name(&self, key: &CredentialKey, token: TokenDigest, now: Now) -> Option<CredentialKey> {
+        match key {
+            CredentialKey::Verified(_) => Some(CredentialKey::Unverified(token)),
+            CredentialKey::Unverified(digest) => self.records.as_ref()?.links.of(*digest, now),
+        }
+    }
+
+    /// A source granted a set that ends at `set_expires` to this very token of a verified pod.
+    pub(in crate::credentials) fn granted(
+        &self,
+        token: &PresentedToken,
+        key: &CredentialKey,
+        set_expires: Expiry,
+    ) {
+        match (&self.records, key) {
+            (Some(records), CredentialKey::Verified(_)) => {
+                records.links.add(token, key, set_expires, self.clock.now());
+            }
+            (Some(_), CredentialKey::Unverified(_)) | (None, _) => {}
+        }
+    }
+
+    /// A key proves of which pod a token is: what the token earned is kept under the pod's own name from now
+    /// on, for all its tokens. `None`: there is no room.
+    pub(in crate::credentials) fn adopt(
+        &self,
+        pod: &Principal,
+        earned: &Arc<IdentityRecord>,
+    ) -> Option<Arc<IdentityRecord>> {
+        let (records, now) = (self.records.as_ref()?, self.clock.now());
+        let kept = self.get(&pod.key).filter(|kept| !kept.credentials().expiry().is_over(now));
+        if kept.is_some() {
+            // Another request of the pod was faster.
+            return kept;
+        }
+        let newer = Arc::new(earned.renamed(pod.clone()));
+        let Some(held) = records.verified.keep(&newer, now) else {
+            self.limits.reached(Limit::VerifiedIdentities);
+            return None;
+        };
+        self.granted(&earned.token(), &pod.key, earned.credentials().expiry());
+        self.remove_if(earned.key(), &|kept| Arc::ptr_eq(kept, earned));
+        Some(held.record)
     }
 
     /// Any record of which `condition` holds. Looks at all of them, so not for every request.
@@ -102,12 +172,30 @@ impl Store {
     /// Forgets an identity if its set has expired, unless a newer one took its place.
     pub fn remove_expired(&self, key: &CredentialKey) {
         let now = self.clock.now();
-        self.remove_if(key, &|record| record.credentials().expiry().is_over(now));
+        self.remove_if(key, &|record| record.credentials().expiry().is_surely_over(now));
     }
 
-    /// Forgets this very record, because its pod is entitled to the set no more.
+    /// Forgets all that have expired. Looks at all of them: for when AWS's answers have moved the time.
+    pub fn forget_expired(&self) {
+        if let Some(records) = &self.records {
+            let now = self.clock.now();
+            records.verified.tidy(now);
+            records.unverified.forget_expired(now);
+        }
+    }
+
+    /// Forgets this very record, because its pod is entitled to the set no more. With a verified pod go what
+    /// tokens that claim to be its own have earned, and what its tokens find by themselves: a claim is good
+    /// enough to take away, never to give.
     pub fn remove(&self, record: &Arc<IdentityRecord>) {
         self.remove_if(record.key(), &|kept| Arc::ptr_eq(kept, record));
+        match (&self.records, record.key()) {
+            (Some(records), CredentialKey::Verified(pod)) => {
+                records.links.remove(record.key());
+                records.unverified.remove_claimed(&pod.pod().uid);
+            }
+            (Some(_), CredentialKey::Unverified(_)) | (None, _) => {}
+        }
     }
 
     fn remove_if(&self, key: &CredentialKey, condition: &dyn Fn(&Arc<IdentityRecord>) -> bool) {
@@ -144,6 +232,7 @@ impl Store {
         if let Some(records) = &self.records {
             records.verified.tidy(self.clock.now());
             records.unverified.tidy();
+            records.links.tidy(self.clock.now());
         }
     }
 }
@@ -162,7 +251,9 @@ mod tests {
     use crate::credentials::record::IdentityRecord;
     use crate::credentials::record::tests::record;
     use crate::lifecycle::limits::{Limit, Limits};
-    use crate::workload::{BearerToken, CredentialKey, PeerKey, Pod, Route, ServiceAccount, VerifiedKey};
+    use crate::workload::{
+        BearerToken, CredentialKey, PeerKey, Pod, PresentedToken, Route, ServiceAccount, VerifiedKey,
+    };
 
     const HOUR: Duration = Duration::from_secs(3600);
 
@@ -384,6 +475,31 @@ mod tests {
             assert!(Arc::ptr_eq(&first.record, &second.record));
             assert!(!Arc::ptr_eq(&first.credentials, &second.credentials));
         }
+    }
+
+    #[test]
+    fn links_are_bounded_and_leave_memory_with_their_tokens() {
+        let store = store(3);
+        let links = || store.records.as_ref().unwrap().links.len();
+        let granted = |n, life| {
+            let token = PresentedToken { token: token(n), expires: expiring_in(life), issued: None };
+            let set = held(n, HOUR).credentials().expiry();
+            store.granted(&token, &verified(n), set);
+        };
+        (0..20).for_each(|n| granted(n, Duration::ZERO));
+        assert!(links() <= 12);
+        (0..20).for_each(|n| granted(n, HOUR));
+        assert_eq!(links(), 12, "what is over makes room, what is not does not");
+        let now = Clock::system().now();
+        assert_eq!(store.other_name(&key(0), token(0).digest(), now), Some(verified(0)));
+        assert_eq!(store.other_name(&key(19), token(19).digest(), now), None);
+        store.granted(
+            &PresentedToken { token: token(0), expires: now.wall, issued: None },
+            &verified(0),
+            held(0, HOUR).credentials().expiry(),
+        );
+        store.tidy();
+        assert_eq!(links(), 11);
     }
 
     fn peer(n: u8) -> PeerKey {

@@ -47,7 +47,7 @@ struct AtExpiry {
 
 impl AtExpiry {
     fn left(&self, record: &IdentityRecord) -> Duration {
-        record.credentials().expiry().left(self.clock.now())
+        record.credentials().expiry().left_at_most(self.clock.now())
     }
 }
 
@@ -124,6 +124,28 @@ impl Unverified {
             Some(entry) if condition(entry.value()) => moka::ops::compute::Op::Remove,
             Some(_) | None => moka::ops::compute::Op::Nop,
         });
+    }
+
+    /// moka counts on from what a set had left when it came. This is for when that turns out to be wrong.
+    pub(super) fn forget_expired(&self, now: Now) {
+        let is_over = |record: &Arc<IdentityRecord>| record.credentials().expiry().is_surely_over(now);
+        let over = self.records.iter().filter(|(_, record)| is_over(record));
+        // moka's iterator must not meet its own removals.
+        for (key, _) in over.collect::<Vec<_>>() {
+            self.remove_if(&key, &is_over);
+        }
+    }
+
+    /// Forgets what tokens that claim to be of this pod have earned.
+    pub(super) fn remove_claimed(&self, pod_uid: &str) {
+        let is_claimed = |record: &IdentityRecord| {
+            record.principal().caller.claimed().and_then(|pod| pod.uid.as_deref()) == Some(pod_uid)
+        };
+        let claimed = self.records.iter().filter(|(_, record)| is_claimed(record));
+        for (key, record) in claimed.collect::<Vec<_>>() {
+            record.revoke();
+            self.records.invalidate(&*key);
+        }
     }
 
     pub(super) fn len(&self) -> u64 {

@@ -71,5 +71,5 @@ impl Verified {
 }
 
 fn forget_expired(records: &mut HashMap<CredentialKey, Arc<IdentityRecord>>, now: Now) {
-    records.retain(|_, record| !record.credentials().expiry().is_over(now));
+    records.retain(|_, record| !record.credentials().expiry().is_surely_over(now));
 }

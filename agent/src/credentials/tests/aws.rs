@@ -21,6 +21,10 @@ pub(super) enum Mood {
     Issues { after: Duration, life: Duration },
     /// This status and code, at once.
     Says(u16, &'static str),
+    /// The same, after this time.
+    SaysAfter(Duration, u16, &'static str),
+    /// Credentials that end at this second of the epoch, whatever that is.
+    IssuesUntil(i64),
     /// Nothing, ever.
     Hangs,
     /// No connection.
@@ -81,6 +85,11 @@ impl Aws {
         self.shared.lock().moods.insert(super::token_of(pod), mood);
     }
 
+    /// Answers this very token otherwise than all.
+    pub(super) fn be_to_token(&self, token: &str, mood: Mood) {
+        self.shared.lock().moods.insert(token.to_owned(), mood);
+    }
+
     /// From now on the associations name another role.
     pub(super) fn name_role(&self, role: &'static str) {
         self.shared.lock().role = role;
@@ -88,6 +97,11 @@ impl Aws {
 
     pub(super) fn calls_of(&self, pod: usize) -> usize {
         self.shared.lock().calls_of.get(&super::token_of(pod)).copied().unwrap_or_default()
+    }
+
+    /// How often it was called with this very token.
+    pub(super) fn calls_with(&self, token: &str) -> usize {
+        self.shared.lock().calls_of.get(token).copied().unwrap_or_default()
     }
 
     pub(super) fn calls(&self) -> usize {
@@ -143,6 +157,11 @@ impl Aws {
             Mood::Says(status, code) => {
                 Ok(self.response(status, format!(r#"{{"code":"{code}","message":"scripted"}}"#)))
             }
+            Mood::SaysAfter(after, status, code) => {
+                tokio::time::sleep(after).await;
+                Ok(self.response(status, format!(r#"{{"code":"{code}","message":"scripted"}}"#)))
+            }
+            Mood::IssuesUntil(seconds) => Ok(self.response(200, body(&association, "r", "ASIA", seconds))),
             Mood::Hangs => std::future::pending().await,
             Mood::Refuses => Err(ConnectorError::io("connection refused".into())),
             Mood::Throttles { above, after } => {
@@ -163,28 +182,36 @@ impl Aws {
         let mut state = self.shared.lock();
         let key = format!("ASIA{:06}", state.expiries.len());
         state.expiries.insert(key.clone(), expires);
-        let role = format!("arn:aws:sts::111122223333:assumed-role/{}/s", state.role);
+        let role = state.role;
         drop(state);
-        let seconds = expires.duration_since(UNIX_EPOCH).unwrap().as_secs();
-        let body = serde_json::json!({
-            "subject": {"namespace": "ns", "serviceAccount": "sa"},
-            "audience": "pods.eks.amazonaws.com",
-            "podIdentityAssociation": {"associationArn": "arn", "associationId": association},
-            "assumedRoleUser": {"arn": role, "assumeRoleId": "x"},
-            "credentials": {"sessionToken": "st", "secretAccessKey": "sk", "accessKeyId": key, "expiration": seconds},
-        });
-        self.response(200, body.to_string())
+        let seconds = expires.duration_since(UNIX_EPOCH).unwrap().as_secs().try_into().unwrap();
+        self.response(200, body(association, role, &key, seconds))
     }
 
     fn response(&self, status: u16, body: String) -> HttpResponse {
         let mut response = HttpResponse::new(status.try_into().unwrap(), SdkBody::from(body));
         response.headers_mut().insert("content-type", "application/json");
+        response.headers_mut().insert("x-amzn-requestid", "00000000-0000-4000-8000-000000000000");
         let date = aws_smithy_types::DateTime::from(self.time() + self.shared.lock().date_ahead);
         response
             .headers_mut()
             .insert("date", date.fmt(aws_smithy_types::date_time::Format::HttpDate).unwrap());
         response
     }
+}
+
+fn body(association: &str, role: &str, key: &str, expiration: i64) -> String {
+    let role = format!("arn:aws:sts::111122223333:assumed-role/{role}/s");
+    serde_json::json!({
+        "subject": {"namespace": "ns", "serviceAccount": "sa"},
+        "audience": "pods.eks.amazonaws.com",
+        "podIdentityAssociation": {"associationArn": "arn", "associationId": association},
+        "assumedRoleUser": {"arn": role, "assumeRoleId": "x"},
+        "credentials": {
+            "sessionToken": "st", "secretAccessKey": "sk", "accessKeyId": key, "expiration": expiration,
+        },
+    })
+    .to_string()
 }
 
 impl HttpConnector for Aws {

@@ -54,7 +54,7 @@ async fn a_node_whose_clock_is_an_hour_off_is_corrected_by_aws_and_serves() {
             assert!(got.left > 15 * MINUTE, "{:?}", got.left);
             tokio::time::sleep(MINUTE).await;
         }
-        assert!((node.clock.correction_ms() + error_ms).abs() < 1_500);
+        assert!((node.clock.offset_ms() + error_ms).abs() < 1_500);
     }
 }
 
@@ -67,7 +67,7 @@ async fn one_answer_with_a_wrong_date_expires_nothing() {
     node.aws.misdate_by(Duration::ZERO);
     assert_eq!(node.ask(1).await.unwrap().access_key_id, held);
     assert!(node.ask(2).await.unwrap().left > HOUR);
-    assert_eq!(node.clock.correction_ms(), 0);
+    assert_eq!(node.clock.offset_ms(), 0);
 }
 
 #[tokio::test(start_paused = true)]
@@ -162,4 +162,54 @@ async fn a_set_is_renewed_with_the_newest_token_of_its_pod_when_the_first_has_ex
         tokio::time::sleep(3 * HOUR).await;
         assert_eq!(node.aws.calls(), calls, "a newer token presented: {presents_newer}");
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_renewal_that_brings_a_set_which_ends_earlier_is_not_repeated_with_every_request() {
+    // When the renewal is due, and in the short last part of the set: left of it, and the life of the newer.
+    for (left, life) in [(3 * HOUR - MINUTE, 2 * HOUR), (15 * MINUTE, 10 * MINUTE), (15 * MINUTE, MINUTE)] {
+        let node = Node::new();
+        node.aws.be(issuing(6 * HOUR));
+        let held = node.ask(1).await.unwrap().access_key_id;
+        node.aws.be(Mood::Refuses);
+        tokio::time::sleep(6 * HOUR - left).await;
+        node.aws.be(issuing(life));
+        let calls = node.aws.calls();
+        for _ in 0..250 {
+            assert_eq!(node.ask(1).await.unwrap().access_key_id, held);
+            tokio::time::sleep(Duration::from_millis(200)).await;
+        }
+        let calls = node.aws.calls() - calls;
+        assert!((1..=3).contains(&calls), "{calls} calls in 50 s with {left:?} left");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_answer_with_a_date_that_cannot_be_is_an_error_of_that_answer() {
+    const YEAR_10000: i64 = 253_402_300_800;
+    let over = 1_700_000_000;
+    for seconds in [YEAR_10000, i64::MAX, YEAR_10000 * 1_000, -1, i64::MIN, 0, over] {
+        let node = Node::new();
+        node.aws.be(Mood::IssuesUntil(seconds));
+        let error = node.ask(1).await.unwrap_err().unwrap();
+        assert_eq!(error.label(), "unreadable", "{seconds}");
+        assert!(node.aws.calls() > 3, "{seconds}: it is held and tried again, as any answer that is none");
+        node.aws.be(issuing(HOUR));
+        tokio::time::sleep(Duration::from_millis(2_100)).await;
+        assert!(node.ask(1).await.is_ok(), "{seconds}: the next answer is a good one");
+        // And a set that is held outlives it.
+        node.aws.be(Mood::IssuesUntil(seconds));
+        tokio::time::sleep(40 * MINUTE).await;
+        assert!(node.ask(1).await.is_ok(), "{seconds}");
+    }
+    // A date that can be written is not ours to judge.
+    let node = Node::new();
+    node.aws.be(Mood::IssuesUntil(YEAR_10000 - 1));
+    let request = node.request(1);
+    let lookup = || node.credentials.provider.lookup(&request, node.clock.now());
+    let Lookup::Wait(mut waiting) = lookup() else { panic!("nothing is held yet") };
+    let body = waiting.outcome().await.unwrap().body;
+    assert!(str::from_utf8(&body).unwrap().contains("9999-12-31T23:59:59Z"));
+    tokio::time::sleep(MINUTE).await;
+    assert!(matches!(lookup(), Lookup::Serve(_)));
 }

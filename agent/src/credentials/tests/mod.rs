@@ -2,9 +2,12 @@
 //! SDK's HTTP client is the real code.
 
 mod aws;
+mod clock;
 mod entitlement;
 mod fairness;
 mod freshness;
+mod gone;
+mod names;
 mod outage;
 mod sharing;
 
@@ -127,6 +130,7 @@ impl Node {
         CredentialRequest {
             principal: Principal { key, caller: Caller::Unknown, route: Route::EksAuth },
             token: PresentedToken { token, expires: self.time_at_start() + 24 * HOUR, issued: None },
+            must_be_judged: false,
             peer: peer(pod),
         }
     }

@@ -120,3 +120,53 @@ async fn a_set_whose_last_renewal_fails_is_gone_from_memory_soon_after_its_end()
         assert_eq!(node.credentials.store.len(), 0, "{life:?}: it is held after its end");
     }
 }
+
+#[tokio::test(start_paused = true)]
+async fn an_aws_that_answers_well_but_late_serves_new_pods_within_boto3s_tries() {
+    for late in [1200, 1300, 2000, 3000, 4000] {
+        let node = Node::new();
+        node.aws.be(Mood::Issues { after: Duration::from_millis(late), life: HOUR });
+        for pod in 1..=5 {
+            let mut served = false;
+            for _ in 0..3 {
+                let asked = tokio::time::timeout(Duration::from_secs(2), node.ask(pod)).await;
+                served = matches!(asked, Ok(Ok(_)));
+                if served {
+                    break;
+                }
+                tokio::time::sleep(Duration::from_secs(1)).await;
+            }
+            assert!(served, "{late} ms: pod {pod} has nothing after boto3's three tries");
+            assert!(node.aws.calls_of(pod) <= if pod == 1 { 2 } else { 1 }, "{late} ms: pod {pod}");
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_aws_that_takes_4_s_for_good_renews_what_is_held() {
+    let node = Node::new();
+    node.aws.be(Mood::Issues { after: Duration::from_secs(4), life: HOUR });
+    // The first answer comes after two boto3 attempts; from then on every request is served.
+    let _first = node.ask(1).await;
+    tokio::time::sleep(Duration::from_secs(6)).await;
+    for minute in 0..180 {
+        let got = node.ask(1).await.unwrap_or_else(|error| panic!("minute {minute}: {error:?}"));
+        assert!(got.left > 20 * MINUTE, "minute {minute}: {:?} left", got.left);
+        tokio::time::sleep(MINUTE).await;
+    }
+    assert!(node.aws.calls() < 12, "{} calls", node.aws.calls());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_call_that_is_lost_is_repeated_after_1200_ms() {
+    let node = Node::new();
+    node.aws.be(Mood::Hangs);
+    let healing = async {
+        tokio::time::sleep(Duration::from_millis(600)).await;
+        node.aws.be(Mood::Issues { after: Duration::from_millis(80), life: HOUR });
+    };
+    let start = tokio::time::Instant::now();
+    let (got, ()) = tokio::join!(node.ask(1), healing);
+    assert!(got.is_ok(), "{got:?}");
+    assert!(start.elapsed() < Duration::from_millis(1500), "{:?}", start.elapsed());
+}

@@ -4,12 +4,13 @@ use std::num::NonZeroUsize;
 use std::time::Duration;
 
 use super::aws::Mood;
-use super::{HOUR, Node};
+use super::{HOUR, Node, peer};
 use crate::config::Retention;
 use crate::credentials::flight::shared_call::Purpose;
 use crate::credentials::flight::table::{JoinRequest, Joined};
 use crate::credentials::limits::upstream_budget::Priority;
-use crate::credentials::provider::Lookup;
+use crate::credentials::provider::{CredentialRequest, Lookup};
+use crate::workload::{BearerToken, PresentedToken};
 
 const fn slow(ms: u64) -> Mood {
     Mood::Issues { after: Duration::from_millis(ms), life: Duration::from_secs(6 * 3600) }
@@ -149,6 +150,73 @@ async fn a_pod_without_credentials_comes_before_renewals() {
     let before = tokio::time::Instant::now();
     node.ask(1000).await.unwrap();
     assert!(before.elapsed() < Duration::from_millis(2100), "{:?}", before.elapsed());
+}
+
+/// A request of the pod of `request(1)` with another token, as a verified pod has after a rotation.
+fn rotated(node: &Node, text: &str, life: Duration) -> CredentialRequest {
+    let token = BearerToken::from_header(text.as_bytes()).unwrap();
+    let token = PresentedToken { token, expires: node.time_at_start() + life, issued: None };
+    CredentialRequest { token, ..node.request(1) }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_refusal_of_an_old_token_is_neither_given_to_nor_remembered_against_a_newer_one() {
+    for code in ["InvalidTokenException", "ExpiredTokenException"] {
+        let node = Node::new();
+        let slow_no = Mood::SaysAfter(Duration::from_millis(500), 400, code);
+        node.aws.be_to_token("a.old.c", slow_no);
+        let (old, new) = (rotated(&node, "a.old.c", HOUR), rotated(&node, "a.new.c", 24 * HOUR));
+        let rotation = async {
+            tokio::time::sleep(Duration::from_millis(100)).await;
+            let began = tokio::time::Instant::now();
+            (node.ask_as(&new).await, began.elapsed())
+        };
+        let (with_old, (with_new, took)) = tokio::join!(node.ask_as(&old), rotation);
+        assert!(with_new.is_ok(), "{code}: {with_new:?}");
+        assert!(took < Duration::from_secs(1), "{code}: {took:?}");
+        assert!(with_old.is_ok(), "{code}: it is the same pod");
+        assert_eq!((node.aws.calls_with("a.old.c"), node.aws.calls_with("a.new.c")), (1, 1));
+        assert_eq!(node.aws.most_of_one(), 1);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_refusal_of_the_best_token_is_given_to_all_and_an_older_one_changes_nothing() {
+    let node = Node::new();
+    node.aws.be(Mood::SaysAfter(Duration::from_millis(500), 400, "InvalidTokenException"));
+    let (old, new) = (rotated(&node, "a.old.c", HOUR), rotated(&node, "a.new.c", 24 * HOUR));
+    let (one, other) = tokio::join!(node.ask_as(&new), node.ask_as(&old));
+    assert!(one.is_err() && other.is_err());
+    assert_eq!(node.aws.calls(), 1);
+    assert!(node.ask_as(&old).await.is_err());
+    assert_eq!(node.aws.calls(), 1, "and it is remembered");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_pod_without_credentials_comes_before_an_urgent_renewal_whether_or_not_it_is_verified() {
+    let node = Node::new();
+    for pod in 0..40 {
+        node.ask(pod).await.unwrap();
+    }
+    node.aws.be(slow(1000));
+    let join = |pod: usize, priority, purpose| {
+        let request = CredentialRequest { peer: peer(pod), ..node.request(pod) };
+        let seen = node.credentials.store.get(&request.principal.key).map(|record| record.credentials());
+        let (principal, token) = (&request.principal, &request.token);
+        let wish = JoinRequest { principal, token, priority, purpose, seen: seen.as_ref() };
+        assert!(matches!(node.credentials.flights.start_or_join(&wish, None), Joined::InFlight(_)));
+    };
+    let limit = usize::try_from(node.credentials.budget.numbers().limit).unwrap();
+    assert!(limit <= 20, "{limit}");
+    // The first take the whole budget; the others wait, and so does the newcomer.
+    for pod in 0..40 {
+        join(pod, Priority::UrgentRenewal, Purpose::Background);
+    }
+    tokio::task::yield_now().await;
+    let before = tokio::time::Instant::now();
+    node.ask(1000).await.unwrap();
+    // One of those under way ends, then its own call.
+    assert!(before.elapsed() <= Duration::from_millis(2_010), "{:?}", before.elapsed());
 }
 
 /// Asks as boto3 does: three tries, 2 s each, one second apart, again and again until served.

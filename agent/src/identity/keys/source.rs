@@ -13,7 +13,6 @@ use crate::backoff::Backoff;
 use crate::clock::Clock;
 use crate::config::{KeyLocation, Upstream};
 use crate::lifecycle::readiness::Condition;
-use crate::lifecycle::tasks::Tasks;
 use crate::rng::Rng;
 use crate::telemetry::error_chain::ErrorChain;
 use crate::watched_file::{ReadError, WatchedFile};
@@ -73,10 +72,9 @@ impl KeySource {
         index: usize,
         keys: TokenKeys,
         upstream: &Upstream,
-        tasks: &Tasks,
     ) -> Result<Self, FetchError> {
         let (reader, name) = match location {
-            KeyLocation::Url(url) => (Reader::Url(Box::new(KeyUrl::new(url, upstream, tasks)?)), url.clone()),
+            KeyLocation::Url(url) => (Reader::Url(Box::new(KeyUrl::new(url, upstream)?)), url.clone()),
             // No need to wait until it has settled: half a key document does not parse.
             KeyLocation::File(path) => {
                 (Reader::File(WatchedFile::new(path.clone(), MAX_DOCUMENT_BYTES)), path.display().to_string())
@@ -168,6 +166,7 @@ mod tests {
     use crate::lifecycle::condition_name::ConditionName;
     use crate::lifecycle::readiness::Readiness;
     use crate::lifecycle::tasks::Tasks;
+    use crate::outgoing::SendError;
     use crate::rng::Rng;
 
     fn scratch(name: &str) -> PathBuf {
@@ -180,7 +179,7 @@ mod tests {
     fn source(location: &KeyLocation) -> (KeySource, TokenKeys) {
         let keys = TokenKeys::of_sources(1);
         let upstream = Upstream { endpoint: None, use_fips: false, ca_bundle: None, proxy: None };
-        (KeySource::new(location, 0, keys.clone(), &upstream, &Tasks::new()).unwrap(), keys)
+        (KeySource::new(location, 0, keys.clone(), &upstream).unwrap(), keys)
     }
 
     fn document(name: &str) -> String {
@@ -249,11 +248,11 @@ mod tests {
             "{failed:?}"
         );
         let failed = source.load().await.unwrap_err();
-        assert!(matches!(failed, LoadError::Fetch(FetchError::Body)), "{failed:?}");
+        assert!(matches!(failed, LoadError::Fetch(FetchError::Send(SendError::TooLong(_)))), "{failed:?}");
         let failed = source.load().await.unwrap_err();
         assert!(matches!(failed, LoadError::Document(_)), "{failed:?}");
         let failed = source.load().await.unwrap_err();
-        assert!(matches!(failed, LoadError::Fetch(FetchError::Body)), "{failed:?}");
+        assert!(matches!(failed, LoadError::Fetch(FetchError::Send(SendError::Body(_)))), "{failed:?}");
         let started = tokio::time::Instant::now();
         let failed = source.load().await.unwrap_err();
         assert!(matches!(failed, LoadError::Fetch(FetchError::Timeout)), "{failed:?}");

@@ -21,6 +21,8 @@ pub(super) struct LinkStatus {
     pub(super) observed: Observed,
     /// Each of the agent's addresses.
     pub(super) addresses: Vec<(IpAddr, AddressStatus)>,
+    /// What the kernel refused of the rest: links that are down, routes of the main table.
+    pub(super) refused: Vec<(Action, KernelError)>,
     /// Whether nothing is left to do.
     pub(super) is_complete: bool,
 }
@@ -28,12 +30,22 @@ pub(super) struct LinkStatus {
 /// Where one of the agent's addresses is.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum AddressStatus {
-    /// On `pod-id-link0` or `lo`.
+    /// On `pod-id-link0` or `lo`, and the kernel answers on it.
     Present,
-    /// On another link, by name.
-    Foreign(String),
+    /// On another link.
+    Foreign {
+        /// Its name.
+        link: String,
+        /// Whether the kernel answers on it.
+        is_local: bool,
+    },
+    /// On `pod-id-link0` or `lo`, but not in the local table: packets for it go elsewhere. With the kernel's
+    /// refusal, if there was one.
+    NotLocal(Option<KernelError>),
     /// On no link; with the kernel's refusal, if there was one.
     Missing(Option<KernelError>),
+    /// The node cannot have it: IPv6 is switched off.
+    Impossible,
 }
 
 /// Observes, and changes nothing.
@@ -49,6 +61,9 @@ pub(super) async fn converge(
     dummy_supported: &mut bool,
 ) -> Result<LinkStatus, KernelError> {
     let mut failed: Vec<(Action, KernelError)> = Vec::new();
+    // Once is enough: an address that is not local after that is kept so by something else, and taking it
+    // away again and again would only do harm.
+    let mut renewed: Vec<Action> = Vec::new();
     let mut rounds = 0;
     loop {
         rounds += 1;
@@ -58,14 +73,17 @@ pub(super) async fn converge(
             .actions
             .iter()
             .copied()
-            .filter(|action| !failed.iter().any(|(tried, _)| tried == action))
+            .filter(|action| !failed.iter().any(|(tried, _)| tried == action) && !renewed.contains(action))
             .collect();
         if next.is_empty() || rounds > MAX_ROUNDS {
             return Ok(summarize(desired, observed, &plan, &failed));
         }
         for action in next {
             match apply(action).await {
-                Ok(()) => tracing::info!(?action, "node network changed"),
+                Ok(()) => {
+                    tracing::info!(?action, "node network changed");
+                    renewed.extend(Some(action).filter(Action::is_renewal));
+                }
                 Err(KernelError::NoDummyLinks) => {
                     *dummy_supported = false;
                     failed.push((action, KernelError::NoDummyLinks));
@@ -90,26 +108,36 @@ fn summarize(
         .map(|ip| {
             let foreign = plan.foreign.iter().find(|foreign| foreign.ip == *ip);
             let status = match (foreign, observed.holder(*ip)) {
-                (Some(foreign), _) => AddressStatus::Foreign(foreign.link.clone()),
-                (None, Some(_)) => AddressStatus::Present,
-                (None, None) => AddressStatus::Missing(why_missing(*ip, failed)),
+                (None, None) if !observed.can_have(*ip) => AddressStatus::Impossible,
+                (None, None) => match why_missing(*ip, failed) {
+                    // By a setting of the link that the address would be on, or of links to come.
+                    Some(KernelError::Ipv6Off) => AddressStatus::Impossible,
+                    why => AddressStatus::Missing(why),
+                },
+                (Some(foreign), _) => {
+                    let link = foreign.link.clone();
+                    AddressStatus::Foreign { link, is_local: observed.is_local(*ip) }
+                }
+                (None, Some(_)) if observed.is_local(*ip) => AddressStatus::Present,
+                (None, Some(_)) => AddressStatus::NotLocal(why_missing(*ip, failed)),
             };
             (*ip, status)
         })
         .collect();
-    LinkStatus { observed, addresses, is_complete: plan.actions.is_empty() }
+    let refused = failed.iter().filter(|(action, _)| action.is_beside_addresses()).cloned().collect();
+    LinkStatus { observed, addresses, refused, is_complete: plan.actions.is_empty() }
 }
 
 /// The error that keeps this address from being added: its own, else that of the link it would be on.
 fn why_missing(ip: IpAddr, failed: &[(Action, KernelError)]) -> Option<KernelError> {
     let own = failed.iter().find(|(action, _)| match action {
-        Action::AddAddress { ip: added, .. } => *added == ip,
+        Action::AddAddress { ip: added, .. } | Action::RenewAddress { ip: added, .. } => *added == ip,
         Action::CreateLink | Action::BringUp { .. } | Action::AddRoute { .. } => false,
     });
     let link = || {
         failed.iter().find(|(action, _)| match action {
             Action::CreateLink | Action::BringUp { .. } => true,
-            Action::AddAddress { .. } | Action::AddRoute { .. } => false,
+            Action::AddAddress { .. } | Action::RenewAddress { .. } | Action::AddRoute { .. } => false,
         })
     };
     own.or_else(link).map(|(_, error)| error.clone())

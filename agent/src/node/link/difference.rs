@@ -4,6 +4,7 @@
 //! netlink. One round of steps may not be enough: a link that is created now has no index yet. So the caller
 //! observes and asks again until there is nothing left to do.
 
+use std::fmt;
 use std::net::IpAddr;
 
 use super::desired::{CILIUM, Desired, LINK_NAME, LOOPBACK};
@@ -29,6 +30,16 @@ pub(super) enum Action {
         /// The scope of the address.
         scope: Scope,
     },
+    /// Take an address from its link and add it again. That is how its entry in the local table comes back:
+    /// an entry of the agent's own would stay when the address goes.
+    RenewAddress {
+        /// The index of the link.
+        link: u32,
+        /// The address.
+        ip: IpAddr,
+        /// The scope of the address.
+        scope: Scope,
+    },
     /// Add a route to an address over a link.
     AddRoute {
         /// The index of the link.
@@ -36,6 +47,36 @@ pub(super) enum Action {
         /// The address.
         ip: IpAddr,
     },
+}
+
+impl Action {
+    pub(super) const fn is_renewal(&self) -> bool {
+        match self {
+            Self::RenewAddress { .. } => true,
+            Self::CreateLink | Self::BringUp { .. } | Self::AddAddress { .. } | Self::AddRoute { .. } => {
+                false
+            }
+        }
+    }
+
+    /// Whether it is about what no address shows the lack of.
+    pub(super) const fn is_beside_addresses(&self) -> bool {
+        match self {
+            Self::BringUp { .. } | Self::AddRoute { .. } => true,
+            Self::CreateLink | Self::AddAddress { .. } | Self::RenewAddress { .. } => false,
+        }
+    }
+}
+
+impl fmt::Display for Action {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::CreateLink => write!(f, "create {LINK_NAME}"),
+            Self::BringUp { .. } => f.write_str("set the link up"),
+            Self::AddAddress { ip, .. } | Self::RenewAddress { ip, .. } => write!(f, "add {ip}"),
+            Self::AddRoute { ip, .. } => write!(f, "add the route to {ip}"),
+        }
+    }
 }
 
 /// The scope of an IPv4 address; the kernel gives IPv6 addresses theirs.
@@ -85,8 +126,8 @@ pub(super) fn difference(desired: &Desired, observed: &Observed, dummy_supported
         .collect();
     match observed.link(place) {
         Some(link) => {
-            if !missing.is_empty() && !link.is_up {
-                plan.actions.push(Action::BringUp { link: link.index });
+            if !missing.is_empty() {
+                plan.bring_up(link);
             }
             let scope = scope_on(link, observed);
             plan.actions.extend(missing.iter().map(|ip| Action::AddAddress {
@@ -98,10 +139,21 @@ pub(super) fn difference(desired: &Desired, observed: &Observed, dummy_supported
         None if missing.is_empty() => {}
         None => plan.actions.push(Action::CreateLink),
     }
-    if let Some(own) = observed.link(LINK_NAME) {
-        keep_own_link(own, desired, observed, &mut plan);
+    for ip in &desired.addresses {
+        if let Some(holder) = observed.holder(*ip).filter(|holder| is_ours(holder)) {
+            keep(*ip, holder, observed, &mut plan);
+        }
     }
     plan
+}
+
+impl Plan {
+    fn bring_up(&mut self, link: &Link) {
+        let bring_up = Action::BringUp { link: link.index };
+        if !link.is_up && !self.actions.contains(&bring_up) {
+            self.actions.push(bring_up);
+        }
+    }
 }
 
 /// The name of the link that gets the missing addresses.
@@ -124,18 +176,16 @@ fn scope_on(link: &Link, observed: &Observed) -> Scope {
     if is_loopback_without_cilium { Scope::Host } else { Scope::Global }
 }
 
-/// Steps so that the agent's own link is up, and has a route to each address on it.
-fn keep_own_link(own: &Link, desired: &Desired, observed: &Observed, plan: &mut Plan) {
-    let bring_up = Action::BringUp { link: own.index };
-    for ip in &desired.addresses {
-        if observed.holder(*ip).is_none_or(|holder| holder.index != own.index) {
-            continue;
-        }
-        if !own.is_up && !plan.actions.contains(&bring_up) {
-            plan.actions.push(bring_up);
-        }
-        if !observed.routes.iter().any(|route| route.link == own.index && route.to == *ip) {
-            plan.actions.push(Action::AddRoute { link: own.index, ip: *ip });
-        }
+/// Steps so that the kernel answers on an address that one of the agent's links has.
+fn keep(ip: IpAddr, holder: &Link, observed: &Observed, plan: &mut Plan) {
+    let link = holder.index;
+    plan.bring_up(holder);
+    if !observed.is_local(ip) && observed.can_have(ip) {
+        plan.actions.push(Action::RenewAddress { link, ip, scope: scope_on(holder, observed) });
+    }
+    let has_route = || observed.routes.iter().any(|route| route.link == link && route.to == ip);
+    // Packets that the node sends on `lo` need no route there.
+    if holder.name == LINK_NAME && !has_route() {
+        plan.actions.push(Action::AddRoute { link, ip });
     }
 }

@@ -16,7 +16,7 @@ use super::desired::{Desired, LINK_NAME, LOOPBACK};
 use super::events::{Events, Watched};
 use super::netlink::KernelError;
 use crate::lifecycle::readiness::Condition;
-use crate::node::kernel_events;
+use crate::node::{ipv6, kernel_events};
 
 /// Without an event: one may have been missed.
 const POLL_INTERVAL: Duration = Duration::from_secs(30);
@@ -28,6 +28,10 @@ const RETRY_INTERVAL_WHEN_BLOCKED: Duration = Duration::from_secs(5);
 /// If another program keeps removing the addresses, the agent adds them at most twenty times a second. The
 /// first repair is not delayed.
 const MIN_INTERVAL: Duration = Duration::from_millis(50);
+
+/// What is wrong where a link has the address and the local table does not.
+const NOT_LOCAL: &str =
+    "the node's local routing table does not have it, so nothing can reach the agent there";
 
 /// What is reported to readiness.
 pub struct LinkConditions {
@@ -98,27 +102,50 @@ impl LinkKeeper {
         };
         let mut problems = Vec::new();
         for (ip, status) in &outcome.addresses {
-            let condition = self.conditions.addresses.iter().find(|(of, _)| of == ip);
-            let problem = match status {
-                AddressStatus::Present => None,
-                AddressStatus::Foreign(link) => {
-                    Some(format!("{ip} is on the link {link}, which the agent does not manage"))
-                }
-                AddressStatus::Missing(why) => Some(self.missing(*ip, why.as_ref())),
-            };
-            if let Some((_, condition)) = condition {
-                match (status, &problem) {
-                    (AddressStatus::Missing(_), Some(problem)) => condition.unmet(problem.clone()),
-                    // An address on another link works as well, as long as it stays there.
-                    (_, _) => condition.met(),
+            let verdict = self.verdict(*ip, status);
+            if let Some((_, condition)) = self.conditions.addresses.iter().find(|(of, _)| of == ip) {
+                match &verdict {
+                    Verdict::Served | Verdict::ServedElsewhere(_) => condition.met(),
+                    Verdict::Lost(problem) => condition.unmet(problem.clone()),
+                    Verdict::Impossible => condition.not_applicable(ipv6::SWITCHED_OFF),
                 }
             }
-            problems.extend(problem);
+            match verdict {
+                Verdict::Served | Verdict::Impossible => {}
+                Verdict::ServedElsewhere(problem) | Verdict::Lost(problem) => problems.push(problem),
+            }
         }
+        problems.extend(outcome.refused.iter().map(|(action, why)| format!("cannot {action}: {why}")));
         if problems.is_empty() {
             self.conditions.link.met();
         } else {
             self.conditions.link.unmet(problems.join("; "));
+        }
+    }
+
+    fn verdict(&self, ip: IpAddr, status: &AddressStatus) -> Verdict {
+        match status {
+            AddressStatus::Present => Verdict::Served,
+            AddressStatus::Foreign { link, is_local } => {
+                let problem = format!("{ip} is on the link {link}, which the agent does not manage");
+                if *is_local {
+                    Verdict::ServedElsewhere(problem)
+                } else {
+                    Verdict::Lost(format!("{problem}, and {NOT_LOCAL}"))
+                }
+            }
+            AddressStatus::NotLocal(why) => Verdict::Lost(self.not_local(ip, why.as_ref())),
+            AddressStatus::Missing(why) => Verdict::Lost(self.missing(ip, why.as_ref())),
+            AddressStatus::Impossible => Verdict::Impossible,
+        }
+    }
+
+    fn not_local(&self, ip: IpAddr, why: Option<&KernelError>) -> String {
+        let lost = format!("{ip}: {NOT_LOCAL}");
+        match why {
+            Some(error) => format!("{lost}; it cannot be added again: {error}"),
+            None if self.manages => format!("{lost}; another program keeps it so"),
+            None => format!("{lost}: run `pod-identity-agent initialize`, or set --manage-link"),
         }
     }
 
@@ -133,6 +160,15 @@ impl LinkKeeper {
     }
 }
 
+/// What is reported of an address.
+enum Verdict {
+    Served,
+    /// It works there, as long as it stays.
+    ServedElsewhere(String),
+    Lost(String),
+    Impossible,
+}
+
 /// How long to wait for an event.
 fn poll_interval(outcome: &Result<LinkStatus, KernelError>) -> Duration {
     let Ok(outcome) = outcome else { return RETRY_INTERVAL };
@@ -140,8 +176,8 @@ fn poll_interval(outcome: &Result<LinkStatus, KernelError>) -> Duration {
         return POLL_INTERVAL;
     }
     let is_blocked = outcome.addresses.iter().all(|(_, status)| match status {
-        AddressStatus::Present | AddressStatus::Foreign(_) => true,
-        AddressStatus::Missing(why) => {
+        AddressStatus::Present | AddressStatus::Foreign { .. } | AddressStatus::Impossible => true,
+        AddressStatus::Missing(why) | AddressStatus::NotLocal(why) => {
             matches!(why, Some(KernelError::Ipv6Off | KernelError::NotPermitted))
         }
     });

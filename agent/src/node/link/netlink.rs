@@ -22,10 +22,14 @@ use rtnetlink::{AddressMessageBuilder, Handle, LinkDummy, LinkUnspec, RouteMessa
 use super::desired::LINK_NAME;
 use super::difference::{Action, Scope};
 use super::observed::{Address, Link, Observed, Route};
+use crate::node::ipv6;
+use crate::workload::WELL_KNOWN;
 
 /// The kernel answers in microseconds. If it is busy with thousands of other links for longer, the call fails
 /// and is tried again later.
 const DEADLINE: Duration = Duration::from_secs(2);
+/// The table that the kernel looks at first, to tell its own addresses (`RT_TABLE_LOCAL`).
+const LOCAL_TABLE: u8 = 255;
 
 /// Why a netlink call failed.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -70,7 +74,12 @@ pub(super) async fn observe() -> Result<Observed, KernelError> {
             }
             None => Vec::new(),
         };
-        Ok(Observed { links, addresses, routes })
+        let is_ipv6_off = ipv6::is_switched_off();
+        let mut local = local_addresses(&kernel, true).await?;
+        if !is_ipv6_off {
+            local.append(&mut local_addresses(&kernel, false).await?);
+        }
+        Ok(Observed { links, addresses, routes, local, is_ipv6_off })
     })
     .await
 }
@@ -85,10 +94,11 @@ pub(super) async fn apply(action: Action) -> Result<(), KernelError> {
         Action::BringUp { link } => {
             kernel.link().change(LinkUnspec::new_with_index(link).up().build()).execute().await
         }
-        Action::AddAddress { link, ip, scope } => {
-            let mut request = kernel.address().add(link, ip, prefix(ip));
-            *request.message_mut() = address(link, ip, scope);
-            request.execute().await
+        Action::AddAddress { link, ip, scope } => add_address(&kernel, link, ip, scope).await,
+        Action::RenewAddress { link, ip, scope } => {
+            // If it is gone by now, adding it is what is left to do; if it cannot be deleted, adding fails.
+            let _gone = kernel.address().del(address(link, ip, scope)).execute().await;
+            add_address(&kernel, link, ip, scope).await
         }
         Action::AddRoute { link, ip } => kernel.route().add(route(link, ip)).execute().await,
     })
@@ -99,10 +109,18 @@ pub(super) async fn apply(action: Action) -> Result<(), KernelError> {
         // EACCES: disable_ipv6 of the link; EOPNOTSUPP: no IPv6 in the kernel, or `ipv6.disable=1`.
         (
             Err(KernelError::Refused(Errno::EACCES | Errno::EOPNOTSUPP)),
-            Action::AddAddress { ip: IpAddr::V6(_), .. } | Action::AddRoute { ip: IpAddr::V6(_), .. },
+            Action::AddAddress { ip: IpAddr::V6(_), .. }
+            | Action::RenewAddress { ip: IpAddr::V6(_), .. }
+            | Action::AddRoute { ip: IpAddr::V6(_), .. },
         ) => Err(KernelError::Ipv6Off),
         (done, _) => done,
     }
+}
+
+async fn add_address(kernel: &Handle, link: u32, ip: IpAddr, scope: Scope) -> Result<(), rtnetlink::Error> {
+    let mut request = kernel.address().add(link, ip, prefix(ip));
+    *request.message_mut() = address(link, ip, scope);
+    request.execute().await
 }
 
 /// Removes a link and everything on it. That it does not exist is not an error.
@@ -189,6 +207,26 @@ async fn routes(kernel: &Handle, link: u32, ipv4: bool) -> Result<Vec<Route>, rt
         }
     }
     Ok(routes)
+}
+
+/// The single addresses of the local table, over all links: kernels before 4.18 note those of IPv6 with `lo`,
+/// whatever link has the address.
+async fn local_addresses(kernel: &Handle, ipv4: bool) -> Result<Vec<IpAddr>, rtnetlink::Error> {
+    let filter = if ipv4 {
+        filter(RouteMessageBuilder::<Ipv4Addr>::new().table_id(LOCAL_TABLE.into()).build())
+    } else {
+        filter(RouteMessageBuilder::<Ipv6Addr>::new().table_id(LOCAL_TABLE.into()).build())
+    };
+    let mut found = pin!(kernel.route().get(filter).execute());
+    let mut local = Vec::new();
+    while let Some(message) = found.try_next().await? {
+        // The agent's two addresses are well known; a node with many services has thousands of others.
+        let ours = destination(&message).filter(|to| WELL_KNOWN.contains(to));
+        if message.header.kind == RouteType::Local && message.header.table == LOCAL_TABLE {
+            local.extend(ours);
+        }
+    }
+    Ok(local)
 }
 
 /// The filter of a dump: the kernel would take the builders' defaults for a new route as further conditions.

@@ -13,6 +13,11 @@ pub(super) struct Observed {
     pub addresses: Vec<Address>,
     /// The routes of the main table to single addresses over the agent's link.
     pub routes: Vec<Route>,
+    /// The addresses that the local table has as the node's own, over whatever link. Without its entry an
+    /// address is only a label: the kernel forwards its packets, or drops them.
+    pub local: Vec<IpAddr>,
+    /// Whether IPv6 is switched off.
+    pub is_ipv6_off: bool,
 }
 
 /// A link.
@@ -48,6 +53,16 @@ impl Observed {
     /// The link with that name.
     pub(super) fn link(&self, name: &str) -> Option<&Link> {
         self.links.iter().find(|link| link.name == name)
+    }
+
+    /// Whether the node can have this address at all.
+    pub(super) fn can_have(&self, ip: IpAddr) -> bool {
+        ip.is_ipv4() || !self.is_ipv6_off
+    }
+
+    /// Whether the kernel delivers packets for this address here.
+    pub(super) fn is_local(&self, ip: IpAddr) -> bool {
+        self.local.contains(&ip)
     }
 
     /// The link that has this address.

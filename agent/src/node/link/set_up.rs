@@ -48,7 +48,7 @@ pub async fn set_up(place: LinkPlace) -> Result<Option<SetUpError>, SetUpError> 
     // If an address is on another link, nothing on the node is changed.
     let before = link_status(&desired).await.map_err(SetUpError::Observe)?;
     for (ip, status) in before.addresses {
-        if let AddressStatus::Foreign(link) = status {
+        if let AddressStatus::Foreign { link, .. } = status {
             return Err(SetUpError::Foreign { ip, link });
         }
     }
@@ -57,9 +57,12 @@ pub async fn set_up(place: LinkPlace) -> Result<Option<SetUpError>, SetUpError> 
     for (ip, status) in status.addresses {
         let problem = match status {
             AddressStatus::Present => continue,
-            AddressStatus::Foreign(link) => return Err(SetUpError::Foreign { ip, link }),
-            AddressStatus::Missing(Some(source)) => SetUpError::Refused { ip, source },
-            AddressStatus::Missing(None) => SetUpError::Contested(ip),
+            AddressStatus::Foreign { link, .. } => return Err(SetUpError::Foreign { ip, link }),
+            AddressStatus::Missing(Some(source)) | AddressStatus::NotLocal(Some(source)) => {
+                SetUpError::Refused { ip, source }
+            }
+            AddressStatus::Missing(None) | AddressStatus::NotLocal(None) => SetUpError::Contested(ip),
+            AddressStatus::Impossible => SetUpError::Refused { ip, source: KernelError::Ipv6Off },
         };
         if ip.is_ipv4() {
             return Err(problem);

@@ -32,7 +32,14 @@ fn with_link(mut node: Observed, index: u32, name: &str, is_up: bool) -> Observe
     node
 }
 
-fn with_address(mut node: Observed, link: u32, ip: IpAddr) -> Observed {
+/// The kernel notes each address in its local table by itself.
+fn with_address(node: Observed, link: u32, ip: IpAddr) -> Observed {
+    let mut node = with_address_not_local(node, link, ip);
+    node.local.push(ip);
+    node
+}
+
+fn with_address_not_local(mut node: Observed, link: u32, ip: IpAddr) -> Observed {
     node.addresses.push(Address { link, ip });
     node
 }
@@ -100,6 +107,36 @@ fn a_complete_node_is_left_alone() {
         // An address on lo works as well as on pod-id-link0; moving it would interrupt service.
         assert_eq!(steps(place, &lo, true), []);
     }
+}
+
+#[test]
+fn an_address_that_the_local_table_has_lost_is_renewed_on_whatever_link_of_ours_it_is() {
+    let renew = |link, ip, scope| Action::RenewAddress { link, ip, scope };
+    for (lost, kept) in [(IPV4, IPV6), (IPV6, IPV4)] {
+        let lo = with_address_not_local(with_address(bare(), LO, kept), LO, lost);
+        assert_eq!(steps(LinkPlace::Auto, &lo, true), [renew(LO, lost, Scope::Host)]);
+        let own = with_link(bare(), OWN, "pod-id-link0", true);
+        let own = with_route(with_route(with_address(own, OWN, kept), IPV4), IPV6);
+        let own = with_address_not_local(own, OWN, lost);
+        assert_eq!(steps(LinkPlace::Auto, &own, true), [renew(OWN, lost, Scope::Global)]);
+        // Another's address is another's to mend.
+        let foreign = with_address_not_local(with_address(bare(), LO, kept), ETH, lost);
+        assert_eq!(steps(LinkPlace::Auto, &foreign, true), []);
+    }
+}
+
+#[test]
+fn a_link_that_holds_an_address_is_set_up_whichever_it_is() {
+    let mut lo = with_address(with_address(bare(), LO, IPV4), LO, IPV6);
+    assert_eq!(steps(LinkPlace::Auto, &lo, true), []);
+    lo.links[0].is_up = false;
+    assert_eq!(steps(LinkPlace::Auto, &lo, true), [Action::BringUp { link: LO }]);
+}
+
+#[test]
+fn an_address_of_a_family_that_is_switched_off_is_not_taken_away() {
+    let lo = with_address_not_local(with_address(bare(), LO, IPV4), LO, IPV6);
+    assert_eq!(steps(LinkPlace::Auto, &Observed { is_ipv6_off: true, ..lo }, true), []);
 }
 
 #[test]

@@ -88,16 +88,14 @@ impl HostProbe {
     }
 
     fn report(&self, outcomes: &[(SocketAddr, ProbeOutcome)]) -> bool {
-        let is_first = |target: &SocketAddr| self.spec.targets.first() == Some(target);
         let problems: Vec<String> = outcomes
             .iter()
-            .filter(|(target, outcome)| match outcome {
-                ProbeOutcome::ThisAgent => false,
+            .filter(|(_, outcome)| match outcome {
+                ProbeOutcome::ThisAgent | ProbeOutcome::FamilyOff => false,
                 ProbeOutcome::Forwarded { .. }
                 | ProbeOutcome::OtherProcess { .. }
-                | ProbeOutcome::NoAnswer { .. } => true,
-                // A node without IPv6 does not have the second address.
-                ProbeOutcome::AddressMissing => is_first(target),
+                | ProbeOutcome::NoAnswer { .. }
+                | ProbeOutcome::AddressMissing => true,
             })
             .map(|(target, outcome)| outcome.message(*target))
             .collect();
@@ -119,9 +117,9 @@ impl HostProbe {
         let mut of_family = outcomes.iter().filter(|(target, _)| is_of_family(target)).peekable();
         let Some((target, _)) = of_family.peek() else { return };
         let family: IpAddr = target.ip();
-        let mut probed = of_family.filter(|(_, outcome)| *outcome != ProbeOutcome::AddressMissing).peekable();
+        let mut probed = of_family.filter(|(_, outcome)| *outcome != ProbeOutcome::FamilyOff).peekable();
         if probed.peek().is_none() {
-            return self.spec.metrics.address_missing(ProbedFrom::Host, family);
+            return self.spec.metrics.family_off(ProbedFrom::Host, family);
         }
         let all_by_this_agent = probed.all(|(_, outcome)| *outcome == ProbeOutcome::ThisAgent);
         self.spec.metrics.probed(ProbedFrom::Host, family, all_by_this_agent);

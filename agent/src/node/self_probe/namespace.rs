@@ -49,6 +49,8 @@ pub(super) struct ProbeReply {
     pub(super) reachable: Vec<SocketAddr>,
     /// Why there are no results.
     pub(super) error: Option<String>,
+    /// The nonce of the request that this is the reply to; `None` if that could not be read.
+    pub(super) nonce: Option<String>,
 }
 
 /// The response of one target: the local address and the text, or why there is none.
@@ -74,12 +76,17 @@ pub fn serve() -> std::io::Result<()> {
             return Ok(());
         }
         let reply = match serde_json::from_str(&line) {
-            Ok(request) => probe(&request).unwrap_or_else(failure),
+            Ok(request) => reply(&request),
             Err(error) => failure(error.to_string()),
         };
         writeln!(output, "{}", serde_json::to_string(&reply)?)?;
         output.flush()?;
     }
+}
+
+fn reply(request: &ProbeRequest) -> ProbeReply {
+    let nonce = Some(request.nonce.clone());
+    ProbeReply { nonce, ..probe(request).unwrap_or_else(failure) }
 }
 
 fn failure(error: String) -> ProbeReply {

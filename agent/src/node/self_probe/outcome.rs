@@ -8,6 +8,7 @@ use std::net::SocketAddr;
 
 use super::probe_key::{Nonce, ProbeKey};
 use super::request::{ProbeResponse, RequestError};
+use crate::node::ipv6;
 
 /// Characters that are shown of one line from another process.
 const MAX_SHOWN: usize = 120;
@@ -32,8 +33,10 @@ pub(super) enum ProbeOutcome {
         /// What happened instead.
         reason: String,
     },
-    /// The address is not on this node, which the conditions of the link report.
+    /// The address is none of this node's own.
     AddressMissing,
+    /// There is nothing to probe: no IPv6 where the probe comes from.
+    FamilyOff,
 }
 
 /// The outcome of a probe with this response.
@@ -45,6 +48,7 @@ pub(super) fn evaluate(
     let response = match response {
         Ok(response) => response,
         Err(RequestError::AddressMissing) => return ProbeOutcome::AddressMissing,
+        Err(RequestError::FamilyOff) => return ProbeOutcome::FamilyOff,
         Err(error @ (RequestError::Connect(_) | RequestError::Broken(_) | RequestError::Timeout)) => {
             return ProbeOutcome::NoAnswer { reason: error.to_string() };
         }
@@ -74,7 +78,8 @@ impl ProbeOutcome {
                 )
             }
             Self::NoAnswer { reason } => format!("no process answers on {on}: {reason}"),
-            Self::AddressMissing => format!("{} is not on this node", on.ip()),
+            Self::AddressMissing => format!("{} is not an address of this node", on.ip()),
+            Self::FamilyOff => format!("{} is not probed: {}", on.ip(), ipv6::SWITCHED_OFF),
         }
     }
 }

@@ -74,11 +74,21 @@ enum ProberError {
     NoNetwork(String),
 }
 
-/// The helper process and its two pipes.
-struct HelperConnection {
+/// The helper process, and the way to it.
+struct Helper {
+    line: HelperLine,
+    _child: Child,
+}
+
+/// The two pipes. There is one request at a time: the helper answers in order, so while a reply is late
+/// nothing else could be answered, and requests would only pile up.
+struct HelperLine {
     to: Sender,
     from: BufReader<Receiver>,
-    _child: Child,
+    /// The part of a reply that was read: reading may be cancelled in the middle of one.
+    read: Vec<u8>,
+    /// The nonce of the request without a reply.
+    unanswered: Option<String>,
 }
 
 impl Prober {
@@ -92,33 +102,57 @@ impl Prober {
         Ok(Self { child: command.spawn()? })
     }
 
-    fn connect(mut self) -> io::Result<HelperConnection> {
+    fn connect(mut self) -> io::Result<Helper> {
         let (Some(to), Some(from)) = (self.child.stdin.take(), self.child.stdout.take()) else {
             return Err(io::ErrorKind::BrokenPipe.into());
         };
-        Ok(HelperConnection {
-            to: Sender::from_owned_fd(OwnedFd::from(to))?,
-            from: BufReader::new(Receiver::from_owned_fd(OwnedFd::from(from))?),
-            _child: self.child,
-        })
+        let to = Sender::from_owned_fd(OwnedFd::from(to))?;
+        let from = Receiver::from_owned_fd(OwnedFd::from(from))?;
+        Ok(Helper { line: HelperLine::new(to, from), _child: self.child })
     }
 }
 
-impl HelperConnection {
+impl HelperLine {
+    fn new(to: Sender, from: Receiver) -> Self {
+        Self { to, from: BufReader::new(from), read: Vec::new(), unanswered: None }
+    }
+
     async fn exchange(&mut self, request: &ProbeRequest) -> Result<ProbeReply, ProberError> {
-        let round_trip = async {
-            self.to.write_all(format!("{}\n", serde_json::to_string(request)?).as_bytes()).await?;
-            let mut line = String::new();
-            if (&mut self.from).take(MAX_LINE).read_line(&mut line).await? == 0 {
-                return Err(ProberError::Ended);
-            }
-            Ok(serde_json::from_str::<ProbeReply>(&line)?)
-        };
-        let reply = timeout(DEADLINE, round_trip).await.map_err(|_elapsed| ProberError::Timeout)??;
+        let reply =
+            timeout(DEADLINE, self.round_trip(request)).await.map_err(|_elapsed| ProberError::Timeout)??;
         match reply.error {
             Some(error) => Err(ProberError::NoNetwork(error)),
             None => Ok(reply),
         }
+    }
+
+    async fn round_trip(&mut self, request: &ProbeRequest) -> Result<ProbeReply, ProberError> {
+        // The helper was late with its last one. What that says is outdated.
+        while self.unanswered.is_some() {
+            self.receive().await?;
+        }
+        let message = format!("{}\n", serde_json::to_string(request)?);
+        self.unanswered = Some(request.nonce.clone());
+        self.to.write_all(message.as_bytes()).await?;
+        loop {
+            let reply = self.receive().await?;
+            if self.unanswered.is_none() {
+                return Ok(reply);
+            }
+        }
+    }
+
+    /// The next reply, whatever it is to. Cancel-safe.
+    async fn receive(&mut self) -> Result<ProbeReply, ProberError> {
+        let room = MAX_LINE.saturating_sub(self.read.len() as u64);
+        if (&mut self.from).take(room).read_until(b'\n', &mut self.read).await? == 0 {
+            return Err(ProberError::Ended);
+        }
+        let reply: ProbeReply = serde_json::from_slice(&std::mem::take(&mut self.read))?;
+        if reply.nonce.is_none() || reply.nonce == self.unanswered {
+            self.unanswered = None;
+        }
+        Ok(reply)
     }
 }
 
@@ -130,18 +164,22 @@ impl PodProbe {
 
     /// Runs until the helper ends, or until it is dropped.
     pub async fn keep(mut self, prober: io::Result<Prober>) {
-        let mut connection = match prober.and_then(Prober::connect) {
-            Ok(connection) => connection,
+        let mut helper = match prober.and_then(Prober::connect) {
+            Ok(helper) => helper,
             Err(error) => return self.unknown(&ProberError::Pipe(error)),
         };
         loop {
             sleep(SETTLE_TIME).await;
             self.changes.mark_unchanged();
-            match self.probe(&mut connection).await {
+            match self.probe(&mut helper.line).await {
                 Ok(()) => {}
-                Err(error @ ProberError::NoNetwork(_)) => self.unknown(&error),
-                // A late reply would be read as the reply to the next request, so no more requests are sent.
-                Err(error) => return self.unknown(&error),
+                Err(error @ (ProberError::NoNetwork(_) | ProberError::Timeout | ProberError::NoRandom)) => {
+                    self.unknown(&error);
+                }
+                // The helper is gone, or is not what it was.
+                Err(error @ (ProberError::Pipe(_) | ProberError::Ended | ProberError::InvalidReply(_))) => {
+                    return self.unknown(&error);
+                }
             }
             sleep(MIN_INTERVAL).await;
             tokio::select! {
@@ -151,24 +189,24 @@ impl PodProbe {
         }
     }
 
-    async fn probe(&self, connection: &mut HelperConnection) -> Result<(), ProberError> {
+    async fn probe(&self, helper: &mut HelperLine) -> Result<(), ProberError> {
         let nonce = Nonce::random().map_err(|_no_random| ProberError::NoRandom)?;
         let request = ProbeRequest {
             nonce: nonce.as_str().to_owned(),
             targets: self.spec.targets.clone(),
             blocked: self.spec.blocked.clone(),
         };
-        let reply = connection.exchange(&request).await?;
+        let reply = helper.exchange(&request).await?;
         let outcomes: Vec<_> =
             reply.results.into_iter().map(|result| (result.target, self.outcome(&nonce, result))).collect();
         let problems: Vec<_> = outcomes
             .iter()
-            .filter(|(_, outcome)| !matches!(outcome, ProbeOutcome::ThisAgent | ProbeOutcome::AddressMissing))
+            .filter(|(_, outcome)| !matches!(outcome, ProbeOutcome::ThisAgent | ProbeOutcome::FamilyOff))
             .map(|(target, outcome)| format!("from a pod: {}", outcome.message(*target)))
             .collect();
         for (target, outcome) in &outcomes {
-            if *outcome == ProbeOutcome::AddressMissing {
-                self.spec.metrics.address_missing(ProbedFrom::Namespace, target.ip());
+            if *outcome == ProbeOutcome::FamilyOff {
+                self.spec.metrics.family_off(ProbedFrom::Namespace, target.ip());
             } else {
                 let is_this_agent = *outcome == ProbeOutcome::ThisAgent;
                 self.spec.metrics.probed(ProbedFrom::Namespace, target.ip(), is_this_agent);
@@ -187,12 +225,13 @@ impl PodProbe {
     }
 
     fn outcome(&self, nonce: &Nonce, result: TargetResult) -> ProbeOutcome {
-        let missing = RequestError::AddressMissing.to_string();
+        // The pod's end could not be given an address of this family, so a pod could not either.
+        let missing = [RequestError::AddressMissing, RequestError::FamilyOff].map(|error| error.to_string());
         match result.response {
             Ok((local, text)) => {
                 evaluate(&self.probe_key, nonce, &Ok(ProbeResponse { local, bytes: text.into_bytes() }))
             }
-            Err(reason) if reason == missing => ProbeOutcome::AddressMissing,
+            Err(reason) if missing.contains(&reason) => ProbeOutcome::FamilyOff,
             Err(reason) => ProbeOutcome::NoAnswer { reason },
         }
     }
@@ -212,5 +251,81 @@ fn report(condition: &Condition, problems: &[String]) {
         condition.met();
     } else {
         condition.unmet(problems.join("; "));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader, Lines};
+    use tokio::net::unix::pipe::{Receiver, Sender, pipe};
+
+    use super::{DEADLINE, HelperLine, MAX_LINE, ProbeReply, ProbeRequest, ProberError};
+
+    /// The helper's ends of the two pipes.
+    struct Ends {
+        requests: Lines<BufReader<Receiver>>,
+        replies: Sender,
+    }
+
+    fn helper() -> (HelperLine, Ends) {
+        let ((to, requests), (replies, from)) = (pipe().unwrap(), pipe().unwrap());
+        (HelperLine::new(to, from), Ends { requests: BufReader::new(requests).lines(), replies })
+    }
+
+    async fn exchange(line: &mut HelperLine, nonce: &str) -> Result<ProbeReply, ProberError> {
+        let request = ProbeRequest { nonce: nonce.to_owned(), targets: Vec::new(), blocked: Vec::new() };
+        line.exchange(&request).await
+    }
+
+    fn reply(nonce: &str) -> String {
+        let reply = ProbeReply { nonce: Some(nonce.to_owned()), ..ProbeReply::default() };
+        format!("{}\n", serde_json::to_string(&reply).unwrap())
+    }
+
+    impl Ends {
+        async fn next_nonce(&mut self) -> String {
+            let line = self.requests.next_line().await.unwrap().unwrap();
+            serde_json::from_str::<ProbeRequest>(&line).unwrap().nonce
+        }
+
+        async fn send(&mut self, text: &str) {
+            self.replies.write_all(text.as_bytes()).await.unwrap();
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_late_reply_is_not_taken_for_that_of_the_next_probe_and_ends_nothing() {
+        let (mut line, mut helper) = helper();
+        let late = reply("1");
+        let (first, rest) = late.split_at(7);
+        // Half a reply is there in time.
+        let (exchanged, ()) = tokio::join!(exchange(&mut line, "1"), async {
+            assert_eq!(helper.next_nonce().await, "1");
+            helper.send(first).await;
+        });
+        assert!(matches!(exchanged, Err(ProberError::Timeout)), "{exchanged:?}");
+        // While it is late nothing more is asked.
+        assert!(matches!(exchange(&mut line, "2").await, Err(ProberError::Timeout)));
+        helper.send(rest).await;
+        let (exchanged, ()) = tokio::join!(exchange(&mut line, "3"), async {
+            assert_eq!(helper.next_nonce().await, "3");
+            helper.send(&reply("0")).await;
+            helper.send(&reply("3")).await;
+        });
+        assert_eq!(exchanged.unwrap().nonce.as_deref(), Some("3"));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_helper_that_has_ended_or_sends_no_end_is_noticed() {
+        let (mut line, helper) = helper();
+        drop(helper.replies);
+        let started = tokio::time::Instant::now();
+        assert!(matches!(exchange(&mut line, "1").await, Err(ProberError::Ended)));
+        assert!(started.elapsed() < DEADLINE);
+
+        let (mut line, mut helper) = self::helper();
+        let endless = "x".repeat(usize::try_from(MAX_LINE).unwrap() + 1);
+        let (exchanged, ()) = tokio::join!(exchange(&mut line, "1"), helper.send(&endless));
+        assert!(matches!(exchanged, Err(ProberError::InvalidReply(_))), "{exchanged:?}");
     }
 }

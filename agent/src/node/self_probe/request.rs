@@ -13,6 +13,7 @@ use tokio::net::{TcpSocket, TcpStream};
 use tokio::time::timeout;
 
 use super::probe_key::{Nonce, PATH_PREFIX};
+use crate::node::ipv6;
 
 /// For connecting, sending and reading together. SDKs give up after one to two seconds.
 const DEADLINE: Duration = Duration::from_secs(2);
@@ -31,9 +32,12 @@ pub(super) struct ProbeResponse {
 /// Why there is no response.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum RequestError {
-    /// The address is on no link of this node.
-    #[error("the address is not on this node")]
+    /// The address is none of this node's own.
+    #[error("the address is not an address of this node")]
     AddressMissing,
+    /// There is no IPv6 here.
+    #[error("IPv6 is switched off")]
+    FamilyOff,
     /// No connection can be opened.
     #[error("cannot connect: {0}")]
     Connect(#[source] io::Error),
@@ -88,15 +92,15 @@ async fn connect(source: IpAddr, target: SocketAddr) -> Result<TcpStream, Reques
     let socket = match socket {
         Ok(socket) => socket,
         // A kernel without IPv6.
-        Err(_) if target.is_ipv6() => return Err(RequestError::AddressMissing),
+        Err(_) if target.is_ipv6() => return Err(RequestError::FamilyOff),
         Err(error) => return Err(RequestError::Connect(error)),
     };
-    socket.bind(SocketAddr::new(source, 0)).map_err(|error| {
-        if error.kind() == io::ErrorKind::AddrNotAvailable {
-            RequestError::AddressMissing
-        } else {
-            RequestError::Connect(error)
+    socket.bind(SocketAddr::new(source, 0)).map_err(|error| match error.kind() {
+        io::ErrorKind::AddrNotAvailable if target.is_ipv6() && ipv6::is_switched_off() => {
+            RequestError::FamilyOff
         }
+        io::ErrorKind::AddrNotAvailable => RequestError::AddressMissing,
+        _ => RequestError::Connect(error),
     })?;
     socket.connect(target).await.map_err(RequestError::Connect)
 }

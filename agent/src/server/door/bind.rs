@@ -12,6 +12,7 @@ use tokio::net::TcpListener;
 use tokio::time::{Instant, sleep};
 
 use crate::lifecycle::readiness::Condition;
+use crate::node::ipv6;
 
 /// Complete handshakes that wait for accept. 1,024: every process of a full node connects at once.
 const BACKLOG: i32 = 1_024;
@@ -85,6 +86,10 @@ pub async fn bind_when_free(address: IpAddr, port: u16, bound: &Condition) -> Li
                 tracing::info!(address = %listener.local_addr(), "listening");
                 bound.met();
                 return listener;
+            }
+            // Nothing can ask there, so it does not matter who has the port.
+            Err(_) if address.is_ipv6() && ipv6::is_switched_off() => {
+                bound.not_applicable(ipv6::SWITCHED_OFF);
             }
             Err(error) => bound.unmet(format!("{error}: {}", error.source)),
         }

@@ -109,7 +109,7 @@ impl Endpoint {
         deadline: Instant,
         account: &mut Account<'_>,
     ) -> Authentication {
-        let authentication = match self.authenticator.lookup(token, now.wall) {
+        let authentication = match self.authenticator.lookup(token, now) {
             identity::Lookup::Judged(authentication) => authentication,
             identity::Lookup::KeyUnknown(unknown) => {
                 account.caller = unknown.caller();
@@ -143,7 +143,9 @@ impl Endpoint {
         };
         let route = association::route_for(identity.audience()).map_err(Rejection::NoRoute)?;
         let principal = identity.principal(route);
-        Ok(CredentialRequest { principal, token: identity.presented(token), peer: peer.key() })
+        let must_be_judged = identity.must_be_judged();
+        let token = identity.presented(token);
+        Ok(CredentialRequest { principal, token, must_be_judged, peer: peer.key() })
     }
 
     /// Holds the request until there is an answer or its time is over. The flight goes on without it.
@@ -188,7 +190,9 @@ impl Endpoint {
 const fn label(authentication: &Authentication) -> Authenticated {
     match authentication {
         Authentication::Identified(Identity::Verified(_)) => Authenticated::Verified,
-        Authentication::Identified(Identity::Unverified(_)) => Authenticated::Unverified,
+        Authentication::Identified(Identity::Unverified(_) | Identity::Untimely(_)) => {
+            Authenticated::Unverified
+        }
         Authentication::Refused(_) => Authenticated::Refused,
         Authentication::Undecided(_) => Authenticated::Undecided,
     }

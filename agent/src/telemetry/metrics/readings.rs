@@ -34,6 +34,8 @@ pub struct Readings {
     pub connections: Read<ConnectionNumbers>,
     /// How often each limit was reached, by its label.
     pub limits_reached: Read<Vec<(&'static str, u64)>>,
+    /// Lines that the log left out.
+    pub log_lines_dropped: Read<u64>,
     /// Each condition by its name, and whether it is met.
     pub conditions: Read<Vec<(&'static str, bool)>>,
 }
@@ -94,6 +96,12 @@ impl Collector for Readings {
         self.upstream(encoder)?;
         self.times(encoder)?;
         self.connections(encoder)?;
+        counter(
+            encoder,
+            "pod_identity_agent_log_lines_dropped",
+            "Log lines that were left out because standard error was not read in time, or refused them.",
+            (self.log_lines_dropped)(),
+        )?;
         let mut limits = counters(
             encoder,
             "pod_identity_agent_limit_reached",

@@ -65,6 +65,7 @@ fn readings() -> Readings {
         clock_offset_seconds: Box::new(|| -0.5),
         connections: Box::new(ConnectionNumbers::default),
         limits_reached: Box::new(|| LIMITS.map(|limit| (limit.label(), 3)).to_vec()),
+        log_lines_dropped: Box::new(|| 4),
         conditions: Box::new(|| vec![("running", true), ("link", false)]),
     }
 }

@@ -1,8 +1,8 @@
 //! Whether the agent answers on its own address.
 //!
-//! Owns: this one series. Must not know: how the probe is made. A family that was never probed has no series:
-//! a 0 would fire an alert on a node without IPv6. A family that was probed keeps its series, whatever
-//! happens to its address.
+//! Owns: this one series. Must not know: how the probe is made. A family that the node does not have has no
+//! series: a 0 would fire an alert on a healthy node without IPv6. Any other keeps its series, whatever
+//! happens to its address: an alert about a series that vanishes does not fire.
 
 use std::net::IpAddr;
 
@@ -36,8 +36,8 @@ impl SelfProbeMetrics {
         let answers = Family::<ByOrigin, Gauge>::default();
         registry.register(
             "pod_identity_agent_self_probe",
-            "1 while the agent itself answers on its address, 0 while another process or none does; absent \
-             for a family that was never probed",
+            "1 while the agent itself answers on its address, 0 while another process or none does, or the \
+             node has lost the address; absent for a family that the node does not have",
             answers.clone(),
         );
         Self { answers }
@@ -48,11 +48,9 @@ impl SelfProbeMetrics {
         self.answers.get_or_create(&ByOrigin::new(from, to)).set(i64::from(is_own_answer));
     }
 
-    /// The node does not have the address. If it had it before, nothing answers there any more.
-    pub fn address_missing(&self, from: ProbedFrom, to: IpAddr) {
-        if let Some(answers) = self.answers.get(&ByOrigin::new(from, to)) {
-            answers.set(0);
-        }
+    /// The node does not have this family: nothing can ask there.
+    pub fn family_off(&self, from: ProbedFrom, to: IpAddr) {
+        self.answers.remove(&ByOrigin::new(from, to));
     }
 }
 
@@ -72,13 +70,13 @@ mod tests {
     use crate::telemetry::metrics::Metrics;
 
     #[test]
-    fn an_address_that_goes_reads_0_and_one_that_never_was_has_no_series() {
+    fn a_family_that_the_node_does_not_have_has_no_series() {
         let metrics = Metrics::new();
         let (ipv4, ipv6) = ("127.0.0.1".parse().unwrap(), "::1".parse().unwrap());
-        metrics.self_probe.probed(ProbedFrom::Host, ipv4, true);
-        metrics.self_probe.address_missing(ProbedFrom::Host, ipv4);
-        metrics.self_probe.address_missing(ProbedFrom::Host, ipv6);
-        metrics.self_probe.address_missing(ProbedFrom::Namespace, ipv4);
+        metrics.self_probe.probed(ProbedFrom::Host, ipv4, false);
+        metrics.self_probe.probed(ProbedFrom::Host, ipv6, true);
+        metrics.self_probe.family_off(ProbedFrom::Host, ipv6);
+        metrics.self_probe.family_off(ProbedFrom::Namespace, ipv6);
         let counts = metrics.counts();
         let series: Vec<&str> =
             counts.lines().filter(|line| line.starts_with("pod_identity_agent_self_probe")).collect();

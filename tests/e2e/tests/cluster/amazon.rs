@@ -26,7 +26,11 @@ fn daemonsets(cluster: &Turn) -> String {
 #[test]
 fn their_values_install_it_and_ours_beside_them_upgrade_it() {
     let cluster = cluster("values of Amazon's chart");
-    cluster.install_as(AMAZON, &their_values(), &without_operator(json!({"manageLink": false})));
+    cluster.install_as(
+        AMAZON,
+        &their_values(),
+        &without_operator(json!({"manageLink": false, "guardAddress": false})),
+    );
     assert_eq!(daemonsets(&cluster), format!("daemonset.apps/{AMAZON}\n"));
     cluster.pod("asks", "app", NODES[0]);
     cluster.who_am_i("asks").expect("what their init container does is enough");

@@ -26,7 +26,7 @@ fn an_agent_that_is_killed_is_back_before_an_sdk_gives_up() {
 #[test]
 fn a_node_that_loses_its_power_serves_again_and_others_do_not_notice() {
     let cluster = cluster("reboot");
-    cluster.install(&json!({"guardAddress": true}));
+    cluster.install(&json!({}));
     cluster.start_load("elsewhere", "app", NODES[0], 20);
     cluster.start_pod_with("here", "app", NODES[1], &["/bin/sleep", "1000"], |spec| {
         spec["restartPolicy"] = "Always".into();

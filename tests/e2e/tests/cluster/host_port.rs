@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use super::guarded;
-use crate::harness::cluster::{NODES, Turn, cluster, eventually};
+use crate::harness::cluster::{NODES, RELEASE, Turn, cluster, eventually};
 
 const NODE: &str = NODES[0];
 
@@ -23,7 +23,7 @@ fn tokens(cluster: &Turn) -> usize {
 #[test]
 fn the_declared_port_keeps_such_a_pod_off_the_node() {
     let cluster = cluster("hostPort 80, port declared");
-    cluster.install(&json!({}));
+    cluster.install(&json!({"guardAddress": false}));
     start_thief(&cluster);
     eventually("the scheduler says why", || {
         cluster
@@ -35,7 +35,7 @@ fn the_declared_port_keeps_such_a_pod_off_the_node() {
 #[test]
 fn without_port_and_guard_it_is_given_tokens_and_the_agent_says_so() {
     let cluster = cluster("hostPort 80, neither");
-    cluster.install(&json!({"agent": {"advertiseProxyPort": false}}));
+    cluster.install(&json!({"guardAddress": false, "agent": {"advertiseProxyPort": false}}));
     cluster.pod("asks", "app", NODE);
     cluster.who_am_i("asks").unwrap();
     start_thief(&cluster);
@@ -64,5 +64,29 @@ fn with_the_guard_it_has_its_port_and_no_token() {
     for load in ["before", "after"] {
         cluster.end_load(load).assert_unhurt();
     }
+    assert_eq!(tokens(&cluster), 0);
+}
+
+#[test]
+fn the_default_installation_leaves_a_pod_with_host_port_80_that_was_there_before_it() {
+    let cluster = cluster("hostPort 80, there first");
+    cluster.uninstall(RELEASE);
+    start_thief(&cluster);
+    cluster.until_running("thief");
+    let id = |cluster: &Turn| cluster.kubectl(&["get", "pod", "thief", "-o", "jsonpath={.metadata.uid}"]);
+    let before = id(&cluster);
+    cluster.install(&json!({}));
+    cluster.start_load("works", "app", NODE, 20);
+    cluster.pod("asks", "app", NODES[1]);
+    cluster.who_am_i("asks").unwrap();
+    cluster.end_load("works").assert_unhurt();
+    assert_eq!(cluster.status("asks", "http://10.210.0.11/"), "418", "its host port works");
+    let preempted = ["get", "events", "--field-selector", "involvedObject.name=thief,reason=Preempted"];
+    assert_eq!(cluster.kubectl(&preempted), "", "nothing evicts it");
+    assert_eq!(id(&cluster), before);
+    cluster.until_running("thief");
+    let agents = ["-n", "kube-system", "get", "pods", "-l", "app.kubernetes.io/component=agent"];
+    let ports = cluster.kubectl(&[&agents[..], &["-o", "jsonpath={..containerPort}"]].concat());
+    assert_eq!(ports, "", "no port is declared");
     assert_eq!(tokens(&cluster), 0);
 }

@@ -153,13 +153,23 @@ impl Builder {
 
     /// The same, after the command is changed by `how`: another user, for instance.
     pub(crate) fn spawn_as(&self, how: impl FnOnce(&mut Command)) -> Agent {
+        self.spawn_with(how, None)
+    }
+
+    /// Starts it with a standard error that is not the log.
+    pub(crate) fn spawn_with_stderr(&self, stderr: impl Into<Stdio>) -> Agent {
+        self.spawn_with(|_| {}, Some(stderr.into()))
+    }
+
+    fn spawn_with(&self, how: impl FnOnce(&mut Command), stderr: Option<Stdio>) -> Agent {
         let number = NEXT_LOG.fetch_add(1, Ordering::Relaxed);
         let log = std::env::temp_dir().join(format!("pod-identity-e2e-{}-{number}.log", std::process::id()));
         let file = File::create(&log).expect("a log file");
         let out = file.try_clone().expect("a second handle");
         let mut command = self.command();
         how(&mut command);
-        let child = command.stdout(out).stderr(file).spawn().expect("the agent starts");
+        let stderr = stderr.unwrap_or_else(|| file.into());
+        let child = command.stdout(out).stderr(stderr).spawn().expect("the agent starts");
         Agent { child, log, port: self.port, probe_port: self.probe_port, metrics_port: self.metrics_port }
     }
 

@@ -36,6 +36,23 @@ pub(crate) async fn attempt(request: &Request, to: SocketAddr) -> std::io::Resul
     }
 }
 
+/// Asks with a token until boto3 would give up; what came instead, if nothing good did.
+pub(crate) async fn as_boto3(token: &str, to: SocketAddr) -> Result<Answer, Vec<String>> {
+    let request = Request::credentials(token);
+    let mut failures = Vec::new();
+    loop {
+        match attempt(&request, to).await {
+            Ok(answer) if answer.status == 200 => return Ok(answer),
+            Ok(answer) => failures.push(format!("{} {}", answer.status, answer.body)),
+            Err(error) => failures.push(error.to_string()),
+        }
+        if failures.len() == ATTEMPTS {
+            return Err(failures);
+        }
+        tokio::time::sleep(PAUSE).await;
+    }
+}
+
 /// Pods that are asking.
 pub(crate) struct Load {
     stop: Arc<AtomicBool>,

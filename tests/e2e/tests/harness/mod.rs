@@ -5,6 +5,7 @@ mod agent;
 pub(crate) mod cluster;
 mod http;
 mod load;
+mod middlebox;
 mod namespace;
 mod node;
 mod thief;
@@ -12,7 +13,8 @@ mod wired;
 
 pub(crate) use agent::{Agent, Builder, binary, free_port};
 pub(crate) use http::{Answer, Request, read_answer};
-pub(crate) use load::{Load, Window};
+pub(crate) use load::{Load, Window, as_boto3};
+pub(crate) use middlebox::{Delays, Middlebox};
 pub(crate) use node::{IMDS_IPV4, IMDS_IPV6, IPV4, IPV6, Node, on_a_node};
 pub(crate) use thief::{Shape, Thief};
 pub(crate) use wired::Wired;

@@ -175,6 +175,16 @@ impl Server {
                 let half = right.body.slice(..right.body.len() / 2);
                 Reply { status: StatusCode::OK, code: None, body: half, ..right }
             }
+            Some(Effect::Padded { mib }) => {
+                let right = self.service.answer(request);
+                call.answered(right.status.as_u16(), right.code.as_deref());
+                return response(right, interference.date_skew, |bytes| ReplyBody::padded(bytes, mib << 20));
+            }
+            Some(Effect::Endless { pause_ms }) => {
+                let right = self.service.answer(request);
+                let pause = Duration::from_millis(pause_ms);
+                return response(right, interference.date_skew, |_bytes| ReplyBody::endless(pause));
+            }
             Some(Effect::ResetMidBody) => {
                 let right = self.service.answer(request);
                 // Not noted as answered: nobody got it.

@@ -72,11 +72,11 @@ pub fn classify(answer: &ErrorAnswer<'_>, judged: JudgedToken) -> SourceError {
         (400, "ExpiredTokenException") => refused(TokenExpired, "ExpiredTokenException"),
         (400, "InvalidTokenException") => refused(TokenInvalid, "InvalidTokenException"),
         (400, "InvalidParameterException") => refused(BadRequest, "InvalidParameterException"),
-        (400, _) => refused(BadRequest, "InvalidRequestException"),
+        (400, "InvalidRequestException") => refused(BadRequest, "InvalidRequestException"),
         (404, "ResourceNotFoundException") => refused(NoAssociation, "ResourceNotFoundException"),
         (500.., _) => SourceError::Unavailable(Unavailable::ServerError),
-        // A 404 without the code is a wrong endpoint or a proxy; 3xx, 407 and the rest are not EKS Auth's
-        // either.
+        // A 400 or 404 without one of its codes is a wrong endpoint, or a proxy, an inspection or a load
+        // balancer on the way; 3xx, 407 and the rest are not EKS Auth's either.
         (_, _) => SourceError::Unavailable(Unavailable::Unreadable),
     }
 }
@@ -104,8 +104,9 @@ mod tests {
             (403, Some("InvalidTokenException"), "own_credentials_rejected"),
             (400, Some("InvalidParameterException"), "InvalidParameterException"),
             (400, Some("InvalidRequestException"), "InvalidRequestException"),
-            (400, Some("SerializationException"), "InvalidRequestException"),
-            (400, None, "InvalidRequestException"),
+            (400, Some("SerializationException"), "unreadable"),
+            (400, Some("ResourceNotFoundException"), "unreadable"),
+            (400, None, "unreadable"),
             (400, Some("UnrecognizedClientException"), "own_credentials_rejected"),
             (403, Some("InvalidSignatureException"), "own_credentials_rejected"),
             (404, Some("ResourceNotFoundException"), "ResourceNotFoundException"),

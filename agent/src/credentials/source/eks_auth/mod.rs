@@ -24,7 +24,6 @@ use aws_smithy_runtime_api::client::http::SharedHttpClient;
 use aws_smithy_runtime_api::http::Response;
 use aws_smithy_types::body::SdkBody;
 
-use crate::aws::http_client::{ATTEMPT_TIMEOUT, CONNECT_TIMEOUT};
 use crate::aws::node_details::SentDetails;
 use crate::aws::own_identity::{OwnIdentity, SigningCredentials};
 use crate::aws::time::AwsTime;
@@ -70,11 +69,6 @@ impl EksAuth {
     /// A client for one cluster. Nothing is connected yet.
     pub fn new(parts: Parts<'_>) -> Self {
         let Parts { cluster, region, upstream, own, details, http_client, clock } = parts;
-        let timeouts = TimeoutConfig::builder()
-            .connect_timeout(CONNECT_TIMEOUT)
-            .operation_attempt_timeout(ATTEMPT_TIMEOUT)
-            .operation_timeout(ATTEMPT_TIMEOUT)
-            .build();
         let mut config = aws_sdk_eksauth::Config::builder()
             .behavior_version(BehaviorVersion::latest())
             .region(Region::new(region.to_owned()))
@@ -82,11 +76,12 @@ impl EksAuth {
             .http_client(http_client)
             .sleep_impl(TokioSleep::new())
             .time_source(clock.clone())
-            // Our own correction covers every call; the SDK's would be added to it.
+            // AWS's time, once it is known, is the clock's; a correction of the SDK's would be added to it.
             .disable_clock_skew_correction(true)
             // The flight retries, within its budget; retries in here would be out of its sight.
             .retry_config(RetryConfig::disabled())
-            .timeout_config(timeouts)
+            // Each attempt has a limit of its own, and a connection in the making outlives it.
+            .timeout_config(TimeoutConfig::disabled())
             .stalled_stream_protection(StalledStreamProtectionConfig::disabled());
         // No credentials: each call brings its own, so that the answer is charged to those that signed it.
         config.set_app_name(app_name());
@@ -103,11 +98,15 @@ impl EksAuth {
         }
     }
 
-    /// Exchanges a pod's token for credentials: one attempt, 1.2 s at most.
+    /// Exchanges a pod's token for credentials: one attempt, which is given up after `time_limit`.
     ///
     /// # Errors
     /// [`SourceError`], classified by status and code.
-    pub async fn fetch(&self, presented: &PresentedToken) -> Result<Issued, SourceError> {
+    pub async fn fetch(
+        &self,
+        presented: &PresentedToken,
+        time_limit: Duration,
+    ) -> Result<Issued, SourceError> {
         let Some(signing) = self.own.sign() else {
             // Nothing to sign with: asking would only blame the pod's request for it.
             return Err(SourceError::OwnIdentity(OwnIdentityFault::Missing));
@@ -121,12 +120,18 @@ impl EksAuth {
             .set_instance_id(self.details.instance_id())
             .set_zone(self.details.zone_id());
         let observer = self.time.observer();
-        let signed = call.customize().interceptor(observer.clone()).config_override(signing_with(&signing));
-        let outcome = signed.send().await;
-        let result = outcome
-            .map_err(|error| translate(&error, presented.into()))
-            .and_then(|output| issued(&output, observer.answered_at()));
+        let call = call.customize().interceptor(observer.clone()).config_override(signing_with(&signing));
+        let answer = call.send();
+        let result = match tokio::time::timeout(time_limit, answer).await {
+            Err(_elapsed) => Err(SourceError::Unavailable(Unavailable::Timeout)),
+            Ok(Err(error)) => Err(translate(&error, presented.into())),
+            Ok(Ok(output)) => issued(&output, observer.answered_at()),
+        };
         match &result {
+            // A signature of another time says nothing of the credentials that made it; the answer has just
+            // taught the clock.
+            Err(SourceError::OwnIdentity(OwnIdentityFault::Rejected(_)))
+                if observer.was_signed_untimely() => {}
             Err(SourceError::OwnIdentity(OwnIdentityFault::Rejected(rejection))) => {
                 self.own.rejected(&signing, &self.asked, rejection);
             }
@@ -162,6 +167,9 @@ fn translate(
         SdkError::TimeoutError(_) => SourceError::Unavailable(Unavailable::Timeout),
         SdkError::DispatchFailure(failure) if failure.is_timeout() => {
             SourceError::Unavailable(Unavailable::Timeout)
+        }
+        SdkError::DispatchFailure(failure) if failure.is_other() => {
+            SourceError::Unavailable(Unavailable::Unreadable)
         }
         SdkError::DispatchFailure(_) => SourceError::Unavailable(Unavailable::Connection),
         // The request could not be built or signed; our own identity is the only part of it that can be

@@ -1,0 +1,139 @@
+//! Whether a set that is checked in the background is renewed. Pure.
+//!
+//! Owns: for whom renewals are made (invariant 8), and how a failed one is repeated. Must not know: how a
+//! renewal is done, or what a request does meanwhile (`serving`).
+//!
+//! A set is renewed only if somebody was served since it came. What fails is tried again for those who go on
+//! asking, as often as the back-off allows. For a pod that does not, and may be gone, it is repeated once,
+//! when a sixth of the life is left, and never urgently: two calls in all, whatever AWS says.
+
+use std::time::Duration;
+
+use crate::credentials::policy::freshness::{Freshness, MIN_REMAINING_LIFE, Urgency};
+
+/// For whom a renewal would be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Demand {
+    /// Nobody was served since the set came, or since the repeated renewal failed as well.
+    Nobody,
+    /// Somebody was served since the set came, or since its last renewal failed.
+    Somebody,
+    /// A renewal has failed, and nobody was served since.
+    FailedOnce,
+}
+
+/// What is known of a set that is checked.
+#[derive(Clone, Copy, Debug)]
+pub struct Checked {
+    /// How much life it has.
+    pub freshness: Freshness,
+    /// The life that AWS's next answer may show that there was all along: the set is kept by it.
+    pub left_at_most: Duration,
+    /// For whom it would be renewed.
+    pub demand: Demand,
+    /// Whether the pod has a token that is still valid.
+    pub has_token: bool,
+    /// The last call for a pod that may be gone is wanted after this time, however much life is left then:
+    /// `--max-stale-after-refusal` will be over.
+    pub repeat_in: Option<Duration>,
+}
+
+/// What a check leads to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NextStep {
+    /// It has expired.
+    Forget,
+    /// It is checked again after this time.
+    CheckAfter(Duration),
+    /// It is renewed, and checked again after this time, unless the outcome plans otherwise.
+    Renew(Urgency, Duration),
+}
+
+impl Demand {
+    /// What it becomes when a renewal fails.
+    #[must_use]
+    pub const fn after_failure(self) -> Self {
+        match self {
+            Self::Somebody => Self::FailedOnce,
+            Self::FailedOnce | Self::Nobody => Self::Nobody,
+        }
+    }
+}
+
+/// Decides on a check.
+pub fn next_step(checked: &Checked) -> NextStep {
+    let Freshness { left, lifetime, .. } = checked.freshness;
+    if checked.left_at_most < MIN_REMAINING_LIFE {
+        return NextStep::Forget;
+    }
+    let until_expired = checked.left_at_most.saturating_sub(MIN_REMAINING_LIFE);
+    let until_last_sixth = left.saturating_sub(lifetime / 6);
+    if !checked.has_token {
+        return NextStep::CheckAfter(until_expired);
+    }
+    match checked.demand {
+        Demand::Nobody => NextStep::CheckAfter(until_expired),
+        Demand::Somebody => {
+            let urgency = checked.freshness.urgency();
+            let again = match urgency {
+                Urgency::Routine => until_last_sixth,
+                Urgency::Pressing => until_expired,
+            };
+            NextStep::Renew(urgency, again)
+        }
+        Demand::FailedOnce => {
+            let repeat_in = checked.repeat_in.map_or(until_last_sixth, |time| time.min(until_last_sixth));
+            if repeat_in.is_zero() {
+                NextStep::Renew(Urgency::Routine, until_expired)
+            } else {
+                NextStep::CheckAfter(repeat_in)
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::Demand::{FailedOnce, Nobody, Somebody};
+    use super::NextStep::{CheckAfter, Forget, Renew};
+    use super::{Checked, next_step};
+    use crate::credentials::policy::freshness::Freshness;
+    use crate::credentials::policy::freshness::Urgency::{Pressing, Routine};
+
+    #[test]
+    fn the_table_of_checks() {
+        let s = Duration::from_secs;
+        // Of an hour: half of it is left, a moment more than a sixth, a sixth, the end.
+        let cases = [
+            ("expired", 14, Somebody, true, None, Forget),
+            ("expired, and of nobody", 14, Nobody, true, None, Forget),
+            ("due", 1_800, Somebody, true, None, Renew(Routine, s(1_200))),
+            ("due, with a sixth left", 599, Somebody, true, None, Renew(Pressing, s(584))),
+            ("nobody asked", 1_800, Nobody, true, None, CheckAfter(s(1_785))),
+            ("no token renews it", 1_800, Somebody, false, None, CheckAfter(s(1_785))),
+            ("it failed, and nobody asked since", 1_800, FailedOnce, true, None, CheckAfter(s(1_200))),
+            ("a moment too early", 601, FailedOnce, true, None, CheckAfter(s(1))),
+            ("once more, and not urgently", 600, FailedOnce, true, None, Renew(Routine, s(585))),
+            ("in the last minute", 60, FailedOnce, true, None, Renew(Routine, s(45))),
+            ("no token repeats it", 60, FailedOnce, false, None, CheckAfter(s(45))),
+            ("stale for 30 s more at most", 1_800, FailedOnce, true, Some(30), CheckAfter(s(30))),
+            ("it may be stale no longer", 1_800, FailedOnce, true, Some(0), Renew(Routine, s(1_785))),
+            ("and if nobody asks", 1_800, Nobody, true, Some(0), CheckAfter(s(1_785))),
+        ];
+        for (what, left, demand, has_token, repeat_in, expected) in cases {
+            let freshness = Freshness { left: s(left), lifetime: s(3600), is_due: true, is_quiet: false };
+            let left_at_most = freshness.left;
+            let checked = Checked { freshness, left_at_most, demand, has_token, repeat_in: repeat_in.map(s) };
+            assert_eq!(next_step(&checked), expected, "{what}");
+        }
+    }
+
+    #[test]
+    fn two_failures_in_a_row_for_nobody_are_the_last() {
+        assert_eq!(Somebody.after_failure(), FailedOnce);
+        assert_eq!(FailedOnce.after_failure(), Nobody);
+        assert_eq!(Nobody.after_failure(), Nobody);
+    }
+}

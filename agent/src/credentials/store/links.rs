@@ -1,0 +1,79 @@
+//! The other name of a verified pod: the digest of a token that earned it a set.
+//!
+//! Owns: which token finds by its digest alone what its pod has, and until when. Must not know: who is
+//! verified. Keys go away: withdrawn, or with their source. Then the pod's own token must still find what it
+//! earned (invariant 3), and a token that a leaked key made must find nothing (invariant 1). So a link is
+//! made only by a call of that very token which its source granted, never by a verdict of `identity`; it ends
+//! with the token, with the set that the token earned, and with the entitlement.
+
+use std::collections::HashMap;
+use std::time::SystemTime;
+
+use parking_lot::RwLock;
+
+use crate::clock::Now;
+use crate::credentials::policy::freshness::Expiry;
+use crate::workload::{CredentialKey, PresentedToken, TokenDigest};
+
+/// Links per identity that may be kept: a token that renews has one, and so has its predecessor, until the
+/// set that it earned has expired. One link takes about 150 bytes.
+const PER_IDENTITY: usize = 4;
+
+pub(super) struct Links {
+    links: RwLock<HashMap<TokenDigest, Link>>,
+    most: usize,
+}
+
+struct Link {
+    /// The pod, and the route.
+    key: CredentialKey,
+    token_expires: SystemTime,
+    set_expires: Expiry,
+}
+
+impl Link {
+    fn is_over(&self, now: Now) -> bool {
+        self.token_expires <= now.wall || self.set_expires.is_over(now)
+    }
+}
+
+impl Links {
+    pub(super) fn new(most_identities: usize) -> Self {
+        Self { links: RwLock::default(), most: most_identities.saturating_mul(PER_IDENTITY) }
+    }
+
+    /// A source granted a set to this very token, which is kept under `key`.
+    pub(super) fn add(&self, token: &PresentedToken, key: &CredentialKey, set_expires: Expiry, now: Now) {
+        let mut links = self.links.write();
+        if links.len() >= self.most {
+            links.retain(|_, link| !link.is_over(now));
+        }
+        let digest = token.token.digest();
+        if links.len() < self.most || links.contains_key(&digest) {
+            links.insert(digest, Link { key: key.clone(), token_expires: token.expires, set_expires });
+        }
+    }
+
+    /// The name of the pod that this token earned a set.
+    pub(super) fn of(&self, token: TokenDigest, now: Now) -> Option<CredentialKey> {
+        self.links.read().get(&token).filter(|link| !link.is_over(now)).map(|link| link.key.clone())
+    }
+
+    /// Forgets all tokens of a pod.
+    pub(super) fn remove(&self, key: &CredentialKey) {
+        self.links.write().retain(|_, link| link.key != *key);
+    }
+
+    pub(super) fn tidy(&self, now: Now) {
+        let mut links = self.links.write();
+        links.retain(|_, link| !link.is_over(now));
+        if links.capacity() > 64 + 4 * links.len() {
+            links.shrink_to_fit();
+        }
+    }
+
+    #[cfg(test)]
+    pub(super) fn len(&self) -> usize {
+        self.links.read().len()
+    }
+}

@@ -1,0 +1,158 @@
+//! Nodes with a wrong clock, from the token to the set: the authenticator before the provider, as in the
+//! endpoint.
+
+use std::time::Duration;
+
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+
+use super::aws::Mood;
+use super::{Got, HOUR, MINUTE, Node, peer};
+use crate::clock::Trust;
+use crate::credentials::provider::CredentialRequest;
+use crate::identity::{Authentication, Authenticator};
+use crate::workload::{BearerToken, Route};
+
+const HOUR_MS: i64 = 3_600_000;
+
+/// A pod's token: issued so long after the start by AWS's time, for `life`.
+fn token(pod: usize, issued: Duration, life: Duration) -> BearerToken {
+    let issued = 1_800_000_000 + issued.as_secs();
+    let claims = serde_json::json!({
+        "aud": ["pods.eks.amazonaws.com"], "nbf": issued, "iat": issued, "exp": issued + life.as_secs(),
+        "jti": format!("pod{pod}"),
+    });
+    let payload = URL_SAFE_NO_PAD.encode(claims.to_string());
+    BearerToken::from_header(format!("e30.{payload}.c2ln").as_bytes()).unwrap()
+}
+
+struct Endpoint {
+    node: Node,
+    authenticator: Authenticator,
+}
+
+impl Endpoint {
+    fn with_clock_off_by(error_ms: i64) -> Self {
+        let node = Node::new();
+        node.time.set_wall_error_ms(error_ms);
+        Self { node, authenticator: Authenticator::default() }
+    }
+
+    /// `Err`: why the pod gets nothing.
+    async fn ask(&self, pod: usize, token: &BearerToken) -> Result<Got, String> {
+        let identity = match self.authenticator.authenticate(token, self.node.clock.now()) {
+            Authentication::Identified(identity) => identity,
+            Authentication::Refused(refused) => return Err(format!("{:?}", refused.fault)),
+            Authentication::Undecided(_) => return Err("undecided".to_owned()),
+        };
+        let request = CredentialRequest {
+            principal: identity.principal(Route::EksAuth),
+            must_be_judged: identity.must_be_judged(),
+            token: identity.presented(token.clone()),
+            peer: peer(pod),
+        };
+        self.node.ask_as(&request).await.map_err(|error| format!("{error:?}"))
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn fresh_tokens_are_served_on_a_node_whose_clock_is_wrong_at_boot_and_two_answers_correct_it() {
+    for error_ms in [-90_000, HOUR_MS, -HOUR_MS, 25 * HOUR_MS, -25 * HOUR_MS] {
+        let endpoint = Endpoint::with_clock_off_by(error_ms);
+        for pod in 0..4 {
+            let got = endpoint.ask(pod, &token(pod, Duration::ZERO, 24 * HOUR)).await;
+            assert!(got.unwrap().left > 5 * HOUR, "{error_ms} ms off, pod {pod}");
+        }
+        assert!((endpoint.node.clock.offset_ms() + error_ms).abs() < 1_500, "{error_ms}");
+        assert_eq!(endpoint.node.clock.now().trust, Trust::Confirmed);
+        let calls = endpoint.node.aws.calls();
+        for pod in 0..4 {
+            endpoint.ask(pod, &token(pod, Duration::ZERO, 24 * HOUR)).await.unwrap();
+        }
+        assert_eq!(endpoint.node.aws.calls(), calls, "{error_ms} ms off: then they are served from memory");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_clock_that_was_wrong_at_boot_and_is_set_right_takes_new_and_rotated_tokens() {
+    for error_ms in [HOUR_MS, -HOUR_MS] {
+        let endpoint = Endpoint::with_clock_off_by(error_ms);
+        for pod in 0..2 {
+            endpoint.ask(pod, &token(pod, Duration::ZERO, 24 * HOUR)).await.unwrap();
+        }
+        tokio::time::sleep(10 * MINUTE).await;
+        endpoint.node.time.set_wall_error_ms(0);
+        for minutes in 10..130 {
+            let fresh = token(1_000 + minutes, Duration::from_secs(60 * minutes as u64), HOUR);
+            let got = endpoint.ask(1_000 + minutes, &fresh).await;
+            assert!(got.is_ok(), "{error_ms} ms off, {minutes} minutes: {got:?}");
+            let old = endpoint.ask(1, &token(1, Duration::ZERO, 24 * HOUR)).await;
+            assert!(old.is_ok(), "{error_ms} ms off, {minutes} minutes: {old:?}");
+            tokio::time::sleep(MINUTE).await;
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn once_the_time_is_known_an_expired_token_is_refused_without_a_call() {
+    let endpoint = Endpoint::with_clock_off_by(-HOUR_MS);
+    let short = token(9, Duration::ZERO, 10 * MINUTE);
+    for pod in 0..2 {
+        endpoint.ask(pod, &token(pod, Duration::ZERO, 24 * HOUR)).await.unwrap();
+    }
+    tokio::time::sleep(11 * MINUTE).await;
+    let calls = endpoint.node.aws.calls();
+    assert_eq!(endpoint.ask(9, &short).await.unwrap_err(), "Expired", "by the node's clock it is not");
+    assert_eq!(endpoint.node.aws.calls(), calls);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_step_back_changes_nothing_and_a_step_forward_takes_nothing_away() {
+    let endpoint = Endpoint::with_clock_off_by(0);
+    let app = token(1, Duration::ZERO, 24 * HOUR);
+    let held = endpoint.ask(1, &app).await.unwrap().access_key_id;
+    endpoint.node.aws.be(Mood::Refuses);
+    endpoint.node.time.set_wall_error_ms(-25 * HOUR_MS);
+    assert_eq!(endpoint.ask(1, &app).await.unwrap().access_key_id, held);
+    // It may be a pause and the right step: nobody is served what may have expired, nor is it forgotten.
+    endpoint.node.time.set_wall_error_ms(25 * HOUR_MS);
+    assert!(endpoint.ask(1, &app).await.is_err());
+    tokio::time::sleep(MINUTE).await;
+    assert_eq!(endpoint.node.credentials.store.len(), 1);
+    endpoint.node.aws.be(Mood::Says(500, "InternalServerException"));
+    let _learns = endpoint.ask(2, &token(2, Duration::ZERO, 24 * HOUR)).await;
+    assert_eq!(endpoint.ask(1, &app).await.unwrap().access_key_id, held, "any answer tells the time");
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_untimely_token_is_judged_by_its_source_each_time_and_never_served_from_memory() {
+    let endpoint = Endpoint::with_clock_off_by(0);
+    let short = token(1, Duration::ZERO, HOUR);
+    endpoint.ask(1, &short).await.unwrap();
+    endpoint.node.time.set_wall_error_ms(2 * HOUR_MS);
+    endpoint.node.aws.be(Mood::Says(400, "ExpiredTokenException"));
+    assert!(endpoint.ask(1, &short).await.unwrap_err().contains("ExpiredTokenException"));
+    assert_eq!(endpoint.node.aws.calls(), 2, "a set is held, and yet AWS is asked");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_step_is_asked_about_at_once_and_no_more_than_once_in_five_seconds() {
+    let endpoint = Endpoint::with_clock_off_by(0);
+    for pod in 0..3 {
+        endpoint.ask(pod, &token(pod, Duration::ZERO, 24 * HOUR)).await.unwrap();
+    }
+    endpoint.node.aws.be(Mood::Refuses);
+    endpoint.node.time.set_wall_error_ms(-HOUR_MS);
+    let app = token(1, Duration::ZERO, 24 * HOUR);
+    let before = endpoint.node.aws.calls();
+    endpoint.ask(1, &app).await.unwrap();
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    assert_eq!(endpoint.node.aws.calls(), before + 1, "at once");
+    tokio::time::sleep(MINUTE).await;
+    let calls = endpoint.node.aws.calls() - before;
+    assert!((2..=13).contains(&calls), "{calls} calls in a minute");
+    assert_eq!(endpoint.node.clock.now().trust, Trust::Unconfirmed);
+    endpoint.node.aws.be(Mood::Says(503, "ServiceUnavailableException"));
+    tokio::time::sleep(2 * MINUTE).await;
+    assert_eq!(endpoint.node.clock.now().trust, Trust::Confirmed, "an error is an answer");
+}

@@ -1,0 +1,83 @@
+//! Invariant 8: a pod that is gone costs two calls for renewals at most, whatever AWS says.
+
+use std::time::Duration;
+
+use super::aws::Mood;
+use super::{HOUR, MINUTE, Node};
+
+const SECOND: Duration = Duration::from_secs(1);
+
+/// All that may come instead of a new set.
+const TROUBLE: [Mood; 12] = [
+    Mood::Says(503, "ServiceUnavailableException"),
+    Mood::Says(500, "InternalServerException"),
+    Mood::Says(429, "ThrottlingException"),
+    Mood::Hangs,
+    Mood::Refuses,
+    Mood::Says(404, "ResourceNotFoundException"),
+    Mood::Says(400, "AccessDeniedException"),
+    Mood::Says(400, "InvalidTokenException"),
+    Mood::Says(400, "ExpiredTokenException"),
+    Mood::Says(400, "InvalidParameterException"),
+    Mood::Says(400, "SomebodyElse"),
+    Mood::Says(403, "AccessDeniedException"),
+];
+
+const fn issuing(life: Duration) -> Mood {
+    Mood::Issues { after: Duration::from_millis(80), life }
+}
+
+#[tokio::test(start_paused = true)]
+async fn fifty_pods_that_are_gone_cost_a_hundred_calls_in_three_hours_whatever_aws_says() {
+    for trouble in TROUBLE {
+        let node = Node::new();
+        node.aws.be(issuing(3 * HOUR));
+        for pod in 0..50 {
+            node.ask(pod).await.unwrap();
+            // From memory, too.
+            node.ask(pod).await.unwrap();
+        }
+        node.aws.be(trouble);
+        tokio::time::sleep(3 * HOUR).await;
+        let calls = node.aws.calls() - 50;
+        assert!((1..=100).contains(&calls), "{trouble:?}: {calls} calls");
+        assert!(node.credentials.store.is_empty(), "{trouble:?}");
+        assert!(node.credentials.flights.is_empty(), "{trouble:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_second_call_for_a_pod_that_is_gone_is_made_when_a_sixth_of_the_life_is_left() {
+    let node = Node::new();
+    node.aws.be(issuing(HOUR));
+    node.ask(1).await.unwrap();
+    node.aws.be(Mood::Says(503, "ServiceUnavailableException"));
+    tokio::time::sleep(31 * MINUTE).await;
+    assert_eq!(node.aws.calls(), 2, "half of the life");
+    tokio::time::sleep(18 * MINUTE).await;
+    assert_eq!(node.aws.calls(), 2, "not before ten minutes are left");
+    node.aws.be(issuing(HOUR));
+    tokio::time::sleep(2 * MINUTE).await;
+    assert_eq!(node.aws.calls(), 3);
+    assert!(node.ask(1).await.unwrap().left > 55 * MINUTE, "it was a renewal like any other");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_pod_that_still_asks_has_its_renewal_tried_again_as_often_as_before() {
+    let node = Node::new();
+    node.aws.be(issuing(HOUR));
+    node.ask(1).await.unwrap();
+    node.aws.be(Mood::Says(503, "ServiceUnavailableException"));
+    tokio::time::sleep(31 * MINUTE).await;
+    // Nobody has asked for half an hour, and then somebody does, every 20 s.
+    for _ in 0..30 {
+        node.ask(1).await.unwrap();
+        tokio::time::sleep(20 * SECOND).await;
+    }
+    let calls = node.aws.calls();
+    assert!((6..=20).contains(&calls), "{calls} calls in ten minutes");
+    node.ask(1).await.unwrap();
+    node.aws.be(issuing(HOUR));
+    tokio::time::sleep(121 * SECOND).await;
+    assert!(node.aws.calls() > calls, "in the background, within the longest pause");
+}

@@ -1,0 +1,155 @@
+//! The two names of an identity: keys that come late or are withdrawn take nothing away (invariant 3), and
+//! give nothing to a token that its source never granted (invariant 1).
+
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use super::aws::Mood;
+use super::{HOUR, MINUTE, Node, peer};
+use crate::credentials::provider::CredentialRequest;
+use crate::workload::{
+    BearerToken, Caller, ClaimedPod, CredentialKey, Pod, PresentedToken, Principal, Route, ServiceAccount,
+    VerifiedKey,
+};
+
+const HEALTHY: Mood = Mood::Issues { after: Duration::from_millis(80), life: Duration::from_secs(6 * 3600) };
+
+fn presented(text: &str, expires: SystemTime) -> PresentedToken {
+    let token = BearerToken::from_header(text.as_bytes()).unwrap();
+    PresentedToken { token, expires, issued: None }
+}
+
+/// The request of a pod that a key has proven, with this token.
+fn verified(node: &Node, pod: usize, token: &str) -> CredentialRequest {
+    let service_account = ServiceAccount { namespace: "ns".into(), name: "sa".into(), uid: "sa".into() };
+    let uid = format!("pod-{pod}").into();
+    let pod_of_key = Arc::new(Pod { service_account, name: "p".into(), uid, node: None });
+    let key = VerifiedKey::new("cluster".into(), Arc::clone(&pod_of_key), Route::EksAuth);
+    let key = CredentialKey::Verified(key);
+    let principal = Principal { key, caller: Caller::Verified(pod_of_key), route: Route::EksAuth };
+    let token = presented(token, node.time_at_start() + 24 * HOUR);
+    CredentialRequest { principal, token, must_be_judged: false, peer: peer(pod) }
+}
+
+/// The same pod's, as long as no key can tell: the token says which pod it is, and nothing proves that.
+fn claimed(node: &Node, pod: usize, token: &str) -> CredentialRequest {
+    let token = presented(token, node.time_at_start() + 24 * HOUR);
+    let key = CredentialKey::Unverified(token.token.digest());
+    let claim = Arc::new(ClaimedPod::new("ns", "sa", Some("p"), Some(&format!("pod-{pod}"))));
+    let principal = Principal { key, caller: Caller::Claimed(claim), route: Route::EksAuth };
+    CredentialRequest { principal, token, must_be_judged: false, peer: peer(pod) }
+}
+
+#[tokio::test(start_paused = true)]
+async fn keys_that_come_while_aws_is_down_leave_a_pod_what_its_token_earned() {
+    let node = Node::new();
+    let earned = node.ask_as(&claimed(&node, 1, "a.first.c")).await.unwrap().access_key_id;
+    node.aws.be(Mood::Refuses);
+    assert!(
+        node.ask_as(&verified(&node, 1, "a.rotated.c")).await.is_err(),
+        "nothing tells yet that this is the pod of the other token"
+    );
+    let served = node.ask_as(&verified(&node, 1, "a.first.c")).await.unwrap();
+    assert_eq!(served.access_key_id, earned, "the very token that earned it");
+    let served = node.ask_as(&verified(&node, 1, "a.rotated.c")).await.unwrap();
+    assert_eq!(served.access_key_id, earned, "and now every token of the pod");
+    assert!(node.ask_as(&verified(&node, 2, "a.other.c")).await.is_err(), "no other pod");
+    node.credentials.store.tidy();
+    assert_eq!((node.credentials.store.verified_len(), node.credentials.store.unverified_len()), (1, 0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn keys_that_are_withdrawn_while_aws_is_down_leave_a_token_what_it_earned_and_others_nothing() {
+    let node = Node::new();
+    let earned = node.ask_as(&verified(&node, 1, "a.granted.c")).await.unwrap().access_key_id;
+    // It only ever found in memory what another token had earned: AWS never saw it.
+    assert_eq!(node.ask_as(&verified(&node, 1, "a.other.c")).await.unwrap().access_key_id, earned);
+    node.aws.be(Mood::Refuses);
+    let served = node.ask_as(&claimed(&node, 1, "a.granted.c")).await.unwrap();
+    assert_eq!(served.access_key_id, earned);
+    assert!(node.ask_as(&claimed(&node, 1, "a.other.c")).await.is_err(), "never granted");
+    assert!(node.ask_as(&claimed(&node, 1, "a.forged.c")).await.is_err(), "a claim finds nothing");
+    assert_eq!(node.ask_as(&verified(&node, 1, "a.other.c")).await.unwrap().access_key_id, earned);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_link_ends_with_its_token_and_with_the_set_that_the_token_earned() {
+    let node = Node::new();
+    let short = CredentialRequest {
+        token: presented("a.short.c", node.time_at_start() + HOUR),
+        ..verified(&node, 1, "a.short.c")
+    };
+    node.ask_as(&short).await.unwrap();
+    let earned = node.ask_as(&verified(&node, 2, "a.long.c")).await.unwrap().access_key_id;
+    node.aws.be(Mood::Refuses);
+    let as_claimed = CredentialRequest { token: short.token.clone(), ..claimed(&node, 1, "a.short.c") };
+    assert!(node.ask_as(&as_claimed).await.is_ok());
+    tokio::time::sleep(HOUR + MINUTE).await;
+    assert!(node.ask_as(&as_claimed).await.is_err(), "past its exp");
+    // The pod's own set lives on with a newer token; what the first one earned has ended.
+    node.aws.be(HEALTHY);
+    node.aws.be_to_token("a.long.c", Mood::Refuses);
+    let newer = CredentialRequest {
+        token: presented("a.newer.c", node.time_at_start() + 30 * HOUR),
+        ..verified(&node, 2, "a.newer.c")
+    };
+    for _ in 0..36 {
+        node.ask_as(&newer).await.unwrap();
+        tokio::time::sleep(10 * MINUTE).await;
+    }
+    assert_ne!(node.ask_as(&newer).await.unwrap().access_key_id, earned);
+    node.aws.be(Mood::Refuses);
+    assert!(node.ask_as(&claimed(&node, 2, "a.long.c")).await.is_err());
+    assert!(node.ask_as(&newer).await.is_ok());
+}
+
+#[tokio::test(start_paused = true)]
+async fn one_call_is_under_way_over_both_names() {
+    let node = Node::new();
+    // Keys come while the first call is under way, and while a renewal is.
+    let (by_token, by_key) = (claimed(&node, 1, "a.b.c"), verified(&node, 1, "a.b.c"));
+    let later = async {
+        tokio::time::sleep(Duration::from_millis(40)).await;
+        node.ask_as(&by_key).await
+    };
+    let (first, second) = tokio::join!(node.ask_as(&by_token), later);
+    assert_eq!(first.unwrap().access_key_id, second.unwrap().access_key_id);
+    assert_eq!((node.aws.calls(), node.aws.most_of_one()), (1, 1));
+    node.aws.be(Mood::Hangs);
+    tokio::time::sleep(4 * HOUR).await;
+    let calls = node.aws.calls();
+    for request in [&by_token, &by_key, &by_token, &by_key] {
+        node.ask_as(request).await.unwrap();
+    }
+    assert_eq!(node.aws.most_of_one(), 1);
+    assert!(node.aws.calls() <= calls + 1);
+    // And keys that go while the renewal of what a verified pod has is under way.
+    let node = Node::new();
+    node.ask_as(&by_key).await.unwrap();
+    node.aws.be(Mood::Hangs);
+    tokio::time::sleep(3 * HOUR + MINUTE).await;
+    for request in [&by_key, &by_token, &by_key, &by_token] {
+        node.ask_as(request).await.unwrap();
+    }
+    assert_eq!(node.aws.most_of_one(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_entitlement_that_ends_under_one_name_has_ended_under_the_other() {
+    let node = Node::new();
+    node.ask_as(&claimed(&node, 1, "a.first.c")).await.unwrap();
+    node.ask_as(&verified(&node, 1, "a.rotated.c")).await.unwrap();
+    for token in ["a.first.c", "a.rotated.c"] {
+        node.aws.be_to_token(token, Mood::Says(404, "ResourceNotFoundException"));
+    }
+    tokio::time::sleep(2 * HOUR).await;
+    let began = tokio::time::Instant::now();
+    while node.ask_as(&verified(&node, 1, "a.rotated.c")).await.is_ok() {
+        assert!(began.elapsed() < 2 * HOUR);
+        tokio::time::sleep(Duration::from_secs(10)).await;
+    }
+    assert!(node.ask_as(&verified(&node, 1, "a.first.c")).await.is_err());
+    assert!(node.ask_as(&claimed(&node, 1, "a.first.c")).await.is_err());
+    node.credentials.store.tidy();
+    assert!(node.credentials.store.is_empty());
+}

@@ -1,0 +1,148 @@
+//! The way to AWS is slow, or what comes over it is too much: proxies, inspections, long round trips, answers
+//! that are right but late, answers without end.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use sandbox::{Effect, Fault, Options, Sandbox, Service};
+
+use crate::harness::{
+    Agent, Builder, Delays, Middlebox, as_boto3, eks_auth_calls, eventually, heal, pod, sandbox, slow,
+};
+
+const fn ms(ms: u64) -> Duration {
+    Duration::from_millis(ms)
+}
+
+fn address_of(url: &str) -> SocketAddr {
+    url.rsplit('/').next().and_then(|address| address.parse().ok()).expect("an address")
+}
+
+fn with_tls() -> Sandbox {
+    Sandbox::start(Options { tls: true, ..Options::default() }).expect("the sandbox starts")
+}
+
+/// An agent that reaches the real endpoint's name over https, through this proxy.
+async fn behind(proxy: &Middlebox, sandbox: &Sandbox) -> Agent {
+    Builder::new(sandbox)
+        .without("--endpoint")
+        .env("HTTPS_PROXY", &format!("http://user:secret@{}", proxy.address))
+        .env("AWS_CA_BUNDLE", sandbox.ca_file().to_str().expect("UTF-8"))
+        .start()
+        .await
+}
+
+/// New pods, all at once: each must be served within boto3's tries.
+async fn assert_served(what: &str, sandbox: &Sandbox, agent: &Agent, names: &[&str]) {
+    let tokens = names.iter().map(|name| pod(sandbox, name).token.clone());
+    let mut asking = tokio::task::JoinSet::new();
+    for token in tokens {
+        let to = agent.address();
+        asking.spawn(async move { as_boto3(&token, to).await });
+    }
+    for served in asking.join_all().await {
+        served.unwrap_or_else(|failures| panic!("{what}: {failures:?}"));
+    }
+}
+
+async fn answers_after(late: u64) {
+    let sandbox = sandbox();
+    let agent = Agent::start(&sandbox).await;
+    sandbox.faults().set([slow(late)]);
+    assert_served(&format!("{late} ms"), &sandbox, &agent, &["app-0", "app-1", "app-2"]).await;
+    assert!(eks_auth_calls(&sandbox).len() <= 6, "{late} ms: at most one call a pod was given up");
+    // The second generation is not asked for what AWS has just shown it cannot do.
+    let before = eks_auth_calls(&sandbox).len();
+    assert_served(&format!("{late} ms again"), &sandbox, &agent, &["app-3", "app-4"]).await;
+    assert_eq!(eks_auth_calls(&sandbox).len() - before, 2, "{late} ms");
+}
+
+#[tokio::test]
+async fn eks_auth_that_answers_well_but_late_serves_new_pods_within_boto3s_tries() {
+    tokio::join!(answers_after(1300), answers_after(2000), answers_after(3000), answers_after(4000));
+}
+
+#[tokio::test]
+async fn a_proxy_and_an_inspection_of_tls_that_take_600_ms_each_serve_new_pods() {
+    let sandbox = with_tls();
+    let to = address_of(sandbox.eks_auth_tls_url().expect("https"));
+    for delays in [
+        Delays { connect: ms(600), ..Delays::default() },
+        Delays { first_bytes: ms(600), ..Delays::default() },
+        Delays { connect: ms(600), first_bytes: ms(600), ..Delays::default() },
+    ] {
+        let proxy = Middlebox::proxy(to, delays).await;
+        let agent = behind(&proxy, &sandbox).await;
+        assert_served(&format!("{delays:?}"), &sandbox, &agent, &["app-0", "app-1"]).await;
+        assert!(proxy.accepted() <= 4, "{delays:?}: {} connections", proxy.accepted());
+        assert!(!agent.log().contains("secret"), "the proxy's password is in the log");
+        // The connection is kept.
+        let before = tokio::time::Instant::now();
+        assert_eq!(agent.ask(&pod(&sandbox, "app-2").token).await.status, 200);
+        assert!(before.elapsed() < ms(600), "{delays:?}: {:?}", before.elapsed());
+    }
+}
+
+#[tokio::test]
+async fn a_round_trip_of_200_ms_through_a_proxy_with_tls_serves_new_pods() {
+    let sandbox = with_tls();
+    let to = address_of(sandbox.eks_auth_tls_url().expect("https"));
+    let proxy = Middlebox::proxy(to, Delays { each_way: ms(100), ..Delays::default() }).await;
+    let agent = behind(&proxy, &sandbox).await;
+    assert_served("200 ms", &sandbox, &agent, &["app-0", "app-1"]).await;
+}
+
+#[tokio::test]
+async fn a_connection_in_the_making_outlives_the_attempt_that_wanted_it() {
+    // TLS takes longer than the first attempt has in all; each further attempt would begin it anew. A second
+    // and a third connection are begun beside it, one a second.
+    for set_up in [900, 2500] {
+        let sandbox = with_tls();
+        let to = address_of(sandbox.eks_auth_tls_url().expect("https"));
+        let way = Middlebox::forwarding(to, Delays { first_bytes: ms(set_up), ..Delays::default() }).await;
+        let agent = Builder::new(&sandbox)
+            .flag("--endpoint", &format!("https://{}", way.address))
+            .env("AWS_CA_BUNDLE", sandbox.ca_file().to_str().expect("UTF-8"))
+            .start()
+            .await;
+        assert_served(&format!("{set_up} ms"), &sandbox, &agent, &["app-0"]).await;
+        assert!(way.accepted() <= 3, "{set_up} ms: {} connections", way.accepted());
+    }
+}
+
+/// The most memory that the agent had so far, in KiB.
+fn peak(agent: &Agent) -> u64 {
+    let status = std::fs::read_to_string(format!("/proc/{}/status", agent.pid())).expect("its status");
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).expect("a peak");
+    line.trim().trim_end_matches(" kB").parse().expect("a number")
+}
+
+#[tokio::test]
+async fn an_answer_without_end_costs_no_memory() {
+    const ALLOWED: u64 = 24 * 1024;
+    let services = [Service::EksAuth, Service::Imds, Service::Issuer];
+    let sandbox = sandbox();
+    let healthy = Builder::verifying(&sandbox).start().await;
+    assert_eq!(healthy.ask(&pod(&sandbox, "app").token).await.status, 200);
+    let usual = peak(&healthy);
+    for effect in
+        [Effect::Padded { mib: 64 }, Effect::Endless { pause_ms: 0 }, Effect::Endless { pause_ms: 50 }]
+    {
+        // From the start, so that all three are asked.
+        sandbox.faults().set(services.map(|service| Fault::new(service, effect.clone())));
+        let agent = Builder::verifying(&sandbox).spawn();
+        eventually("the metadata service and the issuer are asked", async || {
+            [Service::Imds, Service::Issuer].iter().all(|service| sandbox.calls_of(*service).len() > 2)
+        })
+        .await;
+        sandbox.faults().set([Fault::new(Service::EksAuth, effect.clone())]);
+        agent.until_ready().await;
+        let token = pod(&sandbox, "app").token.clone();
+        let answer = agent.ask(&token).await;
+        assert_eq!(answer.status, 503, "{effect:?}: {answer:?}");
+        let now = peak(&agent);
+        assert!(now < usual + ALLOWED, "{effect:?}: {usual} KiB in health, then {now} KiB");
+        heal(&sandbox);
+        assert!(as_boto3(&token, agent.address()).await.is_ok(), "{effect:?}: it is over");
+    }
+}
