@@ -8,7 +8,11 @@
 //! are passed on to `config`, because the public chart passes `--rotate-credentials` and `true` as two
 //! arguments.
 
+mod unknown_flags;
+
 use clap::{ArgAction, Args, Parser, Subcommand};
+
+pub use unknown_flags::CommandLine;
 
 /// Provides AWS credentials to the pods of a node.
 #[derive(Debug, Parser)]
@@ -75,7 +79,7 @@ pub struct ServerArgs {
     #[arg(short, long, default_value = "80", value_name = "PORT", allow_hyphen_values = true)]
     pub port: String,
 
-    /// IP address to serve credentials on. Repeat the flag for more; brackets are optional
+    /// IP address to serve credentials on, or localhost. Repeat the flag for more; brackets are optional
     #[arg(short, long, value_name = "ADDRESS", action = ArgAction::Append)]
     #[arg(default_values = DEFAULT_BIND_HOSTS)]
     pub bind_hosts: Vec<String>,
@@ -84,7 +88,7 @@ pub struct ServerArgs {
     #[arg(long, default_value = "2703", value_name = "PORT", allow_hyphen_values = true)]
     pub probe_port: String,
 
-    /// IP address to serve metrics on
+    /// IP address to serve metrics on, or localhost
     #[arg(long, default_value = "0.0.0.0", value_name = "ADDRESS")]
     pub metrics_address: String,
 
@@ -100,7 +104,8 @@ pub struct ServerArgs {
     #[arg(long, default_value = "2000", value_name = "NUMBER", allow_hyphen_values = true)]
     pub max_cache_size: String,
 
-    /// Maximum background renewals per second. Calls that a pod waits for are not limited by it
+    /// Maximum background renewals per second; 0 means the default. Calls that a pod waits for are not
+    /// limited by it
     #[arg(long, default_value = "3", value_name = "NUMBER", allow_hyphen_values = true)]
     pub max_service_qps: String,
 
@@ -139,7 +144,8 @@ pub struct ServerArgs {
     pub send_node_details: String,
 
     /// URL or file of the keys (JWKS) that verify the cluster's service account tokens. Repeat the flag for
-    /// more. A verified pod keeps its cached credentials when its token is rotated
+    /// more. A verified pod keeps its cached credentials when its token is rotated. Keys of a URL below an
+    /// --issuer verify that issuer's tokens only, others those of every --issuer
     #[arg(long, value_name = "URL|PATH", action = ArgAction::Append, help_heading = OURS)]
     pub jwks: Vec<String>,
 
@@ -152,8 +158,9 @@ pub struct ServerArgs {
     #[arg(long, default_value = "auto", value_name = "MODE", help_heading = OURS)]
     pub token_verification: String,
 
-    /// Stop serving cached credentials this long after AWS first reports that the association no longer
-    /// exists. Default: after three such reports spanning five minutes; this flag can only shorten that
+    /// Stop serving cached credentials when AWS reports that the association no longer exists and first did
+    /// so this long ago; it is asked again at that time. Default: after three such reports spanning five
+    /// minutes; this flag can only shorten that. Not while AWS fails, or reports it of most associations
     #[arg(long, value_name = "DURATION", allow_hyphen_values = true, help_heading = OURS)]
     pub max_stale_after_refusal: Option<String>,
 
@@ -214,6 +221,10 @@ pub struct ServerArgs {
     /// The value of the global `--verbosity`, copied here so that `config` sees every setting.
     #[arg(skip)]
     pub verbosity: String,
+
+    /// What operators read about flags that are unknown here, [left out](CommandLine) of the command line.
+    #[arg(skip)]
+    pub unknown_flags: Vec<String>,
 }
 
 /// The two addresses that the AWS SDKs accept for container credentials (docs/design/facts.md#sdk-addresses).
@@ -295,7 +306,7 @@ mod tests {
     }
 
     #[test]
-    fn an_unknown_flag_is_refused_with_the_nearest_one() {
+    fn a_misspelt_flag_is_refused_with_the_nearest_one() {
         let error = Cli::try_parse_from(["agent", "server", "--cluster-nam", "a"]).unwrap_err();
         assert!(error.to_string().contains("--cluster-name"), "{error}");
     }

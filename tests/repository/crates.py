@@ -34,7 +34,7 @@ PLACES = {
     "prometheus_client": ("telemetry/metrics/",),
     "tracing_subscriber": ("telemetry/",),
     "moka": ("credentials/store/",),
-    "clap": ("cli.rs", "command/"),
+    "clap": ("cli.rs", "cli/", "command/"),
     "fastrand": ("rng.rs",),
     "kube": ("kubernetes/",),
     "k8s_openapi": ("kubernetes/",),

@@ -194,7 +194,7 @@ impl Services {
             ConditionName::ProbesIpv6,
         );
         let page = MetricsPage::new(Arc::clone(&self.metrics), readings);
-        let page = Admin::Metrics(Arc::new(page));
+        let page = Admin::Metrics(Arc::new(page), self.readiness.clone());
         self.serve_page(page, &shutdown, config.metrics.ip(), config.metrics.port(), ConditionName::Metrics);
         shutdown
     }

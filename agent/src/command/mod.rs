@@ -8,9 +8,9 @@ use std::io::Write;
 use std::panic::PanicHookInfo;
 use std::process::ExitCode;
 
-use clap::Parser;
+use clap::{CommandFactory, Parser};
 
-use crate::cli::{Cli, ServerArgs, Subcommands};
+use crate::cli::{Cli, CommandLine, ServerArgs, Subcommands};
 use crate::telemetry::panic_text;
 
 mod clean_environment;
@@ -32,16 +32,24 @@ pub fn run(arguments: Vec<OsString>) -> ExitCode {
         complain(format_args!("pod-identity-agent: {error}"));
         return ExitCode::FAILURE;
     }
-    match Cli::try_parse_from(arguments) {
-        Ok(cli) => dispatch(cli),
+    let line = CommandLine::of(arguments, Cli::command());
+    match Cli::try_parse_from(line.arguments) {
+        Ok(cli) => dispatch(cli, line.notices),
         Err(error) => answer(&error),
     }
 }
 
-fn dispatch(cli: Cli) -> ExitCode {
+fn dispatch(cli: Cli, unknown_flags: Vec<String>) -> ExitCode {
     match cli.command {
-        Subcommands::Server(args) => server::run(&ServerArgs { verbosity: cli.verbosity, ..*args }),
-        Subcommands::Initialize(args) => initialize::run(&args),
+        Subcommands::Server(args) => {
+            server::run(&ServerArgs { verbosity: cli.verbosity, unknown_flags, ..*args })
+        }
+        Subcommands::Initialize(args) => {
+            for notice in unknown_flags {
+                complain(format_args!("pod-identity-agent: {notice}"));
+            }
+            initialize::run(&args)
+        }
         Subcommands::Cleanup(args) => cleanup::run(&args),
         Subcommands::ProbeFromNamespace => probe_from_namespace::run(),
         Subcommands::Version => version::run(),

@@ -17,7 +17,8 @@ pub(super) fn port(setting: &str, text: &str) -> Result<u16, Problem> {
 /// The address to serve metrics on. It may be the wildcard, unlike a credential address: metrics contain no
 /// secret.
 pub(super) fn metrics_host(text: &str) -> Result<IpAddr, Problem> {
-    ip(text).ok_or_else(|| Problem::with_value("--metrics-address", "must be an IP address", text))
+    let rule = "must be an IP address or localhost";
+    ip(text).ok_or_else(|| Problem::with_value("--metrics-address", rule, text))
 }
 
 /// Reads the hosts of the credential endpoint and notes every problem.
@@ -48,7 +49,8 @@ fn bind_host(setting: &str, text: &str) -> Result<IpAddr, Problem> {
         return Err(Problem::with_value(setting, rule, text));
     }
     let host = ip(text).ok_or_else(|| {
-        Problem::with_value(setting, "must be an IP address, such as 169.254.170.23 or [fd00:ec2::23]", text)
+        let rule = "must be an IP address, such as 169.254.170.23 or [fd00:ec2::23], or localhost";
+        Problem::with_value(setting, rule, text)
     })?;
     if host.is_unspecified() {
         let rule = "must not be a wildcard address: it would accept tokens on every interface of the node";
@@ -57,8 +59,12 @@ fn bind_host(setting: &str, text: &str) -> Result<IpAddr, Problem> {
     Ok(host)
 }
 
-/// An IP address with or without brackets. An IPv4-mapped IPv6 address is the IPv4 address.
+/// An IP address with or without brackets, or localhost, which is 127.0.0.1 to Go's `net.Listen`: of the
+/// addresses of a name it takes the first IPv4 one. An IPv4-mapped IPv6 address is the IPv4 address.
 fn ip(text: &str) -> Option<IpAddr> {
+    if text == "localhost" {
+        return Some(IpAddr::V4(Ipv4Addr::LOCALHOST));
+    }
     match text.strip_prefix('[').and_then(|inner| inner.strip_suffix(']')) {
         Some(inner) => inner.parse::<Ipv6Addr>().ok().map(IpAddr::V6),
         None => text.parse().ok(),
@@ -115,12 +121,14 @@ mod tests {
         assert_eq!(hosts(&["169.254.170.23", "[fd00:ec2::23]"]).unwrap(), ["169.254.170.23", "fd00:ec2::23"]);
         assert_eq!(hosts(&["FD00:EC2::0023"]).unwrap(), ["fd00:ec2::23"]);
         assert_eq!(hosts(&["::ffff:127.0.0.1"]).unwrap(), ["127.0.0.1"]);
+        assert_eq!(hosts(&["localhost"]).unwrap(), ["127.0.0.1"]);
+        assert!(hosts(&["localhost", "127.0.0.1"]).unwrap_err().concat().contains("twice"));
     }
 
     #[test]
     fn every_bad_bind_host_is_reported() {
         let bad = [
-            "localhost",
+            "node-1",
             "127.0.0.1:80",
             "[127.0.0.1]",
             "[::1",
@@ -145,6 +153,7 @@ mod tests {
             assert_eq!(port("--probe-port", bad).unwrap_err().setting(), "--probe-port");
         }
         assert!(metrics_host("0.0.0.0").is_ok());
+        assert_eq!(metrics_host("localhost").unwrap().to_string(), "127.0.0.1");
         assert!(metrics_host("everywhere").is_err());
     }
 

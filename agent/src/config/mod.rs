@@ -42,6 +42,8 @@ use crate::secret::Secret;
 
 /// The longest useful grace in minutes: a pod's termination grace period is 30 s by default.
 const MAX_SHUTDOWN_GRACE_MINUTES: u64 = 5;
+/// The default of `--max-service-qps`, and what 0 means.
+const DEFAULT_SERVICE_QPS: u32 = 3;
 
 /// Everything the server needs to know.
 #[derive(Clone, Debug)]
@@ -274,11 +276,15 @@ fn read_retention(args: &ServerArgs, problems: &mut Problems) -> Option<Retentio
     })
 }
 
+/// As in Amazon's agent, which takes its default for whatever is not more than zero.
 fn service_qps(text: &str) -> Result<u32, Problem> {
-    match text.parse() {
-        Ok(qps) if qps >= 1 => Ok(qps),
-        Ok(_) | Err(_) => {
-            Err(Problem::with_value("--max-service-qps", "must be a whole number, at least 1", text))
+    let number = text.parse::<i64>().ok().and_then(|number| u32::try_from(number.max(0)).ok());
+    match number {
+        Some(0) => Ok(DEFAULT_SERVICE_QPS),
+        Some(qps) => Ok(qps),
+        None => {
+            let rule = format!("must be a whole number; 0 means {DEFAULT_SERVICE_QPS}");
+            Err(Problem::with_value("--max-service-qps", rule, text))
         }
     }
 }

@@ -10,7 +10,7 @@ use crate::cli::ServerArgs;
 impl Config {
     /// What an operator should know about a valid configuration.
     pub fn notices(&self, args: &ServerArgs) -> Vec<String> {
-        let mut notices = Vec::new();
+        let mut notices = args.unknown_flags.clone();
         for stray in &args.stray {
             notices.push(format!(
                 "the argument {stray} is ignored, as in Amazon's agent: a boolean flag takes its value after \
@@ -43,6 +43,18 @@ impl Config {
         if self.verification.keys.is_empty() && !self.verification.issuers.is_empty() {
             notices.push("--issuer has no effect without keys: set --jwks".to_owned());
         }
+        if let Ok(zero_or_less @ ..=0) = args.max_service_qps.parse::<i64>() {
+            notices.push(format!(
+                "--max-service-qps={zero_or_less} means {}, as in Amazon's agent",
+                self.max_service_qps
+            ));
+        }
+        notices.extend(self.verification.shared_keys().map(|keys| {
+            format!(
+                "keys of {keys} verify tokens of every --issuer: only keys of a URL below an issuer are \
+                 known to be of that issuer"
+            )
+        }));
         notices.extend(self.retention_notice());
         notices
     }

@@ -79,6 +79,17 @@ fn the_rotation_flag_is_parsed_as_pflag_parses_it() {
 }
 
 #[test]
+fn a_rate_of_zero_or_less_is_amazons_default() {
+    for (text, rate) in [("0", 3), ("-1", 3), ("1", 1), ("4294967295", u32::MAX)] {
+        assert_eq!(good(&["--max-service-qps", text]).max_service_qps, rate, "{text}");
+    }
+    assert_eq!(
+        good(&["--max-service-qps=0", "--metrics-address", "localhost"]).metrics.to_string(),
+        "127.0.0.1:2705"
+    );
+}
+
+#[test]
 fn zero_for_either_disables_caching() {
     for off in [["--max-cache-size", "0"], ["--max-credential-retention-before-renewal", "0"]] {
         assert_eq!(good(&off).retention, Retention::Off, "{off:?}");
@@ -91,13 +102,13 @@ fn every_problem_is_reported_at_once() {
     let arguments = [
         ["-c", "EKS_CLUSTER_NAME"],
         ["-p", "99999"],
-        ["-b", "localhost"],
+        ["-b", "everywhere"],
         ["--probe-port", "x"],
         ["--metrics-address", "everywhere"],
         ["--metrics-port", "-1"],
         ["--max-credential-retention-before-renewal", "-1h"],
         ["--max-cache-size", "many"],
-        ["--max-service-qps", "0"],
+        ["--max-service-qps", "many"],
         ["--endpoint", "eks"],
         ["--own-credentials", "container"],
         ["--node-name", "A"],
@@ -125,7 +136,7 @@ fn every_problem_is_reported_at_once() {
 fn one_invalid_value_is_one_problem_with_flag_rule_and_value() {
     let cases: [(&[&str], &str); 9] = [
         (&["--port", "http"], "--port: must be a port from 0 to 65535 (got \"http\")"),
-        (&["--max-service-qps=-3"], "--max-service-qps: must be a whole number, at least 1 (got \"-3\")"),
+        (&["--max-service-qps=few"], "--max-service-qps: must be a whole number; 0 means 3 (got \"few\")"),
         (
             &["--max-cache-size", "-1"],
             "--max-cache-size: must be a number of identities; 0 disables caching (got \"-1\")",
@@ -207,6 +218,10 @@ fn settings_without_effect_are_noticed_and_not_refused() {
     assert!(noticed[2].contains("read from /config"), "{noticed:?}");
     assert!(notices(&["--send-node-details"]).concat().contains("--node-name"));
     assert!(notices(&["--max-cache-size", "0"]).concat().contains("not cached"));
+    assert!(notices(&["--max-service-qps", "0"]).concat().contains("means 3"));
+    let keys = ["--jwks", "https://a/keys", "--jwks", "/b", "--issuer", "https://a", "--issuer", "https://b"];
+    let told = notices(&keys);
+    assert!(told.len() == 1 && told[0].contains("keys of /b verify tokens of every --issuer"), "{told:?}");
     assert!(
         notices(&["--max-credential-retention-before-renewal", "1m"]).concat().contains("--max-service-qps")
     );

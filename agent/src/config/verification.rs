@@ -43,6 +43,34 @@ pub enum KeyLocation {
     File(PathBuf),
 }
 
+impl TokenVerification {
+    /// Of each source of keys, the one issuer that its keys verify. `None`: those of every issuer.
+    pub fn issuers_of_keys(&self) -> impl Iterator<Item = Option<&str>> {
+        self.keys.iter().map(|location| location.issuer_among(&self.issuers))
+    }
+
+    /// Sources of keys that verify tokens of several issuers, because nothing says which of them they are of.
+    pub(super) fn shared_keys(&self) -> impl Iterator<Item = String> {
+        let unbound = self.keys.iter().filter(|location| location.issuer_among(&self.issuers).is_none());
+        unbound.filter(|_| self.issuers.len() > 1).map(|location| match location {
+            KeyLocation::Url(url) => url.clone(),
+            KeyLocation::File(path) => path.display().to_string(),
+        })
+    }
+}
+
+impl KeyLocation {
+    /// The issuer that these keys are of: the one that the URL is below, as in EKS
+    /// (docs/design/facts.md#issuer-and-keys). A file, or a URL elsewhere, may be of any.
+    fn issuer_among<'a>(&self, issuers: &'a [String]) -> Option<&'a str> {
+        let Self::Url(url) = self else { return None };
+        let is_below = |issuer: &&String| {
+            url.strip_prefix(issuer.trim_end_matches('/')).is_some_and(|rest| rest.starts_with('/'))
+        };
+        issuers.iter().filter(is_below).max_by_key(|issuer| issuer.len()).map(String::as_str)
+    }
+}
+
 /// Reads all three settings and notes every problem.
 pub(super) fn read(args: &ServerArgs, problems: &mut Problems) -> Option<TokenVerification> {
     let mode = problems.take(mode(&args.token_verification));
@@ -130,6 +158,25 @@ mod tests {
         assert_eq!(read.keys, keys);
         assert_eq!(read.issuers, ["https://a"]);
         assert!(reads(&["--jwks", "http://127.0.0.1:1/k", "--issuer", "x"]).is_ok());
+    }
+
+    #[test]
+    fn keys_are_of_the_issuer_that_their_url_is_below() {
+        let arguments = [
+            ["--jwks", "https://oidc.example/id/A/keys"],
+            ["--jwks", "https://oidc.example/id/AB/keys"],
+            ["--jwks", "https://oidc.example/id/A/deep/keys"],
+            ["--jwks", "https://elsewhere.example/keys"],
+            ["--jwks", "/id/A/keys"],
+            ["--issuer", "https://oidc.example/id/A"],
+            ["--issuer", "https://oidc.example/id/A/deep/"],
+        ];
+        let read = reads(arguments.as_flattened()).unwrap();
+        let found: Vec<_> = read.issuers_of_keys().map(Option::unwrap_or_default).collect();
+        assert_eq!(found, [&read.issuers[0][..], "", &read.issuers[1], "", ""]);
+        assert_eq!(read.shared_keys().count(), 3);
+        let one = reads(&["--jwks", "/keys", "--issuer", "https://a"]).unwrap();
+        assert_eq!(one.shared_keys().count(), 0, "there is only one that they can be of");
     }
 
     #[test]

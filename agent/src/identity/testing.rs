@@ -184,10 +184,27 @@ pub(super) fn authenticator(mode: VerificationMode, jwks: &[Value]) -> (Authenti
 
 /// On `node-1`, with these keys.
 pub(super) fn authenticator_of(mode: VerificationMode, keys: &TokenKeys) -> Authenticator {
+    authenticator_with(mode, &[ISSUER], &["/keys"], keys)
+}
+
+/// On `node-1`, with these issuers, and keys that come from these places.
+pub(super) fn authenticator_with(
+    mode: VerificationMode,
+    issuers: &[&str],
+    places: &[&str],
+    keys: &TokenKeys,
+) -> Authenticator {
+    let place = |&place: &&str| {
+        if place.starts_with('/') {
+            KeyLocation::File(place.into())
+        } else {
+            KeyLocation::Url(place.to_owned())
+        }
+    };
     let verification = TokenVerification {
         mode,
-        issuers: vec![ISSUER.to_owned()],
-        keys: vec![KeyLocation::File("/keys".into())],
+        issuers: issuers.iter().map(|&issuer| issuer.to_owned()).collect(),
+        keys: places.iter().map(place).collect(),
     };
     Authenticator::new(keys.clone(), Policy::new(&verification, "cluster", Some("node-1")))
 }

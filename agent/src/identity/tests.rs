@@ -7,8 +7,8 @@ use aws_lc_rs::signature;
 use serde_json::{Value, json};
 
 use super::testing::{
-    EcSigner, NOW, RsaSigner, Signer, after, authenticator, authenticator_of, bearer, claims_with, encode,
-    good_claims, now, pod,
+    EcSigner, ISSUER, NOW, RsaSigner, Signer, after, authenticator, authenticator_of, authenticator_with,
+    bearer, claims_with, encode, good_claims, now, pod,
 };
 use super::{Authentication, Authenticator, Identity, Lookup, RefusedToken, TokenFault};
 use crate::clock::{Now, Trust};
@@ -235,6 +235,32 @@ fn one_id_of_two_sources_is_two_keys_and_either_may_prove() {
     let authenticator = authenticator_of(Auto, &keys);
     for (key, expected) in [(&one, "verified p-uid"), (&other, "verified p-uid"), (&stranger, "Forged")] {
         assert_eq!(verdict(&authenticator, &key.token(&good_claims())), expected);
+    }
+}
+
+#[test]
+fn keys_that_came_with_an_issuer_verify_no_other_ones_tokens() {
+    const OTHER: &str = "https://oidc.example/id/OTHER";
+    let (ours, theirs, file) = (EcSigner::new("k"), EcSigner::new("their-k"), EcSigner::new("file-k"));
+    let keys = TokenKeys::of_sources(3);
+    keys.replace(0, &json!({ "keys": [ours.jwk()] }));
+    keys.replace(1, &json!({ "keys": [theirs.jwk(), EcSigner::new("k").jwk()] }));
+    keys.replace(2, &json!({ "keys": [file.jwk()] }));
+    let places = [&format!("{ISSUER}/keys"), &format!("{OTHER}/keys"), "/keys"];
+    let other = claims_with("/iss", json!(OTHER));
+    for (mode, undecided) in [(Auto, "unverified"), (Required, "undecided")] {
+        let authenticator = authenticator_with(mode, &[ISSUER, OTHER], &places, &keys);
+        for (what, token, expected) in [
+            ("its own", ours.token(&good_claims()), "verified p-uid"),
+            ("its own", theirs.token(&other), "verified p-uid"),
+            // Not refuted: that issuer may have a key of this id that was not read yet.
+            ("another's", theirs.token(&good_claims()), undecided),
+            ("one that the other has under the same id", ours.token(&other), "Forged"),
+            ("one of a file, which may be any issuer's", file.token(&good_claims()), "verified p-uid"),
+            ("one of a file, which may be any issuer's", file.token(&other), "verified p-uid"),
+        ] {
+            assert_eq!(verdict(&authenticator, &token), expected, "{mode:?}: {what}");
+        }
     }
 }
 

@@ -13,8 +13,8 @@ use serde::Deserialize;
 use crate::clock::Now;
 use crate::config::{TokenVerification, VerificationMode};
 use crate::identity::claims::{ClaimedWorkload, UnreadableClaims, Untimely, UnverifiedClaims, Validity};
-use crate::identity::keys::KeyTable;
 use crate::identity::keys::key::Algorithm;
+use crate::identity::keys::{Entry, KeyTable};
 use crate::identity::verdict::{RefusedToken, TokenFacts, TokenFault, UnverifiedIdentity, VerifiedIdentity};
 use crate::workload::{Audience, BearerToken, Caller, Pod, ServiceAccount};
 
@@ -24,6 +24,8 @@ pub struct Policy {
     mode: VerificationMode,
     has_keys: bool,
     issuers: Vec<Box<str>>,
+    /// Of each source of keys, by its number, the one issuer that its keys verify; `None`: any of `issuers`.
+    issuers_of_keys: Vec<Option<Box<str>>>,
     cluster: Arc<str>,
     node: Option<Box<str>>,
 }
@@ -64,6 +66,7 @@ impl Policy {
             mode: verification.mode,
             has_keys,
             issuers: verification.issuers.iter().map(|issuer| issuer.as_str().into()).collect(),
+            issuers_of_keys: verification.issuers_of_keys().map(|issuer| issuer.map(Into::into)).collect(),
             cluster: cluster.into(),
             node: node.map(Into::into),
         }
@@ -74,6 +77,12 @@ impl Policy {
         let verification =
             TokenVerification { mode: VerificationMode::Off, issuers: Vec::new(), keys: Vec::new() };
         Self::new(&verification, "", None)
+    }
+
+    /// Whether keys of that source may verify tokens of that issuer.
+    fn trusts(&self, source: usize, issuer: &str) -> bool {
+        let bound = self.issuers_of_keys.get(source).and_then(Option::as_deref);
+        bound.is_none_or(|bound| bound == issuer)
     }
 
     /// What happens to tokens that no key can decide.
@@ -126,7 +135,10 @@ fn judge(
     if audience == Audience::Foreign {
         return Err(TokenFault::ForeignAudience);
     }
-    if !is_signed(token, &header, keys)? {
+    let is_candidate = |entry: &&Entry| policy.trusts(entry.source, &claims.issuer);
+    let candidates = header.kid.as_deref().map(|id| keys.find(id)).unwrap_or_default();
+    let candidates: Vec<_> = candidates.iter().filter(is_candidate).collect();
+    if !is_signed(token, &header, &candidates)? {
         return Ok(unproven(true));
     }
     // From here on the claims are the issuer's word.
@@ -164,9 +176,9 @@ fn header_of(token: &BearerToken) -> Result<Header, TokenFault> {
     Ok(header)
 }
 
-/// Whether a key proves it. `false`: its key is not known. A known key that does not prove it refutes it.
-fn is_signed(token: &BearerToken, header: &Header, keys: &KeyTable) -> Result<bool, TokenFault> {
-    let candidates = header.kid.as_deref().map(|id| keys.find(id)).unwrap_or_default();
+/// Whether a key proves it. `false`: its key is not known. A known key that does not prove it refutes it. The
+/// candidates are its issuer's keys with its id: another issuer's key of the same id decides nothing.
+fn is_signed(token: &BearerToken, header: &Header, candidates: &[&Entry]) -> Result<bool, TokenFault> {
     if candidates.is_empty() {
         return Ok(false);
     }

@@ -13,7 +13,7 @@ fn every_problem_of_the_configuration_is_told_at_once_and_the_exit_code_is_64() 
         "--port",
         "99999",
         "--max-service-qps",
-        "0",
+        "none",
         "--bind-hosts",
         "0.0.0.0",
     ];
@@ -127,5 +127,36 @@ async fn amazons_metrics_are_there_under_their_names() {
         r#"pod_identity_local_validation{result="skipped"} 2"#,
     ] {
         assert!(metrics.lines().any(|l| l == line), "{line} is not in\n{metrics}");
+    }
+}
+
+#[tokio::test]
+async fn flags_of_a_newer_amazon_agent_start_and_misspelt_ones_do_not() {
+    let sandbox = sandbox();
+    let agent = Builder::new(&sandbox)
+        .flag("--enable-imds-credentials", "true")
+        .flag("--some-flag-of-next-year", "5m")
+        .flag("--max-service-qps", "0")
+        .flag("--metrics-address", "localhost")
+        .start()
+        .await;
+    assert_eq!(agent.ask(&pod(&sandbox, "app-0").token).await.status, 200);
+    let log = agent.log();
+    for told in ["EKS Auth only", "--some-flag-of-next-year is ignored", "--max-service-qps=0 means 3"] {
+        assert!(log.contains(told), "{told} is not in\n{log}");
+    }
+    let out = Command::new(binary()).args(["server", "--guard-adress"]).env_clear().output().unwrap();
+    assert_eq!(out.status.code(), Some(64));
+    assert!(String::from_utf8_lossy(&out.stderr).contains("--guard-address"), "{out:?}");
+}
+
+#[tokio::test]
+async fn the_metrics_port_answers_probes_too() {
+    let sandbox = sandbox();
+    let agent = Agent::start(&sandbox).await;
+    for path in ["/healthz", "/readyz"] {
+        let at = (Ipv4Addr::LOCALHOST, agent.metrics_port).into();
+        let answer = Request::get(path).send(at).await.unwrap();
+        assert_eq!(answer.status, 200, "{path}: {}", answer.body);
     }
 }

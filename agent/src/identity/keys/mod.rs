@@ -23,7 +23,7 @@ use crate::clock::BootTime;
 use crate::workload::PeerKey;
 use key::TokenKey;
 use limiter::RefetchLimiter;
-pub(in crate::identity) use table::KeyTable;
+pub(in crate::identity) use table::{Entry, KeyTable};
 
 pub use document::DocumentError;
 pub use fetch::FetchError;

@@ -2,7 +2,8 @@
 //!
 //! Owns: these three pages. Must not know: what the conditions or the numbers mean. Liveness is the event
 //! loop alone (docs/design/decisions.md#readiness): a restart heals nothing else, and would lose the cached
-//! credentials.
+//! credentials. The metrics listener, which the network can reach, has all three pages, as that of Amazon's
+//! agent, but gives no reasons: they are for this node.
 
 use std::sync::Arc;
 
@@ -22,8 +23,8 @@ use crate::telemetry::metrics::MetricsPage;
 pub enum Admin {
     /// `/healthz` and `/readyz`.
     Probes(Readiness),
-    /// `/metrics`.
-    Metrics(Arc<MetricsPage>),
+    /// `/metrics`, `/healthz`, and `/readyz` without reasons.
+    Metrics(Arc<MetricsPage>, Readiness),
 }
 
 impl Respond for Admin {
@@ -35,10 +36,11 @@ impl Respond for Admin {
 impl Admin {
     fn page(&self, method: &Method, path: &str, headers: &HeaderMap) -> Response<Full<Bytes>> {
         let render: &dyn Fn() -> Response<Full<Bytes>> = match (self, path) {
-            (Self::Probes(_), "/healthz") => &|| text(StatusCode::OK, "ok\n"),
-            (Self::Probes(readiness), "/readyz") => &|| ready_page(readiness),
-            (Self::Metrics(page), "/metrics") => &|| metrics_page(page, headers),
-            (Self::Probes(_) | Self::Metrics(_), _) => return text(StatusCode::NOT_FOUND, "not found\n"),
+            (Self::Probes(_) | Self::Metrics(..), "/healthz") => &|| text(StatusCode::OK, "ok\n"),
+            (Self::Probes(readiness), "/readyz") => &|| ready_page(readiness, readiness.report()),
+            (Self::Metrics(_, readiness), "/readyz") => &|| ready_page(readiness, without_reasons(readiness)),
+            (Self::Metrics(page, _), "/metrics") => &|| metrics_page(page, headers),
+            (Self::Probes(_) | Self::Metrics(..), _) => return text(StatusCode::NOT_FOUND, "not found\n"),
         };
         // hyper omits the body of an answer to HEAD.
         if method == Method::GET || method == Method::HEAD {
@@ -59,8 +61,14 @@ struct ReadyPage {
     conditions: Vec<Report>,
 }
 
-fn ready_page(readiness: &Readiness) -> Response<Full<Bytes>> {
-    let page = ReadyPage { ready: readiness.is_ready(), conditions: readiness.report() };
+fn without_reasons(readiness: &Readiness) -> Vec<Report> {
+    let mut conditions = readiness.report();
+    conditions.iter_mut().for_each(|condition| condition.reason = String::new());
+    conditions
+}
+
+fn ready_page(readiness: &Readiness, conditions: Vec<Report>) -> Response<Full<Bytes>> {
+    let page = ReadyPage { ready: readiness.is_ready(), conditions };
     let status = if page.ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
     // Names, booleans and strings always serialize.
     json(status, serde_json::to_vec(&page).unwrap_or_default())
@@ -130,8 +138,22 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn the_metrics_port_has_the_probes_too_and_tells_the_network_no_reason() {
+        let readiness = Readiness::new();
+        let listener = readiness.condition(ConditionName::ListenerIpv4);
+        listener.unmet("arn:aws:iam::111122223333:role/node");
+        let admin = Admin::Metrics(Arc::new(page_with_everything()), readiness);
+        let (status, _, body) = page(&admin, Method::GET, "/readyz").await;
+        assert_eq!(status, StatusCode::SERVICE_UNAVAILABLE);
+        assert!(body.contains(r#""name":"listener-ipv4","met":false"#) && !body.contains("arn:"), "{body}");
+        assert_eq!(page(&admin, Method::GET, "/healthz").await.0, StatusCode::OK);
+        listener.met();
+        assert_eq!(page(&admin, Method::GET, "/readyz").await.0, StatusCode::OK);
+    }
+
+    #[tokio::test]
     async fn metrics_are_in_the_format_that_is_accepted_and_not_on_the_probe_port() {
-        let admin = Admin::Metrics(Arc::new(page_with_everything()));
+        let admin = Admin::Metrics(Arc::new(page_with_everything()), Readiness::new());
         let (status, content_type, body) = page(&admin, Method::GET, "/metrics").await;
         assert_eq!(status, StatusCode::OK);
         assert_eq!(content_type, "text/plain; version=0.0.4; charset=utf-8");
@@ -144,7 +166,7 @@ mod tests {
         assert!(body.contains("# TYPE pod_identity_agent_requests counter\n"), "{body}");
         assert_eq!(page(&admin, Method::HEAD, "/metrics").await.0, StatusCode::OK);
         assert_eq!(page(&admin, Method::POST, "/metrics").await.0, StatusCode::METHOD_NOT_ALLOWED);
-        assert_eq!(page(&admin, Method::GET, "/readyz").await.0, StatusCode::NOT_FOUND);
+        assert_eq!(page(&admin, Method::GET, "/other").await.0, StatusCode::NOT_FOUND);
         let probes = Admin::Probes(Readiness::new());
         assert_eq!(page(&probes, Method::GET, "/metrics").await.0, StatusCode::NOT_FOUND);
     }

@@ -11,8 +11,8 @@ mod update;
 
 use serde_json::{Value, json};
 
-/// With the guard, which is on by default, no port is declared, and a new pod may stand beside the old one: an
-/// update that nobody feels.
+/// With the guard, which is on by default, no port is declared, and a new pod may stand beside the old
+/// one: an update that nobody feels.
 fn guarded() -> Value {
     json!({
         "updateStrategy": {"type": "RollingUpdate", "rollingUpdate": {"maxSurge": 1, "maxUnavailable": 0}},
