@@ -164,6 +164,12 @@ pub struct ServerArgs {
     #[arg(long, value_name = "DURATION", allow_hyphen_values = true, help_heading = OURS)]
     pub max_stale_after_refusal: Option<String>,
 
+    /// Requests per second of one pod that are answered at once, with a burst of twice as many. What exceeds
+    /// it is answered later, so that one pod in a busy loop does not slow the others. 0: no limit
+    #[arg(long, default_value = "2000", value_name = "NUMBER", allow_hyphen_values = true)]
+    #[arg(help_heading = OURS)]
+    pub pod_request_rate: String,
+
     /// Maximum time to answer pending requests after SIGTERM, at most 5m. Keep it below the pod's
     /// terminationGracePeriodSeconds
     // 20 s leaves ten of Kubernetes' default of 30 s for what comes after.

@@ -31,6 +31,7 @@ use crate::outgoing::SetUpError;
 use crate::rng::Rng;
 use crate::server::access_log::AccessLog;
 use crate::server::door::accept::Acceptor;
+use crate::server::door::capacity::Capacity;
 use crate::server::door::limits::ConnectionLimits;
 use crate::server::door::peers::{PeerLimits, Peers};
 use crate::server::pages::admin::Admin;
@@ -74,7 +75,9 @@ pub async fn run(config: Config, prober: Option<io::Result<Prober>>) -> Result<(
     let details = SentDetails::from_config(&config.node);
     let credentials = services.assemble_credentials(&config, own.clone(), details.clone())?;
     let keys = services.keep_token_keys(&config)?;
-    let peers = Peers::new(PeerLimits::for_this_process(), host_addresses(&config));
+    let limits = PeerLimits::for_credentials(Capacity::of_this_process(), config.pod_request_rate);
+    tracing::debug!(?limits, "places for connections");
+    let peers = Peers::new(limits, host_addresses(&config));
 
     // First the listeners, so that a pod that is already waiting is held instead of refused; then what
     // answers behind them.
@@ -307,9 +310,10 @@ fn host_addresses(config: &Config) -> impl Fn(IpAddr) -> bool + Send + Sync + 's
 fn reached(limit: Limit, limits: &Limits, peers: &Peers) -> u64 {
     let door = || peers.stats().snapshot();
     match limit {
-        Limit::HeldRequestsPerPeer => door().holds_refused,
-        Limit::ConnectionsPerPeer => door().connections_refused_peer,
-        Limit::Connections => door().connections_refused_full,
+        Limit::HeldRequestsPerPeer => door().holds_delayed,
+        Limit::RequestRatePerPeer => door().requests_paced,
+        Limit::ConnectionsPerPeer => door().connections_delayed_peer + door().connections_refused_peer,
+        Limit::Connections => door().connections_delayed_full + door().connections_refused_full,
         Limit::VerifiedIdentities
         | Limit::UnverifiedIdentities
         | Limit::IdentitiesPerPeer

@@ -14,6 +14,7 @@ use crate::config::{Config, ConfigError, Environment};
 use crate::lifecycle::privileges::{Needs, Privileges, may_change_network};
 use crate::node::guard::{self, NftError};
 use crate::node::self_probe::Prober;
+use crate::server::door::capacity::raise_descriptor_limit;
 use crate::telemetry::error_chain::ErrorChain;
 use crate::telemetry::logging;
 
@@ -28,6 +29,7 @@ pub(super) fn run(args: &ServerArgs) -> ExitCode {
         Ok(config) => config,
         Err(error) => return refuse(&error),
     };
+    let descriptors = raise_descriptor_limit();
     let leftover = remove_leftover(&config);
     // Before the privileges are reduced: the helper process inherits them.
     let prober = config.node_network.probe_namespace.then(Prober::start);
@@ -44,6 +46,10 @@ pub(super) fn run(args: &ServerArgs) -> ExitCode {
     let version = env!("CARGO_PKG_VERSION");
     tracing::info!(version, config = %config.summary(), "effective configuration");
     privileges.log();
+    match descriptors {
+        Ok(descriptors) => tracing::debug!(descriptors, "limit of file descriptors"),
+        Err(error) => tracing::warn!(err = %error, "cannot raise the limit of file descriptors"),
+    }
     log_leftover(leftover);
     for notice in config.notices(args) {
         tracing::warn!(notice, "suspicious configuration");

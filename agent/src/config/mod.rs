@@ -65,6 +65,9 @@ pub struct Config {
     pub max_stale_after_refusal: Option<Duration>,
     /// Maximum background renewals per second, at least 1. Calls that a pod waits for are not limited by it.
     pub max_service_qps: u32,
+    /// Requests per second of one pod that are answered at once, with a burst of two seconds' worth; `None`:
+    /// all are.
+    pub pod_request_rate: Option<u32>,
     /// The connection to EKS Auth.
     pub upstream: Upstream,
     /// The source of the credentials that the agent signs with.
@@ -217,6 +220,7 @@ impl Config {
         let max_stale = max_stale.map(|text| duration_of("--max-stale-after-refusal", text)).transpose();
         let max_stale_after_refusal = problems.take(max_stale);
         let max_service_qps = problems.take(service_qps(&args.max_service_qps));
+        let pod_request_rate = problems.take(pod_request_rate(&args.pod_request_rate));
         let upstream = upstream::read(args.endpoint.as_deref(), environment, problems);
         let rotate = problems.take(go_bool("--rotate-credentials", &args.rotate_credentials));
         let flags = own_credentials::Flags {
@@ -242,6 +246,7 @@ impl Config {
             retention: retention?,
             max_stale_after_refusal: max_stale_after_refusal?,
             max_service_qps: max_service_qps?,
+            pod_request_rate: pod_request_rate?,
             upstream: upstream?,
             own_credentials: own_credentials?,
             unused_own_credentials: environment.other_credentials.clone(),
@@ -285,6 +290,17 @@ fn service_qps(text: &str) -> Result<u32, Problem> {
         None => {
             let rule = format!("must be a whole number; 0 means {DEFAULT_SERVICE_QPS}");
             Err(Problem::with_value("--max-service-qps", rule, text))
+        }
+    }
+}
+
+/// `None` for 0.
+fn pod_request_rate(text: &str) -> Result<Option<u32>, Problem> {
+    match text.parse::<u32>() {
+        Ok(rate) => Ok((rate > 0).then_some(rate)),
+        Err(_) => {
+            let rule = "must be a number; 0 means no limit";
+            Err(Problem::with_value("--pod-request-rate", rule, text))
         }
     }
 }

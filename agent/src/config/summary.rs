@@ -36,6 +36,10 @@ impl fmt::Display for Summary<'_> {
             write!(f, " max_stale_after_refusal={max:?}")?;
         }
         write!(f, " max_service_qps={}", self.0.max_service_qps)?;
+        match self.0.pod_request_rate {
+            Some(rate) => write!(f, " pod_request_rate={rate}")?,
+            None => f.write_str(" pod_request_rate=unlimited")?,
+        }
         write!(f, " endpoint={}", upstream.endpoint.as_deref().unwrap_or("regional"))?;
         let proxy = if upstream.proxy.is_some() { "set" } else { "none" };
         write!(f, " fips={} proxy={proxy}", upstream.use_fips)?;

@@ -37,6 +37,7 @@ fn the_defaults_are_those_of_the_amazon_agent() {
         Retention::Keep { renew_after: three_hours, max_identities: 2000.try_into().unwrap() }
     );
     assert_eq!(config.max_service_qps, 3);
+    assert_eq!(config.pod_request_rate, Some(2_000));
     assert!(
         config.upstream.endpoint.is_none() && !config.upstream.use_fips && config.upstream.proxy.is_none()
     );
@@ -109,6 +110,7 @@ fn every_problem_is_reported_at_once() {
         ["--max-credential-retention-before-renewal", "-1h"],
         ["--max-cache-size", "many"],
         ["--max-service-qps", "many"],
+        ["--pod-request-rate", "fast"],
         ["--endpoint", "eks"],
         ["--own-credentials", "container"],
         ["--node-name", "A"],
@@ -126,15 +128,19 @@ fn every_problem_is_reported_at_once() {
             .unwrap_err();
     let settings = "arguments --cluster-name --region --port --bind-hosts --probe-port --metrics-address \
         --metrics-port --max-credential-retention-before-renewal --max-cache-size --max-service-qps \
-        --endpoint AWS_CA_BUNDLE HTTP_PROXY --own-credentials --node-name --send-node-details \
-        --token-verification --jwks --issuer --shutdown-grace --verbosity --log-format";
+        --pod-request-rate --endpoint AWS_CA_BUNDLE HTTP_PROXY --own-credentials --node-name \
+        --send-node-details --token-verification --jwks --issuer --shutdown-grace --verbosity --log-format";
     let named: Vec<_> = found.iter().map(|problem| problem.split(':').next().unwrap()).collect();
     assert_eq!(named.join(" "), settings, "{found:#?}");
 }
 
 #[test]
 fn one_invalid_value_is_one_problem_with_flag_rule_and_value() {
-    let cases: [(&[&str], &str); 9] = [
+    let cases: [(&[&str], &str); 10] = [
+        (
+            &["--pod-request-rate", "-1"],
+            "--pod-request-rate: must be a number; 0 means no limit (got \"-1\")",
+        ),
         (&["--port", "http"], "--port: must be a port from 0 to 65535 (got \"http\")"),
         (&["--max-service-qps=few"], "--max-service-qps: must be a whole number; 0 means 3 (got \"few\")"),
         (
@@ -177,6 +183,12 @@ fn the_time_to_serve_a_refused_set_is_limited_only_by_its_flag() {
     let minute = good(&["--max-stale-after-refusal=1m"]);
     assert_eq!(minute.max_stale_after_refusal, Some(Duration::from_secs(60)));
     assert!(minute.summary().to_string().contains(" max_stale_after_refusal=60s"));
+}
+
+#[test]
+fn a_rate_of_zero_is_no_limit() {
+    assert_eq!(good(&["--pod-request-rate", "0"]).pod_request_rate, None);
+    assert!(good(&["--pod-request-rate=100"]).summary().to_string().contains(" pod_request_rate=100 "));
 }
 
 #[test]

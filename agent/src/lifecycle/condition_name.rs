@@ -88,6 +88,8 @@ condition_names! {
         "For the last minute no peer reached its limit of simultaneous AWS calls for unverified tokens.";
     LimitHeldRequestsPerPeer = "limit-held-requests-per-peer":
         "For the last minute no peer reached its limit of requests that wait for an answer.";
+    LimitRequestRatePerPeer = "limit-request-rate-per-peer":
+        "For the last minute no peer asked faster than --pod-request-rate.";
     LimitConnectionsPerPeer = "limit-connections-per-peer":
         "For the last minute no peer reached its limit of open connections.";
     LimitConnections = "limit-connections":

@@ -32,21 +32,24 @@ pub enum Limit {
     IdentitiesPerPeer,
     /// Upstream calls under way for unverified tokens of one peer. At the limit, its next request waits.
     UpstreamCallsPerPeer,
-    /// Held requests of one peer. At the limit, its next request is answered 503.
+    /// Held requests of one peer. At the limit, its next request waits for permission to be held.
     HeldRequestsPerPeer,
-    /// Open connections of one peer. At the limit, its next connection is closed.
+    /// Requests per second of one peer. Above it, they are answered later.
+    RequestRatePerPeer,
+    /// Connections of one peer. At the limit, its idle ones close and its next request waits for a place.
     ConnectionsPerPeer,
-    /// Open connections of all peers. At the limit, the next connection is closed.
+    /// Connections of all peers. At the limit, idle ones close and the next request waits for a place.
     Connections,
 }
 
 /// All limits.
-pub const LIMITS: [Limit; 7] = [
+pub const LIMITS: [Limit; 8] = [
     Limit::VerifiedIdentities,
     Limit::UnverifiedIdentities,
     Limit::IdentitiesPerPeer,
     Limit::UpstreamCallsPerPeer,
     Limit::HeldRequestsPerPeer,
+    Limit::RequestRatePerPeer,
     Limit::ConnectionsPerPeer,
     Limit::Connections,
 ];
@@ -60,6 +63,7 @@ impl Limit {
             Self::IdentitiesPerPeer => "identities_per_peer",
             Self::UpstreamCallsPerPeer => "upstream_calls_per_peer",
             Self::HeldRequestsPerPeer => "held_requests_per_peer",
+            Self::RequestRatePerPeer => "request_rate_per_peer",
             Self::ConnectionsPerPeer => "connections_per_peer",
             Self::Connections => "connections",
         }
@@ -72,6 +76,7 @@ impl Limit {
             Self::IdentitiesPerPeer => ConditionName::LimitIdentitiesPerPeer,
             Self::UpstreamCallsPerPeer => ConditionName::LimitUpstreamCallsPerPeer,
             Self::HeldRequestsPerPeer => ConditionName::LimitHeldRequestsPerPeer,
+            Self::RequestRatePerPeer => ConditionName::LimitRequestRatePerPeer,
             Self::ConnectionsPerPeer => ConditionName::LimitConnectionsPerPeer,
             Self::Connections => ConditionName::LimitConnections,
         }
@@ -92,10 +97,17 @@ impl Limit {
                 "one peer reached its limit of AWS calls at once for unverified tokens; its requests wait"
             }
             Self::HeldRequestsPerPeer => {
-                "one peer has too many requests waiting for an answer; further ones get 503"
+                "one peer has too many requests waiting for an answer; further ones get 503 after 4.5 s"
             }
-            Self::ConnectionsPerPeer => "one peer has too many open connections; further ones are closed",
-            Self::Connections => "too many connections are open on this node; further ones are closed",
+            Self::RequestRatePerPeer => {
+                "one peer asks faster than --pod-request-rate; what exceeds it is answered later"
+            }
+            Self::ConnectionsPerPeer => {
+                "one peer has too many connections; its idle ones are closed, its requests wait for a place"
+            }
+            Self::Connections => {
+                "too many connections on this node; idle ones are closed and requests wait for a place"
+            }
         }
     }
 }

@@ -21,7 +21,7 @@ use tokio_util::task::TaskTracker;
 use super::bind::{Listener, bind_when_free};
 use super::connection::{self, Respond, Service, http1_with};
 use super::limits::ConnectionLimits;
-use super::peers::Peers;
+use super::peers::{ConnectionPermit, Peers, TooMany};
 use super::stats::count;
 use crate::backoff::Backoff;
 use crate::lifecycle::readiness::Condition;
@@ -32,8 +32,8 @@ use crate::lifecycle::tasks::Tasks;
 const ACCEPT_RETRY: Backoff = Backoff::new(Duration::from_millis(10), Duration::from_secs(1));
 /// How often a failing accept is logged, at most.
 const ACCEPT_LOG_EVERY: Duration = Duration::from_secs(10);
-/// How long a new connection waits for others, which are closing, to make room for it.
-const ROOM_PATIENCE: Duration = Duration::from_millis(100);
+/// While all places are taken, the kernel's queue waits; this often it is tried again.
+const ROOM_RETRY: Duration = Duration::from_millis(5);
 
 /// Serves any number of listeners with one responder, under shared limits.
 pub struct Acceptor<R> {
@@ -99,13 +99,7 @@ impl<R: Respond> Acceptor<R> {
     }
 
     pub(super) async fn admit(&self, stream: TcpStream, peer: SocketAddr, open: &TaskTracker) {
-        let permit = match self.service.peers.connect(peer.ip(), ROOM_PATIENCE).await {
-            Ok(permit) => permit,
-            Err(reason) => {
-                tracing::debug!(peer.addr = %peer, %reason, "connection refused");
-                return;
-            }
-        };
+        let Some(permit) = self.room_for(peer).await else { return };
         // A response is one write; waiting to send it with a next one would cost 40 ms. An error means that
         // the client has left.
         if stream.set_nodelay(true).is_err() {
@@ -117,6 +111,24 @@ impl<R: Respond> Acceptor<R> {
             connection::serve(service, stream, permit).await;
             drop(token);
         });
+    }
+
+    /// Room for a connection. Where there is none, because all places are taken by requests, those that come
+    /// after it wait with it; at the limit of its own peer it is refused, and nobody waits for it.
+    async fn room_for(&self, peer: SocketAddr) -> Option<ConnectionPermit> {
+        let peers = &self.service.peers;
+        let deadline = Instant::now() + self.service.limits.place;
+        loop {
+            match peers.accept(peer.ip()) {
+                Ok(permit) => return Some(permit),
+                Err(TooMany::OfAll) if Instant::now() < deadline => sleep(ROOM_RETRY).await,
+                Err(reason) => {
+                    peers.count_refused(reason);
+                    tracing::debug!(peer.addr = %peer, %reason, "connection refused");
+                    return None;
+                }
+            }
+        }
     }
 
     async fn after_failed_accept(&self, error: &io::Error, trouble: &mut AcceptTrouble) {
@@ -189,7 +201,7 @@ impl AcceptTrouble {
 mod tests {
     use std::time::Duration;
 
-    use tokio::time::sleep;
+    use tokio::time::{Instant, sleep};
 
     use super::{AcceptTrouble, Errno, is_about_one_connection};
     use crate::server::door::limits::ConnectionLimits;
@@ -227,7 +239,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_peer_whose_connections_are_all_busy_is_refused_and_no_other() {
+    async fn a_request_over_the_allowance_waits_for_a_place_and_delays_no_other_peer() {
         let server = TestServer::start(ConnectionLimits::default(), few(64));
         let mut clients = Vec::new();
         for _ in 0..64 {
@@ -236,19 +248,51 @@ mod tests {
             clients.push(client);
         }
         server.wait_for_slow(64).await;
-        assert_eq!(server.connect().await.rest().await.unwrap_or_default(), "");
-        eventually(|| server.stats().connections_refused_peer == 1).await;
+        let mut waiting = server.connect().await;
+        waiting.send(FAST).await;
+        eventually(|| server.stats().connections_delayed_peer == 1).await;
         assert!(server.connect_from([127, 0, 0, 2]).await.get(FAST).await.ends_with("fast"));
-        server.script.gate.add_permits(64);
+        server.script.gate.add_permits(1);
+        // The answer says that its connection ends: another one waits for its place.
+        let answer = waiting.response().await;
+        assert!(answer.ends_with("fast"), "{answer}");
+        server.script.gate.add_permits(63);
+        let mut closed = 0;
         for client in &mut clients {
-            assert!(client.response().await.ends_with("slow"));
+            let answer = client.response().await;
+            assert!(answer.ends_with("slow"), "{answer}");
+            closed += usize::from(answer.contains("connection: close"));
         }
+        assert_eq!(closed, 1);
+        assert_eq!(server.stats().connections_refused_peer, 0);
+    }
+
+    #[tokio::test]
+    async fn a_request_is_refused_when_it_has_waited_as_long_as_it_would_be_held_and_silence_is_closed() {
+        let place = Duration::from_millis(300);
+        let server = TestServer::start(ConnectionLimits { place, ..ConnectionLimits::default() }, few(4));
+        let mut clients = Vec::new();
+        for _ in 0..4 {
+            let mut client = server.connect().await;
+            client.send(SLOW).await;
+            clients.push(client);
+        }
+        server.wait_for_slow(4).await;
+        let started = Instant::now();
+        let (mut whole, mut half) = (server.connect().await, server.connect().await);
+        whole.send(FAST).await;
+        half.send("GET /fa").await;
+        let refusal = whole.rest().await.unwrap();
+        assert!(refusal.ends_with("refused") && refusal.contains("connection: close"), "{refusal}");
+        assert!(started.elapsed() >= place);
+        assert_eq!(half.rest().await.unwrap_or_default(), "");
+        assert_eq!(server.stats().connections_refused_peer, 2);
     }
 
     #[tokio::test]
     async fn idle_connections_of_many_peers_do_not_starve_a_new_one() {
-        let mut limits = few(64);
-        limits.all_connections = 20;
+        let mut limits = few(5);
+        limits.connections.all = 20;
         let server = TestServer::start(ConnectionLimits::default(), limits);
         let mut idle = Vec::new();
         for peer in 1..=20 {
@@ -263,14 +307,17 @@ mod tests {
             busy.push(client);
         }
         server.wait_for_slow(20).await;
-        // Now none is idle.
-        assert_eq!(server.connect_from([127, 0, 3, 1]).await.rest().await.unwrap_or_default(), "");
-        eventually(|| server.stats().connections_refused_full == 1).await;
+        // Now none is idle, so the next one waits.
+        let mut next = server.connect_from([127, 0, 3, 1]).await;
+        next.send(FAST).await;
+        eventually(|| server.stats().connections_delayed_full >= 21).await;
         assert_eq!(server.stats().idle_evicted, 20);
         server.script.gate.add_permits(20);
+        assert!(next.response().await.ends_with("fast"));
         for client in &mut busy {
             assert!(client.response().await.ends_with("slow"));
         }
+        assert_eq!(server.stats().connections_refused_full, 0);
     }
 
     #[test]

@@ -4,7 +4,7 @@
 //! Must not know: sockets or HTTP. Everything is atomic: a request takes no lock, and connections are
 //! compared only when a limit is reached.
 
-use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
 use std::time::Duration;
 
 use tokio::sync::Notify;
@@ -45,6 +45,8 @@ pub struct Activity {
     /// Milliseconds since `epoch`, times four, plus the phase: one word, so that no reader sees half a
     /// change.
     word: AtomicU64,
+    /// Whether it has had a request, and so a place for connections.
+    placed: AtomicBool,
     close_request: AtomicU8,
     close_requested: Notify,
 }
@@ -57,6 +59,7 @@ impl Activity {
         Self {
             epoch,
             word: AtomicU64::new(pack(Phase::Idle, since)),
+            placed: AtomicBool::new(false),
             close_request: AtomicU8::new(0),
             close_requested: Notify::new(),
         }
@@ -73,6 +76,21 @@ impl Activity {
     /// The phase now.
     pub fn phase(&self) -> Phase {
         unpack(self.word.load(Ordering::Acquire)).0
+    }
+
+    /// It has a place for connections now.
+    pub fn set_placed(&self) {
+        self.placed.store(true, Ordering::Release);
+    }
+
+    /// Whether it has a place for connections.
+    pub fn is_placed(&self) -> bool {
+        self.placed.load(Ordering::Acquire)
+    }
+
+    /// Since when it is in its phase, in milliseconds for comparison; for a fresh one, when it will be idle.
+    pub fn since(&self) -> u64 {
+        unpack(self.word.load(Ordering::Acquire)).1
     }
 
     /// Since when it is idle, in milliseconds for comparison; `None` if it is busy or fresh.

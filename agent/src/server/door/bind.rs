@@ -14,8 +14,10 @@ use tokio::time::{Instant, sleep};
 use crate::lifecycle::readiness::Condition;
 use crate::node::ipv6;
 
-/// Complete handshakes that wait for accept. 1,024: every process of a full node connects at once.
-const BACKLOG: i32 = 1_024;
+/// Complete handshakes that wait for accept; the kernel caps it at net.core.somaxconn, 4,096 by default.
+/// Every process of a full node connects at once, and a SYN that finds the queue full costs its client a
+/// second.
+const BACKLOG: i32 = 4_096;
 /// A new agent that starts beside the old one (a surge) waits for its port: the old one has drained by then.
 const REPLACING: Duration = Duration::from_secs(60);
 /// Until then it tries this often: nothing is served between the old one's end and the next try.

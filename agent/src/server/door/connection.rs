@@ -1,7 +1,7 @@
-//! One HTTP/1 connection from its first byte to its last.
+//! One HTTP/1 connection from its first request to its last byte.
 //!
 //! Owns: hyper's settings, every time limit of a connection, and how it ends. Must not know: what is
-//! requested and answered; that is behind [`Respond`].
+//! requested and answered; that is behind [`Respond`]. What comes before the first request is in `arrival`.
 //!
 //! hyper has one timer for request heads, which also runs while a connection is idle, and none for responses.
 //! So [`WatchedStream`] notes what happens, and one timer per connection checks it: a request that is
@@ -22,12 +22,14 @@ use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
+use parking_lot::Mutex;
 use tokio::net::TcpStream;
 use tokio::time::{Instant, sleep_until};
 
-use super::activity::{Activity, CloseRequest, Phase};
+use super::activity::{CloseRequest, Phase};
+use super::arrival::{Arrival, arrive};
 use super::limits::ConnectionLimits;
-use super::peers::{ConnectionPermit, HoldPermit, Peers, TooMany};
+use super::peers::{ConnectionPermit, HoldPermit, Peers};
 use super::stats::count;
 use super::watched_stream::WatchedStream;
 use crate::lifecycle::shutdown::Shutdown;
@@ -42,6 +44,9 @@ pub trait Respond: Send + Sync + 'static {
         peer: Peer,
         request: Request<Incoming>,
     ) -> impl Future<Output = Response<Full<Bytes>>> + Send;
+
+    /// The answer to a request that found no place for as long as it would have been held.
+    fn refuse(&self, peer: Peer, request: Request<Incoming>) -> Response<Full<Bytes>>;
 }
 
 /// The other end of a connection, as far as the socket knows.
@@ -55,18 +60,21 @@ pub struct Peer {
     pub is_host: bool,
     /// The local address that it connected to.
     pub local: SocketAddr,
+    /// When the request began to wait, for a place or for its answer.
+    pub since: Instant,
+    key: PeerKey,
     peers: Peers,
 }
 
 impl Peer {
     /// The peer that its requests are counted for.
     pub fn key(&self) -> PeerKey {
-        self.peers.key(self.address)
+        self.key
     }
 
-    /// Permission to wait for an answer; refused if this peer waits for too many already.
-    pub fn try_hold(&self) -> Result<HoldPermit, TooMany> {
-        self.peers.try_hold(self.address)
+    /// Permission to be held; waited for if this peer has all it may have. Cancel-safe.
+    pub async fn hold(&self) -> HoldPermit {
+        self.peers.hold(self.key).await
     }
 }
 
@@ -97,18 +105,38 @@ pub(super) fn http1_with(limits: &ConnectionLimits) -> http1::Builder {
 }
 
 /// Serves one connection until it ends, and holds `permit` until then.
-pub(super) async fn serve<R: Respond>(service: Arc<Service<R>>, stream: TcpStream, permit: ConnectionPermit) {
+pub(super) async fn serve<R: Respond>(
+    service: Arc<Service<R>>,
+    stream: TcpStream,
+    mut permit: ConnectionPermit,
+) {
+    let arrival = match arrive(&service.limits, &service.peers, &stream, &mut permit).await {
+        Some(arrival) => arrival,
+        None => return,
+    };
+    // In a box of its own: a connection that waits costs none of this.
+    Box::pin(serve_http(service, stream, permit, arrival)).await;
+}
+
+async fn serve_http<R: Respond>(
+    service: Arc<Service<R>>,
+    stream: TcpStream,
+    mut permit: ConnectionPermit,
+    arrival: Arrival,
+) {
     let Ok(local) = stream.local_addr() else { return };
     let address = permit.address();
     let is_host = service.peers.is_host(address);
     let port = stream.peer_addr().map_or(0, |peer| peer.port());
-    let peer = Peer { address, port, is_host, local, peers: service.peers.clone() };
-    let activity = Arc::clone(permit.activity());
-    let mut stream = WatchedStream::new(stream, Arc::clone(&activity));
+    let (key, peers) = (permit.peer(), service.peers.clone());
+    let peer = Peer { address, port, is_host, local, since: Instant::now(), key, peers };
+    let mut stream = WatchedStream::new(stream, Arc::clone(permit.activity()));
     let end = {
-        let answer = service_fn(|request| answer(&service, &activity, peer.clone(), request));
+        let first = Mutex::new(Some(arrival));
+        let requests = Requests { service: &service, permit: &permit, peer, first };
+        let answer = service_fn(|request| requests.answer(request));
         let connection = service.http.serve_connection(TokioIo::new(&mut stream), answer);
-        drive(connection, &activity, &service.limits).await
+        drive(connection, &permit, &service.peers, &service.limits).await
     };
     let stats = service.peers.stats();
     match end {
@@ -116,7 +144,9 @@ pub(super) async fn serve<R: Respond>(service: Arc<Service<R>>, stream: TcpStrea
             if result.is_err_and(|error| error.is_parse()) {
                 count(&stats.bad_requests);
             }
-            stream.linger(service.limits.linger).await;
+            if permit.give_place_up() {
+                stream.linger(service.limits.linger).await;
+            }
         }
         End::IdleTooLong => count(&stats.idle_expired),
         End::HeadTooSlow => count(&stats.slow_heads),
@@ -126,21 +156,47 @@ pub(super) async fn serve<R: Respond>(service: Arc<Service<R>>, stream: TcpStrea
     drop(permit);
 }
 
-async fn answer<R: Respond>(
-    service: &Service<R>,
-    activity: &Activity,
+/// The requests of one connection.
+struct Requests<'a, R> {
+    service: &'a Service<R>,
+    permit: &'a ConnectionPermit,
     peer: Peer,
-    request: Request<Incoming>,
-) -> Result<Response<Full<Bytes>>, Infallible> {
-    activity.enter(Phase::Answering);
-    let mut response = service.respond.respond(peer, request).await;
-    if !service.shutdown.is_running() {
-        // Not hyper's graceful_shutdown: that closes an idle connection without checking for a request that
-        // waits in the socket, and so resets it.
-        response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+    /// How the first request got here; taken by it.
+    first: Mutex<Option<Arrival>>,
+}
+
+impl<R: Respond> Requests<'_, R> {
+    async fn answer(&self, request: Request<Incoming>) -> Result<Response<Full<Bytes>>, Infallible> {
+        let activity = self.permit.activity();
+        activity.enter(Phase::Answering);
+        let arrival = self.first.lock().take().unwrap_or(Arrival::placed_at_once());
+        let now = Instant::now();
+        let peer = Peer { since: now.checked_sub(arrival.waited).unwrap_or(now), ..self.peer.clone() };
+        let mut response = if arrival.has_place {
+            self.keep_pace().await;
+            self.service.respond.respond(peer, request).await
+        } else {
+            self.service.respond.refuse(peer, request)
+        };
+        // Its place goes to one that waits for it. The answer says so, because a client that does not know
+        // sends its next request into a connection that closes.
+        if !arrival.has_place || self.permit.is_wanted() || !self.service.shutdown.is_running() {
+            // Not hyper's graceful_shutdown: that closes an idle connection without checking for a request
+            // that waits in the socket, and so resets it.
+            response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+        }
+        activity.enter(Phase::Writing);
+        Ok(response)
     }
-    activity.enter(Phase::Writing);
-    Ok(response)
+
+    /// Waits while this peer asks too fast.
+    async fn keep_pace(&self) {
+        if let Some(pace) = self.permit.pace()
+            && pace.turn().await
+        {
+            count(&self.service.peers.stats().requests_paced);
+        }
+    }
 }
 
 /// Why a connection ended.
@@ -157,9 +213,11 @@ enum End {
 /// Polls hyper, then checks the limits.
 async fn drive(
     connection: impl Future<Output = hyper::Result<()>>,
-    activity: &Activity,
+    permit: &ConnectionPermit,
+    peers: &Peers,
     limits: &ConnectionLimits,
 ) -> End {
+    let activity = permit.activity();
     let mut connection = pin!(connection);
     let mut close_requested = pin!(activity.close_requested());
     let mut timer = pin!(sleep_until(activity.due(limits).unwrap_or_else(Instant::now)));
@@ -176,6 +234,12 @@ async fn drive(
             if close_requested.as_mut().poll(context).is_ready() {
                 // hyper is polled again, and the stream reports its end if nothing has arrived.
                 close_requested.set(activity.close_requested());
+                continue;
+            }
+            let is_idle = activity.phase() == Phase::Idle;
+            if is_idle && activity.close_request() == CloseRequest::NotRequested && permit.is_wanted() {
+                count(&peers.stats().idle_evicted);
+                activity.request_close(CloseRequest::WhenIdle);
                 continue;
             }
             let Some(due) = activity.due(limits) else { return Poll::Pending };
@@ -266,6 +330,23 @@ mod tests {
         let rest = client.rest().await.unwrap();
         assert!(rest.ends_with("slow"), "{rest}");
         assert_eq!(server.stats().slow_heads, 1);
+    }
+
+    #[tokio::test]
+    async fn the_beginning_of_a_next_request_in_the_same_packet_has_its_time_too() {
+        let server = TestServer::start(
+            ConnectionLimits { request_head: SHORT, ..ConnectionLimits::default() },
+            few(4),
+        );
+        for beginning in ["GET /fa", "GET /fast HTTP/1.1\r\n", "GET /fast HTTP/1.1\r\nHost: a\r\n"] {
+            let mut client = server.connect().await;
+            let start = Instant::now();
+            client.send([FAST, FAST, beginning].concat()).await;
+            let rest = client.rest().await.unwrap_or_default();
+            assert_eq!(rest.matches("fast").count(), 2, "{rest}");
+            assert!((ALMOST_SHORT..SHORT * 10).contains(&start.elapsed()), "{:?}", start.elapsed());
+        }
+        assert_eq!(server.stats().slow_heads, 3);
     }
 
     #[tokio::test]

@@ -161,8 +161,9 @@ mod tests {
         let mut ends = JoinSet::new();
         for end in 0..12 {
             ends.spawn(async move {
-                let server =
-                    TestServer::start(ConnectionLimits::default(), PeerLimits::for_descriptors(1_024));
+                // As in earnest, a fresh connection is left alone: its request is on the way.
+                let limits = PeerLimits { fresh: PATIENCE, ..few(1_000) };
+                let server = TestServer::start(ConnectionLimits::default(), limits);
                 let mut clients = JoinSet::new();
                 for _ in 0..4 {
                     clients.spawn(ask_until_refused(server.address));

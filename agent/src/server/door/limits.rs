@@ -4,12 +4,17 @@
 
 use std::time::Duration;
 
+/// A request that finds no place waits this long for one, as long as it would be held for its credentials.
+pub const LONGEST_WAIT: Duration = Duration::from_millis(4_500);
+
 /// The limits of one connection.
 #[derive(Clone, Copy, Debug)]
 pub struct ConnectionLimits {
     /// An idle connection is kept this long. 60 s: docs/design/client-contract.md#request-rules asks for 30
     /// to 75.
     pub idle: Duration,
+    /// A request waits this long for a place.
+    pub place: Duration,
     /// A request head is complete this long after its first byte. 10 s.
     pub request_head: Duration,
     /// A response makes progress at least this often. 10 s; it fits into the socket's buffer, so only a
@@ -26,6 +31,7 @@ impl Default for ConnectionLimits {
     fn default() -> Self {
         Self {
             idle: Duration::from_secs(60),
+            place: LONGEST_WAIT,
             request_head: Duration::from_secs(10),
             response_write: Duration::from_secs(10),
             linger: Duration::from_secs(1),

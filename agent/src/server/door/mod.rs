@@ -5,11 +5,16 @@
 
 pub mod accept;
 pub mod activity;
+mod arrival;
 pub mod bind;
+pub mod capacity;
 pub mod connection;
 mod drain;
+mod head_end;
 pub mod limits;
+mod pace;
 pub mod peers;
+pub mod places;
 pub mod stats;
 #[cfg(test)]
 mod testing;

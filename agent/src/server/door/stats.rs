@@ -11,12 +11,18 @@ pub struct ConnectionStats {
     pub connections_open: AtomicU64,
     /// Connections accepted.
     pub connections_accepted: AtomicU64,
-    /// Connections refused because their peer had too many, none of them idle.
+    /// Connections that waited because their peer had all the places it may have.
+    pub connections_delayed_peer: AtomicU64,
+    /// Connections that waited because all places were taken.
+    pub connections_delayed_full: AtomicU64,
+    /// Connections closed at once, or refused after waiting, because their peer had too many.
     pub connections_refused_peer: AtomicU64,
-    /// Connections refused because there were too many in all, none of them idle.
+    /// Connections closed at once because there were too many in all.
     pub connections_refused_full: AtomicU64,
-    /// Held requests refused because their peer had too many.
-    pub holds_refused: AtomicU64,
+    /// Requests that waited for permission to be held.
+    pub holds_delayed: AtomicU64,
+    /// Requests that were answered later because their peer asks too fast.
+    pub requests_paced: AtomicU64,
     /// Idle connections asked to close to make room for a new one.
     pub idle_evicted: AtomicU64,
     /// Connections closed because they were idle for too long.
@@ -37,9 +43,12 @@ pub struct ConnectionStats {
 pub struct ConnectionStatsSnapshot {
     pub connections_open: u64,
     pub connections_accepted: u64,
+    pub connections_delayed_peer: u64,
+    pub connections_delayed_full: u64,
     pub connections_refused_peer: u64,
     pub connections_refused_full: u64,
-    pub holds_refused: u64,
+    pub holds_delayed: u64,
+    pub requests_paced: u64,
     pub idle_evicted: u64,
     pub idle_expired: u64,
     pub slow_heads: u64,
@@ -55,9 +64,12 @@ impl ConnectionStats {
         ConnectionStatsSnapshot {
             connections_open: read(&self.connections_open),
             connections_accepted: read(&self.connections_accepted),
+            connections_delayed_peer: read(&self.connections_delayed_peer),
+            connections_delayed_full: read(&self.connections_delayed_full),
             connections_refused_peer: read(&self.connections_refused_peer),
             connections_refused_full: read(&self.connections_refused_full),
-            holds_refused: read(&self.holds_refused),
+            holds_delayed: read(&self.holds_delayed),
+            requests_paced: read(&self.requests_paced),
             idle_evicted: read(&self.idle_evicted),
             idle_expired: read(&self.idle_expired),
             slow_heads: read(&self.slow_heads),

@@ -22,6 +22,7 @@ use super::bind::bind;
 use super::connection::{Peer, Respond};
 use super::limits::ConnectionLimits;
 use super::peers::{PeerLimits, Peers};
+use super::places::Room;
 use super::stats::ConnectionStatsSnapshot;
 use crate::lifecycle::shutdown::Shutdown;
 use crate::lifecycle::tasks::Tasks;
@@ -54,17 +55,22 @@ impl Respond for Script {
         };
         Response::new(Full::new(body))
     }
+
+    fn refuse(&self, _peer: Peer, _request: Request<Incoming>) -> Response<Full<Bytes>> {
+        Response::new(Full::new(Bytes::from_static(b"refused")))
+    }
 }
 
 /// Peer limits that a test can reach; every peer is treated like a pod.
 pub(super) fn few(connections: usize) -> PeerLimits {
+    let many = Room { all: 1_000, least: 1_000 };
     PeerLimits {
-        connections,
-        held: 2,
+        connections: Room { all: 4 * connections, least: 1 },
+        waiting: many,
+        held: many,
         host_factor: 1,
-        all_connections: 1_000,
-        closing: 32,
         fresh: Duration::ZERO,
+        pace: None,
     }
 }
 

@@ -16,13 +16,15 @@ use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::net::TcpStream;
 
 use super::activity::{Activity, CloseRequest, Phase};
+use super::head_end::HeadEnd;
 
 /// An accepted socket.
 pub struct WatchedStream {
     stream: TcpStream,
     activity: Arc<Activity>,
-    /// Bytes arrived while a response was due: perhaps the head of a next request.
-    early: bool,
+    /// Whether the bytes so far end in the middle of a head. hyper may have read it together with the request
+    /// before it, so that nothing arrives any more when that one has been answered.
+    head: HeadEnd,
     /// The client has closed, or the end was reported to hyper.
     ended: bool,
 }
@@ -30,7 +32,7 @@ pub struct WatchedStream {
 impl WatchedStream {
     /// Wraps an accepted socket.
     pub fn new(stream: TcpStream, activity: Arc<Activity>) -> Self {
-        Self { stream, activity, early: false, ended: false }
+        Self { stream, activity, head: HeadEnd::default(), ended: false }
     }
 
     /// Ends the connection so that the client can read its last response: what it still sends is read and
@@ -63,8 +65,7 @@ impl WatchedStream {
     fn note_input(&mut self) {
         match self.activity.phase() {
             Phase::Idle => self.activity.enter(Phase::Head),
-            Phase::Head => {}
-            Phase::Answering | Phase::Writing => self.early = true,
+            Phase::Head | Phase::Answering | Phase::Writing => {}
         }
     }
 
@@ -85,14 +86,17 @@ impl WatchedStream {
         if self.activity.close_request() != CloseRequest::WhenIdle || self.activity.phase() != Phase::Idle {
             return false;
         }
-        match SockRef::from(&self.stream).peek(&mut [MaybeUninit::uninit()]) {
-            Ok(waiting) if waiting > 0 => {
-                self.note_input();
-                false
-            }
-            Ok(_) | Err(_) => true,
+        if has_input(&self.stream) {
+            self.note_input();
+            return false;
         }
+        true
     }
+}
+
+/// Whether bytes have arrived that were not read.
+pub(super) fn has_input(stream: &TcpStream) -> bool {
+    SockRef::from(stream).peek(&mut [MaybeUninit::uninit()]).is_ok_and(|waiting| waiting > 0)
 }
 
 /// Not async, so that the buffer is on the stack and not in every connection's task.
@@ -119,7 +123,9 @@ impl AsyncRead for WatchedStream {
                 Poll::Ready(Err(error))
             }
             Poll::Ready(Ok(())) => {
-                if buf.filled().len() > before {
+                let new = buf.filled().get(before..).unwrap_or_default();
+                if !new.is_empty() {
+                    this.head.follow(new);
                     this.note_input();
                 } else {
                     this.ended = true;
@@ -159,7 +165,7 @@ impl AsyncWrite for WatchedStream {
         let this = self.get_mut();
         ready!(Pin::new(&mut this.stream).poll_flush(context))?;
         if this.activity.phase() == Phase::Writing {
-            this.activity.enter(if std::mem::take(&mut this.early) { Phase::Head } else { Phase::Idle });
+            this.activity.enter(if this.head.is_in_head() { Phase::Head } else { Phase::Idle });
         }
         Poll::Ready(Ok(()))
     }

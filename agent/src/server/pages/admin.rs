@@ -31,6 +31,10 @@ impl Respond for Admin {
     async fn respond(&self, _peer: Peer, request: Request<Incoming>) -> Response<Full<Bytes>> {
         self.page(request.method(), request.uri().path(), request.headers())
     }
+
+    fn refuse(&self, _peer: Peer, _request: Request<Incoming>) -> Response<Full<Bytes>> {
+        text(StatusCode::SERVICE_UNAVAILABLE, "too many connections\n")
+    }
 }
 
 impl Admin {

@@ -3,7 +3,10 @@
 //!
 //! Owns: the order of these steps, and for how long a request is held. Must not know: sockets, keys, AWS.
 
+use std::convert::Infallible;
+use std::future::pending;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -28,6 +31,7 @@ use crate::lifecycle::shutdown::Shutdown;
 use crate::node::self_probe::ProbeKey;
 use crate::server::access_log::{Access, AccessLog};
 use crate::server::door::connection::{Peer, Respond};
+use crate::server::door::limits::LONGEST_WAIT;
 use crate::telemetry::metrics::{Authenticated, AuthenticationMetrics, Outcome, RequestMetrics};
 use crate::workload::{BearerToken, Caller, MalformedToken};
 
@@ -35,6 +39,8 @@ use crate::workload::{BearerToken, Caller, MalformedToken};
 const PATH: &str = "/v1/credentials";
 /// While draining, holds end this much before the grace period does, so that the answer still gets out.
 const TO_ANSWER: Duration = Duration::from_millis(250);
+/// Waiting for a place and being held are one wait.
+const _: () = assert!(LONGEST_WAIT.as_millis() == LONGEST_HOLD.as_millis());
 /// A request that waits for the first keys of tokens gets its answer before the hold is over.
 const _: () = assert!(identity::FIRST_KEYS_WAIT.as_millis() < LONGEST_HOLD.as_millis());
 
@@ -69,6 +75,10 @@ impl Respond for Endpoint {
         let answer = self.answer(&peer, &request, &mut account).await;
         account.close(answer)
     }
+
+    fn refuse(&self, peer: Peer, _request: Request<Incoming>) -> Response<Full<Bytes>> {
+        Account::open(self, &peer).close(Err(Rejection::TooManyHeld))
+    }
 }
 
 impl Endpoint {
@@ -89,7 +99,7 @@ impl Endpoint {
         }
         let token = bearer_token(request.headers()).map_err(Rejection::Malformed)?;
         let now = self.clock.now();
-        let deadline = Instant::now() + LONGEST_HOLD;
+        let deadline = peer.since + LONGEST_HOLD;
         let authentication = self.authenticate(peer, &token, now, deadline, account).await;
         account.caller = authentication.caller();
         let request = self.credential_request(peer, token, authentication)?;
@@ -113,14 +123,14 @@ impl Endpoint {
             identity::Lookup::Judged(authentication) => authentication,
             identity::Lookup::KeyUnknown(unknown) => {
                 account.caller = unknown.caller();
-                // A request that waits for keys is held like one that waits for AWS; one that may not be held
-                // does without.
-                let asked = match peer.try_hold() {
-                    Ok(_hold) => tokio::select! {
-                        judged = self.authenticator.ask_sources(&unknown, token, peer.key(), now) => Some(judged),
-                        () = self.until_time_is_over(deadline) => None,
-                    },
-                    Err(_too_many) => None,
+                // A request that waits for keys is held like one that waits for AWS.
+                let asked = async {
+                    let _hold = peer.hold().await;
+                    self.authenticator.ask_sources(&unknown, token, peer.key(), now).await
+                };
+                let asked = tokio::select! {
+                    judged = asked => Some(judged),
+                    () = self.until_time_is_over(deadline) => None,
                 };
                 asked.unwrap_or_else(|| unknown.meanwhile())
             }
@@ -156,20 +166,27 @@ impl Endpoint {
         deadline: Instant,
         account: &mut Account<'_>,
     ) -> Result<Served, Rejection> {
-        let Ok(_hold) = peer.try_hold() else {
-            return waiting.fallback().ok_or(Rejection::TooManyHeld);
-        };
         account.flight = waiting.flight();
+        let is_held = AtomicBool::new(false);
+        // Without permission it waits as well, and takes the outcome if that comes first.
+        let holding = async {
+            let _hold = peer.hold().await;
+            is_held.store(true, Ordering::Relaxed);
+            pending::<Infallible>().await
+        };
         let outcome = tokio::select! {
             outcome = waiting.outcome() => Some(outcome),
+            never = holding => match never {},
             () = self.until_time_is_over(deadline) => None,
         };
         account.flight = waiting.flight();
+        let is_over_quota = !is_held.into_inner() || waiting.is_over_quota();
         match outcome {
             Some(Ok(served)) => Ok(served),
             Some(Err(failed)) => Err(account.failed(failed)),
-            None if waiting.is_over_quota() => Err(Rejection::TooManyHeld),
-            None => waiting.fallback().ok_or_else(|| Rejection::Source(waiting.last_failure())),
+            None => waiting.fallback().ok_or_else(|| {
+                if is_over_quota { Rejection::TooManyHeld } else { Rejection::Source(waiting.last_failure()) }
+            }),
         }
     }
 

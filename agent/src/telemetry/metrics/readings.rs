@@ -211,7 +211,7 @@ impl Readings {
         counter(
             encoder,
             "pod_identity_agent_connections_refused",
-            "Connections that were closed at once because a limit was reached.",
+            "Connections that were closed, or refused after waiting, because a limit was reached.",
             connections.refused,
         )?;
         counter(

@@ -12,6 +12,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use sandbox::Sandbox;
 
+use super::cgroup::Cgroup;
 use super::http::{Answer, Request};
 
 /// Ports below the ephemeral range, so that no outgoing connection of another test takes one.
@@ -37,6 +38,7 @@ pub(crate) struct Builder {
     probe_port: u16,
     metrics_port: u16,
     descriptors: Option<u32>,
+    cgroup: Option<PathBuf>,
 }
 
 impl Builder {
@@ -44,7 +46,8 @@ impl Builder {
     pub(crate) fn new(sandbox: &Sandbox) -> Self {
         let (port, probe_port, metrics_port) = (free_port(), free_port(), free_port());
         let (flags, environment) = (BTreeMap::new(), BTreeMap::new());
-        let builder = Self { flags, environment, port, probe_port, metrics_port, descriptors: None };
+        let builder =
+            Self { flags, environment, port, probe_port, metrics_port, descriptors: None, cgroup: None };
         builder
             .flag("--cluster-name", "sandbox")
             .flag("--bind-hosts", "127.0.0.1")
@@ -119,15 +122,23 @@ impl Builder {
         self
     }
 
+    /// Lets it live in this cgroup.
+    pub(crate) fn cgroup(mut self, cgroup: &Cgroup) -> Self {
+        self.cgroup = Some(cgroup.processes());
+        self
+    }
+
     /// The command, for tests that expect it to end by itself.
     pub(crate) fn command(&self) -> Command {
-        let mut command = match self.descriptors {
-            None => Command::new(binary()),
-            Some(limit) => {
-                let mut shell = Command::new("/bin/sh");
-                shell.args(["-c", &format!("ulimit -n {limit} && exec \"$0\" \"$@\"")]).arg(binary());
-                shell
-            }
+        let descriptors = self.descriptors.map(|limit| format!("ulimit -n {limit} && "));
+        let cgroup = self.cgroup.as_ref().map(|file| format!("echo $$ >{} && ", file.display()));
+        let before = descriptors.into_iter().chain(cgroup).collect::<String>();
+        let mut command = if before.is_empty() {
+            Command::new(binary())
+        } else {
+            let mut shell = Command::new("/bin/sh");
+            shell.args(["-c", &format!("{before}exec \"$0\" \"$@\"")]).arg(binary());
+            shell
         };
         command.arg("server").env_clear().envs(&self.environment).stdin(Stdio::null());
         let ports =

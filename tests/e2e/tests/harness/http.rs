@@ -47,7 +47,7 @@ impl Request {
         self
     }
 
-    /// Calls from another loopback address: another peer.
+    /// Calls from another address: another peer.
     pub(crate) fn from(mut self, address: IpAddr) -> Self {
         self.from = Some(address);
         self

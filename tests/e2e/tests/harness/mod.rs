@@ -2,9 +2,11 @@
 //! it matters.
 
 mod agent;
+mod cgroup;
 pub(crate) mod cluster;
 mod http;
 mod load;
+mod many;
 mod middlebox;
 mod namespace;
 mod node;
@@ -12,8 +14,10 @@ mod thief;
 mod wired;
 
 pub(crate) use agent::{Agent, Builder, binary, free_port};
+pub(crate) use cgroup::Cgroup;
 pub(crate) use http::{Answer, Request, read_answer};
 pub(crate) use load::{Load, Window, as_boto3};
+pub(crate) use many::{Client, Many, ask_all};
 pub(crate) use middlebox::{Delays, Middlebox};
 pub(crate) use node::{IMDS_IPV4, IMDS_IPV6, IPV4, IPV6, Node, on_a_node};
 pub(crate) use thief::{Shape, Thief};

@@ -66,6 +66,11 @@ impl Wired {
         format!("10.1.0.{}", self.number)
     }
 
+    /// The host's end of its link.
+    pub(super) fn link(&self) -> String {
+        format!("pod{}", self.number)
+    }
+
     /// Asks the agent for credentials.
     pub(crate) async fn ask(&self, at: IpAddr) -> std::io::Result<Answer> {
         self.send(Request::credentials(&self.identity.token), SocketAddr::new(at, 80)).await

@@ -1,0 +1,135 @@
+//! Many clients at once, and what each of them got: credentials, refusals, closed connections.
+//!
+//! Owns: how clients that start together ask, and what a fair judgement of it needs. Must not know: how they
+//! are wired.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::io::ErrorKind;
+use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
+
+use tokio::task::JoinSet;
+use tokio::time::{Instant, sleep, sleep_until};
+
+use super::http::Request;
+use super::load::attempt;
+
+/// One client of a pod.
+#[derive(Clone, Debug)]
+pub(crate) struct Client {
+    /// Which pod it belongs to.
+    pub(crate) pod: usize,
+    pub(crate) token: String,
+    /// The address that it calls from, if not the namespace's own.
+    pub(crate) from: Option<IpAddr>,
+}
+
+/// What became of all.
+#[derive(Debug, Default)]
+pub(crate) struct Many {
+    clients: usize,
+    /// The access key ids that each pod got.
+    keys: BTreeMap<usize, BTreeSet<String>>,
+    served: usize,
+    /// Answers that were no credentials.
+    pub(crate) refused: Vec<String>,
+    /// Connections that ended without an answer.
+    pub(crate) closed: Vec<String>,
+    /// Attempts that had no answer in time.
+    pub(crate) late: usize,
+    /// The most tries that one client needed.
+    pub(crate) most_tries: usize,
+    pub(crate) took: Duration,
+}
+
+enum Attempt {
+    Served(String),
+    Refused(String),
+    Closed(String),
+    Late,
+}
+
+/// All ask within `spread`, each up to `tries` times as boto3 does: 2 s each, 1 s apart.
+pub(crate) async fn ask_all(clients: Vec<Client>, to: SocketAddr, spread: Duration, tries: usize) -> Many {
+    let mut many = Many { clients: clients.len(), ..Many::default() };
+    let count = u32::try_from(clients.len()).expect("not that many");
+    // Whatever it takes to start them is not part of it.
+    let began = Instant::now() + Duration::from_millis(100);
+    let mut asking = JoinSet::new();
+    for (n, client) in (0..).zip(clients) {
+        asking.spawn(async move {
+            sleep_until(began + spread * n / count).await;
+            let request = Request::credentials(&client.token);
+            let request = client.from.map_or(request.clone(), |from| request.from(from));
+            let mut attempts = Vec::new();
+            for n in 0..tries {
+                if n > 0 {
+                    sleep(Duration::from_secs(1)).await;
+                }
+                let got = match attempt(&request, to).await {
+                    Ok(answer) if answer.status == 200 => Attempt::Served(answer.access_key_id()),
+                    Ok(answer) => Attempt::Refused(format!("{} {}", answer.status, answer.body)),
+                    Err(error) if error.kind() == ErrorKind::TimedOut => Attempt::Late,
+                    Err(error) => Attempt::Closed(error.to_string()),
+                };
+                let is_served = matches!(got, Attempt::Served(_));
+                attempts.push(got);
+                if is_served {
+                    break;
+                }
+            }
+            (client.pod, attempts)
+        });
+    }
+    for (pod, attempts) in asking.join_all().await {
+        many.most_tries = many.most_tries.max(attempts.len());
+        for attempt in attempts {
+            match attempt {
+                Attempt::Served(key) => {
+                    many.served += 1;
+                    many.keys.entry(pod).or_default().insert(key);
+                }
+                Attempt::Refused(answer) => many.refused.push(answer),
+                Attempt::Closed(error) => many.closed.push(error),
+                Attempt::Late => many.late += 1,
+            }
+        }
+    }
+    many.took = began.elapsed();
+    many
+}
+
+impl Many {
+    /// In one line.
+    pub(crate) fn summary(&self) -> String {
+        let Self { clients, served, late, most_tries, took, .. } = self;
+        let (refused, closed, pods) = (self.refused.len(), self.closed.len(), self.keys.len());
+        format!(
+            "{clients} clients of {pods} pods in {took:?}: {served} served, {refused} refused, \
+             {closed} closed, {late} late, {most_tries} tries at most"
+        )
+    }
+
+    /// Every client was served, nothing was refused or closed; a pod's clients have one key, and each pod its
+    /// own.
+    pub(crate) fn assert_all_served(&self, pods: usize) {
+        let summary = self.summary();
+        assert_eq!(
+            self.served,
+            self.clients,
+            "{summary}: {:?} {:?}",
+            self.refused.first(),
+            self.closed.first()
+        );
+        assert!(self.refused.is_empty(), "{summary}: {:?}", self.refused.first());
+        assert!(self.closed.is_empty(), "{summary}: {:?}", self.closed.first());
+        assert!(self.keys.values().all(|keys| keys.len() == 1), "a pod has two keys: {summary}");
+        let distinct: BTreeSet<_> = self.keys.values().flatten().collect();
+        assert_eq!((self.keys.len(), distinct.len()), (pods, pods), "two pods share a key: {summary}");
+    }
+
+    /// The one key of a pod.
+    pub(crate) fn key_of(&self, pod: usize) -> &str {
+        self.keys[&pod].first().expect("a key")
+    }
+}
