@@ -192,11 +192,18 @@ impl Clock {
     pub fn may_ask(&self) -> bool {
         let now = self.read().boot;
         let mut asked_at = self.shared.asked_at.lock();
-        let is_rested = asked_at.is_none_or(|at| now.since(at) >= ASK_INTERVAL);
+        let is_rested = is_rested(*asked_at, now);
         if is_rested {
             *asked_at = Some(now);
         }
         is_rested
+    }
+
+    /// Has AWS asked for the time, if its answer matters and it was not asked a moment ago.
+    pub fn ask_soon(&self) {
+        if self.wants_answer() && is_rested(*self.shared.asked_at.lock(), self.read().boot) {
+            self.shared.wants_answer.notify_one();
+        }
     }
 
     /// How often AWS's answers moved the time. When they did, what was planned by the time before is void.
@@ -222,6 +229,10 @@ impl fmt::Debug for Clock {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Clock").field("offset_ms", &self.offset_ms()).finish_non_exhaustive()
     }
+}
+
+fn is_rested(asked_at: Option<BootTime>, now: BootTime) -> bool {
+    asked_at.is_none_or(|at| now.since(at) >= ASK_INTERVAL)
 }
 
 /// Both clocks at the same moment: one read before and one after an interruption would look bent.
@@ -321,7 +332,7 @@ mod tests {
         let clock = Clock::simulated(Arc::clone(&simulated));
         clock.learn(Teacher::Service, START);
         let before = clock.now();
-        simulated.was_paused(HOUR);
+        simulated.stand_still(HOUR);
         tokio::time::advance(HOUR).await;
         assert_eq!(clock.now(), before, "from inside nothing happened");
         simulated.set_wall_error_ms(3_600_000);

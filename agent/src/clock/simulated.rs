@@ -35,9 +35,10 @@ impl Simulated {
         self.wall_error_ms.store(error_ms, Ordering::Relaxed);
     }
 
-    /// The hypervisor has paused the machine: both clocks stood still while the world went on. The caller moves
-    /// tokio's (paused) time on by as much; timers then fire late, as they do on a machine that wakes.
-    pub fn was_paused(&self, pause: Duration) {
+    /// The hypervisor pauses the machine: both clocks stand still while the world goes on. The caller then
+    /// advances tokio's time by as much, before anything else runs; timers fire late, as on a machine that
+    /// wakes.
+    pub fn stand_still(&self, pause: Duration) {
         self.paused_ns.fetch_add(nanos(pause), Ordering::Relaxed);
     }
 

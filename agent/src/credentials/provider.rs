@@ -125,20 +125,31 @@ impl Provider {
         });
         let refusal = self.refusals.recall(key, request.token.expires, now.boot);
         let may_serve = found.as_ref().filter(|_| !request.must_be_judged);
+        if let Some((held, _)) = may_serve.filter(|(held, _)| self.is_to_be_judged(request, held, now)) {
+            return self.wait_or_serve(&judgement(request, held), held.clone());
+        }
         let decision = decide(may_serve.map(|(_, freshness)| *freshness), refusal.is_some());
-        match (decision, found, refusal) {
+        let lookup = match (decision, found, refusal) {
             (Decision::Serve, Some((held, _)), _) => Lookup::Serve(Served::from_memory(held)),
             (Decision::ServeAndRenew(urgency), Some((held, _)), _) => {
                 self.flights.start_or_join(&renewal(request, &held, urgency), None);
                 Lookup::Serve(Served::from_memory(held))
             }
-            (Decision::WaitThenServe(_), Some((held, _)), _) => self.wait_for_renewal(request, held),
+            (Decision::WaitThenServe(_), Some((held, _)), _) => {
+                // A client waits for it, so the flight leaves at once, however much life is left.
+                self.wait_or_serve(&renewal(request, &held, Urgency::Pressing), held.clone())
+            }
             (Decision::Refuse, _, Some(refusal)) => {
                 Lookup::Refuse(Failed { error: SourceError::Refused(refusal), flight: None })
             }
             // In all other cases there are no credentials.
             (_, _, _) => self.wait_for_flight(request, now),
+        };
+        if !now.is_confirmed() {
+            // Only now that somebody is served is there a set that the time can be asked with.
+            self.clock.ask_soon();
         }
+        lookup
     }
 
     /// What is known of who asks, under either of its names.
@@ -155,9 +166,18 @@ impl Provider {
         }
     }
 
-    fn wait_for_renewal(&self, request: &CredentialRequest, held: Held) -> Lookup {
-        // A client waits for it, so the flight leaves at once, however much life is left.
-        match self.flights.start_or_join(&renewal(request, &held, Urgency::Pressing), None) {
+    /// Whether the token found what its pod has by its digest alone, no key being there to verify it, and
+    /// its source may be asked about it.
+    fn is_to_be_judged(&self, request: &CredentialRequest, held: &Held, now: Now) -> bool {
+        !request.principal.is_verified()
+            && held.record.principal().is_verified()
+            && !held.credentials.expiry().is_over(now)
+            && self.store.take_judgement(request.token.token.digest(), now)
+    }
+
+    /// Waits a moment for the flight, then serves the best there is.
+    fn wait_or_serve(&self, wish: &JoinRequest<'_>, held: Held) -> Lookup {
+        match self.flights.start_or_join(wish, None) {
             Joined::Done(Ok(newer)) => Lookup::Serve(Served::from_memory(newer)),
             Joined::Done(Err(_)) => Lookup::Serve(Served::from_memory(held)),
             Joined::InFlight(flight) => Lookup::Wait(self.waiting(WaitingFor::Flight(flight), Some(held))),
@@ -226,6 +246,11 @@ fn renewal<'a>(request: &'a CredentialRequest, held: &'a Held, urgency: Urgency)
     }
 }
 
+/// The wish to have a token judged by its source, under its own name.
+fn judgement<'a>(request: &'a CredentialRequest, held: &'a Held) -> JoinRequest<'a> {
+    JoinRequest { principal: &request.principal, ..renewal(request, held, Urgency::Pressing) }
+}
+
 impl Served {
     fn from_memory(held: Held) -> Self {
         let (body, is_first) = held.serve_from_memory();
@@ -248,7 +273,7 @@ impl Waiting {
     ///
     /// # Errors
     /// [`Failed`], when there are no credentials and the flight has failed, or those that there were are
-    /// revoked.
+    /// revoked or are the token's no more.
     pub async fn outcome(&mut self) -> Result<Served, Failed> {
         let flight = match self.waiting_for.flight().await {
             Ok(flight) => flight,
@@ -262,9 +287,13 @@ impl Waiting {
         let Some(fallback) = self.fallback.clone() else {
             return flight.done().await.map(|held| Served::fetched(held, id)).map_err(failed);
         };
+        // It is the token's own, not a renewal of what it is served meanwhile.
+        let is_judgement = flight.key() != fallback.record.key();
         match tokio::time::timeout(RENEWAL_WAIT, flight.done()).await {
             Ok(Ok(newer)) => Ok(Served::fetched(newer, id)),
-            Ok(Err(error)) if fallback.record.is_revoked() => Err(failed(error)),
+            Ok(Err(error)) if fallback.record.is_revoked() || (is_judgement && error.is_about_token()) => {
+                Err(failed(error))
+            }
             Ok(Err(_)) => Ok(Served::from_memory(fallback)),
             Err(_elapsed) => {
                 // Once per back-off interval: the next requests are not made to wait for the same slow AWS.

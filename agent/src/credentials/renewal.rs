@@ -56,12 +56,7 @@ impl Renewals {
                 // What was planned by the time before may have expired meanwhile.
                 self.store.forget_expired();
             }
-            let rest_at_most = if self.clock.wants_answer() {
-                self.ask_the_time(now);
-                WHILE_UNCONFIRMED
-            } else {
-                LONGEST_REST
-            };
+            let rest_at_most = if self.clock.wants_answer() { self.ask_the_time(now) } else { LONGEST_REST };
             while let Some(record) = self.schedule.pop_due(now.boot) {
                 self.check(&record, now);
             }
@@ -84,18 +79,21 @@ impl Renewals {
 
     /// Any answer of AWS tells the time, and a renewal is a call that is good for something. One that
     /// somebody wants, so that no pod that is gone pays for it; without one there is nothing to judge either.
-    fn ask_the_time(&self, now: Now) {
-        let record = self.store.find(&|record| {
+    /// Returns after how long to look again.
+    fn ask_the_time(&self, now: Now) -> Duration {
+        if !self.clock.may_ask() {
+            return WHILE_UNCONFIRMED;
+        }
+        let record = self.store.last_asked(&|record| {
             record.demand() == Demand::Somebody
                 && !record.is_revoked()
                 && !record.freshness(now).is_quiet
                 && !now.is_surely_past(record.token().expires)
         });
-        if let Some(record) = record
-            && self.clock.may_ask()
-        {
-            self.renew(&record, Urgency::Pressing);
-        }
+        // A request that is served later ends the rest.
+        let Some(record) = record else { return LONGEST_REST };
+        self.renew(&record, Urgency::Pressing);
+        WHILE_UNCONFIRMED
     }
 
     fn check(&self, record: &Arc<IdentityRecord>, now: Now) {

@@ -64,7 +64,7 @@ impl Client {
         max_body: usize,
     ) -> Result<Response<Bytes>, SendError> {
         let origin = Origin::of(request.uri()).ok_or(SendError::Url)?;
-        let pool = self.pool(origin);
+        let pool = self.pool(&origin);
         let mut request = on_the_wire(request, pool.way())?;
         loop {
             let mut lease = pool.connection().await?;
@@ -89,7 +89,7 @@ impl Client {
         }
     }
 
-    fn pool(&self, origin: Origin) -> Pool {
+    fn pool(&self, origin: &Origin) -> Pool {
         let mut pools = self.shared.pools.lock();
         let new = || Pool::new(Way::new(origin.clone(), &self.shared.proxies), Arc::clone(&self.shared.tls));
         pools.entry(origin.clone()).or_insert_with(new).clone()
@@ -137,6 +137,7 @@ mod tests {
     use tokio::net::TcpListener;
 
     use super::{Client, SendError};
+    use crate::lifecycle::tasks::spawn_detached;
 
     /// A server that answers so many requests on each connection, each after this time, and then closes it.
     async fn server(
@@ -147,10 +148,10 @@ mod tests {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let (address, connections) = (listener.local_addr().unwrap(), Arc::new(AtomicUsize::new(0)));
         let counted = Arc::clone(&connections);
-        tokio::task::spawn(async move {
+        spawn_detached("test-server", async move {
             while let Ok((mut stream, _)) = listener.accept().await {
                 counted.fetch_add(1, Ordering::Relaxed);
-                tokio::task::spawn(async move {
+                spawn_detached("test-server", async move {
                     for _ in 0..per_connection {
                         if !matches!(stream.read(&mut [0; 1024]).await, Ok(1..)) {
                             return;

@@ -96,3 +96,17 @@ async fn a_clock_that_is_off_by_minutes_is_corrected_by_what_aws_says() {
     // One for each pod, and perhaps one more each time that an answer contradicted: the agent asks at once.
     assert!((4..=6).contains(&eks_auth_calls(&sandbox).len()));
 }
+
+#[tokio::test]
+async fn the_metadata_service_tells_the_time_until_eks_auth_does() {
+    let sandbox = sandbox();
+    sandbox.faults().set([Fault::new(Service::Imds, Effect::DateSkew { seconds: 120 })]);
+    let agent = Agent::start(&sandbox).await;
+    let offset = async || agent.metric("pod_identity_agent_clock_offset_seconds").await;
+    eventually("the offset is known before any call", async || (118..=122).contains(&offset().await)).await;
+    assert!(eks_auth_calls(&sandbox).is_empty());
+    for name in ["app-0", "app-1"] {
+        assert_eq!(agent.ask(&pod(&sandbox, name).token).await.status, 200);
+    }
+    eventually("EKS Auth is believed", async || offset().await == 0).await;
+}

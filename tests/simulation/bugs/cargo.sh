@@ -79,4 +79,8 @@ export CARGO_TARGET_DIR
 subcommand=$1
 shift
 cd "$copy"
-exec cargo "$subcommand" --locked -p simulation --features planted "$@"
+# The features of the dependencies are those of all packages that are compiled together: tests are compiled with the whole
+# workspace, as `make test` did before, so that no dependency is compiled a second time.
+packages=(-p simulation --features planted)
+[[ $subcommand != test ]] || packages=(--workspace --features simulation/planted)
+exec cargo "$subcommand" --locked "${packages[@]}" "$@"

@@ -86,7 +86,7 @@ impl Kind {
             // Some sets are over when the pause is, and others are not; new pods come after it.
             Self::Steps | Self::Pause | Self::PauseInOutage => {
                 let late = Duration::from_secs(if slot % 3 == 2 { 95 * 60 } else { 0 });
-                (late, Duration::from_secs(if slot % 2 == 0 { 30 * 60 } else { 6 * 3600 }))
+                (late, Duration::from_secs(if slot.is_multiple_of(2) { 30 * 60 } else { 6 * 3600 }))
             }
         }
     }
@@ -116,8 +116,9 @@ impl Kind {
                 ]
             }
             Self::Steps => vec![
-                (Duration::ZERO, Wall(60 * MINUTE_MS)),
-                (20 * MINUTE, Wall(0)),
+                (Duration::ZERO, Wall(25 * 60 * MINUTE_MS)),
+                (15 * MINUTE, Wall(60 * MINUTE_MS)),
+                (25 * MINUTE, Wall(0)),
                 (40 * MINUTE, Wall(-90_000)),
                 (60 * MINUTE, Wall(25 * 60 * MINUTE_MS)),
                 (80 * MINUTE, Wall(-25 * 60 * MINUTE_MS)),

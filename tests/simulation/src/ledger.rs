@@ -11,7 +11,7 @@ use crate::watch::{Found, Invariant};
 /// Design 4.6: calls under way at first, at most, and successes for one more.
 const FIRST_LIMIT: u32 = 8;
 const HIGHEST_LIMIT: u32 = 50;
-const SUCCESSES_PER_STEP: u32 = 10;
+const SUCCESSES_PER_STEP: u32 = 5;
 /// One burst of 429 is one signal.
 const HALVING_REST: Duration = Duration::from_secs(2);
 /// What the last request of a pod began may go on for so long when the pod is gone

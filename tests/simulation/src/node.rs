@@ -110,7 +110,7 @@ impl Node {
 
     /// Pauses the node for so long.
     pub async fn pause(&self, pause: Duration) {
-        self.time.was_paused(pause);
+        self.time.stand_still(pause);
         tokio::time::advance(pause).await;
     }
 

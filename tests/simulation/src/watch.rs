@@ -162,7 +162,8 @@ impl Watch {
             }
             Answer::RefusedByAgent(cause) | Answer::RefusedByAws(cause) | Answer::Trouble(cause) => {
                 let is_blamed = match answer {
-                    Answer::RefusedByAgent(_) => !self.was_in_doubt_since(asked.before),
+                    // All tokens are good, and times alone refuse nobody while the time is not confirmed.
+                    Answer::RefusedByAgent(_) => !self.is_blind(asked.after),
                     Answer::RefusedByAws(code) => {
                         *code != "ExpiredTokenException"
                             && identity.refused_at.is_none_or(|at| at + REFUSAL_ECHO < asked.before)
@@ -185,8 +186,7 @@ impl Watch {
             return Some(Found::new(Invariant::OwnSetOnly, what, vec![pod, set.pod]));
         }
         let left = set.expires.saturating_sub(asked.after);
-        let is_blind = self.bent.lock().was_paused && !self.may_know_the_time(asked.after);
-        if left + TOLERATED_SKEW < MIN_REMAINING_LIFE && !is_blind {
+        if left + TOLERATED_SKEW < MIN_REMAINING_LIFE && !self.is_blind(asked.after) {
             let what = format!("served with {} s left by AWS's clock", left.as_secs());
             return Some(Found::new(Invariant::NeverExpired, what, vec![pod]));
         }
@@ -248,6 +248,12 @@ impl Watch {
             pod.spells.iter().any(|(from, to, _)| *from <= asked.after && asked.before < *to + CALM)
         });
         asked.clear_for >= CALM && !has_spell && !self.was_in_doubt_since(asked.before.saturating_sub(CALM))
+    }
+
+    /// Whether the node was paused, and nothing has told the agent so.
+    fn is_blind(&self, now: Duration) -> bool {
+        let was_paused = self.bent.lock().was_paused;
+        was_paused && !self.may_know_the_time(now)
     }
 
     fn was_in_doubt_since(&self, since: Duration) -> bool {

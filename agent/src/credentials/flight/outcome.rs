@@ -93,6 +93,9 @@ impl Outcomes {
         let key = &flight.principal().key;
         if let SourceError::Refused(refusal) = error {
             self.refusals.remember(key, refusal.clone(), now);
+            if refusal.class.is_about_token() {
+                self.store.token_refused(refusal.judged.digest);
+            }
         }
         if let Some(record) = self.store.get(key) {
             self.after_failed_renewal(&record, now, error);

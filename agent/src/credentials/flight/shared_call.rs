@@ -14,7 +14,7 @@ use crate::clock::BootTime;
 use crate::credentials::limits::upstream_budget::Priority;
 use crate::credentials::record::Held;
 use crate::credentials::source::{SourceError, Unavailable};
-use crate::workload::{PeerKey, PresentedToken, Principal};
+use crate::workload::{CredentialKey, PeerKey, PresentedToken, Principal};
 
 /// A flight that somebody waits for lives this long at most (docs/design/decisions.md#upstream).
 const LONGEST_FLIGHT: Duration = Duration::from_secs(30);
@@ -182,6 +182,11 @@ impl FlightHandle {
     /// Which flight it is.
     pub fn id(&self) -> FlightId {
         self.flight.id
+    }
+
+    /// For which identity it is.
+    pub fn key(&self) -> &CredentialKey {
+        &self.flight.principal.key
     }
 
     /// What went wrong at the flight's last attempt, if one has failed.

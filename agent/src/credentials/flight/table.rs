@@ -19,7 +19,7 @@ use crate::credentials::flight::shared_call::{Flight, FlightHandle, FlightId, Pu
 use crate::credentials::limits::peer_quota::FlightPermit;
 use crate::credentials::limits::upstream_budget::Priority;
 use crate::credentials::record::{Held, IdentityRecord};
-use crate::credentials::source::{RefusalClass, SourceError, Unavailable};
+use crate::credentials::source::{SourceError, Unavailable};
 use crate::lifecycle::tasks::Tasks;
 use crate::rng::Rng;
 use crate::workload::{CredentialKey, PresentedToken, Principal};
@@ -186,12 +186,7 @@ impl Shared {
 /// the newer one, with which another attempt is made.
 fn is_of_an_older_token(fetched: &Result<Fetched, SourceError>, flight: &Flight) -> bool {
     let Err(SourceError::Refused(refusal)) = fetched else { return false };
-    match refusal.class {
-        RefusalClass::TokenExpired | RefusalClass::TokenInvalid => {
-            refusal.judged.expires < flight.token().expires
-        }
-        RefusalClass::NoAssociation | RefusalClass::RoleNotAssumable | RefusalClass::BadRequest => false,
-    }
+    refusal.class.is_about_token() && refusal.judged.expires < flight.token().expires
 }
 
 /// Ends a flight when dropped.

@@ -115,6 +115,11 @@ impl SourceError {
         }
     }
 
+    /// Whether AWS refused the token, and nothing else.
+    pub fn is_about_token(&self) -> bool {
+        self.refusal_class().is_some_and(RefusalClass::is_about_token)
+    }
+
     /// A label for metrics and logs; a closed set.
     pub const fn label(&self) -> &'static str {
         match self {

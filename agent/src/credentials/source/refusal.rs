@@ -40,6 +40,16 @@ pub enum RefusalClass {
     BadRequest,
 }
 
+impl RefusalClass {
+    /// Whether it is about the token alone: a newer one of the same pod may fare better.
+    pub const fn is_about_token(self) -> bool {
+        match self {
+            Self::TokenExpired | Self::TokenInvalid => true,
+            Self::NoAssociation | Self::RoleNotAssumable | Self::BadRequest => false,
+        }
+    }
+}
+
 /// Which token a refusal is about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct JudgedToken {

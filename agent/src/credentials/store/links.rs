@@ -4,20 +4,25 @@
 //! verified. Keys go away: withdrawn, or with their source. Then the pod's own token must still find what it
 //! earned (invariant 3), and a token that a leaked key made must find nothing (invariant 1). So a link is
 //! made only by a call of that very token which its source granted, never by a verdict of `identity`; it ends
-//! with the token, with the set that the token earned, and with the entitlement.
+//! with the token, with the set that the token earned, with the entitlement, and when the source refuses the
+//! token. A token that finds something by a link is judged by its source again, as every token that no key
+//! can verify; the link is what is left while the source cannot be asked.
 
 use std::collections::HashMap;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use parking_lot::RwLock;
 
-use crate::clock::Now;
+use crate::clock::{BootTime, Now};
 use crate::credentials::policy::freshness::Expiry;
 use crate::workload::{CredentialKey, PresentedToken, TokenDigest};
 
 /// Links per identity that may be kept: a token that renews has one, and so has its predecessor, until the
 /// set that it earned has expired. One link takes about 150 bytes.
 const PER_IDENTITY: usize = 4;
+
+/// How long a token that found something by its link is not judged again, while its source cannot be asked.
+const JUDGED_AGAIN_AFTER: Duration = Duration::from_secs(30);
 
 pub(super) struct Links {
     links: RwLock<HashMap<TokenDigest, Link>>,
@@ -29,6 +34,7 @@ struct Link {
     key: CredentialKey,
     token_expires: SystemTime,
     set_expires: Expiry,
+    judge_at: BootTime,
 }
 
 impl Link {
@@ -50,13 +56,27 @@ impl Links {
         }
         let digest = token.token.digest();
         if links.len() < self.most || links.contains_key(&digest) {
-            links.insert(digest, Link { key: key.clone(), token_expires: token.expires, set_expires });
+            let (key, token_expires) = (key.clone(), token.expires);
+            links.insert(digest, Link { key, token_expires, set_expires, judge_at: now.boot });
         }
     }
 
     /// The name of the pod that this token earned a set.
     pub(super) fn of(&self, token: TokenDigest, now: Now) -> Option<CredentialKey> {
         self.links.read().get(&token).filter(|link| !link.is_over(now)).map(|link| link.key.clone())
+    }
+
+    /// Whether it is time to have this token judged again. It is not for a while after that.
+    pub(super) fn take_judgement(&self, token: TokenDigest, now: BootTime) -> bool {
+        let mut links = self.links.write();
+        let Some(link) = links.get_mut(&token).filter(|link| link.judge_at <= now) else { return false };
+        link.judge_at = now.plus(JUDGED_AGAIN_AFTER);
+        true
+    }
+
+    /// Forgets a token.
+    pub(super) fn remove_token(&self, token: TokenDigest) {
+        self.links.write().remove(&token);
     }
 
     /// Forgets all tokens of a pod.

@@ -120,6 +120,19 @@ impl Store {
         }
     }
 
+    /// Whether this token, which found what its pod has by its digest alone, is to be judged by its source
+    /// again. It is not for a while after that.
+    pub(in crate::credentials) fn take_judgement(&self, token: TokenDigest, now: Now) -> bool {
+        self.records.as_ref().is_some_and(|records| records.links.take_judgement(token, now.boot))
+    }
+
+    /// A source refuses this token: it finds nothing by its digest alone any more.
+    pub(in crate::credentials) fn token_refused(&self, token: TokenDigest) {
+        if let Some(records) = &self.records {
+            records.links.remove_token(token);
+        }
+    }
+
     /// A key proves of which pod a token is: what the token earned is kept under the pod's own name from now
     /// on, for all its tokens. `None`: there is no room.
     pub(in crate::credentials) fn adopt(
@@ -147,6 +160,14 @@ impl Store {
     pub fn find(&self, condition: &dyn Fn(&IdentityRecord) -> bool) -> Option<Arc<IdentityRecord>> {
         let records = self.records.as_ref()?;
         records.verified.find(condition).or_else(|| records.unverified.find(condition))
+    }
+
+    /// Of the records of which `condition` holds, the one that was asked for last. Looks at all of them.
+    pub fn last_asked(&self, condition: &dyn Fn(&IdentityRecord) -> bool) -> Option<Arc<IdentityRecord>> {
+        let records = self.records.as_ref()?;
+        let rank = |record: &Arc<IdentityRecord>| (record.last_asked(), record.renew_at());
+        let all = records.verified.all(condition).into_iter().chain(records.unverified.all(condition));
+        all.max_by_key(rank)
     }
 
     /// Keeps a newly issued set: in the record that its identity has, or in this new one. `peer` is charged

@@ -100,6 +100,10 @@ impl Unverified {
         self.records.iter().map(|(_, record)| record).find(|record| condition(record))
     }
 
+    pub(super) fn all(&self, condition: &dyn Fn(&IdentityRecord) -> bool) -> Vec<Arc<IdentityRecord>> {
+        self.records.iter().map(|(_, record)| record).filter(|record| condition(record)).collect()
+    }
+
     pub(super) fn keep(&self, newer: &Arc<IdentityRecord>, peer: Option<PeerKey>, now: Now) -> Held {
         // One step for moka, so that it takes over the new expiry, and no other flight ends between a look
         // and an insert.

@@ -31,6 +31,10 @@ impl Verified {
         self.records.read().values().find(|record| condition(record)).cloned()
     }
 
+    pub(super) fn all(&self, condition: &dyn Fn(&IdentityRecord) -> bool) -> Vec<Arc<IdentityRecord>> {
+        self.records.read().values().filter(|record| condition(record)).cloned().collect()
+    }
+
     /// `None`: no room for a newcomer.
     pub(super) fn keep(&self, newer: &Arc<IdentityRecord>, now: Now) -> Option<Held> {
         let mut records = self.records.write();

@@ -73,6 +73,34 @@ async fn keys_that_are_withdrawn_while_aws_is_down_leave_a_token_what_it_earned_
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_token_that_no_key_verifies_any_more_is_judged_by_aws_as_soon_as_aws_can_be_asked() {
+    let node = Node::new();
+    let (by_key, by_token) = (verified(&node, 1, "a.granted.c"), claimed(&node, 1, "a.granted.c"));
+    let earned = node.ask_as(&by_key).await.unwrap().access_key_id;
+    node.aws.be(Mood::Says(503, "ServiceUnavailableException"));
+    for _ in 0..120 {
+        assert_eq!(node.ask_as(&by_token).await.unwrap().access_key_id, earned);
+        tokio::time::sleep(Duration::from_secs(1)).await;
+    }
+    assert!((3..=6).contains(&node.aws.calls()), "{} calls in two minutes", node.aws.calls());
+    // The key was withdrawn because it leaked, and AWS says so. It says nothing of the pod's other tokens.
+    node.aws.be_to_token("a.granted.c", Mood::Says(400, "InvalidTokenException"));
+    tokio::time::sleep(Duration::from_secs(31)).await;
+    let refused = node.ask_as(&by_token).await.unwrap_err().unwrap();
+    assert_eq!(refused.label(), "InvalidTokenException");
+    node.aws.be(Mood::Refuses);
+    node.aws.be_to_token("a.granted.c", Mood::Refuses);
+    tokio::time::sleep(MINUTE).await;
+    assert!(node.ask_as(&by_token).await.is_err(), "the link has ended with that");
+    assert_eq!(node.ask_as(&verified(&node, 1, "a.newer.c")).await.unwrap().access_key_id, earned);
+    // And what AWS grants the token is its own.
+    let node = Node::new();
+    let earned = node.ask_as(&by_key).await.unwrap().access_key_id;
+    assert_ne!(node.ask_as(&by_token).await.unwrap().access_key_id, earned);
+    assert_eq!(node.aws.calls(), 2);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_link_ends_with_its_token_and_with_the_set_that_the_token_earned() {
     let node = Node::new();
     let short = CredentialRequest {

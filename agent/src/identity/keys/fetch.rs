@@ -88,6 +88,7 @@ mod tests {
 
     use super::{FetchError, KeyUrl};
     use crate::config::{NoProxy, Proxy, Upstream};
+    use crate::lifecycle::tasks::spawn_detached;
     use crate::outgoing::SendError;
     use crate::secret::Secret;
 
@@ -134,10 +135,10 @@ mod tests {
     async fn endless(head: &'static str, again: Vec<u8>, pause: Duration) -> KeyUrl {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}/keys", listener.local_addr().unwrap());
-        tokio::task::spawn(async move {
+        spawn_detached("test-server", async move {
             while let Ok((mut stream, _)) = listener.accept().await {
                 let again = again.clone();
-                tokio::task::spawn(async move {
+                spawn_detached("test-server", async move {
                     let _request = stream.read(&mut [0; 1024]).await;
                     let _sent = stream.write_all(head.as_bytes()).await;
                     while stream.write_all(&again).await.is_ok() {

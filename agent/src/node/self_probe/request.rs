@@ -95,12 +95,14 @@ async fn connect(source: IpAddr, target: SocketAddr) -> Result<TcpStream, Reques
         Err(_) if target.is_ipv6() => return Err(RequestError::FamilyOff),
         Err(error) => return Err(RequestError::Connect(error)),
     };
-    socket.bind(SocketAddr::new(source, 0)).map_err(|error| match error.kind() {
-        io::ErrorKind::AddrNotAvailable if target.is_ipv6() && ipv6::is_switched_off() => {
+    socket.bind(SocketAddr::new(source, 0)).map_err(|error| {
+        if error.kind() != io::ErrorKind::AddrNotAvailable {
+            RequestError::Connect(error)
+        } else if target.is_ipv6() && ipv6::is_switched_off() {
             RequestError::FamilyOff
+        } else {
+            RequestError::AddressMissing
         }
-        io::ErrorKind::AddrNotAvailable => RequestError::AddressMissing,
-        _ => RequestError::Connect(error),
     })?;
     socket.connect(target).await.map_err(RequestError::Connect)
 }

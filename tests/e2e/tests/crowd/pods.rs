@@ -112,7 +112,7 @@ async fn busy_loop(at: SocketAddr, tokens: &[(String, String)], until: Instant) 
         while String::from_utf8_lossy(&read).matches("\"Expiration\"").count() < tokens.len()
             || !read.ends_with(b"}")
         {
-            let mut chunk = [0; 16 * 1024];
+            let mut chunk = vec![0; 16 * 1024];
             let patience = Duration::from_secs(5);
             let count =
                 timeout(patience, stream.read(&mut chunk)).await.map_err(|error| error.to_string())?;

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::task::{AbortHandle, JoinHandle};
+use tokio::task::JoinSet;
 use tokio::time::sleep;
 
 /// What takes how long.
@@ -27,7 +27,8 @@ pub(crate) struct Delays {
 pub(crate) struct Middlebox {
     pub(crate) address: SocketAddr,
     accepted: Arc<AtomicUsize>,
-    task: AbortHandle,
+    /// Ends with it.
+    _tasks: JoinSet<()>,
 }
 
 impl Middlebox {
@@ -46,25 +47,21 @@ impl Middlebox {
         let address = listener.local_addr().expect("an address");
         let accepted = Arc::new(AtomicUsize::new(0));
         let counted = Arc::clone(&accepted);
-        let task: JoinHandle<()> = tokio::task::spawn(async move {
+        let mut tasks = JoinSet::new();
+        tasks.spawn(async move {
+            let mut connections = JoinSet::new();
             while let Ok((client, _)) = listener.accept().await {
                 counted.fetch_add(1, Ordering::Relaxed);
                 // An error is one side that has left.
-                tokio::task::spawn(async move { pass(client, to, delays, is_proxy).await.ok() });
+                connections.spawn(async move { pass(client, to, delays, is_proxy).await.ok() });
             }
         });
-        Self { address, accepted, task: task.abort_handle() }
+        Self { address, accepted, _tasks: tasks }
     }
 
     /// The connections so far.
     pub(crate) fn accepted(&self) -> usize {
         self.accepted.load(Ordering::Relaxed)
-    }
-}
-
-impl Drop for Middlebox {
-    fn drop(&mut self) {
-        self.task.abort();
     }
 }
 

@@ -175,8 +175,8 @@ const PIECES_OF_OUR_LINK: [&str; 5] = [
     "link del {}\n",
 ];
 
-/// What `ip` says of the addresses and of what the kernel does with packets for them; by whom and at what cost
-/// a route was added is left out.
+/// What `ip` says of the addresses and of what the kernel does with packets for them. By whom and at what
+/// cost a route was added is left out.
 fn as_the_kernel_sees_it() -> BTreeSet<String> {
     let mut seen = BTreeSet::new();
     for (family, address) in [("-4", "169.254.170.23"), ("-6", "fd00:ec2::23")] {
