@@ -10,7 +10,9 @@ import yaml
 from conventions import check_labels, check_typos, check_upgrades
 from documentation import check_documentation
 from manifests import MANIFESTS, check_manifest
+from features import check_capabilities, check_text, check_verification
 from monitors import check_metrics_off, check_pod_monitor, check_service_monitor
+from nulls import check_nulls
 from page import check_page
 from rendering import CHART, GOOD, HERE, check_object, compare, helm, render
 from series import check_alerts, check_dashboard, check_dashboard_object
@@ -38,6 +40,7 @@ REFUSED = {
         GOOD + ["--set", "metrics.serviceMonitor.enabled=true,metrics.podMonitor.enabled=true"],
         "each pod would be scraped twice",
     ),
+    "a value that is null": (GOOD + ["--set", "guardAddress=null"], "missing property 'guardAddress'"),
     "a section that is null": (GOOD + ["--set", "metrics=null"], "metrics must not be null"),
     "a part of one that is null": (GOOD + ["--set", "agent.metrics.podMonitor=null"], "metrics.podMonitor must not be null"),
     "plain http to another host": (
@@ -48,6 +51,26 @@ REFUSED = {
     "Amazon's version": (GOOD + ["--set", "image.tag=v1.3.9-eksbuild.3"], "is a version of the Amazon agent"),
     "Amazon's watching of pods": (GOOD + ["--set", "podLivenessCheck.enabled=true"], "podLivenessCheck.enabled is not supported"),
     "keys of nobody": (GOOD + ["--set", "jwks={/keys.json}"], "jwks needs issuers"),
+    "issuers without keys": (GOOD + ["--set", "issuers={https://a.example}"], "issuers needs jwks"),
+    "verification without keys": (GOOD + ["--set", "tokenVerification=required"], "tokenVerification=required needs jwks"),
+    "verification that is on": (GOOD + ["--set", "tokenVerification=true"], "tokenVerification"),
+    "two kinds of one name": (
+        GOOD + ["--set", "daemonsets.gpu.create=true,daemonsets.gpu.env.A=b"],
+        "daemonsets.cloud and daemonsets.gpu are both named pod-identity-agent",
+    ),
+    "two kinds of one suffix": (
+        GOOD + ["--set", "daemonsets.hybrid.create=true,daemonsets.hybrid-bottlerocket.create=true"]
+        + ["--set", "daemonsets.hybrid-bottlerocket.nameSuffix=hybrid"],
+        "are both named pod-identity-agent-hybrid",
+    ),
+    "a misspelt kind that is made": (GOOD + ["--set", "daemonsets.hybird.create=true"], "daemonsets.hybird is no kind of nodes"),
+    "a misspelt kind that is not": (GOOD + ["--set", "daemonsets.clod.create=false"], "daemonsets.clod is no kind of nodes"),
+    "a suffix that is no name": (GOOD + ["--set", "daemonsets.hybrid.nameSuffix=Hybrid_2"], "nameSuffix"),
+    "a number with a fraction": (GOOD + ["--set-json", "env.HALF=0.5"], "/env/HALF"),
+    "a number that lost its end": (GOOD + ["--set-json", "podAnnotations.a=1.10"], "/podAnnotations"),
+    "a number that is too long": (GOOD + ["--set-json", "env.LONG=9007199254740993"], "/env/LONG"),
+    "one that is too long below zero": (GOOD + ["--set", "agent.additionalArgs.--a=-9007199254740993"], "additionalArgs"),
+    "a long tag": (GOOD + ["--set-json", "image.tag=20260101000000000001"], "image/tag"),
     "a flag without its capability": (GOOD + ["--set", "agent.additionalArgs.--block-imds=true"], "set the value blockImds"),
     "a flag of one DaemonSet": (
         GOOD + ["--set", "daemonsets.cloud.additionalArgs.--guard-address=true"],
@@ -71,6 +94,7 @@ SAME = {
         ["--set-string", "agent.probePort=2713,metrics.port=2715"],
         ["--set", "agent.probePort=2713,metrics.port=2715"],
     ),
+    "verification off, as YAML reads it": (["--set-json", "tokenVerification=false"], ["--set", "tokenVerification=off"]),
     "no affinity": (["--set", "affinity="], ["--set", "affinity=null"]),
     "no DaemonSet": (["--set", "daemonsets.cloud=null"], ["--set", "daemonsets.cloud.create=false"]),
     "plain http to this node": (
@@ -141,7 +165,8 @@ def main():
         problems += check_manifest(name, write)
     for check in (
         *(check_alerts, check_dashboard, check_dashboard_object, check_documentation, check_page),
-        *(check_upgrades, check_labels, check_typos),
+        *(check_upgrades, check_labels, check_typos, check_nulls),
+        *(check_capabilities, check_text, check_verification),
         *(check_pod_monitor, check_service_monitor, check_metrics_off),
     ):
         checks += 1

@@ -72,9 +72,6 @@ def misspelt(tree, path=()):
 def check_typos():
     """No misspelt value passes silently; Amazon's dead ones do."""
     for name in misspelt(yaml.safe_load((CHART / "values.yaml").read_text())):
-        # Other kinds of nodes are a user's to name.
-        if name.count(".") == 1 and name.startswith("daemonsets."):
-            continue
         if render(*GOOD, "--set-json", f"{name}={{}}").returncode == 0:
             yield f"{name} is taken for a value"
     for value in DEAD:

@@ -17,6 +17,20 @@
 {{- fail (printf "daemonsets.%s must not be null: set daemonsets.%s.create=false to have none" $kind $kind) -}}
 {{- end -}}
 {{- end -}}
+{{- $names := dict -}}
+{{- range $kind, $nodes := .Values.daemonsets -}}
+{{- $ours := has $kind (list "cloud" "hybrid" "hybrid-bottlerocket") -}}
+{{- if and (not $ours) (eq (len (omit $nodes "create")) 0) -}}
+{{- fail (printf "daemonsets.%s is no kind of nodes that this chart has, and sets nothing but create: the chart's are cloud, hybrid and hybrid-bottlerocket; one of your own needs a nameSuffix and an affinity" $kind) -}}
+{{- end -}}
+{{- if $nodes.create -}}
+{{- $name := include "agent.name" (dict "Values" $.Values "Chart" $.Chart "Release" $.Release "suffix" $nodes.nameSuffix) -}}
+{{- if hasKey $names $name -}}
+{{- fail (printf "daemonsets.%s and daemonsets.%s are both named %s: give one of them another nameSuffix" (get $names $name) $kind $name) -}}
+{{- end -}}
+{{- $_ := set $names $name $kind -}}
+{{- end -}}
+{{- end -}}
 {{- if or (not .Values.clusterName) (eq .Values.clusterName "EKS_CLUSTER_NAME") -}}
 {{- fail "clusterName is required: the name of the EKS cluster" -}}
 {{- end -}}
@@ -47,6 +61,12 @@
 {{- end -}}
 {{- if and .Values.jwks (not .Values.issuers) -}}
 {{- fail "jwks needs issuers: the issuers of the tokens that these keys verify" -}}
+{{- end -}}
+{{- if and .Values.issuers (not .Values.jwks) -}}
+{{- fail "issuers needs jwks: without the keys of these issuers no token is verified here" -}}
+{{- end -}}
+{{- if and (eq "required" (include "agent.tokenVerification" .)) (not .Values.jwks) -}}
+{{- fail "tokenVerification=required needs jwks: without keys no pod would be served" -}}
 {{- end -}}
 {{- $owned := dict "--manage-link" "manageLink" "--guard-address" "guardAddress" "--share-port" "sharePort" "--block-imds" "blockImds" "--probe-namespace" "probeNamespace" -}}
 {{- $flags := dict "agent" .Values.agent.additionalArgs -}}

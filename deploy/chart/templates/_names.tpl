@@ -43,10 +43,11 @@ app.kubernetes.io/part-of: {{ include "agent.cut" (dict "name" (default .Chart.N
 {{- include "agent.strings" (merge $labels (default (dict) .extraLabels)) -}}
 {{- end }}
 
-{{/* A scalar as it was written: a number of a values file is a float to Helm, and 2000000 would come out as 2e+06. */}}
+{{/* A scalar as it was written: a number of a values file is a float to Helm, and 2000000 would come out as 2e+06. Whole numbers
+that a float has exactly come out in decimal; the schema refuses others. */}}
 {{- define "agent.scalar" -}}
 {{- if kindIs "float64" . -}}
-{{- ternary (printf "%.0f" .) (toString .) (eq (floor .) .) -}}
+{{- printf "%.0f" . -}}
 {{- else -}}
 {{- toString . -}}
 {{- end -}}
@@ -57,7 +58,7 @@ app.kubernetes.io/part-of: {{ include "agent.cut" (dict "name" (default .Chart.N
 {{- $lines := list -}}
 {{- range $key, $value := ternary . (dict) (kindIs "map" .) -}}
 {{- if not (kindIs "invalid" $value) -}}
-{{- $lines = append $lines (printf "%s: %s" $key (include "agent.scalar" $value | quote)) -}}
+{{- $lines = append $lines (printf "%s: %s" (toYaml $key) (include "agent.scalar" $value | quote)) -}}
 {{- end -}}
 {{- end -}}
 {{- join "\n" $lines -}}
@@ -85,6 +86,20 @@ app.kubernetes.io/part-of: {{ include "agent.cut" (dict "name" (default .Chart.N
 {{- $account := .Values.serviceAccount -}}
 {{- $own := include "agent.name" (dict "Values" .Values "Chart" .Chart "Release" .Release) -}}
 {{- default (ternary $own "" $account.create) $account.name -}}
+{{- end }}
+
+{{/* The command that waits for each DaemonSet. */}}
+{{- define "agent.rollouts" -}}
+{{- range $kind, $nodes := .Values.daemonsets -}}
+{{- if $nodes.create }}
+  kubectl -n {{ $.Release.Namespace }} rollout status daemonset/{{ include "agent.name" (dict "Values" $.Values "Chart" $.Chart "Release" $.Release "suffix" $nodes.nameSuffix) }}
+{{- end -}}
+{{- end -}}
+{{- end }}
+
+{{/* YAML reads `off` as false. */}}
+{{- define "agent.tokenVerification" -}}
+{{- ternary "off" (toString .Values.tokenVerification) (eq "false" (toString .Values.tokenVerification)) -}}
 {{- end }}
 
 {{/* Whether port 80 is declared: only where nothing else protects the address, or where it is asked for. */}}

@@ -1,0 +1,79 @@
+"""What a value makes of the agent's container: its capabilities, its text, its flags."""
+
+import yaml
+from rendering import GOOD, render, rendered
+
+# No feature that needs more than port 80. Something has to add the addresses.
+BARE = ["--set", "manageLink=false,guardAddress=false,init.create=true"]
+# docs/privileges.md, with what the helper process of the last one keeps.
+CAPABILITIES = {
+    "": set(),
+    "manageLink=true": {"NET_ADMIN"},
+    "guardAddress=true": {"NET_ADMIN"},
+    "blockImds=true": {"NET_ADMIN"},
+    "probeNamespace=true": {"NET_ADMIN", "SYS_ADMIN"},
+}
+# What YAML reads as something else than text, or as two things.
+ODD = ("123", "1e3", "0755", "null", "true")
+TEXT = "a: b #c"
+
+
+def agents(*arguments, **release):
+    for found in rendered(*GOOD, *arguments, **release):
+        if found["kind"] == "DaemonSet":
+            yield found["spec"]["template"]["spec"]["containers"][0]
+
+
+def check_capabilities():
+    """Each feature alone gets what it needs, and no more."""
+    for value, needed in CAPABILITIES.items():
+        for container in agents(*BARE, "--set", value):
+            added = set(container["securityContext"]["capabilities"]["add"])
+            if added != needed | {"NET_BIND_SERVICE"}:
+                yield f"{value or 'no feature'}: the agent has {sorted(added)}"
+
+
+def check_text():
+    """Text stays text, though it looks like a number, or like YAML."""
+    for text in ODD:
+        names = f"fullnameOverride={text},serviceAccount.name={text},priorityClassName={text}"
+        monitors = "metrics.podMonitor.enabled=true,metrics.prometheusRule.enabled=true,metrics.grafanaDashboard.enabled=true"
+        keys = f"podLabels.{text}=a,podAnnotations.{text}=a,env.{text}=a"
+        # The last namespace is the one that counts.
+        arguments = ["--set-string", names, "--set", monitors, "--set-string", keys, "--namespace", text]
+        told = render(*GOOD, *arguments)
+        if told.returncode != 0:
+            yield f"{text}: {told.stderr.strip()}"
+        for found in filter(None, yaml.safe_load_all(told.stdout)):
+            metadata = found["metadata"]
+            expected = text + "-dashboard" if found["kind"] == "ConfigMap" else text
+            if metadata["name"] != expected or metadata["namespace"] != text:
+                yield f"{text}: the {found['kind']} is {metadata['name']!r} in {metadata['namespace']!r}"
+            if found["kind"] == "DaemonSet":
+                yield from text_of_pods(text, found["spec"]["template"])
+    for container in agents("--set-string", f"clusterName={TEXT},agent.livenessEndpoint=/{TEXT}"):
+        if f"--cluster-name={TEXT}" not in container["args"] or container["livenessProbe"]["httpGet"]["path"] != f"/{TEXT}":
+            yield f"{TEXT!r}: {container['args']}, {container['livenessProbe']}"
+
+
+def text_of_pods(text, template):
+    spec = template["spec"]
+    names = {
+        "account": spec["serviceAccountName"],
+        "priority": spec["priorityClassName"],
+        "label": next((key for key, value in template["metadata"]["labels"].items() if value == "a"), None),
+        "annotation": next(iter(template["metadata"]["annotations"])),
+        "variable": next(variable["name"] for variable in spec["containers"][0]["env"] if variable.get("value") == "a"),
+    }
+    for what, name in names.items():
+        if name != text:
+            yield f"{text}: the {what} is {name!r}"
+
+
+def check_verification():
+    """The flag is always there: what the agent does is what the value says, and never its own default."""
+    keys = ["--set", "jwks={/keys.json},issuers={https://a.example}"]
+    for value, more in (("auto", []), ("off", []), ("auto", keys), ("off", keys), ("required", keys)):
+        for container in agents("--set", f"tokenVerification={value}", *more):
+            if f"--token-verification={value}" not in container["args"]:
+                yield f"tokenVerification={value}: {container['args']}"

@@ -1,0 +1,47 @@
+"""Values that are null: Helm takes them out of the chart before anybody looks, its own defaults too.
+
+What is derived from `values.yaml` here is every value of it, so a new one cannot be forgotten in the schema.
+"""
+
+import yaml
+from conventions import FREE
+from rendering import CHART, GOOD, render
+
+# What uses as many of the values as can be had at once; a null of one that nothing uses would show nothing.
+KINDS = ["--set", "daemonsets.hybrid.create=true,daemonsets.hybrid-bottlerocket.create=true,init.create=true"]
+EXTRAS = ["--set", "metrics.prometheusRule.enabled=true,metrics.grafanaDashboard.enabled=true"]
+NODE = ["--set", "sharePort=true,blockImds=true,probeNamespace=true"]
+KEYS = ["--set", "jwks={https://a.example/keys},issuers={https://a.example}"]
+USES = {
+    "defaults": [],
+    "everything, and a ServiceMonitor": KINDS + EXTRAS + NODE + KEYS + ["--set", "metrics.serviceMonitor.enabled=true"],
+    "a PodMonitor": KINDS + ["--set", "metrics.podMonitor.enabled=true"],
+    "removal": ["--set", "removeFromNodes=true"],
+}
+
+
+def scalars(tree, path=()):
+    """Each value that is no map and no list, but for those below a key that is a user's own."""
+    for key, value in tree.items():
+        if isinstance(value, dict) and key not in FREE:
+            yield from scalars(value, (*path, key))
+        elif not isinstance(value, (dict, list)):
+            yield ".".join((*path, key))
+
+
+def check_nulls():
+    """A null scalar is refused, or is the default; never a part that is missing, or text like `<nil>`."""
+    names = list(scalars(yaml.safe_load((CHART / "values.yaml").read_text())))
+    if len(names) < 40:
+        yield f"nulls: only {len(names)} values are found"
+    for use, values in USES.items():
+        plain = render(*GOOD, *values)
+        if plain.returncode != 0:
+            yield f"nulls, {use}: {plain.stderr.strip()}"
+            continue
+        for name in names:
+            told = render(*GOOD, *values, "--set", f"{name}=null")
+            if told.returncode == 0 and told.stdout != plain.stdout:
+                yield f"nulls, {use}: {name}=null is taken, and is not the default"
+            if told.returncode != 0 and name.rsplit(".", 1)[-1] not in told.stderr:
+                yield f"nulls, {use}: {name}=null is refused, but not by its name: {told.stderr.strip()}"
