@@ -13,7 +13,7 @@ from manifests import MANIFESTS, check_manifest
 from features import check_capabilities, check_text, check_verification
 from monitors import check_metrics_off, check_pod_monitor, check_service_monitor
 from nulls import check_nulls
-from page import check_page
+from page import check_page, check_readiness
 from rendering import CHART, GOOD, HERE, check_object, compare, helm, render
 from series import check_alerts, check_dashboard, check_dashboard_object
 
@@ -164,7 +164,7 @@ def main():
         checks += 1
         problems += check_manifest(name, write)
     for check in (
-        *(check_alerts, check_dashboard, check_dashboard_object, check_documentation, check_page),
+        *(check_alerts, check_dashboard, check_dashboard_object, check_documentation, check_page, check_readiness),
         *(check_upgrades, check_labels, check_typos, check_nulls),
         *(check_capabilities, check_text, check_verification),
         *(check_pod_monitor, check_service_monitor, check_metrics_off),

@@ -1,6 +1,8 @@
 """The page of metrics as Prometheus gets it from the agent: whether strict readers read it, and docs/metrics.md lists it."""
 
 import contextlib
+import json
+import re
 import socket
 import subprocess
 import tempfile
@@ -10,8 +12,8 @@ import urllib.request
 
 from prometheus_client import parser as text_format
 from prometheus_client.openmetrics import parser as open_metrics
-from rendering import AGENT
-from series import REFERENCE, documented
+from rendering import AGENT, CHART
+from series import DASHBOARD, REFERENCE, documented
 
 OPEN_METRICS = "application/openmetrics-text;version=1.0.0;q=0.5,text/plain;version=0.0.4;q=0.3,*/*;q=0.2"
 # What Amazon's agent calls its counters. promtool says of them, and may say nothing else, that they want a suffix.
@@ -28,18 +30,18 @@ def free_port():
 
 
 @contextlib.contextmanager
-def agent():
-    """An agent that reaches nothing, and the addresses of its credentials and its metrics."""
+def agent(*more):
+    """An agent that reaches nothing; with the usual addresses unless others are given. The addresses of its pages."""
     ports = {flag: free_port() for flag in ("--port", "--probe-port", "--metrics-port")}
     arguments = [argument for flag, port in ports.items() for argument in (flag, str(port))]
-    arguments += ["--cluster-name", "shop", "--bind-hosts", "127.0.0.1", "--metrics-address", "127.0.0.1"]
+    arguments += ["--cluster-name", "shop", "--metrics-address", "127.0.0.1", *more]
     # Closed ports of this machine instead of AWS and of the instance metadata.
     arguments += ["--endpoint", f"http://127.0.0.1:{free_port()}"]
     environment = {"AWS_REGION": "eu-west-1", "AWS_EC2_METADATA_SERVICE_ENDPOINT": f"http://127.0.0.1:{free_port()}"}
     with tempfile.TemporaryFile("w+") as log:
         running = subprocess.Popen([AGENT, "server", *arguments], env=environment, stdout=log, stderr=log)
         try:
-            yield (f"http://127.0.0.1:{ports['--port']}/v1/credentials", f"http://127.0.0.1:{ports['--metrics-port']}/metrics")
+            yield (f"http://127.0.0.1:{ports['--port']}/v1/credentials", f"http://127.0.0.1:{ports['--metrics-port']}")
         except OSError as error:
             log.seek(0)
             raise RuntimeError(f"{error}; the agent said: {log.read()}") from error
@@ -63,7 +65,8 @@ def scrape(address, accept=None):
 
 
 def check_page():
-    with agent() as (credentials, address):
+    with agent("--bind-hosts", "127.0.0.1") as (credentials, admin):
+        address = f"{admin}/metrics"
         kind, _ = scrape(address)
         if kind != "text/plain; version=0.0.4; charset=utf-8":
             yield f"metrics: {kind} where no format is asked for"
@@ -85,6 +88,21 @@ def check_page():
             yield f"metrics: {reader.__name__} does not read them: {error}"
             continue
         yield from check_documented(families, read)
+
+
+def check_readiness():
+    """What readiness waits for, by default, is what the alert and the dashboard call not serving."""
+    with agent() as (_, admin):
+        scrape(f"{admin}/healthz")
+        try:
+            page = urllib.request.urlopen(f"{admin}/readyz", timeout=PATIENCE).read()
+        except urllib.error.HTTPError as unready:
+            page = unready.read()
+    required = {condition["name"] for condition in json.loads(page)["conditions"] if condition["required"]}
+    for asks in (CHART / "alerts.yaml", DASHBOARD):
+        asked = [set(names.split("|")) for names in re.findall(r'condition=~\\?"(running\|[^"\\]*)', asks.read_text())]
+        if asked != [required]:
+            yield f"{asks.name}: asks for {asked}, readiness waits for {sorted(required)}"
 
 
 def check_promtool(page):
