@@ -8,7 +8,7 @@ import sys
 
 import yaml
 from conventions import check_labels, check_typos, check_upgrades
-from documentation import check_documentation
+from documentation import check_commands, check_documentation
 from manifests import MANIFESTS, check_manifest
 from features import check_capabilities, check_text, check_verification
 from monitors import check_metrics_off, check_pod_monitor, check_service_monitor
@@ -164,7 +164,8 @@ def main():
         checks += 1
         problems += check_manifest(name, write)
     for check in (
-        *(check_alerts, check_dashboard, check_dashboard_object, check_documentation, check_page, check_readiness),
+        *(check_alerts, check_dashboard, check_dashboard_object, check_documentation, check_commands),
+        *(check_page, check_readiness),
         *(check_upgrades, check_labels, check_typos, check_nulls),
         *(check_capabilities, check_text, check_verification),
         *(check_pod_monitor, check_service_monitor, check_metrics_off),

@@ -1,12 +1,16 @@
-"""docs/chart.md: every value of the chart, no other, and its default."""
+"""docs/chart.md: every value of the chart, no other, and its default. The pages that show commands: whether the chart takes them."""
 
 import re
+import shlex
 
 import yaml
-from rendering import CHART
+from rendering import CHART, GOOD, helm
 
 PAGE = CHART.parent.parent / "docs" / "chart.md"
 ROW = re.compile(r"^\| `([^`]+)` \| (.+?) \| (Amazon|Ours) \| (.+) \|$")
+PAGES = (CHART.parent.parent / "README.md", PAGE.parent / "install.md")
+COMMAND = re.compile(r"^ *(helm upgrade (?:.*\\\n)*.*)$", re.MULTILINE)
+ISSUER = "https://oidc.eks.eu-west-1.amazonaws.com/id/EXAMPLE"
 # Maps whose keys are their user's and not the chart's.
 WHOLE = {"env", "affinity", "updateStrategy", "additionalArgs", "additionalSecurityContext"}
 # What the page says of a default that is too long for it.
@@ -39,6 +43,31 @@ def check_documentation():
     for name, default, *_ in told:
         if name in chart and default != said(name, chart[name]):
             yield f"{PAGE.name}: the default of {name} is {said(name, chart[name])}"
+
+
+def rendered_by(command):
+    """What `helm template` makes of an upgrade."""
+    told = command.replace("\\\n", " ").replace("…", "registry.example.com/agent:1")
+    # An image has no upper case, and neither has a release.
+    told = told.replace("$ISSUER", ISSUER).replace("REGISTRY", "registry.example.com").replace("RELEASE", "release")
+    release, values = told.removeprefix("helm upgrade").split("deploy/chart")
+    values = re.sub(r" --wait\b| --reset-then-reuse-values\b| --values \w+", "", values)
+    before = [] if "clusterName=" in values else GOOD
+    return helm("template", shlex.split(release)[-1], str(CHART), *before, *shlex.split(values))
+
+
+def check_commands():
+    """Each `helm upgrade` of the pages renders; and the README's installs what the README says."""
+    for page in PAGES:
+        commands = COMMAND.findall(page.read_text())
+        if not commands:
+            yield f"{page.name}: no command is found"
+        for command in commands:
+            told = rendered_by(command)
+            if told.returncode != 0:
+                yield f"{page.name}: {command}: {told.stderr.strip()}"
+            elif page.name == "README.md" and (f'--issuer={ISSUER}"' not in told.stdout or "containerPort" in told.stdout):
+                yield f"{page.name}: {command}: verifies no tokens, or declares a port"
 
 
 def said(name, value):
