@@ -12,8 +12,10 @@ use crate::aws::own_identity::OwnIdentity;
 use crate::aws::own_identity::imds::InstanceRole;
 use crate::config::{Config, OwnCredentials};
 use crate::credentials::assemble::{Credentials, Needs};
+use crate::credentials::flight::final_answers::Granted;
 use crate::credentials::source::Sources;
 use crate::credentials::source::eks_auth::{EksAuth, Parts};
+use crate::lifecycle::condition_name::ConditionName;
 use crate::rng::Rng;
 
 impl Services {
@@ -51,6 +53,16 @@ impl Services {
             let imds = InstanceRole::new(endpoint.as_deref(), *ipv6, &self.clock);
             self.tasks.spawn("node-details", async move { details.learn(&imds).await });
         }
+    }
+
+    /// Shown and never waited for: the pods of a node may be the only ones that were given no role.
+    pub(super) fn watch_answers(&self, credentials: &Credentials) {
+        let grants = self.readiness.advisory(ConditionName::UpstreamGrants);
+        let reporting = credentials.answers.clone().report(move |granted| match granted {
+            Granted::Something => grants.met(),
+            Granted::Nothing(why) => grants.unmet(why),
+        });
+        self.until_stopped("aws-answers", reporting);
     }
 
     pub(super) fn renew_credentials(&self, credentials: &Credentials) {

@@ -87,6 +87,7 @@ pub async fn run(config: Config, prober: Option<io::Result<Prober>>) -> Result<(
     let admin = services.serve_admin(&config, services.readings(&credentials, &keys, &peers, &own));
     node::start(&services, &config, &listeners, probe_key, prober);
     services.keep_own_identity(own, own_source);
+    services.watch_answers(&credentials);
     services.renew_credentials(&credentials);
     services.learn_node_details(&config, details);
     services.keep_access_log();

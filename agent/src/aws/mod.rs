@@ -4,6 +4,7 @@
 //! credentials, and the node details that are sent. Must not know: pods, caches, or how often AWS is called.
 //! With `credentials/source` these are the only users of the AWS SDK crates.
 
+pub mod answer_log;
 pub mod http_client;
 pub mod node_details;
 pub mod own_identity;

@@ -8,6 +8,7 @@ use std::time::Duration;
 use crate::clock::Clock;
 use crate::config::Retention;
 use crate::credentials::flight::attempts::FlightRunner;
+use crate::credentials::flight::final_answers::FinalAnswers;
 use crate::credentials::flight::outcome::Outcomes;
 use crate::credentials::flight::patience::Patience;
 use crate::credentials::flight::table::Flights;
@@ -59,6 +60,8 @@ pub struct Credentials {
     pub flights: Flights,
     /// The share of AWS.
     pub budget: UpstreamBudget,
+    /// What AWS answers for good.
+    pub answers: FinalAnswers,
     schedule: Schedule,
     refusals: RecentRefusals,
     quotas: PeerQuotas,
@@ -73,6 +76,7 @@ impl Credentials {
         let quotas = PeerQuotas::new(clock.clone(), limits);
         let (refusals, schedule) = (RecentRefusals::new(), Schedule::default());
         let budget = UpstreamBudget::new(clock.clone());
+        let answers = FinalAnswers::new(sources.answer_log().clone(), clock.clone());
         let runner = FlightRunner {
             clock: clock.clone(),
             rng: rng.clone(),
@@ -82,6 +86,7 @@ impl Credentials {
             sources,
             store: store.clone(),
             refusals: refusals.clone(),
+            answers: answers.clone(),
             metrics,
         };
         let outcomes = Outcomes {
@@ -99,7 +104,7 @@ impl Credentials {
         let flights = Flights::new(runner, outcomes, rng, tasks);
         let provider =
             Provider::new(store.clone(), flights.clone(), refusals.clone(), quotas.clone(), clock.clone());
-        Self { provider, store, flights, budget, schedule, refusals, quotas, clock }
+        Self { provider, store, flights, budget, answers, schedule, refusals, quotas, clock }
     }
 
     /// The worker that renews in the background; `None` where nothing is kept.

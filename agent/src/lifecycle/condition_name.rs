@@ -43,6 +43,8 @@ condition_names! {
     OwnCredentials = "own-credentials": "The agent has AWS credentials of its own to call EKS Auth with.";
     UpstreamAcceptsUs = "upstream-accepts-us":
         "The last answers of EKS Auth did not reject the agent's own credentials.";
+    UpstreamGrants = "upstream-grants":
+        "Not every answer of EKS Auth since the start, or in ten minutes, was a refusal.";
 
     ListenerIpv4 = "listener-ipv4":
         "The agent listens on the first IPv4 address and port that it serves credentials on.";

@@ -30,6 +30,8 @@ mod pod_probe;
 #[cfg(test)]
 mod privileges;
 #[cfg(test)]
+mod refusals;
+#[cfg(test)]
 mod secrecy;
 #[cfg(test)]
 mod self_probe;

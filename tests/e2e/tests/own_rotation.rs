@@ -128,7 +128,8 @@ async fn a_rejection_is_told_with_the_words_of_aws_and_takes_no_readiness_away()
     let denied = Effect::Status {
         status: 403,
         code: "AccessDeniedException".to_owned(),
-        message: "User: arn:aws:sts::111122223333:assumed-role/node is not authorized".to_owned(),
+        // Without AWS's sentence too it must be clear whose permissions are missing.
+        message: "The caller is not authorized".to_owned(),
     };
     sandbox.faults().set([Fault::new(Service::EksAuth, denied)]);
     let answer = agent.ask(&pod(&sandbox, "app-0").token).await;
@@ -143,6 +144,7 @@ async fn a_rejection_is_told_with_the_words_of_aws_and_takes_no_readiness_away()
         "request id",
         "us-west-2",
         "ASIA",
+        "instance role sandbox-node",
     ];
     for word in words {
         assert!(ready.body.contains(word), "{word} is missing: {ready:?}");
@@ -152,7 +154,11 @@ async fn a_rejection_is_told_with_the_words_of_aws_and_takes_no_readiness_away()
     let told: Vec<_> =
         log.lines().filter(|line| line.contains("AWS rejects the agent's own credentials")).collect();
     assert_eq!(told.len(), 1, "once a minute: {told:?}");
-    assert!(told[0].contains("is not authorized") && told[0].contains("AccessDeniedException"), "{told:?}");
+    for word in
+        ["is not authorized", "AccessDeniedException", "instance role sandbox-node", "cluster sandbox"]
+    {
+        assert!(told[0].contains(word), "{word} is missing: {told:?}");
+    }
     sandbox.faults().clear();
     eventually("it is served", async || agent.ask(&pod(&sandbox, "app-1").token).await.status == 200).await;
     eventually("the condition is met", async || {

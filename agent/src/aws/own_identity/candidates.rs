@@ -12,6 +12,7 @@ use std::time::{Duration, SystemTime};
 
 use aws_credential_types::Credentials;
 
+use crate::aws::answer_log::Signer;
 use crate::clock::{BootTime, Now};
 
 /// The newest set, the one that AWS accepted last, and one more: a file may change twice before a call.
@@ -40,6 +41,8 @@ pub(super) struct Candidates {
 struct Candidate {
     id: u64,
     credentials: Credentials,
+    /// What admins know its source by.
+    source: Arc<str>,
     status: Status,
     /// The latest signed call with this set that AWS accepted; 0: none.
     accepted_call: u64,
@@ -65,6 +68,7 @@ pub struct SigningCredentials {
     set: u64,
     call: u64,
     credentials: Credentials,
+    source: Arc<str>,
 }
 
 /// How the source should be read next.
@@ -79,19 +83,19 @@ pub(super) enum Reading {
 }
 
 impl Candidates {
-    /// The source gave this set. Whether it was not known yet.
-    pub(super) fn offer(&mut self, credentials: Credentials) -> bool {
+    /// The source of this name gave this set. Whether it was not known yet.
+    pub(super) fn offer(&mut self, credentials: Credentials, source: Arc<str>) -> bool {
         let known = self.sets.iter().position(|set| is_same(&set.credentials, &credentials));
         let (set, is_new) = match known {
             Some(index) => {
                 // Its expiry may have been moved; what AWS said of it stands.
                 let known = self.sets.remove(index);
-                (Candidate { credentials, ..known }, false)
+                (Candidate { credentials, source, ..known }, false)
             }
             None => {
                 self.sets_seen += 1;
                 let status = Status::Untried;
-                (Candidate { id: self.sets_seen, credentials, status, accepted_call: 0 }, true)
+                (Candidate { id: self.sets_seen, credentials, source, status, accepted_call: 0 }, true)
             }
         };
         self.sets.insert(0, set);
@@ -111,7 +115,8 @@ impl Candidates {
             // One call tries it, not all that are made until the answer is here.
             *tried_at = now.boot;
         }
-        Some(SigningCredentials { set: set.id, call, credentials: set.credentials.clone() })
+        let (credentials, source) = (set.credentials.clone(), Arc::clone(&set.source));
+        Some(SigningCredentials { set: set.id, call, credentials, source })
     }
 
     /// AWS accepted the call. This counts whenever it arrives: the set was good when AWS looked at it.
@@ -248,9 +253,10 @@ impl SigningCredentials {
         &self.credentials
     }
 
-    /// The name of the set that signs.
-    pub fn access_key_id(&self) -> Arc<str> {
-        self.credentials.access_key_id().into()
+    /// Their names.
+    pub fn signer(&self) -> Signer {
+        let access_key_id = self.credentials.access_key_id().into();
+        Signer { source: Arc::clone(&self.source), access_key_id }
     }
 }
 
@@ -286,7 +292,7 @@ mod tests {
         let mut events = story.chars().filter(|c| !c.is_whitespace());
         while let Some(event) = events.next() {
             match event {
-                'A'..='Z' => drop(candidates.offer(set(&event.to_string(), None))),
+                'A'..='Z' => drop(candidates.offer(set(&event.to_string(), None), "test".into())),
                 's' => signed.push(candidates.sign(at(now)).unwrap()),
                 '.' => now += 3,
                 '+' | '-' => {
@@ -331,7 +337,7 @@ mod tests {
         for (what, story, expected) in cases {
             let (mut candidates, _signed, now) = play(story);
             let signs = candidates.sign(now).unwrap();
-            assert_eq!(&*signs.access_key_id(), expected, "{what}: {story}");
+            assert_eq!(&*signs.signer().access_key_id, expected, "{what}: {story}");
         }
     }
 
@@ -374,15 +380,15 @@ mod tests {
     fn expired_sets_do_not_sign_and_an_expiry_can_be_moved() {
         let mut candidates = Candidates::default();
         assert!(candidates.sign(at(0)).is_none());
-        candidates.offer(set("A", Some(at(10).wall)));
+        candidates.offer(set("A", Some(at(10).wall)), "test".into());
         assert!(candidates.sign(at(9)).is_some() && candidates.sign(at(10)).is_none());
         assert!(!candidates.has_unexpired(at(10)));
-        assert!(!candidates.offer(set("A", Some(at(20).wall))), "the same set");
+        assert!(!candidates.offer(set("A", Some(at(20).wall)), "test".into()), "the same set");
         assert_eq!(candidates.expires(at(10)), Some(at(20).wall));
         // An older one without an end serves when the newest has expired.
-        candidates.offer(set("B", None));
-        candidates.offer(set("C", Some(at(15).wall)));
-        assert_eq!(&*candidates.sign(at(16)).unwrap().access_key_id(), "B");
+        candidates.offer(set("B", None), "test".into());
+        candidates.offer(set("C", Some(at(15).wall)), "test".into());
+        assert_eq!(&*candidates.sign(at(16)).unwrap().signer().access_key_id, "B");
     }
 
     #[test]
@@ -390,11 +396,11 @@ mod tests {
         let (mut candidates, _signed, now) = play("A s+0 B C D E F");
         assert_eq!(candidates.sets.len(), MAX_SETS);
         let signed = candidates.sign(now).unwrap();
-        assert_eq!(&*signed.access_key_id(), "F");
+        assert_eq!(&*signed.signer().access_key_id, "F");
         candidates.rejected(&signed, now.boot);
         let signed = candidates.sign(now).unwrap();
-        assert_eq!(&*signed.access_key_id(), "E");
+        assert_eq!(&*signed.signer().access_key_id, "E");
         candidates.rejected(&signed, now.boot);
-        assert_eq!(&*candidates.sign(now).unwrap().access_key_id(), "A");
+        assert_eq!(&*candidates.sign(now).unwrap().signer().access_key_id, "A");
     }
 }

@@ -6,6 +6,7 @@
 
 use std::io::ErrorKind;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use aws_config::profile;
 use aws_credential_types::Credentials;
@@ -44,6 +45,11 @@ impl CredentialsFile {
     /// A file that has not been read yet.
     pub fn new(path: PathBuf, kind: ProfileFile, profile: String) -> Self {
         Self { file: WatchedFile::new(path, MAX_BYTES).once_settled(), kind, profile }
+    }
+
+    /// What admins know it by.
+    pub(super) fn name(&self) -> Arc<str> {
+        format!("profile {} of {}", self.profile, self.file.path().display()).into()
     }
 
     /// Reads the file if there is reason to. `None`: no new content.

@@ -8,7 +8,6 @@ mod candidates;
 pub mod file;
 pub mod imds;
 pub mod load_error;
-mod logged_causes;
 pub mod rejection;
 
 use std::fmt;
@@ -24,8 +23,8 @@ use self::candidates::{Candidates, Reading};
 use self::file::CredentialsFile;
 use self::imds::InstanceRole;
 use self::load_error::LoadError;
-use self::logged_causes::LoggedCauses;
 use self::rejection::{RejectedCall, Rejection};
+use crate::aws::answer_log::{About, AnswerLog, Asked, No};
 use crate::backoff::Backoff;
 use crate::clock::Clock;
 use crate::config::OwnCredentials;
@@ -56,7 +55,7 @@ pub struct OwnIdentity {
 struct Shared {
     candidates: Mutex<Candidates>,
     acceptance: watch::Sender<Acceptance>,
-    logged: LoggedCauses,
+    answers: AnswerLog,
     clock: Clock,
     wake: Notify,
 }
@@ -97,7 +96,7 @@ impl OwnIdentity {
         let shared = Shared {
             candidates: Mutex::default(),
             acceptance: watch::Sender::new(Acceptance::NotRejected),
-            logged: LoggedCauses::default(),
+            answers: AnswerLog::default(),
             clock,
             wake: Notify::new(),
         };
@@ -107,7 +106,7 @@ impl OwnIdentity {
     /// An identity that never changes, for a simulation.
     pub fn fixed(credentials: Credentials, clock: Clock) -> Self {
         let own = Self::new(clock);
-        own.shared.candidates.lock().offer(credentials);
+        own.shared.candidates.lock().offer(credentials, "a fixed set".into());
         own
     }
 
@@ -135,20 +134,23 @@ impl OwnIdentity {
         });
     }
 
-    /// AWS rejected a call because of the credentials that signed it; `asked` says whom and for what.
-    pub fn rejected(&self, signed: &SigningCredentials, asked: &Arc<str>, rejection: &Arc<Rejection>) {
+    /// The log of AWS's noes.
+    pub fn answer_log(&self) -> &AnswerLog {
+        &self.shared.answers
+    }
+
+    /// AWS rejected a call because of the credentials that signed it; `whom` says who was asked, and for
+    /// what.
+    pub fn rejected(&self, signed: &SigningCredentials, whom: &Arc<str>, rejection: &Arc<Rejection>) {
         let now = self.shared.clock.now().boot;
         let (read_source, is_rejected) = {
             let mut candidates = self.shared.candidates.lock();
             (candidates.rejected(signed, now), candidates.is_rejected())
         };
-        let call = RejectedCall {
-            access_key_id: signed.access_key_id(),
-            asked: Arc::clone(asked),
-            rejection: Arc::clone(rejection),
-        };
-        self.shared.logged.log(&call, now);
+        let asked = Asked { whom: Arc::clone(whom), signer: signed.signer() };
+        self.shared.answers.report(&of_agent(rejection, &asked), now);
         if is_rejected {
+            let call = RejectedCall { asked, rejection: Arc::clone(rejection) };
             self.shared.acceptance.send_replace(Acceptance::Rejected(call));
         }
         if read_source {
@@ -206,13 +208,14 @@ impl OwnIdentity {
             OwnSource::File(file) => file.load(reading).await?,
             OwnSource::Environment(credentials) => Some(credentials.clone()),
         };
+        let name = source.name();
         let Some(loaded) = loaded else { return Ok(()) };
         if loaded.expiry().is_some_and(|expiry| now.is_surely_past(expiry)) {
             return Err(LoadError::Expired);
         }
         let access_key_id = loaded.access_key_id().to_owned();
-        if self.shared.candidates.lock().offer(loaded) {
-            tracing::info!(access_key_id, "the agent's own AWS credentials are loaded");
+        if self.shared.candidates.lock().offer(loaded, Arc::clone(&name)) {
+            tracing::info!(source = %name, access_key_id, "the agent's own AWS credentials are loaded");
         }
         Ok(())
     }
@@ -259,7 +262,27 @@ impl OwnIdentity {
     }
 }
 
+fn of_agent<'a>(rejection: &'a Rejection, asked: &'a Asked) -> No<'a> {
+    No {
+        about: About::Agent,
+        status: Some(rejection.status),
+        code: rejection.cause(),
+        message: &rejection.message,
+        request_id: rejection.request_id.as_deref(),
+        asked,
+    }
+}
+
 impl OwnSource {
+    /// What admins know it by: the role of the instance, or the profile and its file.
+    fn name(&self) -> Arc<str> {
+        match self {
+            Self::Imds(imds) => imds.role_name(),
+            Self::File(file) => file.name(),
+            Self::Environment(_) => "the environment of the agent".into(),
+        }
+    }
+
     /// The source in the configuration.
     pub fn from_config(config: &OwnCredentials, clock: &Clock) -> Self {
         match config {
@@ -334,8 +357,8 @@ mod tests {
             () = reporting => {}
             () = answering => {}
         }
-        let told = "EKS Auth in us-west-2 (cluster prod) rejects the agent's own AWS credentials (access key \
-                    id AKIAONE): 403 AccessDeniedException: no (request id r-1)";
+        let told = "EKS Auth in us-west-2 (cluster prod) rejects the agent's own AWS credentials (a fixed \
+                    set, access key id AKIAONE): 403 AccessDeniedException: no (request id r-1)";
         assert_eq!(*reports.lock(), ["not rejected", told, "not rejected"]);
     }
 

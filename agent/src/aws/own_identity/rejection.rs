@@ -5,6 +5,7 @@
 use std::fmt;
 use std::sync::Arc;
 
+use crate::aws::answer_log::Asked;
 use crate::aws::words;
 
 /// What AWS said when it rejected who signed.
@@ -56,21 +57,16 @@ impl fmt::Display for Rejection {
 /// A rejection, with the credentials that it is about and who was asked.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RejectedCall {
-    /// The access key id that signed: a name, not a secret.
-    pub access_key_id: Arc<str>,
-    /// The service, cluster and region that were asked.
-    pub asked: Arc<str>,
+    /// Who was asked, and who signed.
+    pub asked: Asked,
     /// What AWS said.
     pub rejection: Arc<Rejection>,
 }
 
 impl fmt::Display for RejectedCall {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { access_key_id, asked, rejection } = self;
-        write!(
-            f,
-            "{asked} rejects the agent's own AWS credentials (access key id {access_key_id}): {rejection}"
-        )
+        let Self { asked: Asked { whom, signer }, rejection } = self;
+        write!(f, "{whom} rejects the agent's own AWS credentials ({signer}): {rejection}")
     }
 }
 

@@ -11,6 +11,7 @@ use tracing::Instrument;
 use crate::backoff::Backoff;
 use crate::clock::{BootTime, Clock};
 use crate::credentials::cached::CachedCredentials;
+use crate::credentials::flight::final_answers::FinalAnswers;
 use crate::credentials::flight::patience::Patience;
 use crate::credentials::flight::shared_call::Flight;
 use crate::credentials::issued::{Issued, Unservable};
@@ -43,6 +44,7 @@ pub(in crate::credentials) struct FlightRunner {
     pub(in crate::credentials) sources: Sources,
     pub(in crate::credentials) store: Store,
     pub(in crate::credentials) refusals: RecentRefusals,
+    pub(in crate::credentials) answers: FinalAnswers,
     pub(in crate::credentials) metrics: Arc<UpstreamMetrics>,
 }
 
@@ -63,7 +65,12 @@ impl FlightRunner {
             call.source = principal.route.source(),
             call.key = ?principal.key,
         );
-        self.attempt(flight).instrument(span).await
+        let attempts = async {
+            let ended = self.attempt(flight).await;
+            self.answers.ended(ended.as_ref().err());
+            ended
+        };
+        attempts.instrument(span).await
     }
 
     async fn attempt(&self, flight: &Flight) -> Result<Fetched, SourceError> {

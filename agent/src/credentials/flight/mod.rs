@@ -4,6 +4,7 @@
 //! Must not know: HTTP, or who asks.
 
 pub(in crate::credentials) mod attempts;
+pub mod final_answers;
 pub(in crate::credentials) mod outcome;
 pub(in crate::credentials) mod patience;
 pub mod shared_call;

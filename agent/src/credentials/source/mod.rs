@@ -16,6 +16,7 @@ use std::time::Duration;
 #[cfg(test)]
 pub(crate) use self::refusal::tests;
 pub use self::refusal::{JudgedToken, Refusal, RefusalClass};
+use crate::aws::answer_log::AnswerLog;
 use crate::aws::own_identity::rejection::Rejection;
 use crate::credentials::issued::Issued;
 use crate::workload::{PresentedToken, Route};
@@ -28,6 +29,11 @@ pub struct Sources {
 }
 
 impl Sources {
+    /// The log of AWS's noes.
+    pub fn answer_log(&self) -> &AnswerLog {
+        self.eks_auth.answer_log()
+    }
+
     /// Exchanges a token for credentials by this route: one attempt, which is given up after `time_limit`.
     ///
     /// # Errors

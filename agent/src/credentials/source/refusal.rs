@@ -7,6 +7,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::SystemTime;
 
+use crate::aws::answer_log::{About, Asked, No};
 use crate::aws::words;
 use crate::workload::{PresentedToken, TokenDigest};
 
@@ -21,6 +22,8 @@ pub struct Refusal {
     pub message: Arc<str>,
     /// AWS's request id, for a support case.
     pub request_id: Option<Arc<str>>,
+    /// How AWS was asked. `None`: the agent has judged by itself, and these are not AWS's words.
+    pub asked: Option<Arc<Asked>>,
     /// The token that was judged. The pod may have a newer one by now, of which this says nothing.
     pub judged: JudgedToken,
 }
@@ -69,7 +72,14 @@ impl Refusal {
         judged: JudgedToken,
     ) -> Self {
         let (message, request_id) = (words::one_line(message), words::request_id(request_id));
-        Self { class, code, message, request_id, judged }
+        Self { class, code, message, request_id, asked: None, judged }
+    }
+
+    /// The same, for admins. `None`: AWS was not asked.
+    pub fn as_no(&self) -> Option<No<'_>> {
+        let asked = self.asked.as_deref()?;
+        let (message, request_id) = (&*self.message, self.request_id.as_deref());
+        Some(No { about: About::Pod, status: None, code: self.code, message, request_id, asked })
     }
 }
 

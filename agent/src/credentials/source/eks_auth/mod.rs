@@ -24,6 +24,7 @@ use aws_smithy_runtime_api::client::http::SharedHttpClient;
 use aws_smithy_runtime_api::http::Response;
 use aws_smithy_types::body::SdkBody;
 
+use crate::aws::answer_log::{AnswerLog, Asked};
 use crate::aws::node_details::SentDetails;
 use crate::aws::own_identity::{OwnIdentity, SigningCredentials};
 use crate::aws::time::AwsTime;
@@ -31,7 +32,7 @@ use crate::clock::Clock;
 use crate::config::Upstream;
 use crate::credentials::issued::{Grant, GrantOrigin, Issued};
 use crate::credentials::source::eks_auth::classify::{ErrorAnswer, classify};
-use crate::credentials::source::{JudgedToken, OwnIdentityFault, SourceError, Unavailable};
+use crate::credentials::source::{JudgedToken, OwnIdentityFault, Refusal, SourceError, Unavailable};
 use crate::secret::Secret;
 use crate::workload::PresentedToken;
 
@@ -41,7 +42,7 @@ pub struct EksAuth {
     client: Client,
     cluster: Arc<str>,
     /// Who is asked, for people.
-    asked: Arc<str>,
+    whom: Arc<str>,
     own: OwnIdentity,
     details: SentDetails,
     time: AwsTime,
@@ -90,7 +91,7 @@ impl EksAuth {
         }
         Self {
             client: Client::from_conf(config.build()),
-            asked: format!("EKS Auth in {region} (cluster {cluster})").into(),
+            whom: format!("EKS Auth in {region} (cluster {cluster})").into(),
             cluster: cluster.into(),
             own,
             details,
@@ -133,7 +134,7 @@ impl EksAuth {
             Err(SourceError::OwnIdentity(OwnIdentityFault::Rejected(_)))
                 if observer.was_signed_untimely() => {}
             Err(SourceError::OwnIdentity(OwnIdentityFault::Rejected(rejection))) => {
-                self.own.rejected(&signing, &self.asked, rejection);
+                self.own.rejected(&signing, &self.whom, rejection);
             }
             Ok(_) | Err(SourceError::Refused(_)) => self.own.accepted(&signing),
             Err(
@@ -142,7 +143,25 @@ impl EksAuth {
                 | SourceError::OwnIdentity(OwnIdentityFault::Missing),
             ) => {}
         }
-        result
+        result.map_err(|error| self.asked_with(&signing, error))
+    }
+
+    /// The log of AWS's noes.
+    pub fn answer_log(&self) -> &AnswerLog {
+        self.own.answer_log()
+    }
+
+    /// A refusal says how it came about: whom we asked, and who we were.
+    fn asked_with(&self, signing: &SigningCredentials, error: SourceError) -> SourceError {
+        match error {
+            SourceError::Refused(refusal) => {
+                let asked = Asked { whom: Arc::clone(&self.whom), signer: signing.signer() };
+                SourceError::Refused(Refusal { asked: Some(Arc::new(asked)), ..refusal })
+            }
+            other @ (SourceError::Throttled | SourceError::Unavailable(_) | SourceError::OwnIdentity(_)) => {
+                other
+            }
+        }
     }
 }
 

@@ -1,0 +1,240 @@
+//! What AWS answers for good: reported to admins, and whether it has granted anything lately.
+//!
+//! Owns: the warning of a refusal, and since when there were only refusals. Must not know: what follows for
+//! the pod (`outcome`).
+//!
+//! One refused pod is that pod's affair. Where nothing but refusals comes, the agent asks for the wrong
+//! thing: a misspelt cluster name, another region, associations that were never made.
+
+use std::fmt;
+use std::time::Duration;
+
+use tokio::sync::watch;
+
+use crate::aws::answer_log::AnswerLog;
+use crate::clock::{BootTime, Clock};
+use crate::credentials::source::{Refusal, SourceError};
+
+/// After a grant, refusals alone say something after this time.
+const LONG: Duration = Duration::from_secs(10 * 60);
+/// How often time alone is looked at while there are refusals.
+const CHECK: Duration = Duration::from_secs(30);
+
+/// The last answers. Clones share them.
+#[derive(Clone)]
+pub struct FinalAnswers {
+    log: AnswerLog,
+    clock: Clock,
+    answers: watch::Sender<Answers>,
+}
+
+/// What matters of all answers since the start.
+#[derive(Clone, Debug, Default)]
+struct Answers {
+    has_granted: bool,
+    /// Those since the last grant.
+    refusals: Option<Refusals>,
+}
+
+/// Refusals with no grant between them, and no more than [`LONG`] from one to the next.
+#[derive(Clone, Debug)]
+struct Refusals {
+    first: BootTime,
+    last: BootTime,
+    last_one: Refusal,
+}
+
+/// What AWS has granted, for readiness.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Granted {
+    /// Something, or nothing was refused.
+    Something,
+    /// Nothing: all answers were refusals. A sentence with the last one.
+    Nothing(String),
+}
+
+impl FinalAnswers {
+    pub(in crate::credentials) fn new(log: AnswerLog, clock: Clock) -> Self {
+        Self { log, clock, answers: watch::Sender::default() }
+    }
+
+    /// A flight has ended like this; `None`: with credentials.
+    pub(super) fn ended(&self, error: Option<&SourceError>) {
+        match error {
+            None => self.granted(),
+            Some(SourceError::Refused(refusal)) => self.refused(refusal),
+            // Rejections of the agent itself are logged where they are noticed (`aws::own_identity`); the
+            // rest are no answers.
+            Some(SourceError::OwnIdentity(_) | SourceError::Throttled | SourceError::Unavailable(_)) => {}
+        }
+    }
+
+    fn granted(&self) {
+        self.answers.send_if_modified(|answers| {
+            let is_news = !answers.has_granted || answers.refusals.is_some();
+            *answers = Answers { has_granted: true, refusals: None };
+            is_news
+        });
+    }
+
+    fn refused(&self, refusal: &Refusal) {
+        // Not AWS's: the agent has judged by itself.
+        let Some(no) = refusal.as_no() else { return };
+        let now = self.clock.now().boot;
+        self.log.report(&no, now);
+        self.answers.send_modify(|answers| answers.refused(refusal.clone(), now));
+    }
+
+    /// Reports whether AWS grants anything, now and at each change, without end; cancel by dropping.
+    pub async fn report(self, mut report: impl FnMut(Granted) + Send) {
+        let mut answers = self.answers.subscribe();
+        loop {
+            let current = answers.borrow_and_update().clone();
+            report(current.granted(self.clock.now().boot));
+            tokio::select! {
+                changed = answers.changed() => if changed.is_err() { return },
+                () = tokio::time::sleep(CHECK), if current.refusals.is_some() => {}
+            }
+        }
+    }
+}
+
+impl Answers {
+    fn refused(&mut self, refusal: Refusal, now: BootTime) {
+        let streak = self.refusals.take().filter(|streak| now.since(streak.last) < LONG);
+        let first = streak.map_or(now, |streak| streak.first);
+        self.refusals = Some(Refusals { first, last: now, last_one: refusal });
+    }
+
+    /// Nothing: there was a refusal and never a grant, or all answers of the last [`LONG`] were refusals.
+    fn granted(&self, now: BootTime) -> Granted {
+        let Some(refusals) = &self.refusals else { return Granted::Something };
+        let since = if !self.has_granted {
+            "since the start"
+        } else if now.since(refusals.first) >= LONG && now.since(refusals.last) < LONG {
+            "for ten minutes"
+        } else {
+            return Granted::Something;
+        };
+        Granted::Nothing(format!(
+            "AWS has granted nothing {since}; it said last: {}",
+            Told(&refusals.last_one)
+        ))
+    }
+}
+
+/// A refusal with all that an admin needs to find its cause.
+struct Told<'a>(&'a Refusal);
+
+impl fmt::Display for Told<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.0)?;
+        if let Some(id) = &self.0.request_id {
+            write!(f, " (request id {id})")?;
+        }
+        match &self.0.asked {
+            Some(asked) => write!(f, ", asked was {} by {}", asked.whom, asked.signer),
+            None => Ok(()),
+        }
+    }
+}
+
+impl fmt::Debug for FinalAnswers {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("FinalAnswers").finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::time::{Duration, UNIX_EPOCH};
+
+    use parking_lot::Mutex;
+
+    use super::{CHECK, FinalAnswers, Granted, LONG};
+    use crate::aws::answer_log::{AnswerLog, Asked, Signer};
+    use crate::clock::{Clock, Simulated};
+    use crate::credentials::source::tests::refusal;
+    use crate::credentials::source::{Refusal, RefusalClass, SourceError, Unavailable};
+
+    fn answers() -> (FinalAnswers, Arc<Simulated>) {
+        let time = Simulated::starting_at(UNIX_EPOCH + Duration::from_secs(1_800_000_000));
+        (FinalAnswers::new(AnswerLog::default(), Clock::simulated(Arc::clone(&time))), time)
+    }
+
+    fn refused() -> SourceError {
+        let signer = Signer { source: "instance role node".into(), access_key_id: "ASIAONE".into() };
+        let asked = Asked { whom: "EKS Auth in us-west-2 (cluster prod)".into(), signer };
+        let refusal = refusal(RefusalClass::NoAssociation);
+        SourceError::Refused(Refusal { asked: Some(Arc::new(asked)), ..refusal })
+    }
+
+    fn is_nothing(answers: &FinalAnswers) -> bool {
+        match answers.answers.borrow().granted(answers.clock.now().boot) {
+            Granted::Something => false,
+            Granted::Nothing(_) => true,
+        }
+    }
+
+    /// What happens, one letter each: `+` a grant, `-` a refusal, `x` no answer, `o` the agent's own
+    /// judgement, `.` a minute passes.
+    async fn play(story: &str) -> bool {
+        let (answers, _time) = answers();
+        for event in story.chars() {
+            match event {
+                '+' => answers.ended(None),
+                '-' => answers.ended(Some(&refused())),
+                'x' => answers.ended(Some(&SourceError::Unavailable(Unavailable::Timeout))),
+                'o' => answers.ended(Some(&SourceError::Refused(refusal(RefusalClass::TokenExpired)))),
+                _ => tokio::time::sleep(Duration::from_secs(60)).await,
+            }
+        }
+        is_nothing(&answers)
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn one_refusal_counts_where_nothing_was_granted_and_ten_minutes_of_them_where_something_was() {
+        for (what, story, expected) in [
+            ("nobody has asked", "", false),
+            ("no answer", "xxx", false),
+            ("the agent's own judgement", "o", false),
+            ("one refusal", "-", true),
+            ("long ago", "-....................", true),
+            ("a grant after it", "-+", false),
+            ("one pod among others", "+-", false),
+            ("its retries", "+-...-...-...", false),
+            ("for ten minutes", "+-...-...-....", true),
+            ("a grant among them", "+-...-.+..-....-", false),
+            ("one now and one then", "+-..........-", false),
+            ("an end of asking", "+-...-...-..............", false),
+        ] {
+            assert_eq!(play(story).await, expected, "{what}: {story}");
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn it_is_reported_with_the_words_of_aws_and_taken_back() {
+        let (answers, _time) = answers();
+        let reports = Arc::new(Mutex::new(Vec::new()));
+        let seen = Arc::clone(&reports);
+        let reporting = answers.clone().report(move |granted| seen.lock().push(granted));
+        let answering = async {
+            tokio::time::sleep(Duration::from_secs(1)).await;
+            answers.ended(Some(&refused()));
+            tokio::time::sleep(LONG + CHECK).await;
+            answers.ended(None);
+            tokio::time::sleep(Duration::from_secs(1)).await;
+        };
+        tokio::select! {
+            () = reporting => {}
+            () = answering => {}
+        }
+        let mut reports = std::mem::take(&mut *reports.lock());
+        reports.dedup();
+        let told = "AWS has granted nothing since the start; it said last: AccessDeniedException: no \
+                    (request id r-1), asked was EKS Auth in us-west-2 (cluster prod) by instance role node, \
+                    access key id ASIAONE";
+        assert_eq!(reports, [Granted::Something, Granted::Nothing(told.to_owned()), Granted::Something]);
+    }
+}
