@@ -5,12 +5,14 @@
 
 use std::time::Duration;
 
-use crate::clock::Now;
+use parking_lot::Mutex;
+
+use crate::clock::{BootTime, Now};
 use crate::config::VerificationMode;
 use crate::identity::keys::TokenKeys;
 use crate::identity::verdict::{Authentication, Identity, RefusedToken};
 use crate::identity::verdict_cache::VerdictCache;
-use crate::identity::verify::{Policy, Verdict, check_times, verify};
+use crate::identity::verify::{Policy, Unproven, Verdict, check_times, verify};
 use crate::workload::{BearerToken, Caller, PeerKey};
 
 /// How long a token that only an unknown key could prove waits for the sources, where there is another judge:
@@ -20,6 +22,9 @@ const KEY_WAIT: Duration = Duration::from_millis(500);
 /// The same where there is no other judge and a source has given nothing yet; the request is held no longer
 /// than that.
 pub const FIRST_KEYS_WAIT: Duration = Duration::from_millis(4_400);
+
+/// How often it is said that tokens are of an issuer that is none of `--issuer`.
+const SAY_AGAIN: Duration = Duration::from_secs(60);
 
 /// What is found of a token without waiting.
 #[derive(Clone, Debug)]
@@ -42,6 +47,8 @@ pub struct Authenticator {
     cache: VerdictCache,
     keys: TokenKeys,
     policy: Policy,
+    /// When it was said last that tokens are of an issuer that is none of `--issuer`.
+    said: Mutex<Option<BootTime>>,
 }
 
 impl Default for Authenticator {
@@ -54,7 +61,7 @@ impl Default for Authenticator {
 impl Authenticator {
     /// Judges with these keys by this policy.
     pub fn new(keys: TokenKeys, policy: Policy) -> Self {
-        Self { cache: VerdictCache::default(), keys, policy }
+        Self { cache: VerdictCache::default(), keys, policy, said: Mutex::default() }
     }
 
     /// Judges a token with the keys that are known now.
@@ -82,18 +89,33 @@ impl Authenticator {
                 self.cache.remember(identity.clone(), keys.generation());
                 Lookup::Judged(at_this_time(identity, now))
             }
-            Verdict::Unproven { identity, is_key_unknown } => {
+            Verdict::Unproven { identity, why } => {
                 let identity = Identity::Unverified(identity);
                 let meanwhile = match self.policy.mode() {
                     VerificationMode::Auto | VerificationMode::Off => at_this_time(identity.clone(), now),
                     VerificationMode::Required => Authentication::Undecided(identity.caller()),
                 };
-                if is_key_unknown {
-                    return Lookup::KeyUnknown(KeyUnknown { meanwhile });
+                match why {
+                    Unproven::KeyUnknown => return Lookup::KeyUnknown(KeyUnknown { meanwhile }),
+                    Unproven::ForeignIssuer(issuer) => self.say_foreign(&issuer, now),
+                    Unproven::NoKeys => {}
                 }
                 self.cache.remember(identity, keys.generation());
                 Lookup::Judged(meanwhile)
             }
+        }
+    }
+
+    /// Anybody can send such a token, so it is said once a minute whatever the issuer.
+    fn say_foreign(&self, issuer: &str, now: Now) {
+        let mut said = self.said.lock();
+        if said.is_none_or(|said| now.boot.since(said) >= SAY_AGAIN) {
+            *said = Some(now.boot);
+            tracing::warn!(
+                issuer,
+                expected = self.policy.issuers(),
+                "a token is of an issuer that is none of --issuer; EKS Auth judges it"
+            );
         }
     }
 

@@ -52,8 +52,8 @@ fn claims_decide_only_with_a_signature_and_against_the_token_always() {
         (claims_with("/exp", json!(NOW - 59)), "verified p-uid"),
         (claims_with("/nbf", json!(NOW + 61)), "NotYetValid"),
         (claims_with("/nbf", json!(NOW + 60)), "verified p-uid"),
-        (claims_with("/iss", json!("https://evil.example")), "ForeignIssuer"),
-        (without("", "iss"), "ForeignIssuer"),
+        (claims_with("/iss", json!("https://evil.example")), "unverified"),
+        (without("", "iss"), "unverified"),
         (claims_with("/aud", json!(["sts.amazonaws.com"])), "ForeignAudience"),
         (claims_with("/aud", json!([])), "ForeignAudience"),
         (claims_with("/aud", json!(["pods.eks.amazonaws.com", "sts.amazonaws.com"])), "SeveralAudiences"),
@@ -163,20 +163,37 @@ fn what_no_key_can_decide_is_unverified_undecided_or_not_looked_at() {
         assert_eq!(verdict(&authenticator, &nameless), expected, "{mode:?}, without kid");
     }
     // With an unknown key too a claim that is wrong decides; off, nothing but the times does.
-    let foreign = unknown.token(&claims_with("/iss", json!("https://evil.example")));
     let other_node = unknown.token(&claims_with("/kubernetes.io/node/name", json!("node-2")));
     let several = unknown.token(&claims_with("/aud", json!(["pods.eks.amazonaws.com", "sts.amazonaws.com"])));
     let (auto, _keys) = authenticator(Auto, &[known.jwk()]);
     let (off, _keys) = authenticator(Off, &[known.jwk()]);
     assert_eq!(
-        (verdict(&auto, &foreign), verdict(&off, &foreign)),
-        ("ForeignIssuer".into(), "unverified".into())
-    );
-    assert_eq!(
         (verdict(&auto, &several), verdict(&off, &several)),
         ("SeveralAudiences".into(), "unverified".into())
     );
     assert_eq!(verdict(&auto, &other_node), "unverified", "nobody has vouched for the node claim");
+}
+
+/// An issuer with a slash too much in `--issuer` must not cost every pod its credentials.
+#[test]
+fn a_token_of_an_unknown_issuer_is_for_eks_auth_to_judge_unless_verification_is_required() {
+    let (known, unknown) = (EcSigner::new("known"), EcSigner::new("unknown"));
+    let slash = claims_with("/iss", json!(format!("{ISSUER}/")));
+    let mut of_another_audience = slash.clone();
+    of_another_audience["aud"] = json!(["sts.amazonaws.com"]);
+    for (mode, foreign, audience) in [
+        (Auto, "unverified", "ForeignAudience"),
+        (Required, "ForeignIssuer", "ForeignAudience"),
+        (Off, "unverified", "unverified"),
+    ] {
+        let (authenticator, _keys) = authenticator(mode, &[known.jwk()]);
+        // Of our key too: it proves nothing of another issuer's claims.
+        for key in [&known, &unknown] {
+            assert_eq!(verdict(&authenticator, &key.token(&slash)), foreign, "{mode:?}");
+            assert_eq!(verdict(&authenticator, &key.token(&of_another_audience)), audience, "{mode:?}");
+        }
+        assert_eq!(verdict(&authenticator, &known.token(&good_claims())) == "verified p-uid", mode != Off);
+    }
 }
 
 #[test]
@@ -354,7 +371,7 @@ fn times_alone_refuse_nobody_while_the_time_is_not_confirmed_and_everything_else
         ("expired", key.token(&late), ["untimely", "untimely"]),
         ("expired, of an unknown key", unknown.token(&late), ["untimely", "undecided"]),
         ("expired and forged", stranger.token(&late), ["Forged", "Forged"]),
-        ("expired, of a foreign issuer", key.token(&foreign), ["ForeignIssuer", "ForeignIssuer"]),
+        ("expired, of a foreign issuer", key.token(&foreign), ["untimely", "ForeignIssuer"]),
     ];
     for trust in [Trust::Unknown, Trust::Unconfirmed] {
         for (what, token, expected) in &cases {

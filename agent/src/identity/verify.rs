@@ -41,9 +41,20 @@ pub(super) enum Verdict {
     Unproven {
         /// What it says of itself.
         identity: UnverifiedIdentity,
-        /// The sources may have the key meanwhile.
-        is_key_unknown: bool,
+        /// Why no key proves it.
+        why: Unproven,
     },
+}
+
+/// Why a token that nothing speaks against is not proven.
+#[derive(Debug)]
+pub(super) enum Unproven {
+    /// There are no keys.
+    NoKeys,
+    /// The sources may have the key meanwhile.
+    KeyUnknown,
+    /// It says that it is of this issuer, which is none of `--issuer`; no key here is that issuer's.
+    ForeignIssuer(Box<str>),
 }
 
 /// RFC 7515 section 4.1: the members that decide.
@@ -85,6 +96,11 @@ impl Policy {
         bound.is_none_or(|bound| bound == issuer)
     }
 
+    /// The issuers of `--issuer`, for people.
+    pub(super) fn issuers(&self) -> String {
+        self.issuers.join(", ")
+    }
+
     /// What happens to tokens that no key can decide.
     pub(super) fn mode(&self) -> VerificationMode {
         self.mode
@@ -118,28 +134,35 @@ fn judge(
     }
     let audience = Audience::of(&claims.audiences);
     let facts = TokenFacts { digest: token.digest(), validity: claims.validity, audience };
-    let unproven = |is_key_unknown| {
+    let unproven = |why| {
         let identity = UnverifiedIdentity::claimed(facts, claims.caller());
-        Verdict::Unproven { identity, is_key_unknown }
+        Verdict::Unproven { identity, why }
     };
     if policy.mode != VerificationMode::Off && Audience::are_several_of_ours(&claims.audiences) {
         return Err(TokenFault::SeveralAudiences);
     }
     if !policy.has_keys {
-        return Ok(unproven(false));
+        return Ok(unproven(Unproven::NoKeys));
     }
     let header = header_of(token)?;
-    if !policy.issuers.contains(&claims.issuer) {
-        return Err(TokenFault::ForeignIssuer);
-    }
     if audience == Audience::Foreign {
         return Err(TokenFault::ForeignAudience);
+    }
+    if !policy.issuers.contains(&claims.issuer) {
+        // Like a token of an unknown key: where EKS Auth is there to judge, it is more often our --issuer
+        // that is wrong (a slash too much) than the token.
+        return match policy.mode {
+            VerificationMode::Required => Err(TokenFault::ForeignIssuer),
+            VerificationMode::Auto | VerificationMode::Off => {
+                Ok(unproven(Unproven::ForeignIssuer(claims.issuer.clone())))
+            }
+        };
     }
     let is_candidate = |entry: &&Entry| policy.trusts(entry.source, &claims.issuer);
     let candidates = header.kid.as_deref().map(|id| keys.find(id)).unwrap_or_default();
     let candidates: Vec<_> = candidates.iter().filter(is_candidate).collect();
     if !is_signed(token, &header, &candidates)? {
-        return Ok(unproven(true));
+        return Ok(unproven(Unproven::KeyUnknown));
     }
     // From here on the claims are the issuer's word.
     let pod = Arc::new(pod_of(claims)?);

@@ -86,7 +86,7 @@ async fn table(sandbox: &Sandbox, victim: &Pod) -> Vec<Adversary> {
     let refused =
         |what, spec: TokenSpec, code| of(what, victim.token_as(&spec).unwrap(), 400, code, "refused", 0);
     let both = ["pods.eks.amazonaws.com", "sts.amazonaws.com"];
-    let forger = TokenSpec { issuer: Some("https://evil.example".to_owned()), ..good.clone() };
+    let foreign = TokenSpec { issuer: Some("https://evil.example".to_owned()), ..good.clone() };
     vec![
         refused("forged", good.clone().key(TokenKey::Forged), INVALID),
         refused("unsigned", good.clone().key(TokenKey::Unsigned), INVALID),
@@ -94,7 +94,6 @@ async fn table(sandbox: &Sandbox, victim: &Pod) -> Vec<Adversary> {
         refused("not yet valid", good.clone().not_yet_valid(), INVALID),
         refused("wrong audience", good.clone().audiences(&["sts.amazonaws.com"]), INVALID),
         refused("two audiences", good.clone().audiences(&both), INVALID),
-        refused("wrong issuer", forger, INVALID),
         refused("bound to no pod", good.clone().without_pod_claims(), INVALID),
         of("tampered uid", tampered(&attacker, victim), 400, INVALID, "refused", 0),
         of(
@@ -107,6 +106,7 @@ async fn table(sandbox: &Sandbox, victim: &Pod) -> Vec<Adversary> {
         ),
         of("of another node", elsewhere.another_token().unwrap(), 403, "AccessDeniedException", "refused", 0),
         // No key of ours can decide, so the judge is asked who can; once.
+        of("wrong issuer", victim.token_as(&foreign).unwrap(), 400, INVALID, "unverified", 1),
         of(
             "of a key nobody published",
             victim.token_as(&good.key(TokenKey::Stray)).unwrap(),

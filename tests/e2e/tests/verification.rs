@@ -62,6 +62,25 @@ async fn a_new_key_of_the_issuer_is_picked_up_by_the_first_token_it_signs() {
 }
 
 #[tokio::test]
+async fn an_issuer_with_a_slash_too_much_costs_no_pod_its_credentials_and_is_told() {
+    let sandbox = sandbox();
+    let mistyped = format!("{}/", sandbox.issuer_url());
+    let agent = Builder::verifying(&sandbox).flag("--issuer", &mistyped).start().await;
+    for name in ["app-0", "app-1"] {
+        assert_eq!(agent.ask(&pod(&sandbox, name).token).await.status, 200, "EKS Auth is the judge");
+    }
+    let log = agent.log();
+    let told: Vec<_> = log.lines().filter(|line| line.contains("none of --issuer")).collect();
+    assert_eq!(told.len(), 1, "once a minute: {told:?}");
+    for named in [sandbox.issuer_url(), &mistyped] {
+        assert!(told[0].contains(named), "{told:?}");
+    }
+    let required = Builder::verifying(&sandbox).flag("--issuer", &mistyped);
+    let required = required.flag("--token-verification", "required").start().await;
+    assert_eq!(required.ask(&pod(&sandbox, "app-2").token).await.status, 400, "nobody else may judge");
+}
+
+#[tokio::test]
 async fn required_without_keys_is_503_until_the_keys_come() {
     let sandbox = sandbox();
     sandbox.faults().set([Fault::new(Service::Issuer, Effect::Refuse)]);
