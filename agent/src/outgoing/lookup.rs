@@ -2,9 +2,10 @@
 //!
 //! Owns: one lookup at a time, and the last good answer. Must not know: what is done with the addresses.
 //!
-//! getaddrinfo blocks a thread, and with a dead resolver for up to a minute. All who need the name share one
-//! lookup, which goes on when they have left; so a dead resolver costs one thread per name, and while it is
-//! dead the addresses that worked last are used.
+//! getaddrinfo blocks a thread, and with a dead resolver for up to a minute. All requests of a client to one
+//! server share one lookup, which goes on when they have left; so a dead resolver costs one thread for each
+//! client and server (EKS Auth, and each URL of keys), and while it is dead the addresses that worked last
+//! are used.
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
