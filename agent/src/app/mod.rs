@@ -17,7 +17,7 @@ use std::time::Duration;
 use crate::aws::node_details::SentDetails;
 use crate::aws::own_identity::{Acceptance, OwnIdentity, OwnSource, OwnState};
 use crate::clock::Clock;
-use crate::config::{Config, VerificationMode};
+use crate::config::{Config, Guard, VerificationMode};
 use crate::credentials::assemble::Credentials;
 use crate::identity::keys::{FetchError, KeySource, TokenKeys};
 use crate::identity::{Authenticator, Policy};
@@ -162,20 +162,50 @@ impl Services {
 
     /// One task per address and port. Readiness waits for the first address of each family: a cluster's pods
     /// use one family only, and the agent cannot know which. On a node without IPv6 that condition does not
-    /// apply. Behind a guard, it is the guard's port that counts: the port itself may be somebody else's.
+    /// apply.
     fn listen(&self, config: &Config, door: &Acceptor<Endpoint>) -> Vec<CredentialListener> {
         let mut names = ListenerNames::default();
-        let doors = doors(config).map(|(host, port, is_required)| {
-            let name = names.next(host);
+        let doors = doors(config).map(|(host, port)| {
+            let name = names.next(config, host, port);
+            let is_reached = config.node_network.guard.is_none() && is_first_of_family(config, &host);
             let bound =
-                if is_required { self.readiness.condition(name) } else { self.readiness.advisory(name) };
+                if is_reached { self.readiness.condition(name) } else { self.readiness.advisory(name) };
             let (door, shown) = (door.clone(), bound.clone());
             let task = self
                 .tasks
                 .spawn(name.as_str(), async move { door.serve_when_bound(host, port, shown).await });
             CredentialListener { host, port, bound, task }
         });
-        doors.collect()
+        let listeners: Vec<_> = doors.collect();
+        if let Some(guard) = config.node_network.guard {
+            self.wait_until_reached(config, guard, &listeners);
+        }
+        listeners
+    }
+
+    /// Behind a guard pods reach the agent by either of two ways, and one suffices: its own port, or the
+    /// guard's port once the table that redirects to it has been read back. Another process may have one of
+    /// the two ports; without the table, nobody comes to the guard's.
+    fn wait_until_reached(&self, config: &Config, guard: Guard, listeners: &[CredentialListener]) {
+        let table = self.readiness.advisory(ConditionName::AddressGuard);
+        let first_ones = config.listen.hosts.iter().filter(|host| is_first_of_family(config, host));
+        for host in first_ones {
+            let reached = self.readiness.condition(match host {
+                IpAddr::V4(_) => ConditionName::ListenerIpv4,
+                IpAddr::V6(_) => ConditionName::ListenerIpv6,
+            });
+            let ways: Vec<Vec<&Condition>> = listeners
+                .iter()
+                .filter(|listener| listener.host == *host)
+                .map(|listener| match listener.port == guard.port {
+                    // Nothing on loopback is redirected.
+                    true if !host.is_loopback() => vec![&listener.bound, &table],
+                    true | false => vec![&listener.bound],
+                })
+                .collect();
+            let ways: Vec<&[&Condition]> = ways.iter().map(Vec::as_slice).collect();
+            self.readiness.follows_from(&reached, &ways);
+        }
     }
 
     /// Probes and metrics. Their shutdown is their own: they answer until everything else has ended.
@@ -284,16 +314,13 @@ struct CredentialListener {
     task: tokio::task::JoinHandle<()>,
 }
 
-/// Where the credential endpoint listens, and whether readiness waits for it.
-fn doors(config: &Config) -> impl Iterator<Item = (IpAddr, u16, bool)> + '_ {
+/// Where the credential endpoint listens.
+fn doors(config: &Config) -> impl Iterator<Item = (IpAddr, u16)> + '_ {
     let guard = config.node_network.guard;
     let own = guard.is_none_or(|guard| !guard.shares_port).then_some(config.listen.port);
     // The guard's doors first: the names of conditions go by order.
     let ports = [guard.map(|guard| guard.port), own];
-    ports.into_iter().flatten().flat_map(move |port| {
-        let counts = guard.is_none_or(|guard| guard.port == port);
-        config.listen.hosts.iter().map(move |host| (*host, port, counts && is_first_of_family(config, host)))
-    })
+    ports.into_iter().flatten().flat_map(|port| config.listen.hosts.iter().map(move |host| (*host, port)))
 }
 
 /// Whether this is the first of the bound addresses of its family.
@@ -330,15 +357,29 @@ struct ListenerNames {
 }
 
 impl ListenerNames {
-    fn next(&mut self, host: IpAddr) -> ConditionName {
-        const IPV4: [ConditionName; 4] = [
-            ConditionName::ListenerIpv4,
+    /// The first address of a family has a name for each kind of port, further ones go by number.
+    fn next(&mut self, config: &Config, host: IpAddr, port: u16) -> ConditionName {
+        if !is_first_of_family(config, &host) {
+            return self.further(host);
+        }
+        let is_guards = config.node_network.guard.map(|guard| guard.port == port);
+        match (is_guards, host) {
+            (None, IpAddr::V4(_)) => ConditionName::ListenerIpv4,
+            (None, IpAddr::V6(_)) => ConditionName::ListenerIpv6,
+            (Some(true), IpAddr::V4(_)) => ConditionName::ListenerIpv4Guard,
+            (Some(true), IpAddr::V6(_)) => ConditionName::ListenerIpv6Guard,
+            (Some(false), IpAddr::V4(_)) => ConditionName::ListenerIpv4Own,
+            (Some(false), IpAddr::V6(_)) => ConditionName::ListenerIpv6Own,
+        }
+    }
+
+    fn further(&mut self, host: IpAddr) -> ConditionName {
+        const IPV4: [ConditionName; 3] = [
             ConditionName::ListenerIpv4Second,
             ConditionName::ListenerIpv4Third,
             ConditionName::ListenerIpv4Fourth,
         ];
-        const IPV6: [ConditionName; 4] = [
-            ConditionName::ListenerIpv6,
+        const IPV6: [ConditionName; 3] = [
             ConditionName::ListenerIpv6Second,
             ConditionName::ListenerIpv6Third,
             ConditionName::ListenerIpv6Fourth,

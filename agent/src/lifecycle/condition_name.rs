@@ -47,12 +47,20 @@ condition_names! {
         "Not every answer of EKS Auth since the start, or in ten minutes, was a refusal.";
 
     ListenerIpv4 = "listener-ipv4":
-        "The agent listens on the first IPv4 address and port that it serves credentials on.";
+        "The first IPv4 address and port that credentials are served on lead to a listener of the agent.";
+    ListenerIpv4Own = "listener-ipv4-own":
+        "With --guard-address, the agent listens on --port of its first IPv4 address too.";
+    ListenerIpv4Guard = "listener-ipv4-guard":
+        "The agent listens on the guard's port of its first IPv4 address.";
     ListenerIpv4Second = "listener-ipv4-2": "The agent listens on its second IPv4 address and port.";
     ListenerIpv4Third = "listener-ipv4-3": "The agent listens on its third IPv4 address and port.";
     ListenerIpv4Fourth = "listener-ipv4-4": "The agent listens on its fourth IPv4 address and port.";
     ListenerIpv6 = "listener-ipv6":
-        "The agent listens on the first IPv6 address and port that it serves credentials on.";
+        "The first IPv6 address and port that credentials are served on lead to a listener of the agent.";
+    ListenerIpv6Own = "listener-ipv6-own":
+        "With --guard-address, the agent listens on --port of its first IPv6 address too.";
+    ListenerIpv6Guard = "listener-ipv6-guard":
+        "The agent listens on the guard's port of its first IPv6 address.";
     ListenerIpv6Second = "listener-ipv6-2": "The agent listens on its second IPv6 address and port.";
     ListenerIpv6Third = "listener-ipv6-3": "The agent listens on its third IPv6 address and port.";
     ListenerIpv6Fourth = "listener-ipv6-4": "The agent listens on its fourth IPv6 address and port.";

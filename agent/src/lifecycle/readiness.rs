@@ -12,6 +12,9 @@ use tokio::time::Instant;
 
 use super::condition_name::ConditionName;
 
+/// Why a condition is not met that nobody has reported yet.
+const STARTING: &str = "starting";
+
 /// All conditions of the process. Clones share them.
 #[derive(Clone)]
 pub struct Readiness {
@@ -23,6 +26,14 @@ struct State {
     was_ready: bool,
     ever_ready: bool,
     conditions: Vec<Report>,
+    /// Those that follow from others, each after what it follows from.
+    derived: Vec<Derived>,
+}
+
+/// A condition that is met while all conditions of one of these groups are.
+struct Derived {
+    index: usize,
+    groups: Vec<Vec<usize>>,
 }
 
 /// One condition as probes and people see it.
@@ -54,8 +65,13 @@ impl Default for Readiness {
 impl Readiness {
     /// No conditions yet, and not ready: so far nothing defines what ready means.
     pub fn new() -> Self {
-        let state =
-            State { started: Instant::now(), was_ready: false, ever_ready: false, conditions: Vec::new() };
+        let state = State {
+            started: Instant::now(),
+            was_ready: false,
+            ever_ready: false,
+            conditions: Vec::new(),
+            derived: Vec::new(),
+        };
         Self { shared: Arc::new(Mutex::new(state)) }
     }
 
@@ -69,6 +85,17 @@ impl Readiness {
     /// node without IPv6.
     pub fn advisory(&self, name: ConditionName) -> Condition {
         self.register(name, false)
+    }
+
+    /// Has a condition follow from others: it is met while all of one of these groups are. Nobody else may
+    /// report it. `groups` are of this list, and not empty.
+    pub fn follows_from(&self, condition: &Condition, groups: &[&[&Condition]]) {
+        let mut state = self.shared.lock();
+        let groups = groups.iter().map(|group| group.iter().map(|condition| condition.index).collect());
+        let derived = Derived { index: condition.index, groups: groups.collect() };
+        state.derived.push(derived);
+        state.derive();
+        state.note_readiness();
     }
 
     /// Whether every required condition is met, and there is one.
@@ -85,7 +112,7 @@ impl Readiness {
         let mut state = self.shared.lock();
         let known = state.conditions.iter().position(|condition| condition.name == name);
         let index = known.unwrap_or_else(|| {
-            state.conditions.push(Report { name, met: false, required, reason: "starting".to_owned() });
+            state.conditions.push(Report { name, met: false, required, reason: STARTING.to_owned() });
             state.conditions.len() - 1
         });
         state.note_readiness();
@@ -117,9 +144,17 @@ impl Condition {
 
     fn set(&self, met: bool, reason: String) {
         let mut state = self.shared.lock();
-        let Some(condition) = state.conditions.get_mut(self.index) else { return };
+        state.set(self.index, met, reason);
+        state.derive();
+        state.note_readiness();
+    }
+}
+
+impl State {
+    fn set(&mut self, index: usize, met: bool, reason: String) {
+        let Some(condition) = self.conditions.get_mut(index) else { return };
         // Only changes are logged: not the initial state, and not the same state for another reason.
-        let changed = condition.met != met || (!met && condition.reason == "starting");
+        let changed = condition.met != met || (!met && condition.reason == STARTING && reason != STARTING);
         condition.met = met;
         condition.reason = reason;
         if changed && met {
@@ -131,11 +166,34 @@ impl Condition {
                 "condition not met"
             );
         }
-        state.note_readiness();
     }
-}
 
-impl State {
+    fn derive(&mut self) {
+        let follows: Vec<_> =
+            self.derived.iter().map(|derived| (derived.index, self.follow(derived))).collect();
+        for (index, (met, reason)) in follows {
+            self.set(index, met, reason);
+        }
+    }
+
+    /// What follows for a derived condition: met with the reason of what it is met by, or unmet with all
+    /// reasons.
+    fn follow(&self, derived: &Derived) -> (bool, String) {
+        let groups: Vec<Vec<&Report>> = derived
+            .groups
+            .iter()
+            .map(|group| group.iter().filter_map(|index| self.conditions.get(*index)).collect())
+            .collect();
+        let by = groups.iter().find(|group| group.iter().all(|report| report.met));
+        let is_missing = |report: &&&Report| by.is_some() || !report.met;
+        let told = by.map_or_else(|| groups.iter().flatten().collect::<Vec<_>>(), |by| by.iter().collect());
+        let mut reasons: Vec<_> =
+            told.into_iter().filter(is_missing).map(|report| report.reason.as_str()).collect();
+        reasons.retain(|reason| !reason.is_empty());
+        reasons.dedup();
+        (by.is_some(), reasons.join("; "))
+    }
+
     fn is_ready(&self) -> bool {
         let mut required = self.conditions.iter().filter(|condition| condition.required).peekable();
         required.peek().is_some() && required.all(|condition| condition.met)
@@ -197,6 +255,30 @@ mod tests {
         assert_eq!(readiness.report()[0].reason, "");
         ipv6.unmet("gone");
         assert!(!readiness.is_ready());
+    }
+
+    #[test]
+    fn a_condition_that_follows_from_others_is_met_by_one_group_of_them() {
+        let readiness = Readiness::new();
+        let reached = readiness.condition(ConditionName::ListenerIpv4);
+        let own = readiness.advisory(ConditionName::ListenerIpv4Own);
+        let guard = readiness.advisory(ConditionName::ListenerIpv4Guard);
+        let table = readiness.advisory(ConditionName::AddressGuard);
+        readiness.follows_from(&reached, &[&[&own], &[&guard, &table]]);
+        assert_eq!(readiness.report()[0].reason, "starting");
+        own.unmet("port 80 in use");
+        guard.met();
+        assert!(!readiness.is_ready(), "nobody is redirected to the guard's port");
+        table.unmet("no nft");
+        assert_eq!(readiness.report()[0].reason, "port 80 in use; no nft");
+        table.met();
+        assert!(readiness.is_ready());
+        assert_eq!(readiness.report()[0].reason, "");
+        guard.unmet("port 2707 in use");
+        assert!(!readiness.is_ready());
+        own.not_applicable("no IPv6");
+        assert!(readiness.is_ready());
+        assert_eq!(readiness.report()[0].reason, "not applicable: no IPv6");
     }
 
     #[test]

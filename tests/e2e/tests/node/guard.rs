@@ -2,15 +2,19 @@
 //! credentials.
 
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::os::unix::process::CommandExt;
 use std::time::Duration;
 
 use tokio::time::Instant;
 
 use super::{a_while, pods_with_credentials};
 use crate::harness::{
-    Builder, IMDS_IPV4, IMDS_IPV6, IPV4, IPV6, Load, Node, Request, Shape, Thief, Window, Wired, eventually,
-    on_a_node, sandbox,
+    Agent, Builder, IMDS_IPV4, IMDS_IPV6, IPV4, IPV6, Load, Node, Request, Shape, Thief, Window, Wired,
+    eventually, on_a_node, sandbox,
 };
+
+/// Somebody who is not root: `nobody` on most systems.
+const NOBODY: u32 = 65_534;
 
 /// The thief is there before us, and comes again after us; no token reaches it, and no attempt is hurt.
 fn assert_guarded(shape: Shape) {
@@ -129,6 +133,51 @@ fn an_ingress_on_port_80_of_the_host_and_the_agent_live_side_by_side() {
 #[test]
 fn a_foreign_listener_that_has_port_80_already_gets_no_token_of_a_guarded_agent() {
     assert_beside_an_ingress(|builder| builder);
+}
+
+/// The unmet conditions that readiness waits for.
+async fn waited_for(agent: &Agent) -> Vec<String> {
+    let Ok(page) = agent.probe("/readyz").await else { return vec!["an answer".to_owned()] };
+    let page: serde_json::Value = serde_json::from_str(&page.body).expect("JSON");
+    let unmet = page["conditions"].as_array().expect("a list").iter();
+    let unmet = unmet.filter(|condition| condition["required"] == true && condition["met"] == false);
+    unmet.map(|condition| condition["name"].as_str().expect("a name").to_owned()).collect()
+}
+
+#[test]
+fn an_agent_that_nobody_is_redirected_to_is_not_ready() {
+    on_a_node(async |node| {
+        node.add_link();
+        let sandbox = sandbox();
+        let ingress = TcpListener::bind((Ipv4Addr::UNSPECIFIED, 80)).unwrap();
+        // `nobody` may bind port 80 here, and redirect nothing; and the ingress has port 80 of IPv4.
+        node.sh("echo 0 >/proc/sys/net/ipv4/ip_unprivileged_port_start");
+        let agent = Builder::on_a_node(&sandbox).switch("--guard-address").spawn_as(|command| {
+            command.uid(NOBODY).gid(NOBODY);
+        });
+        eventually("IPv6 is reached on port 80 itself", async || {
+            waited_for(&agent).await == ["listener-ipv4"]
+        })
+        .await;
+        a_while().await;
+        assert_eq!(waited_for(&agent).await, ["listener-ipv4"]);
+        drop(ingress);
+        eventually("the port itself suffices", async || waited_for(&agent).await.is_empty()).await;
+        assert_eq!(node.pod(&sandbox).ask(IPV4).await.unwrap().status, 200);
+    });
+}
+
+#[test]
+fn a_foreign_process_on_the_guards_port_takes_nothing_from_an_agent_that_has_port_80() {
+    on_a_node(async |node| {
+        node.add_link();
+        let sandbox = sandbox();
+        let _foreign = TcpListener::bind((Ipv4Addr::UNSPECIFIED, 2707)).unwrap();
+        let agent = Builder::on_a_node(&sandbox).switch("--guard-address").start().await;
+        assert!(waited_for(&agent).await.is_empty());
+        eventually("the guard stands", async || node.tables().contains("pod_identity_agent")).await;
+        pods_with_credentials(node, &sandbox, 1, IPV4).await;
+    });
 }
 
 async fn reaches_imds(pod: &Wired, imds: std::net::IpAddr) -> std::io::Result<String> {
