@@ -19,9 +19,9 @@ const AMAZONS: [(&str, &str); 1] = [(
     "enable-imds-credentials",
     "pods' credentials come from EKS Auth only; cached ones are served while it fails, until they expire",
 )];
-/// Names of at most so many letters may differ in one letter from ours to be called misspelt, longer ones in
+/// Words of at most so many letters may differ in one letter from ours to be called misspelt, longer ones in
 /// two: every word of four letters is near to another.
-const SHORT_NAME: usize = 5;
+const SHORT_WORD: usize = 5;
 
 /// A command line without flags that are unknown here.
 #[derive(Debug)]
@@ -157,16 +157,32 @@ fn notice(name: &str, value: Option<&str>) -> Option<String> {
     }
 }
 
-/// Whether one name is the other with a slip of the fingers.
+/// Whether one name is the other with a slip of the fingers. Word by word: `metrics-host` is not
+/// `metrics-port`, though only two letters of twelve are others.
 fn is_nearly(known: &str, name: &str) -> bool {
+    let [known_words, words] = [known, name].map(|text| text.split('-').collect::<Vec<_>>());
+    let is_word_by_word = known_words.len() == words.len()
+        && known_words.iter().zip(&words).all(|(known, word)| is_nearly_word(known, word));
+    // Or a hyphen is missing, or too much.
     let [known, name] = [known, name].map(|text| text.replace('-', ""));
-    let sorted = |text: &str| {
-        let mut letters: Vec<_> = text.bytes().collect();
-        letters.sort_unstable();
-        letters
-    };
-    let allowed = if known.len().min(name.len()) <= SHORT_NAME { 1 } else { 2 };
-    sorted(&known) == sorted(&name) || distance(&known, &name) <= allowed
+    is_word_by_word || (known_words.len() != words.len() && distance(&known, &name) <= 1)
+}
+
+fn is_nearly_word(known: &str, word: &str) -> bool {
+    let allowed = if known.len().min(word.len()) <= SHORT_WORD { 1 } else { 2 };
+    are_swapped(known, word) || distance(known, word) <= allowed
+}
+
+/// Whether two letters that stand side by side have changed places.
+fn are_swapped(one: &str, other: &str) -> bool {
+    let (one, other) = (one.as_bytes(), other.as_bytes());
+    let Some(at) = one.iter().zip(other).position(|(one, other)| one != other) else { return false };
+    match (one.get(at..), other.get(at..)) {
+        (Some([a, b, one_rest @ ..]), Some([c, d, other_rest @ ..])) => {
+            (a, b) == (d, c) && one_rest == other_rest
+        }
+        _ => false,
+    }
 }
 
 /// How many letters must be added, removed or changed (Levenshtein).
@@ -211,6 +227,7 @@ mod tests {
             ("server --enable-imds-credentials false -c a", "server -c a", 0),
             ("server --some-new-limit 10 --pod-watch --offset -1 -c a", "server -c a", 3),
             ("server --some-new-limit=10 -c a", "server -c a", 1),
+            ("server --probe-host 1 --metrics-host=2 --metrics-cert 3 -c a", "server -c a", 3),
             ("-v trace server --new -c a", "-v trace server -c a", 1),
             ("initialize --new-mode x -v=trace", "initialize -v=trace", 1),
         ] {
@@ -262,7 +279,27 @@ mod tests {
         {
             assert_eq!(distance(one, other), letters, "{one} {other}");
         }
-        assert!(is_nearly("port", "prot") && is_nearly("guard-address", "guardadress"));
-        assert!(!is_nearly("link", "limit") && !is_nearly("own-credentials", "enable-imds-credentials"));
+        for (known, slip) in [
+            ("port", "prot"),
+            ("guard-address", "guardadress"),
+            ("guard-address", "gaurd-adress"),
+            ("cluster-name", "clustername"),
+            ("metrics-port", "metrics-prot"),
+            ("block-imds", "block-imsd"),
+            ("jwks", "jwk"),
+        ] {
+            assert!(is_nearly(known, slip), "{known} {slip}");
+        }
+        for (known, other) in [
+            ("link", "limit"),
+            ("own-credentials", "enable-imds-credentials"),
+            ("probe-port", "probe-host"),
+            ("metrics-port", "metrics-host"),
+            ("metrics-port", "metrics-cert"),
+            ("probe-port", "probe-path"),
+            ("port", "host"),
+        ] {
+            assert!(!is_nearly(known, other), "{known} {other}");
+        }
     }
 }
