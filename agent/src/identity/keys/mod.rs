@@ -77,6 +77,14 @@ pub(super) struct Refetch {
     progress: watch::Receiver<()>,
 }
 
+/// How far a refetch is: whether no source, some or all have finished it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Progress {
+    Untouched,
+    Partial,
+    Complete,
+}
+
 impl TokenKeys {
     /// No keys yet; `count` sources will provide them.
     pub fn of_sources(count: usize) -> Self {
@@ -118,17 +126,21 @@ impl TokenKeys {
     }
 
     /// Requests a refetch of all sources on behalf of a peer, or joins the one under way. `None`: not now.
+    ///
+    /// Once a source has finished the one under way, it may have a new key again, so another is begun, within
+    /// the rates: those who wait for a source that is dead must not keep the others from being read.
     pub(super) fn request_refetch(&self, peer: PeerKey, now: BootTime) -> Option<Refetch> {
         // Subscribed first: progress made from here on is not missed.
         let progress = self.shared.progress.subscribe();
         let current = *self.shared.requested.borrow();
-        let number = if !self.is_finished(current) {
-            current
-        } else if self.shared.limiter.lock().admit(peer, now) {
-            self.shared.requested.send_modify(|requested| *requested += 1);
-            current + 1
-        } else {
-            return None;
+        let number = match self.progress_of(current) {
+            Progress::Untouched => current,
+            Progress::Partial | Progress::Complete if self.shared.limiter.lock().admit(peer, now) => {
+                self.shared.requested.send_modify(|requested| *requested += 1);
+                current + 1
+            }
+            Progress::Partial => current,
+            Progress::Complete => return None,
         };
         Some(Refetch { keys: self.clone(), number, progress })
     }
@@ -170,8 +182,20 @@ impl TokenKeys {
         self.shared.progress.send_replace(());
     }
 
+    fn progress_of(&self, number: u64) -> Progress {
+        let sources = self.shared.sources.lock();
+        let finished = sources.iter().filter(|source| source.finished >= number).count();
+        if finished == sources.len() {
+            Progress::Complete
+        } else if finished == 0 {
+            Progress::Untouched
+        } else {
+            Progress::Partial
+        }
+    }
+
     fn is_finished(&self, number: u64) -> bool {
-        self.shared.sources.lock().iter().all(|source| source.finished >= number)
+        self.progress_of(number) == Progress::Complete
     }
 }
 
@@ -231,6 +255,25 @@ mod tests {
         assert_eq!(keys.generation(), before);
         let age = Duration::from_secs(7);
         assert_eq!(keys.view(BootTime::from_boot(age)).age, Some(age));
+    }
+
+    #[test]
+    fn a_source_that_is_dead_does_not_keep_the_others_from_being_read_again() {
+        let keys = TokenKeys::of_sources(2);
+        let requests = keys.refetch_requests();
+        let at = |seconds| BootTime::from_boot(Duration::from_secs(seconds));
+        // Source 1 is read for seconds without success; source 0 has answered each time.
+        for (now, number) in [(100, 2), (111, 3), (122, 4)] {
+            keys.replace(0, &json!({ "keys": [] }));
+            let refetch = keys.request_refetch(pod(), at(now)).expect("one more");
+            assert_eq!((refetch.number, *requests.borrow()), (number, number));
+            let joined = keys.request_refetch(pod(), at(now + 1)).expect("nobody has finished it yet");
+            assert_eq!((joined.number, *requests.borrow()), (number, number));
+        }
+        keys.replace(0, &json!({ "keys": [] }));
+        let joined =
+            keys.request_refetch(pod(), at(123)).expect("beyond the rate: the dead one is waited for");
+        assert_eq!((joined.number, *requests.borrow()), (4, 4));
     }
 
     #[tokio::test]
