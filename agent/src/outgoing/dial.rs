@@ -15,6 +15,11 @@ use tokio::net::TcpStream;
 const HEAD_START: Duration = Duration::from_millis(100);
 /// So many addresses at most; AWS's names have three to six.
 const MOST_ADDRESSES: usize = 8;
+/// So many are tried at the same time: each is a descriptor, and a race is run for each of the connections in
+/// the making.
+pub(super) const MOST_AT_ONCE: usize = 3;
+/// What an address has while others still wait for their turn: a second SYN fits in.
+const TURN: Duration = Duration::from_millis(1_500);
 
 /// Connects.
 pub(super) async fn dial(addresses: &[SocketAddr]) -> io::Result<TcpStream> {
@@ -28,7 +33,22 @@ async fn race<T, F>(addresses: &[SocketAddr], connect: impl Fn(SocketAddr) -> F)
 where
     F: Future<Output = io::Result<T>>,
 {
-    let mut left = alternating(addresses).into_iter();
+    let addresses = alternating(addresses);
+    // The last ones need not make way for anybody.
+    let first_of_last = addresses.len().saturating_sub(MOST_AT_ONCE);
+    let mut left = addresses.into_iter().enumerate();
+    let connect = |(number, address): (usize, SocketAddr)| {
+        let turn = (number < first_of_last).then_some(TURN);
+        let connecting = connect(address);
+        async move {
+            match turn {
+                None => connecting.await,
+                Some(turn) => tokio::time::timeout(turn, connecting)
+                    .await
+                    .unwrap_or_else(|_elapsed| Err(io::ErrorKind::TimedOut.into())),
+            }
+        }
+    };
     let mut under_way = FuturesUnordered::new();
     let mut error = io::Error::from(io::ErrorKind::NotFound);
     loop {
@@ -47,7 +67,7 @@ where
                     under_way.extend(left.next().map(&connect));
                 }
             },
-            () = tokio::time::sleep(HEAD_START), if left.len() > 0 => {
+            () = tokio::time::sleep(HEAD_START), if left.len() > 0 && under_way.len() < MOST_AT_ONCE => {
                 under_way.extend(left.next().map(&connect));
             }
         }
@@ -75,9 +95,10 @@ fn alternating(addresses: &[SocketAddr]) -> Vec<SocketAddr> {
 mod tests {
     use std::io;
     use std::net::SocketAddr;
+    use std::sync::atomic::{AtomicUsize, Ordering};
     use std::time::Duration;
 
-    use super::{HEAD_START, alternating, dial, race};
+    use super::{HEAD_START, MOST_AT_ONCE, alternating, dial, race};
 
     fn addresses(all: &[&str]) -> Vec<SocketAddr> {
         all.iter().map(|address| address.parse().unwrap()).collect()
@@ -106,6 +127,38 @@ mod tests {
             race(&addresses(&["[2001:db8::1]:443", "[2001:db8::2]:443", "192.0.2.1:443"]), connect).await;
         assert!(made.unwrap().is_ipv4());
         assert_eq!(start.elapsed(), HEAD_START + Duration::from_millis(120));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn however_many_addresses_are_dead_few_are_tried_at_once_and_the_last_is_found() {
+        let under_way = AtomicUsize::new(0);
+        let most = AtomicUsize::new(0);
+        let connect = |address: SocketAddr| {
+            let now = under_way.fetch_add(1, Ordering::Relaxed) + 1;
+            most.fetch_max(now, Ordering::Relaxed);
+            let ended = Ended(&under_way);
+            async move {
+                let _ended = ended;
+                match address.port() {
+                    8 => Ok(address),
+                    _ => std::future::pending().await,
+                }
+            }
+        };
+        let all: Vec<SocketAddr> = (1..=8).map(|port| SocketAddr::from(([192, 0, 2, 1], port))).collect();
+        let start = tokio::time::Instant::now();
+        assert_eq!(race(&all, connect).await.unwrap().port(), 8);
+        assert_eq!(most.load(Ordering::Relaxed), MOST_AT_ONCE);
+        // Within the time of a step (`connect`).
+        assert!(start.elapsed() < Duration::from_secs(5), "{:?}", start.elapsed());
+    }
+
+    struct Ended<'a>(&'a AtomicUsize);
+
+    impl Drop for Ended<'_> {
+        fn drop(&mut self) {
+            self.0.fetch_sub(1, Ordering::Relaxed);
+        }
     }
 
     #[tokio::test(start_paused = true)]

@@ -20,3 +20,4 @@ mod tls;
 
 pub use self::client::Client;
 pub use self::error::{ConnectError, SendError, SetUpError};
+pub use self::pool::MOST_SOCKETS;

@@ -23,6 +23,7 @@ use tokio::sync::oneshot;
 use tokio::time::Instant;
 
 use super::connect::Way;
+use super::dial::MOST_AT_ONCE;
 use super::error::{ConnectError, Step};
 use super::tls::Tls;
 use crate::lifecycle::tasks::spawn_detached;
@@ -84,9 +85,9 @@ pub(super) struct Lease {
 /// Whether the request on a connection is answered.
 struct Answer {
     pool: Pool,
-    is_used: bool,
     /// When the connection was taken for the request.
     taken: Instant,
+    is_used: bool,
     is_complete: bool,
 }
 
@@ -386,7 +387,6 @@ mod tests {
             assert_eq!(server.accepted(), 4, "{how:?}");
         }
     }
-}
 
     #[tokio::test]
     async fn a_connection_that_answered_after_the_unanswered_request_was_sent_is_kept() {
@@ -446,3 +446,4 @@ mod tests {
         assert!(waited.iter().all(Result::is_err), "nobody answers");
         assert_eq!(most, MOST_IN_THE_MAKING, "others are begun beside those that are stuck, and no more");
     }
+}

@@ -8,9 +8,14 @@ use std::path::{Path, PathBuf};
 
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
-/// Half of this is for connections that are closing, the rest for files, upstream connections and the admin
-/// listeners.
-const RESERVED_DESCRIPTORS: usize = 128;
+use crate::outgoing::MOST_SOCKETS;
+
+/// For all that is not a pod's connection: the way to AWS when every connection is in the making, and
+/// connections that are closing, files and the admin listeners.
+const RESERVED_DESCRIPTORS: usize = MOST_SOCKETS + 64;
+/// Where there are few descriptors, places matter more than a way to AWS at its worst: an eighth is reserved,
+/// this at least, and never more than a quarter.
+const LEAST_RESERVED: usize = 128;
 /// Enough for 250 pods with 64 each; more would only hide a leak.
 const MOST_PLACES: usize = 16_384;
 /// However little memory there is: below this a node could not start its pods.
@@ -40,7 +45,8 @@ impl Capacity {
     /// With so many descriptors and so much memory.
     pub fn of(descriptors: u64, memory: Option<u64>) -> Self {
         let descriptors = usize::try_from(descriptors).unwrap_or(usize::MAX);
-        let reserve = RESERVED_DESCRIPTORS.min(descriptors / 4);
+        let of_few = (descriptors / 8).max(LEAST_RESERVED.min(descriptors / 4));
+        let reserve = RESERVED_DESCRIPTORS.min(of_few);
         let usable = descriptors.saturating_sub(reserve).max(2);
         let by_memory = memory.map_or(MOST_PLACES, |limit| {
             let places = limit.saturating_sub(MEMORY_WITHOUT_CONNECTIONS) / MEMORY_PER_PLACE;
@@ -110,7 +116,8 @@ mod tests {
             (1 << 20, Some(64 * MIB), 1_024, 512),
             (1 << 20, Some(56 * MIB), 512, 256),
             (1 << 20, Some(32 * MIB), 512, 256),
-            (20_000, None, 15_898, 3_974),
+            (20_000, None, 15_629, 3_907),
+            (2_048, None, 1_434, 358),
             (1_024, None, 717, 179),
             (256, None, 154, 38),
             (0, None, 2, 1),
