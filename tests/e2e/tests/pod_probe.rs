@@ -143,6 +143,28 @@ async fn metadata_that_pods_still_reach_is_told() {
 }
 
 #[tokio::test]
+async fn a_helper_that_was_killed_leaves_no_good_news_behind() {
+    let sandbox = sandbox();
+    let agent = start_on_a_node(&builder(&sandbox));
+    until_the_pod_finds_the_agent(&agent).await;
+    let children = format!("/proc/{0}/task/{0}/children", agent.pid());
+    let helper = std::fs::read_to_string(children).unwrap().trim().to_owned();
+    // As the kernel does it when memory runs out.
+    assert!(Command::new("kill").args(["-KILL", &helper]).status().unwrap().success());
+    // A change is a reason to ask before the half minute is over.
+    on_the_node(&agent, &["ip", "addr", "add", "127.0.0.9/32", "dev", "lo"]).status().unwrap();
+    eventually("it is told", async || {
+        condition(&agent, "self-probe-from-pod")["reason"].as_str().is_some_and(|reason| {
+            reason.starts_with("unknown until the agent is restarted") && reason.contains("signal: 9")
+        })
+    })
+    .await;
+    let metrics = page(&agent, agent.metrics_port, "/metrics");
+    assert!(metrics.contains(r#"self_probe{from="namespace",family="ipv4"} 0"#), "{metrics}");
+    assert!(metrics.contains(r#"self_probe{from="host",family="ipv4"} 1"#), "{metrics}");
+}
+
+#[tokio::test]
 async fn without_the_privilege_the_agent_serves_and_says_what_it_cannot_tell() {
     let sandbox = sandbox();
     let agent = Builder::new(&sandbox).flag("--probe-namespace", "true").spawn_as(|agent| {

@@ -77,7 +77,7 @@ enum ProberError {
 /// The helper process, and the way to it.
 struct Helper {
     line: HelperLine,
-    _child: Child,
+    child: Child,
 }
 
 /// The two pipes. There is one request at a time: the helper answers in order, so while a reply is late
@@ -108,7 +108,7 @@ impl Prober {
         };
         let to = Sender::from_owned_fd(OwnedFd::from(to))?;
         let from = Receiver::from_owned_fd(OwnedFd::from(from))?;
-        Ok(Helper { line: HelperLine::new(to, from), _child: self.child })
+        Ok(Helper { line: HelperLine::new(to, from), child: self.child })
     }
 }
 
@@ -178,7 +178,7 @@ impl PodProbe {
                 }
                 // The helper is gone, or is not what it was.
                 Err(error @ (ProberError::Pipe(_) | ProberError::Ended | ProberError::InvalidReply(_))) => {
-                    return self.unknown(&error);
+                    return self.ended(&error, &mut helper.child).await;
                 }
             }
             sleep(MIN_INTERVAL).await;
@@ -236,12 +236,32 @@ impl PodProbe {
         }
     }
 
+    /// The helper cannot be started again: this process has given away what a helper needs. So nothing is
+    /// known from here on, and the metric must not go on saying what was found last.
+    async fn ended(&self, error: &ProberError, helper: &mut Child) {
+        // Its pipes are closed a moment before it can be asked how it ended.
+        sleep(SETTLE_TIME).await;
+        let how = match helper.try_wait() {
+            Ok(Some(status)) => format!(" ({status})"),
+            Ok(None) | Err(_) => String::new(),
+        };
+        tracing::warn!(err = %error, how, "no more probes from a pod's network until the agent is restarted");
+        for target in &self.spec.targets {
+            self.spec.metrics.ended(ProbedFrom::Namespace, target.ip());
+        }
+        self.unmet(&format!("unknown until the agent is restarted: {error}{how}"));
+    }
+
     /// Without an outcome the conditions are unmet, but the metric keeps its last value: an unknown outcome
     /// must not raise the alert about a failed probe.
     fn unknown(&self, error: &ProberError) {
-        self.spec.condition.unmet(format!("unknown: {error}"));
+        self.unmet(&format!("unknown: {error}"));
+    }
+
+    fn unmet(&self, reason: &str) {
+        self.spec.condition.unmet(reason);
         if let Some(imds_blocked) = &self.spec.imds_blocked {
-            imds_blocked.unmet(format!("unknown: {error}"));
+            imds_blocked.unmet(reason);
         }
     }
 }

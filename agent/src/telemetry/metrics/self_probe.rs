@@ -37,7 +37,8 @@ impl SelfProbeMetrics {
         registry.register(
             "pod_identity_agent_self_probe",
             "1 while the agent itself answers on its address, 0 while another process or none does, or the \
-             node has lost the address; absent for a family that the node does not have",
+             node has lost the address, or the probe has ended; absent for a family that the node does not \
+             have",
             answers.clone(),
         );
         Self { answers }
@@ -46,6 +47,14 @@ impl SelfProbeMetrics {
     /// A probe to an address of this family has ended.
     pub fn probed(&self, from: ProbedFrom, to: IpAddr, is_own_answer: bool) {
         self.answers.get_or_create(&ByOrigin::new(from, to)).set(i64::from(is_own_answer));
+    }
+
+    /// Nobody probes from there any more. What was found last must not stand for ever: a series that there is
+    /// becomes 0.
+    pub fn ended(&self, from: ProbedFrom, to: IpAddr) {
+        if let Some(answers) = self.answers.get(&ByOrigin::new(from, to)) {
+            answers.set(0);
+        }
     }
 
     /// The node does not have this family: nothing can ask there.
