@@ -14,7 +14,7 @@ pub const LINK_NAME: &str = "pod-id-link0";
 pub(super) const LOOPBACK: &str = "lo";
 /// The link that shows that Cilium runs here. Cilium counts addresses on `lo` as the host's own, and
 /// addresses on links that it does not know as outside the cluster (docs/design/facts.md#address-scope).
-pub(super) const CILIUM: &str = "cilium_host";
+pub(in crate::node) const CILIUM: &str = "cilium_host";
 
 /// The desired state of the node.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -19,6 +19,7 @@ mod observed;
 mod set_up;
 pub mod veth_pair;
 
+pub(in crate::node) use desired::CILIUM;
 pub use desired::{Desired, LINK_NAME};
 pub use keeper::{LinkConditions, LinkKeeper};
 pub use netlink::KernelError;
