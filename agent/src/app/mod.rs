@@ -10,7 +10,7 @@ mod node;
 mod probes;
 
 use std::io;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -171,9 +171,8 @@ impl Services {
             let bound =
                 if is_reached { self.readiness.condition(name) } else { self.readiness.advisory(name) };
             let (door, shown) = (door.clone(), bound.clone());
-            let task = self
-                .tasks
-                .spawn(name.as_str(), async move { door.serve_when_bound(host, port, shown).await });
+            let serving = async move { door.serve_when_bound(host, port, shown).await };
+            let task = self.start_listener(name, &bound, serving);
             CredentialListener { host, port, bound, task }
         });
         let listeners: Vec<_> = doors.collect();
@@ -208,42 +207,61 @@ impl Services {
         }
     }
 
+    /// Nobody is served there any more if it panics, whatever it showed before.
+    fn start_listener(
+        &self,
+        name: ConditionName,
+        bound: &Condition,
+        serving: impl Future<Output = ()> + Send + 'static,
+    ) -> tokio::task::JoinHandle<()> {
+        self.tasks.spawn_essential(name.as_str(), bound.clone(), serving)
+    }
+
     /// Probes and metrics. Their shutdown is their own: they answer until everything else has ended.
     fn serve_admin(&self, config: &Config, readings: Readings) -> Shutdown {
         let shutdown = Shutdown::new();
         let probes = Admin::Probes(self.readiness.clone());
         self.serve_page(
             probes,
+            PeerLimits::for_probes(),
             &shutdown,
-            IpAddr::V4(Ipv4Addr::LOCALHOST),
-            config.probe_port,
+            SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), config.probe_port),
             ConditionName::Probes,
         );
         let probes = Admin::Probes(self.readiness.clone());
         self.serve_page(
             probes,
+            PeerLimits::for_probes(),
             &shutdown,
-            IpAddr::V6(Ipv6Addr::LOCALHOST),
-            config.probe_port,
+            SocketAddr::new(IpAddr::V6(Ipv6Addr::LOCALHOST), config.probe_port),
             ConditionName::ProbesIpv6,
         );
         let page = MetricsPage::new(Arc::clone(&self.metrics), readings);
         let page = Admin::Metrics(Arc::new(page), self.readiness.clone());
-        self.serve_page(page, &shutdown, config.metrics.ip(), config.metrics.port(), ConditionName::Metrics);
+        self.serve_page(page, PeerLimits::for_metrics(), &shutdown, config.metrics, ConditionName::Metrics);
         shutdown
     }
 
-    fn serve_page(&self, page: Admin, shutdown: &Shutdown, address: IpAddr, port: u16, name: ConditionName) {
+    fn serve_page(
+        &self,
+        page: Admin,
+        limits: PeerLimits,
+        shutdown: &Shutdown,
+        address: SocketAddr,
+        name: ConditionName,
+    ) {
         let bound = self.readiness.advisory(name);
-        let peers = Peers::new(PeerLimits::for_admin(), |_| false);
+        let peers = Peers::new(limits, |_| false);
         let door = Acceptor::new(
             Arc::new(page),
             peers,
-            ConnectionLimits::default(),
+            ConnectionLimits::for_admin(),
             shutdown.clone(),
             self.tasks.clone(),
         );
-        self.tasks.spawn(name.as_str(), async move { door.serve_when_bound(address, port, bound).await });
+        let shown = bound.clone();
+        let serving = async move { door.serve_when_bound(address.ip(), address.port(), shown).await };
+        self.start_listener(name, &bound, serving);
     }
 
     fn keep_own_identity(&self, own: OwnIdentity, source: OwnSource) {
@@ -388,5 +406,23 @@ impl ListenerNames {
         let name = names.get(*count).copied().unwrap_or(ConditionName::ListenerOther);
         *count += 1;
         name
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{ConditionName, Services};
+
+    #[tokio::test]
+    async fn a_credential_listener_that_panics_makes_the_agent_unready() {
+        let services = Services::new();
+        let bound = services.readiness.condition(ConditionName::ListenerIpv4);
+        services.running.met();
+        bound.met();
+        assert!(services.readiness.is_ready());
+        let listening =
+            services.start_listener(ConditionName::ListenerIpv4, &bound, async { panic!("scripted") });
+        assert!(listening.await.is_err());
+        assert!(!services.readiness.is_ready());
     }
 }

@@ -14,7 +14,7 @@ use parking_lot::Mutex;
 use crate::credentials::flight::shared_call::FlightId;
 use crate::credentials::issued::Grant;
 use crate::telemetry::metrics::Outcome;
-use crate::workload::Caller;
+use crate::workload::{Caller, PeerKey};
 
 /// How often the sum of hits is logged.
 const SUM_EVERY: Duration = Duration::from_secs(60);
@@ -37,6 +37,8 @@ pub struct Access<'a> {
     pub cause: Option<&'static str>,
     /// From where it came.
     pub peer: IpAddr,
+    /// Whose lines it is counted for.
+    pub charged_to: PeerKey,
     /// How long it took.
     pub took: Duration,
     /// Who it was, or claimed to be.
@@ -57,7 +59,7 @@ pub struct AccessLog {
 /// The lines since the last sum.
 #[derive(Debug, Default)]
 struct Minute {
-    lines: HashMap<IpAddr, u64>,
+    lines: HashMap<PeerKey, u64>,
     /// Of the peers beyond [`MOST_PEERS`].
     lines_of_others: u64,
 }
@@ -70,12 +72,12 @@ struct LeftOut {
     /// Of so many peers; those without a budget of their own count as one.
     peers: u64,
     /// The peer with the most lines left out, and how many.
-    most: Option<(IpAddr, u64)>,
+    most: Option<(PeerKey, u64)>,
 }
 
 impl Minute {
     /// Counts a line; whether its peer has one left.
-    fn allows(&mut self, peer: IpAddr) -> bool {
+    fn allows(&mut self, peer: PeerKey) -> bool {
         let has_own_budget = self.lines.len() < MOST_PEERS || self.lines.contains_key(&peer);
         let lines =
             if has_own_budget { self.lines.entry(peer).or_default() } else { &mut self.lines_of_others };
@@ -115,7 +117,7 @@ impl AccessLog {
         if access.outcome == Outcome::Hit {
             self.hits.fetch_add(1, Ordering::Relaxed);
         }
-        let is_worth_a_line = !is_quiet && self.minute.lock().allows(access.peer);
+        let is_worth_a_line = !is_quiet && self.minute.lock().allows(access.charged_to);
         if is_worth_a_line { write_info(access) } else { write_debug(access) }
     }
 
@@ -185,12 +187,13 @@ fn millis(duration: Duration) -> u64 {
 
 #[cfg(test)]
 mod tests {
-    use std::net::{IpAddr, Ipv4Addr};
+    use std::net::Ipv4Addr;
 
     use super::{LeftOut, MOST_PEERS, Minute};
+    use crate::workload::PeerKey;
 
-    fn peer(number: u32) -> IpAddr {
-        Ipv4Addr::from_bits(number).into()
+    fn peer(number: u32) -> PeerKey {
+        PeerKey::new(Ipv4Addr::from_bits(number).into(), 1)
     }
 
     #[test]

@@ -21,18 +21,21 @@ use tokio_util::task::TaskTracker;
 use super::bind::{Listener, bind_when_free};
 use super::connection::{self, Respond, Service, http1_with};
 use super::limits::ConnectionLimits;
-use super::peers::{ConnectionPermit, Peers, TooMany};
+use super::peers::{ConnectionPermit, NotNow, Peers, TooMany};
 use super::stats::count;
 use crate::backoff::Backoff;
 use crate::lifecycle::readiness::Condition;
-use crate::lifecycle::shutdown::Shutdown;
+use crate::lifecycle::shutdown::{Phase, Shutdown};
 use crate::lifecycle::tasks::Tasks;
 
 /// First and longest pause after an accept that failed for lack of descriptors or memory.
 const ACCEPT_RETRY: Backoff = Backoff::new(Duration::from_millis(10), Duration::from_secs(1));
 /// How often a failing accept is logged, at most.
 const ACCEPT_LOG_EVERY: Duration = Duration::from_secs(10);
-/// While all places are taken, the kernel's queue waits; this often it is tried again.
+/// While no more may wait, who has less than his share waits for a place, and the kernel's queue with him. Not
+/// for long: those behind him may have nothing at all.
+const ROOM_WAIT: Duration = Duration::from_millis(250);
+/// This often it is tried again.
 const ROOM_RETRY: Duration = Duration::from_millis(5);
 
 /// Serves any number of listeners with one responder, under shared limits.
@@ -113,21 +116,30 @@ impl<R: Respond> Acceptor<R> {
         });
     }
 
-    /// Room for a connection. Where there is none, because all places are taken by requests, those that come
-    /// after it wait with it; at the limit of its own peer it is refused, and nobody waits for it.
-    async fn room_for(&self, peer: SocketAddr) -> Option<ConnectionPermit> {
+    /// Room for a connection. Where there is none, a peer that has its share is refused at once, and nobody waits
+    /// for it.
+    async fn room_for(&self, from: SocketAddr) -> Option<ConnectionPermit> {
         let peers = &self.service.peers;
-        let deadline = Instant::now() + self.service.limits.place;
-        loop {
-            match peers.accept(peer.ip()) {
+        let deadline = Instant::now() + ROOM_WAIT;
+        let reason = loop {
+            match peers.accept(from) {
                 Ok(permit) => return Some(permit),
-                Err(TooMany::OfAll) if Instant::now() < deadline => sleep(ROOM_RETRY).await,
-                Err(reason) => {
-                    peers.count_refused(reason);
-                    tracing::debug!(peer.addr = %peer, %reason, "connection refused");
-                    return None;
-                }
+                Err(NotNow::Wait) if Instant::now() < self.within_grace(deadline) => sleep(ROOM_RETRY).await,
+                Err(NotNow::Wait) => break TooMany::OfAll,
+                Err(NotNow::Refuse(reason)) => break reason,
             }
+        };
+        peers.count_refused(reason);
+        tracing::debug!(peer.addr = %from, %reason, "connection refused");
+        None
+    }
+
+    /// The deadline, or the end of the grace period if that comes first.
+    fn within_grace(&self, deadline: Instant) -> Instant {
+        match self.service.shutdown.phase() {
+            Phase::Running => deadline,
+            Phase::Draining { until } => deadline.min(until),
+            Phase::Stopped => Instant::now(),
         }
     }
 
@@ -201,11 +213,14 @@ impl AcceptTrouble {
 mod tests {
     use std::time::Duration;
 
-    use tokio::time::{Instant, sleep};
+    use tokio::io::AsyncWriteExt;
+    use tokio::time::{Instant, sleep, timeout};
 
     use super::{AcceptTrouble, Errno, is_about_one_connection};
     use crate::server::door::limits::ConnectionLimits;
-    use crate::server::door::testing::{FAST, SLOW, TestServer, eventually, few};
+    use crate::server::door::peers::PeerLimits;
+    use crate::server::door::places::Room;
+    use crate::server::door::testing::{FAST, PATIENCE, SLOW, TestServer, eventually, few};
 
     #[tokio::test]
     async fn a_panic_ends_one_connection_and_nothing_else() {
@@ -318,6 +333,82 @@ mod tests {
             assert!(client.response().await.ends_with("slow"));
         }
         assert_eq!(server.stats().connections_refused_full, 0);
+    }
+
+    /// Each peer may have a quarter of 16 places, and one may wait with as many as may of all, which is 8.
+    fn all_may_be_one_peers() -> PeerLimits {
+        PeerLimits { waiting: Room { all: 8, most: 9, least: 9 }, ..few(4) }
+    }
+
+    #[tokio::test]
+    async fn a_peer_that_fills_the_room_to_wait_is_refused_at_once_and_delays_nobody() {
+        let server = TestServer::start(ConnectionLimits::default(), all_may_be_one_peers());
+        let mut greedy = Vec::new();
+        for n in 0..20 {
+            let mut client = server.connect().await;
+            // The last eight are refused, perhaps before they send.
+            let _gone = client.0.write_all(SLOW.as_bytes()).await;
+            if n == 3 {
+                server.wait_for_slow(4).await;
+            }
+            greedy.push(client);
+        }
+        let began = Instant::now();
+        assert!(server.connect_from([127, 0, 0, 2]).await.get(FAST).await.ends_with("fast"));
+        assert!(began.elapsed() < Duration::from_millis(500), "{:?}", began.elapsed());
+        eventually(|| server.stats().connections_refused_full == 8).await;
+        assert_eq!(server.stats().connections_refused_peer, 0);
+    }
+
+    #[tokio::test]
+    async fn the_grace_period_ends_however_many_are_in_the_kernels_queue_and_find_no_room() {
+        let server = TestServer::start(ConnectionLimits::default(), all_may_be_one_peers());
+        let mut clients = Vec::new();
+        for n in 0..120 {
+            let mut client = server.connect_from([127, 0, 4, 1 + n]).await;
+            let _gone = client.0.write_all(SLOW.as_bytes()).await;
+            clients.push(client);
+        }
+        server.wait_for_slow(16).await;
+        let began = Instant::now();
+        server.shutdown.begin(Duration::from_millis(600));
+        timeout(PATIENCE, server.served).await.unwrap().unwrap();
+        let took = began.elapsed();
+        assert!((600..1_200).contains(&took.as_millis()), "{took:?}");
+    }
+
+    #[tokio::test]
+    async fn a_refusal_after_waiting_is_charged_to_all_where_all_places_were_taken() {
+        let place = Duration::from_millis(100);
+        let server = TestServer::start(ConnectionLimits { place, ..ConnectionLimits::default() }, few(1));
+        let mut busy = Vec::new();
+        for peer in 1..=4 {
+            let mut client = server.connect_from([127, 0, 5, peer]).await;
+            client.send(SLOW).await;
+            busy.push(client);
+        }
+        server.wait_for_slow(4).await;
+        let mut fifth = server.connect_from([127, 0, 5, 5]).await;
+        fifth.send(FAST).await;
+        assert!(fifth.rest().await.unwrap().ends_with("refused"));
+        let stats = server.stats();
+        assert_eq!((stats.connections_refused_full, stats.connections_refused_peer), (1, 0));
+    }
+
+    #[tokio::test]
+    async fn what_a_request_waits_for_a_place_is_part_of_its_time() {
+        let server = TestServer::start(ConnectionLimits::default(), few(1));
+        let mut busy = server.connect().await;
+        busy.send(SLOW).await;
+        server.wait_for_slow(1).await;
+        let mut waiting = server.connect().await;
+        waiting.send("GET /since HTTP/1.1\r\nHost: a\r\n\r\n").await;
+        eventually(|| server.stats().connections_delayed_peer == 1).await;
+        sleep(Duration::from_millis(100)).await;
+        server.script.gate.add_permits(1);
+        let answer = waiting.response().await;
+        let (_, waited) = answer.split_once("\r\n\r\n").unwrap();
+        assert!(waited.parse::<u64>().unwrap() >= 100, "{waited}");
     }
 
     #[test]

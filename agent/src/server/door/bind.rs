@@ -18,6 +18,10 @@ use crate::node::ipv6;
 /// Every process of a full node connects at once, and a SYN that finds the queue full costs its client a
 /// second.
 const BACKLOG: i32 = 4_096;
+/// What the kernel keeps each way of a connection that is not read, and no more: without a limit it is whatever
+/// the client sends, 64 KiB and more, and so the memory of this process's cgroup. A head of 2 KiB and an answer
+/// of 2 KiB fit; what is longer comes in pieces.
+pub const SOCKET_BUFFER: usize = 8 * 1024;
 /// A new agent that starts beside the old one (a surge) waits for its port: the old one has drained by then.
 const REPLACING: Duration = Duration::from_secs(60);
 /// Until then it tries this often: nothing is served between the old one's end and the next try.
@@ -69,6 +73,9 @@ pub fn bind(address: IpAddr, port: u16) -> Result<Listener, BindError> {
         // sockets listen on one address: that takes SO_REUSEPORT, which is never set here, because with it
         // any root process on the host network could take half of all tokens (docs/design/decisions.md#node).
         socket.set_reuse_address(true)?;
+        // Accepted sockets inherit these; the kernel reckons with twice as much, for its own share.
+        socket.set_recv_buffer_size(SOCKET_BUFFER)?;
+        socket.set_send_buffer_size(SOCKET_BUFFER)?;
         socket.bind(&address.into())?;
         socket.listen(BACKLOG)?;
         let socket = TcpListener::from_std(socket.into())?;
@@ -103,13 +110,16 @@ pub async fn bind_when_free(address: IpAddr, port: u16, bound: &Condition) -> Li
 #[cfg(test)]
 mod tests {
     use std::io::ErrorKind;
+    use std::mem::MaybeUninit;
     use std::net::IpAddr;
     use std::time::Duration;
 
+    use socket2::SockRef;
+    use tokio::io::AsyncWriteExt;
     use tokio::net::TcpStream;
     use tokio::time::{sleep, timeout};
 
-    use super::{BIND_AGAIN, bind};
+    use super::{BIND_AGAIN, SOCKET_BUFFER, bind};
     use crate::lifecycle::condition_name::ConditionName;
     use crate::lifecycle::readiness::Readiness;
     use crate::server::door::limits::ConnectionLimits;
@@ -124,6 +134,21 @@ mod tests {
         for address in ["169.254.170.23", "fd00:ec2::23"] {
             assert_eq!(bind(ip(address), 0).unwrap().local_addr().ip(), ip(address));
         }
+    }
+
+    #[tokio::test]
+    async fn a_client_that_is_not_read_takes_no_more_than_the_buffer_that_capacity_reckons_with() {
+        let listener = bind(ip("127.0.0.1"), 0).unwrap();
+        let mut client = TcpStream::connect(listener.local_addr()).await.unwrap();
+        let (accepted, _) = listener.socket.accept().await.unwrap();
+        let socket = SockRef::from(&accepted);
+        assert_eq!(socket.recv_buffer_size().unwrap(), 2 * SOCKET_BUFFER);
+        assert_eq!(socket.send_buffer_size().unwrap(), 2 * SOCKET_BUFFER);
+        // What the kernel has not taken over from the client by now stays with the client.
+        let stuffed = timeout(Duration::from_millis(200), client.write_all(&[b'x'; 8 << 20])).await;
+        assert!(stuffed.is_err());
+        let unread = socket.peek(&mut [MaybeUninit::uninit(); 1 << 20]).unwrap();
+        assert!((2_048..=2 * SOCKET_BUFFER).contains(&unread), "{unread}");
     }
 
     #[tokio::test]

@@ -8,6 +8,8 @@ use std::path::{Path, PathBuf};
 
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
+use super::bind::SOCKET_BUFFER;
+use super::limits::HEAD_BYTES;
 use crate::outgoing::MOST_SOCKETS;
 
 /// For all that is not a pod's connection: the way to AWS when every connection is in the making, and
@@ -18,12 +20,23 @@ const RESERVED_DESCRIPTORS: usize = MOST_SOCKETS + 64;
 const LEAST_RESERVED: usize = 128;
 /// Enough for 250 pods with 64 each; more would only hide a leak.
 const MOST_PLACES: usize = 16_384;
-/// However little memory there is: below this a node could not start its pods.
+/// As many may wait; they cost descriptors, and less memory.
+const MOST_WAITING: usize = 8_192;
+/// However little memory there is: below this a node could not start its pods. If all of them, and as many that
+/// wait, are stuffed by their clients, they take 46 MiB.
 const LEAST_PLACES: usize = 512;
 /// What the agent takes without connections, with 2,000 identities and room to spare.
 const MEMORY_WITHOUT_CONNECTIONS: u64 = 48 << 20;
-/// What a connection with HTTP state takes, the kernel's share included.
-const MEMORY_PER_PLACE: u64 = 16 << 10;
+/// What the kernel charges for a full socket buffer.
+const BUFFER: usize = 2 * SOCKET_BUFFER;
+/// What a connection with HTTP state takes at most: a head that does not end, both socket buffers full, and its
+/// state here and in the kernel.
+const PER_PLACE: usize = HEAD_BYTES + 2 * BUFFER + (8 << 10);
+/// What a connection that waits takes at most: all that its client could send. With a usual request it takes
+/// 8 KiB.
+const PER_WAITING: usize = BUFFER + (4 << 10);
+/// Each place comes with one to wait in.
+const MEMORY_PER_PLACE: u64 = (PER_PLACE + PER_WAITING) as u64;
 
 /// Places for connections.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -52,9 +65,10 @@ impl Capacity {
             let places = limit.saturating_sub(MEMORY_WITHOUT_CONNECTIONS) / MEMORY_PER_PLACE;
             usize::try_from(places).unwrap_or(usize::MAX)
         });
-        // A fifth of the descriptors is for those that wait: they cost half as much memory.
-        let places = (usable - usable / 5).min(by_memory.max(LEAST_PLACES)).min(MOST_PLACES);
-        Self { places, waiting: (usable - places).min(places / 2).max(1) }
+        // Three sevenths of the descriptors are for those that wait: with 1,024 descriptors, 400 processes of one
+        // pod can start together.
+        let places = (usable - usable / 7 * 3).min(by_memory.max(LEAST_PLACES)).min(MOST_PLACES);
+        Self { places, waiting: (usable - places).min(places).min(MOST_WAITING).max(1) }
     }
 }
 
@@ -113,17 +127,25 @@ mod tests {
         for (descriptors, memory, places, waiting) in [
             (1 << 20, None, 16_384, 8_192),
             (u64::MAX, Some(1 << 60), 16_384, 8_192),
-            (1 << 20, Some(64 * MIB), 1_024, 512),
-            (1 << 20, Some(56 * MIB), 512, 256),
-            (1 << 20, Some(32 * MIB), 512, 256),
-            (20_000, None, 15_629, 3_907),
-            (2_048, None, 1_434, 358),
-            (1_024, None, 717, 179),
-            (256, None, 154, 38),
+            (1 << 20, Some(256 * MIB), 2_315, 2_315),
+            (1 << 20, Some(64 * MIB), 512, 512),
+            (1 << 20, Some(32 * MIB), 512, 512),
+            (20_000, None, 11_166, 8_192),
+            (2_048, None, 1_024, 768),
+            (1_024, None, 512, 384),
+            (256, None, 111, 81),
             (0, None, 2, 1),
         ] {
             assert_eq!(Capacity::of(descriptors, memory), Capacity { places, waiting }, "{descriptors}");
         }
+    }
+
+    #[test]
+    fn the_least_that_there_is_fits_into_64_mib_however_it_is_stuffed() {
+        let Capacity { places, waiting } = Capacity::of(1 << 20, Some(64 * MIB));
+        let most = places * super::PER_PLACE + waiting * super::PER_WAITING;
+        // README: 12 MiB at start; the rest is for identities.
+        assert!(most <= 46 << 20, "{most}");
     }
 
     #[test]

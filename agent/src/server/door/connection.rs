@@ -180,7 +180,9 @@ impl<R: Respond> Requests<'_, R> {
         };
         // Its place goes to one that waits for it. The answer says so, because a client that does not know
         // sends its next request into a connection that closes.
-        if !arrival.has_place || self.permit.is_wanted() || !self.service.shutdown.is_running() {
+        let service = self.service;
+        let is_last = service.limits.one_whole_request || !service.shutdown.is_running();
+        if is_last || !arrival.has_place || self.permit.is_wanted() {
             // Not hyper's graceful_shutdown: that closes an idle connection without checking for a request
             // that waits in the socket, and so resets it.
             response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));

@@ -7,7 +7,7 @@
 //! arrives on it, it takes a place for connections, or waits for one.
 
 use std::collections::{BTreeMap, HashMap};
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -15,10 +15,10 @@ use std::time::Duration;
 use parking_lot::Mutex;
 use tokio::time::Instant;
 
-use super::activity::{Activity, CloseRequest, Phase};
+use super::activity::{Activity, CloseRequest};
 use super::capacity::Capacity;
 use super::pace::Pace;
-use super::places::{Full, Place, Places, Room};
+use super::places::{Full, Place, Places, Room, Turn};
 use super::stats::{ConnectionStats, count};
 use crate::workload::PeerKey;
 
@@ -46,25 +46,41 @@ impl PeerLimits {
     /// The limits of the credential listeners.
     pub fn for_credentials(capacity: Capacity, pace: Option<u32>) -> Self {
         Self {
-            connections: Room { all: capacity.places, least: 64 },
-            waiting: Room { all: capacity.waiting, least: 64 },
-            held: Room { all: capacity.places, least: 32 },
+            connections: Room::by_quarters(capacity.places, 64),
+            waiting: Room {
+                all: capacity.waiting,
+                // All the processes of a pod may start at once, while nobody else does.
+                most: capacity.waiting / 4 * 3,
+                // Four peers more than those that fill the room find place in its last eighth.
+                least: (capacity.waiting / 32).clamp(1, 64),
+            },
+            held: Room::by_quarters(capacity.places, 32),
             host_factor: 8,
             fresh: Duration::from_secs(1),
             pace,
         }
     }
 
-    /// The limits of the admin listeners: few, so that scrapers and probes cannot starve the credential
-    /// endpoint.
-    pub fn for_admin() -> Self {
-        let few = Room { all: 16, least: 16 };
+    /// The limits of the metrics listener: few, so that scrapers cannot starve the credential endpoint, and none
+    /// of them the others. A page takes locks and reads /proc, so that one peer may have 20 in a second.
+    pub fn for_metrics() -> Self {
+        Self { pace: Some(20), ..Self::for_admin(Room::by_quarters(64, 4)) }
+    }
+
+    /// The limits of a probe listener. All who call are the node, so that one peer may have most of it, and its
+    /// pace would be the kubelet's too.
+    pub fn for_probes() -> Self {
+        Self::for_admin(Room { all: 64, most: 48, least: 4 })
+    }
+
+    fn for_admin(few: Room) -> Self {
         Self {
             connections: few,
             waiting: few,
             held: few,
             host_factor: 1,
-            fresh: Duration::from_secs(1),
+            // A kubelet sends its request with the handshake, almost.
+            fresh: Duration::from_millis(2),
             pace: None,
         }
     }
@@ -73,12 +89,21 @@ impl PeerLimits {
 /// Why a connection is not accepted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum TooMany {
-    /// The peer has all the connections it may have, and as many again wait with a request.
+    /// As many wait as may of this peer.
     #[error("too many connections of this peer")]
     OfPeer,
-    /// All places are taken, by connections that have sent a request.
+    /// As many wait as may of all, and this peer has its share of them.
     #[error("too many connections")]
     OfAll,
+}
+
+/// Why a connection does not get in now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum NotNow {
+    /// It is refused: others of its peer are in.
+    Refuse(TooMany),
+    /// Its peer has less than its share, and the next place that comes free is for it.
+    Wait,
 }
 
 /// What each peer has open. Clones share it.
@@ -141,28 +166,22 @@ impl Peers {
         address.is_loopback() || (self.0.is_host)(address)
     }
 
-    /// The peer that requests from an address are counted for.
-    pub fn key(&self, address: IpAddr) -> PeerKey {
-        let address = address.to_canonical();
-        PeerKey::new(address, if self.is_host(address) { self.0.limits.host_factor } else { 1 })
+    /// The peer that requests from there are counted for.
+    pub(super) fn key(&self, from: SocketAddr) -> PeerKey {
+        PeerKey::of_socket(from, if self.is_host(from.ip()) { self.0.limits.host_factor } else { 1 })
     }
 
     /// Lets one connection in, to wait for its request. Silent ones make room for it: first those of the
-    /// same peer, at the limit of all those of the peer that has most.
-    pub fn accept(&self, address: IpAddr) -> Result<ConnectionPermit, TooMany> {
-        let peer = self.key(address);
+    /// same peer, at the limit of all those of peers that have more.
+    pub(super) fn accept(&self, from: SocketAddr) -> Result<ConnectionPermit, NotNow> {
+        let peer = self.key(from);
         let place = match self.0.waiting.try_take(peer) {
-            Ok(place) => Ok(place),
-            Err(full) => self.replace_a_silent_one(peer, full),
+            Ok(place) => place,
+            Err(full) => self.make_room_to_wait(peer, full)?,
         };
-        match place {
-            Ok(place) => {
-                count(&self.0.stats.connections_accepted);
-                count(&self.0.stats.connections_open);
-                Ok(self.enter(address.to_canonical(), peer, place))
-            }
-            Err(reason) => Err(reason),
-        }
+        count(&self.0.stats.connections_accepted);
+        count(&self.0.stats.connections_open);
+        Ok(self.enter(from.ip().to_canonical(), peer, place))
     }
 
     /// Counts a connection that was not accepted.
@@ -175,11 +194,11 @@ impl Peers {
 
     /// Permission to hold one request, after waiting for it if need be. Cancel-safe.
     pub async fn hold(&self, peer: PeerKey) -> HoldPermit {
-        let place = match self.0.held.try_take(peer) {
+        let place = match self.0.held.take_or_join(peer) {
             Ok(place) => place,
-            Err(_full) => {
+            Err(turn) => {
                 count(&self.0.stats.holds_delayed);
-                self.0.held.take(peer).await
+                turn.wait().await
             }
         };
         HoldPermit { _place: place }
@@ -221,43 +240,53 @@ impl Peers {
         ConnectionPermit { peers: self.clone(), address, peer, id, activity, pace, place: Some(place) }
     }
 
-    /// A place among those that wait, in exchange for a connection that has sent nothing.
-    fn replace_a_silent_one(&self, peer: PeerKey, full: Full) -> Result<Place, TooMany> {
-        let known = self.0.known.lock();
-        let silent = |peer: &PeerKey| {
-            let connections = known.peers.get(peer).into_iter().flat_map(|known| known.connections.values());
-            close_oldest(connections, Activity::silent_since)
+    /// A place among those that wait where all are taken: in exchange for a connection that has sent nothing, or
+    /// because the peer has less than its share.
+    fn make_room_to_wait(&self, peer: PeerKey, full: Full) -> Result<Place, NotNow> {
+        let made_room = self.close_a_silent_one(peer, full);
+        let (waiting, has_little) = match full {
+            Full::Peer => (&self.0.waiting, false),
+            Full::All => (&self.0.waiting, self.0.waiting.has_less_than_its_share(peer)),
         };
-        let made_room = match full {
-            Full::Peer => silent(&peer),
-            Full::All => {
-                let most = known.peers.keys().max_by_key(|peer| self.0.waiting.taken_by(**peer));
-                most.is_some_and(silent)
-            }
-        };
-        drop(known);
-        let place = if made_room { self.0.waiting.take_in_advance(peer) } else { None };
-        if place.is_some() {
-            count(&self.0.stats.idle_evicted);
-        }
+        // One that is closing has not closed yet: that is a matter of microseconds.
+        let place = if made_room || has_little { waiting.take_in_advance(peer) } else { None };
         place.ok_or(match full {
-            // One that is closing has not closed yet: that is a matter of microseconds.
-            Full::Peer if made_room => TooMany::OfAll,
-            Full::Peer => TooMany::OfPeer,
-            Full::All => TooMany::OfAll,
+            Full::Peer => NotNow::Refuse(TooMany::OfPeer),
+            Full::All if has_little => NotNow::Wait,
+            Full::All => NotNow::Refuse(TooMany::OfAll),
         })
     }
 
-    /// Asks one idle connection to close for a peer that waits for a place: one of its own if it has all it
-    /// may have; else of a peer over its fair share, of one that has more than it, or its own.
-    fn make_room(&self, peer: PeerKey, full: Full) {
+    /// Asks one connection to close that has sent nothing, and has had the time to: one of the same peer; at the
+    /// limit of all of the peer that has most, else of any that has more.
+    fn close_a_silent_one(&self, peer: PeerKey, full: Full) -> bool {
         let known = self.0.known.lock();
-        let of = |may: &dyn Fn(&PeerKey) -> bool| {
-            let peers = known.peers.iter().filter(|(peer, _)| may(peer));
-            close_oldest(peers.flat_map(|(_, known)| known.connections.values()), Activity::kept_since)
-        };
-        let (places, mine) = (&self.0.connections, self.0.connections.taken_by(peer));
+        let silent_of = |may: &dyn Fn(&PeerKey) -> bool| known.close_oldest_of(may, Activity::silent_since);
+        let taken_by = |peer: &PeerKey| self.0.waiting.taken_by(*peer);
         let made_room = match full {
+            Full::Peer => silent_of(&|other| *other == peer),
+            Full::All => {
+                let mine = taken_by(&peer);
+                let most = known.peers.keys().max_by_key(|peer| taken_by(peer));
+                silent_of(&|other| Some(other) == most) || silent_of(&|other| taken_by(other) > mine)
+            }
+        };
+        drop(known);
+        if made_room {
+            count(&self.0.stats.idle_evicted);
+        }
+        made_room
+    }
+
+    /// Asks one idle connection to close for a peer that waits for a place: one of its own if it has all it
+    /// may have; else of a peer over its fair share, of one that has more than it, or its own. Only for one who
+    /// is in line: a connection that becomes idle before that finds nobody waiting, and stays.
+    fn make_room_for(&self, turn: &Turn) {
+        let peer = turn.peer;
+        let known = self.0.known.lock();
+        let of = |may: &dyn Fn(&PeerKey) -> bool| known.close_oldest_of(may, Activity::kept_since);
+        let (places, mine) = (&self.0.connections, self.0.connections.taken_by(peer));
+        let made_room = match turn.full {
             Full::Peer => of(&|other| *other == peer),
             Full::All => {
                 let fair = places.fair_share();
@@ -276,6 +305,16 @@ impl Peers {
 impl Known {
     fn all(&self) -> impl Iterator<Item = &Arc<Activity>> {
         self.peers.values().flat_map(|peer| peer.connections.values())
+    }
+
+    /// Asks one connection to close of the peers that may have to: the one for which `since` is least.
+    fn close_oldest_of(
+        &self,
+        may: &dyn Fn(&PeerKey) -> bool,
+        since: impl Fn(&Activity) -> Option<u64>,
+    ) -> bool {
+        let peers = self.peers.iter().filter(|(peer, _)| may(peer));
+        close_oldest(peers.flat_map(|(_, known)| known.connections.values()), since)
     }
 
     /// Forgets peers that have no connections and have paid for their burst, now and then.
@@ -343,21 +382,28 @@ impl ConnectionPermit {
 
     /// Takes a place for a request, after waiting for it if need be. Cancel-safe.
     pub(super) async fn take_place(&mut self) {
-        let places = &self.peers.0.connections;
-        let place = match places.try_take(self.peer) {
+        let place = match self.peers.0.connections.take_or_join(self.peer) {
             Ok(place) => place,
-            Err(full) => {
+            Err(turn) => {
                 let stats = &self.peers.0.stats;
-                match full {
+                match turn.full {
                     Full::Peer => count(&stats.connections_delayed_peer),
                     Full::All => count(&stats.connections_delayed_full),
                 }
-                self.peers.make_room(self.peer, full);
-                places.take(self.peer).await
+                self.peers.make_room_for(&turn);
+                turn.wait().await
             }
         };
         self.activity.set_placed();
         self.place = Some(place);
+    }
+
+    /// Why its request has no place yet: its peer's bound, which its pace is too, or that of all.
+    pub(super) fn why_not_placed(&self) -> TooMany {
+        match self.peers.0.connections.why_full(self.peer) {
+            Some(Full::All) => TooMany::OfAll,
+            Some(Full::Peer) | None => TooMany::OfPeer,
+        }
     }
 
     /// Whether somebody waits who would get this connection's place.
@@ -399,20 +445,21 @@ impl Activity {
         self.idle_since().filter(|_| self.is_placed())
     }
 
-    /// Since when it has been silent, if it has sent nothing at all.
+    /// Since when it has been silent, if it has sent nothing at all. A fresh one is not: its request is on the
+    /// way.
     fn silent_since(&self) -> Option<u64> {
-        (!self.is_placed() && self.phase() == Phase::Idle).then(|| self.since())
+        self.idle_since().filter(|_| !self.is_placed())
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::net::IpAddr;
+    use std::net::{IpAddr, SocketAddr};
     use std::time::Duration;
 
     use tokio::time::{sleep, timeout};
 
-    use super::{ConnectionPermit, PeerLimits, Peers, Room, TooMany};
+    use super::{ConnectionPermit, NotNow, PeerLimits, Peers, Room, TooMany};
     use crate::server::door::activity::{CloseRequest, Phase};
     use crate::server::door::capacity::Capacity;
 
@@ -420,6 +467,10 @@ mod tests {
 
     fn ip(text: &str) -> IpAddr {
         text.parse().unwrap()
+    }
+
+    fn at(text: &str) -> SocketAddr {
+        (ip(text), 4_000).into()
     }
 
     fn peers_with(limits: PeerLimits) -> Peers {
@@ -432,7 +483,7 @@ mod tests {
 
     /// A connection with a request.
     async fn busy(peers: &Peers, address: &str) -> Option<ConnectionPermit> {
-        let mut permit = peers.accept(ip(address)).ok()?;
+        let mut permit = peers.accept(at(address)).ok()?;
         permit.activity().enter(Phase::Head);
         timeout(SOON, permit.take_place()).await.ok()?;
         permit.activity().enter(Phase::Answering);
@@ -457,22 +508,22 @@ mod tests {
             let taken = fill(&peers, address).await;
             assert_eq!(taken.len(), connections, "{address}");
             let mut holds = Vec::new();
-            while let Ok(hold) = timeout(SOON, peers.hold(peers.key(ip(address)))).await {
+            while let Ok(hold) = timeout(SOON, peers.hold(peers.key(at(address)))).await {
                 holds.push(hold);
             }
             assert_eq!(holds.len(), connections, "{address}");
-            assert!(timeout(SOON, peers.hold(peers.key(ip("10.0.0.10")))).await.is_ok());
+            assert!(timeout(SOON, peers.hold(peers.key(at("10.0.0.10")))).await.is_ok());
             assert_eq!(peers.stats().snapshot().holds_delayed, 1);
             holds.pop();
-            assert!(timeout(SOON, peers.hold(peers.key(ip(address)))).await.is_ok());
+            assert!(timeout(SOON, peers.hold(peers.key(at(address)))).await.is_ok());
         }
     }
 
     #[tokio::test]
     async fn an_ipv4_mapped_address_is_the_same_peer() {
         let peers = peers();
-        assert_eq!(peers.key(ip("::ffff:10.0.0.9")), peers.key(ip("10.0.0.9")));
-        assert_eq!(peers.key(ip("::ffff:10.0.0.1")), peers.key(ip("10.0.0.1")));
+        assert_eq!(peers.key(at("::ffff:10.0.0.9")), peers.key(at("10.0.0.9")));
+        assert_eq!(peers.key(at("::ffff:10.0.0.1")), peers.key(at("10.0.0.1")));
         assert!(peers.is_host(ip("::ffff:10.0.0.1")));
     }
 
@@ -501,7 +552,7 @@ mod tests {
         let idle = taken.pop().unwrap();
         idle.activity().enter(Phase::Idle);
         sleep(SOON).await;
-        let mut next = peers.accept(ip("10.0.0.9")).ok().unwrap();
+        let mut next = peers.accept(at("10.0.0.9")).ok().unwrap();
         next.activity().enter(Phase::Head);
         let (placed, ()) = tokio::join!(timeout(Duration::from_secs(10), next.take_place()), async {
             tokio::task::yield_now().await;
@@ -514,21 +565,86 @@ mod tests {
         assert!(!neighbour.is_wanted());
     }
 
+    /// Where 64 may wait, and 16 of them are one pod's.
+    fn few_may_wait(fresh: Duration) -> Peers {
+        let capacity = Capacity { places: 1_024, waiting: 512 };
+        let waiting = Room { all: 64, most: 16, least: 2 };
+        let limits = PeerLimits { fresh, waiting, ..PeerLimits::for_credentials(capacity, None) };
+        Peers::new(limits, |_| false)
+    }
+
+    /// How many get in that have sent their request, and wait for a place.
+    fn ask(peers: &Peers, address: &str, count: usize) -> Vec<ConnectionPermit> {
+        let asked = (0..count).filter_map(|_| peers.accept(at(address)).ok());
+        asked.inspect(|permit| permit.activity().enter(Phase::Head)).collect()
+    }
+
     #[tokio::test(start_paused = true)]
     async fn silent_connections_make_room_and_those_with_a_request_are_not_closed_for_others() {
-        let limits = PeerLimits {
-            waiting: Room { all: 256, least: 64 },
-            ..PeerLimits::for_credentials(Capacity { places: 1_024, waiting: 256 }, None)
-        };
-        let peers = peers_with(limits);
-        let silent: Vec<_> = (0..64).map(|_| peers.accept(ip("10.0.0.9")).ok().unwrap()).collect();
-        let more = peers.accept(ip("10.0.0.9")).ok().unwrap();
+        let peers = few_may_wait(Duration::ZERO);
+        let silent: Vec<_> = (0..16).map(|_| peers.accept(at("10.0.0.9")).ok().unwrap()).collect();
+        let more = peers.accept(at("10.0.0.9")).ok().unwrap();
         assert_eq!(silent[0].activity().close_request(), CloseRequest::WhenIdle);
         assert_eq!(silent[1].activity().close_request(), CloseRequest::NotRequested);
         for permit in silent.iter().chain([&more]) {
             permit.activity().enter(Phase::Head);
         }
-        assert_eq!(peers.accept(ip("10.0.0.9")).err(), Some(TooMany::OfPeer));
-        assert!(peers.accept(ip("10.0.0.8")).is_ok());
+        assert_eq!(peers.accept(at("10.0.0.9")).err(), Some(NotNow::Refuse(TooMany::OfPeer)));
+        assert!(peers.accept(at("10.0.0.8")).is_ok());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_connection_of_a_moment_ago_is_not_closed_for_a_new_one() {
+        let peers = few_may_wait(Duration::from_secs(1));
+        let fresh: Vec<_> = (0..16).map(|_| peers.accept(at("10.0.0.9")).ok().unwrap()).collect();
+        assert_eq!(peers.accept(at("10.0.0.9")).err(), Some(NotNow::Refuse(TooMany::OfPeer)));
+        assert!(fresh.iter().all(|permit| permit.activity().close_request() == CloseRequest::NotRequested));
+        sleep(Duration::from_secs(1)).await;
+        assert!(peers.accept(at("10.0.0.9")).is_ok());
+        assert_eq!(fresh[0].activity().close_request(), CloseRequest::WhenIdle);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn when_all_may_not_wait_who_has_his_share_is_refused_and_who_has_less_gets_in() {
+        let peers = few_may_wait(Duration::from_secs(1));
+        let greedy: Vec<_> = (1..=40).flat_map(|n| ask(&peers, &format!("10.0.1.{n}"), 40)).collect();
+        assert!(greedy.len() >= 64, "{}", greedy.len());
+        assert_eq!(peers.accept(at("10.0.1.1")).err(), Some(NotNow::Refuse(TooMany::OfPeer)));
+        // Eight more than all, and then the next place that comes free is theirs.
+        let late: Vec<_> = (1..=9).map(|n| peers.accept(at(&format!("10.0.2.{n}")))).collect();
+        assert!(late.iter().any(|late| late.as_ref().err() == Some(&NotNow::Wait)));
+        assert!(late.iter().all(|late| !matches!(late, Err(NotNow::Refuse(_)))));
+        drop(greedy);
+        assert!(peers.accept(at("10.0.2.9")).is_ok());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn four_hundred_of_one_pod_find_room_with_64_mib_or_1_024_descriptors_and_a_second_pod_too() {
+        for capacity in [Capacity::of(1 << 20, Some(64 << 20)), Capacity::of(1_024, None)] {
+            let peers = Peers::new(PeerLimits::for_credentials(capacity, None), |_| false);
+            let mut placed = Vec::new();
+            let mut waiting = Vec::new();
+            for _ in 0..400 {
+                let mut permit = peers.accept(at("10.0.0.9")).ok().unwrap();
+                permit.activity().enter(Phase::Head);
+                let has_place = timeout(SOON, permit.take_place()).await.is_ok();
+                if has_place { placed.push(permit) } else { waiting.push(permit) }
+            }
+            assert_eq!((placed.len(), waiting.len()), (128, 272), "{capacity:?}");
+            assert_eq!(ask(&peers, "10.0.0.8", 40).len(), 40, "{capacity:?}");
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn one_pod_does_not_have_the_metrics_port_to_itself_nor_one_process_the_probes() {
+        let peers = Peers::new(PeerLimits::for_metrics(), |_| false);
+        let greedy = (ask(&peers, "10.0.0.9", 100), fill(&peers, "10.0.0.8").await);
+        assert_eq!((greedy.0.len(), greedy.1.len()), (16, 16));
+        assert!(busy(&peers, "10.0.0.7").await.is_some());
+        let peers = Peers::new(PeerLimits::for_probes(), |_| false);
+        let silent: Vec<_> = (0..100).filter_map(|_| peers.accept(at("127.0.0.1")).ok()).collect();
+        assert_eq!(silent.len(), 48);
+        sleep(SOON * 2).await;
+        assert!(busy(&peers, "127.0.0.1").await.is_some(), "a probe comes from the same address");
     }
 }

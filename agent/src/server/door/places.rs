@@ -2,7 +2,7 @@
 //!
 //! Owns: how many places one peer may have (docs/design/decisions.md#fairness), and the lines of those who
 //! wait for one. Must not know: what a place is for. Bounds bind under contention, not before: while places
-//! are plenty one peer may have a quarter of them; when they are scarce it may have its fair share.
+//! are plenty one peer may have many of them; when they are scarce it may have its fair share.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
@@ -13,8 +13,9 @@ use tokio::sync::oneshot;
 
 use crate::workload::PeerKey;
 
-/// So many places are granted over the limit while those that make room for them are closing.
-const CLOSING: usize = 64;
+/// At most so many places are granted over the limit: while those that make room for them are closing, and to
+/// peers that have less than their share.
+const MOST_IN_ADVANCE: usize = 64;
 /// A line is searched for waiters that have left when it has grown to this length.
 const SWEEP_FROM: usize = 64;
 
@@ -23,6 +24,8 @@ const SWEEP_FROM: usize = 64;
 pub struct Room {
     /// Places of all peers together.
     pub all: usize,
+    /// What a pod may have while less than half of all are taken.
+    pub most: usize,
     /// What a pod may have, however many others there are.
     pub least: usize,
 }
@@ -48,14 +51,25 @@ struct Demand {
 }
 
 impl Room {
-    /// How many places one peer may have: a quarter of all while less than half are taken. From there it
-    /// shrinks evenly, to the fair share when all are taken. Never under `least`.
+    /// A room in which one peer may have a quarter.
+    pub const fn by_quarters(all: usize, least: usize) -> Self {
+        Self { all, most: all / 4, least }
+    }
+
+    /// How many places one peer may have: `most` while less than half are taken. From there it shrinks evenly,
+    /// to the fair share when all are taken. Never under `least`.
     fn allowance(self, taken: usize, active: usize) -> usize {
-        let (half, quarter) = (self.all / 2, self.all / 4);
-        let fair = (self.all / active.max(1)).min(quarter);
+        let half = self.all / 2;
+        let fair = (self.all / active.max(1)).min(self.most);
         let scarcity = taken.saturating_sub(half).min(half);
-        let shrunk = quarter - (quarter - fair) * scarcity / half.max(1);
+        let shrunk = self.most - (self.most - fair) * scarcity / half.max(1);
         shrunk.max(self.least)
+    }
+
+    /// With how many places a peer may still take one of the last eighth. Never more than half of that, however
+    /// many shares the peer has, but for what every pod may have.
+    fn little(self, peer: PeerKey) -> usize {
+        peer.allowance(self.least).min((self.all / 16).max(self.least))
     }
 
     fn admits(self, peer: PeerKey, demand: Demand) -> Result<(), Full> {
@@ -65,7 +79,7 @@ impl Room {
         }
         // The last eighth is for those who have little: four peers with a quarter each leave nothing else to
         // a fifth.
-        if taken >= self.all - self.all / 8 && mine >= peer.allowance(self.least) {
+        if taken >= self.all - self.all / 8 && mine >= self.little(peer) {
             return Err(Full::Peer);
         }
         if taken >= self.all { Err(Full::All) } else { Ok(()) }
@@ -99,6 +113,31 @@ struct PeerPlaces {
     sweep_at: usize,
 }
 
+/// A turn in line.
+pub(super) struct Turn {
+    places: Places,
+    pub(super) peer: PeerKey,
+    /// Why there was no place at once.
+    pub(super) full: Full,
+    called: oneshot::Receiver<Place>,
+}
+
+impl Turn {
+    /// The place, when it comes. Cancel-safe.
+    pub(super) async fn wait(mut self) -> Place {
+        loop {
+            // Nobody but the line has the sender, and it lets go only of those that have left.
+            if let Ok(place) = (&mut self.called).await {
+                return place;
+            }
+            match self.places.take_or_join(self.peer) {
+                Ok(place) => return place,
+                Err(turn) => self = turn,
+            }
+        }
+    }
+}
+
 /// One place; dropping it gives it to the next in line.
 pub(super) struct Place {
     places: Places,
@@ -118,36 +157,40 @@ impl Places {
         Ok(self.place(peer))
     }
 
-    /// A place beyond the limits, for which another one is about to be given up; `None` if too many of those
-    /// have not been given up yet.
+    /// A place beyond the limits; `None` if there are too many of those.
     pub(super) fn take_in_advance(&self, peer: PeerKey) -> Option<Place> {
         let mut state = self.0.state.lock();
-        if state.taken >= self.0.room.all + CLOSING {
+        let all = self.0.room.all;
+        if state.taken >= all + (all / 8).clamp(1, MOST_IN_ADVANCE) {
             return None;
         }
         state.grant(peer);
         Some(self.place(peer))
     }
 
-    /// A place, after waiting in line if need be. Cancel-safe.
-    pub(super) async fn take(&self, peer: PeerKey) -> Place {
-        loop {
-            let turn = {
-                let mut state = self.0.state.lock();
-                if self.0.room.admits(peer, state.demand(peer)).is_ok() {
-                    state.grant(peer);
-                    return self.place(peer);
-                }
-                let (call, turn) = oneshot::channel();
-                self.0.in_line.fetch_add(1, Ordering::AcqRel);
-                let left = state.join_line(peer, call);
-                self.0.in_line.fetch_sub(left, Ordering::AcqRel);
-                turn
-            };
-            if let Ok(place) = turn.await {
-                return place;
-            }
-        }
+    /// A place, or a turn in the line of those who wait for one.
+    pub(super) fn take_or_join(&self, peer: PeerKey) -> Result<Place, Turn> {
+        let mut state = self.0.state.lock();
+        let Err(full) = self.0.room.admits(peer, state.demand(peer)) else {
+            state.grant(peer);
+            return Ok(self.place(peer));
+        };
+        let (call, called) = oneshot::channel();
+        self.0.in_line.fetch_add(1, Ordering::AcqRel);
+        let left = state.join_line(peer, call);
+        self.0.in_line.fetch_sub(left, Ordering::AcqRel);
+        Err(Turn { places: self.clone(), peer, full, called })
+    }
+
+    /// Why the peer would get no place now, if it would not.
+    pub(super) fn why_full(&self, peer: PeerKey) -> Option<Full> {
+        self.0.room.admits(peer, self.0.state.lock().demand(peer)).err()
+    }
+
+    /// Whether the peer has less than it would have if all that have any had equally many.
+    pub(super) fn has_less_than_its_share(&self, peer: PeerKey) -> bool {
+        let Demand { mine, active, .. } = self.0.state.lock().demand(peer);
+        mine < (self.0.room.all / active.max(1)).max(1)
     }
 
     /// How many places the peer has.
@@ -292,7 +335,7 @@ mod tests {
     use super::{Full, Place, Places, Room};
     use crate::workload::PeerKey;
 
-    const ROOM: Room = Room { all: 16_384, least: 64 };
+    const ROOM: Room = Room::by_quarters(16_384, 64);
 
     fn pod(n: u8) -> PeerKey {
         PeerKey::new(IpAddr::from([10, 0, 0, n]), 1)
@@ -300,6 +343,13 @@ mod tests {
 
     fn fill(places: &Places, peer: PeerKey) -> Vec<Place> {
         std::iter::from_fn(|| places.try_take(peer).ok()).collect()
+    }
+
+    async fn take(places: &Places, peer: PeerKey) -> Place {
+        match places.take_or_join(peer) {
+            Ok(place) => place,
+            Err(turn) => turn.wait().await,
+        }
     }
 
     #[test]
@@ -315,7 +365,7 @@ mod tests {
         ] {
             assert_eq!(ROOM.allowance(taken, active), allowance, "{taken} taken, {active} peers");
         }
-        assert_eq!(Room { all: 512, least: 32 }.allowance(512, 100), 32);
+        assert_eq!(Room::by_quarters(512, 32).allowance(512, 100), 32);
     }
 
     #[test]
@@ -333,7 +383,7 @@ mod tests {
     #[test]
     fn four_peers_that_take_all_they_can_leave_places_to_a_fifth() {
         // What a cgroup of 64 MiB has.
-        let places = Places::new(Room { all: 1_024, least: 64 });
+        let places = Places::new(Room::by_quarters(1_024, 64));
         let mut taken = Vec::new();
         for _ in 0..1_024 {
             for n in 1..=4 {
@@ -344,16 +394,38 @@ mod tests {
         assert_eq!(fill(&places, pod(5)).len(), 64);
     }
 
+    #[test]
+    fn a_peer_with_eight_shares_leaves_half_of_the_last_eighth_to_the_others() {
+        // As the room to wait in at 64 MiB; sixteen times eight is more than the last eighth has.
+        let places = Places::new(Room { all: 512, most: 384, least: 16 });
+        let (host, other) =
+            (PeerKey::new(IpAddr::from([10, 0, 0, 9]), 8), PeerKey::new([127, 0, 0, 1].into(), 8));
+        let taken = (fill(&places, host), fill(&places, other));
+        assert_eq!((taken.0.len(), taken.1.len()), (448, 32));
+        assert_eq!(fill(&places, pod(1)).len(), 16);
+    }
+
+    #[test]
+    fn only_a_peer_with_less_than_its_share_gets_a_place_beyond_all() {
+        let places = Places::new(Room { all: 16, most: 12, least: 8 });
+        let taken = (fill(&places, pod(1)), fill(&places, pod(2)));
+        assert_eq!((taken.0.len(), taken.1.len()), (12, 4));
+        let has_less = [1, 2, 3].map(|n| places.has_less_than_its_share(pod(n)));
+        assert_eq!(has_less, [false, true, true]);
+        let beyond: Vec<_> = std::iter::from_fn(|| places.take_in_advance(pod(3))).collect();
+        assert_eq!(beyond.len(), 2, "an eighth");
+    }
+
     #[tokio::test(start_paused = true)]
     async fn who_waits_is_served_in_order_and_peers_take_turns() {
-        let places = Places::new(Room { all: 4, least: 1 });
+        let places = Places::new(Room::by_quarters(4, 1));
         let mut taken: Vec<_> = (1..=4).map(|n| places.try_take(pod(n)).ok().unwrap()).collect();
         let (told, mut order) = tokio::sync::mpsc::channel(8);
         let mut waiting = JoinSet::new();
         for (peer, name) in [(pod(5), "five"), (pod(6), "six")] {
             let (places, told) = (places.clone(), told.clone());
             waiting.spawn(async move {
-                let place = places.take(peer).await;
+                let place = take(&places, peer).await;
                 told.send(name).await.unwrap();
                 place
             });
@@ -372,14 +444,14 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_waiter_that_leaves_leaves_no_hole() {
-        let places = Places::new(Room { all: 4, least: 1 });
+        let places = Places::new(Room::by_quarters(4, 1));
         let first = places.try_take(pod(1)).ok().unwrap();
         for _ in 0..1_000 {
-            assert!(timeout(Duration::from_millis(1), places.take(pod(1))).await.is_err());
+            assert!(timeout(Duration::from_millis(1), take(&places, pod(1))).await.is_err());
         }
         assert!(places.0.state.lock().peers[&pod(1)].line.len() <= 64);
         assert!(!places.is_wanted(pod(1)), "nobody waits");
-        let mut last = std::pin::pin!(places.take(pod(1)));
+        let mut last = std::pin::pin!(take(&places, pod(1)));
         assert!(timeout(Duration::from_millis(1), last.as_mut()).await.is_err());
         assert!(places.is_wanted(pod(1)) && !places.is_wanted(pod(2)));
         drop(first);

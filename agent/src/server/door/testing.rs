@@ -34,14 +34,15 @@ pub(super) const FAST: &str = "GET /fast HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n";
 /// A request that waits for the gate.
 pub(super) const SLOW: &str = "GET /slow HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n";
 
-/// Answers by path: `/slow` waits for the gate, `/panic` panics, `/large` is more than a socket takes.
+/// Answers by path: `/slow` waits for the gate, `/panic` panics, `/since` says for how long the request has
+/// waited, in milliseconds, `/large` is more than a socket takes.
 pub(super) struct Script {
     pub(super) gate: Semaphore,
     pub(super) waiting: AtomicUsize,
 }
 
 impl Respond for Script {
-    async fn respond(&self, _peer: Peer, request: Request<Incoming>) -> Response<Full<Bytes>> {
+    async fn respond(&self, peer: Peer, request: Request<Incoming>) -> Response<Full<Bytes>> {
         let body = match request.uri().path() {
             "/slow" => {
                 self.waiting.fetch_add(1, Ordering::SeqCst);
@@ -49,6 +50,7 @@ impl Respond for Script {
                 Bytes::from_static(b"slow")
             }
             "/panic" => panic!("scripted"),
+            "/since" => Bytes::from(peer.since.elapsed().as_millis().to_string()),
             "/host" => Bytes::copy_from_slice(request.headers().get(HOST).unwrap().as_bytes()),
             "/large" => Bytes::from(vec![b'x'; 64 << 20]),
             path => Bytes::copy_from_slice(&path.as_bytes()[1..]),
@@ -63,9 +65,9 @@ impl Respond for Script {
 
 /// Peer limits that a test can reach; every peer is treated like a pod.
 pub(super) fn few(connections: usize) -> PeerLimits {
-    let many = Room { all: 1_000, least: 1_000 };
+    let many = Room::by_quarters(1_000, 1_000);
     PeerLimits {
-        connections: Room { all: 4 * connections, least: 1 },
+        connections: Room::by_quarters(4 * connections, 1),
         waiting: many,
         held: many,
         host_factor: 1,

@@ -228,7 +228,6 @@ fn bearer_token(headers: &HeaderMap) -> Result<BearerToken, MalformedToken> {
 struct Account<'a> {
     endpoint: &'a Endpoint,
     peer: &'a Peer,
-    started: Instant,
     caller: Caller,
     /// The flight that the request waited for.
     flight: Option<FlightId>,
@@ -237,7 +236,7 @@ struct Account<'a> {
 
 impl<'a> Account<'a> {
     fn open(endpoint: &'a Endpoint, peer: &'a Peer) -> Self {
-        Self { endpoint, peer, started: Instant::now(), caller: Caller::Unknown, flight: None, is_open: true }
+        Self { endpoint, peer, caller: Caller::Unknown, flight: None, is_open: true }
     }
 
     fn failed(&mut self, failed: Failed) -> Rejection {
@@ -276,7 +275,8 @@ impl<'a> Account<'a> {
         cause: Option<&'static str>,
         served: Option<&Served>,
     ) {
-        let took = self.started.elapsed();
+        // With what it waited for a place or for its peer's pace: that is what the client sees.
+        let took = self.peer.since.elapsed();
         self.endpoint.metrics.answered(outcome, status, took);
         self.endpoint.access_log.record(&Access {
             outcome,
@@ -284,6 +284,7 @@ impl<'a> Account<'a> {
             status,
             cause,
             peer: self.peer.address,
+            charged_to: self.peer.key(),
             took,
             caller: &self.caller,
             flight: self.flight,

@@ -48,14 +48,19 @@ impl Cgroup {
         self.path.join("cgroup.procs")
     }
 
-    /// What it has now, the kernel's for its sockets included.
+    /// Whether the kernel charges it for the buffers of its sockets: version 1 does not.
+    pub(crate) fn has_buffers(&self) -> bool {
+        self.is_v2
+    }
+
+    /// What it has now, with version 2 the buffers of its sockets included.
     pub(crate) fn usage(&self) -> u64 {
         let file = if self.is_v2 { "memory.current" } else { "memory.usage_in_bytes" };
         let text = fs::read_to_string(self.path.join(file)).expect("the cgroup is there");
         text.trim().parse().expect("a number")
     }
 
-    /// The most memory that it had at one time, the kernel's for its sockets included.
+    /// The most memory that it had at one time, with version 2 the buffers of its sockets included.
     pub(crate) fn peak(&self) -> Option<u64> {
         let file = if self.is_v2 { "memory.peak" } else { "memory.max_usage_in_bytes" };
         fs::read_to_string(self.path.join(file)).ok()?.trim().parse().ok()
