@@ -37,7 +37,7 @@ pub struct Access<'a> {
     pub cause: Option<&'static str>,
     /// From where it came.
     pub peer: IpAddr,
-    /// Whose lines it is counted for.
+    /// The peer that its line is charged to.
     pub charged_to: PeerKey,
     /// How long it took.
     pub took: Duration,

@@ -39,8 +39,8 @@ impl fmt::Display for PeerKey {
     }
 }
 
-/// The address that is charged. Whoever is on a link may call from as many link-local addresses as he likes, so
-/// the link itself is the peer.
+/// The address that is charged. A client may call from as many link-local addresses as it likes, so all of a
+/// link are one peer: the link.
 fn charged(from: SocketAddr) -> IpAddr {
     const LINK_LOCAL: Ipv6Addr = Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 0);
     match from {

@@ -32,8 +32,8 @@ use crate::lifecycle::tasks::Tasks;
 const ACCEPT_RETRY: Backoff = Backoff::new(Duration::from_millis(10), Duration::from_secs(1));
 /// How often a failing accept is logged, at most.
 const ACCEPT_LOG_EVERY: Duration = Duration::from_secs(10);
-/// While no more may wait, who has less than his share waits for a place, and the kernel's queue with him. Not
-/// for long: those behind him may have nothing at all.
+/// While no more may wait, who has less than his share waits for a place, and the kernel's queue with him.
+/// Not for long: those behind him may have nothing at all.
 const ROOM_WAIT: Duration = Duration::from_millis(250);
 /// This often it is tried again.
 const ROOM_RETRY: Duration = Duration::from_millis(5);
@@ -116,8 +116,8 @@ impl<R: Respond> Acceptor<R> {
         });
     }
 
-    /// Room for a connection. Where there is none, a peer that has its share is refused at once, and nobody waits
-    /// for it.
+    /// Room for a connection. Where there is none, a peer that has its share is refused at once, and nobody
+    /// waits for it.
     async fn room_for(&self, from: SocketAddr) -> Option<ConnectionPermit> {
         let peers = &self.service.peers;
         let deadline = Instant::now() + ROOM_WAIT;

@@ -19,8 +19,8 @@ use super::watched_stream::has_input;
 const LOOKED_AT: usize = 16 * 1024;
 /// For what is there already.
 const AT_ONCE: Duration = Duration::from_millis(10);
-/// While a head is to be complete before it gets a place, it is looked at this often, and not at each packet: a
-/// client that sends single bytes would keep us busy.
+/// While a head is to be complete before it gets a place, it is looked at this often, and not at each packet:
+/// a client that sends single bytes would keep us busy.
 const LOOK_AGAIN: Duration = Duration::from_millis(10);
 
 /// How a first request got to be answered.
@@ -102,8 +102,8 @@ async fn first_byte(stream: &TcpStream, permit: &ConnectionPermit) -> bool {
     }
 }
 
-/// Waits for a whole request head, without a word that one has begun: until then the connection counts as silent,
-/// and may have to make room. `false`: it is asked to close.
+/// Waits for a whole request head, without a word that one has begun: until then the connection counts as
+/// silent, and may have to make room. `false`: it is asked to close.
 async fn whole_head(stream: &TcpStream, permit: &ConnectionPermit) -> bool {
     while !has_whole_head(stream).await {
         if permit.activity().close_request() != CloseRequest::NotRequested {

@@ -18,9 +18,9 @@ use crate::node::ipv6;
 /// Every process of a full node connects at once, and a SYN that finds the queue full costs its client a
 /// second.
 const BACKLOG: i32 = 4_096;
-/// What the kernel keeps each way of a connection that is not read, and no more: without a limit it is whatever
-/// the client sends, 64 KiB and more, and so the memory of this process's cgroup. A head of 2 KiB and an answer
-/// of 2 KiB fit; what is longer comes in pieces.
+/// What the kernel keeps each way of a connection that is not read, and no more: without a limit it is
+/// whatever the client sends, 64 KiB and more, and so the memory of this process's cgroup. A head of 2 KiB
+/// and an answer of 2 KiB fit; what is longer comes in pieces.
 pub const SOCKET_BUFFER: usize = 8 * 1024;
 /// A new agent that starts beside the old one (a surge) waits for its port: the old one has drained by then.
 const REPLACING: Duration = Duration::from_secs(60);

@@ -22,15 +22,15 @@ const LEAST_RESERVED: usize = 128;
 const MOST_PLACES: usize = 16_384;
 /// As many may wait; they cost descriptors, and less memory.
 const MOST_WAITING: usize = 8_192;
-/// However little memory there is: below this a node could not start its pods. If all of them, and as many that
-/// wait, are stuffed by their clients, they take 46 MiB.
+/// However little memory there is: below this a node could not start its pods. If all of them, and as many
+/// that wait, are stuffed by their clients, they take 46 MiB.
 const LEAST_PLACES: usize = 512;
 /// What the agent takes without connections, with 2,000 identities and room to spare.
 const MEMORY_WITHOUT_CONNECTIONS: u64 = 48 << 20;
 /// What the kernel charges for a full socket buffer.
 const BUFFER: usize = 2 * SOCKET_BUFFER;
-/// What a connection with HTTP state takes at most: a head that does not end, both socket buffers full, and its
-/// state here and in the kernel.
+/// What a connection with HTTP state takes at most: a head that does not end, both socket buffers full, and
+/// its state here and in the kernel.
 const PER_PLACE: usize = HEAD_BYTES + 2 * BUFFER + (8 << 10);
 /// What a connection that waits takes at most: all that its client could send. With a usual request it takes
 /// 8 KiB.
@@ -65,8 +65,8 @@ impl Capacity {
             let places = limit.saturating_sub(MEMORY_WITHOUT_CONNECTIONS) / MEMORY_PER_PLACE;
             usize::try_from(places).unwrap_or(usize::MAX)
         });
-        // Three sevenths of the descriptors are for those that wait: with 1,024 descriptors, 400 processes of one
-        // pod can start together.
+        // Three sevenths of the descriptors are for those that wait: with 1,024 descriptors, 400 processes of
+        // one pod can start together.
         let places = (usable - usable / 7 * 3).min(by_memory.max(LEAST_PLACES)).min(MOST_PLACES);
         Self { places, waiting: (usable - places).min(places).min(MOST_WAITING).max(1) }
     }

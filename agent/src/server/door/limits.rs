@@ -7,8 +7,8 @@ use std::time::Duration;
 /// A request that finds no place waits this long for one, as long as it would be held for its credentials.
 pub const LONGEST_WAIT: Duration = Duration::from_millis(4_500);
 
-/// How large a request head may be in bytes, else 431; also the size of hyper's read buffer. 32 KiB: twice what
-/// docs/design/client-contract.md#request-rules asks for.
+/// How large a request head may be in bytes, else 431; also the size of hyper's read buffer. 32 KiB: twice
+/// what docs/design/client-contract.md#request-rules asks for.
 pub const HEAD_BYTES: usize = 32 * 1024;
 
 /// The limits of one connection.
@@ -33,9 +33,9 @@ pub struct ConnectionLimits {
 }
 
 impl ConnectionLimits {
-    /// Of an admin listener. Its pages are ready at once, so nothing but a slow client can keep a place: a head
-    /// that is not complete has none, and the connection ends with the answer. So a process of the node that
-    /// opens all it can does not keep the kubelet, which calls from the same address, from its probes.
+    /// Of an admin listener. Its pages are ready at once, so nothing but a slow client can keep a place: a
+    /// head that is not complete has none, and the connection ends with the answer. So a process of the node
+    /// that opens all it can does not keep the kubelet, which calls from the same address, from its probes.
     pub fn for_admin() -> Self {
         Self {
             request_head: Duration::from_secs(2),

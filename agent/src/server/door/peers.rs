@@ -61,14 +61,14 @@ impl PeerLimits {
         }
     }
 
-    /// The limits of the metrics listener: few, so that scrapers cannot starve the credential endpoint, and none
-    /// of them the others. A page takes locks and reads /proc, so that one peer may have 20 in a second.
+    /// The limits of the metrics listener: few, so that scrapers cannot starve the credential endpoint, and
+    /// none of them the others. A page takes locks and reads /proc, so that one peer may have 20 in a second.
     pub fn for_metrics() -> Self {
         Self { pace: Some(20), ..Self::for_admin(Room::by_quarters(64, 4)) }
     }
 
-    /// The limits of a probe listener. All who call are the node, so that one peer may have most of it, and its
-    /// pace would be the kubelet's too.
+    /// The limits of a probe listener. All who call are the node, so that one peer may have most of it, and
+    /// its pace would be the kubelet's too.
     pub fn for_probes() -> Self {
         Self::for_admin(Room { all: 64, most: 48, least: 4 })
     }
@@ -240,8 +240,8 @@ impl Peers {
         ConnectionPermit { peers: self.clone(), address, peer, id, activity, pace, place: Some(place) }
     }
 
-    /// A place among those that wait where all are taken: in exchange for a connection that has sent nothing, or
-    /// because the peer has less than its share.
+    /// A place among those that wait where all are taken: in exchange for a connection that has sent nothing,
+    /// or because the peer has less than its share.
     fn make_room_to_wait(&self, peer: PeerKey, full: Full) -> Result<Place, NotNow> {
         let made_room = self.close_a_silent_one(peer, full);
         let (waiting, has_little) = match full {
@@ -257,8 +257,8 @@ impl Peers {
         })
     }
 
-    /// Asks one connection to close that has sent nothing, and has had the time to: one of the same peer; at the
-    /// limit of all of the peer that has most, else of any that has more.
+    /// Asks one connection to close that has sent nothing, and has had the time to: one of the same peer; at
+    /// the limit of all of the peer that has most, else of any that has more.
     fn close_a_silent_one(&self, peer: PeerKey, full: Full) -> bool {
         let known = self.0.known.lock();
         let silent_of = |may: &dyn Fn(&PeerKey) -> bool| known.close_oldest_of(may, Activity::silent_since);
@@ -279,8 +279,8 @@ impl Peers {
     }
 
     /// Asks one idle connection to close for a peer that waits for a place: one of its own if it has all it
-    /// may have; else of a peer over its fair share, of one that has more than it, or its own. Only for one who
-    /// is in line: a connection that becomes idle before that finds nobody waiting, and stays.
+    /// may have; else of a peer over its fair share, of one that has more than it, or its own. Only for one
+    /// who is in line: a connection that becomes idle before that finds nobody waiting, and stays.
     fn make_room_for(&self, turn: &Turn) {
         let peer = turn.peer;
         let known = self.0.known.lock();
@@ -445,8 +445,8 @@ impl Activity {
         self.idle_since().filter(|_| self.is_placed())
     }
 
-    /// Since when it has been silent, if it has sent nothing at all. A fresh one is not: its request is on the
-    /// way.
+    /// Since when it has been silent, if it has sent nothing at all. A fresh one is not: its request is on
+    /// the way.
     fn silent_since(&self) -> Option<u64> {
         self.idle_since().filter(|_| !self.is_placed())
     }

@@ -56,8 +56,8 @@ impl Room {
         Self { all, most: all / 4, least }
     }
 
-    /// How many places one peer may have: `most` while less than half are taken. From there it shrinks evenly,
-    /// to the fair share when all are taken. Never under `least`.
+    /// How many places one peer may have: `most` while less than half are taken. From there it shrinks
+    /// evenly, to the fair share when all are taken. Never under `least`.
     fn allowance(self, taken: usize, active: usize) -> usize {
         let half = self.all / 2;
         let fair = (self.all / active.max(1)).min(self.most);
@@ -66,8 +66,8 @@ impl Room {
         shrunk.max(self.least)
     }
 
-    /// With how many places a peer may still take one of the last eighth. Never more than half of that, however
-    /// many shares the peer has, but for what every pod may have.
+    /// With how many places a peer may still take one of the last eighth. Never more than half of that,
+    /// however many shares the peer has, but for what every pod may have.
     fn little(self, peer: PeerKey) -> usize {
         peer.allowance(self.least).min((self.all / 16).max(self.least))
     }

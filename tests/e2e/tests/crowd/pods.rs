@@ -252,8 +252,8 @@ fn a_pod_in_a_busy_loop_on_sixty_connections_is_answered_at_its_rate_and_delays_
     });
 }
 
-/// Opens all it can and keeps it: a quarter of the connections is silent, one sends a request, one half of one, and
-/// one a head without end, as much of it as the kernel takes.
+/// Opens all it can and keeps it: a quarter of the connections is silent, one sends a request, one half of
+/// one, and one a head without end, as much of it as the kernel takes.
 async fn open_all(token: String, until: Instant) -> usize {
     let request = format!("GET /v1/credentials HTTP/1.1\r\nHost: {IPV4}\r\nAuthorization: {token}\r\n\r\n");
     // Just not too long to be refused.
@@ -284,15 +284,16 @@ async fn open_all(token: String, until: Instant) -> usize {
     opened
 }
 
-/// What the kernel keeps in the buffers of the agent's connections, in bytes; and how many these are. Those that it
-/// has not accepted yet are not among them: they have no inode.
+/// What the kernel keeps in the buffers of the agent's connections, in bytes; and how many these are. Those
+/// that it has not accepted yet are not among them: they have no inode.
 fn buffers() -> (u64, u64) {
     let mut command = std::process::Command::new("ss");
     let output = command.args(["-HOtnme", "state", "all", "sport", "=", ":80"]).output().expect("ss runs");
     let text = String::from_utf8(output.stdout).unwrap();
     let of_one = |line: &str| -> Option<u64> {
         let (memory, _) = line.split_once("skmem:(")?.1.split_once(')')?;
-        // "r768,rb16384,t0,tb16384,f3328,w0,o0,bl0,d0" (ss(8)): received, allocated ahead, to be sent, options, backlog.
+        // "r768,rb16384,t0,tb16384,f3328,w0,o0,bl0,d0" (ss(8)): received, allocated ahead, to be sent,
+        // options, backlog.
         let number = |name: &str| {
             memory.split(',').filter_map(|field| field.strip_prefix(name)?.parse::<u64>().ok()).sum::<u64>()
         };
@@ -470,8 +471,8 @@ fn figure_of_a_connection_that_waits() {
                 })
                 .await
         };
-        // Half a head each, for ten seconds: they take the pod's places. What the first connections of a process cost,
-        // allocator and caches, is not what each costs; so some wait already.
+        // Half a head each, for ten seconds: they take the pod's places. What the first connections of a
+        // process cost, allocator and caches, is not what each costs; so some wait already.
         let placed = open(578, &request[..40]).await;
         let first = open(200, &request).await;
         sleep(Duration::from_millis(500)).await;
