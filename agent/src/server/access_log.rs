@@ -39,7 +39,7 @@ pub struct Access<'a> {
     pub peer: IpAddr,
     /// The peer that its line is charged to.
     pub charged_to: PeerKey,
-    /// How long it took.
+    /// How long it took, with what it waited for a place.
     pub took: Duration,
     /// Who it was, or claimed to be.
     pub caller: &'a Caller,

@@ -73,7 +73,7 @@ impl RequestMetrics {
         let seconds = Family::<ByOutcome, Histogram>::new_with_constructor(durations);
         registry.register_with_unit(
             "pod_identity_agent_request_duration",
-            "Time from the head of a request to its answer",
+            "Time from the arrival of a request to its answer, with what it waited for a place",
             Unit::Seconds,
             seconds.clone(),
         );
