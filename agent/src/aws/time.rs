@@ -5,7 +5,7 @@
 //! difference (`clock`).
 
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use aws_smithy_async::time::TimeSource;
 use aws_smithy_runtime_api::box_error::BoxError;
@@ -21,7 +21,7 @@ use aws_smithy_types::config_bag::ConfigBag;
 use aws_smithy_types::date_time::Format;
 use parking_lot::Mutex;
 
-use crate::clock::{Clock, Teacher};
+use crate::clock::{Asked, Clock, Teacher};
 
 /// What AWS's own front ends put on each answer, and a proxy or a captive portal does not.
 const REQUEST_ID: &str = "x-amzn-requestid";
@@ -30,6 +30,9 @@ const IMDS_TOKEN: &str = "x-aws-ec2-metadata-token";
 /// A signature that is further off than this may be rejected for its time alone. SigV4 allows five minutes;
 /// the call and the whole seconds of `Date` take their share.
 const SIGNATURE_LEEWAY: Duration = Duration::from_secs(4 * 60);
+/// From 2020 to 2200: what is outside is not the time, and beyond the year 9999 a signature is not made but
+/// panics.
+const PLAUSIBLE: std::ops::Range<u64> = 1_577_836_800..7_258_118_400;
 
 impl TimeSource for Clock {
     fn now(&self) -> SystemTime {
@@ -47,6 +50,7 @@ pub struct AwsTime {
 #[derive(Clone, Debug)]
 pub struct DateObserver {
     clock: Clock,
+    asked: Asked,
     signed_at: SystemTime,
     answered_at: Arc<Mutex<Option<SystemTime>>>,
 }
@@ -59,8 +63,8 @@ impl AwsTime {
 
     /// For one call, which is signed now.
     pub fn observer(&self) -> DateObserver {
-        let signed_at = self.clock.to_sign_with();
-        DateObserver { clock: self.clock.clone(), signed_at, answered_at: Arc::default() }
+        let (asked, signed_at) = (self.clock.asking(), self.clock.to_sign_with());
+        DateObserver { clock: self.clock.clone(), asked, signed_at, answered_at: Arc::default() }
     }
 }
 
@@ -82,8 +86,8 @@ impl DateObserver {
     fn read(&self, response: &HttpResponse) {
         let Some(date) = date_of(response) else { return };
         *self.answered_at.lock() = Some(date);
-        if response.headers().contains_key(REQUEST_ID) {
-            self.clock.learn(Teacher::Service, date);
+        if let Some(id) = response.headers().get(REQUEST_ID) {
+            self.clock.learn(Teacher::Service, date, self.asked, Some(id.as_bytes()));
         }
     }
 }
@@ -124,23 +128,26 @@ struct MetadataConnector {
 impl HttpConnector for MetadataConnector {
     fn call(&self, request: HttpRequest) -> HttpConnectorFuture {
         let has_token = request.headers().contains_key(IMDS_TOKEN);
-        let (answer, clock) = (self.inner.call(request), self.clock.clone());
+        let (clock, asked) = (self.clock.clone(), self.clock.asking());
+        let answer = self.inner.call(request);
         HttpConnectorFuture::new(async move {
             let response = answer.await?;
             if has_token
                 && response.status().is_success()
                 && let Some(date) = date_of(&response)
             {
-                clock.learn(Teacher::Metadata, date);
+                clock.learn(Teacher::Metadata, date, asked, None);
             }
             Ok(response)
         })
     }
 }
 
+/// The `Date` of an answer, unless it is one that no clock can show in the life of this program.
 fn date_of(response: &HttpResponse) -> Option<SystemTime> {
-    let date = response.headers().get("date")?;
-    DateTime::from_str(date, Format::HttpDate).ok().and_then(|date| SystemTime::try_from(date).ok())
+    let date = DateTime::from_str(response.headers().get("date")?, Format::HttpDate).ok()?;
+    let seconds = u64::try_from(date.secs()).ok().filter(|seconds| PLAUSIBLE.contains(seconds))?;
+    UNIX_EPOCH.checked_add(Duration::from_secs(seconds))
 }
 
 #[cfg(test)]
@@ -153,10 +160,10 @@ mod tests {
     use super::AwsTime;
     use crate::clock::{Clock, Simulated, Trust};
 
-    const AT_1000: &str = "Thu, 01 Jan 1970 00:16:40 GMT";
+    const AT_1000: &str = "Fri, 15 Jan 2027 08:16:40 GMT";
 
     fn at(seconds: u64) -> SystemTime {
-        UNIX_EPOCH + Duration::from_secs(seconds)
+        UNIX_EPOCH + Duration::from_secs(1_800_000_000 + seconds)
     }
 
     fn answer(headers: &[(&'static str, &'static str)]) -> HttpResponse {
@@ -175,8 +182,15 @@ mod tests {
             ("no date", vec![("x-amzn-requestid", "1")]),
             ("nonsense", vec![("x-amzn-requestid", "1"), ("date", "nonsense")]),
             ("a proxy's", vec![("date", AT_1000)]),
+            ("1970", vec![("x-amzn-requestid", "1"), ("date", "Thu, 01 Jan 1970 00:16:40 GMT")]),
+            ("2019", vec![("x-amzn-requestid", "1"), ("date", "Tue, 31 Dec 2019 23:59:59 GMT")]),
+            ("2200", vec![("x-amzn-requestid", "1"), ("date", "Wed, 01 Jan 2200 00:00:00 GMT")]),
+            ("9999", vec![("x-amzn-requestid", "1"), ("date", "Fri, 31 Dec 9999 23:59:59 GMT")]),
         ] {
-            time.observer().read(&answer(&headers));
+            let observer = time.observer();
+            observer.read(&answer(&headers));
+            assert!(observer.answered_at().is_none() || what == "a proxy's", "{what}");
+            assert!(!clock.wants_answer(), "{what}");
             assert_eq!(clock.now().trust, Trust::Unknown, "{what}");
         }
         time.observer().read(&answer(&[("x-amzn-requestid", "1"), ("date", AT_1000)]));
@@ -196,5 +210,23 @@ mod tests {
             assert_eq!(observer.was_signed_untimely(), is_untimely, "signed at {signed_at}");
             assert_eq!(time.observer().answered_at(), None, "each call has its own");
         }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_clocks_are_read_when_a_call_is_made_and_an_answer_counts_once() {
+        let simulated = Simulated::starting_at(at(990));
+        let clock = Clock::simulated(std::sync::Arc::clone(&simulated));
+        let time = AwsTime::new(clock.clone());
+        let given = answer(&[("x-amzn-requestid", "1"), ("date", AT_1000)]);
+        time.observer().read(&given);
+        assert!(clock.now().is_confirmed());
+        let overtaken = time.observer();
+        simulated.set_wall_error_ms(3_600_000);
+        overtaken.read(&answer(&[("x-amzn-requestid", "2"), ("date", AT_1000)]));
+        assert!(!clock.now().is_confirmed(), "it was given before the step");
+        time.observer().read(&answer(&[("x-amzn-requestid", "2"), ("date", AT_1000)]));
+        assert!(!clock.now().is_confirmed(), "the same once more");
+        time.observer().read(&answer(&[("x-amzn-requestid", "3"), ("date", AT_1000)]));
+        assert!(clock.now().is_confirmed());
     }
 }

@@ -4,9 +4,10 @@
 //! rank of who gave it.
 //!
 //! AWS's time is a pair: what an answer said, and the boot clock when it came. From there the boot clock
-//! counts on, so that a wrong step of the wall clock changes nothing. The boot clock stands still while a
-//! hypervisor pauses the machine, and then the *right* step of the wall clock looks wrong. The two cases
-//! look the same from inside, so after either the pair is not confirmed until AWS answers again.
+//! counts on, so that neither a wrong step of the wall clock nor its slewing changes anything. The boot clock
+//! stands still while a hypervisor pauses the machine, and then the *right* step of the wall clock looks
+//! wrong. The two cases look the same from inside, so after either the pair is not confirmed until AWS
+//! answers again.
 
 use std::time::{Duration, SystemTime};
 
@@ -18,11 +19,16 @@ const SAME_MS: u64 = 5_000;
 /// Moving the time by more than this takes two answers that agree: one wrong `Date` must not make everything
 /// that is held look expired at once.
 const FAR_MS: u64 = 60_000;
-/// When wall less boot clock has moved by more than this, one of the two was bent: reading them both takes
-/// microseconds, and NTP slews them alike.
+/// When wall less boot clock has moved by more than this since AWS confirmed the pair, one of the two was
+/// bent. Reading them both takes microseconds, and NTP slews the wall clock alone. Its ordinary correction of
+/// a quartz (20 ppm) comes to half a second in [`CONFIRMED_FOR`]; the most that the kernel corrects for good
+/// (500 ppm) is doubted once in 67 minutes, and the next answer confirms it.
 const BENT_MS: u64 = 2_000;
 /// Quartz drifts by seconds a day. After this long without an answer the pair wants to be confirmed.
 const CONFIRMED_FOR: Duration = Duration::from_secs(6 * 3600);
+/// When AWS has denied what the cluster's issuer said of the time, the issuer's clock is ahead. It is not
+/// listened to for so long.
+const ISSUER_DENIED_FOR: Duration = Duration::from_secs(3600);
 
 /// Who says what the time is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -40,6 +46,18 @@ pub(super) struct Reading {
     pub(super) boot: BootTime,
 }
 
+/// What an answer says of the time.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Answer {
+    pub(super) teacher: Teacher,
+    /// Its `Date`.
+    pub(super) date: SystemTime,
+    /// The clocks when the call was made.
+    pub(super) asked: Reading,
+    /// Tells answers apart: a replayed one is no second witness. `None`: the teacher does not number them.
+    pub(super) id: Option<u64>,
+}
+
 /// What is known of AWS's time.
 #[derive(Debug, Default)]
 pub(super) struct Learned {
@@ -48,6 +66,11 @@ pub(super) struct Learned {
     contradiction: Option<Pair>,
     /// Something happened since the pair was last confirmed that makes it doubtful for good.
     is_doubted: bool,
+    /// The cluster's issuer says that it is later than the pair does: it is at least so late.
+    at_least: Option<Count>,
+    issuer_denied_at: Option<BootTime>,
+    /// The answer that was heard last.
+    heard: Option<u64>,
     /// The difference that was reported last.
     reported_ms: i64,
     moves: u64,
@@ -60,6 +83,13 @@ struct Pair {
     teacher: Teacher,
 }
 
+/// A time that the boot clock counts on.
+#[derive(Clone, Copy, Debug)]
+struct Count {
+    from: SystemTime,
+    at: BootTime,
+}
+
 /// What an answer changed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Change {
@@ -67,7 +97,7 @@ pub(super) enum Change {
     Nothing,
     /// The node's clock is off by another number of milliseconds than before.
     Differs(i64),
-    /// It would move the time far, so another answer is wanted.
+    /// It would move the time far, or the clocks were bent while it was on its way: another one is wanted.
     Contradicts,
 }
 
@@ -76,22 +106,12 @@ impl Learned {
     /// it may be: that is the stricter reading for whatever ends.
     pub(super) fn read(&self, now: Reading) -> (SystemTime, Trust) {
         let Some(pair) = self.pair else { return (now.wall, Trust::Unknown) };
-        let counted = pair.counted_on(now.boot);
-        let moved_ms = pair.bent_ms(now);
         let is_stale = now.boot.since(pair.at.boot) > CONFIRMED_FOR;
-        if !self.is_doubted && !is_stale && moved_ms.unsigned_abs() <= BENT_MS {
-            return (counted, Trust::Confirmed);
+        if !self.is_doubted && !is_stale && !pair.is_bent(now) {
+            return (pair.counted_on(now.boot), Trust::Confirmed);
         }
-        if moved_ms.unsigned_abs() <= BENT_MS {
-            return (counted, Trust::Unconfirmed);
-        }
-        let latest = counted.max(now.wall);
-        if ms_between(counted, now.wall).unsigned_abs() <= SAME_MS {
-            // Two clocks that nobody sets by one another agree: the step set the wall clock right.
-            return (latest, Trust::Unconfirmed);
-        }
-        // A pause of that length, if it was one, and the wall clock was off before it and still is.
-        (latest.max(shift(counted, moved_ms)), Trust::Unconfirmed)
+        let latest = pair.latest(now);
+        (self.at_least.map_or(latest, |count| latest.max(count.on(now.boot))), Trust::Unconfirmed)
     }
 
     /// The best single guess, for signatures.
@@ -107,7 +127,7 @@ impl Learned {
 
     /// Whether the clocks were bent since the pair was confirmed, and nobody noticed yet.
     pub(super) fn is_newly_bent(&self, now: Reading) -> bool {
-        !self.is_doubted && self.pair.is_some_and(|pair| pair.bent_ms(now).unsigned_abs() > BENT_MS)
+        !self.is_doubted && self.pair.is_some_and(|pair| pair.is_bent(now))
     }
 
     /// The pair is doubtful from now on, also if the wall clock is stepped back.
@@ -129,32 +149,44 @@ impl Learned {
         self.moves
     }
 
-    /// An answer came at `now` with this `Date`.
-    pub(super) fn learn(&mut self, teacher: Teacher, date: SystemTime, now: Reading) -> Change {
-        let has_service_spoken = [self.pair, self.contradiction]
-            .into_iter()
-            .flatten()
-            .any(|pair| pair.teacher == Teacher::Service);
-        if teacher == Teacher::Metadata && has_service_spoken {
+    /// The cluster's issuer, by a token that a key has proven, says that it was this late already. Whether
+    /// that is a new reason to doubt the pair. It never moves the time: only AWS does.
+    pub(super) fn heed_issuer(&mut self, issued: SystemTime, now: Reading) -> bool {
+        let (time, trust) = self.read(now);
+        let is_heard = self.issuer_denied_at.is_none_or(|at| now.boot.since(at) >= ISSUER_DENIED_FOR);
+        let is_later = issued > time && ms_between(issued, time).unsigned_abs() > FAR_MS;
+        if trust == Trust::Unknown || !is_heard || !is_later {
+            return false;
+        }
+        self.at_least = Some(Count { from: issued, at: now.boot });
+        self.is_doubted = true;
+        true
+    }
+
+    /// An answer came at `now`.
+    pub(super) fn learn(&mut self, answer: Answer, now: Reading) -> Change {
+        if self.is_no_witness(answer) {
             return Change::Nothing;
         }
+        self.heard = answer.id.or(self.heard);
         // Half a second: the middle of the second that `Date` names.
-        let said = shift(date, 500);
+        let said = Pair { aws: shift(answer.date, 500), at: now, teacher: answer.teacher };
         let expected = self.best_guess(now);
-        let off = ms_between(said, expected).unsigned_abs();
-        let agrees = |pair: Pair| ms_between(said, pair.counted_on(now.boot)).unsigned_abs() <= SAME_MS;
-        if off > FAR_MS && !self.contradiction.is_some_and(agrees) {
-            self.contradiction = Some(Pair { aws: said, at: now, teacher });
+        let off = ms_between(said.aws, expected).unsigned_abs();
+        let is_second = self.contradiction.is_some_and(|first| first.agrees_with(said));
+        // What was said before a clock was bent says nothing of which one it was, and must not hide it.
+        let is_overtaken = now.bent_since(answer.asked).unsigned_abs() > BENT_MS;
+        if is_overtaken || (off > FAR_MS && !is_second) {
             self.is_doubted = true;
+            self.contradiction = (off > FAR_MS).then_some(said);
             return Change::Contradicts;
         }
         if off > SAME_MS {
             self.moves += 1;
+            self.confirm(said);
+        } else {
+            self.confirm(Pair { aws: expected, ..said });
         }
-        let aws = if off > SAME_MS { said } else { expected };
-        self.pair = Some(Pair { aws, at: now, teacher });
-        self.contradiction = None;
-        self.is_doubted = false;
         let offset = self.offset_ms(now);
         if ms_apart(offset, self.reported_ms) <= SAME_MS {
             return Change::Nothing;
@@ -162,22 +194,74 @@ impl Learned {
         self.reported_ms = offset;
         Change::Differs(offset)
     }
+
+    /// Whether an answer says nothing: a lesser teacher's, or the one that was heard last once more.
+    fn is_no_witness(&self, answer: Answer) -> bool {
+        let has_service_spoken = [self.pair, self.contradiction]
+            .into_iter()
+            .flatten()
+            .any(|pair| pair.teacher == Teacher::Service);
+        let is_replayed = answer.id.is_some() && answer.id == self.heard;
+        is_replayed || (answer.teacher == Teacher::Metadata && has_service_spoken)
+    }
+
+    fn confirm(&mut self, pair: Pair) {
+        let issuer_ahead_ms = self.at_least.map_or(0, |count| ms_between(count.on(pair.at.boot), pair.aws));
+        if issuer_ahead_ms > 0 && issuer_ahead_ms.unsigned_abs() > FAR_MS {
+            self.issuer_denied_at = Some(pair.at.boot);
+        }
+        self.pair = Some(pair);
+        self.contradiction = None;
+        self.at_least = None;
+        self.is_doubted = false;
+    }
+}
+
+impl Reading {
+    /// Milliseconds by which the wall clock has gained on the boot clock since an earlier reading.
+    fn bent_since(self, earlier: Self) -> i64 {
+        ms_between(self.wall, Count { from: earlier.wall, at: earlier.boot }.on(self.boot))
+    }
+}
+
+impl Count {
+    /// The time when the boot clock shows `boot`.
+    fn on(self, boot: BootTime) -> SystemTime {
+        let ahead = boot.since(self.at);
+        // An answer may be noted between two readings: then the earlier one comes before it.
+        let behind = self.at.since(boot);
+        let counted = self.from.checked_add(ahead).unwrap_or(self.from);
+        counted.checked_sub(behind).unwrap_or(counted)
+    }
 }
 
 impl Pair {
     /// AWS's time when the boot clock shows `boot`.
     fn counted_on(self, boot: BootTime) -> SystemTime {
-        let ahead = boot.since(self.at.boot);
-        // An answer may be noted between two readings: then the earlier one comes before it.
-        let behind = self.at.boot.since(boot);
-        let counted = self.aws.checked_add(ahead).unwrap_or(self.aws);
-        counted.checked_sub(behind).unwrap_or(counted)
+        Count { from: self.aws, at: self.at.boot }.on(boot)
     }
 
-    /// Milliseconds by which the wall clock has gained on the boot clock since.
-    fn bent_ms(self, now: Reading) -> i64 {
-        let by_boot = Self { aws: self.at.wall, ..self }.counted_on(now.boot);
-        ms_between(now.wall, by_boot)
+    fn is_bent(self, now: Reading) -> bool {
+        now.bent_since(self.at).unsigned_abs() > BENT_MS
+    }
+
+    fn agrees_with(self, other: Self) -> bool {
+        ms_between(other.aws, self.counted_on(other.at.boot)).unsigned_abs() <= SAME_MS
+    }
+
+    /// The latest that it may be, by what the clocks have done since.
+    fn latest(self, now: Reading) -> SystemTime {
+        let counted = self.counted_on(now.boot);
+        if !self.is_bent(now) {
+            return counted;
+        }
+        let latest = counted.max(now.wall);
+        if ms_between(counted, now.wall).unsigned_abs() <= SAME_MS {
+            // Two clocks that nobody sets by one another agree: the step set the wall clock right.
+            return latest;
+        }
+        // A pause of that length, if it was one, and the wall clock was off before it and still is.
+        latest.max(shift(counted, now.bent_since(self.at)))
     }
 }
 
@@ -198,7 +282,7 @@ const fn ms_apart(one: i64, other: i64) -> u64 {
 mod tests {
     use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-    use super::{Change, Learned, Reading, Teacher};
+    use super::{Answer, Change, Learned, Reading, Teacher};
     use crate::clock::{BootTime, Trust};
 
     const START: u64 = 1_000_000;
@@ -217,9 +301,14 @@ mod tests {
     fn learned(wall_error: i64) -> Learned {
         let mut learned = Learned::default();
         for boot in [0, 1] {
-            learned.learn(Teacher::Service, at(boot), reading(boot, wall_error));
+            hear(&mut learned, Teacher::Service, at(boot), reading(boot, wall_error));
         }
         learned
+    }
+
+    /// An answer that came at once.
+    fn hear(learned: &mut Learned, teacher: Teacher, date: SystemTime, now: Reading) -> Change {
+        learned.learn(Answer { teacher, date, asked: now, id: None }, now)
     }
 
     /// In seconds after the start, and how far it is trusted.
@@ -232,13 +321,13 @@ mod tests {
     fn the_wall_clock_judges_until_aws_has_said_what_time_it_is() {
         let mut learned = Learned::default();
         assert_eq!(read(&learned, reading(0, -90)), (-90, Trust::Unknown));
-        assert_eq!(learned.learn(Teacher::Service, at(0), reading(0, -90)), Change::Contradicts);
+        assert_eq!(hear(&mut learned, Teacher::Service, at(0), reading(0, -90)), Change::Contradicts);
         assert_eq!(read(&learned, reading(1, -90)), (-89, Trust::Unknown), "one answer is not believed");
         assert!(learned.wants_answer(reading(1, -90)));
-        assert_eq!(learned.learn(Teacher::Service, at(1), reading(1, -90)), Change::Differs(90_500));
+        assert_eq!(hear(&mut learned, Teacher::Service, at(1), reading(1, -90)), Change::Differs(90_500));
         assert_eq!(read(&learned, reading(10, -90)), (10, Trust::Confirmed));
         let mut close = Learned::default();
-        assert_eq!(close.learn(Teacher::Service, at(0), reading(0, 30)), Change::Differs(-29_500));
+        assert_eq!(hear(&mut close, Teacher::Service, at(0), reading(0, 30)), Change::Differs(-29_500));
         assert_eq!(
             read(&close, reading(10, 30)),
             (10, Trust::Confirmed),
@@ -265,15 +354,15 @@ mod tests {
     #[test]
     fn one_answer_confirms_what_was_right_and_two_move_what_was_paused() {
         let mut right = learned(0);
-        right.learn(Teacher::Service, at(100), reading(100, HOUR));
+        hear(&mut right, Teacher::Service, at(100), reading(100, HOUR));
         assert_eq!(read(&right, reading(101, HOUR)), (101, Trust::Confirmed));
         let mut paused = learned(0);
         // The boot clock stood still for an hour, and NTP has set the wall clock right.
         let said = at(100 + HOUR);
-        assert_eq!(paused.learn(Teacher::Service, said, reading(100, HOUR)), Change::Contradicts);
+        assert_eq!(hear(&mut paused, Teacher::Service, said, reading(100, HOUR)), Change::Contradicts);
         assert_eq!(read(&paused, reading(100, HOUR)), (100 + HOUR, Trust::Unconfirmed));
         assert_eq!(
-            paused.learn(Teacher::Service, said, reading(100, HOUR)),
+            hear(&mut paused, Teacher::Service, said, reading(100, HOUR)),
             Change::Nothing,
             "the node is right"
         );
@@ -283,11 +372,11 @@ mod tests {
     #[test]
     fn one_answer_with_a_wrong_date_moves_nothing_and_the_next_decides() {
         let mut learned = learned(0);
-        assert_eq!(learned.learn(Teacher::Service, at(25 * HOUR), reading(2, 0)), Change::Contradicts);
+        assert_eq!(hear(&mut learned, Teacher::Service, at(25 * HOUR), reading(2, 0)), Change::Contradicts);
         assert_eq!(read(&learned, reading(2, 0)), (2, Trust::Unconfirmed));
-        learned.learn(Teacher::Service, at(-HOUR), reading(3, 0));
+        hear(&mut learned, Teacher::Service, at(-HOUR), reading(3, 0));
         assert_eq!(read(&learned, reading(3, 0)), (3, Trust::Unconfirmed), "nor two that disagree");
-        learned.learn(Teacher::Service, at(4), reading(4, 0));
+        hear(&mut learned, Teacher::Service, at(4), reading(4, 0));
         assert_eq!(read(&learned, reading(4, 0)), (4, Trust::Confirmed));
     }
 
@@ -296,7 +385,7 @@ mod tests {
         let mut learned = learned(0);
         learned.doubt();
         assert_eq!(read(&learned, reading(100, 0)), (100, Trust::Unconfirmed));
-        learned.learn(Teacher::Service, at(101), reading(101, 0));
+        hear(&mut learned, Teacher::Service, at(101), reading(101, 0));
         assert_eq!(read(&learned, reading(102, 0)), (102, Trust::Confirmed));
     }
 
@@ -316,11 +405,11 @@ mod tests {
     #[test]
     fn the_metadata_service_counts_until_a_service_has_spoken() {
         let mut learned = Learned::default();
-        learned.learn(Teacher::Metadata, at(0), reading(0, 0));
+        hear(&mut learned, Teacher::Metadata, at(0), reading(0, 0));
         assert_eq!(read(&learned, reading(1, 0)), (1, Trust::Confirmed));
-        learned.learn(Teacher::Service, at(30), reading(2, 0));
+        hear(&mut learned, Teacher::Service, at(30), reading(2, 0));
         for _ in 0..3 {
-            learned.learn(Teacher::Metadata, at(HOUR), reading(3, 0));
+            hear(&mut learned, Teacher::Metadata, at(HOUR), reading(3, 0));
         }
         assert_eq!(read(&learned, reading(12, 0)), (40, Trust::Confirmed));
     }
@@ -328,11 +417,115 @@ mod tests {
     #[test]
     fn what_is_close_is_the_same_and_a_difference_is_reported_once() {
         let mut learned = Learned::default();
-        assert_eq!(learned.learn(Teacher::Service, at(4), reading(0, 0)), Change::Nothing);
+        assert_eq!(hear(&mut learned, Teacher::Service, at(4), reading(0, 0)), Change::Nothing);
         assert_eq!(read(&learned, reading(0, 0)), (0, Trust::Confirmed));
-        assert_eq!(learned.learn(Teacher::Service, at(31), reading(1, 0)), Change::Differs(30_500));
-        assert_eq!(learned.learn(Teacher::Service, at(33), reading(2, 0)), Change::Nothing);
+        assert_eq!(hear(&mut learned, Teacher::Service, at(31), reading(1, 0)), Change::Differs(30_500));
+        assert_eq!(hear(&mut learned, Teacher::Service, at(33), reading(2, 0)), Change::Nothing);
         assert_eq!(learned.offset_ms(reading(2, 0)), 30_500);
-        assert_eq!(learned.learn(Teacher::Service, at(33), reading(3, 30)), Change::Differs(0));
+        assert_eq!(hear(&mut learned, Teacher::Service, at(33), reading(3, 30)), Change::Differs(0));
+    }
+
+    #[test]
+    fn a_replayed_answer_is_no_second_witness() {
+        let mut learned = learned(0);
+        let answer = |id, said, boot| {
+            let asked = reading(boot, 0);
+            Answer { teacher: Teacher::Service, date: at(said), asked, id: Some(id) }
+        };
+        for boot in [2, 3, 4] {
+            let _change = learned.learn(answer(1, -HOUR, boot), reading(boot, 0));
+            assert_eq!(read(&learned, reading(boot, 0)), (boot, Trust::Unconfirmed), "the same answer");
+        }
+        learned.learn(answer(2, -HOUR + 1, 4), reading(4, 0));
+        assert_eq!(read(&learned, reading(4, 0)), (-HOUR + 1, Trust::Confirmed), "another one that agrees");
+        learned.learn(answer(2, -HOUR - 50, 5), reading(5, 0));
+        assert_eq!(read(&learned, reading(5, 0)), (-HOUR + 2, Trust::Confirmed), "nor does it move a little");
+    }
+
+    #[test]
+    fn an_answer_that_a_bend_has_overtaken_contradicts_at_most() {
+        // The call is made at 10, the node is paused for an hour, the guest agent sets the wall clock right,
+        // and then the answer is read that was given before the pause.
+        let mut learned = learned(0);
+        let call =
+            |said| Answer { teacher: Teacher::Service, date: at(said), asked: reading(10, 0), id: None };
+        assert_eq!(learned.learn(call(10), reading(10, HOUR)), Change::Contradicts);
+        assert_eq!(read(&learned, reading(10, HOUR)), (10 + HOUR, Trust::Unconfirmed));
+        assert!(learned.wants_answer(reading(10, HOUR)));
+        // Given after it, it is one of two.
+        assert_eq!(learned.learn(call(10 + HOUR), reading(10, HOUR)), Change::Contradicts);
+        assert_eq!(read(&learned, reading(10, HOUR)).1, Trust::Unconfirmed);
+        hear(&mut learned, Teacher::Service, at(11 + HOUR), reading(11, HOUR));
+        assert_eq!(read(&learned, reading(11, HOUR)), (11 + HOUR, Trust::Confirmed));
+        // Nor does an overtaken answer move the time by a little.
+        let late = Answer { asked: reading(12, HOUR), ..call(40 + HOUR) };
+        assert_eq!(learned.learn(late, reading(12, HOUR + 60)), Change::Contradicts);
+        assert_eq!(read(&learned, reading(12, HOUR)), (12 + HOUR, Trust::Unconfirmed));
+    }
+
+    #[test]
+    fn the_issuers_word_makes_the_time_doubtful_and_later_and_never_moves_it() {
+        let mut learned = learned(0);
+        assert!(!learned.heed_issuer(at(160), reading(100, 0)), "clocks may be a minute apart");
+        assert!(!learned.heed_issuer(at(-HOUR), reading(100, 0)), "an old token says nothing");
+        assert!(learned.heed_issuer(at(HOUR), reading(100, 0)));
+        assert_eq!(read(&learned, reading(110, 0)), (HOUR + 10, Trust::Unconfirmed));
+        assert_eq!(learned.best_guess(reading(110, 0)), at(110));
+        assert!(!learned.heed_issuer(at(HOUR + 30), reading(120, 0)), "that is nothing new");
+        // AWS agrees with it, by two answers.
+        for boot in [130, 131] {
+            hear(&mut learned, Teacher::Service, at(boot + HOUR), reading(boot, 0));
+        }
+        assert_eq!(read(&learned, reading(140, 0)), (140 + HOUR, Trust::Confirmed));
+        assert!(learned.heed_issuer(at(3 * HOUR), reading(150, 0)), "it was right, and is listened to");
+        // AWS denies it.
+        hear(&mut learned, Teacher::Service, at(151 + HOUR), reading(151, 0));
+        assert_eq!(read(&learned, reading(151, 0)), (151 + HOUR, Trust::Confirmed));
+        let almost = reading(150 + HOUR, 0);
+        assert!(!learned.heed_issuer(at(9 * HOUR), almost), "not for an hour");
+        assert!(learned.heed_issuer(at(9 * HOUR), reading(151 + HOUR, 0)));
+        assert!(!Learned::default().heed_issuer(at(9 * HOUR), reading(0, 0)), "then the wall clock judges");
+    }
+
+    /// The wall clock, slewed by so many parts per million from `START` on.
+    fn slewed(boot: i64, wall_error: i64, ppm: i64) -> Reading {
+        let slewed = super::shift(reading(boot, wall_error).wall, boot * ppm / 1000);
+        Reading { wall: slewed, ..reading(boot, wall_error) }
+    }
+
+    #[test]
+    fn an_hour_that_is_slewed_away_is_seen_and_the_correction_of_a_quartz_is_not() {
+        // chrony, at its fastest (83,333 ppm): it is seen within half a minute, long before it matters.
+        let learned_fast = learned(HOUR);
+        assert_eq!(read(&learned_fast, slewed(23, HOUR, -83_333)), (23, Trust::Confirmed));
+        let later = slewed(HOUR, HOUR, -83_333);
+        assert_eq!(read(&learned_fast, later), (2 * HOUR - 300, Trust::Unconfirmed), "the stricter reading");
+        for ppm in [-100, 20, 100] {
+            let mut learned = learned(0);
+            let last = 6 * HOUR - 700;
+            let (time, trust) = read(&learned, slewed(last, 0, ppm));
+            let is_doubted = (last * ppm / 1000).unsigned_abs() > super::BENT_MS + 1;
+            assert_eq!(
+                (time, trust == Trust::Unconfirmed),
+                (last + 2 * i64::from(ppm > 20), is_doubted),
+                "{ppm}"
+            );
+            learned.learn(
+                Answer { teacher: Teacher::Service, date: at(last), asked: slewed(last, 0, ppm), id: None },
+                slewed(last, 0, ppm),
+            );
+            assert_eq!(read(&learned, slewed(last + HOUR, 0, ppm)).1, Trust::Confirmed, "{ppm}");
+        }
+        // The most that a kernel corrects for good costs one answer in 67 minutes.
+        let mut learned = learned(0);
+        let mut answers = 0;
+        for minutes in 0..24 * 60 {
+            let now = slewed(minutes * 60, 0, 500);
+            if learned.wants_answer(now) {
+                answers += 1;
+                hear(&mut learned, Teacher::Service, at(minutes * 60), now);
+            }
+        }
+        assert!((15..=22).contains(&answers), "{answers} in a day");
     }
 }

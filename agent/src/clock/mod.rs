@@ -6,29 +6,32 @@
 //!
 //! Two clocks because either can lie: an administrator or NTP may set the wall clock back (expired
 //! credentials would look alive), and the boot clock stands still while a hypervisor pauses the machine.
-//! Credentials live only while both agree (invariant 2).
+//! Credentials live only while both agree (invariant 2). The boot clock is one that NTP does not slew, else
+//! both would lie together.
 
 mod learned;
 mod simulated;
+mod system;
 
 use std::fmt;
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use parking_lot::{Mutex, RwLock};
 use tokio::sync::Notify;
 
-use self::learned::{Change, Learned, Reading};
+use self::learned::{Answer, Change, Learned, Reading};
+use self::system::System;
 
 pub use self::learned::Teacher;
 pub use self::simulated::Simulated;
 
 /// While AWS's time is not confirmed, AWS is asked for it at most once in this time.
 const ASK_INTERVAL: Duration = Duration::from_secs(5);
-/// Two readings that are further apart than this were interrupted, and are taken again.
-const INTERRUPTED: Duration = Duration::from_millis(100);
 
-/// Time since the machine booted, suspend included (`CLOCK_BOOTTIME`), in nanoseconds; it never goes back.
+/// Time since the machine booted, suspend included, in nanoseconds; it never goes back, and NTP does not slew
+/// it.
 ///
 /// Half the size of a `Duration`, because some are kept per identity; good for 584 years of uptime.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -101,9 +104,14 @@ struct Shared {
 
 #[derive(Clone)]
 enum Source {
-    System,
+    System(Arc<System>),
     Simulated(Arc<Simulated>),
 }
+
+/// The machine's clocks when a call to AWS is made. Its answer is judged with them: clocks that are bent while
+/// it is on its way make it worth less.
+#[derive(Clone, Copy, Debug)]
+pub struct Asked(Reading);
 
 impl Now {
     /// A moment of which AWS's time is known for sure.
@@ -129,7 +137,7 @@ impl Now {
 impl Clock {
     /// The machine's own clocks.
     pub fn system() -> Self {
-        Self { source: Source::System, shared: Arc::default() }
+        Self { source: Source::System(Arc::default()), shared: Arc::default() }
     }
 
     /// Simulated clocks.
@@ -163,10 +171,17 @@ impl Clock {
         self.shared.learned.read().offset_ms(reading)
     }
 
-    /// An answer that is surely this teacher's came a moment ago with this `Date`.
-    pub fn learn(&self, teacher: Teacher, date: SystemTime) {
-        let reading = self.read();
-        let change = self.shared.learned.write().learn(teacher, date, reading);
+    /// A call to AWS is made now.
+    pub fn asking(&self) -> Asked {
+        Asked(self.read())
+    }
+
+    /// An answer that is surely this teacher's came a moment ago with this `Date`, to a call that was made
+    /// then. By its id, if the teacher gives one, it is told from a replay of itself.
+    pub fn learn(&self, teacher: Teacher, date: SystemTime, asked: Asked, id: Option<&[u8]>) {
+        let (reading, id) = (self.read(), id.map(fingerprint));
+        let answer = Answer { teacher, date, asked: asked.0, id };
+        let change = self.shared.learned.write().learn(answer, reading);
         match change {
             Change::Nothing => {}
             Change::Differs(0) => tracing::info!("node clock agrees with AWS time"),
@@ -174,6 +189,16 @@ impl Clock {
                 tracing::warn!(clock.off_ms = offset_ms, "node clock differs from AWS time; using AWS time");
             }
             Change::Contradicts => self.shared.wants_answer.notify_one(),
+        }
+    }
+
+    /// A key has proven a token that was issued at this time. The cluster's issuer is no judge of the time,
+    /// but a machine that it finds a minute behind may have been paused: then AWS is asked.
+    pub fn heed_issuer(&self, issued: SystemTime) {
+        let reading = self.read();
+        if self.shared.learned.write().heed_issuer(issued, reading) {
+            tracing::info!("a token was issued later than now; AWS's time is to be confirmed");
+            self.shared.wants_answer.notify_one();
         }
     }
 
@@ -219,7 +244,7 @@ impl Clock {
 
     fn read(&self) -> Reading {
         match &self.source {
-            Source::System => read_system(),
+            Source::System(system) => system.read(),
             Source::Simulated(simulated) => Reading { wall: simulated.wall(), boot: simulated.boot() },
         }
     }
@@ -235,29 +260,11 @@ fn is_rested(asked_at: Option<BootTime>, now: BootTime) -> bool {
     asked_at.is_none_or(|at| now.since(at) >= ASK_INTERVAL)
 }
 
-/// Both clocks at the same moment: one read before and one after an interruption would look bent.
-fn read_system() -> Reading {
-    let mut before = BootTime::from_boot(since_boot());
-    for _ in 0..3 {
-        let wall = system_wall();
-        let after = BootTime::from_boot(since_boot());
-        if after.since(before) < INTERRUPTED {
-            return Reading { wall, boot: before };
-        }
-        before = after;
-    }
-    Reading { wall: system_wall(), boot: before }
-}
-
-fn system_wall() -> SystemTime {
-    #[expect(clippy::disallowed_methods, reason = "this is the one place that reads the wall clock")]
-    SystemTime::now()
-}
-
-fn since_boot() -> Duration {
-    // CLOCK_BOOTTIME exists since Linux 2.6.39 and cannot fail there. Were it to fail, time would stand still
-    // at zero for this clock alone, and the wall clock would still end the life of every credential.
-    nix::time::clock_gettime(nix::time::ClockId::CLOCK_BOOTTIME).map(Duration::from).unwrap_or_default()
+/// Half a request id would do: nobody gains by two that are alike.
+fn fingerprint(id: &[u8]) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    id.hash(&mut hasher);
+    hasher.finish()
 }
 
 fn shift(time: SystemTime, by_ms: i64) -> SystemTime {
@@ -284,6 +291,11 @@ mod tests {
         assert_eq!(start.since(start.plus(Duration::from_secs(1))), Duration::ZERO);
     }
 
+    /// An answer of EKS Auth that came at once.
+    fn hear(clock: &Clock, date: SystemTime) {
+        clock.learn(Teacher::Service, date, clock.asking(), None);
+    }
+
     fn an_hour_fast() -> (Arc<Simulated>, Clock) {
         let simulated = Simulated::starting_at(START);
         simulated.set_wall_error_ms(3_600_000);
@@ -295,8 +307,8 @@ mod tests {
         let (simulated, clock) = an_hour_fast();
         let clone = clock.clone();
         assert_eq!((clone.now().wall, clone.now().trust), (START + HOUR, Trust::Unknown));
-        clock.learn(Teacher::Service, START);
-        clock.learn(Teacher::Service, START);
+        hear(&clock, START);
+        hear(&clock, START);
         assert_eq!((clone.now().wall, clone.now().trust), (START + HALF_SECOND, Trust::Confirmed));
         assert_eq!((clone.offset_ms(), clone.to_sign_with()), (-3_599_500, START + HALF_SECOND));
         // NTP sets it right.
@@ -310,7 +322,7 @@ mod tests {
     async fn a_step_is_noticed_once_and_asked_about_once_in_five_seconds() {
         let simulated = Simulated::starting_at(START);
         let clock = Clock::simulated(Arc::clone(&simulated));
-        clock.learn(Teacher::Service, START);
+        hear(&clock, START);
         assert!(!clock.wants_answer());
         simulated.set_wall_error_ms(-3_600_000);
         clock.now();
@@ -322,7 +334,7 @@ mod tests {
         assert!(!clock.may_ask());
         tokio::time::sleep(Duration::from_millis(1)).await;
         assert!(clock.may_ask());
-        clock.learn(Teacher::Service, START + Duration::from_secs(5));
+        hear(&clock, START + Duration::from_secs(5));
         assert!(!clock.wants_answer() && clock.now().is_confirmed());
     }
 
@@ -330,7 +342,7 @@ mod tests {
     async fn a_paused_machine_is_told_the_time_by_two_answers() {
         let simulated = Simulated::starting_at(START);
         let clock = Clock::simulated(Arc::clone(&simulated));
-        clock.learn(Teacher::Service, START);
+        hear(&clock, START);
         let before = clock.now();
         simulated.stand_still(HOUR);
         tokio::time::advance(HOUR).await;
@@ -338,17 +350,19 @@ mod tests {
         simulated.set_wall_error_ms(3_600_000);
         assert_eq!((clock.now().wall, clock.now().trust), (START + HOUR, Trust::Unconfirmed));
         assert!(!clock.now().is_surely_past(START), "who knows");
-        clock.learn(Teacher::Service, START + HOUR);
-        clock.learn(Teacher::Service, START + HOUR);
+        hear(&clock, START + HOUR);
+        hear(&clock, START + HOUR);
         assert_eq!((clock.now().wall, clock.now().trust), (START + HOUR + HALF_SECOND, Trust::Confirmed));
         assert!(clock.now().is_surely_past(START));
     }
 
-    #[test]
-    fn the_systems_boot_clock_goes_forward() {
-        let clock = Clock::system();
-        let before = clock.now().boot;
-        std::thread::sleep(Duration::from_millis(2));
-        assert!(clock.now().boot.since(before) >= Duration::from_millis(2));
+    #[tokio::test(start_paused = true)]
+    async fn a_token_of_the_future_has_aws_asked() {
+        let simulated = Simulated::starting_at(START);
+        let clock = Clock::simulated(simulated);
+        hear(&clock, START);
+        clock.heed_issuer(START + HOUR);
+        clock.answer_wanted().await;
+        assert!(!clock.now().is_confirmed() && clock.now().wall >= START + HOUR);
     }
 }

@@ -4,6 +4,7 @@
 //! Owns: the wire format and the script of each call. Must not know: the agent.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use aws_smithy_runtime_api::client::http::{
@@ -25,6 +26,8 @@ use crate::weather::Sky;
 #[derive(Clone)]
 pub struct Aws {
     world: Arc<World>,
+    /// Each answer has an id of its own, as AWS's have.
+    answers: Arc<AtomicU64>,
 }
 
 impl std::fmt::Debug for Aws {
@@ -36,7 +39,7 @@ impl std::fmt::Debug for Aws {
 impl Aws {
     /// An HTTP client for the SDK behind which this world's AWS is.
     pub fn http_client(world: &Arc<World>) -> SharedHttpClient {
-        let connector = SharedHttpConnector::new(Self { world: Arc::clone(world) });
+        let connector = SharedHttpConnector::new(Self { world: Arc::clone(world), answers: Arc::default() });
         http_client_fn(move |_, _| connector.clone())
     }
 
@@ -141,8 +144,8 @@ impl Aws {
         let status = status.try_into().map_err(|_| ConnectorError::other("no such status".into(), None))?;
         let mut response = HttpResponse::new(status, SdkBody::from(body));
         response.headers_mut().insert("content-type", "application/json");
-        response.headers_mut().insert("x-amzn-requestid", "00000000-0000-4000-8000-000000000000");
-        self.world.watch.answered(self.world.now());
+        let id = format!("00000000-0000-4000-8000-{:012}", self.answers.fetch_add(1, Ordering::Relaxed));
+        response.headers_mut().insert("x-amzn-requestid", id);
         if let Ok(date) = DateTime::from(self.time()).fmt(Format::HttpDate) {
             response.headers_mut().insert("date", date);
         }
@@ -160,7 +163,13 @@ impl HttpConnector for Aws {
         let body: serde_json::Value =
             request.body().bytes().and_then(|body| serde_json::from_slice(body).ok()).unwrap_or_default();
         let token = body.get("token").and_then(serde_json::Value::as_str).unwrap_or_default().to_owned();
-        HttpConnectorFuture::new(self.clone().answer(token))
+        let (aws, times_bent) = (self.clone(), self.world.watch.times_bent());
+        HttpConnectorFuture::new(async move {
+            let world = Arc::clone(&aws.world);
+            let answer = aws.answer(token).await?;
+            world.watch.answered(world.now(), times_bent);
+            Ok(answer)
+        })
     }
 }
 

@@ -12,8 +12,6 @@ use aws_smithy_runtime_api::client::result::ConnectorError;
 use aws_smithy_types::body::SdkBody;
 use parking_lot::Mutex;
 
-use crate::clock::Clock;
-
 /// How AWS answers.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Mood {
@@ -25,6 +23,8 @@ pub(super) enum Mood {
     SaysAfter(Duration, u16, &'static str),
     /// Credentials that end at this second of the epoch, whatever that is.
     IssuesUntil(i64),
+    /// An answer that was given so long ago, with credentials that ended so long ago, by somebody in between.
+    Replays { given: Duration, ended: Duration },
     /// Nothing, ever.
     Hangs,
     /// No connection.
@@ -36,7 +36,7 @@ pub(super) enum Mood {
 #[derive(Clone, Debug)]
 pub(super) struct Aws {
     shared: Arc<Mutex<State>>,
-    clock: Clock,
+    started: tokio::time::Instant,
 }
 
 #[derive(Debug)]
@@ -51,10 +51,11 @@ struct State {
     most_in_all: usize,
     expiries: HashMap<String, SystemTime>,
     date_ahead: Duration,
+    answers: u64,
 }
 
 impl Aws {
-    pub(super) fn new(clock: Clock) -> Self {
+    pub(super) fn new() -> Self {
         let mood = Mood::Issues { after: Duration::from_millis(80), life: Duration::from_secs(6 * 3600) };
         let state = State {
             mood,
@@ -67,8 +68,9 @@ impl Aws {
             most_in_all: 0,
             expiries: HashMap::new(),
             date_ahead: Duration::ZERO,
+            answers: 0,
         };
-        Self { shared: Arc::new(Mutex::new(state)), clock }
+        Self { shared: Arc::new(Mutex::new(state)), started: tokio::time::Instant::now() }
     }
 
     pub(super) fn be(&self, mood: Mood) {
@@ -128,11 +130,9 @@ impl Aws {
         http_client_fn(move |_, _| connector.clone())
     }
 
-    /// True time: the boot clock of the simulation, which tests never bend.
+    /// True time, which nothing bends.
     fn time(&self) -> SystemTime {
-        UNIX_EPOCH
-            + Duration::from_secs(1_800_000_000)
-            + Duration::from_nanos(self.clock.now().boot.as_nanos())
+        UNIX_EPOCH + Duration::from_secs(1_800_000_000) + self.started.elapsed()
     }
 
     fn arrive(&self, token: &str) -> Mood {
@@ -162,6 +162,11 @@ impl Aws {
                 Ok(self.response(status, format!(r#"{{"code":"{code}","message":"scripted"}}"#)))
             }
             Mood::IssuesUntil(seconds) => Ok(self.response(200, body(&association, "r", "ASIA", seconds))),
+            Mood::Replays { given, ended } => {
+                let seconds = (self.time() - ended).duration_since(UNIX_EPOCH).unwrap().as_secs();
+                let body = body(&association, "r", "ASIAOLD", seconds.try_into().unwrap());
+                Ok(respond(200, body, "the same", self.time() - given))
+            }
             Mood::Hangs => std::future::pending().await,
             Mood::Refuses => Err(ConnectorError::io("connection refused".into())),
             Mood::Throttles { above, after } => {
@@ -189,15 +194,22 @@ impl Aws {
     }
 
     fn response(&self, status: u16, body: String) -> HttpResponse {
-        let mut response = HttpResponse::new(status.try_into().unwrap(), SdkBody::from(body));
-        response.headers_mut().insert("content-type", "application/json");
-        response.headers_mut().insert("x-amzn-requestid", "00000000-0000-4000-8000-000000000000");
-        let date = aws_smithy_types::DateTime::from(self.time() + self.shared.lock().date_ahead);
-        response
-            .headers_mut()
-            .insert("date", date.fmt(aws_smithy_types::date_time::Format::HttpDate).unwrap());
-        response
+        let mut state = self.shared.lock();
+        state.answers += 1;
+        // Each answer has an id of its own.
+        let id = format!("00000000-0000-4000-8000-{:012}", state.answers);
+        respond(status, body, &id, self.time() + state.date_ahead)
     }
+}
+
+fn respond(status: u16, body: String, id: &str, date: SystemTime) -> HttpResponse {
+    let mut response = HttpResponse::new(status.try_into().unwrap(), SdkBody::from(body));
+    response.headers_mut().insert("content-type", "application/json");
+    response.headers_mut().insert("x-amzn-requestid", id.to_owned());
+    let date = aws_smithy_types::DateTime::from(date);
+    let date = date.fmt(aws_smithy_types::date_time::Format::HttpDate).unwrap();
+    response.headers_mut().insert("date", date);
+    response
 }
 
 fn body(association: &str, role: &str, key: &str, expiration: i64) -> String {

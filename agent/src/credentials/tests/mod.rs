@@ -69,7 +69,7 @@ impl Node {
     fn with(retention: &Retention, max_stale_after_refusal: Option<Duration>) -> Self {
         let time = Simulated::starting_at(UNIX_EPOCH + Duration::from_secs(1_800_000_000));
         let clock = Clock::simulated(Arc::clone(&time));
-        let aws = Aws::new(clock.clone());
+        let aws = Aws::new();
         let own = OwnCredentials::new("AKIANODE", "node-secret", None, None, "test");
         let upstream = Upstream {
             endpoint: Some("http://127.0.0.1:9".to_owned()),
