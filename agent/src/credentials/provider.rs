@@ -118,6 +118,7 @@ impl Provider {
 
     /// Says what can be done for a request at this moment, without waiting.
     pub fn lookup(&self, request: &CredentialRequest, now: Now) -> Lookup {
+        self.heed_issuer(request, now);
         let key = &request.principal.key;
         let found = self.record_of(request, now).map(|record| {
             let (credentials, freshness) = record.asked(&request.token, now);
@@ -150,6 +151,14 @@ impl Provider {
             self.clock.ask_soon();
         }
         lookup
+    }
+
+    /// A token that a key has proven is the issuer's word: the time of its issue cannot be to come.
+    fn heed_issuer(&self, request: &CredentialRequest, now: Now) {
+        let is_proven = request.principal.caller.verified().is_some();
+        if let Some(issued) = request.token.issued.filter(|issued| is_proven && *issued > now.wall) {
+            self.clock.heed_issuer(issued);
+        }
     }
 
     /// What is known of who asks, under either of its names.
@@ -275,6 +284,13 @@ impl Waiting {
     /// [`Failed`], when there are no credentials and the flight has failed, or those that there were are
     /// revoked or are the token's no more.
     pub async fn outcome(&mut self) -> Result<Served, Failed> {
+        let served = self.best().await?;
+        // Now there is a set that the time can be asked with, if it is to be.
+        self.clock.ask_soon();
+        Ok(served)
+    }
+
+    async fn best(&mut self) -> Result<Served, Failed> {
         let flight = match self.waiting_for.flight().await {
             Ok(flight) => flight,
             Err(outcome) => {

@@ -10,9 +10,9 @@ use parking_lot::Mutex;
 use crate::clock::{BootTime, Now};
 use crate::config::VerificationMode;
 use crate::identity::keys::TokenKeys;
-use crate::identity::verdict::{Authentication, Identity, RefusedToken};
+use crate::identity::verdict::{Authentication, Identity, RefusedToken, TokenFault};
 use crate::identity::verdict_cache::VerdictCache;
-use crate::identity::verify::{Policy, Unproven, Verdict, check_times, verify};
+use crate::identity::verify::{Policy, Unproven, Verdict, is_over, verify};
 use crate::workload::{BearerToken, Caller, PeerKey};
 
 /// How long a token that only an unknown key could prove waits for the sources, where there is another judge:
@@ -158,16 +158,19 @@ impl Authenticator {
     }
 }
 
-/// Judges the times, each time anew: a token that was good may have expired since. Times alone refuse nobody
-/// while AWS's time is not confirmed: a final no by a wrong clock keeps the very call away that would set the
-/// clock right.
+/// Judges the times, each time anew: a token that was good may have expired since. One that looks untimely, and
+/// has not expired for sure, is its source's to judge.
 fn at_this_time(identity: Identity, now: Now) -> Authentication {
-    match check_times(identity.token().validity, now) {
+    let validity = identity.token().validity;
+    if is_over(validity, now) {
+        return Authentication::Refused(RefusedToken {
+            fault: TokenFault::Expired,
+            caller: identity.caller(),
+        });
+    }
+    match validity.check(now.wall) {
         Ok(()) => Authentication::Identified(identity),
-        Err(fault) if now.is_confirmed() => {
-            Authentication::Refused(RefusedToken { fault, caller: identity.caller() })
-        }
-        Err(_doubtful) => Authentication::Identified(identity.untimely()),
+        Err(_untimely) => Authentication::Identified(identity.untimely()),
     }
 }
 

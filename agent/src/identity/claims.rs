@@ -246,6 +246,20 @@ mod tests {
         assert_eq!(claims(r#"{"aud":"a"}"#), Err(UnreadableClaims::NotClaims), "exp is required");
         assert_eq!(claims(r#"{"exp":-1}"#), Err(UnreadableClaims::TimesOutOfRange));
         assert_eq!(claims(r#"{"exp":1e300}"#), Err(UnreadableClaims::TimesOutOfRange));
+        for out_of_range in ["-1", "-1e300", "1e300", "253402300800", "18446744073709551616"] {
+            for member in ["nbf", "iat"] {
+                let payload = format!(r#"{{"exp":1,"{member}":{out_of_range}}}"#);
+                assert_eq!(claims(&payload), Err(UnreadableClaims::TimesOutOfRange), "{payload}");
+            }
+        }
+        for no_number in ["NaN", "Infinity", "1e999", "-1e999", r#""1""#] {
+            let payload = format!(r#"{{"exp":{no_number}}}"#);
+            assert_eq!(claims(&payload), Err(UnreadableClaims::NotClaims), "{payload}");
+        }
+        for smallest_and_largest in ["-0.0", "5e-324", "253402300799"] {
+            let read = claims(&format!(r#"{{"exp":{smallest_and_largest},"nbf":0,"iat":null}}"#)).unwrap();
+            let _either = read.validity.check(UNIX_EPOCH);
+        }
         let token = BearerToken::from_header(b"e30.a.sig").unwrap();
         assert_eq!(UnverifiedClaims::of(&token), Err(UnreadableClaims::NotBase64));
     }

@@ -30,8 +30,8 @@ pub enum Identity {
     Verified(VerifiedIdentity),
     /// No key can decide; the source that is asked next must.
     Unverified(UnverifiedIdentity),
-    /// It looks expired or not valid yet by a clock that may be wrong. Its source must judge it before
-    /// anything is served, also if a key has proven all the rest.
+    /// It looks expired by a clock that may be wrong, or not valid yet: then the clock may always be behind.
+    /// Its source must judge it before anything is served, also if a key has proven all the rest.
     Untimely(UnverifiedIdentity),
 }
 
@@ -87,9 +87,6 @@ pub enum TokenFault {
     /// Past its `exp`.
     #[error("the token has expired")]
     Expired,
-    /// Before its `nbf`.
-    #[error("the token is not valid yet")]
-    NotYetValid,
     /// It is good for more than one service that the agent calls.
     #[error("the token has more than one of our audiences")]
     SeveralAudiences,

@@ -91,7 +91,6 @@ async fn table(sandbox: &Sandbox, victim: &Pod) -> Vec<Adversary> {
         refused("forged", good.clone().key(TokenKey::Forged), INVALID),
         refused("unsigned", good.clone().key(TokenKey::Unsigned), INVALID),
         refused("expired", good.clone().expired(), "ExpiredTokenException"),
-        refused("not yet valid", good.clone().not_yet_valid(), INVALID),
         refused("wrong audience", good.clone().audiences(&["sts.amazonaws.com"]), INVALID),
         refused("two audiences", good.clone().audiences(&both), INVALID),
         refused("bound to no pod", good.clone().without_pod_claims(), INVALID),
@@ -145,6 +144,21 @@ async fn each_adversary_gets_what_the_table_says_and_never_the_victims_credentia
         assert_eq!(agent.metric(&series).await - verdicts, 1, "{what}: {}", adversary.verdict);
     }
     assert_eq!(agent.ask(&victim.token).await.access_key_id(), held, "the victim noticed nothing");
+}
+
+#[tokio::test]
+async fn a_token_that_is_not_valid_yet_is_for_aws_to_judge_because_the_clock_may_be_behind() {
+    let sandbox = sandbox();
+    let agent = Builder::verifying(&sandbox).start().await;
+    let victim = pod(&sandbox, "victim");
+    agent.ask(&victim.token).await.access_key_id();
+    let early = victim.token_as(&TokenSpec::new(victim.spec.clone()).not_yet_valid()).unwrap();
+    let answer = agent.ask(&early).await;
+    assert_eq!((answer.status, answer.reason.as_str()), (400, "InvalidTokenException"));
+    // And the time is asked for, with a set that somebody wants.
+    let calls = eks_auth_calls(&sandbox).len();
+    assert!((2..=3).contains(&calls), "{calls} calls");
+    assert_eq!(agent.ask(&victim.token).await.status, 200);
 }
 
 #[tokio::test]

@@ -116,11 +116,13 @@ async fn tokens_that_are_worth_nothing_are_refused_without_asking_aws() {
     let pod = PodSpec::default();
     let expired = sandbox.token(&TokenSpec::new(pod.clone()).expired()).unwrap();
     assert_error(&agent.ask(&expired).await, 400, "ExpiredTokenException");
-    let early = sandbox.token(&TokenSpec::new(pod.clone()).not_yet_valid()).unwrap();
-    assert_error(&agent.ask(&early).await, 400, "InvalidTokenException");
     let foreign = sandbox.token(&TokenSpec::new(pod.clone()).audiences(&["sts.amazonaws.com"])).unwrap();
     assert_error(&agent.ask(&foreign).await, 400, "InvalidTokenException");
     assert!(eks_auth_calls(&sandbox).is_empty(), "{:?}", eks_auth_calls(&sandbox));
+    // One that is not valid yet may be a sign that the node's clock is behind: that is for AWS to judge.
+    let early = sandbox.token(&TokenSpec::new(pod.clone()).not_yet_valid()).unwrap();
+    assert_error(&agent.ask(&early).await, 400, "InvalidTokenException");
+    assert_eq!(eks_auth_calls(&sandbox).len(), 1);
 }
 
 #[tokio::test]

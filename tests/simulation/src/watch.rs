@@ -80,6 +80,8 @@ pub struct Watch {
 /// What the agent can know of its clocks.
 #[derive(Clone, Copy, Debug, Default)]
 struct Bent {
+    /// How often the clocks were bent.
+    times: u32,
     /// Answers since the clocks were last bent.
     answers: u32,
     /// When the second of them came.
@@ -126,17 +128,28 @@ impl Watch {
 
     /// The wall clock was set: from here on the agent can tell that something is wrong.
     pub fn clock_set(&self) {
-        *self.bent.lock() = Bent::default();
+        let mut bent = self.bent.lock();
+        *bent = Bent { times: bent.times + 1, ..Bent::default() };
     }
 
     /// The node wakes from a pause, and nothing can tell it so.
     pub fn paused(&self) {
-        *self.bent.lock() = Bent { was_paused: true, ..Bent::default() };
+        let mut bent = self.bent.lock();
+        *bent = Bent { times: bent.times + 1, was_paused: true, ..Bent::default() };
     }
 
-    /// AWS answered.
-    pub fn answered(&self, now: Duration) {
+    /// How often the clocks were bent so far.
+    pub fn times_bent(&self) -> u32 {
+        self.bent.lock().times
+    }
+
+    /// AWS answered a call that was made when the clocks had been bent so often. One that a bend has overtaken
+    /// tells the agent nothing for sure.
+    pub fn answered(&self, now: Duration, times_bent: u32) {
         let mut bent = self.bent.lock();
+        if bent.times != times_bent {
+            return;
+        }
         bent.answers += 1;
         if bent.answers == 2 {
             bent.second_at = Some(now);
@@ -162,8 +175,8 @@ impl Watch {
             }
             Answer::RefusedByAgent(cause) | Answer::RefusedByAws(cause) | Answer::Trouble(cause) => {
                 let is_blamed = match answer {
-                    // All tokens are good, and times alone refuse nobody while the time is not confirmed.
-                    Answer::RefusedByAgent(_) => !self.is_blind(asked.after),
+                    // All tokens are good, and none is refused because the node's clock is behind.
+                    Answer::RefusedByAgent(_) => true,
                     Answer::RefusedByAws(code) => {
                         *code != "ExpiredTokenException"
                             && identity.refused_at.is_none_or(|at| at + REFUSAL_ECHO < asked.before)

@@ -157,7 +157,6 @@ const fn cause_of_fault(fault: &TokenFault) -> &'static str {
     match fault {
         TokenFault::Unreadable(_) => "token_unreadable",
         TokenFault::Expired => "token_expired",
-        TokenFault::NotYetValid => "token_not_yet_valid",
         TokenFault::SeveralAudiences => "token_several_audiences",
         TokenFault::ForeignIssuer => "token_foreign_issuer",
         TokenFault::ForeignAudience => "token_foreign_audience",
@@ -174,9 +173,6 @@ fn of_fault(fault: &TokenFault) -> Answer {
         TokenFault::Unreadable(_) => ("InvalidTokenException", "The service account token cannot be read"),
         TokenFault::Expired => {
             ("ExpiredTokenException", "The token has expired: read the token file again, it is rewritten")
-        }
-        TokenFault::NotYetValid => {
-            ("InvalidTokenException", "The token is not valid yet: check the clock of the node")
         }
         TokenFault::SeveralAudiences => {
             ("InvalidTokenException", "The token is for two audiences of AWS; request one for each")
@@ -271,7 +267,6 @@ mod tests {
             (Rejection::Malformed(MalformedToken::Missing), 400, "InvalidTokenException"),
             (Rejection::Malformed(MalformedToken::NotAToken), 400, "InvalidTokenException"),
             (Rejection::Token(TokenFault::Expired), 400, "ExpiredTokenException"),
-            (Rejection::Token(TokenFault::NotYetValid), 400, "InvalidTokenException"),
             (Rejection::Token(TokenFault::SeveralAudiences), 400, "InvalidTokenException"),
             (Rejection::Token(TokenFault::ForeignIssuer), 400, "InvalidTokenException"),
             (Rejection::Token(TokenFault::ForeignAudience), 400, "InvalidTokenException"),
