@@ -38,8 +38,15 @@ struct Link {
 }
 
 impl Link {
+    /// Whether nothing may be found by it: by the stricter reading of the time.
     fn is_over(&self, now: Now) -> bool {
         self.token_expires <= now.wall || self.set_expires.is_over(now)
+    }
+
+    /// Whether nothing may ever be found by it again, whatever AWS's next answer says. It is kept as long as
+    /// the record that it leads to.
+    fn is_surely_over(&self, now: Now) -> bool {
+        now.is_surely_past(self.token_expires) || self.set_expires.is_surely_over(now)
     }
 }
 
@@ -52,7 +59,7 @@ impl Links {
     pub(super) fn add(&self, token: &PresentedToken, key: &CredentialKey, set_expires: Expiry, now: Now) {
         let mut links = self.links.write();
         if links.len() >= self.most {
-            links.retain(|_, link| !link.is_over(now));
+            links.retain(|_, link| !link.is_surely_over(now));
         }
         let digest = token.token.digest();
         if links.len() < self.most || links.contains_key(&digest) {
@@ -86,7 +93,7 @@ impl Links {
 
     pub(super) fn tidy(&self, now: Now) {
         let mut links = self.links.write();
-        links.retain(|_, link| !link.is_over(now));
+        links.retain(|_, link| !link.is_surely_over(now));
         if links.capacity() > 64 + 4 * links.len() {
             links.shrink_to_fit();
         }

@@ -265,7 +265,7 @@ mod tests {
     use std::time::{Duration, SystemTime};
 
     use super::Store;
-    use crate::clock::Clock;
+    use crate::clock::{Clock, Teacher};
     use crate::config::Retention;
     use crate::credentials::issued::Grant;
     use crate::credentials::issued::tests::grant;
@@ -501,6 +501,9 @@ mod tests {
     #[test]
     fn links_are_bounded_and_leave_memory_with_their_tokens() {
         let store = store(3);
+        // A doubtful time forgets nothing.
+        let clock = &store.clock;
+        clock.learn(Teacher::Service, clock.now().wall, clock.asking(), None);
         let links = || store.records.as_ref().unwrap().links.len();
         let granted = |n, life| {
             let token = PresentedToken { token: token(n), expires: expiring_in(life), issued: None };

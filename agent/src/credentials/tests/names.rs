@@ -20,7 +20,7 @@ fn presented(text: &str, expires: SystemTime) -> PresentedToken {
 }
 
 /// The request of a pod that a key has proven, with this token.
-fn verified(node: &Node, pod: usize, token: &str) -> CredentialRequest {
+pub(super) fn verified(node: &Node, pod: usize, token: &str) -> CredentialRequest {
     let service_account = ServiceAccount { namespace: "ns".into(), name: "sa".into(), uid: "sa".into() };
     let uid = format!("pod-{pod}").into();
     let pod_of_key = Arc::new(Pod { service_account, name: "p".into(), uid, node: None });
@@ -180,4 +180,22 @@ async fn an_entitlement_that_ends_under_one_name_has_ended_under_the_other() {
     assert!(node.ask_as(&claimed(&node, 1, "a.first.c")).await.is_err());
     node.credentials.store.tidy();
     assert!(node.credentials.store.is_empty());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_step_that_makes_all_look_expired_takes_no_token_what_it_earned() {
+    let node = Node::new();
+    let earned = node.ask_as(&verified(&node, 1, "a.granted.c")).await.unwrap().access_key_id;
+    node.aws.be(Mood::Refuses);
+    node.time.set_wall_error_ms(25 * 3_600_000);
+    assert!(node.ask_as(&claimed(&node, 1, "a.granted.c")).await.is_err(), "by the stricter reading");
+    node.credentials.store.tidy();
+    tokio::time::sleep(MINUTE).await;
+    // Any answer tells that the step was wrong; then keys and AWS are away.
+    node.aws.be(Mood::Says(503, "ServiceUnavailableException"));
+    let _learns = node.ask(2).await;
+    assert!(node.clock.now().is_confirmed());
+    node.aws.be(Mood::Refuses);
+    let served = node.ask_as(&claimed(&node, 1, "a.granted.c")).await.unwrap();
+    assert_eq!(served.access_key_id, earned);
 }
