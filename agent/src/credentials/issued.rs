@@ -12,7 +12,7 @@ use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 use zeroize::Zeroizing;
 
-use crate::clock::Now;
+use crate::clock::Trust;
 use crate::credentials::policy::freshness::MIN_REMAINING_LIFE;
 use crate::secret::Secret;
 
@@ -111,11 +111,16 @@ struct Wire<'a> {
 }
 
 impl Issued {
-    /// Whether they had expired when they came, by the answer's own clock and by the agent's: either alone
-    /// may be wrong.
-    pub fn is_over(&self, now: Now) -> bool {
-        let since = self.answered_at.map_or(now.wall, |answered_at| answered_at.min(now.wall));
-        self.expiration.duration_since(since).unwrap_or_default() < MIN_REMAINING_LIFE
+    /// Whether they had expired when they came, at this time by the best guess. While AWS's time is unknown
+    /// the answer's own clock judges, as it does later; else never: an old answer that somebody in between
+    /// gives again has a clock that is right about it. Where the guess is doubtful its stricter reading does
+    /// not judge here: were that one wrong, it would refuse for ever what AWS gives.
+    pub fn is_over(&self, guess: SystemTime, trust: Trust) -> bool {
+        let time = match trust {
+            Trust::Unknown => self.answered_at.unwrap_or(guess),
+            Trust::Unconfirmed | Trust::Confirmed => guess,
+        };
+        self.expiration.duration_since(time).unwrap_or_default() < MIN_REMAINING_LIFE
     }
 
     /// The body that SDKs get: written once, shared by all who ask, wiped when the last answer has been sent.
@@ -168,6 +173,7 @@ pub(crate) mod tests {
     use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
     use super::{Grant, GrantOrigin, Issued, Unservable};
+    use crate::clock::Trust::{Confirmed, Unconfirmed, Unknown};
     use crate::secret::Secret;
 
     pub(crate) fn grant(association: &str, role: &str) -> Grant {
@@ -216,5 +222,22 @@ pub(crate) mod tests {
     #[test]
     fn issued_credentials_never_print_their_secrets() {
         assert!(!format!("{:?}", issued(UNIX_EPOCH)).contains("planted"));
+    }
+
+    #[test]
+    fn what_came_expired_is_judged_by_aws_time_and_by_its_own_date_while_that_is_unknown() {
+        const HOUR: u64 = 3600;
+        let at = |hours: u64| UNIX_EPOCH + Duration::from_secs(hours * HOUR);
+        let over = |expires, answered_at: Option<u64>, guess| {
+            let issued = Issued { answered_at: answered_at.map(at), ..issued(at(expires)) };
+            [Unknown, Unconfirmed, Confirmed].map(|trust| issued.is_over(at(guess), trust))
+        };
+        // It ends at, it was answered at, it is.
+        assert_eq!(over(16, Some(10), 10), [false, false, false], "fresh");
+        assert_eq!(over(9, Some(3), 10), [false, true, true], "an old answer, given again");
+        assert_eq!(over(16, Some(10), 35), [false, true, true], "by a clock that is 25 h fast");
+        assert_eq!(over(9, Some(10), 3), [true, false, false], "by one that is 7 h slow");
+        assert_eq!(over(9, None, 10), [true, true, true], "without a date");
+        assert_eq!(over(16, Some(34), 10), [true, false, false], "a date that is 24 h ahead");
     }
 }

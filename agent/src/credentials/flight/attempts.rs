@@ -131,7 +131,8 @@ impl FlightRunner {
     fn has_grace(&self, flight: &Flight, refusal: &Refusal, began: BootTime, pause: Duration) -> bool {
         let now = self.clock.now();
         let key = &flight.principal().key;
-        young_pod::may_change(refusal.class, flight.token().issued, now.wall)
+        let refused_at = refusal.answered_at.or(now.is_confirmed().then_some(now.wall));
+        young_pod::may_change(refusal.class, flight.token().issued, refused_at)
             && young_pod::has_time(now.boot.since(began), pause)
             && flight.is_wanted(now.boot)
             && !self.refusals.was_refused_lately(key)
@@ -167,7 +168,7 @@ impl FlightRunner {
     /// What is issued must be something that an SDK can read and use; else there was no answer.
     fn servable(&self, issued: &Issued) -> Result<Arc<CachedCredentials>, SourceError> {
         let now = self.clock.now();
-        let is_over = issued.is_over(now).then_some(Unservable::Expired);
+        let is_over = issued.is_over(self.clock.to_sign_with(), now.trust).then_some(Unservable::Expired);
         is_over.map_or_else(|| CachedCredentials::new(issued, now), Err).map(Arc::new).map_err(|error| {
             tracing::error!(err = %error, "AWS issued credentials that no SDK can use");
             SourceError::Unavailable(Unavailable::Unreadable)

@@ -18,14 +18,16 @@ const _: () = assert!(LAST_ATTEMPT.as_millis() + 500 <= LONGEST_HOLD.as_millis()
 /// After a refusal the next attempt comes after this, doubling, with jitter: four or five in all.
 pub const FIRST_GRACE_RETRY: Duration = Duration::from_millis(500);
 
-/// Whether a refusal may be too early to be true.
-pub fn may_change(class: RefusalClass, issued: Option<SystemTime>, now: SystemTime) -> bool {
+/// Whether a refusal may be too early to be true. When it was given, AWS knows best; where nobody knows, it
+/// may have been a moment after the token.
+pub fn may_change(class: RefusalClass, issued: Option<SystemTime>, refused_at: Option<SystemTime>) -> bool {
     let is_eventual = match class {
         RefusalClass::NoAssociation | RefusalClass::RoleNotAssumable => true,
         RefusalClass::TokenExpired | RefusalClass::TokenInvalid | RefusalClass::BadRequest => false,
     };
     // Issued in the future is a clock a little behind: as young as can be.
-    is_eventual && issued.is_some_and(|issued| now.duration_since(issued).unwrap_or_default() < YOUNG)
+    let is_young = |issued| refused_at.is_none_or(|at| at.duration_since(issued).unwrap_or_default() < YOUNG);
+    is_eventual && issued.is_some_and(is_young)
 }
 
 /// Whether there is time for another attempt, `pause` from now, in a flight that began `began` ago.
@@ -57,8 +59,11 @@ mod tests {
             (RefusalClass::BadRequest, ago(1), false),
         ];
         for (class, issued, expected) in cases {
-            assert_eq!(may_change(class, issued, now), expected, "{class:?} {issued:?}");
+            assert_eq!(may_change(class, issued, Some(now)), expected, "{class:?} {issued:?}");
         }
+        assert!(may_change(RefusalClass::NoAssociation, ago(3600), None), "nobody knows how old it is");
+        assert!(!may_change(RefusalClass::NoAssociation, None, None));
+        assert!(!may_change(RefusalClass::TokenInvalid, ago(0), None));
     }
 
     #[test]

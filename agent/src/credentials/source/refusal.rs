@@ -26,6 +26,8 @@ pub struct Refusal {
     pub asked: Option<Arc<Asked>>,
     /// The token that was judged. The pod may have a newer one by now, of which this says nothing.
     pub judged: JudgedToken,
+    /// When AWS refused, by its own clock, if it said so.
+    pub answered_at: Option<SystemTime>,
 }
 
 /// What a refusal means, whichever source gives it.
@@ -72,7 +74,7 @@ impl Refusal {
         judged: JudgedToken,
     ) -> Self {
         let (message, request_id) = (words::one_line(message), words::request_id(request_id));
-        Self { class, code, message, request_id, asked: None, judged }
+        Self { class, code, message, request_id, asked: None, judged, answered_at: None }
     }
 
     /// The same, for admins. `None`: AWS was not asked.

@@ -125,7 +125,7 @@ impl EksAuth {
         let answer = call.send();
         let result = match tokio::time::timeout(time_limit, answer).await {
             Err(_elapsed) => Err(SourceError::Unavailable(Unavailable::Timeout)),
-            Ok(Err(error)) => Err(translate(&error, presented.into())),
+            Ok(Err(error)) => Err(dated(translate(&error, presented.into()), observer.answered_at())),
             Ok(Ok(output)) => issued(&output, observer.answered_at()),
         };
         match &result {
@@ -206,6 +206,14 @@ fn translate(
             classify(&answer, judged)
         }
         _ => SourceError::Unavailable(Unavailable::Unreadable),
+    }
+}
+
+/// A refusal is kept with the time it was given at.
+fn dated(error: SourceError, answered_at: Option<SystemTime>) -> SourceError {
+    match error {
+        SourceError::Refused(refusal) => SourceError::Refused(Refusal { answered_at, ..refusal }),
+        SourceError::Throttled | SourceError::Unavailable(_) | SourceError::OwnIdentity(_) => error,
     }
 }
 
