@@ -31,7 +31,7 @@ impl Services {
             upstream: &config.upstream,
             own,
             details,
-            http_client: http_client::for_aws(&config.upstream)?,
+            http_client: http_client::for_aws(&config.upstream, &self.clock)?,
             clock: &self.clock,
         });
         Ok(Credentials::assemble(Needs {

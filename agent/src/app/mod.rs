@@ -289,7 +289,7 @@ impl Services {
         };
         let keys = TokenKeys::of_sources(locations.len());
         for (index, location) in locations.iter().enumerate() {
-            let source = KeySource::new(location, index, keys.clone(), &config.upstream)?;
+            let source = KeySource::new(location, index, keys.clone(), &config.upstream, &self.clock)?;
             // Shown and never waited for: without keys EKS Auth judges, or clients are asked to come again.
             let complete = self.readiness.advisory(ConditionName::TokenKeys);
             self.until_stopped("token-keys", source.keep(self.clock.clone(), Rng::from_entropy(), complete));

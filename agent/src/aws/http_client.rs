@@ -15,6 +15,7 @@ use aws_smithy_types::body::SdkBody;
 use bytes::Bytes;
 use http_body_util::Full;
 
+use crate::clock::Clock;
 use crate::config::Upstream;
 use crate::outgoing::{Client, SendError, SetUpError};
 
@@ -26,14 +27,14 @@ const MAX_ANSWER: usize = 64 * 1024;
 ///
 /// # Errors
 /// [`SetUpError`], when bundle or proxy cannot be used.
-pub fn for_aws(upstream: &Upstream) -> Result<SharedHttpClient, SetUpError> {
-    Ok(client(Connector { client: Client::new(upstream)?, time_limit: None }))
+pub fn for_aws(upstream: &Upstream, clock: &Clock) -> Result<SharedHttpClient, SetUpError> {
+    Ok(client(Connector { client: Client::new(upstream, clock)?, time_limit: None }))
 }
 
 /// The client for IMDS: plain HTTP on a link-local address, never through a proxy
 /// (docs/design/pains.md#data-path-probes and docs/design/pains.md#proxies). Each request has this time.
-pub fn for_imds(time_limit: Duration) -> SharedHttpClient {
-    client(Connector { client: Client::direct(), time_limit: Some(time_limit) })
+pub fn for_imds(time_limit: Duration, clock: &Clock) -> SharedHttpClient {
+    client(Connector { client: Client::direct(clock), time_limit: Some(time_limit) })
 }
 
 /// The settings that an operation asks for are not looked at: one connector and one pool serve all.

@@ -19,6 +19,7 @@ use super::error::{SendError, SetUpError};
 use super::pool::Pool;
 use super::proxy::Proxies;
 use super::tls::Tls;
+use crate::clock::Clock;
 use crate::config::Upstream;
 
 /// A client. Clones share its connections.
@@ -35,18 +36,19 @@ struct Shared {
 }
 
 impl Client {
-    /// A client with the proxies and the CA bundle of the connection to AWS. Nothing is connected yet.
+    /// A client with the proxies and the CA bundle of the connection to AWS. Nothing is connected yet. By
+    /// this clock certificates are judged.
     ///
     /// # Errors
     /// [`SetUpError`], when bundle or proxy cannot be used.
-    pub fn new(upstream: &Upstream) -> Result<Self, SetUpError> {
+    pub fn new(upstream: &Upstream, clock: &Clock) -> Result<Self, SetUpError> {
         let proxies = Proxies::from_config(upstream.proxy.as_ref())?;
-        Ok(Self::of(proxies, Tls::from_config(upstream)?))
+        Ok(Self::of(proxies, Tls::from_config(upstream, clock)?))
     }
 
     /// A client that never uses a proxy.
-    pub fn direct() -> Self {
-        Self::of(Proxies::default(), Tls::default())
+    pub fn direct(clock: &Clock) -> Self {
+        Self::of(Proxies::default(), Tls::new(clock))
     }
 
     fn of(proxies: Proxies, tls: Tls) -> Self {
@@ -137,7 +139,12 @@ mod tests {
     use tokio::net::TcpListener;
 
     use super::{Client, SendError};
+    use crate::clock::Clock;
     use crate::lifecycle::tasks::spawn_detached;
+
+    fn direct() -> Client {
+        Client::direct(&Clock::system())
+    }
 
     /// A server that answers so many requests on each connection, each after this time, and then closes it.
     async fn server(
@@ -175,7 +182,7 @@ mod tests {
     #[tokio::test]
     async fn requests_one_after_the_other_share_a_connection_and_those_at_once_do_not() {
         let (address, connections) = server(OK, 100, Duration::from_millis(30)).await;
-        let client = Client::direct();
+        let client = direct();
         for _ in 0..5 {
             assert_eq!(get(&client, address).await.unwrap().body(), "ok");
         }
@@ -189,7 +196,7 @@ mod tests {
     #[tokio::test]
     async fn a_connection_that_the_server_has_closed_meanwhile_costs_nobody_an_error() {
         let (address, connections) = server(OK, 1, Duration::ZERO).await;
-        let client = Client::direct();
+        let client = direct();
         for _ in 0..20 {
             assert_eq!(get(&client, address).await.unwrap().body(), "ok");
             tokio::time::sleep(Duration::from_millis(5)).await;
@@ -200,7 +207,7 @@ mod tests {
     #[tokio::test]
     async fn a_request_that_is_given_up_takes_its_connection_with_it_and_no_other_gets_its_answer() {
         let (address, connections) = server(OK, 100, Duration::from_millis(200)).await;
-        let client = Client::direct();
+        let client = direct();
         get(&client, address).await.unwrap();
         let given_up = tokio::time::timeout(Duration::from_millis(50), get(&client, address)).await;
         assert!(given_up.is_err());
@@ -212,17 +219,17 @@ mod tests {
     async fn a_redirect_is_an_answer_and_a_long_answer_is_none() {
         let redirect = "HTTP/1.1 302 Found\r\nLocation: http://127.0.0.1:1/\r\nContent-Length: 0\r\n\r\n";
         let (address, _) = server(redirect, 1, Duration::ZERO).await;
-        assert_eq!(get(&Client::direct(), address).await.unwrap().status(), 302);
+        assert_eq!(get(&direct(), address).await.unwrap().status(), 302);
         let long = "HTTP/1.1 200 OK\r\nContent-Length: 101\r\n\r\n".to_owned() + &"x".repeat(101);
         let (address, _) = server(long.leak(), 1, Duration::ZERO).await;
-        let error = get(&Client::direct(), address).await.unwrap_err();
+        let error = get(&direct(), address).await.unwrap_err();
         assert!(matches!(error, SendError::TooLong(100)), "{error:?}");
     }
 
     #[tokio::test]
     async fn where_nobody_listens_all_who_wait_are_told() {
         let gone = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
-        let client = Client::direct();
+        let client = direct();
         let asked: [_; 3] = std::array::from_fn(|_| get(&client, gone));
         for asked in asked {
             let told = tokio::time::timeout(Duration::from_secs(2), asked).await.expect("told");

@@ -1,32 +1,42 @@
 //! TLS to servers: rustls on aws-lc-rs, with the system's roots or the bundle's.
 //!
-//! Owns: which roots are trusted. Must not know: who is connected to.
+//! Owns: which roots are trusted, and that certificates are judged by AWS's time. Must not know: who is
+//! connected to. By the node's own clock a wrong step of a year would end every connection, and with them the
+//! answers that tell the time.
 
 use std::io;
 use std::sync::{Arc, OnceLock};
+use std::time::UNIX_EPOCH;
 
+use rustls::time_provider::TimeProvider;
 use rustls::{ClientConfig, RootCertStore};
 use rustls_pki_types::pem::PemObject;
-use rustls_pki_types::{CertificateDer, ServerName};
+use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
 use super::error::SetUpError;
+use crate::clock::Clock;
 use crate::config::Upstream;
 
 /// The settings of all TLS connections of a client.
-#[derive(Default)]
 pub(super) struct Tls {
+    clock: Clock,
     /// Empty until the first connection if the roots are the system's: loading these takes longer than
     /// everything else at start.
     connector: OnceLock<TlsConnector>,
 }
 
 impl Tls {
+    /// With the system's roots.
+    pub(super) fn new(clock: &Clock) -> Self {
+        Self { clock: clock.clone(), connector: OnceLock::new() }
+    }
+
     /// The bundle replaces the system's roots, as `AWS_CA_BUNDLE` does in every SDK.
-    pub(super) fn from_config(upstream: &Upstream) -> Result<Self, SetUpError> {
-        let tls = Self::default();
+    pub(super) fn from_config(upstream: &Upstream, clock: &Clock) -> Result<Self, SetUpError> {
+        let tls = Self::new(clock);
         if let Some(path) = &upstream.ca_bundle {
             let pem =
                 std::fs::read(path).map_err(|source| SetUpError::CaBundle { path: path.clone(), source })?;
@@ -35,7 +45,7 @@ impl Tls {
             for certificate in CertificateDer::pem_slice_iter(&pem).flatten() {
                 roots.add(certificate).map_err(|_| SetUpError::Tls)?;
             }
-            let _first = tls.connector.set(connector(roots).map_err(|_| SetUpError::Tls)?);
+            let _first = tls.connector.set(connector(roots, clock).map_err(|_| SetUpError::Tls)?);
         }
         Ok(tls)
     }
@@ -54,15 +64,26 @@ impl Tls {
         if let Some(connector) = self.connector.get() {
             return Ok(connector.clone());
         }
-        let connector = connector(system_roots()?).map_err(io::Error::other)?;
+        let connector = connector(system_roots()?, &self.clock).map_err(io::Error::other)?;
         Ok(self.connector.get_or_init(|| connector).clone())
     }
 }
 
-fn connector(roots: RootCertStore) -> Result<TlsConnector, rustls::Error> {
+/// The time that certificates are judged by.
+#[derive(Debug)]
+struct AwsTime(Clock);
+
+impl TimeProvider for AwsTime {
+    fn current_time(&self) -> Option<UnixTime> {
+        self.0.to_sign_with().duration_since(UNIX_EPOCH).ok().map(UnixTime::since_unix_epoch)
+    }
+}
+
+fn connector(roots: RootCertStore, clock: &Clock) -> Result<TlsConnector, rustls::Error> {
     // Set here, not taken from the process: two libraries may set different defaults for the process.
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-    let mut config = ClientConfig::builder_with_provider(provider)
+    let time = Arc::new(AwsTime(clock.clone()));
+    let mut config = ClientConfig::builder_with_details(provider, time)
         .with_safe_default_protocol_versions()?
         .with_root_certificates(roots)
         .with_no_client_auth();
@@ -78,4 +99,30 @@ fn system_roots() -> io::Result<RootCertStore> {
         return Err(io::Error::new(io::ErrorKind::NotFound, "the system has no CA certificates"));
     }
     Ok(roots)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::time::{Duration, UNIX_EPOCH};
+
+    use rustls::time_provider::TimeProvider;
+
+    use super::AwsTime;
+    use crate::clock::{Clock, Simulated, Teacher};
+
+    #[tokio::test(start_paused = true)]
+    async fn certificates_are_judged_by_the_time_of_aws_whatever_the_nodes_clock_says() {
+        const YEAR_MS: i64 = 365 * 24 * 3_600_000;
+        let start = UNIX_EPOCH + Duration::from_secs(1_800_000_000);
+        let simulated = Simulated::starting_at(start);
+        let clock = Clock::simulated(Arc::clone(&simulated));
+        let seconds = || AwsTime(clock.clone()).current_time().map(|time| time.as_secs());
+        assert_eq!(seconds(), Some(1_800_000_000), "while nobody has told the time, by the node's clock");
+        clock.learn(Teacher::Service, start, clock.asking(), None);
+        for error_ms in [YEAR_MS, -50 * YEAR_MS] {
+            simulated.set_wall_error_ms(error_ms);
+            assert_eq!(seconds(), Some(1_800_000_000), "{error_ms}");
+        }
+    }
 }

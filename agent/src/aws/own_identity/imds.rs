@@ -52,7 +52,7 @@ impl InstanceRole {
     /// A client for IMDS at its usual address, or at `endpoint`.
     pub fn new(endpoint: Option<&str>, ipv6: bool, clock: &Clock) -> Self {
         let role = RoleName::default();
-        let http_client = time::taught_by_metadata(http_client::for_imds(TIMEOUT), clock);
+        let http_client = time::taught_by_metadata(http_client::for_imds(TIMEOUT, clock), clock);
         let environment = ProviderConfig::without_region()
             .with_http_client(noting_the_role(http_client, &role))
             .with_sleep_impl(TokioSleep::new())

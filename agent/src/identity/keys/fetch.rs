@@ -13,6 +13,7 @@ use http::{HeaderValue, Request, StatusCode, Uri};
 use http_body_util::Full;
 
 use super::document::MAX_DOCUMENT_BYTES;
+use crate::clock::Clock;
 use crate::config::Upstream;
 use crate::outgoing::{Client, SendError, SetUpError};
 
@@ -51,9 +52,9 @@ impl KeyUrl {
     ///
     /// # Errors
     /// [`FetchError`], when URL, root certificates or proxy are invalid.
-    pub(super) fn new(url: &str, upstream: &Upstream) -> Result<Self, FetchError> {
+    pub(super) fn new(url: &str, upstream: &Upstream, clock: &Clock) -> Result<Self, FetchError> {
         let uri: Uri = url.parse().map_err(|_| FetchError::Url)?;
-        Ok(Self { uri, client: Client::new(upstream)? })
+        Ok(Self { uri, client: Client::new(upstream, clock)? })
     }
 
     /// Fetches the document.
@@ -87,6 +88,7 @@ mod tests {
     use tokio::net::TcpListener;
 
     use super::{FetchError, KeyUrl};
+    use crate::clock::Clock;
     use crate::config::{NoProxy, Proxy, Upstream};
     use crate::lifecycle::tasks::spawn_detached;
     use crate::outgoing::SendError;
@@ -94,6 +96,10 @@ mod tests {
 
     fn upstream(proxy: Option<Proxy>) -> Upstream {
         Upstream { endpoint: None, use_fips: false, ca_bundle: None, proxy }
+    }
+
+    fn at(url: &str, upstream: &Upstream) -> Result<KeyUrl, FetchError> {
+        KeyUrl::new(url, upstream, &Clock::system())
     }
 
     fn through(proxy: &str) -> Upstream {
@@ -108,7 +114,7 @@ mod tests {
     async fn https_goes_through_the_proxy_with_its_password() {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let proxy = format!("http://user:planted@{}", listener.local_addr().unwrap());
-        let keys = KeyUrl::new("https://keys.example/keys", &through(&proxy)).unwrap();
+        let keys = at("https://keys.example/keys", &through(&proxy)).unwrap();
         let answering = async {
             let (mut stream, _) = listener.accept().await.unwrap();
             let mut request = vec![0; 1024];
@@ -126,7 +132,7 @@ mod tests {
 
     #[test]
     fn an_invalid_proxy_url_is_an_error_that_does_not_show_it() {
-        let error = KeyUrl::new("https://keys.example/keys", &through("://planted")).err().unwrap();
+        let error = at("https://keys.example/keys", &through("://planted")).err().unwrap();
         assert!(matches!(error, FetchError::SetUp(_)), "{error:?}");
         assert!(!format!("{error} {error:?}").contains("planted"));
     }
@@ -147,7 +153,7 @@ mod tests {
                 });
             }
         });
-        KeyUrl::new(&url, &upstream(None)).unwrap()
+        at(&url, &upstream(None)).unwrap()
     }
 
     #[tokio::test]

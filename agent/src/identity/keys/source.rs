@@ -63,7 +63,7 @@ impl From<ReadError> for LoadError {
 }
 
 impl KeySource {
-    /// Source number `index` of these keys.
+    /// Source number `index` of these keys. By this clock certificates are judged.
     ///
     /// # Errors
     /// [`FetchError`], when URL, CA bundle or proxy cannot be used.
@@ -72,9 +72,10 @@ impl KeySource {
         index: usize,
         keys: TokenKeys,
         upstream: &Upstream,
+        clock: &Clock,
     ) -> Result<Self, FetchError> {
         let (reader, name) = match location {
-            KeyLocation::Url(url) => (Reader::Url(Box::new(KeyUrl::new(url, upstream)?)), url.clone()),
+            KeyLocation::Url(url) => (Reader::Url(Box::new(KeyUrl::new(url, upstream, clock)?)), url.clone()),
             // No need to wait until it has settled: half a key document does not parse.
             KeyLocation::File(path) => {
                 (Reader::File(WatchedFile::new(path.clone(), MAX_DOCUMENT_BYTES)), path.display().to_string())
@@ -179,7 +180,7 @@ mod tests {
     fn source(location: &KeyLocation) -> (KeySource, TokenKeys) {
         let keys = TokenKeys::of_sources(1);
         let upstream = Upstream { endpoint: None, use_fips: false, ca_bundle: None, proxy: None };
-        (KeySource::new(location, 0, keys.clone(), &upstream).unwrap(), keys)
+        (KeySource::new(location, 0, keys.clone(), &upstream, &Clock::system()).unwrap(), keys)
     }
 
     fn document(name: &str) -> String {
