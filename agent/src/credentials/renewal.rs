@@ -26,6 +26,8 @@ use crate::credentials::store::schedule::Schedule;
 const LONGEST_REST: Duration = Duration::from_secs(30);
 /// The same while AWS's time is not confirmed: it is asked for that often.
 const WHILE_UNCONFIRMED: Duration = Duration::from_secs(5);
+/// So long the worker gathers those who want to know the time.
+const GATHERING: Duration = Duration::from_millis(20);
 /// A check at a moment that means "from here on" comes just after it.
 const JUST_AFTER: Duration = Duration::from_millis(10);
 
@@ -72,7 +74,8 @@ impl Renewals {
                 // A little rest even when much is due, so that a full queue is not a busy loop.
                 () = tokio::time::sleep(rest.max(Duration::from_millis(5))) => {}
                 () = self.schedule.sooner() => {}
-                () = self.clock.answer_wanted() => {}
+                // Each request may want it, and each look takes all records in.
+                () = self.clock.answer_wanted() => tokio::time::sleep(GATHERING).await,
             }
         }
     }
@@ -81,9 +84,6 @@ impl Renewals {
     /// somebody wants, so that no pod that is gone pays for it; without one there is nothing to judge either.
     /// Returns after how long to look again.
     fn ask_the_time(&self, now: Now) -> Duration {
-        if !self.clock.may_ask() {
-            return WHILE_UNCONFIRMED;
-        }
         let record = self.store.last_asked(&|record| {
             record.demand() == Demand::Somebody
                 && !record.is_revoked()
@@ -92,7 +92,9 @@ impl Renewals {
         });
         // A request that is served later ends the rest.
         let Some(record) = record else { return LONGEST_REST };
-        self.renew(&record, Urgency::Pressing);
+        if self.clock.may_ask() {
+            self.renew(&record, Urgency::Pressing);
+        }
         WHILE_UNCONFIRMED
     }
 

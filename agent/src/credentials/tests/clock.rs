@@ -7,11 +7,12 @@ use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 
 use super::aws::Mood;
+use super::names::verified;
 use super::{Got, HOUR, MINUTE, Node, peer};
 use crate::clock::Trust;
 use crate::credentials::provider::CredentialRequest;
 use crate::identity::{Authentication, Authenticator};
-use crate::workload::{BearerToken, Route};
+use crate::workload::{BearerToken, PresentedToken, Route};
 
 const HOUR_MS: i64 = 3_600_000;
 
@@ -56,20 +57,18 @@ impl Endpoint {
 }
 
 #[tokio::test(start_paused = true)]
-async fn fresh_tokens_are_served_on_a_node_whose_clock_is_wrong_at_boot_and_two_answers_correct_it() {
+async fn one_pod_is_enough_on_a_node_whose_clock_is_wrong_at_boot_and_two_answers_correct_it() {
     for error_ms in [-90_000, HOUR_MS, -HOUR_MS, 25 * HOUR_MS, -25 * HOUR_MS] {
         let endpoint = Endpoint::with_clock_off_by(error_ms);
-        for pod in 0..4 {
-            let got = endpoint.ask(pod, &token(pod, Duration::ZERO, 24 * HOUR)).await;
-            assert!(got.unwrap().left > 5 * HOUR, "{error_ms} ms off, pod {pod}");
-        }
+        let app = token(1, Duration::ZERO, 24 * HOUR);
+        assert!(endpoint.ask(1, &app).await.unwrap().left > 5 * HOUR, "{error_ms} ms off");
+        tokio::time::sleep(Duration::from_millis(500)).await;
+        assert_eq!(endpoint.node.clock.now().trust, Trust::Confirmed, "{error_ms} ms off: asked at once");
         assert!((endpoint.node.clock.offset_ms() + error_ms).abs() < 1_500, "{error_ms}");
-        assert_eq!(endpoint.node.clock.now().trust, Trust::Confirmed);
         let calls = endpoint.node.aws.calls();
-        for pod in 0..4 {
-            endpoint.ask(pod, &token(pod, Duration::ZERO, 24 * HOUR)).await.unwrap();
-        }
-        assert_eq!(endpoint.node.aws.calls(), calls, "{error_ms} ms off: then they are served from memory");
+        assert_eq!(calls, 2, "{error_ms} ms off");
+        endpoint.ask(1, &app).await.unwrap();
+        assert_eq!(endpoint.node.aws.calls(), calls, "{error_ms} ms off: then it is served from memory");
     }
 }
 
@@ -148,18 +147,110 @@ async fn a_step_is_asked_about_at_once_and_no_more_than_once_in_five_seconds() {
     endpoint.ask(1, &app).await.unwrap();
     tokio::time::sleep(Duration::from_millis(100)).await;
     assert_eq!(endpoint.node.aws.calls(), before + 1, "at once");
-    // Renewals are made for those who go on asking, so it is they who learn the time.
-    let asking = async |time: Duration| {
-        for _ in 0..time.as_secs() {
+    let asks_on = async |seconds| {
+        for _ in 0..seconds {
             tokio::time::sleep(Duration::from_secs(1)).await;
             endpoint.ask(1, &app).await.unwrap();
         }
     };
-    asking(MINUTE).await;
+    asks_on(60).await;
     let calls = endpoint.node.aws.calls() - before;
     assert!((2..=13).contains(&calls), "{calls} calls in a minute");
     assert_eq!(endpoint.node.clock.now().trust, Trust::Unconfirmed);
     endpoint.node.aws.be(Mood::Says(503, "ServiceUnavailableException"));
-    asking(2 * MINUTE).await;
+    asks_on(60).await;
     assert_eq!(endpoint.node.clock.now().trust, Trust::Confirmed, "an error is an answer");
+}
+
+/// The hypervisor pauses the node: both clocks stand still.
+async fn pause(node: &Node, pause: Duration) {
+    node.time.stand_still(pause);
+    tokio::time::advance(pause).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_node_that_was_paused_takes_fresh_tokens_and_is_told_the_time_by_them() {
+    let endpoint = Endpoint::with_clock_off_by(0);
+    let app = token(1, Duration::ZERO, 24 * HOUR);
+    endpoint.ask(1, &app).await.unwrap();
+    pause(&endpoint.node, HOUR).await;
+    assert_eq!(endpoint.node.clock.now().trust, Trust::Confirmed, "nothing tells it so");
+    let got = endpoint.ask(2, &token(2, HOUR, HOUR)).await;
+    assert!(got.unwrap().left > 5 * HOUR);
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    assert_eq!(endpoint.node.clock.now().trust, Trust::Confirmed);
+    assert!((endpoint.node.clock.offset_ms() - HOUR_MS).abs() < 1_500);
+    // While AWS is away its own answer is trouble, and no fault of the pod.
+    pause(&endpoint.node, HOUR).await;
+    endpoint.node.aws.be(Mood::Refuses);
+    let got = endpoint.ask(3, &token(3, 2 * HOUR, HOUR)).await.unwrap_err();
+    assert!(got.contains("Unavailable"), "{got}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_proven_token_of_the_future_makes_the_stricter_reading_judge_and_has_aws_asked() {
+    let node = Node::new();
+    node.aws.be(Mood::Issues { after: Duration::from_millis(80), life: HOUR / 2 });
+    let old = verified(&node, 1, "a.old.c");
+    node.ask_as(&old).await.unwrap();
+    node.aws.be(Mood::Refuses);
+    pause(&node, HOUR).await;
+    assert!(node.ask_as(&old).await.is_ok(), "nothing tells the node that its set has expired");
+    let calls = node.aws.calls();
+    let fresh = verified(&node, 1, "a.fresh.c");
+    let issued = Some(node.time_at_start() + HOUR);
+    let token = PresentedToken { issued, ..fresh.token.clone() };
+    let fresh = CredentialRequest { token, must_be_judged: true, ..fresh };
+    let unproven = {
+        let mut request = node.request(9);
+        request.token.issued = issued;
+        CredentialRequest { must_be_judged: true, ..request }
+    };
+    assert!(node.ask_as(&unproven).await.is_err());
+    assert!(node.clock.now().is_confirmed(), "a token that nobody has proven says nothing");
+    assert!(node.ask_as(&fresh).await.is_err());
+    assert!(!node.clock.now().is_confirmed());
+    assert!(node.ask_as(&old).await.is_err(), "now something does");
+    assert!(node.aws.calls() > calls);
+    tokio::time::sleep(MINUTE / 2).await;
+    node.aws.be(Mood::Issues { after: Duration::from_millis(80), life: HOUR });
+    assert!(node.ask_as(&fresh).await.unwrap().left > HOUR / 2);
+    tokio::time::sleep(6 * Duration::from_secs(1)).await;
+    assert!(node.clock.now().is_confirmed() && node.clock.offset_ms() > HOUR_MS - 1_500);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_old_answer_that_is_given_again_is_served_to_nobody_and_moves_nothing() {
+    let node = Node::new();
+    let held = node.ask(1).await.unwrap().access_key_id;
+    node.aws.be(Mood::Replays { given: 7 * HOUR, ended: HOUR });
+    for pod in [2, 2, 2, 3] {
+        assert!(node.ask(pod).await.is_err(), "it has expired");
+    }
+    assert_eq!(node.clock.offset_ms(), 0, "it is one witness, however often it comes");
+    assert_eq!(node.ask(1).await.unwrap().access_key_id, held);
+    node.aws.be(Mood::Issues { after: Duration::from_millis(80), life: HOUR });
+    tokio::time::sleep(MINUTE).await;
+    assert!(node.ask(2).await.unwrap().left > HOUR / 2);
+    assert!(node.clock.now().is_confirmed());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_young_pod_has_its_grace_on_a_node_whose_clock_is_90_seconds_fast() {
+    let endpoint = Endpoint::with_clock_off_by(90_000);
+    endpoint.node.aws.be(Mood::Says(404, "ResourceNotFoundException"));
+    let app = token(1, Duration::ZERO, 24 * HOUR);
+    let associated = async {
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        endpoint.node.aws.be(Mood::Issues { after: Duration::from_millis(80), life: HOUR });
+    };
+    let (got, ()) = tokio::join!(endpoint.ask(1, &app), associated);
+    assert!(got.is_ok(), "{got:?}");
+    let old = endpoint.node.time_at_start() - HOUR;
+    endpoint.node.aws.be(Mood::Says(404, "ResourceNotFoundException"));
+    let calls = endpoint.node.aws.calls();
+    let mut request = endpoint.node.request(2);
+    request.token.issued = Some(old);
+    assert!(endpoint.node.ask_as(&request).await.is_err());
+    assert_eq!(endpoint.node.aws.calls(), calls + 1, "an old one has none");
 }
