@@ -54,7 +54,7 @@ pub(super) struct Answer {
     pub(super) date: SystemTime,
     /// The clocks when the call was made.
     pub(super) asked: Reading,
-    /// Tells answers apart: a replayed one is no second witness. `None`: the teacher does not number them.
+    /// Tells answers apart: a replayed one does not count twice. `None`: the teacher does not number them.
     pub(super) id: Option<u64>,
 }
 
@@ -69,8 +69,8 @@ pub(super) struct Learned {
     /// The cluster's issuer says that it is later than the pair does: it is at least so late.
     at_least: Option<Count>,
     issuer_denied_at: Option<BootTime>,
-    /// The answer that was heard last.
-    heard: Option<u64>,
+    /// The id of the last answer.
+    last_answer: Option<u64>,
     /// The difference that was reported last.
     reported_ms: i64,
     moves: u64,
@@ -153,9 +153,9 @@ impl Learned {
     /// that is a new reason to doubt the pair. It never moves the time: only AWS does.
     pub(super) fn heed_issuer(&mut self, issued: SystemTime, now: Reading) -> bool {
         let (time, trust) = self.read(now);
-        let is_heard = self.issuer_denied_at.is_none_or(|at| now.boot.since(at) >= ISSUER_DENIED_FOR);
+        let is_believable = self.issuer_denied_at.is_none_or(|at| now.boot.since(at) >= ISSUER_DENIED_FOR);
         let is_later = issued > time && ms_between(issued, time).unsigned_abs() > FAR_MS;
-        if trust == Trust::Unknown || !is_heard || !is_later {
+        if trust == Trust::Unknown || !is_believable || !is_later {
             return false;
         }
         self.at_least = Some(Count { from: issued, at: now.boot });
@@ -165,10 +165,10 @@ impl Learned {
 
     /// An answer came at `now`.
     pub(super) fn learn(&mut self, answer: Answer, now: Reading) -> Change {
-        if self.is_no_witness(answer) {
+        if self.says_nothing(answer) {
             return Change::Nothing;
         }
-        self.heard = answer.id.or(self.heard);
+        self.last_answer = answer.id.or(self.last_answer);
         // Half a second: the middle of the second that `Date` names.
         let said = Pair { aws: shift(answer.date, 500), at: now, teacher: answer.teacher };
         let expected = self.best_guess(now);
@@ -195,13 +195,13 @@ impl Learned {
         Change::Differs(offset)
     }
 
-    /// Whether an answer says nothing: a lesser teacher's, or the one that was heard last once more.
-    fn is_no_witness(&self, answer: Answer) -> bool {
+    /// Whether an answer says nothing: a lesser teacher's, or the last one once more.
+    fn says_nothing(&self, answer: Answer) -> bool {
         let has_service_spoken = [self.pair, self.contradiction]
             .into_iter()
             .flatten()
             .any(|pair| pair.teacher == Teacher::Service);
-        let is_replayed = answer.id.is_some() && answer.id == self.heard;
+        let is_replayed = answer.id.is_some() && answer.id == self.last_answer;
         is_replayed || (answer.teacher == Teacher::Metadata && has_service_spoken)
     }
 
@@ -301,13 +301,13 @@ mod tests {
     fn learned(wall_error: i64) -> Learned {
         let mut learned = Learned::default();
         for boot in [0, 1] {
-            hear(&mut learned, Teacher::Service, at(boot), reading(boot, wall_error));
+            learn(&mut learned, Teacher::Service, at(boot), reading(boot, wall_error));
         }
         learned
     }
 
     /// An answer that came at once.
-    fn hear(learned: &mut Learned, teacher: Teacher, date: SystemTime, now: Reading) -> Change {
+    fn learn(learned: &mut Learned, teacher: Teacher, date: SystemTime, now: Reading) -> Change {
         learned.learn(Answer { teacher, date, asked: now, id: None }, now)
     }
 
@@ -321,13 +321,13 @@ mod tests {
     fn the_wall_clock_judges_until_aws_has_said_what_time_it_is() {
         let mut learned = Learned::default();
         assert_eq!(read(&learned, reading(0, -90)), (-90, Trust::Unknown));
-        assert_eq!(hear(&mut learned, Teacher::Service, at(0), reading(0, -90)), Change::Contradicts);
+        assert_eq!(learn(&mut learned, Teacher::Service, at(0), reading(0, -90)), Change::Contradicts);
         assert_eq!(read(&learned, reading(1, -90)), (-89, Trust::Unknown), "one answer is not believed");
         assert!(learned.wants_answer(reading(1, -90)));
-        assert_eq!(hear(&mut learned, Teacher::Service, at(1), reading(1, -90)), Change::Differs(90_500));
+        assert_eq!(learn(&mut learned, Teacher::Service, at(1), reading(1, -90)), Change::Differs(90_500));
         assert_eq!(read(&learned, reading(10, -90)), (10, Trust::Confirmed));
         let mut close = Learned::default();
-        assert_eq!(hear(&mut close, Teacher::Service, at(0), reading(0, 30)), Change::Differs(-29_500));
+        assert_eq!(learn(&mut close, Teacher::Service, at(0), reading(0, 30)), Change::Differs(-29_500));
         assert_eq!(
             read(&close, reading(10, 30)),
             (10, Trust::Confirmed),
@@ -354,15 +354,15 @@ mod tests {
     #[test]
     fn one_answer_confirms_what_was_right_and_two_move_what_was_paused() {
         let mut right = learned(0);
-        hear(&mut right, Teacher::Service, at(100), reading(100, HOUR));
+        learn(&mut right, Teacher::Service, at(100), reading(100, HOUR));
         assert_eq!(read(&right, reading(101, HOUR)), (101, Trust::Confirmed));
         let mut paused = learned(0);
         // The boot clock stood still for an hour, and NTP has set the wall clock right.
         let said = at(100 + HOUR);
-        assert_eq!(hear(&mut paused, Teacher::Service, said, reading(100, HOUR)), Change::Contradicts);
+        assert_eq!(learn(&mut paused, Teacher::Service, said, reading(100, HOUR)), Change::Contradicts);
         assert_eq!(read(&paused, reading(100, HOUR)), (100 + HOUR, Trust::Unconfirmed));
         assert_eq!(
-            hear(&mut paused, Teacher::Service, said, reading(100, HOUR)),
+            learn(&mut paused, Teacher::Service, said, reading(100, HOUR)),
             Change::Nothing,
             "the node is right"
         );
@@ -372,11 +372,11 @@ mod tests {
     #[test]
     fn one_answer_with_a_wrong_date_moves_nothing_and_the_next_decides() {
         let mut learned = learned(0);
-        assert_eq!(hear(&mut learned, Teacher::Service, at(25 * HOUR), reading(2, 0)), Change::Contradicts);
+        assert_eq!(learn(&mut learned, Teacher::Service, at(25 * HOUR), reading(2, 0)), Change::Contradicts);
         assert_eq!(read(&learned, reading(2, 0)), (2, Trust::Unconfirmed));
-        hear(&mut learned, Teacher::Service, at(-HOUR), reading(3, 0));
+        learn(&mut learned, Teacher::Service, at(-HOUR), reading(3, 0));
         assert_eq!(read(&learned, reading(3, 0)), (3, Trust::Unconfirmed), "nor two that disagree");
-        hear(&mut learned, Teacher::Service, at(4), reading(4, 0));
+        learn(&mut learned, Teacher::Service, at(4), reading(4, 0));
         assert_eq!(read(&learned, reading(4, 0)), (4, Trust::Confirmed));
     }
 
@@ -385,7 +385,7 @@ mod tests {
         let mut learned = learned(0);
         learned.doubt();
         assert_eq!(read(&learned, reading(100, 0)), (100, Trust::Unconfirmed));
-        hear(&mut learned, Teacher::Service, at(101), reading(101, 0));
+        learn(&mut learned, Teacher::Service, at(101), reading(101, 0));
         assert_eq!(read(&learned, reading(102, 0)), (102, Trust::Confirmed));
     }
 
@@ -405,11 +405,11 @@ mod tests {
     #[test]
     fn the_metadata_service_counts_until_a_service_has_spoken() {
         let mut learned = Learned::default();
-        hear(&mut learned, Teacher::Metadata, at(0), reading(0, 0));
+        learn(&mut learned, Teacher::Metadata, at(0), reading(0, 0));
         assert_eq!(read(&learned, reading(1, 0)), (1, Trust::Confirmed));
-        hear(&mut learned, Teacher::Service, at(30), reading(2, 0));
+        learn(&mut learned, Teacher::Service, at(30), reading(2, 0));
         for _ in 0..3 {
-            hear(&mut learned, Teacher::Metadata, at(HOUR), reading(3, 0));
+            learn(&mut learned, Teacher::Metadata, at(HOUR), reading(3, 0));
         }
         assert_eq!(read(&learned, reading(12, 0)), (40, Trust::Confirmed));
     }
@@ -417,16 +417,16 @@ mod tests {
     #[test]
     fn what_is_close_is_the_same_and_a_difference_is_reported_once() {
         let mut learned = Learned::default();
-        assert_eq!(hear(&mut learned, Teacher::Service, at(4), reading(0, 0)), Change::Nothing);
+        assert_eq!(learn(&mut learned, Teacher::Service, at(4), reading(0, 0)), Change::Nothing);
         assert_eq!(read(&learned, reading(0, 0)), (0, Trust::Confirmed));
-        assert_eq!(hear(&mut learned, Teacher::Service, at(31), reading(1, 0)), Change::Differs(30_500));
-        assert_eq!(hear(&mut learned, Teacher::Service, at(33), reading(2, 0)), Change::Nothing);
+        assert_eq!(learn(&mut learned, Teacher::Service, at(31), reading(1, 0)), Change::Differs(30_500));
+        assert_eq!(learn(&mut learned, Teacher::Service, at(33), reading(2, 0)), Change::Nothing);
         assert_eq!(learned.offset_ms(reading(2, 0)), 30_500);
-        assert_eq!(hear(&mut learned, Teacher::Service, at(33), reading(3, 30)), Change::Differs(0));
+        assert_eq!(learn(&mut learned, Teacher::Service, at(33), reading(3, 30)), Change::Differs(0));
     }
 
     #[test]
-    fn a_replayed_answer_is_no_second_witness() {
+    fn a_replayed_answer_does_not_count_twice() {
         let mut learned = learned(0);
         let answer = |id, said, boot| {
             let asked = reading(boot, 0);
@@ -455,7 +455,7 @@ mod tests {
         // Given after it, it is one of two.
         assert_eq!(learned.learn(call(10 + HOUR), reading(10, HOUR)), Change::Contradicts);
         assert_eq!(read(&learned, reading(10, HOUR)).1, Trust::Unconfirmed);
-        hear(&mut learned, Teacher::Service, at(11 + HOUR), reading(11, HOUR));
+        learn(&mut learned, Teacher::Service, at(11 + HOUR), reading(11, HOUR));
         assert_eq!(read(&learned, reading(11, HOUR)), (11 + HOUR, Trust::Confirmed));
         // Nor does an overtaken answer move the time by a little.
         let late = Answer { asked: reading(12, HOUR), ..call(40 + HOUR) };
@@ -474,12 +474,12 @@ mod tests {
         assert!(!learned.heed_issuer(at(HOUR + 30), reading(120, 0)), "that is nothing new");
         // AWS agrees with it, by two answers.
         for boot in [130, 131] {
-            hear(&mut learned, Teacher::Service, at(boot + HOUR), reading(boot, 0));
+            learn(&mut learned, Teacher::Service, at(boot + HOUR), reading(boot, 0));
         }
         assert_eq!(read(&learned, reading(140, 0)), (140 + HOUR, Trust::Confirmed));
         assert!(learned.heed_issuer(at(3 * HOUR), reading(150, 0)), "it was right, and is listened to");
         // AWS denies it.
-        hear(&mut learned, Teacher::Service, at(151 + HOUR), reading(151, 0));
+        learn(&mut learned, Teacher::Service, at(151 + HOUR), reading(151, 0));
         assert_eq!(read(&learned, reading(151, 0)), (151 + HOUR, Trust::Confirmed));
         let almost = reading(150 + HOUR, 0);
         assert!(!learned.heed_issuer(at(9 * HOUR), almost), "not for an hour");
@@ -523,7 +523,7 @@ mod tests {
             let now = slewed(minutes * 60, 0, 500);
             if learned.wants_answer(now) {
                 answers += 1;
-                hear(&mut learned, Teacher::Service, at(minutes * 60), now);
+                learn(&mut learned, Teacher::Service, at(minutes * 60), now);
             }
         }
         assert!((15..=22).contains(&answers), "{answers} in a day");

@@ -108,8 +108,8 @@ enum Source {
     Simulated(Arc<Simulated>),
 }
 
-/// The machine's clocks when a call to AWS is made. Its answer is judged with them: clocks that are bent while
-/// it is on its way make it worth less.
+/// The machine's clocks when a call to AWS is made. Its answer is judged with them: clocks that are bent
+/// while it is on its way make it worth less.
 #[derive(Clone, Copy, Debug)]
 pub struct Asked(Reading);
 
@@ -177,7 +177,7 @@ impl Clock {
     }
 
     /// An answer that is surely this teacher's came a moment ago with this `Date`, to a call that was made
-    /// then. By its id, if the teacher gives one, it is told from a replay of itself.
+    /// then. By its id, if the teacher gives one, a replay of it is recognised.
     pub fn learn(&self, teacher: Teacher, date: SystemTime, asked: Asked, id: Option<&[u8]>) {
         let (reading, id) = (self.read(), id.map(fingerprint));
         let answer = Answer { teacher, date, asked: asked.0, id };
@@ -292,7 +292,7 @@ mod tests {
     }
 
     /// An answer of EKS Auth that came at once.
-    fn hear(clock: &Clock, date: SystemTime) {
+    fn learn(clock: &Clock, date: SystemTime) {
         clock.learn(Teacher::Service, date, clock.asking(), None);
     }
 
@@ -307,8 +307,8 @@ mod tests {
         let (simulated, clock) = an_hour_fast();
         let clone = clock.clone();
         assert_eq!((clone.now().wall, clone.now().trust), (START + HOUR, Trust::Unknown));
-        hear(&clock, START);
-        hear(&clock, START);
+        learn(&clock, START);
+        learn(&clock, START);
         assert_eq!((clone.now().wall, clone.now().trust), (START + HALF_SECOND, Trust::Confirmed));
         assert_eq!((clone.offset_ms(), clone.to_sign_with()), (-3_599_500, START + HALF_SECOND));
         // NTP sets it right.
@@ -322,7 +322,7 @@ mod tests {
     async fn a_step_is_noticed_once_and_asked_about_once_in_five_seconds() {
         let simulated = Simulated::starting_at(START);
         let clock = Clock::simulated(Arc::clone(&simulated));
-        hear(&clock, START);
+        learn(&clock, START);
         assert!(!clock.wants_answer());
         simulated.set_wall_error_ms(-3_600_000);
         clock.now();
@@ -334,7 +334,7 @@ mod tests {
         assert!(!clock.may_ask());
         tokio::time::sleep(Duration::from_millis(1)).await;
         assert!(clock.may_ask());
-        hear(&clock, START + Duration::from_secs(5));
+        learn(&clock, START + Duration::from_secs(5));
         assert!(!clock.wants_answer() && clock.now().is_confirmed());
     }
 
@@ -342,7 +342,7 @@ mod tests {
     async fn a_paused_machine_is_told_the_time_by_two_answers() {
         let simulated = Simulated::starting_at(START);
         let clock = Clock::simulated(Arc::clone(&simulated));
-        hear(&clock, START);
+        learn(&clock, START);
         let before = clock.now();
         simulated.stand_still(HOUR);
         tokio::time::advance(HOUR).await;
@@ -350,8 +350,8 @@ mod tests {
         simulated.set_wall_error_ms(3_600_000);
         assert_eq!((clock.now().wall, clock.now().trust), (START + HOUR, Trust::Unconfirmed));
         assert!(!clock.now().is_surely_past(START), "who knows");
-        hear(&clock, START + HOUR);
-        hear(&clock, START + HOUR);
+        learn(&clock, START + HOUR);
+        learn(&clock, START + HOUR);
         assert_eq!((clock.now().wall, clock.now().trust), (START + HOUR + HALF_SECOND, Trust::Confirmed));
         assert!(clock.now().is_surely_past(START));
     }
@@ -360,7 +360,7 @@ mod tests {
     async fn a_token_of_the_future_has_aws_asked() {
         let simulated = Simulated::starting_at(START);
         let clock = Clock::simulated(simulated);
-        hear(&clock, START);
+        learn(&clock, START);
         clock.heed_issuer(START + HOUR);
         clock.answer_wanted().await;
         assert!(!clock.now().is_confirmed() && clock.now().wall >= START + HOUR);

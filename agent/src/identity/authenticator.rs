@@ -158,8 +158,8 @@ impl Authenticator {
     }
 }
 
-/// Judges the times, each time anew: a token that was good may have expired since. One that looks untimely, and
-/// has not expired for sure, is its source's to judge.
+/// Judges the times, each time anew: a token that was good may have expired since. One that looks untimely,
+/// and has not expired for sure, is its source's to judge.
 fn at_this_time(identity: Identity, now: Now) -> Authentication {
     let validity = identity.token().validity;
     if is_over(validity, now) {

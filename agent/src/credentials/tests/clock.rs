@@ -227,7 +227,7 @@ async fn an_old_answer_that_is_given_again_is_served_to_nobody_and_moves_nothing
     for pod in [2, 2, 2, 3] {
         assert!(node.ask(pod).await.is_err(), "it has expired");
     }
-    assert_eq!(node.clock.offset_ms(), 0, "it is one witness, however often it comes");
+    assert_eq!(node.clock.offset_ms(), 0, "it counts once, however often it comes");
     assert_eq!(node.ask(1).await.unwrap().access_key_id, held);
     node.aws.be(Mood::Issues { after: Duration::from_millis(80), life: HOUR });
     tokio::time::sleep(MINUTE).await;
