@@ -83,9 +83,10 @@ async fn keys_of(sandbox: &Sandbox) -> Outcome<TokenKeys> {
     let keys = TokenKeys::of_sources(1);
     let tasks = Tasks::new();
     let direct = Upstream { endpoint: None, use_fips: false, ca_bundle: None, proxy: None };
-    let source = KeySource::new(&KeyLocation::Url(sandbox.jwks_url()), 0, keys.clone(), &direct)?;
+    let (location, clock) = (KeyLocation::Url(sandbox.jwks_url()), Clock::system());
+    let source = KeySource::new(&location, 0, keys.clone(), &direct, &clock)?;
     let complete = Readiness::new().advisory(ConditionName::TokenKeys);
-    tasks.spawn("keys", source.keep(Clock::system(), Rng::from_entropy(), complete));
+    tasks.spawn("keys", source.keep(clock, Rng::from_entropy(), complete));
     for _ in 0..500 {
         if keys.are_complete() {
             return Ok(keys);
