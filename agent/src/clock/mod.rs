@@ -362,7 +362,7 @@ mod tests {
         let clock = Clock::simulated(simulated);
         learn(&clock, START);
         clock.heed_issuer(START + HOUR);
-        clock.answer_wanted().await;
+        tokio::time::timeout(HOUR, clock.answer_wanted()).await.unwrap();
         assert!(!clock.now().is_confirmed() && clock.now().wall >= START + HOUR);
     }
 }
