@@ -206,7 +206,7 @@ impl Provider {
         match joined {
             Some(Joined::Done(Ok(held))) => Lookup::Serve(Served::from_memory(held)),
             Some(Joined::Done(Err(error))) => Lookup::Refuse(Failed { error, flight: None }),
-            Some(Joined::InFlight(flight)) => match flight.last_failure() {
+            Some(Joined::InFlight(flight)) => match flight.last_word() {
                 Some(error) if in_error_window(flight.awaited_for(now.boot)) => {
                     Lookup::Refuse(Failed { error, flight: Some(flight.id()) })
                 }
@@ -229,7 +229,7 @@ impl Provider {
     /// The wish of a client that has no credentials.
     fn first_call<'a>(&self, request: &'a CredentialRequest) -> JoinRequest<'a> {
         let CredentialRequest { principal, token, .. } = request;
-        let priority = if self.refusals.was_refused_lately(&principal.key) {
+        let priority = if self.refusals.was_refused_lately(&principal.key, token.expires) {
             Priority::RecentlyRefused
         } else if principal.is_verified() {
             Priority::VerifiedWaiting

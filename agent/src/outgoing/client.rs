@@ -14,6 +14,7 @@ use http::{HeaderValue, Request, Response, Uri};
 use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
 use parking_lot::Mutex;
 
+use super::carrier::Carrier;
 use super::connect::{Origin, Way};
 use super::error::{SendError, SetUpError};
 use super::pool::Pool;
@@ -56,7 +57,8 @@ impl Client {
     }
 
     /// Sends a request and reads the whole answer, `max_body` bytes at most. Dropping the future gives both
-    /// up, but not a connection that is in the making.
+    /// up, but not a connection that is in the making. A [`Carrier`] among the request's extensions is told what
+    /// it travels on.
     ///
     /// # Errors
     /// [`SendError`], when there is no complete answer.
@@ -70,6 +72,9 @@ impl Client {
         let mut request = on_the_wire(request, pool.way())?;
         loop {
             let mut lease = pool.connection().await?;
+            if let Some(carrier) = request.extensions().get::<Carrier>() {
+                carrier.takes(lease.is_used());
+            }
             match lease.sender.try_send_request(request).await {
                 Ok(response) => {
                     let (parts, body) = response.into_parts();

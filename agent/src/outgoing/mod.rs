@@ -9,6 +9,7 @@
 //!
 //! With `server`, which accepts, this is the only folder that names hyper; the two share no code.
 
+mod carrier;
 mod client;
 mod connect;
 mod dial;
@@ -18,6 +19,7 @@ mod pool;
 mod proxy;
 mod tls;
 
+pub use self::carrier::Carrier;
 pub use self::client::Client;
 pub use self::error::{ConnectError, SendError, SetUpError};
 pub use self::pool::MOST_SOCKETS;

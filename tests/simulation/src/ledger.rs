@@ -11,6 +11,8 @@ use crate::watch::{Found, Invariant};
 /// Design 4.6: calls under way at first, at most, and successes for one more.
 const FIRST_LIMIT: u32 = 8;
 const HIGHEST_LIMIT: u32 = 50;
+/// A call that takes longer is not counted against those who wait with nothing in hand.
+const PUNCTUAL: Duration = Duration::from_millis(1_200);
 const SUCCESSES_PER_STEP: u32 = 5;
 /// One burst of 429 is one signal.
 const HALVING_REST: Duration = Duration::from_secs(2);
@@ -92,6 +94,8 @@ pub struct Ledger {
     /// Calls so far.
     pub calls: u64,
     under_way: u32,
+    /// Of the identities that have a call under way, since when.
+    since: BTreeMap<usize, Duration>,
     share: Share,
 }
 
@@ -149,9 +153,12 @@ impl Ledger {
                 vec![token.pod],
             ));
         }
+        self.since.insert(token.identity, now);
         let most = self.share.most(now);
-        if self.under_way > most.min(HIGHEST_LIMIT) {
-            let what = format!("{} calls at once, where the budget allows {most}", self.under_way);
+        let punctual = self.since.values().filter(|since| now.saturating_sub(**since) < PUNCTUAL).count();
+        if self.under_way > HIGHEST_LIMIT || u32::try_from(punctual).unwrap_or(u32::MAX) > most {
+            let what =
+                format!("{} calls at once, {punctual} of them young, of {most} allowed", self.under_way);
             return Some(Found::new(Invariant::Budget, what, vec![token.pod]));
         }
         if now > token.expires + TOLERATED_SKEW && !is_in_doubt {
@@ -166,6 +173,7 @@ impl Ledger {
         if let Some(identity) = self.identities.get_mut(&token.identity) {
             identity.under_way = identity.under_way.saturating_sub(1);
         }
+        self.since.remove(&token.identity);
     }
 
     /// A set is issued to a call that came at `arrived`; its number and its life.

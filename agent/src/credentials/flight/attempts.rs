@@ -3,6 +3,7 @@
 //! Owns: when AWS is called, how often, and after which pause. Must not know: who else is under way
 //! (`table`), or what follows from the outcome (`outcome`).
 
+use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -13,10 +14,12 @@ use crate::clock::{BootTime, Clock};
 use crate::credentials::cached::CachedCredentials;
 use crate::credentials::flight::final_answers::FinalAnswers;
 use crate::credentials::flight::patience::Patience;
-use crate::credentials::flight::shared_call::Flight;
+use crate::credentials::flight::shared_call::{Flight, Setback};
 use crate::credentials::issued::{Issued, Unservable};
 use crate::credentials::limits::renewal_rate::RenewalRate;
-use crate::credentials::limits::upstream_budget::{Permit, Position, Priority, Ticket, UpstreamBudget};
+use crate::credentials::limits::upstream_budget::{
+    PUNCTUAL, Permit, Position, Priority, Ticket, UpstreamBudget,
+};
 use crate::credentials::policy::young_pod::{self, FIRST_GRACE_RETRY};
 use crate::credentials::source::{JudgedToken, Refusal, RefusalClass, SourceError, Sources, Unavailable};
 use crate::credentials::store::Store;
@@ -74,7 +77,7 @@ impl FlightRunner {
     }
 
     async fn attempt(&self, flight: &Flight) -> Result<Fetched, SourceError> {
-        let (mut failures, mut timeouts) = (0, 0);
+        let (mut failures, mut waited) = (0, Duration::ZERO);
         let mut position = Position::End;
         let began = self.clock.now().boot;
         loop {
@@ -87,14 +90,15 @@ impl FlightRunner {
                 // a newer token will come.
                 return Err(SourceError::Refused(token_expired(&token)));
             }
-            let failure = match self.call(flight, &token, &permit, timeouts).await {
+            let Called { result, took } = self.call(flight, &token, &permit, waited).await;
+            let failure = match result {
                 Ok(credentials) => return Ok(Fetched { credentials, token }),
                 Err(SourceError::Refused(refusal)) => {
                     let pause = GRACE.jittered(failures + 1, &self.rng);
                     if !self.has_grace(flight, &refusal, began, pause) {
                         return Err(SourceError::Refused(refusal));
                     }
-                    flight.report_failure(SourceError::Refused(refusal));
+                    flight.report(Setback { error: SourceError::Refused(refusal), may_be_slow: false });
                     drop(permit);
                     tokio::time::sleep(pause).await;
                     failures += 1;
@@ -104,9 +108,11 @@ impl FlightRunner {
                 Err(failure) => failure,
             };
             failures += 1;
-            timeouts += usize::from(matches!(failure, SourceError::Unavailable(Unavailable::Timeout)));
+            let is_timeout = matches!(failure, SourceError::Unavailable(Unavailable::Timeout));
+            waited = if is_timeout { waited.max(took) } else { waited };
             tracing::debug!(err = %failure, failures, "an attempt failed");
-            flight.report_failure(failure.clone());
+            let may_be_slow = is_timeout && !Patience::is_at_its_end(waited);
+            flight.report(Setback { error: failure.clone(), may_be_slow });
             if !flight.is_wanted(self.clock.now().boot) {
                 return Err(failure);
             }
@@ -135,21 +141,29 @@ impl FlightRunner {
         young_pod::may_change(refusal.class, flight.token().issued, refused_at)
             && young_pod::has_time(now.boot.since(began), pause)
             && flight.is_wanted(now.boot)
-            && !self.refusals.was_refused_lately(key)
+            && !self.refusals.was_refused_lately(key, refusal.judged.expires)
             && self.store.get(key).is_none()
     }
 
-    /// One call, within its place in the budget.
+    /// One call, within its place in the budget. It is given up when nobody has asked for too long.
     async fn call(
         &self,
         flight: &Flight,
         token: &PresentedToken,
         permit: &Permit,
-        timeouts: usize,
-    ) -> Result<Arc<CachedCredentials>, SourceError> {
+        waited: Duration,
+    ) -> Called {
         let started = tokio::time::Instant::now();
-        let limit = self.patience.limit(timeouts, flight.is_wanted(self.clock.now().boot));
-        let fetched = self.sources.fetch(&flight.principal().route, token, limit).await;
+        let limits = self.patience.limits(waited, flight.is_wanted(self.clock.now().boot));
+        let fetched = tokio::select! {
+            // In this order: an answer that is there is not passed over.
+            biased;
+            fetched = self.sources.fetch(&flight.principal().route, token, limits) => fetched,
+            () = self.until(|now| flight.deserted_in(now)) => {
+                Err(SourceError::Unavailable(Unavailable::Timeout))
+            }
+            never = no_longer_punctual(permit) => match never {},
+        };
         let result = fetched.and_then(|issued| self.servable(&issued));
         let took = started.elapsed();
         self.metrics.called(outcome(&result), took);
@@ -160,9 +174,10 @@ impl FlightRunner {
                 permit.succeeded();
             }
             Err(SourceError::Throttled) => permit.throttled(),
+            Err(SourceError::Unavailable(Unavailable::Timeout)) => self.patience.not_answered(took),
             Err(SourceError::Unavailable(_) | SourceError::OwnIdentity(_)) => {}
         }
-        result
+        Called { result, took }
     }
 
     /// What is issued must be something that an SDK can read and use; else there was no answer.
@@ -208,21 +223,34 @@ impl FlightRunner {
             biased;
             permit = ticket.admitted() => permit.map_or(Waited::Unwanted, Waited::Admitted),
             () = flight.priority_raised() => Waited::PriorityRaised,
-            () = self.until_unwanted(flight) => Waited::Unwanted,
+            () = self.until(|now| flight.patience_left(now)) => Waited::Unwanted,
         }
     }
 
-    /// Sleeps until nobody has asked for too long. For a renewal that nobody waits for: for ever, it keeps
-    /// its place.
-    async fn until_unwanted(&self, flight: &Flight) {
+    /// Sleeps until nobody wants a flight any more, which is so long from now; but that may move. For a
+    /// renewal that nobody waits for: for ever, it keeps its place.
+    async fn until(&self, is_unwanted_in: impl Fn(BootTime) -> Option<Duration>) {
         loop {
-            match flight.patience_left(self.clock.now().boot) {
+            match is_unwanted_in(self.clock.now().boot) {
                 None => std::future::pending().await,
                 Some(Duration::ZERO) => return,
                 Some(left) => tokio::time::sleep(left).await,
             }
         }
     }
+}
+
+/// What a call came to, and how long that took.
+struct Called {
+    result: Result<Arc<CachedCredentials>, SourceError>,
+    took: Duration,
+}
+
+/// While a call is under way: when it takes long, its place is not held against everybody any more.
+async fn no_longer_punctual(permit: &Permit) -> Infallible {
+    tokio::time::sleep(PUNCTUAL).await;
+    permit.is_overdue();
+    std::future::pending().await
 }
 
 enum Waited {

@@ -2,18 +2,24 @@
 //!
 //! Owns: the limits. Must not know: what an attempt does.
 //!
-//! The first limit is short, because a call that is lost (a dead connection, a backend that hangs) is
-//! repeated best at once. The later ones are long, because a limit that never grows makes an AWS that is
-//! merely slow one that never answers. An identity has one call at a time (invariant 4), so a slow call
-//! cannot be left running beside its repetition; hence the steps are steep: with an answer after 3 s, boto3's
-//! second try is served (docs/design/decisions.md#upstream).
+//! The first limit on a used connection is short, because the connection may be dead, and then the call is
+//! repeated best at once. On a new connection nothing is lost, and AWS is merely slow or hangs: there a short
+//! limit would give up a call that is about to be answered, and with it its place in the budget. An identity
+//! has one call at a time (invariant 4), so a slow call cannot be left running beside its repetition; hence
+//! the steps are steep (docs/design/decisions.md#upstream).
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-/// The limits after no, one, two and more attempts that got no answer in time.
-const LIMITS: [Duration; 3] =
-    [Duration::from_millis(1200), Duration::from_millis(4800), Duration::from_secs(10)];
+use crate::credentials::limits::upstream_budget::PUNCTUAL;
+use crate::credentials::source::TimeLimits;
+
+/// On a used connection, while AWS is known to be quick.
+const SHORTEST: Duration = PUNCTUAL;
+/// On a new connection, and on any after a shorter one was too short.
+const USUAL: Duration = Duration::from_millis(4_800);
+/// After that one was too short as well, and where no client waits.
+const LONGEST: Duration = Duration::from_secs(10);
 
 /// What the last answer teaches: an AWS that has just taken 3 s is not asked for less.
 #[derive(Debug, Default)]
@@ -22,22 +28,41 @@ pub(in crate::credentials) struct Patience {
 }
 
 impl Patience {
-    /// The limit of the next attempt of a flight, `timeouts` of which got no answer in time. Where no client
-    /// waits there is no hurry, and there may be no second attempt.
-    pub(super) fn limit(&self, timeouts: usize, is_awaited: bool) -> Duration {
-        let [first, second, longest] = LIMITS;
+    /// The limits of the next attempt of a flight, which has waited in vain for so long at one attempt. Where
+    /// no client waits there is no hurry, and there may be no second attempt.
+    pub(super) fn limits(&self, waited: Duration, is_awaited: bool) -> TimeLimits {
         let twice = Duration::from_millis(self.last_answer_ms.load(Ordering::Relaxed)).saturating_mul(2);
-        match (timeouts, is_awaited) {
-            (0, true) => twice.clamp(first, second),
-            (0, false) | (1, _) => second,
-            (_, _) => longest,
+        let usual = twice.clamp(USUAL, LONGEST);
+        if !is_awaited || waited >= USUAL {
+            TimeLimits { in_all: LONGEST, on_used_connection: LONGEST }
+        } else if waited >= SHORTEST {
+            TimeLimits { in_all: usual, on_used_connection: usual }
+        } else {
+            TimeLimits { in_all: usual, on_used_connection: twice.clamp(SHORTEST, usual) }
         }
     }
 
     /// AWS has answered after this time.
     pub(super) fn answered(&self, after: Duration) {
-        self.last_answer_ms.store(u64::try_from(after.as_millis()).unwrap_or(u64::MAX), Ordering::Relaxed);
+        self.last_answer_ms.store(millis(after), Ordering::Relaxed);
     }
+
+    /// AWS has not answered within this time. If that was the shortest limit, nobody is given it again until
+    /// an answer shows that it is enough.
+    pub(super) fn not_answered(&self, within: Duration) {
+        if within >= SHORTEST {
+            self.last_answer_ms.fetch_max(millis(USUAL / 2), Ordering::Relaxed);
+        }
+    }
+
+    /// Whether no attempt would have waited longer: AWS is not slow, it does not answer.
+    pub(super) fn is_at_its_end(waited: Duration) -> bool {
+        waited >= LONGEST
+    }
+}
+
+fn millis(time: Duration) -> u64 {
+    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
 }
 
 #[cfg(test)]
@@ -46,18 +71,43 @@ mod tests {
 
     use super::Patience;
 
+    const fn ms(ms: u64) -> Duration {
+        Duration::from_millis(ms)
+    }
+
+    /// In milliseconds: in all, and on a used connection.
+    fn limits(patience: &Patience, waited: u64, is_awaited: bool) -> (u128, u128) {
+        let limits = patience.limits(ms(waited), is_awaited);
+        (limits.in_all.as_millis(), limits.on_used_connection.as_millis())
+    }
+
     #[test]
-    fn limits_grow_and_a_slow_answer_is_remembered_until_a_quick_one() {
+    fn only_the_first_limit_on_a_used_connection_is_short_and_each_is_longer_than_the_one_before() {
         let patience = Patience::default();
-        let limits =
-            |patience: &Patience| (0..4).map(|n| patience.limit(n, true).as_millis()).collect::<Vec<_>>();
-        assert_eq!(limits(&patience), [1200, 4800, 10_000, 10_000]);
-        assert_eq!(patience.limit(0, false).as_millis(), 4800);
-        patience.answered(Duration::from_secs(2));
-        assert_eq!(limits(&patience), [4000, 4800, 10_000, 10_000]);
-        patience.answered(Duration::from_secs(9));
-        assert_eq!(patience.limit(0, true).as_millis(), 4800);
-        patience.answered(Duration::from_millis(80));
-        assert_eq!(patience.limit(0, true).as_millis(), 1200);
+        assert_eq!(limits(&patience, 0, true), (4_800, 1_200));
+        assert_eq!(limits(&patience, 1_200, true), (4_800, 4_800));
+        assert_eq!(limits(&patience, 4_800, true), (10_000, 10_000));
+        assert_eq!(limits(&patience, 10_000, true), (10_000, 10_000));
+        assert_eq!(limits(&patience, 0, false), (10_000, 10_000), "nobody waits");
+        assert!(Patience::is_at_its_end(ms(10_000)) && !Patience::is_at_its_end(ms(9_999)));
+    }
+
+    #[test]
+    fn a_slow_answer_and_none_at_all_are_remembered_until_a_quick_one() {
+        let patience = Patience::default();
+        patience.answered(ms(2_000));
+        assert_eq!(limits(&patience, 0, true), (4_800, 4_000));
+        patience.answered(ms(3_000));
+        assert_eq!(limits(&patience, 0, true), (6_000, 6_000));
+        patience.answered(ms(9_000));
+        assert_eq!(limits(&patience, 0, true), (10_000, 10_000));
+        patience.answered(ms(80));
+        assert_eq!(limits(&patience, 0, true), (4_800, 1_200));
+        patience.not_answered(ms(300));
+        assert_eq!(limits(&patience, 0, true), (4_800, 1_200), "given up for another reason");
+        patience.not_answered(ms(1_200));
+        assert_eq!(limits(&patience, 0, true), (4_800, 4_800));
+        patience.answered(ms(80));
+        assert_eq!(limits(&patience, 0, true), (4_800, 1_200));
     }
 }

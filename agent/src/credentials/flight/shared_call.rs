@@ -30,9 +30,18 @@ pub struct FlightId(u64);
 #[derive(Clone, Debug)]
 pub enum Progress {
     /// Under way; with what went wrong at the last attempt, if one failed.
-    InFlight(Option<SourceError>),
+    InFlight(Option<Setback>),
     /// Over.
     Done(Result<Held, SourceError>),
+}
+
+/// What went wrong at an attempt.
+#[derive(Clone, Debug)]
+pub struct Setback {
+    /// What.
+    pub error: SourceError,
+    /// The attempt was only given up for a longer one, which may well be answered.
+    pub may_be_slow: bool,
 }
 
 /// Why somebody joins.
@@ -137,8 +146,8 @@ impl Flight {
     }
 
     /// Tells those who wait that the last attempt failed.
-    pub(super) fn report_failure(&self, failure: SourceError) {
-        self.progress.send_replace(Progress::InFlight(Some(failure)));
+    pub(super) fn report(&self, setback: Setback) {
+        self.progress.send_replace(Progress::InFlight(Some(setback)));
     }
 
     /// Waits until its priority is raised, or somebody has begun to wait for it.
@@ -146,16 +155,26 @@ impl Flight {
         self.priority_raised.notified().await;
     }
 
-    pub(super) fn last_failure(&self) -> Option<SourceError> {
+    pub(super) fn setback(&self) -> Option<Setback> {
         match &*self.progress.borrow() {
-            Progress::InFlight(failure) => failure.clone(),
+            Progress::InFlight(setback) => setback.clone(),
             Progress::Done(_) => None,
         }
+    }
+
+    pub(super) fn last_failure(&self) -> Option<SourceError> {
+        self.setback().map(|setback| setback.error)
     }
 
     /// Whether another attempt is worth it: a client asked lately, and has not been asking for too long.
     pub(super) fn is_wanted(&self, now: BootTime) -> bool {
         self.patience_left(now).is_some_and(|left| !left.is_zero())
+    }
+
+    /// How long until nobody has asked for it for too long; `None` when nobody waits for it at all.
+    pub(super) fn deserted_in(&self, now: BootTime) -> Option<Duration> {
+        let last = self.demand.lock().last_awaited?;
+        Some(STILL_WANTED.saturating_sub(now.since(last)))
     }
 
     /// How long somebody will still want it; `None` when nobody waits for it at all.
@@ -192,6 +211,11 @@ impl FlightHandle {
     /// What went wrong at the flight's last attempt, if one has failed.
     pub fn last_failure(&self) -> Option<SourceError> {
         self.flight.last_failure()
+    }
+
+    /// The same, if it is more than slowness: if no longer attempt is under way that may well be answered.
+    pub fn last_word(&self) -> Option<SourceError> {
+        self.flight.setback().filter(|setback| !setback.may_be_slow).map(|setback| setback.error)
     }
 
     /// For how long clients have been waiting for this flight.

@@ -4,9 +4,14 @@
 //! called. The limit grows by one with each five successes and halves when AWS throttles, because nobody
 //! publishes what EKS Auth allows an account (docs/design/facts.md#not-known), and the agents of all nodes
 //! share it.
+//!
+//! A call that takes long keeps nobody waiting who has nothing in hand: it holds its place against renewals
+//! only. Eight calls that hang would otherwise close the way to AWS for as long as the longest limit, also
+//! when AWS is back; and with an AWS that is merely slow each place would serve a pod in so many seconds.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use parking_lot::Mutex;
@@ -18,8 +23,10 @@ use crate::telemetry::metrics::BudgetNumbers;
 
 /// Calls under way at the start.
 const FIRST_LIMIT: u32 = 8;
-/// Never more than this.
+/// Never more than this, calls that take long included.
 const HIGHEST_LIMIT: u32 = 50;
+/// A call that takes longer takes long.
+pub const PUNCTUAL: Duration = Duration::from_millis(1200);
 /// Never fewer than this, so that recovery is noticed.
 const LOWEST_LIMIT: u32 = 1;
 /// Successes for one more call at a time. 5: 2,000 pods that start together, with calls of 100 ms, are served
@@ -80,6 +87,9 @@ const PRIORITIES: [Priority; 5] = [
     Priority::RecentlyRefused,
 ];
 
+/// Those for whom a call that takes long holds no place.
+const WITH_NOTHING_IN_HAND: [Priority; 2] = [Priority::VerifiedWaiting, Priority::UnverifiedWaiting];
+
 /// Where in a priority.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Position {
@@ -103,6 +113,8 @@ struct Shared {
 struct State {
     limit: u32,
     in_flight: u32,
+    /// Those of them that take long.
+    overdue: u32,
     successes: u32,
     halved_at: Option<BootTime>,
     /// Calls let in since the last urgent renewal.
@@ -126,6 +138,7 @@ pub struct Ticket {
 /// The right to one call. Dropping it gives the right on to the next in line.
 pub struct Permit {
     shared: Arc<Shared>,
+    is_overdue: AtomicBool,
 }
 
 impl UpstreamBudget {
@@ -134,6 +147,7 @@ impl UpstreamBudget {
         let state = State {
             limit: FIRST_LIMIT,
             in_flight: 0,
+            overdue: 0,
             successes: 0,
             halved_at: None,
             since_urgent: 0,
@@ -194,12 +208,23 @@ impl Permit {
         }
     }
 
+    /// The call takes longer than [`PUNCTUAL`].
+    pub fn is_overdue(&self) {
+        if !self.is_overdue.swap(true, Ordering::Relaxed) {
+            self.shared.state.lock().overdue += 1;
+            self.shared.admit();
+        }
+    }
+
     /// AWS throttled: half as many at a time. The permit stays taken until it is dropped: held over the
     /// pause, it keeps the next in line from being throttled at once.
     pub fn throttled(&self) {
         let now = self.shared.clock.now().boot;
         let mut state = self.shared.state.lock();
         state.successes = 0;
+        if self.is_overdue.swap(false, Ordering::Relaxed) {
+            state.overdue = state.overdue.saturating_sub(1);
+        }
         if state.halved_at.is_none_or(|halved_at| now.since(halved_at) >= HALVING_REST) {
             state.halved_at = Some(now);
             state.limit = (state.limit / 2).max(LOWEST_LIMIT);
@@ -211,6 +236,9 @@ impl Drop for Permit {
     fn drop(&mut self) {
         let mut state = self.shared.state.lock();
         state.in_flight = state.in_flight.saturating_sub(1);
+        if self.is_overdue.swap(false, Ordering::Relaxed) {
+            state.overdue = state.overdue.saturating_sub(1);
+        }
         drop(state);
         self.shared.admit();
     }
@@ -235,23 +263,36 @@ impl Shared {
     fn admit(self: &Arc<Self>) {
         while let Some(call) = self.next_in_line() {
             // If the waiter has left, the permit comes back with the error, and its drop makes room again.
-            drop(call.send(Permit { shared: Arc::clone(self) }));
+            drop(call.send(Permit { shared: Arc::clone(self), is_overdue: AtomicBool::new(false) }));
         }
     }
 
     /// Takes room for the next in line, if there is room and somebody waits.
     fn next_in_line(&self) -> Option<oneshot::Sender<Permit>> {
         let mut state = self.state.lock();
-        if state.in_flight >= state.limit {
+        let who = state.admissible();
+        if who.is_empty() {
             return None;
         }
-        let call = state.urgent_turn().or_else(|| PRIORITIES.iter().find_map(|of| state.first(*of)))?;
+        let call = state.urgent_turn().or_else(|| who.iter().find_map(|of| state.first(*of)))?;
         state.in_flight += 1;
         Some(call)
     }
 }
 
 impl State {
+    /// Whose calls there is room for, in their order.
+    fn admissible(&self) -> &'static [Priority] {
+        let punctual = self.in_flight.saturating_sub(self.overdue);
+        if self.in_flight < self.limit {
+            &PRIORITIES
+        } else if punctual < self.limit && self.in_flight < HIGHEST_LIMIT {
+            &WITH_NOTHING_IN_HAND
+        } else {
+            &[]
+        }
+    }
+
     /// An urgent renewal, if it is its turn and one waits.
     fn urgent_turn(&mut self) -> Option<oneshot::Sender<Permit>> {
         let is_its_turn = self.since_urgent + 1 >= ONE_IS_URGENT;
@@ -310,6 +351,39 @@ mod tests {
         assert!(is_admitted(&mut ninth).await.is_none());
         permits.pop();
         assert!(is_admitted(&mut ninth).await.is_some());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_call_that_takes_long_holds_its_place_against_renewals_only_and_fifty_is_the_end() {
+        let budget = budget();
+        let mut permits = taken(&budget, 8).await;
+        let queue = |priority| budget.queue(priority, Position::End);
+        let (mut refused, mut renewal) = (queue(Priority::RecentlyRefused), queue(Priority::Renewal));
+        let mut first = queue(Priority::UnverifiedWaiting);
+        assert!(is_admitted(&mut first).await.is_none());
+        permits.iter().for_each(Permit::is_overdue);
+        permits.push(is_admitted(&mut first).await.expect("it has nothing in hand"));
+        for ticket in [&mut refused, &mut renewal] {
+            assert!(is_admitted(ticket).await.is_none());
+        }
+        while let Some(permit) = is_admitted(&mut queue(Priority::VerifiedWaiting)).await {
+            permit.is_overdue();
+            permit.is_overdue();
+            permits.push(permit);
+        }
+        assert_eq!(permits.len(), 50);
+        drop((permits, refused, renewal));
+        let state = budget.shared.state.lock();
+        assert_eq!((state.in_flight, state.overdue), (0, 0));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_late_answer_that_throttles_holds_its_place_over_the_pause() {
+        let budget = budget();
+        let permits = taken(&budget, 8).await;
+        permits.iter().for_each(Permit::is_overdue);
+        permits.iter().for_each(Permit::throttled);
+        assert!(is_admitted(&mut budget.queue(Priority::VerifiedWaiting, Position::End)).await.is_none());
     }
 
     #[tokio::test(start_paused = true)]

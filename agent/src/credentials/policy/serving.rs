@@ -23,7 +23,8 @@ pub const LONGEST_HOLD: Duration = Duration::from_millis(4_500);
 
 /// When a flight has been failing for [`LONGEST_HOLD`], clients get the error at once for this long, so that
 /// the last try of boto3, Java and PHP carries a message instead of a time-out
-/// (docs/design/client-contract.md#long-outages). Then they are held again.
+/// (docs/design/client-contract.md#long-outages). Then they are held again. Not while an attempt is under way
+/// that is longer than those that failed: a slow AWS may answer it while that last try waits.
 const ERROR_WINDOW: Duration = Duration::from_secs(2);
 
 /// What to do with a request.

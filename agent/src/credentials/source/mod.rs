@@ -34,7 +34,7 @@ impl Sources {
         self.eks_auth.answer_log()
     }
 
-    /// Exchanges a token for credentials by this route: one attempt, which is given up after `time_limit`.
+    /// Exchanges a token for credentials by this route: one attempt, which is given up at its limits.
     ///
     /// # Errors
     /// [`SourceError`], classified by what it means for the caller.
@@ -42,12 +42,21 @@ impl Sources {
         &self,
         route: &Route,
         token: &PresentedToken,
-        time_limit: Duration,
+        limits: TimeLimits,
     ) -> Result<Issued, SourceError> {
         match route {
-            Route::EksAuth => self.eks_auth.fetch(token, time_limit).await,
+            Route::EksAuth => self.eks_auth.fetch(token, limits).await,
         }
     }
+}
+
+/// How long one attempt may take.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TimeLimits {
+    /// From the making of a connection to the end of the answer.
+    pub in_all: Duration,
+    /// The same on a connection that has carried other requests: it may be dead.
+    pub on_used_connection: Duration,
 }
 
 /// Why a source gave no credentials, sorted by what it means for the caller.

@@ -79,9 +79,10 @@ impl RecentRefusals {
             .map(|remembered| remembered.refusal)
     }
 
-    /// Whether this identity was refused in the last minutes, even if it may be asked for again by now.
-    pub fn was_refused_lately(&self, key: &CredentialKey) -> bool {
-        self.remembered.contains_key(key)
+    /// Whether a token of this `exp`, or a newer one, was refused in the last minutes, even if it may be asked
+    /// for again by now.
+    pub fn was_refused_lately(&self, key: &CredentialKey, token_expires: SystemTime) -> bool {
+        self.remembered.get(key).is_some_and(|remembered| token_expires <= remembered.token_expires)
     }
 
     /// A success wipes the slate clean.
@@ -141,7 +142,8 @@ mod tests {
         refusals.remember(&key(), refused(9), at(0));
         assert!(refusals.recall(&key(), exp(9), at(999)).is_some());
         assert!(refusals.recall(&key(), exp(9), at(1000)).is_none());
-        assert!(refusals.was_refused_lately(&key()));
+        assert!(refusals.was_refused_lately(&key(), exp(9)));
+        assert!(!refusals.was_refused_lately(&key(), exp(10)), "a newer token has a clean slate");
         refusals.remember(&key(), refused(9), at(1000));
         assert!(
             refusals.recall(&key(), exp(9), at(2999)).is_some(),
@@ -149,7 +151,7 @@ mod tests {
         );
         refusals.forget(&key());
         assert!(refusals.recall(&key(), exp(9), at(1000)).is_none());
-        assert!(!refusals.was_refused_lately(&key()));
+        assert!(!refusals.was_refused_lately(&key(), exp(9)));
     }
 
     #[test]

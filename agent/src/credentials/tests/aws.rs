@@ -12,6 +12,8 @@ use aws_smithy_runtime_api::client::result::ConnectorError;
 use aws_smithy_types::body::SdkBody;
 use parking_lot::Mutex;
 
+use crate::outgoing::Carrier;
+
 /// How AWS answers.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Mood {
@@ -49,6 +51,10 @@ struct State {
     under_way: HashMap<String, usize>,
     most_of_one: usize,
     most_in_all: usize,
+    /// Which pod a token is of, if it has several.
+    pods: HashMap<String, String>,
+    /// Connections that have carried a call and wait for the next.
+    idle: usize,
     expiries: HashMap<String, SystemTime>,
     date_ahead: Duration,
     answers: u64,
@@ -66,6 +72,8 @@ impl Aws {
             under_way: HashMap::new(),
             most_of_one: 0,
             most_in_all: 0,
+            pods: HashMap::new(),
+            idle: 0,
             expiries: HashMap::new(),
             date_ahead: Duration::ZERO,
             answers: 0,
@@ -92,6 +100,12 @@ impl Aws {
         self.shared.lock().moods.insert(token.to_owned(), mood);
     }
 
+    /// These tokens are of one pod: the calls for it are counted together.
+    pub(super) fn are_of_one_pod(&self, tokens: &[&str]) {
+        let pods = tokens.iter().map(|token| ((*token).to_owned(), tokens[0].to_owned()));
+        self.shared.lock().pods.extend(pods);
+    }
+
     /// From now on the associations name another role.
     pub(super) fn name_role(&self, role: &'static str) {
         self.shared.lock().role = role;
@@ -110,7 +124,12 @@ impl Aws {
         self.shared.lock().calls
     }
 
-    /// The most calls that were under way at once for one token.
+    /// The calls that are under way.
+    pub(super) fn under_way(&self) -> usize {
+        self.shared.lock().under_way.values().sum()
+    }
+
+    /// The most calls that were under way at once for one pod.
     pub(super) fn most_of_one(&self) -> usize {
         self.shared.lock().most_of_one
     }
@@ -135,20 +154,21 @@ impl Aws {
         UNIX_EPOCH + Duration::from_secs(1_800_000_000) + self.started.elapsed()
     }
 
-    fn arrive(&self, token: &str) -> Mood {
+    fn arrive(&self, token: &str, pod: &str) -> Mood {
         let mut state = self.shared.lock();
         state.calls += 1;
         *state.calls_of.entry(token.to_owned()).or_default() += 1;
-        *state.under_way.entry(token.to_owned()).or_default() += 1;
-        state.most_of_one = state.most_of_one.max(state.under_way[token]);
+        *state.under_way.entry(pod.to_owned()).or_default() += 1;
+        state.most_of_one = state.most_of_one.max(state.under_way[pod]);
         state.most_in_all = state.most_in_all.max(state.under_way.values().sum());
         state.moods.get(token).copied().unwrap_or(state.mood)
     }
 
     async fn answer(self, token: String) -> Result<HttpResponse, ConnectorError> {
-        let mood = self.arrive(&token);
-        let association = format!("a-{token}");
-        let _gone = Gone { aws: self.clone(), token };
+        let pod = self.shared.lock().pods.get(&token).unwrap_or(&token).clone();
+        let mood = self.arrive(&token, &pod);
+        let association = format!("a-{pod}");
+        let _gone = Gone { aws: self.clone(), pod };
         match mood {
             Mood::Issues { after, life } => {
                 tokio::time::sleep(after).await;
@@ -180,6 +200,14 @@ impl Aws {
                 Ok(self.issue(&association, Duration::from_secs(6 * 3600)))
             }
         }
+    }
+
+    /// Whether the next call travels on a connection that has carried another one.
+    fn take_connection(&self) -> bool {
+        let mut state = self.shared.lock();
+        let is_used = state.idle > 0;
+        state.idle = state.idle.saturating_sub(1);
+        is_used
     }
 
     fn issue(&self, association: &str, life: Duration) -> HttpResponse {
@@ -229,18 +257,27 @@ fn body(association: &str, role: &str, key: &str, expiration: i64) -> String {
 impl HttpConnector for Aws {
     fn call(&self, request: HttpRequest) -> HttpConnectorFuture {
         let body: serde_json::Value = serde_json::from_slice(request.body().bytes().unwrap()).unwrap();
-        HttpConnectorFuture::new(self.clone().answer(body["token"].as_str().unwrap().to_owned()))
+        let token = body["token"].as_str().unwrap().to_owned();
+        let (aws, carrier) = (self.clone(), request.extension::<Carrier>().cloned());
+        HttpConnectorFuture::new(async move {
+            let is_used = aws.take_connection();
+            carrier.expect("every call tells what it travels on").takes(is_used);
+            let answer = aws.clone().answer(token).await;
+            // One that is given up, or is not answered, is closed.
+            aws.shared.lock().idle += usize::from(answer.is_ok());
+            answer
+        })
     }
 }
 
 /// The call is over, also when the SDK's time-out drops it.
 struct Gone {
     aws: Aws,
-    token: String,
+    pod: String,
 }
 
 impl Drop for Gone {
     fn drop(&mut self) {
-        *self.aws.shared.lock().under_way.get_mut(&self.token).unwrap() -= 1;
+        *self.aws.shared.lock().under_way.get_mut(&self.pod).unwrap() -= 1;
     }
 }

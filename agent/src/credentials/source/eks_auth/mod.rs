@@ -32,7 +32,10 @@ use crate::clock::Clock;
 use crate::config::Upstream;
 use crate::credentials::issued::{Grant, GrantOrigin, Issued};
 use crate::credentials::source::eks_auth::classify::{ErrorAnswer, classify};
-use crate::credentials::source::{JudgedToken, OwnIdentityFault, Refusal, SourceError, Unavailable};
+use crate::credentials::source::{
+    JudgedToken, OwnIdentityFault, Refusal, SourceError, TimeLimits, Unavailable,
+};
+use crate::outgoing::Carrier;
 use crate::secret::Secret;
 use crate::workload::PresentedToken;
 
@@ -99,14 +102,14 @@ impl EksAuth {
         }
     }
 
-    /// Exchanges a pod's token for credentials: one attempt, which is given up after `time_limit`.
+    /// Exchanges a pod's token for credentials: one attempt, which is given up at its limits.
     ///
     /// # Errors
     /// [`SourceError`], classified by status and code.
     pub async fn fetch(
         &self,
         presented: &PresentedToken,
-        time_limit: Duration,
+        limits: TimeLimits,
     ) -> Result<Issued, SourceError> {
         let Some(signing) = self.own.sign() else {
             // Nothing to sign with: asking would only blame the pod's request for it.
@@ -120,13 +123,17 @@ impl EksAuth {
             .set_eks_node_name(self.details.node_name())
             .set_instance_id(self.details.instance_id())
             .set_zone(self.details.zone_id());
-        let observer = self.time.observer();
-        let call = call.customize().interceptor(observer.clone()).config_override(signing_with(&signing));
-        let answer = call.send();
-        let result = match tokio::time::timeout(time_limit, answer).await {
-            Err(_elapsed) => Err(SourceError::Unavailable(Unavailable::Timeout)),
-            Ok(Err(error)) => Err(dated(translate(&error, presented.into()), observer.answered_at())),
-            Ok(Ok(output)) => issued(&output, observer.answered_at()),
+        let (observer, carrier) = (self.time.observer(), Carrier::new());
+        let carried_by = carrier.clone();
+        let call = call
+            .customize()
+            .interceptor(observer.clone())
+            .mutate_request(move |request| request.add_extension(carried_by.clone()))
+            .config_override(signing_with(&signing));
+        let result = match within(limits, &carrier, call.send()).await {
+            None => Err(SourceError::Unavailable(Unavailable::Timeout)),
+            Some(Err(error)) => Err(dated(translate(&error, presented.into()), observer.answered_at())),
+            Some(Ok(output)) => issued(&output, observer.answered_at()),
         };
         match &result {
             // A signature of another time says nothing of the credentials that made it; the answer has just
@@ -162,6 +169,17 @@ impl EksAuth {
                 other
             }
         }
+    }
+}
+
+/// What the call comes to, unless that takes too long.
+async fn within<T>(limits: TimeLimits, carrier: &Carrier, call: impl Future<Output = T>) -> Option<T> {
+    tokio::select! {
+        // An answer that is there is not passed over.
+        biased;
+        answer = call => Some(answer),
+        () = carrier.used_for(limits.on_used_connection) => None,
+        () = tokio::time::sleep(limits.in_all) => None,
     }
 }
 
