@@ -128,9 +128,13 @@ impl OwnIdentity {
     pub fn accepted(&self, signed: &SigningCredentials) {
         self.shared.candidates.lock().accepted(signed);
         self.shared.acceptance.send_if_modified(|acceptance| {
-            let was_rejected = *acceptance != Acceptance::NotRejected;
-            *acceptance = Acceptance::NotRejected;
-            was_rejected
+            // What counts is what AWS says by now: a later answer may have been told already.
+            let is_taken_back =
+                *acceptance != Acceptance::NotRejected && !self.shared.candidates.lock().is_rejected();
+            if is_taken_back {
+                *acceptance = Acceptance::NotRejected;
+            }
+            is_taken_back
         });
     }
 
@@ -143,16 +147,17 @@ impl OwnIdentity {
     /// what.
     pub fn rejected(&self, signed: &SigningCredentials, whom: &Arc<str>, rejection: &Arc<Rejection>) {
         let now = self.shared.clock.now().boot;
-        let (read_source, is_rejected) = {
-            let mut candidates = self.shared.candidates.lock();
-            (candidates.rejected(signed, now), candidates.is_rejected())
-        };
+        let read_source = self.shared.candidates.lock().rejected(signed, now);
         let asked = Asked { whom: Arc::clone(whom), signer: signed.signer() };
         self.shared.answers.report(&of_agent(rejection, &asked), now);
-        if is_rejected {
-            let call = RejectedCall { asked, rejection: Arc::clone(rejection) };
-            self.shared.acceptance.send_replace(Acceptance::Rejected(call));
-        }
+        let call = RejectedCall { asked, rejection: Arc::clone(rejection) };
+        self.shared.acceptance.send_if_modified(|acceptance| {
+            let is_rejected = self.shared.candidates.lock().is_rejected();
+            if is_rejected {
+                *acceptance = Acceptance::Rejected(call);
+            }
+            is_rejected
+        });
         if read_source {
             self.shared.wake.notify_one();
         }
@@ -360,6 +365,28 @@ mod tests {
         let told = "EKS Auth in us-west-2 (cluster prod) rejects the agent's own AWS credentials (a fixed \
                     set, access key id AKIAONE): 403 AccessDeniedException: no (request id r-1)";
         assert_eq!(*reports.lock(), ["not rejected", told, "not rejected"]);
+    }
+
+    #[test]
+    fn what_is_told_last_is_what_aws_says_last_whoever_tells_it() {
+        let own = own();
+        let rejection = Arc::new(Rejection::new(403, Some("AccessDeniedException"), "no", Some("r-1")));
+        let (asked, meet) = (Arc::<str>::from("EKS Auth"), std::sync::Barrier::new(2));
+        for round in 0..20_000 {
+            own.rejected(&own.sign().unwrap(), &asked, &rejection);
+            let (rejected, accepted) = (own.sign().unwrap(), own.sign().unwrap());
+            std::thread::scope(|threads| {
+                threads.spawn(|| {
+                    meet.wait();
+                    own.rejected(&rejected, &asked, &rejection);
+                });
+                meet.wait();
+                own.accepted(&accepted);
+            });
+            let is_rejected = own.shared.candidates.lock().is_rejected();
+            let is_told = *own.shared.acceptance.borrow() != Acceptance::NotRejected;
+            assert_eq!(is_told, is_rejected, "round {round}");
+        }
     }
 
     #[test]
