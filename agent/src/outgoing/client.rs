@@ -57,8 +57,8 @@ impl Client {
     }
 
     /// Sends a request and reads the whole answer, `max_body` bytes at most. Dropping the future gives both
-    /// up, but not a connection that is in the making. A [`Carrier`] among the request's extensions is told what
-    /// it travels on.
+    /// up, but not a connection that is in the making. A [`Carrier`] among the
+    /// request's extensions learns what it travels on.
     ///
     /// # Errors
     /// [`SendError`], when there is no complete answer.

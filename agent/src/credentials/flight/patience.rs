@@ -12,12 +12,15 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use crate::credentials::limits::upstream_budget::PUNCTUAL;
+use crate::credentials::policy::serving::LONGEST_HOLD;
 use crate::credentials::source::TimeLimits;
 
 /// On a used connection, while AWS is known to be quick.
 const SHORTEST: Duration = PUNCTUAL;
-/// On a new connection, and on any after a shorter one was too short.
-const USUAL: Duration = Duration::from_millis(4_800);
+/// On a new connection, and on any after a shorter one was too short. Enough for an EKS Auth that takes 4 s;
+/// and where a backend hangs, the repetition is answered within the 4.5 s that a request is held.
+const USUAL: Duration = Duration::from_millis(4_200);
+const _: () = assert!(USUAL.as_millis() + 300 <= LONGEST_HOLD.as_millis());
 /// After that one was too short as well, and where no client waits.
 const LONGEST: Duration = Duration::from_secs(10);
 
@@ -28,8 +31,8 @@ pub(in crate::credentials) struct Patience {
 }
 
 impl Patience {
-    /// The limits of the next attempt of a flight, which has waited in vain for so long at one attempt. Where
-    /// no client waits there is no hurry, and there may be no second attempt.
+    /// The limits of the next attempt of a flight, which has waited so long for an answer that did not come.
+    /// Where no client waits there is no hurry, and there may be no second attempt.
     pub(super) fn limits(&self, waited: Duration, is_awaited: bool) -> TimeLimits {
         let twice = Duration::from_millis(self.last_answer_ms.load(Ordering::Relaxed)).saturating_mul(2);
         let usual = twice.clamp(USUAL, LONGEST);
@@ -84,9 +87,9 @@ mod tests {
     #[test]
     fn only_the_first_limit_on_a_used_connection_is_short_and_each_is_longer_than_the_one_before() {
         let patience = Patience::default();
-        assert_eq!(limits(&patience, 0, true), (4_800, 1_200));
-        assert_eq!(limits(&patience, 1_200, true), (4_800, 4_800));
-        assert_eq!(limits(&patience, 4_800, true), (10_000, 10_000));
+        assert_eq!(limits(&patience, 0, true), (4_200, 1_200));
+        assert_eq!(limits(&patience, 1_200, true), (4_200, 4_200));
+        assert_eq!(limits(&patience, 4_200, true), (10_000, 10_000));
         assert_eq!(limits(&patience, 10_000, true), (10_000, 10_000));
         assert_eq!(limits(&patience, 0, false), (10_000, 10_000), "nobody waits");
         assert!(Patience::is_at_its_end(ms(10_000)) && !Patience::is_at_its_end(ms(9_999)));
@@ -96,18 +99,18 @@ mod tests {
     fn a_slow_answer_and_none_at_all_are_remembered_until_a_quick_one() {
         let patience = Patience::default();
         patience.answered(ms(2_000));
-        assert_eq!(limits(&patience, 0, true), (4_800, 4_000));
+        assert_eq!(limits(&patience, 0, true), (4_200, 4_000));
         patience.answered(ms(3_000));
         assert_eq!(limits(&patience, 0, true), (6_000, 6_000));
         patience.answered(ms(9_000));
         assert_eq!(limits(&patience, 0, true), (10_000, 10_000));
         patience.answered(ms(80));
-        assert_eq!(limits(&patience, 0, true), (4_800, 1_200));
+        assert_eq!(limits(&patience, 0, true), (4_200, 1_200));
         patience.not_answered(ms(300));
-        assert_eq!(limits(&patience, 0, true), (4_800, 1_200), "given up for another reason");
+        assert_eq!(limits(&patience, 0, true), (4_200, 1_200), "given up for another reason");
         patience.not_answered(ms(1_200));
-        assert_eq!(limits(&patience, 0, true), (4_800, 4_800));
+        assert_eq!(limits(&patience, 0, true), (4_200, 4_200));
         patience.answered(ms(80));
-        assert_eq!(limits(&patience, 0, true), (4_800, 1_200));
+        assert_eq!(limits(&patience, 0, true), (4_200, 1_200));
     }
 }

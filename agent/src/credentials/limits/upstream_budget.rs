@@ -5,7 +5,7 @@
 //! publishes what EKS Auth allows an account (docs/design/facts.md#not-known), and the agents of all nodes
 //! share it.
 //!
-//! A call that takes long keeps nobody waiting who has nothing in hand: it holds its place against renewals
+//! A call that takes long keeps nobody waiting who has no credentials: it holds its place against renewals
 //! only. Eight calls that hang would otherwise close the way to AWS for as long as the longest limit, also
 //! when AWS is back; and with an AWS that is merely slow each place would serve a pod in so many seconds.
 
@@ -88,7 +88,7 @@ const PRIORITIES: [Priority; 5] = [
 ];
 
 /// Those for whom a call that takes long holds no place.
-const WITH_NOTHING_IN_HAND: [Priority; 2] = [Priority::VerifiedWaiting, Priority::UnverifiedWaiting];
+const WITHOUT_CREDENTIALS: [Priority; 2] = [Priority::VerifiedWaiting, Priority::UnverifiedWaiting];
 
 /// Where in a priority.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -281,13 +281,13 @@ impl Shared {
 }
 
 impl State {
-    /// Whose calls there is room for, in their order.
+    /// The priorities that there is room for, in their order.
     fn admissible(&self) -> &'static [Priority] {
         let punctual = self.in_flight.saturating_sub(self.overdue);
         if self.in_flight < self.limit {
             &PRIORITIES
         } else if punctual < self.limit && self.in_flight < HIGHEST_LIMIT {
-            &WITH_NOTHING_IN_HAND
+            &WITHOUT_CREDENTIALS
         } else {
             &[]
         }
@@ -362,7 +362,7 @@ mod tests {
         let mut first = queue(Priority::UnverifiedWaiting);
         assert!(is_admitted(&mut first).await.is_none());
         permits.iter().for_each(Permit::is_overdue);
-        permits.push(is_admitted(&mut first).await.expect("it has nothing in hand"));
+        permits.push(is_admitted(&mut first).await.expect("it has no credentials"));
         for ticket in [&mut refused, &mut renewal] {
             assert!(is_admitted(ticket).await.is_none());
         }

@@ -79,8 +79,8 @@ impl RecentRefusals {
             .map(|remembered| remembered.refusal)
     }
 
-    /// Whether a token of this `exp`, or a newer one, was refused in the last minutes, even if it may be asked
-    /// for again by now.
+    /// Whether a token of this `exp`, or a newer one, was refused in the last minutes, even if it may be
+    /// asked for again by now.
     pub fn was_refused_lately(&self, key: &CredentialKey, token_expires: SystemTime) -> bool {
         self.remembered.get(key).is_some_and(|remembered| token_expires <= remembered.token_expires)
     }

@@ -203,3 +203,21 @@ async fn a_young_pod_is_refused_after_several_attempts_within_the_hold_and_an_ol
     assert!(took < Duration::from_millis(50), "{took:?}");
     assert_eq!(node.aws.calls(), 1);
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_newer_token_has_a_young_pods_grace_whatever_was_said_of_the_older_one() {
+    let node = Node::new();
+    node.aws.be(NOT_FOUND);
+    let old = node.request(0);
+    assert!(node.ask_as(&old).await.is_err());
+    tokio::time::sleep(MINUTE).await;
+    let (expires, issued) = (old.token.expires + HOUR, Some(node.clock.now().wall));
+    let token = PresentedToken { expires, issued, ..old.token.clone() };
+    let newer = CredentialRequest { token, ..old };
+    let later = async {
+        tokio::time::sleep(Duration::from_millis(2_500)).await;
+        node.aws.be(HEALTHY);
+    };
+    let (answer, ()) = tokio::join!(node.ask_as(&newer), later);
+    assert!(answer.is_ok(), "{answer:?}");
+}

@@ -5,6 +5,7 @@ use std::time::Duration;
 use super::aws::Mood;
 use super::{Node, peer};
 use crate::credentials::policy::serving::LONGEST_HOLD;
+use crate::credentials::provider::Lookup;
 use crate::lifecycle::limits::Limit;
 
 const SLOW: Mood = Mood::Issues { after: Duration::from_millis(400), life: Duration::from_secs(6 * 3600) };
@@ -65,6 +66,8 @@ async fn a_request_that_joins_a_flight_needs_no_permit_of_its_own() {
         others.spawn(async move { node.ask_as(&node.request_from(peer(1), token)).await.is_ok() });
     }
     tokio::time::sleep(Duration::from_millis(10)).await;
-    node.aws.be(SLOW);
+    node.aws.be(Mood::Issues { after: Duration::from_millis(80), life: super::HOUR });
+    let joins = node.credentials.provider.lookup(&node.request_from(peer(1), 3), node.clock.now());
+    assert!(matches!(joins, Lookup::Wait(waiting) if !waiting.is_over_quota()));
     assert!(node.ask_as(&node.request_from(peer(1), 3)).await.is_ok());
 }

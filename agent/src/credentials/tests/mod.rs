@@ -2,8 +2,8 @@
 //! SDK's HTTP client is the real code.
 
 mod aws;
+mod burst;
 mod clock;
-mod crowd;
 mod entitlement;
 mod fairness;
 mod freshness;

@@ -106,11 +106,7 @@ impl EksAuth {
     ///
     /// # Errors
     /// [`SourceError`], classified by status and code.
-    pub async fn fetch(
-        &self,
-        presented: &PresentedToken,
-        limits: TimeLimits,
-    ) -> Result<Issued, SourceError> {
+    pub async fn fetch(&self, presented: &PresentedToken, limits: TimeLimits) -> Result<Issued, SourceError> {
         let Some(signing) = self.own.sign() else {
             // Nothing to sign with: asking would only blame the pod's request for it.
             return Err(SourceError::OwnIdentity(OwnIdentityFault::Missing));
