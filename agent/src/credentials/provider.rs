@@ -89,17 +89,23 @@ pub struct Failed {
 pub struct Waiting {
     waiting_for: WaitingFor,
     fallback: Option<Held>,
+    /// The flight judges the very token that the request came with.
+    is_judgement: bool,
     clock: Clock,
 }
 
 /// What a request waits for.
 enum WaitingFor {
     Flight(FlightHandle),
-    PeerQuota(Box<OverQuota>),
+    /// Its peer has all the flights it may have.
+    PeerQuota(Box<Turn>),
+    /// A call with another token of the same pod.
+    OtherToken(FlightHandle, Box<Turn>),
 }
 
-/// A request of a peer that has all the flights it may have.
-struct OverQuota {
+/// A request that starts its flight, or joins one, when it is its turn.
+#[derive(Clone)]
+struct Turn {
     provider: Provider,
     request: CredentialRequest,
 }
@@ -189,7 +195,12 @@ impl Provider {
         match self.flights.start_or_join(wish, None) {
             Joined::Done(Ok(newer)) => Lookup::Serve(Served::from_memory(newer)),
             Joined::Done(Err(_)) => Lookup::Serve(Served::from_memory(held)),
-            Joined::InFlight(flight) => Lookup::Wait(self.waiting(WaitingFor::Flight(flight), Some(held))),
+            Joined::InFlight(flight) => Lookup::Wait(Waiting {
+                fallback: Some(held),
+                is_judgement: wish.is_judgement,
+                ..self.waiting(WaitingFor::Flight(flight))
+            }),
+            Joined::Behind(_) => Lookup::Serve(Served::from_memory(held)),
         }
     }
 
@@ -210,25 +221,30 @@ impl Provider {
                 Some(error) if in_error_window(flight.awaited_for(now.boot)) => {
                     Lookup::Refuse(Failed { error, flight: Some(flight.id()) })
                 }
-                Some(_) | None => Lookup::Wait(self.waiting(WaitingFor::Flight(flight), None)),
+                Some(_) | None => Lookup::Wait(self.waiting(WaitingFor::Flight(flight))),
             },
-            None => {
-                let over_quota = OverQuota { provider: self.clone(), request: request.clone() };
-                Lookup::Wait(self.waiting(WaitingFor::PeerQuota(Box::new(over_quota)), None))
+            Some(Joined::Behind(other)) => {
+                Lookup::Wait(self.waiting(WaitingFor::OtherToken(other, self.turn(request))))
             }
+            None => Lookup::Wait(self.waiting(WaitingFor::PeerQuota(self.turn(request)))),
         }
+    }
+
+    fn turn(&self, request: &CredentialRequest) -> Box<Turn> {
+        Box::new(Turn { provider: self.clone(), request: request.clone() })
     }
 
     fn start_or_join(&self, request: &CredentialRequest, permit: Option<FlightPermit>) -> Joined {
         // What is held is as good as not there, but for noticing that a call has just ended.
-        let held = self.store.get(&request.principal.key).filter(|_| request.must_be_judged);
-        let held = held.map(|record| record.credentials());
+        let CredentialRequest { principal, token, must_be_judged, .. } = request;
+        let held = self.store.lookup(principal, token.token.digest(), self.clock.now());
+        let held = held.filter(|_| *must_be_judged).map(|record| record.credentials());
         self.flights.start_or_join(&JoinRequest { seen: held.as_ref(), ..self.first_call(request) }, permit)
     }
 
     /// The wish of a client that has no credentials.
     fn first_call<'a>(&self, request: &'a CredentialRequest) -> JoinRequest<'a> {
-        let CredentialRequest { principal, token, .. } = request;
+        let CredentialRequest { principal, token, must_be_judged, .. } = request;
         let priority = if self.refusals.was_refused_lately(&principal.key, token.expires) {
             Priority::RecentlyRefused
         } else if principal.is_verified() {
@@ -236,11 +252,13 @@ impl Provider {
         } else {
             Priority::UnverifiedWaiting
         };
-        JoinRequest { principal, token, priority, purpose: Purpose::Awaited, seen: None }
+        let (purpose, is_judgement) = (Purpose::Awaited, *must_be_judged);
+        JoinRequest { principal, token, priority, purpose, seen: None, is_judgement }
     }
 
-    fn waiting(&self, waiting_for: WaitingFor, fallback: Option<Held>) -> Waiting {
-        Waiting { waiting_for, fallback, clock: self.clock.clone() }
+    /// Of a request that has nothing to fall back to.
+    fn waiting(&self, waiting_for: WaitingFor) -> Waiting {
+        Waiting { waiting_for, fallback: None, is_judgement: false, clock: self.clock.clone() }
     }
 }
 
@@ -252,12 +270,14 @@ fn renewal<'a>(request: &'a CredentialRequest, held: &'a Held, urgency: Urgency)
         priority: urgency.priority(),
         purpose: Purpose::Background,
         seen: Some(&held.credentials),
+        is_judgement: false,
     }
 }
 
 /// The wish to have a token judged by its source, under its own name.
 fn judgement<'a>(request: &'a CredentialRequest, held: &'a Held) -> JoinRequest<'a> {
-    JoinRequest { principal: &request.principal, ..renewal(request, held, Urgency::Pressing) }
+    let renewal = renewal(request, held, Urgency::Pressing);
+    JoinRequest { principal: &request.principal, is_judgement: true, ..renewal }
 }
 
 impl Served {
@@ -303,11 +323,11 @@ impl Waiting {
         let Some(fallback) = self.fallback.clone() else {
             return flight.done().await.map(|held| Served::fetched(held, id)).map_err(failed);
         };
-        // It is the token's own, not a renewal of what it is served meanwhile.
-        let is_judgement = flight.key() != fallback.record.key();
         match tokio::time::timeout(RENEWAL_WAIT, flight.done()).await {
             Ok(Ok(newer)) => Ok(Served::fetched(newer, id)),
-            Ok(Err(error)) if fallback.record.is_revoked() || (is_judgement && error.is_about_token()) => {
+            Ok(Err(error))
+                if fallback.record.is_revoked() || (self.is_judgement && error.is_about_token()) =>
+            {
                 Err(failed(error))
             }
             Ok(Err(_)) => Ok(Served::from_memory(fallback)),
@@ -333,7 +353,7 @@ impl Waiting {
     pub fn last_failure(&self) -> Option<SourceError> {
         match &self.waiting_for {
             WaitingFor::Flight(flight) => flight.last_failure(),
-            WaitingFor::PeerQuota(_) => None,
+            WaitingFor::PeerQuota(_) | WaitingFor::OtherToken(..) => None,
         }
     }
 
@@ -341,26 +361,50 @@ impl Waiting {
     pub fn flight(&self) -> Option<FlightId> {
         match &self.waiting_for {
             WaitingFor::Flight(flight) => Some(flight.id()),
-            WaitingFor::PeerQuota(_) => None,
+            WaitingFor::PeerQuota(_) | WaitingFor::OtherToken(..) => None,
         }
     }
 }
 
 impl WaitingFor {
-    /// The flight, after waiting for the peer's turn if need be. `Err`: it ended a moment ago. Cancel-safe.
+    /// The flight, after waiting for its turn if need be. `Err`: it ended a moment ago. Cancel-safe.
     async fn flight(&mut self) -> Result<&mut FlightHandle, Result<Held, SourceError>> {
-        if let Self::PeerQuota(over_quota) = self {
-            let OverQuota { provider, request } = &**over_quota;
-            let permit = provider.quotas.flight(request.peer).await;
-            match provider.start_or_join(request, Some(permit)) {
+        while let Some(turn) = self.turn().await {
+            *self = match turn.take().await {
                 Joined::Done(outcome) => return Err(outcome),
-                Joined::InFlight(flight) => *self = Self::Flight(flight),
-            }
+                Joined::InFlight(flight) => Self::Flight(flight),
+                Joined::Behind(other) => Self::OtherToken(other, turn),
+            };
         }
         match self {
             Self::Flight(flight) => Ok(flight),
             // Cannot be: it was replaced above.
-            Self::PeerQuota(_) => Err(Err(SourceError::Unavailable(Unavailable::Lost))),
+            Self::PeerQuota(_) | Self::OtherToken(..) => {
+                Err(Err(SourceError::Unavailable(Unavailable::Lost)))
+            }
         }
+    }
+
+    /// The turn, when nothing stands before it but the peer's quota; `None` if it was taken.
+    async fn turn(&mut self) -> Option<Box<Turn>> {
+        match self {
+            Self::Flight(_) => None,
+            Self::PeerQuota(turn) => Some(turn.clone()),
+            Self::OtherToken(other, turn) => {
+                let _of_another_token = other.done().await;
+                Some(turn.clone())
+            }
+        }
+    }
+}
+
+impl Turn {
+    async fn take(&self) -> Joined {
+        let Self { provider, request } = self;
+        let permit = match request.principal.is_verified() {
+            true => None,
+            false => Some(provider.quotas.flight(request.peer).await),
+        };
+        provider.start_or_join(request, permit)
     }
 }

@@ -235,6 +235,14 @@ impl IdentityRecord {
         self.state.lock().not_found = None;
     }
 
+    /// A token of its pod has earned a set that is kept under the token's own name: the pod has its
+    /// association, and a client that goes on asking by that name is no reason to renew this one too.
+    pub fn has_another_name(&self) {
+        let mut state = self.state.lock();
+        state.demand = Demand::Nobody;
+        state.not_found = None;
+    }
+
     /// Since when AWS has been saying that there is no association.
     pub fn not_found_since(&self) -> Option<BootTime> {
         self.state.lock().not_found.map(|streak| streak.since)

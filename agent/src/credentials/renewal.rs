@@ -11,8 +11,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::clock::{Clock, Now};
+use crate::credentials::flight::outcome::FIRST_RENEWAL_RETRY;
 use crate::credentials::flight::shared_call::Purpose;
-use crate::credentials::flight::table::{Flights, JoinRequest};
+use crate::credentials::flight::table::{Flights, JoinRequest, Joined};
 use crate::credentials::limits::peer_quota::PeerQuotas;
 use crate::credentials::policy::freshness::Urgency;
 use crate::credentials::policy::renewing::{Demand, NextStep, next_step};
@@ -115,17 +116,22 @@ impl Renewals {
         };
         // First the plan, then the flight: its failure plans anew.
         self.schedule.put(record, now.boot.plus(again).plus(JUST_AFTER));
-        self.renew(record, urgency);
+        match self.renew(record, urgency) {
+            Joined::Done(_) | Joined::InFlight(_) => {}
+            // Once that call is over.
+            Joined::Behind(_) => self.schedule.put(record, now.boot.plus(FIRST_RENEWAL_RETRY)),
+        }
     }
 
-    fn renew(&self, record: &Arc<IdentityRecord>, urgency: Urgency) {
+    fn renew(&self, record: &Arc<IdentityRecord>, urgency: Urgency) -> Joined {
         let request = JoinRequest {
             principal: record.principal(),
             token: &record.token(),
             priority: urgency.priority(),
             purpose: Purpose::Background,
             seen: Some(&record.credentials()),
+            is_judgement: false,
         };
-        self.flights.start_or_join(&request, None);
+        self.flights.start_or_join(&request, None)
     }
 }

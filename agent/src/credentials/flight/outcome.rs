@@ -14,12 +14,12 @@ use crate::credentials::policy::entitlement::{Consequence, Entitlement};
 use crate::credentials::policy::freshness::renewal_due;
 use crate::credentials::policy::renewing::Demand;
 use crate::credentials::record::{Held, IdentityRecord};
-use crate::credentials::source::SourceError;
+use crate::credentials::source::{RefusalClass, SourceError};
 use crate::credentials::store::recent_refusals::RecentRefusals;
 use crate::credentials::store::schedule::Schedule;
 use crate::credentials::store::{Kept, Store};
 use crate::rng::Rng;
-use crate::workload::Principal;
+use crate::workload::{CredentialKey, Principal};
 
 /// Renewals that fail are tried again after this, doubling up to [`SLOWEST_RENEWAL_RETRY`], with jitter.
 pub(in crate::credentials) const FIRST_RENEWAL_RETRY: Duration = Duration::from_secs(5);
@@ -67,6 +67,9 @@ impl Outcomes {
         let record = IdentityRecord::new(principal.clone(), credentials, token.clone(), renew_at, now.boot);
         self.refusals.forget(&principal.key);
         self.entitlement.found(&origin, now.boot);
+        if let Some(of_pod) = self.store.of_pod_behind(&principal.key) {
+            of_pod.has_another_name();
+        }
         let Kept { held, is_kept } = self.store.keep(record, flight.peer());
         if is_kept {
             self.schedule.put(&held.record, held.record.renew_at());
@@ -97,9 +100,17 @@ impl Outcomes {
                 self.store.token_refused(refusal.judged.digest);
             }
         }
-        if let Some(record) = self.store.get(key) {
+        if let Some(record) = self.store.get(key).or_else(|| self.judged_with(key, error)) {
             self.after_failed_renewal(&record, now, error);
         }
+    }
+
+    /// What else an outcome is about, if the token that was judged has nothing of its own. That there is no
+    /// association is about the pod, by whichever of its names AWS was asked. What AWS says of the token, and
+    /// trouble on the way, leave the pod's own renewals as they are.
+    fn judged_with(&self, key: &CredentialKey, error: &SourceError) -> Option<Arc<IdentityRecord>> {
+        let is_about_pod = error.refusal_class() == Some(RefusalClass::NoAssociation);
+        is_about_pod.then(|| self.store.of_pod_behind(key)).flatten()
     }
 
     /// A set survives its failed renewal (invariant 3), but for what the table of

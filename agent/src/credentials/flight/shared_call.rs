@@ -61,6 +61,8 @@ pub struct FlightHandle {
 
 pub(super) struct Flight {
     id: FlightId,
+    /// Where it stands in the table: each pod has one place.
+    place: CredentialKey,
     principal: Principal,
     progress: watch::Sender<Progress>,
     demand: Mutex<Demand>,
@@ -79,6 +81,7 @@ struct Demand {
 impl Flight {
     pub(super) fn new(
         id: FlightId,
+        place: CredentialKey,
         principal: Principal,
         token: PresentedToken,
         priority: Priority,
@@ -87,6 +90,7 @@ impl Flight {
         let demand = Demand { priority, token, awaited_since: None, last_awaited: None };
         Arc::new(Self {
             id,
+            place,
             principal,
             progress: watch::Sender::new(Progress::InFlight(None)),
             demand: Mutex::new(demand),
@@ -117,11 +121,20 @@ impl Flight {
             self.priority_raised.notify_one();
         }
         drop(demand);
+        self.watch()
+    }
+
+    /// Looks on, without wanting anything.
+    pub(super) fn watch(self: &Arc<Self>) -> FlightHandle {
         FlightHandle { flight: Arc::clone(self), progress: self.progress.subscribe() }
     }
 
     pub(super) fn id(&self) -> FlightId {
         self.id
+    }
+
+    pub(super) fn place(&self) -> &CredentialKey {
+        &self.place
     }
 
     pub(super) fn principal(&self) -> &Principal {
@@ -201,11 +214,6 @@ impl FlightHandle {
     /// Which flight it is.
     pub fn id(&self) -> FlightId {
         self.flight.id
-    }
-
-    /// For which identity it is.
-    pub fn key(&self) -> &CredentialKey {
-        &self.flight.principal.key
     }
 
     /// What went wrong at the flight's last attempt, if one has failed.

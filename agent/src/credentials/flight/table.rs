@@ -31,6 +31,7 @@ pub struct Flights {
 }
 
 struct Shared {
+    /// By pod, where its source has shown which one a token is of; else by the name that the flight is for.
     table: Mutex<HashMap<CredentialKey, Arc<Flight>>>,
     runner: FlightRunner,
     outcomes: Outcomes,
@@ -51,6 +52,8 @@ pub struct JoinRequest<'a> {
     /// The set that the caller found in the store. A flight that ended between that look and this request is
     /// noticed, so that a thousand first requests at once make one call and not two.
     pub seen: Option<&'a Arc<CachedCredentials>>,
+    /// The source shall judge this very token: a call with another token of the same pod is no answer.
+    pub is_judgement: bool,
 }
 
 /// What joining led to.
@@ -59,6 +62,17 @@ pub enum Joined {
     Done(Result<Held, SourceError>),
     /// Under way.
     InFlight(FlightHandle),
+    /// A call for the same pod is under way, and its outcome is not for this request: one of the two is about
+    /// a certain token. A pod has one call at a time, so nothing was started.
+    Behind(FlightHandle),
+}
+
+/// A flight of the same pod.
+enum UnderWay<'a> {
+    /// Its outcome is for this request, too.
+    Joinable(&'a Arc<Flight>),
+    /// It is not.
+    OfAnotherToken(&'a Arc<Flight>),
 }
 
 impl Flights {
@@ -78,17 +92,22 @@ impl Flights {
         let now = self.shared.runner.clock.now();
         let &JoinRequest { principal, token, priority, purpose, .. } = request;
         let mut table = self.shared.table.lock();
-        if let Some(flight) = self.under_way(&table, request, now) {
-            return Joined::InFlight(flight.join(token, priority, purpose, now.boot));
+        match self.under_way(&table, request, now) {
+            Some(UnderWay::Joinable(flight)) => {
+                return Joined::InFlight(flight.join(token, priority, purpose, now.boot));
+            }
+            Some(UnderWay::OfAnotherToken(flight)) => return Joined::Behind(flight.watch()),
+            None => {}
         }
         if let Some(outcome) = self.ended_meanwhile(request) {
             return Joined::Done(outcome);
         }
         let peer = permit.as_ref().map(FlightPermit::peer);
         let id = FlightId::new(self.shared.rng.number());
-        let flight = Flight::new(id, principal.clone(), token.clone(), priority, peer);
+        let place = self.place_of(request, now);
+        let flight = Flight::new(id, place.clone(), principal.clone(), token.clone(), priority, peer);
         let handle = flight.join(token, priority, purpose, now.boot);
-        table.insert(principal.key.clone(), Arc::clone(&flight));
+        table.insert(place, Arc::clone(&flight));
         drop(table);
         let shared = Arc::clone(&self.shared);
         self.shared.tasks.spawn("flight", async move { shared.run(flight, permit).await });
@@ -99,8 +118,12 @@ impl Flights {
     pub fn join(&self, request: &JoinRequest<'_>) -> Option<FlightHandle> {
         let now = self.shared.runner.clock.now();
         let table = self.shared.table.lock();
-        let flight = self.under_way(&table, request, now)?;
-        Some(flight.join(request.token, request.priority, request.purpose, now.boot))
+        match self.under_way(&table, request, now)? {
+            UnderWay::Joinable(flight) => {
+                Some(flight.join(request.token, request.priority, request.purpose, now.boot))
+            }
+            UnderWay::OfAnotherToken(_) => None,
+        }
     }
 
     /// The flight of an identity, under either of its names.
@@ -109,13 +132,29 @@ impl Flights {
         table: &'a HashMap<CredentialKey, Arc<Flight>>,
         request: &JoinRequest<'_>,
         now: Now,
-    ) -> Option<&'a Arc<Flight>> {
+    ) -> Option<UnderWay<'a>> {
         let JoinRequest { principal, token, .. } = request;
-        table.get(&principal.key).or_else(|| {
+        let flight = table.get(&principal.key).or_else(|| {
             let store = &self.shared.runner.store;
             let other = store.other_name(&principal.key, token.token.digest(), now)?;
             table.get(&other).filter(|flight| flight.principal().route == principal.route)
-        })
+        })?;
+        let is_joinable = is_for(flight, request);
+        Some(if is_joinable { UnderWay::Joinable(flight) } else { UnderWay::OfAnotherToken(flight) })
+    }
+
+    /// Where a flight for this is found. A token that nobody can verify, but that its source has granted what
+    /// a pod has, stands in that pod's place.
+    fn place_of(&self, request: &JoinRequest<'_>, now: Now) -> CredentialKey {
+        let JoinRequest { principal, token, .. } = request;
+        match &principal.key {
+            CredentialKey::Verified(_) => principal.key.clone(),
+            CredentialKey::Unverified(_) => {
+                let store = &self.shared.runner.store;
+                let pod = store.other_name(&principal.key, token.token.digest(), now);
+                pod.unwrap_or_else(|| principal.key.clone())
+            }
+        }
     }
 
     /// Keeps what a token earned under the name of the pod that a key has proven it to be of, unless a call
@@ -123,7 +162,8 @@ impl Flights {
     pub fn adopt(&self, pod: &Principal, earned: Arc<IdentityRecord>) -> Arc<IdentityRecord> {
         // While it is locked no call begins.
         let table = self.shared.table.lock();
-        if table.contains_key(earned.key()) {
+        let is_for_it = |flight: &Arc<Flight>| flight.principal().key == *earned.key();
+        if [earned.key(), &pod.key].iter().any(|place| table.get(place).is_some_and(is_for_it)) {
             return earned;
         }
         self.shared.outcomes.adopt(pod, earned)
@@ -176,8 +216,24 @@ impl Shared {
                 permit.refused();
             }
             finish.outcome = Some(self.outcomes.record(&flight, fetched));
-            table.remove(&flight.principal().key);
+            table.remove(flight.place());
             return;
+        }
+    }
+}
+
+/// Whether the outcome of a flight for the same pod is for this request, too. What one token is judged to be
+/// says nothing of the pod's others.
+fn is_for(flight: &Flight, request: &JoinRequest<'_>) -> bool {
+    match (&flight.principal().key, &request.principal.key) {
+        // Before a key could prove it, the pod was no more than its token.
+        (CredentialKey::Unverified(token), CredentialKey::Verified(_)) => {
+            *token == request.token.token.digest()
+        }
+        (CredentialKey::Verified(_), CredentialKey::Unverified(_)) => !request.is_judgement,
+        (CredentialKey::Verified(_), CredentialKey::Verified(_))
+        | (CredentialKey::Unverified(_), CredentialKey::Unverified(_)) => {
+            flight.principal().key == request.principal.key
         }
     }
 }
@@ -203,8 +259,8 @@ impl Drop for FinishOnDrop {
         // First out of the table, then told: a request that comes in between finds the set in the store.
         // Only a flight that was lost is still there.
         let mut table = self.shared.table.lock();
-        if table.get(&self.flight.principal().key).is_some_and(|flight| Arc::ptr_eq(flight, &self.flight)) {
-            table.remove(&self.flight.principal().key);
+        if table.get(self.flight.place()).is_some_and(|flight| Arc::ptr_eq(flight, &self.flight)) {
+            table.remove(self.flight.place());
         }
         drop(table);
         self.flight.finish(outcome);

@@ -105,6 +105,17 @@ impl Store {
         }
     }
 
+    /// What the pod has that a source granted a set to for the token that this key stands for.
+    pub(in crate::credentials) fn of_pod_behind(&self, key: &CredentialKey) -> Option<Arc<IdentityRecord>> {
+        match key {
+            CredentialKey::Verified(_) => None,
+            CredentialKey::Unverified(digest) => {
+                let pod = self.records.as_ref()?.links.of(*digest, self.clock.now())?;
+                self.get(&pod)
+            }
+        }
+    }
+
     /// A source granted a set that ends at `set_expires` to this very token of a verified pod.
     pub(in crate::credentials) fn granted(
         &self,
@@ -205,17 +216,24 @@ impl Store {
         }
     }
 
-    /// Forgets this very record, because its pod is entitled to the set no more. With a verified pod go what
-    /// tokens that claim to be its own have earned, and what its tokens find by themselves: a claim is good
-    /// enough to take away, never to give.
+    /// Forgets this very record, because its pod is entitled to the set no more, by none of its names. With a
+    /// verified pod go what tokens that claim to be its own have earned, and what its tokens find by
+    /// themselves; with a token that has a link goes all that its pod has: a claim is good enough to take
+    /// away, never to give.
     pub fn remove(&self, record: &Arc<IdentityRecord>) {
+        let of_pod = self.of_pod_behind(record.key());
         self.remove_if(record.key(), &|kept| Arc::ptr_eq(kept, record));
         match (&self.records, record.key()) {
             (Some(records), CredentialKey::Verified(pod)) => {
                 records.links.remove(record.key());
                 records.unverified.remove_claimed(&pod.pod().uid);
             }
-            (Some(_), CredentialKey::Unverified(_)) | (None, _) => {}
+            (Some(records), CredentialKey::Unverified(token)) => records.links.remove_token(*token),
+            (None, _) => {}
+        }
+        if let Some(of_pod) = of_pod {
+            of_pod.revoke();
+            self.remove(&of_pod);
         }
     }
 

@@ -136,6 +136,7 @@ async fn a_token_that_expires_while_its_call_waits_for_a_turn_is_not_sent() {
         priority: Priority::UrgentRenewal,
         purpose: Purpose::Awaited,
         seen: None,
+        is_judgement: false,
     };
     let joined = node.credentials.flights.start_or_join(&request, None);
     let Joined::InFlight(mut flight) = joined else { panic!("there are no credentials yet") };

@@ -1,11 +1,13 @@
 //! The two names of an identity: keys that come late or are withdrawn take nothing away (invariant 3), and
 //! give nothing to a token that its source never granted (invariant 1).
 
+use std::num::NonZeroUsize;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use super::aws::Mood;
 use super::{HOUR, MINUTE, Node, peer};
+use crate::config::Retention;
 use crate::credentials::provider::CredentialRequest;
 use crate::workload::{
     BearerToken, Caller, ClaimedPod, CredentialKey, Pod, PresentedToken, Principal, Route, ServiceAccount,
@@ -32,7 +34,7 @@ pub(super) fn verified(node: &Node, pod: usize, token: &str) -> CredentialReques
 }
 
 /// The same pod's, as long as no key can tell: the token says which pod it is, and nothing proves that.
-fn claimed(node: &Node, pod: usize, token: &str) -> CredentialRequest {
+pub(super) fn claimed(node: &Node, pod: usize, token: &str) -> CredentialRequest {
     let token = presented(token, node.time_at_start() + 24 * HOUR);
     let key = CredentialKey::Unverified(token.token.digest());
     let claim = Arc::new(ClaimedPod::new("ns", "sa", Some("p"), Some(&format!("pod-{pod}"))));
@@ -198,4 +200,169 @@ async fn a_step_that_makes_all_look_expired_takes_no_token_what_it_earned() {
     node.aws.be(Mood::Refuses);
     let served = node.ask_as(&claimed(&node, 1, "a.granted.c")).await.unwrap();
     assert_eq!(served.access_key_id, earned);
+}
+
+const NOT_FOUND: Mood = Mood::Says(404, "ResourceNotFoundException");
+
+fn with_max_stale(max_stale: Option<Duration>) -> Node {
+    let max_identities = NonZeroUsize::new(2000).unwrap();
+    Node::with(&Retention::Keep { renew_after: 3 * HOUR, max_identities }, max_stale)
+}
+
+/// Asks every ten seconds; how long it was served.
+async fn served_for(node: &Node, request: &CredentialRequest, at_most: Duration) -> Duration {
+    let began = tokio::time::Instant::now();
+    while began.elapsed() < at_most && node.ask_as(request).await.is_ok() {
+        tokio::time::sleep(Duration::from_secs(10)).await;
+    }
+    began.elapsed()
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_entitlement_that_ends_under_a_tokens_digest_has_ended_under_its_pods_name() {
+    for max_stale in [None, Some(Duration::ZERO)] {
+        let node = with_max_stale(max_stale);
+        let (by_key, by_token) = (verified(&node, 1, "a.b.c"), claimed(&node, 1, "a.b.c"));
+        node.ask_as(&by_key).await.unwrap();
+        // The key is withdrawn: AWS judges the token, and it gets a set of its own.
+        node.ask_as(&by_token).await.unwrap();
+        node.credentials.store.tidy();
+        let store = &node.credentials.store;
+        assert_eq!((store.verified_len(), store.unverified_len(), node.aws.calls()), (1, 1, 2));
+        node.aws.be(NOT_FOUND);
+        tokio::time::sleep(2 * HOUR).await;
+        // Its renewal is due within the hour; then AWS is believed.
+        let served = served_for(&node, &by_token, 3 * HOUR).await;
+        assert!(served < 70 * MINUTE, "{max_stale:?}: {served:?}");
+        for _ in 0..10 {
+            assert!(node.ask_as(&by_token).await.is_err(), "{max_stale:?}: it is served by its other name");
+            assert!(node.ask_as(&by_key).await.is_err(), "{max_stale:?}");
+            tokio::time::sleep(MINUTE).await;
+        }
+        node.credentials.store.tidy();
+        assert!(node.credentials.store.is_empty(), "{max_stale:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_judgement_that_there_is_no_association_is_about_what_the_pod_has() {
+    for (max_stale, least, most) in
+        [(None, 5 * MINUTE, 9 * MINUTE), (Some(Duration::ZERO), Duration::ZERO, Duration::from_secs(10))]
+    {
+        let node = with_max_stale(max_stale);
+        let by_token = claimed(&node, 1, "a.b.c");
+        node.ask_as(&verified(&node, 1, "a.b.c")).await.unwrap();
+        node.aws.be(NOT_FOUND);
+        let served = served_for(&node, &by_token, HOUR).await;
+        assert!(served >= least && served <= most, "{max_stale:?}: {served:?}");
+        assert_eq!(node.ask_as(&by_token).await.unwrap_err().unwrap().label(), "ResourceNotFoundException");
+        assert!(node.credentials.store.is_empty());
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_token_that_must_be_judged_is_not_served_what_its_pod_has() {
+    let node = Node::new();
+    node.ask_as(&verified(&node, 1, "a.b.c")).await.unwrap();
+    node.aws.be(Mood::Says(400, "ExpiredTokenException"));
+    let untimely = CredentialRequest { must_be_judged: true, ..claimed(&node, 1, "a.b.c") };
+    let refused = node.ask_as(&untimely).await.unwrap_err().unwrap();
+    assert_eq!(refused.label(), "ExpiredTokenException");
+    assert_eq!(node.aws.calls(), 2);
+}
+
+/// A pod with two tokens, both of which AWS granted a set: the newer one renewed it.
+async fn with_two_tokens(node: &Node) -> [CredentialRequest; 2] {
+    let expires = node.time_at_start() + 30 * HOUR;
+    let newer =
+        |request: CredentialRequest| CredentialRequest { token: presented("a.newer.c", expires), ..request };
+    node.aws.are_of_one_pod(&["a.older.c", "a.newer.c"]);
+    node.ask_as(&verified(node, 1, "a.older.c")).await.unwrap();
+    node.ask_as(&newer(verified(node, 1, "a.newer.c"))).await.unwrap();
+    tokio::time::sleep(3 * HOUR + MINUTE).await;
+    assert_eq!((node.aws.calls_with("a.older.c"), node.aws.calls_with("a.newer.c")), (1, 1));
+    [claimed(node, 1, "a.older.c"), newer(claimed(node, 1, "a.newer.c"))]
+}
+
+#[tokio::test(start_paused = true)]
+async fn one_call_is_under_way_over_both_names_whichever_tokens_they_come_with() {
+    let node = Node::new();
+    node.aws.are_of_one_pod(&["a.older.c", "a.newer.c"]);
+    node.ask_as(&verified(&node, 1, "a.older.c")).await.unwrap();
+    let newer = presented("a.newer.c", node.time_at_start() + 30 * HOUR);
+    let by_key = CredentialRequest { token: newer, ..verified(&node, 1, "a.newer.c") };
+    let by_token = claimed(&node, 1, "a.older.c");
+    node.ask_as(&by_key).await.unwrap();
+    tokio::time::sleep(2 * HOUR).await;
+    // Within the hour the pod's set is renewed with its newer token, again and again, while the older one is
+    // judged.
+    node.aws.be(Mood::Hangs);
+    for _ in 0..(65 * 6) {
+        for request in [&by_token, &by_key] {
+            node.ask_as(request).await.unwrap();
+        }
+        tokio::time::sleep(Duration::from_secs(10)).await;
+    }
+    assert_eq!(node.aws.most_of_one(), 1);
+    let calls = (node.aws.calls_with("a.older.c"), node.aws.calls_with("a.newer.c"));
+    assert!(calls.0 > 10 && calls.1 > 3, "{calls:?}");
+    node.aws.be(HEALTHY);
+    tokio::time::sleep(3 * MINUTE).await;
+    assert!(node.ask_as(&by_key).await.unwrap().left > 5 * HOUR, "renewed when it was over");
+}
+
+#[tokio::test(start_paused = true)]
+async fn one_call_is_under_way_while_all_tokens_of_a_pod_are_judged() {
+    let node = Node::new();
+    let tokens = with_two_tokens(&node).await;
+    node.aws.be(Mood::Hangs);
+    for _ in 0..60 {
+        for request in &tokens {
+            node.ask_as(request).await.unwrap();
+        }
+        tokio::time::sleep(Duration::from_secs(10)).await;
+    }
+    assert!(node.aws.calls() > 10, "{} calls", node.aws.calls());
+    assert_eq!(node.aws.most_of_one(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_one_token_is_judged_to_be_is_not_the_answer_to_another_one_of_the_pod() {
+    let node = Node::new();
+    let [older, newer] = with_two_tokens(&node).await;
+    let slow = Duration::from_secs(1);
+    node.aws.be_to_token("a.newer.c", Mood::Issues { after: slow, life: HOUR });
+    node.aws.be_to_token("a.older.c", Mood::SaysAfter(slow, 400, "InvalidTokenException"));
+    let untimely =
+        |request: &CredentialRequest| CredentialRequest { must_be_judged: true, ..request.clone() };
+    let (newer, older) = (untimely(&newer), untimely(&older));
+    let began = tokio::time::Instant::now();
+    let (granted, refused) = tokio::join!(node.ask_as(&newer), node.ask_as(&older));
+    assert!(granted.is_ok(), "{granted:?}");
+    assert_eq!(refused.unwrap_err().unwrap().label(), "InvalidTokenException");
+    assert!(began.elapsed() >= 2 * slow && began.elapsed() < 3 * slow, "one after the other");
+    assert_eq!(node.aws.most_of_one(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_refusal_of_one_token_takes_nothing_from_another_that_waits_for_the_same_call() {
+    let node = Node::new();
+    node.aws.be(Mood::Issues { after: Duration::from_millis(80), life: HOUR });
+    node.aws.are_of_one_pod(&["a.older.c", "a.newer.c"]);
+    node.ask_as(&verified(&node, 1, "a.older.c")).await.unwrap();
+    let newer = presented("a.newer.c", node.time_at_start() + 30 * HOUR);
+    let by_key = CredentialRequest { token: newer, ..verified(&node, 1, "a.newer.c") };
+    let by_token = claimed(&node, 1, "a.older.c");
+    let own = node.ask_as(&by_token).await.unwrap().access_key_id;
+    node.aws.be(Mood::Refuses);
+    let slow_no = Mood::SaysAfter(Duration::from_millis(200), 400, "InvalidTokenException");
+    node.aws.be_to_token("a.newer.c", slow_no);
+    // Both have so little left that they wait a moment for a renewal, which is one call.
+    tokio::time::sleep(45 * MINUTE).await;
+    let began = tokio::time::Instant::now();
+    let (by_key, by_token) = tokio::join!(node.ask_as(&by_key), node.ask_as(&by_token));
+    assert!(by_key.is_ok(), "{by_key:?}");
+    assert_eq!(by_token.unwrap().access_key_id, own);
+    assert!(began.elapsed() >= Duration::from_millis(200), "they waited");
+    assert_eq!(node.aws.most_of_one(), 1);
 }
