@@ -274,7 +274,8 @@ impl Shared {
         if who.is_empty() {
             return None;
         }
-        let call = state.urgent_turn().or_else(|| who.iter().find_map(|of| state.first(*of)))?;
+        let urgent = who.contains(&Priority::UrgentRenewal).then(|| state.urgent_turn()).flatten();
+        let call = urgent.or_else(|| who.iter().find_map(|of| state.first(*of)))?;
         state.in_flight += 1;
         Some(call)
     }
@@ -363,7 +364,8 @@ mod tests {
         assert!(is_admitted(&mut first).await.is_none());
         permits.iter().for_each(Permit::is_overdue);
         permits.push(is_admitted(&mut first).await.expect("it has no credentials"));
-        for ticket in [&mut refused, &mut renewal] {
+        let mut urgent = queue(Priority::UrgentRenewal);
+        for ticket in [&mut refused, &mut renewal, &mut urgent] {
             assert!(is_admitted(ticket).await.is_none());
         }
         while let Some(permit) = is_admitted(&mut queue(Priority::VerifiedWaiting)).await {
@@ -372,7 +374,8 @@ mod tests {
             permits.push(permit);
         }
         assert_eq!(permits.len(), 50);
-        drop((permits, refused, renewal));
+        assert!(is_admitted(&mut urgent).await.is_none(), "one in four is urgent of those that renewals may have");
+        drop((permits, refused, renewal, urgent));
         let state = budget.shared.state.lock();
         assert_eq!((state.in_flight, state.overdue), (0, 0));
     }
