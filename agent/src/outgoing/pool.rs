@@ -281,6 +281,7 @@ mod tests {
     use super::super::proxy::Proxies;
     use super::super::tls::Tls;
     use super::{Lease, MOST_IN_THE_MAKING, Pool, YOUNG};
+    use crate::clock::Clock;
     use crate::lifecycle::tasks::spawn_detached;
 
     /// Longer than anything takes that works.
@@ -321,7 +322,10 @@ mod tests {
 
         fn pool(&self) -> Pool {
             let uri = format!("http://{}/", self.address).parse().unwrap();
-            Pool::new(Way::new(Origin::of(&uri).unwrap(), &Proxies::default()), Arc::new(Tls::default()))
+            Pool::new(
+                Way::new(Origin::of(&uri).unwrap(), &Proxies::default()),
+                Arc::new(Tls::new(&Clock::system())),
+            )
         }
 
         fn accepted(&self) -> usize {
@@ -430,8 +434,10 @@ mod tests {
     async fn however_many_wait_for_a_dead_server_the_connections_in_the_making_are_bounded() {
         let (_dead, _full, address) = dead();
         let uri = format!("http://{address}/").parse().unwrap();
-        let pool =
-            Pool::new(Way::new(Origin::of(&uri).unwrap(), &Proxies::default()), Arc::new(Tls::default()));
+        let pool = Pool::new(
+            Way::new(Origin::of(&uri).unwrap(), &Proxies::default()),
+            Arc::new(Tls::new(&Clock::system())),
+        );
         let waiting = (0..MOST_IN_THE_MAKING).map(|_| timeout(2 * YOUNG, pool.connection()));
         let making = pool.clone();
         let most = async {

@@ -374,7 +374,10 @@ mod tests {
             permits.push(permit);
         }
         assert_eq!(permits.len(), 50);
-        assert!(is_admitted(&mut urgent).await.is_none(), "one in four is urgent of those that renewals may have");
+        assert!(
+            is_admitted(&mut urgent).await.is_none(),
+            "one in four is urgent of those that renewals may have"
+        );
         drop((permits, refused, renewal, urgent));
         let state = budget.shared.state.lock();
         assert_eq!((state.in_flight, state.overdue), (0, 0));
