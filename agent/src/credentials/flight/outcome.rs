@@ -125,7 +125,7 @@ impl Outcomes {
             Consequence::Keep => self.renew_later(record, now, error),
             Consequence::KeepForNewerToken => {
                 if let SourceError::Refused(refusal) = error {
-                    record.token_refused(refusal.judged);
+                    record.token_refused(*refusal.judged);
                 }
                 self.renew_later(record, now, error);
             }

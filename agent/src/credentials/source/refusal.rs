@@ -25,7 +25,7 @@ pub struct Refusal {
     /// How AWS was asked. `None`: the agent has judged by itself, and these are not AWS's words.
     pub asked: Option<Arc<Asked>>,
     /// The token that was judged. The pod may have a newer one by now, of which this says nothing.
-    pub judged: JudgedToken,
+    pub judged: Arc<JudgedToken>,
     /// When AWS refused, by its own clock, if it said so.
     pub answered_at: Option<SystemTime>,
 }
@@ -74,7 +74,7 @@ impl Refusal {
         judged: JudgedToken,
     ) -> Self {
         let (message, request_id) = (words::one_line(message), words::request_id(request_id));
-        Self { class, code, message, request_id, asked: None, judged, answered_at: None }
+        Self { class, code, message, request_id, asked: None, judged: Arc::new(judged), answered_at: None }
     }
 
     /// The same, for admins. `None`: AWS was not asked.
@@ -118,7 +118,7 @@ pub(crate) mod tests {
 
     #[test]
     fn the_words_of_aws_become_one_short_line() {
-        let judged = refusal(RefusalClass::BadRequest).judged;
+        let judged = *refusal(RefusalClass::BadRequest).judged;
         let long_id = "i".repeat(129);
         let message = format!("a\nb{}", "x".repeat(1_000));
         let refusal = Refusal::new(RefusalClass::BadRequest, "C", &message, Some(&long_id), judged);

@@ -58,8 +58,7 @@ impl Capacity {
     /// With so many descriptors and so much memory.
     pub fn of(descriptors: u64, memory: Option<u64>) -> Self {
         let descriptors = usize::try_from(descriptors).unwrap_or(usize::MAX);
-        let of_few = (descriptors / 8).max(LEAST_RESERVED.min(descriptors / 4));
-        let reserve = RESERVED_DESCRIPTORS.min(of_few);
+        let reserve = (descriptors / 8).clamp(LEAST_RESERVED.min(descriptors / 4), RESERVED_DESCRIPTORS);
         let usable = descriptors.saturating_sub(reserve).max(2);
         let by_memory = memory.map_or(MOST_PLACES, |limit| {
             let places = limit.saturating_sub(MEMORY_WITHOUT_CONNECTIONS) / MEMORY_PER_PLACE;
@@ -68,7 +67,7 @@ impl Capacity {
         // Three sevenths of the descriptors are for those that wait: with 1,024 descriptors, 400 processes of
         // one pod can start together.
         let places = (usable - usable / 7 * 3).min(by_memory.max(LEAST_PLACES)).min(MOST_PLACES);
-        Self { places, waiting: (usable - places).min(places).min(MOST_WAITING).max(1) }
+        Self { places, waiting: (usable - places).min(places).clamp(1, MOST_WAITING) }
     }
 }
 

@@ -124,7 +124,7 @@ mod tests {
         ];
         for (status, code, expected) in cases {
             let answer = ErrorAnswer { status, code, message: "", request_id: None };
-            let judged = refusal(RefusalClass::BadRequest).judged;
+            let judged = *refusal(RefusalClass::BadRequest).judged;
             assert_eq!(classify(&answer, judged).label(), expected, "{status} {code:?}");
         }
     }
@@ -137,7 +137,7 @@ mod tests {
             message: "not authorized to perform: eks-auth:AssumeRoleForPodIdentity",
             request_id: Some("r-1"),
         };
-        let said = classify(&answer, refusal(RefusalClass::BadRequest).judged).to_string();
+        let said = classify(&answer, *refusal(RefusalClass::BadRequest).judged).to_string();
         for word in ["403 AccessDeniedException", "not authorized to perform", "(request id r-1)"] {
             assert!(said.contains(word), "{said}");
         }
