@@ -35,6 +35,9 @@ const ACCEPT_LOG_EVERY: Duration = Duration::from_secs(10);
 /// While no more may wait, who has less than his share waits for a place, and the kernel's queue with him.
 /// Not for long: those behind him may have nothing at all.
 const ROOM_WAIT: Duration = Duration::from_millis(250);
+/// Before a connection is refused, those that were accepted just now have so many turns of the runtime to take
+/// their places: all that come at once are accepted faster than that, and would have to wait together.
+const TURNS: u32 = 8;
 /// This often it is tried again.
 const ROOM_RETRY: Duration = Duration::from_millis(5);
 
@@ -121,11 +124,16 @@ impl<R: Respond> Acceptor<R> {
     async fn room_for(&self, from: SocketAddr) -> Option<ConnectionPermit> {
         let peers = &self.service.peers;
         let deadline = Instant::now() + ROOM_WAIT;
+        let mut turns = TURNS;
         let reason = loop {
             match peers.accept(from) {
                 Ok(permit) => return Some(permit),
                 Err(NotNow::Wait) if Instant::now() < self.within_grace(deadline) => sleep(ROOM_RETRY).await,
                 Err(NotNow::Wait) => break TooMany::OfAll,
+                Err(NotNow::Refuse(_)) if turns > 0 => {
+                    turns -= 1;
+                    tokio::task::yield_now().await;
+                }
                 Err(NotNow::Refuse(reason)) => break reason,
             }
         };
