@@ -85,12 +85,17 @@ impl Renewals {
     /// somebody wants, so that no pod that is gone pays for it; without one there is nothing to judge either.
     /// Returns after how long to look again.
     fn ask_the_time(&self, now: Now) -> Duration {
-        let record = self.store.last_asked(&|record| {
+        let is_wanted = |record: &IdentityRecord| {
             record.demand() == Demand::Somebody
                 && !record.is_revoked()
-                && !record.freshness(now).is_quiet
                 && !now.is_surely_past(record.token().expires)
-        });
+        };
+        let is_quiet = |record: &IdentityRecord| record.freshness(now).is_quiet;
+        // After an outage all may be quiet for two minutes: so long a doubt that one call can end must not last.
+        let record = self
+            .store
+            .last_asked(&|record| is_wanted(record) && !is_quiet(record))
+            .or_else(|| self.store.last_asked(&is_wanted));
         // A request that is served later ends the rest.
         let Some(record) = record else { return LONGEST_REST };
         if self.clock.may_ask() {

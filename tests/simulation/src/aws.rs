@@ -16,11 +16,15 @@ use aws_smithy_types::DateTime;
 use aws_smithy_types::body::SdkBody;
 use aws_smithy_types::date_time::Format;
 
+use crate::imds;
 use crate::journal::What;
-use crate::ledger::Token;
+use crate::ledger::{Kept, Token};
 use crate::rng::Rng;
 use crate::story::World;
 use crate::weather::Sky;
+
+/// Marks an answer with a wrong date, for this file alone.
+const LIE: &str = "x-simulated-lie";
 
 /// AWS, as the SDK's HTTP client sees it.
 #[derive(Clone)]
@@ -43,7 +47,7 @@ impl Aws {
         http_client_fn(move |_, _| connector.clone())
     }
 
-    async fn answer(self, token: String) -> Result<HttpResponse, ConnectorError> {
+    async fn answer(self, token: String, signer: Option<usize>) -> Result<HttpResponse, ConnectorError> {
         let world = &*self.world;
         let arrived = world.now();
         let Some(token) = world.ledger.lock().token(&token) else {
@@ -51,6 +55,16 @@ impl Aws {
         };
         let _gone = self.take_in(token, arrived);
         let mut chance = self.chance_of(token);
+        // Who signed is judged by AWS's front end, before anything of the call.
+        let answers = match world.weather.sky(arrived) {
+            Sky::Hangs | Sky::Refuses | Sky::Says(_, _) => false,
+            Sky::Throttles(_) | Sky::Flaky | Sky::Clear => true,
+        };
+        if let Some(code) = world.weather.own.judge(signer, arrived).filter(|_| answers) {
+            tokio::time::sleep(chance.between(ms(5), ms(80))).await;
+            world.watch.rejected(world.now());
+            return self.told(token, 403, code);
+        }
         match world.weather.sky(arrived) {
             Sky::Hangs => std::future::pending().await,
             Sky::Refuses => Err(ConnectorError::io("connection refused".into())),
@@ -104,6 +118,9 @@ impl Aws {
         let spell = world.ledger.lock().pods.get(token.pod).and_then(|pod| {
             pod.spells.iter().find(|(from, to, _)| (*from..*to).contains(&now)).map(|(_, _, code)| *code)
         });
+        if token.is_forged {
+            return self.told(token, 400, "InvalidTokenException");
+        }
         let refusal = if now >= token.expires { Some("ExpiredTokenException") } else { spell };
         let Some(code) = refusal else { return self.issue(token, arrived) };
         world.ledger.lock().refuse(token, code, now);
@@ -112,7 +129,10 @@ impl Aws {
 
     fn issue(&self, token: Token, arrived: Duration) -> Result<HttpResponse, ConnectorError> {
         let now = self.world.now();
-        let (number, life, found) = self.world.ledger.lock().issue(token, arrived, now);
+        let lie = self.world.lie();
+        let is_the_pods = self.world.is_surely_the_pods(token);
+        let kept = Kept { is_the_pods, is_misdated: lie.is_some() };
+        let (number, life, found) = self.world.ledger.lock().issue(token, arrived, now, kept);
         self.world.watch.report(now, found);
         self.world.note(token.pod, What::Issued(number, life.as_secs()));
         let expires = self.time() + life;
@@ -128,7 +148,7 @@ impl Aws {
                 "expiration": expires.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs()),
             },
         });
-        self.response(200, body.to_string())
+        self.response(200, body.to_string(), lie)
     }
 
     fn told(&self, token: Token, status: u16, code: &'static str) -> Result<HttpResponse, ConnectorError> {
@@ -137,19 +157,30 @@ impl Aws {
     }
 
     fn says(&self, status: u16, code: &str) -> Result<HttpResponse, ConnectorError> {
-        self.response(status, format!(r#"{{"code":"{code}","message":"simulated"}}"#))
+        let lie = self.world.lie();
+        self.response(status, format!(r#"{{"code":"{code}","message":"simulated"}}"#), lie)
     }
 
-    fn response(&self, status: u16, body: String) -> Result<HttpResponse, ConnectorError> {
+    fn response(&self, status: u16, body: String, lie: Option<i64>) -> Result<HttpResponse, ConnectorError> {
         let status = status.try_into().map_err(|_| ConnectorError::other("no such status".into(), None))?;
         let mut response = HttpResponse::new(status, SdkBody::from(body));
         response.headers_mut().insert("content-type", "application/json");
         let id = format!("00000000-0000-4000-8000-{:012}", self.answers.fetch_add(1, Ordering::Relaxed));
         response.headers_mut().insert("x-amzn-requestid", id);
-        if let Ok(date) = DateTime::from(self.time()).fmt(Format::HttpDate) {
+        if let Some(lie) = lie {
+            self.world.watch.lied(self.world.now(), lie);
+            response.headers_mut().insert(LIE, "1");
+        }
+        if let Ok(date) = DateTime::from(self.time_but(lie)).fmt(Format::HttpDate) {
             response.headers_mut().insert("date", date);
         }
         Ok(response)
+    }
+
+    /// The `Date` of an answer.
+    fn time_but(&self, lie: Option<i64>) -> SystemTime {
+        let off = Duration::from_secs(lie.unwrap_or_default().unsigned_abs());
+        if lie.unwrap_or_default() < 0 { self.time() - off } else { self.time() + off }
     }
 
     /// True time, which nothing can bend.
@@ -163,11 +194,14 @@ impl HttpConnector for Aws {
         let body: serde_json::Value =
             request.body().bytes().and_then(|body| serde_json::from_slice(body).ok()).unwrap_or_default();
         let token = body.get("token").and_then(serde_json::Value::as_str).unwrap_or_default().to_owned();
+        let signer = imds::signer_of(&request);
         let (aws, times_bent) = (self.clone(), self.world.watch.times_bent());
         HttpConnectorFuture::new(async move {
             let world = Arc::clone(&aws.world);
-            let answer = aws.answer(token).await?;
-            world.watch.answered(world.now(), times_bent);
+            let answer = aws.answer(token, signer).await?;
+            if answer.headers().get(LIE).is_none() {
+                world.watch.answered(world.now(), times_bent);
+            }
             Ok(answer)
         })
     }

@@ -36,6 +36,12 @@ pub enum What {
     Said(u16, &'static str),
     /// AWS issued the set of this number, with so many seconds of life.
     Issued(usize, u64),
+    /// The metadata service gave the node's own set of this number.
+    OwnSet(usize),
+    /// This key signs tokens from now on, and these are in the document (a bit for each), if it can be read.
+    Keys(u32, Option<u32>),
+    /// Answers of AWS have a `Date` that is so many seconds off, so many of them (0: no more).
+    WrongDates(i64, u32),
     /// How AWS is from now on.
     Weather(&'static str),
     /// The node's wall clock is off by so many seconds from now on.
@@ -121,6 +127,10 @@ impl fmt::Display for Event {
             What::Called(under_way) => write!(f, "AWS is called ({under_way} calls under way)"),
             What::Said(status, code) => write!(f, "AWS says {status} {code}"),
             What::Issued(set, life) => write!(f, "AWS issues set {set}, good for {life} s"),
+            What::OwnSet(number) => write!(f, "the metadata service gives own set {number}"),
+            What::Keys(signer, Some(bits)) => write!(f, "key {signer} signs, keys {bits:b} are published"),
+            What::Keys(signer, None) => write!(f, "key {signer} signs, and no keys can be read"),
+            What::WrongDates(off, count) => write!(f, "{count} answers have a date that is {off} s off"),
             What::Weather(sky) => write!(f, "AWS: {sky}"),
             What::Paused(seconds) => write!(f, "wakes from a pause of {seconds} s"),
             What::ClockOff(seconds) => write!(f, "the wall clock is off by {seconds} s"),

@@ -3,7 +3,7 @@
 //! Owns: tokens, identities and sets by number, and the checks that only AWS can make (invariants 4, 5 and
 //! 8). Must not know: what the agent holds.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use crate::watch::{Found, Invariant};
@@ -11,9 +11,9 @@ use crate::watch::{Found, Invariant};
 /// Design 4.6: calls under way at first, at most, and successes for one more.
 const FIRST_LIMIT: u32 = 8;
 const HIGHEST_LIMIT: u32 = 50;
+const SUCCESSES_PER_STEP: u32 = 5;
 /// A call that takes longer is not counted against those who wait with nothing in hand.
 const PUNCTUAL: Duration = Duration::from_millis(1_200);
-const SUCCESSES_PER_STEP: u32 = 5;
 /// One burst of 429 is one signal.
 const HALVING_REST: Duration = Duration::from_secs(2);
 /// What the last request of a pod began may go on for so long when the pod is gone
@@ -33,6 +33,8 @@ pub type Spell = (Duration, Duration, &'static str);
 pub struct Pod {
     /// Its slot.
     pub slot: u32,
+    /// Which pod of its slot.
+    pub generation: u32,
     /// The life of the sets that its role gives.
     pub life: Duration,
     /// When its association or its role is in trouble.
@@ -41,15 +43,28 @@ pub struct Pod {
     pub gone_at: Option<Duration>,
 }
 
-/// What the agent must treat as one caller: see `node::identity_of`.
+/// What the agent must treat as one caller: the pod, over all tokens that a key has proven to be its own. A
+/// token that no key ever could prove is a caller of its own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Name {
+    /// By number.
+    Pod(usize),
+    /// By number.
+    Token(usize),
+}
+
+/// What AWS knows of one caller.
 #[derive(Clone, Debug, Default)]
 pub struct Identity {
-    /// Calls under way.
-    under_way: u32,
     /// Calls for renewals after the pod was gone.
     called_when_gone: u32,
     /// Sets issued that were asked for after the pod was gone.
     issued_when_gone: u32,
+}
+
+/// What AWS said of a pod.
+#[derive(Clone, Debug, Default)]
+pub struct Said {
     /// The sets issued to it.
     pub sets: Vec<usize>,
     /// When AWS last refused it.
@@ -63,10 +78,31 @@ pub struct Identity {
 pub struct Token {
     /// Whose it is.
     pub pod: usize,
-    /// Under which identity.
-    pub identity: usize,
+    /// Its number.
+    pub number: usize,
+    /// The key that signed it.
+    pub key: u32,
+    /// Its `nbf`.
+    pub issued: Duration,
     /// Its `exp`.
     pub expires: Duration,
+    /// A key has proven it to the agent.
+    pub was_verified: bool,
+    /// And that key was not withdrawn since.
+    pub is_verified: bool,
+    /// It earned a set that may be kept under its own name, and renewed there.
+    pub has_its_own: bool,
+    /// A thief made it, with a key that leaked: AWS knows, and takes it for nobody's.
+    pub is_forged: bool,
+}
+
+impl Token {
+    /// A token of a pod that nobody has presented yet.
+    pub const fn new(pod: usize, number: usize, key: u32, issued: Duration, expires: Duration) -> Self {
+        let no = false;
+        let (was_verified, is_verified, has_its_own, is_forged) = (no, no, no, no);
+        Self { pod, number, key, issued, expires, was_verified, is_verified, has_its_own, is_forged }
+    }
 }
 
 /// A set that was issued.
@@ -74,10 +110,25 @@ pub struct Token {
 pub struct Set {
     /// To which pod.
     pub pod: usize,
+    /// For which token.
+    pub token: usize,
+    /// A key had proven that token to the agent long enough ago that the pod's name holds the set.
+    pub is_the_pods: bool,
+    /// It came with a wrong date, so the agent cannot know how long it lives.
+    pub is_misdated: bool,
     /// When.
     pub issued: Duration,
     /// Until when AWS takes it.
     pub expires: Duration,
+}
+
+/// How the agent must keep a set.
+#[derive(Clone, Copy, Debug)]
+pub struct Kept {
+    /// Under the pod's name.
+    pub is_the_pods: bool,
+    /// With a wrong idea of its life.
+    pub is_misdated: bool,
 }
 
 /// The ledger.
@@ -89,13 +140,14 @@ pub struct Ledger {
     pub tokens: Vec<Token>,
     /// All sets so far.
     pub sets: Vec<Set>,
-    identities: BTreeMap<usize, Identity>,
+    identities: BTreeMap<Name, Identity>,
+    said: BTreeMap<usize, Said>,
+    /// The tokens of the calls under way, and since when they are.
+    calling: Vec<(usize, Duration)>,
     by_text: BTreeMap<String, usize>,
     /// Calls so far.
     pub calls: u64,
     under_way: u32,
-    /// Of the identities that have a call under way, since when.
-    since: BTreeMap<usize, Duration>,
     share: Share,
 }
 
@@ -117,15 +169,49 @@ impl Ledger {
         self.by_text.get(text).and_then(|number| self.tokens.get(*number)).copied()
     }
 
-    /// An identity; a blank one if it is new.
-    pub fn identity(&self, number: usize) -> Identity {
-        self.identities.get(&number).cloned().unwrap_or_default()
+    /// The token of this number as it is now.
+    pub fn token_now(&self, number: usize) -> Option<Token> {
+        self.tokens.get(number).copied()
     }
 
-    /// How many identities have a set that has not been expired for `grace`.
+    /// What AWS said of a pod; nothing if it is new.
+    pub fn said_of(&self, pod: usize) -> Said {
+        self.said.get(&pod).cloned().unwrap_or_default()
+    }
+
+    /// The agent judged a token: whether a key has proven it.
+    pub fn judged(&mut self, number: usize, is_verified: bool) {
+        if let Some(token) = self.tokens.get_mut(number) {
+            token.was_verified |= is_verified;
+            token.is_verified |= is_verified;
+        }
+    }
+
+    /// The agent has read the document, and has these keys no more.
+    pub fn withdrawn(&mut self, is_known: impl Fn(u32) -> bool) {
+        for token in &mut self.tokens {
+            token.is_verified &= is_known(token.key);
+        }
+    }
+
+    fn name_of(&self, token: Token) -> Name {
+        let is_proven = self.token_now(token.number).is_some_and(|token| token.was_verified);
+        if is_proven { Name::Pod(token.pod) } else { Name::Token(token.number) }
+    }
+
+    /// How many names may have a set that has not been expired for `grace`: tokens, and pods with a token
+    /// that was proven.
     pub fn living(&self, now: Duration, grace: Duration) -> usize {
-        let lives = |set: &usize| self.sets.get(*set).is_some_and(|set| set.expires + grace > now);
-        self.identities.values().filter(|identity| identity.sets.iter().any(lives)).count()
+        let lives = |set: &&Set| set.is_misdated || set.expires + grace > now;
+        let (mut names, mut sets) = (BTreeSet::new(), 0);
+        for set in self.sets.iter().filter(lives) {
+            sets += 1;
+            names.insert(Name::Token(set.token));
+            if self.tokens.get(set.token).is_some_and(|token| token.was_verified) {
+                names.insert(Name::Pod(set.pod));
+            }
+        }
+        names.len().min(sets)
     }
 
     /// Calls under way.
@@ -139,26 +225,26 @@ impl Ledger {
         self.under_way += 1;
         let gone_at = self.pods.get(token.pod).and_then(|pod| pod.gone_at);
         let is_for_nobody = gone_at.is_some_and(|gone_at| now > gone_at + LAST_FLIGHT);
-        let identity = self.identities.entry(token.identity).or_default();
-        identity.under_way += 1;
+        let is_second = self.calling.iter().any(|(other, _)| self.is_known_to_be_one(*other, token.number));
+        self.calling.push((token.number, now));
+        let identity = self.identities.entry(self.name_of(token)).or_default();
         identity.called_when_gone += u32::from(is_for_nobody);
         if identity.called_when_gone > CALLS_WHEN_GONE {
             let what = format!("{} calls for a pod that is gone", identity.called_when_gone);
             return Some(Found::new(Invariant::Gone, what, vec![token.pod]));
         }
-        if identity.under_way > 1 {
+        if is_second {
             return Some(Found::new(
                 Invariant::OneCall,
                 "two calls of one identity at once",
                 vec![token.pod],
             ));
         }
-        self.since.insert(token.identity, now);
         let most = self.share.most(now);
-        let punctual = self.since.values().filter(|since| now.saturating_sub(**since) < PUNCTUAL).count();
-        if self.under_way > HIGHEST_LIMIT || u32::try_from(punctual).unwrap_or(u32::MAX) > most {
-            let what =
-                format!("{} calls at once, {punctual} of them young, of {most} allowed", self.under_way);
+        let is_young = |(_, since): &&(usize, Duration)| now.saturating_sub(*since) < PUNCTUAL;
+        let young = u32::try_from(self.calling.iter().filter(is_young).count()).unwrap_or(u32::MAX);
+        if self.under_way > HIGHEST_LIMIT || young > most {
+            let what = format!("{} calls at once, {young} of them young, of {most} allowed", self.under_way);
             return Some(Found::new(Invariant::Budget, what, vec![token.pod]));
         }
         if now > token.expires + TOLERATED_SKEW && !is_in_doubt {
@@ -170,10 +256,16 @@ impl Ledger {
     /// A call is over, one way or another.
     pub fn leave(&mut self, token: Token) {
         self.under_way = self.under_way.saturating_sub(1);
-        if let Some(identity) = self.identities.get_mut(&token.identity) {
-            identity.under_way = identity.under_way.saturating_sub(1);
+        if let Some(index) = self.calling.iter().position(|(number, _)| *number == token.number) {
+            self.calling.swap_remove(index);
         }
-        self.since.remove(&token.identity);
+    }
+
+    /// Whether the agent knows that two tokens are of one caller: it is the same token, or keys that it still
+    /// has have proven both to be of one pod.
+    fn is_known_to_be_one(&self, one: usize, other: usize) -> bool {
+        let pod = |number| self.token_now(number).filter(|token| token.is_verified).map(|token| token.pod);
+        one == other || (pod(one).is_some() && pod(one) == pod(other))
     }
 
     /// A set is issued to a call that came at `arrived`; its number and its life.
@@ -182,16 +274,23 @@ impl Ledger {
         token: Token,
         arrived: Duration,
         now: Duration,
+        kept: Kept,
     ) -> (usize, Duration, Option<Found>) {
         self.share.answered(now);
         let pod = self.pods.get(token.pod);
         let life = pod.map_or(Duration::from_secs(3600), |pod| pod.life);
         let was_gone = pod.and_then(|pod| pod.gone_at).is_some_and(|gone_at| arrived > gone_at);
         let number = self.sets.len();
-        self.sets.push(Set { pod: token.pod, issued: now, expires: now + life });
-        let identity = self.identities.entry(token.identity).or_default();
-        identity.sets.push(number);
-        identity.not_found = None;
+        let Kept { is_the_pods, is_misdated } = kept;
+        let (pod, expires) = (token.pod, now + life);
+        self.sets.push(Set { pod, token: token.number, is_the_pods, is_misdated, issued: now, expires });
+        if let Some(token) = self.tokens.get_mut(token.number) {
+            token.has_its_own |= !is_the_pods;
+        }
+        let said = self.said.entry(token.pod).or_default();
+        said.sets.push(number);
+        said.not_found = None;
+        let identity = self.identities.entry(self.name_of(token)).or_default();
         identity.issued_when_gone += u32::from(was_gone);
         let found = (identity.issued_when_gone > 1)
             .then(|| Found::new(Invariant::Gone, "a pod that is gone was renewed twice", vec![token.pod]));
@@ -201,11 +300,11 @@ impl Ledger {
     /// AWS refuses this identity.
     pub fn refuse(&mut self, token: Token, code: &str, now: Duration) {
         self.share.answered(now);
-        let identity = self.identities.entry(token.identity).or_default();
-        identity.refused_at = Some(now);
+        let said = self.said.entry(token.pod).or_default();
+        said.refused_at = Some(now);
         if code == "ResourceNotFoundException" {
-            let (first, count) = identity.not_found.unwrap_or((now, 0));
-            identity.not_found = Some((first, count + 1));
+            let (first, count) = said.not_found.unwrap_or((now, 0));
+            said.not_found = Some((first, count + 1));
         }
     }
 

@@ -6,7 +6,7 @@
 //! story, the same each time.
 //!
 //! ```text
-//! story ── pod (habits, tokens) ── node (the agent's code) ── aws (weather, ledger)
+//! story ── pod (habits, tokens) ── node (the agent's code) ── aws (weather, ledger), imds (own), issuer (keys)
 //!   └───── watch: the invariants      journal: the last events, for the story of a failure      shrink
 //!
 //! suite: the stories that every change must pass      bug: bugs that must be found, in a copy of the tree
@@ -14,15 +14,19 @@
 
 pub mod aws;
 pub mod bug;
+pub mod imds;
+pub mod issuer;
 pub mod journal;
 pub mod kind;
 pub mod ledger;
 pub mod node;
+pub mod own;
 pub mod pod;
 pub mod rng;
 pub mod shrink;
 pub mod story;
 pub mod suite;
+pub mod thief;
 pub mod token;
 pub mod watch;
 pub mod weather;

@@ -28,7 +28,10 @@ fn main() -> ExitCode {
 }
 
 fn write_usage(out: &mut impl Write) -> std::io::Result<()> {
-    write!(out, "usage: simulate [SEED] [HOURS|crowd|sleepers|clock|steps|pause|pause-in-outage] [PODS]")?;
+    write!(
+        out,
+        "usage: simulate [SEED] [HOURS|crowd|sleepers|clock|steps|pause|pause-in-outage|keys|own|dates] [PODS]"
+    )?;
     if Bug::ARE_PLANTED {
         writeln!(out, " [BUG]\nbugs: {}", Bug::ALL.map(|bug| format!("{bug:?}")).join(" "))
     } else {

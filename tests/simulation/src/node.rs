@@ -7,32 +7,32 @@ use std::num::NonZeroUsize;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use aws_credential_types::Credentials as OwnCredentials;
 use aws_smithy_runtime_api::client::http::SharedHttpClient;
 use pod_identity_agent::association;
 use pod_identity_agent::aws::node_details::SentDetails;
-use pod_identity_agent::aws::own_identity::OwnIdentity;
+use pod_identity_agent::aws::own_identity::imds::InstanceRole;
+use pod_identity_agent::aws::own_identity::{OwnIdentity, OwnSource};
 use pod_identity_agent::clock::{Clock, Now, Simulated};
-use pod_identity_agent::config::{Retention, Upstream};
+use pod_identity_agent::config::{KeyLocation, Retention, TokenVerification, Upstream, VerificationMode};
 use pod_identity_agent::credentials::assemble::{Credentials, Needs};
 use pod_identity_agent::credentials::policy::serving::LONGEST_HOLD;
 use pod_identity_agent::credentials::provider::{CredentialRequest, Lookup};
 use pod_identity_agent::credentials::source::eks_auth::{EksAuth, Parts};
 use pod_identity_agent::credentials::source::{SourceError, Sources};
-use pod_identity_agent::identity::{Authentication, Authenticator};
+use pod_identity_agent::identity::keys::{KeySource, TokenKeys};
+use pod_identity_agent::identity::{self, Authentication, Authenticator, Identity, Policy};
+use pod_identity_agent::lifecycle::condition_name::ConditionName;
 use pod_identity_agent::lifecycle::limits::Limits;
+use pod_identity_agent::lifecycle::readiness::Readiness;
 use pod_identity_agent::lifecycle::tasks::Tasks;
 use pod_identity_agent::rng::Rng;
 use pod_identity_agent::telemetry::metrics::Metrics;
 use pod_identity_agent::workload::{BearerToken, PeerKey};
 
+use crate::issuer::ISSUER;
+
 /// The longest time to keep a set before its renewal: the default of the flag.
 const RENEW_AFTER: Duration = Duration::from_secs(3 * 3600);
-
-/// What counts as one identity: without keys it is the token, with keys it is the pod.
-pub const fn identity_of(_pod: usize, token: usize) -> usize {
-    token
-}
 
 /// A node.
 #[derive(Clone)]
@@ -41,6 +41,19 @@ pub struct Node {
     credentials: Credentials,
     clock: Clock,
     time: Arc<Simulated>,
+}
+
+/// Reads the document of token keys; `None`: it cannot be read.
+pub type Document = Box<dyn FnMut() -> Option<Vec<u8>> + Send>;
+
+/// What is around a node.
+pub struct Around {
+    /// EKS Auth.
+    pub aws: SharedHttpClient,
+    /// The metadata service.
+    pub imds: SharedHttpClient,
+    /// The document of token keys; `None`: the agent is given none.
+    pub keys: Option<Document>,
 }
 
 /// What a process got.
@@ -58,9 +71,12 @@ pub enum Answer {
 
 impl Node {
     /// Starts the node's tasks with the wall clock at `wall`. Must be called inside a tokio runtime.
-    pub fn start(seed: u64, wall: SystemTime, http_client: SharedHttpClient, tasks: &Tasks) -> Self {
+    pub fn start(seed: u64, wall: SystemTime, around: Around, tasks: &Tasks) -> Self {
         let time = Simulated::starting_at(wall);
         let clock = Clock::simulated(Arc::clone(&time));
+        let own = OwnIdentity::new(clock.clone());
+        let role = InstanceRole::through(around.imds, None, false, &clock);
+        tasks.spawn("own-identity", own.clone().keep(OwnSource::Imds(role), |_| ()));
         let retention = Retention::Keep {
             renew_after: RENEW_AFTER,
             max_identities: NonZeroUsize::MIN.saturating_add(4999),
@@ -68,7 +84,7 @@ impl Node {
         let credentials = Credentials::assemble(Needs {
             clock: clock.clone(),
             rng: Rng::seeded(seed),
-            sources: Sources { eks_auth: eks_auth(&clock, http_client) },
+            sources: Sources { eks_auth: eks_auth(&clock, own, around.aws) },
             retention: &retention,
             max_service_qps: 3,
             max_stale_after_refusal: None,
@@ -79,13 +95,17 @@ impl Node {
         if let Some(renewals) = credentials.renewals() {
             tasks.spawn("renewals", renewals.run());
         }
-        Self { authenticator: Arc::default(), credentials, clock, time }
+        let authenticator = Arc::new(authenticator(seed, around.keys, &clock, tasks));
+        Self { authenticator, credentials, clock, time }
     }
 
     /// Asks as the endpoint does: identity, look, hold, answer. Each pod has an address of its own.
-    pub async fn ask(&self, pod: usize, token: &BearerToken) -> Answer {
+    /// `judged` is told whether a key proves the token, before anything else happens.
+    pub async fn ask(&self, pod: usize, token: &BearerToken, judged: impl FnOnce(bool)) -> Answer {
         let now = self.clock.now();
-        let request = match self.request(pod, token) {
+        let authentication = self.authenticate(pod, token, now).await;
+        judged(matches!(authentication, Authentication::Identified(Identity::Verified(_))));
+        let request = match request(pod, token, authentication) {
             Ok(request) => request,
             Err(cause) => return Answer::RefusedByAgent(cause),
         };
@@ -125,19 +145,47 @@ impl Node {
         (self.credentials.store.len(), self.credentials.flights.len())
     }
 
-    fn request(&self, pod: usize, token: &BearerToken) -> Result<CredentialRequest, &'static str> {
-        match self.authenticator.authenticate(token, self.clock.now()) {
-            Authentication::Identified(identity) => {
-                let route = association::route_for(identity.audience()).map_err(|_| "wrong audience")?;
-                let principal = identity.principal(route);
-                let must_be_judged = identity.must_be_judged();
-                let token = identity.presented(token.clone());
-                Ok(CredentialRequest { principal, token, must_be_judged, peer: peer(pod) })
+    async fn authenticate(&self, pod: usize, token: &BearerToken, now: Now) -> Authentication {
+        match self.authenticator.lookup(token, now) {
+            identity::Lookup::Judged(authentication) => authentication,
+            identity::Lookup::KeyUnknown(unknown) => {
+                self.authenticator.ask_sources(&unknown, token, peer(pod), now).await
             }
-            Authentication::Refused(_) => Err("the agent refuses the token"),
-            Authentication::Undecided(_) => Err("undecided"),
         }
     }
+}
+
+fn request(
+    pod: usize,
+    token: &BearerToken,
+    authentication: Authentication,
+) -> Result<CredentialRequest, &'static str> {
+    match authentication {
+        Authentication::Identified(identity) => {
+            let route = association::route_for(identity.audience()).map_err(|_| "wrong audience")?;
+            let principal = identity.principal(route);
+            let must_be_judged = identity.must_be_judged();
+            let token = identity.presented(token.clone());
+            Ok(CredentialRequest { principal, token, must_be_judged, peer: peer(pod) })
+        }
+        Authentication::Refused(_) => Err("the agent refuses the token"),
+        Authentication::Undecided(_) => Err("undecided"),
+    }
+}
+
+/// As `app` makes it of `--jwks` and `--issuer`; without keys nothing is verified.
+fn authenticator(seed: u64, document: Option<Document>, clock: &Clock, tasks: &Tasks) -> Authenticator {
+    let Some(document) = document else { return Authenticator::default() };
+    let verification = TokenVerification {
+        mode: VerificationMode::Auto,
+        issuers: vec![ISSUER.to_owned()],
+        keys: vec![KeyLocation::Url(format!("{ISSUER}/keys"))],
+    };
+    let keys = TokenKeys::of_sources(1);
+    let complete = Readiness::new().advisory(ConditionName::TokenKeys);
+    let source = KeySource::simulated(document, keys.clone());
+    tasks.spawn("token-keys", source.keep(clock.clone(), Rng::seeded(seed + 1), complete));
+    Authenticator::new(keys, Policy::new(&verification, "cluster", None))
 }
 
 fn peer(pod: usize) -> PeerKey {
@@ -145,19 +193,18 @@ fn peer(pod: usize) -> PeerKey {
     PeerKey::new(IpAddr::V4(Ipv4Addr::from_bits(0x0a00_0000 | number)), 1)
 }
 
-fn eks_auth(clock: &Clock, http_client: SharedHttpClient) -> EksAuth {
+fn eks_auth(clock: &Clock, own: OwnIdentity, http_client: SharedHttpClient) -> EksAuth {
     let upstream = Upstream {
         endpoint: Some("http://127.0.0.1:9".to_owned()),
         use_fips: false,
         ca_bundle: None,
         proxy: None,
     };
-    let own = OwnCredentials::new("AKIASIMULATED", "node-secret", None, None, "simulation");
     EksAuth::new(Parts {
         cluster: "cluster",
         region: "us-west-2",
         upstream: &upstream,
-        own: OwnIdentity::fixed(own, clock.clone()),
+        own,
         details: SentDetails::default(),
         http_client,
         clock,

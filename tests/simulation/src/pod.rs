@@ -14,11 +14,11 @@ use pod_identity_agent::workload::BearerToken;
 use crate::journal::What;
 use crate::kind::{Kind, START};
 use crate::ledger::{self, Spell, Token};
-use crate::node::{Answer, Node, identity_of};
+use crate::node::{Answer, Node};
 use crate::rng::Rng;
 use crate::story::World;
 use crate::token::{Claims, mint};
-use crate::watch::Asked;
+use crate::watch::{Asked, Clocks};
 
 const MINUTE: Duration = Duration::from_secs(60);
 const HOUR: Duration = Duration::from_secs(3600);
@@ -92,7 +92,7 @@ pub async fn live_in_slot(world: Arc<World>, node: Node, tasks: Tasks, slot: u32
     if world.story.kind != Kind::Days {
         let (at, life) = world.story.kind.arrival(slot);
         tokio::time::sleep(at + chance.between(Duration::ZERO, START)).await;
-        let fate = Fate::of(world.story.kind, life);
+        let fate = Fate::of(world.story.kind, slot, life);
         live(&world, &node, &tasks, (slot, 0), fate).await;
         return;
     }
@@ -111,7 +111,7 @@ pub async fn live_in_slot(world: Arc<World>, node: Node, tasks: Tasks, slot: u32
 async fn live(world: &Arc<World>, node: &Node, tasks: &Tasks, who: (u32, u32), fate: Fate) {
     let (slot, generation) = who;
     let Fate { stay, life, spells, token_life, processes, habit } = fate;
-    let number = world.ledger.lock().add_pod(ledger::Pod { slot, life, spells, gone_at: None });
+    let number = world.ledger.lock().add_pod(ledger::Pod { slot, generation, life, spells, gone_at: None });
     world.note(number, What::Born(generation));
     let pod = Arc::new(Pod { world: Arc::clone(world), node: node.clone(), number, token: Mutex::new(None) });
     pod.rotate(slot, generation, token_life);
@@ -168,13 +168,17 @@ impl Fate {
         }
     }
 
-    fn of(kind: Kind, life: Duration) -> Self {
+    fn of(kind: Kind, slot: u32, life: Duration) -> Self {
         let (processes, habit) = match kind {
             Kind::Days | Kind::Crowd => (3, None),
             Kind::Sleepers => (1, Some(SLEEPER)),
-            Kind::WrongClock | Kind::Steps | Kind::Pause | Kind::PauseInOutage => (3, Some(CPP)),
+            Kind::WrongClock | Kind::Steps | Kind::Pause | Kind::PauseInOutage | Kind::WrongDates => {
+                (3, Some(CPP))
+            }
+            Kind::Keys | Kind::OwnCredentials => (2, Some(CPP)),
         };
-        Self { stay: 24 * HOUR, life, spells: kind.spells(), token_life: 24 * HOUR, processes, habit }
+        let token_life = kind.token_life(slot);
+        Self { stay: 24 * HOUR, life, spells: kind.spells(), token_life, processes, habit }
     }
 }
 
@@ -222,12 +226,12 @@ async fn process_of(pod: Arc<Pod>, habit: Option<Habit>, mut chance: Rng) {
 impl Pod {
     fn rotate(&self, slot: u32, generation: u32, life: Duration) {
         let (issued_at, now) = (self.world.true_wall(), self.world.now());
+        let key = self.world.issuer.signer();
         let mut ledger = self.world.ledger.lock();
         let number = ledger.tokens.len();
-        let text = mint(&Claims { slot, generation, number, issued_at, life });
+        let text = mint(&self.world.issuer, &Claims { slot, generation, number, issued_at, life, key });
         *self.token.lock() = BearerToken::from_header(text.as_bytes()).ok();
-        let identity = identity_of(self.number, number);
-        ledger.add_token(text, Token { pod: self.number, identity, expires: now + life });
+        ledger.add_token(text, Token::new(self.number, number, key, now, now + life));
         drop(ledger);
         self.world.note(self.number, What::Token(number));
     }
@@ -251,8 +255,11 @@ impl Pod {
         let known = self.world.ledger.lock().token(token.reveal())?;
         self.world.is_in_doubt();
         self.world.note(self.number, What::Asks(habit.name));
-        let mut asking = Asking { pod: self, token: known, before: self.world.now(), is_answered: false };
-        let answer = self.node.ask(self.number, &token).await;
+        let before = self.world.now();
+        let clocks = self.world.watch.clocks();
+        let mut asking = Asking { pod: self, token: known, before, clocks, is_answered: false };
+        let judged = |is_verified| self.world.ledger.lock().judged(known.number, is_verified);
+        let answer = self.node.ask(self.number, &token, judged).await;
         asking.is_answered = true;
         self.world.is_in_doubt();
         self.take(&asking.asked(), &answer)
@@ -285,6 +292,8 @@ struct Asking<'a> {
     pod: &'a Pod,
     token: Token,
     before: Duration,
+    /// What the agent could make of its clocks when it was asked.
+    clocks: Clocks,
     is_answered: bool,
 }
 
@@ -292,7 +301,14 @@ impl Asking<'_> {
     fn asked(&self) -> Asked {
         let world = &*self.pod.world;
         let after = world.now();
-        Asked { token: self.token, before: self.before, after, clear_for: world.weather.clear_for(after) }
+        Asked {
+            token: self.token,
+            before: self.before,
+            after,
+            clear_for: world.weather.clear_for(after),
+            known_since: world.issuer.known_since(self.token.key),
+            clocks: self.clocks.and(world.watch.clocks()),
+        }
     }
 }
 

@@ -12,20 +12,23 @@ use tokio::time::Instant;
 
 use crate::aws::Aws;
 use crate::bug::{self, Bug};
+use crate::imds::Imds;
+use crate::issuer::{Issuer, KeyState};
 use crate::journal::{Event, Journal, What};
-use crate::kind::{Bend, Kind};
-use crate::ledger::{Ledger, TOLERATED_SKEW};
-use crate::node::Node;
+use crate::kind::{Bend, Kind, Lie};
+use crate::ledger::{Ledger, TOLERATED_SKEW, Token};
+use crate::node::{Around, Document, Node};
 use crate::pod;
+use crate::thief;
 use crate::watch::{Found, Invariant, Watch};
 use crate::weather::Weather;
 
-/// The wall time at which every story begins: 2027-01-15.
-const BEGINNING: Duration = Duration::from_secs(1_800_000_000);
 /// The memory of the node is looked at this often.
 const LOOK: Duration = Duration::from_secs(600);
 /// Expired sets are gone after this: the worker rests 30 s at most, and clocks may differ by a little.
 const TO_TIDY: Duration = Duration::from_secs(60);
+/// A flight lives for half of this at most: what the agent knew so long ago, it knew when the flight began.
+const FLIGHT: Duration = Duration::from_secs(60);
 /// After everybody has left: the longest life of a set, a renewal at most 3 h after it came, and its
 /// successor's life.
 const AFTERMATH: Duration = Duration::from_secs(28 * 3600);
@@ -76,8 +79,11 @@ pub struct World {
     pub journal: Journal,
     /// What AWS remembers.
     pub ledger: Mutex<Ledger>,
+    /// Who issues the pods' tokens.
+    pub issuer: Issuer,
     /// The invariants.
     pub watch: Watch,
+    lies: Mutex<Vec<Lie>>,
     began: Instant,
     wall: Mutex<Option<Node>>,
 }
@@ -118,9 +124,12 @@ impl Story {
     async fn play(self) -> Outcome {
         let world = World::new(self);
         let tasks = Tasks::new();
-        let node = Node::start(world.story.seed, world.true_wall(), Aws::http_client(&world), &tasks);
+        let around =
+            Around { aws: Aws::http_client(&world), imds: Imds::http_client(&world), keys: world.document() };
+        let node = Node::start(world.story.seed, world.true_wall(), around, &tasks);
         *world.wall.lock() = Some(node.clone());
         let mut running = vec![tasks.spawn("nature", nature(Arc::clone(&world), node.clone()))];
+        running.push(tasks.spawn("thief", thief::steal(Arc::clone(&world), node.clone())));
         running.extend(world.story.slots.iter().map(|slot| {
             tasks.spawn("slot", pod::live_in_slot(Arc::clone(&world), node.clone(), tasks.clone(), *slot))
         }));
@@ -145,9 +154,19 @@ impl Story {
 }
 
 impl World {
+    /// The wall time at which every story begins: 2027-01-15.
+    pub const BEGINNING: Duration = Duration::from_secs(1_800_000_000);
+
     fn new(story: Story) -> Arc<Self> {
+        let weather = Weather::of(story.kind, story.seed, story.drawn_for);
+        let issuer = Issuer::default();
+        if let Some((_, keys)) = weather.keys.first() {
+            issuer.set(*keys);
+        }
         Arc::new(Self {
-            weather: Weather::of(story.kind, story.seed, story.drawn_for),
+            lies: Mutex::new(weather.lies.clone()),
+            issuer,
+            weather,
             story,
             journal: Journal::default(),
             ledger: Mutex::default(),
@@ -164,7 +183,7 @@ impl World {
 
     /// The wall time by AWS's own clock.
     pub fn true_wall(&self) -> SystemTime {
-        UNIX_EPOCH + BEGINNING + self.now()
+        UNIX_EPOCH + Self::BEGINNING + self.now()
     }
 
     /// The slot of a pod.
@@ -185,13 +204,46 @@ impl World {
         let (agent, aws) = (node.time(), self.true_wall());
         let skew = agent.wall.duration_since(aws).unwrap_or_else(|earlier| earlier.duration());
         let is_wrong = skew > TOLERATED_SKEW;
-        if is_wrong || !agent.is_confirmed() {
-            self.watch.see_doubt(now);
-        }
         if is_wrong && self.watch.may_know_the_time(now) {
             self.breach(Invariant::Time, format!("two answers have come, and the time is {skew:?} off"));
         }
-        self.watch.doubted_at() == Some(now)
+        let found = self.watch.see(now, &agent, is_wrong, self.weather.clear_for(now));
+        self.watch.report(now, found);
+        is_wrong || !agent.is_confirmed()
+    }
+
+    /// By how many seconds the `Date` of the next answer is off, if it is.
+    pub fn lie(&self) -> Option<i64> {
+        let now = self.now();
+        let mut lies = self.lies.lock();
+        let lie = lies.iter_mut().find(|lie| lie.at <= now && lie.answers > 0)?;
+        lie.answers -= 1;
+        let what = What::WrongDates(lie.off, lie.answers);
+        self.journal.note(now, None, what);
+        Some(lie.off)
+    }
+
+    /// Whether a set that is issued for this token now is kept under the name of its pod for sure.
+    pub fn is_surely_the_pods(&self, token: Token) -> bool {
+        let now_known = self.ledger.lock().token_now(token.number);
+        let is_verified = now_known.is_some_and(|token| token.is_verified && !token.has_its_own);
+        let now = self.now();
+        is_verified
+            && self.issuer.known_since(token.key).is_some_and(|since| since + FLIGHT < now)
+            && !self.watch.was_in_doubt_since(now.saturating_sub(FLIGHT))
+    }
+
+    /// The document of token keys for the agent, if it is given one.
+    fn document(self: &Arc<Self>) -> Option<Document> {
+        if self.weather.keys.is_empty() {
+            return None;
+        }
+        let world = Arc::clone(self);
+        Some(Box::new(move || {
+            let document = world.issuer.read(world.now());
+            world.ledger.lock().withdrawn(|key| world.issuer.known_since(key).is_some());
+            document
+        }))
     }
 
     fn breach(&self, invariant: Invariant, what: impl Into<String>) {
@@ -263,22 +315,34 @@ fn named(bend: Bend) -> What {
     }
 }
 
-/// Tells the journal of the weather, and bends the node's clock.
+/// What changes around the node.
+#[derive(Clone, Copy, Debug)]
+enum Change {
+    Bend(Bend),
+    Keys(KeyState),
+}
+
+/// Tells the journal of the weather, changes the keys, and bends the node's clock.
 async fn nature(world: Arc<World>, node: Node) {
     let skies = world.weather.changes().into_iter().map(|(at, name)| (at, What::Weather(name), None));
-    let bends = world.weather.bends.iter().map(|(at, bend)| (*at, named(*bend), Some(*bend)));
-    let mut events: Vec<(Duration, What, Option<Bend>)> = skies.chain(bends).collect();
+    let bends = world.weather.bends.iter().map(|(at, bend)| (*at, named(*bend), Some(Change::Bend(*bend))));
+    let keys = world.weather.keys.iter().map(|&(at, keys)| {
+        let KeyState { signer, published } = keys;
+        (at, What::Keys(signer, published), Some(Change::Keys(keys)))
+    });
+    let mut events: Vec<(Duration, What, Option<Change>)> = skies.chain(bends).chain(keys).collect();
     events.sort_by_key(|(at, _, _)| *at);
     for (at, what, bend) in events {
         tokio::time::sleep_until(world.began + at).await;
         match bend {
             None => {}
-            Some(Bend::Wall(error)) => {
+            Some(Change::Keys(keys)) => world.issuer.set(keys),
+            Some(Change::Bend(Bend::Wall(error))) => {
                 node.set_wall_error_ms(error);
-                world.watch.clock_set();
+                world.watch.clock_set(error);
             }
-            Some(Bend::Pause(pause)) => {
-                world.watch.paused();
+            Some(Change::Bend(Bend::Pause(pause))) => {
+                world.watch.paused(pause);
                 node.pause(pause).await;
             }
         }

@@ -14,14 +14,17 @@ const SHORT_SEEDS: [u64; 4] = [1, 2, 3, 4];
 
 /// The short stories.
 pub fn short() -> impl Iterator<Item = Story> {
-    [Kind::Crowd, Kind::Sleepers, Kind::WrongClock, Kind::Steps, Kind::Pause, Kind::PauseInOutage]
-        .into_iter()
-        .flat_map(|kind| SHORT_SEEDS.map(|seed| Story::short(kind, seed)))
+    Kind::SHORT.into_iter().flat_map(|kind| SHORT_SEEDS.map(|seed| Story::short(kind, seed)))
 }
 
 /// Eight hours with six pods at a time.
 pub fn days() -> impl Iterator<Item = Story> {
     SEEDS.into_iter().map(day)
+}
+
+/// Ten days with eight pods at a time, and with everything that days bring.
+pub fn ten_days(seed: u64) -> Story {
+    Story::new(seed, 240, 8)
 }
 
 /// One of these stories, with any seed.

@@ -1,10 +1,12 @@
 //! How AWS is when, and when the node's clock goes wrong: drawn from the seed before the story begins.
 //!
-//! Owns: outages, throttling, rejections of the node's identity, clock jumps. Must not know: pods.
+//! Owns: outages, throttling, rejections of the node's identity, clock jumps, changes of keys. Must not know: pods.
 
 use std::time::Duration;
 
-use crate::kind::{Bend, Kind};
+use crate::issuer::KeyState;
+use crate::kind::{Bend, Kind, Lie};
+use crate::own::Own;
 use crate::rng::Rng;
 
 const MINUTE: Duration = Duration::from_secs(60);
@@ -33,6 +35,12 @@ pub struct Weather {
     spells: Vec<(Duration, Duration, Sky)>,
     /// What happens to the node's clocks when.
     pub bends: Vec<(Duration, Bend)>,
+    /// What the issuer of tokens does when; nothing: the agent has no keys.
+    pub keys: Vec<(Duration, KeyState)>,
+    /// The node's own credentials.
+    pub own: Own,
+    /// The wrong dates of AWS's answers.
+    pub lies: Vec<Lie>,
 }
 
 /// What may come instead of a clear sky.
@@ -54,17 +62,28 @@ impl Weather {
     pub fn of(kind: Kind, seed: u64, length: Duration) -> Self {
         let mut chance = Rng::stream(seed, u64::from(u32::MAX), 1);
         match kind {
-            Kind::Days => Self::of_days(chance, length),
+            Kind::Days => Self::of_days(seed, chance, length),
             Kind::Crowd
             | Kind::Sleepers
             | Kind::WrongClock
             | Kind::Steps
             | Kind::Pause
-            | Kind::PauseInOutage => Self { spells: kind.sky(chance.below(100)), bends: kind.bends() },
+            | Kind::PauseInOutage
+            | Kind::Keys
+            | Kind::OwnCredentials
+            | Kind::WrongDates => Self {
+                spells: kind.sky(chance.below(100)),
+                bends: kind.bends(),
+                keys: kind.keys(|event| {
+                    Rng::stream(seed, u64::from(u32::MAX) + 2, event).between(Duration::ZERO, 4 * MINUTE)
+                }),
+                own: kind.own(),
+                lies: kind.lies(),
+            },
         }
     }
 
-    fn of_days(mut chance: Rng, length: Duration) -> Self {
+    fn of_days(seed: u64, mut chance: Rng, length: Duration) -> Self {
         let mut spells = Vec::new();
         // A node that starts while AWS throttles is worth a story of its own.
         let mut at = if chance.percent(50) { Duration::ZERO } else { chance.about(2 * HOUR) };
@@ -76,7 +95,9 @@ impl Weather {
             at = until + MINUTE + chance.about(3 * HOUR);
         }
         let bends = jumps(&mut chance, &spells, length);
-        Self { spells, bends }
+        let stream = |number| Rng::stream(seed, u64::from(u32::MAX) + 2, number);
+        let (keys, own) = (keys_of_days(&mut stream(100), length), Own::of_days(&mut stream(101), length));
+        Self { spells, bends, keys, own, lies: Vec::new() }
     }
 
     /// How AWS is at this time.
@@ -87,8 +108,13 @@ impl Weather {
             .map_or(Sky::Clear, |spell| spell.2)
     }
 
-    /// For how long it has been clear at this time.
+    /// For how long AWS has been well at this time, and the node has had credentials to be had that it takes.
     pub fn clear_for(&self, at: Duration) -> Duration {
+        self.sky_clear_for(at).min(self.own.good_for(at))
+    }
+
+    /// For how long the sky has been clear.
+    pub fn sky_clear_for(&self, at: Duration) -> Duration {
         if self.sky(at) != Sky::Clear {
             return Duration::ZERO;
         }
@@ -116,6 +142,46 @@ impl Sky {
             Self::Flaky => "is flaky",
         }
     }
+}
+
+/// One story in five has no keys. In the others the issuer changes something every few hours: a new key is
+/// published and signs, an old one is withdrawn, early or late, or comes back, or nothing can be read.
+fn keys_of_days(chance: &mut Rng, length: Duration) -> Vec<(Duration, KeyState)> {
+    if chance.percent(20) {
+        return Vec::new();
+    }
+    let (mut signer, mut published) = (0, 1_u32);
+    let mut at = if chance.percent(50) { Duration::ZERO } else { chance.about(30 * MINUTE) };
+    let mut states = vec![(Duration::ZERO, KeyState { signer, published: None })];
+    while at < length {
+        states.push((at, KeyState { signer, published: Some(published) }));
+        at += 10 * MINUTE + chance.about(4 * HOUR);
+        match chance.below(5) {
+            0 | 1 if signer < 31 => {
+                // Published an hour before it signs, or not in time.
+                let early = chance.percent(70);
+                if early {
+                    states.push((at, KeyState { signer, published: Some(published | 1 << (signer + 1)) }));
+                    at += HOUR;
+                }
+                signer += 1;
+                let now = if early { published | 1 << signer } else { published };
+                states.push((at, KeyState { signer, published: Some(now) }));
+                at += chance.about(HOUR);
+                published |= 1 << signer;
+            }
+            2 => published = 1 << signer,
+            3 => published |= 1 << chance.below(signer + 1),
+            _ => {
+                states.push((at, KeyState { signer, published: None }));
+                at += chance.about(HOUR);
+                // Without the key that signs, for a while.
+                states.push((at, KeyState { signer, published: Some((published & !(1 << signer)).max(1)) }));
+                at += chance.about(20 * MINUTE);
+            }
+        }
+    }
+    states
 }
 
 /// Clock jumps; half of them in the middle of trouble, when AWS's `Date` cannot help.

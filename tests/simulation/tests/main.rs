@@ -18,6 +18,14 @@ fn no_seed_breaks_a_promise() {
 }
 
 #[test]
+fn ten_days_with_everything_that_happens_to_nodes_break_no_promise() {
+    let outcome = run(&suite::ten_days(2));
+    assert!(outcome.found.is_none(), "{outcome}\nTry: make simulate SEED=2 HOURS=240 PODS=8");
+    let (pods, sets, calls) = outcome.totals;
+    assert!(pods > 50 && sets > 1000 && calls > 2000, "ten days in which little happens: {outcome}");
+}
+
+#[test]
 fn the_same_seed_is_the_same_story() {
     for seed in [3, 5] {
         let (once, again) = (run(&suite::day(seed)), run(&suite::day(seed)));

@@ -21,11 +21,11 @@ const FOUR: [Bug; 4] = [Bug::SharedSlot, Bug::ServesTheExpired, Bug::NoFallback,
 /// The promise that a bug is about, which some story must see broken, and what else it may break on the way.
 /// Any other breach means that the simulation is wrong about the bug or about itself.
 const fn breaks(bug: Bug) -> (Invariant, &'static [Invariant]) {
-    use Invariant::{Blame, Budget, Gone, HeldIsServed, LongLife, NeverExpired, OneCall, OwnSetOnly};
+    use Invariant::{Blame, Budget, Gone, HeldIsServed, LongLife, NeverExpired, OneCall, OwnSetOnly, Time};
     match bug {
         Bug::SharedSlot => (OwnSetOnly, &[]),
         Bug::ServesTheExpired => (NeverExpired, &[]),
-        // By a clock that is behind, a set that has expired is kept as well.
+        // By a time that wrong dates set back, a set that has expired is kept as well.
         Bug::OneClock => (NeverExpired, &[Gone]),
         Bug::RefusalBeatsHeld | Bug::NoFallback => (HeldIsServed, &[]),
         Bug::NeverWaits | Bug::GivesUp => (LongLife, &[]),
@@ -39,8 +39,9 @@ const fn breaks(bug: Bug) -> (Invariant, &'static [Invariant]) {
         // The newer set is thrown away, so the older is renewed again and again, also when its pod is gone.
         Bug::KeepsTheOlder => (HeldIsServed, &[Gone, LongLife]),
         Bug::BlamesThePod => (Blame, &[]),
-        // The boot clock still ends a set's service in time; by the wall clock, which is behind, it is kept.
-        Bug::IgnoresDate => (Gone, &[]),
+        // The time is never confirmed; and a wall clock that is behind refuses good tokens, and keeps sets that
+        // have expired.
+        Bug::IgnoresDate => (Time, &[Gone, Blame]),
     }
 }
 

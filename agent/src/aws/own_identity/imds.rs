@@ -51,8 +51,13 @@ struct RoleName {
 impl InstanceRole {
     /// A client for IMDS at its usual address, or at `endpoint`.
     pub fn new(endpoint: Option<&str>, ipv6: bool, clock: &Clock) -> Self {
+        Self::through(http_client::for_imds(TIMEOUT, clock), endpoint, ipv6, clock)
+    }
+
+    /// The same with this HTTP client: the simulation's seam.
+    pub fn through(client: SharedHttpClient, endpoint: Option<&str>, ipv6: bool, clock: &Clock) -> Self {
         let role = RoleName::default();
-        let http_client = time::taught_by_metadata(http_client::for_imds(TIMEOUT, clock), clock);
+        let http_client = time::taught_by_metadata(client, clock);
         let environment = ProviderConfig::without_region()
             .with_http_client(noting_the_role(http_client, &role))
             .with_sleep_impl(TokioSleep::new())

@@ -4,6 +4,7 @@
 //! after a failure. Must not know: tokens. A source that is unavailable changes nothing: its last good keys
 //! stay.
 
+use std::io::ErrorKind;
 use std::time::Duration;
 
 use super::document::{self, DocumentError, MAX_DOCUMENT_BYTES};
@@ -51,6 +52,8 @@ pub struct KeySource {
 enum Reader {
     Url(Box<KeyUrl>),
     File(WatchedFile),
+    /// Gives the document, or `None` while there is no answer.
+    Simulated(Box<dyn FnMut() -> Option<Vec<u8>> + Send>),
 }
 
 impl From<ReadError> for LoadError {
@@ -82,6 +85,12 @@ impl KeySource {
             }
         };
         Ok(Self { reader, name, index, keys })
+    }
+
+    /// The only source of these keys, read by calling `read` as often as a URL is fetched: the simulation's
+    /// seam. `None` is a fetch that fails.
+    pub fn simulated(read: impl FnMut() -> Option<Vec<u8>> + Send + 'static, keys: TokenKeys) -> Self {
+        Self { reader: Reader::Simulated(Box::new(read)), name: "simulated".to_owned(), index: 0, keys }
     }
 
     /// Keeps its keys up to date without end; cancel by dropping. `complete` is met once every source has
@@ -128,12 +137,16 @@ impl KeySource {
                 file.accept(changed.stamp);
                 Ok(Some(keys))
             }
+            Reader::Simulated(read) => {
+                let content = read().ok_or_else(|| LoadError::File(ErrorKind::NotFound.into()))?;
+                Ok(Some(document::read(&content)?))
+            }
         }
     }
 
     fn pause_after(&self, failures: u32) -> Duration {
         let regular = match self.reader {
-            Reader::Url(_) => REFRESH,
+            Reader::Url(_) | Reader::Simulated(_) => REFRESH,
             Reader::File(_) => FILE_POLL,
         };
         match failures {
