@@ -14,6 +14,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use nix::errno::Errno;
+use parking_lot::Mutex;
 use tokio::net::TcpStream;
 use tokio::time::{Instant, sleep};
 use tokio_util::task::TaskTracker;
@@ -35,9 +36,11 @@ const ACCEPT_LOG_EVERY: Duration = Duration::from_secs(10);
 /// While no more may wait, who has less than his share waits for a place, and the kernel's queue with him.
 /// Not for long: those behind him may have nothing at all.
 const ROOM_WAIT: Duration = Duration::from_millis(250);
-/// Before a connection is refused, those that were accepted just now have so many turns of the runtime to take
-/// their places: all that come at once are accepted faster than that, and would have to wait together.
-const TURNS: u32 = 8;
+/// Before a connection is refused, those that were accepted just now have this long to take their places: all
+/// that come at once are accepted faster than that, and would have to wait together.
+const BREATH: Duration = Duration::from_millis(2);
+/// But not again within this time, so that one who is refused all the time delays nobody.
+const BREATH_EVERY: Duration = Duration::from_millis(10);
 /// This often it is tried again.
 const ROOM_RETRY: Duration = Duration::from_millis(5);
 
@@ -45,11 +48,14 @@ const ROOM_RETRY: Duration = Duration::from_millis(5);
 pub struct Acceptor<R> {
     pub(super) service: Arc<Service<R>>,
     tasks: Tasks,
+    /// When refusals last waited for a breath.
+    breath: Arc<Mutex<Option<Instant>>>,
 }
 
 impl<R> Clone for Acceptor<R> {
     fn clone(&self) -> Self {
-        Self { service: Arc::clone(&self.service), tasks: self.tasks.clone() }
+        let (service, breath) = (Arc::clone(&self.service), Arc::clone(&self.breath));
+        Self { service, tasks: self.tasks.clone(), breath }
     }
 }
 
@@ -63,7 +69,8 @@ impl<R: Respond> Acceptor<R> {
         tasks: Tasks,
     ) -> Self {
         let http = http1_with(&limits);
-        Self { service: Arc::new(Service { respond, peers, shutdown, limits, http }), tasks }
+        let service = Arc::new(Service { respond, peers, shutdown, limits, http });
+        Self { service, tasks, breath: Arc::default() }
     }
 
     /// Binds and serves; while it cannot bind, it tries again. `bound` shows which of the two it does;
@@ -124,22 +131,29 @@ impl<R: Respond> Acceptor<R> {
     async fn room_for(&self, from: SocketAddr) -> Option<ConnectionPermit> {
         let peers = &self.service.peers;
         let deadline = Instant::now() + ROOM_WAIT;
-        let mut turns = TURNS;
         let reason = loop {
             match peers.accept(from) {
                 Ok(permit) => return Some(permit),
                 Err(NotNow::Wait) if Instant::now() < self.within_grace(deadline) => sleep(ROOM_RETRY).await,
                 Err(NotNow::Wait) => break TooMany::OfAll,
-                Err(NotNow::Refuse(_)) if turns > 0 => {
-                    turns -= 1;
-                    tokio::task::yield_now().await;
-                }
+                Err(NotNow::Refuse(_)) if self.may_take_a_breath() => sleep(BREATH).await,
                 Err(NotNow::Refuse(reason)) => break reason,
             }
         };
         peers.count_refused(reason);
         tracing::debug!(peer.addr = %from, %reason, "connection refused");
         None
+    }
+
+    /// Whether a refusal may wait a moment. If so, others may not for a while.
+    fn may_take_a_breath(&self) -> bool {
+        let now = Instant::now();
+        let mut last = self.breath.lock();
+        let is_rested = last.is_none_or(|at| now.saturating_duration_since(at) >= BREATH_EVERY);
+        if is_rested {
+            *last = Some(now);
+        }
+        is_rested
     }
 
     /// The deadline, or the end of the grace period if that comes first.
