@@ -91,7 +91,8 @@ impl Renewals {
                 && !now.is_surely_past(record.token().expires)
         };
         let is_quiet = |record: &IdentityRecord| record.freshness(now).is_quiet;
-        // After an outage all may be quiet for two minutes: so long a doubt that one call can end must not last.
+        // After an outage all may be quiet for two minutes: so long a doubt that one call can end must not
+        // last.
         let record = self
             .store
             .last_asked(&|record| is_wanted(record) && !is_quiet(record))

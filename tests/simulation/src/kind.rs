@@ -284,8 +284,8 @@ impl Kind {
                     OwnSet { rejected: 130 * MINUTE, ..set(84, 400) },
                     // AWS takes it three minutes after it is given; the one before is good meanwhile.
                     OwnSet { accepted: 103 * MINUTE, ..set(100, 135) },
-                    // Given while the metadata service is away; revoked in an outage that ends before the next
-                    // is there.
+                    // Given while the metadata service is away; revoked in an outage that ends before the
+                    // next is there.
                     OwnSet { rejected: 155 * MINUTE, ..set(128, 400) },
                     set(170, 10_000),
                 ];

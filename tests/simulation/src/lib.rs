@@ -6,7 +6,8 @@
 //! story, the same each time.
 //!
 //! ```text
-//! story ── pod (habits, tokens) ── node (the agent's code) ── aws (weather, ledger), imds (own), issuer (keys)
+//! story ── pod (habits, tokens) ── node (the agent's code) ── aws (weather, ledger), imds (own), issuer
+//! (keys)
 //!   └───── watch: the invariants      journal: the last events, for the story of a failure      shrink
 //!
 //! suite: the stories that every change must pass      bug: bugs that must be found, in a copy of the tree

@@ -115,6 +115,8 @@ impl Story {
         let runtime =
             tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build()?;
         bug::plant(self.bug);
+        // The AWS SDK's own chance, the pauses before it asks the metadata service again.
+        fastrand::seed(self.seed);
         let outcome = runtime.block_on(self.clone().play());
         drop(runtime);
         bug::plant(None);

@@ -5,10 +5,8 @@
 use crate::kind::Kind;
 use crate::story::Story;
 
-/// In this story of eight hours a pod asks for its set in the last 15 seconds of its life.
-pub const LAST_SECONDS: u64 = 43;
 /// The seeds of the stories of eight hours.
-const SEEDS: [u64; 13] = [1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, LAST_SECONDS];
+const SEEDS: [u64; 12] = [1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12];
 /// The seeds of each kind of short story.
 const SHORT_SEEDS: [u64; 4] = [1, 2, 3, 4];
 

@@ -107,7 +107,8 @@ struct Bent {
     deceived_ms: i64,
     /// When AWS last rejected the node's own credentials.
     rejected_at: Option<Duration>,
-    /// By how much the wall clock is ahead of the boot clock, and was at least since AWS's time was confirmed.
+    /// By how much the wall clock is ahead of the boot clock, and was at least since AWS's time was
+    /// confirmed.
     error_ms: i64,
     least_error_ms: i64,
     /// For how long the node was paused in all: so much do both clocks lack.
@@ -253,8 +254,8 @@ impl Watch {
         }
     }
 
-    /// AWS answered a call that was made when the clocks had been bent so often. One that a bend has overtaken
-    /// tells the agent nothing for sure.
+    /// AWS answered a call that was made when the clocks had been bent so often. One that a bend has
+    /// overtaken tells the agent nothing for sure.
     pub fn answered(&self, now: Duration, times_bent: u32) {
         let mut bent = self.bent.lock();
         if bent.times != times_bent {
@@ -363,7 +364,8 @@ impl Watch {
         let is_entitled = said.not_found.is_none_or(|(first, count)| {
             count < 3 || asked.after.saturating_sub(first) < Duration::from_secs(300)
         });
-        // By the latest time that it may be for the agent; of a token the times are judged by the source then.
+        // By the latest time that it may be for the agent; of a token the times are judged by the source
+        // then.
         let Clocks { ahead, behind } = asked.clocks;
         let is_timely = asked.token.expires > asked.after + ahead + TOLERATED_SKEW
             && asked.token.issued + behind <= asked.before + TOLERATED_SKEW;

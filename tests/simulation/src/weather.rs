@@ -1,6 +1,7 @@
 //! How AWS is when, and when the node's clock goes wrong: drawn from the seed before the story begins.
 //!
-//! Owns: outages, throttling, rejections of the node's identity, clock jumps, changes of keys. Must not know: pods.
+//! Owns: outages, throttling, rejections of the node's identity, clock jumps, changes of keys. Must not
+//! know: pods.
 
 use std::time::Duration;
 
