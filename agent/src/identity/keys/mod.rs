@@ -12,12 +12,14 @@ mod limiter;
 mod source;
 mod table;
 
+use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use parking_lot::{Mutex, RwLock};
-use tokio::sync::watch;
+use tokio::sync::futures::OwnedNotified;
+use tokio::sync::{Notify, watch};
 
 use crate::clock::BootTime;
 use crate::workload::PeerKey;
@@ -44,8 +46,9 @@ struct Shared {
     limiter: Mutex<RefetchLimiter>,
     /// The number of the last refetch that was requested. The first read of all sources is number 1.
     requested: watch::Sender<u64>,
-    /// Changes whenever a source was read, successfully or not.
-    progress: watch::Sender<()>,
+    /// Notified whenever a source was read, successfully or not. It wakes those who wait in their order, so
+    /// that a simulated story is the same each time; a watch does not.
+    progress: Arc<Notify>,
 }
 
 /// The state of one source.
@@ -74,7 +77,7 @@ pub struct KeysView {
 pub(super) struct Refetch {
     keys: TokenKeys,
     number: u64,
-    progress: watch::Receiver<()>,
+    progress: Pin<Box<OwnedNotified>>,
 }
 
 /// How far a refetch is: whether no source, some or all have finished it.
@@ -95,7 +98,7 @@ impl TokenKeys {
             sources: Mutex::new(none_read),
             limiter: Mutex::default(),
             requested: watch::Sender::new(1),
-            progress: watch::Sender::new(()),
+            progress: Arc::default(),
         };
         Self { shared: Arc::new(shared) }
     }
@@ -131,7 +134,7 @@ impl TokenKeys {
     /// the rates: those who wait for a source that is dead must not keep the others from being read.
     pub(super) fn request_refetch(&self, peer: PeerKey, now: BootTime) -> Option<Refetch> {
         // Subscribed first: progress made from here on is not missed.
-        let progress = self.shared.progress.subscribe();
+        let progress = self.next_progress();
         let current = *self.shared.requested.borrow();
         let number = match self.progress_of(current) {
             Progress::Untouched => current,
@@ -148,7 +151,12 @@ impl TokenKeys {
     /// Follows the reads of all sources without requesting one: a source that has provided no document yet is
     /// retried anyway.
     pub(super) fn watch_reads(&self) -> Refetch {
-        Refetch { keys: self.clone(), number: u64::MAX, progress: self.shared.progress.subscribe() }
+        Refetch { keys: self.clone(), number: u64::MAX, progress: self.next_progress() }
+    }
+
+    /// The next time that a source has been read, from now on.
+    fn next_progress(&self) -> Pin<Box<OwnedNotified>> {
+        Box::pin(Arc::clone(&self.shared.progress).notified_owned())
     }
 
     /// The requests for a refetch, for the sources.
@@ -179,7 +187,7 @@ impl TokenKeys {
         if let Some(entry) = self.shared.sources.lock().get_mut(source) {
             entry.finished = entry.finished.max(number);
         }
-        self.shared.progress.send_replace(());
+        self.shared.progress.notify_waiters();
     }
 
     fn progress_of(&self, number: u64) -> Progress {
@@ -205,7 +213,10 @@ impl Refetch {
         if self.keys.is_finished(self.number) {
             return false;
         }
-        self.progress.changed().await.is_ok()
+        self.progress.as_mut().await;
+        // Before the caller looks at the keys: progress made from here on is not missed.
+        self.progress = self.keys.next_progress();
+        true
     }
 }
 
