@@ -243,6 +243,11 @@ impl IdentityRecord {
         state.not_found = None;
     }
 
+    /// Nobody asks for it any more.
+    pub fn not_wanted(&self) {
+        self.state.lock().demand = Demand::Nobody;
+    }
+
     /// Since when AWS has been saying that there is no association.
     pub fn not_found_since(&self) -> Option<BootTime> {
         self.state.lock().not_found.map(|streak| streak.since)

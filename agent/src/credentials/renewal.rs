@@ -87,6 +87,7 @@ impl Renewals {
     fn ask_the_time(&self, now: Now) -> Duration {
         let is_wanted = |record: &IdentityRecord| {
             record.demand() == Demand::Somebody
+                && !self.is_superseded(record)
                 && !record.is_revoked()
                 && !now.is_surely_past(record.token().expires)
         };
@@ -109,6 +110,9 @@ impl Renewals {
         if record.is_revoked() {
             return;
         }
+        if self.is_superseded(record) {
+            record.not_wanted();
+        }
         let (urgency, again) = match next_step(&record.checked(now)) {
             NextStep::Forget => {
                 self.store.remove_expired(record.key());
@@ -127,6 +131,12 @@ impl Renewals {
             // Once that call is over.
             Joined::Behind(_) => self.schedule.put(record, now.boot.plus(FIRST_RENEWAL_RETRY)),
         }
+    }
+
+    /// Whether its pod has been asking by its own name since a key proves its token again: what the token
+    /// earned by itself is renewed for nobody, or a pod that is gone would cost the calls of two.
+    fn is_superseded(&self, record: &IdentityRecord) -> bool {
+        self.store.of_pod_behind(record.key()).is_some_and(|pod| pod.last_asked() >= record.last_asked())
     }
 
     fn renew(&self, record: &Arc<IdentityRecord>, urgency: Urgency) -> Joined {

@@ -142,6 +142,10 @@ impl Store {
         if let Some(records) = &self.records {
             records.links.remove_token(token);
         }
+        // No other token renews what this one earned by itself.
+        if let Some(record) = self.get(&CredentialKey::Unverified(token)) {
+            record.not_wanted();
+        }
     }
 
     /// A key proves of which pod a token is: what the token earned is kept under the pod's own name from now
