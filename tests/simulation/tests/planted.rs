@@ -112,9 +112,9 @@ fn find(bug: Bug) -> Result<Outcome, String> {
 }
 
 #[test]
-fn in_one_of_the_days_a_set_is_asked_for_in_its_last_seconds() {
-    // In about one of fifteen.
-    let found = first_that_breaks(Invariant::NeverExpired, (1..=99).map(suite::day), Bug::ServesTheExpired);
+fn in_ten_days_a_set_is_asked_for_in_its_last_seconds() {
+    let ten_days = (1..=4).map(suite::ten_days);
+    let found = first_that_breaks(Invariant::NeverExpired, ten_days, Bug::ServesTheExpired);
     assert!(found.is_some());
 }
 
@@ -135,8 +135,7 @@ fn a_failing_story_is_made_shorter_in_a_bounded_number_of_runs_and_fails_the_sam
         assert!((1..=RUNS).contains(&runs), "{runs} runs");
         assert!(shrunk.story.slots.len() < story.slots.len(), "{} slots", shrunk.story.slots.len());
         assert!(shrunk.story.length < story.length, "{:?}", shrunk.story.length);
-        let lines = |outcome: &Outcome| outcome.to_string().lines().count();
-        assert!(lines(&shrunk) <= lines(&failed) && shrunk.count < failed.count, "{failed}became\n{shrunk}");
+        assert!(shrunk.count < failed.count, "{failed}became\n{shrunk}");
     }
 }
 
