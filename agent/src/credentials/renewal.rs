@@ -21,6 +21,7 @@ use crate::credentials::record::IdentityRecord;
 use crate::credentials::store::Store;
 use crate::credentials::store::recent_refusals::RecentRefusals;
 use crate::credentials::store::schedule::Schedule;
+use crate::workload::CredentialKey;
 
 /// The worker wakes at least this often: timers stand still while a machine sleeps, boot time does not; and
 /// moka wants its housekeeping.
@@ -133,10 +134,16 @@ impl Renewals {
         }
     }
 
-    /// Whether its pod has been asking by its own name since a key proves its token again: what the token
-    /// earned by itself is renewed for nobody, or a pod that is gone would cost the calls of two.
+    /// Whether its pod was last asking by its other name: then this one is renewed for nobody, or a pod that
+    /// is gone would cost the calls of two.
     fn is_superseded(&self, record: &IdentityRecord) -> bool {
-        self.store.of_pod_behind(record.key()).is_some_and(|pod| pod.last_asked() >= record.last_asked())
+        let other = match record.key() {
+            CredentialKey::Unverified(_) => self.store.of_pod_behind(record.key()),
+            CredentialKey::Verified(_) => {
+                self.store.get(&CredentialKey::Unverified(record.token().token.digest()))
+            }
+        };
+        other.is_some_and(|other| other.last_asked() > record.last_asked())
     }
 
     fn renew(&self, record: &Arc<IdentityRecord>, urgency: Urgency) -> Joined {

@@ -68,6 +68,11 @@ async fn and_no_more_if_it_has_two_names() {
                 tokio::time::sleep(SECOND).await;
                 node.ask_as(&by_key).await.unwrap();
             }
+            if pod % 4 == 0 {
+                // And withdrawn again.
+                tokio::time::sleep(SECOND).await;
+                node.ask_as(&by_token).await.unwrap();
+            }
         }
         node.aws.be(trouble);
         tokio::time::sleep(3 * HOUR).await;
