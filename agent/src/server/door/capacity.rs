@@ -64,9 +64,9 @@ impl Capacity {
             let places = limit.saturating_sub(MEMORY_WITHOUT_CONNECTIONS) / MEMORY_PER_PLACE;
             usize::try_from(places).unwrap_or(usize::MAX)
         });
-        // Three sevenths of the descriptors are for those that wait: with 1,024 descriptors, 400 processes of
-        // one pod can start together.
-        let places = (usable - usable / 7 * 3).min(by_memory.max(LEAST_PLACES)).min(MOST_PLACES);
+        // Half of the descriptors are for those that wait: with 1,024 descriptors, 400 processes of one pod can
+        // start together, before any of them has sent its request.
+        let places = (usable - usable / 2).min(by_memory.max(LEAST_PLACES)).min(MOST_PLACES);
         Self { places, waiting: (usable - places).min(places).clamp(1, MOST_WAITING) }
     }
 }
@@ -129,11 +129,11 @@ mod tests {
             (1 << 20, Some(256 * MIB), 2_315, 2_315),
             (1 << 20, Some(64 * MIB), 512, 512),
             (1 << 20, Some(32 * MIB), 512, 512),
-            (20_000, None, 11_166, 8_192),
-            (2_048, None, 1_024, 768),
-            (1_024, None, 512, 384),
-            (256, None, 111, 81),
-            (0, None, 2, 1),
+            (20_000, None, 9_768, 8_192),
+            (2_048, None, 896, 896),
+            (1_024, None, 448, 448),
+            (256, None, 96, 96),
+            (0, None, 1, 1),
         ] {
             assert_eq!(Capacity::of(descriptors, memory), Capacity { places, waiting }, "{descriptors}");
         }

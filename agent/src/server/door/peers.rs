@@ -50,7 +50,7 @@ impl PeerLimits {
             waiting: Room {
                 all: capacity.waiting,
                 // All the processes of a pod may start at once, while nobody else does.
-                most: capacity.waiting / 4 * 3,
+                most: capacity.waiting - capacity.waiting / 8,
                 // Four peers more than those that fill the room find place in its last eighth.
                 least: (capacity.waiting / 32).clamp(1, 64),
             },
