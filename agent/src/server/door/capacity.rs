@@ -64,8 +64,8 @@ impl Capacity {
             let places = limit.saturating_sub(MEMORY_WITHOUT_CONNECTIONS) / MEMORY_PER_PLACE;
             usize::try_from(places).unwrap_or(usize::MAX)
         });
-        // Half of the descriptors are for those that wait: with 1,024 descriptors, 400 processes of one pod can
-        // start together, before any of them has sent its request.
+        // Half of the descriptors are for those that wait: with 1,024, 400 processes of one pod can start
+        // together, before any of them has sent its request.
         let places = (usable - usable / 2).min(by_memory.max(LEAST_PLACES)).min(MOST_PLACES);
         Self { places, waiting: (usable - places).min(places).clamp(1, MOST_WAITING) }
     }
