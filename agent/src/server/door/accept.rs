@@ -38,7 +38,7 @@ const ACCEPT_LOG_EVERY: Duration = Duration::from_secs(10);
 const ROOM_WAIT: Duration = Duration::from_millis(250);
 /// Before a connection is refused, those that were accepted just now have this long to take their places: all
 /// that come at once are accepted faster than that, and would have to wait together.
-const BREATH: Duration = Duration::from_millis(5);
+const BREATH: Duration = Duration::from_millis(2);
 /// But not again within this time, so that one who is refused all the time delays nobody.
 const BREATH_EVERY: Duration = Duration::from_millis(10);
 /// This often it is tried again.

@@ -59,15 +59,16 @@ impl Capacity {
     pub fn of(descriptors: u64, memory: Option<u64>) -> Self {
         let descriptors = usize::try_from(descriptors).unwrap_or(usize::MAX);
         let reserve = (descriptors / 8).clamp(LEAST_RESERVED.min(descriptors / 4), RESERVED_DESCRIPTORS);
-        let usable = descriptors.saturating_sub(reserve).max(2);
+        let usable = descriptors.saturating_sub(reserve).clamp(2, 1 << 20);
         let by_memory = memory.map_or(MOST_PLACES, |limit| {
             let places = limit.saturating_sub(MEMORY_WITHOUT_CONNECTIONS) / MEMORY_PER_PLACE;
             usize::try_from(places).unwrap_or(usize::MAX)
         });
-        // Half of the descriptors are for those that wait: with 1,024, 400 processes of one pod can start
-        // together, before any of them has sent its request.
-        let places = (usable - usable / 2).min(by_memory.max(LEAST_PLACES)).min(MOST_PLACES);
-        Self { places, waiting: (usable - places).min(places).clamp(1, MOST_WAITING) }
+        // Five eighths of the descriptors are for those that wait: with 1,024, 400 processes of one pod can
+        // start together, before any of them has sent its request.
+        let by_memory = by_memory.max(LEAST_PLACES);
+        let places = (usable * 3 / 8).min(by_memory).clamp(1, MOST_PLACES);
+        Self { places, waiting: (usable - places).min(by_memory).clamp(1, MOST_WAITING) }
     }
 }
 
@@ -129,10 +130,10 @@ mod tests {
             (1 << 20, Some(256 * MIB), 2_315, 2_315),
             (1 << 20, Some(64 * MIB), 512, 512),
             (1 << 20, Some(32 * MIB), 512, 512),
-            (20_000, None, 9_768, 8_192),
-            (2_048, None, 896, 896),
-            (1_024, None, 448, 448),
-            (256, None, 96, 96),
+            (20_000, None, 7_326, 8_192),
+            (2_048, None, 672, 1_120),
+            (1_024, None, 336, 560),
+            (256, None, 72, 120),
             (0, None, 1, 1),
         ] {
             assert_eq!(Capacity::of(descriptors, memory), Capacity { places, waiting }, "{descriptors}");
