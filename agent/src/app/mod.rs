@@ -5,6 +5,7 @@
 //! exit (invariant 10).
 
 mod credentials;
+mod listener_names;
 mod metrics;
 mod node;
 mod probes;
@@ -14,6 +15,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
+use self::listener_names::{ListenerNames, is_first_of_family};
 use crate::aws::node_details::SentDetails;
 use crate::aws::own_identity::{Acceptance, OwnIdentity, OwnSource, OwnState};
 use crate::clock::Clock;
@@ -32,8 +34,8 @@ use crate::rng::Rng;
 use crate::server::access_log::AccessLog;
 use crate::server::door::accept::Acceptor;
 use crate::server::door::capacity::Capacity;
-use crate::server::door::limits::ConnectionLimits;
-use crate::server::door::peers::{PeerLimits, Peers};
+use crate::server::door::limits::{ConnectionLimits, PeerLimits};
+use crate::server::door::peers::Peers;
 use crate::server::pages::admin::Admin;
 use crate::server::pages::credentials::Endpoint;
 use crate::server::pages::host::AllowedHosts;
@@ -341,11 +343,6 @@ fn doors(config: &Config) -> impl Iterator<Item = (IpAddr, u16)> + '_ {
     ports.into_iter().flatten().flat_map(|port| config.listen.hosts.iter().map(move |host| (*host, port)))
 }
 
-/// Whether this is the first of the bound addresses of its family.
-fn is_first_of_family(config: &Config, ip: &IpAddr) -> bool {
-    config.listen.hosts.iter().find(|host| host.is_ipv4() == ip.is_ipv4()) == Some(ip)
-}
-
 /// The addresses that host-network processes call from: loopback (known to `Peers`) and those we answer on.
 fn host_addresses(config: &Config) -> impl Fn(IpAddr) -> bool + Send + Sync + 'static {
     let ours = config.listen.hosts.clone();
@@ -364,48 +361,6 @@ fn reached(limit: Limit, limits: &Limits, peers: &Peers) -> u64 {
         | Limit::UnverifiedIdentities
         | Limit::IdentitiesPerPeer
         | Limit::UpstreamCallsPerPeer => limits.count(limit),
-    }
-}
-
-/// Names for conditions and tasks: a closed set, whatever addresses are bound.
-#[derive(Default)]
-struct ListenerNames {
-    ipv4: usize,
-    ipv6: usize,
-}
-
-impl ListenerNames {
-    /// The first address of a family has a name for each kind of port, further ones go by number.
-    fn next(&mut self, config: &Config, host: IpAddr, port: u16) -> ConditionName {
-        if !is_first_of_family(config, &host) {
-            return self.further(host);
-        }
-        let is_guards = config.node_network.guard.map(|guard| guard.port == port);
-        match (is_guards, host) {
-            (None, IpAddr::V4(_)) => ConditionName::ListenerIpv4,
-            (None, IpAddr::V6(_)) => ConditionName::ListenerIpv6,
-            (Some(true), IpAddr::V4(_)) => ConditionName::ListenerIpv4Guard,
-            (Some(true), IpAddr::V6(_)) => ConditionName::ListenerIpv6Guard,
-            (Some(false), IpAddr::V4(_)) => ConditionName::ListenerIpv4Own,
-            (Some(false), IpAddr::V6(_)) => ConditionName::ListenerIpv6Own,
-        }
-    }
-
-    fn further(&mut self, host: IpAddr) -> ConditionName {
-        const IPV4: [ConditionName; 3] = [
-            ConditionName::ListenerIpv4Second,
-            ConditionName::ListenerIpv4Third,
-            ConditionName::ListenerIpv4Fourth,
-        ];
-        const IPV6: [ConditionName; 3] = [
-            ConditionName::ListenerIpv6Second,
-            ConditionName::ListenerIpv6Third,
-            ConditionName::ListenerIpv6Fourth,
-        ];
-        let (names, count) = if host.is_ipv4() { (IPV4, &mut self.ipv4) } else { (IPV6, &mut self.ipv6) };
-        let name = names.get(*count).copied().unwrap_or(ConditionName::ListenerOther);
-        *count += 1;
-        name
     }
 }
 

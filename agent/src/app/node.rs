@@ -8,7 +8,8 @@ use std::net::IpAddr;
 
 use tokio::sync::watch;
 
-use super::{CredentialListener, Services, is_first_of_family};
+use super::listener_names::is_first_of_family;
+use super::{CredentialListener, Services};
 use crate::config::{Config, Guard, LinkPlace, NodeNetwork};
 use crate::lifecycle::condition_name::ConditionName;
 use crate::lifecycle::readiness::Condition;

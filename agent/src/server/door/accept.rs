@@ -239,8 +239,7 @@ mod tests {
     use tokio::time::{Instant, sleep, timeout};
 
     use super::{AcceptTrouble, Errno, is_about_one_connection};
-    use crate::server::door::limits::ConnectionLimits;
-    use crate::server::door::peers::PeerLimits;
+    use crate::server::door::limits::{ConnectionLimits, PeerLimits};
     use crate::server::door::places::Room;
     use crate::server::door::testing::{FAST, PATIENCE, SLOW, TestServer, eventually, few};
 

@@ -131,8 +131,7 @@ mod tests {
     use tokio::io::AsyncWriteExt;
     use tokio::time::{Instant, sleep};
 
-    use crate::server::door::limits::ConnectionLimits;
-    use crate::server::door::peers::PeerLimits;
+    use crate::server::door::limits::{ConnectionLimits, PeerLimits};
     use crate::server::door::testing::{FAST, TestServer, eventually};
 
     #[tokio::test]

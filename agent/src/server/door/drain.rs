@@ -107,8 +107,7 @@ mod tests {
     use tokio::time::{sleep, timeout};
 
     use super::HANDSHAKE;
-    use crate::server::door::limits::ConnectionLimits;
-    use crate::server::door::peers::PeerLimits;
+    use crate::server::door::limits::{ConnectionLimits, PeerLimits};
     use crate::server::door::testing::{Client, FAST, PATIENCE, SLOW, TestServer, few};
 
     #[tokio::test]

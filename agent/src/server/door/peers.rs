@@ -10,81 +10,16 @@ use std::collections::{BTreeMap, HashMap};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
 
 use parking_lot::Mutex;
 use tokio::time::Instant;
 
 use super::activity::{Activity, CloseRequest};
-use super::capacity::Capacity;
+use super::limits::PeerLimits;
 use super::pace::Pace;
-use super::places::{Full, Place, Places, Room, Turn};
+use super::places::{Full, Place, Places, Turn};
 use super::stats::{ConnectionStats, count};
 use crate::workload::PeerKey;
-
-/// How much one peer, and all together, may have open.
-#[derive(Clone, Copy, Debug)]
-pub struct PeerLimits {
-    /// Connections with a request, and those that are kept after one. A pod has at least 64
-    /// (docs/design/decisions.md#fairness): the busiest client pools seen hold ten.
-    pub connections: Room,
-    /// Accepted connections that have sent nothing yet, or wait for a place.
-    pub waiting: Room,
-    /// Requests that wait for an answer. A pod has at least 32 (docs/design/decisions.md#fairness).
-    pub held: Room,
-    /// How many times as much the node's own addresses get. 8 (docs/design/decisions.md#fairness): all
-    /// host-network pods share them.
-    pub host_factor: usize,
-    /// How long a new connection does not count as idle although silent. 1 s: the longest that a client takes
-    /// to send its request.
-    pub fresh: Duration,
-    /// Requests per second of one pod that are answered at once; `None`: all are.
-    pub pace: Option<u32>,
-}
-
-impl PeerLimits {
-    /// The limits of the credential listeners.
-    pub fn for_credentials(capacity: Capacity, pace: Option<u32>) -> Self {
-        Self {
-            connections: Room::by_quarters(capacity.places, 64),
-            waiting: Room {
-                all: capacity.waiting,
-                // All the processes of a pod may start at once, while nobody else does.
-                most: capacity.waiting - capacity.waiting / 8,
-                // Four peers more than those that fill the room find place in its last eighth.
-                least: (capacity.waiting / 32).clamp(1, 64),
-            },
-            held: Room::by_quarters(capacity.places, 32),
-            host_factor: 8,
-            fresh: Duration::from_secs(1),
-            pace,
-        }
-    }
-
-    /// The limits of the metrics listener: few, so that scrapers cannot starve the credential endpoint, and
-    /// none of them the others. A page takes locks and reads /proc, so that one peer may have 20 in a second.
-    pub fn for_metrics() -> Self {
-        Self { pace: Some(20), ..Self::for_admin(Room::by_quarters(64, 4)) }
-    }
-
-    /// The limits of a probe listener. All who call are the node, so that one peer may have most of it, and
-    /// its pace would be the kubelet's too.
-    pub fn for_probes() -> Self {
-        Self::for_admin(Room { all: 64, most: 48, least: 4 })
-    }
-
-    fn for_admin(few: Room) -> Self {
-        Self {
-            connections: few,
-            waiting: few,
-            held: few,
-            host_factor: 1,
-            // A kubelet sends its request with the handshake, almost.
-            fresh: Duration::from_millis(2),
-            pace: None,
-        }
-    }
-}
 
 /// Why a connection is not accepted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -459,9 +394,10 @@ mod tests {
 
     use tokio::time::{sleep, timeout};
 
-    use super::{ConnectionPermit, NotNow, PeerLimits, Peers, Room, TooMany};
+    use super::{ConnectionPermit, NotNow, PeerLimits, Peers, TooMany};
     use crate::server::door::activity::{CloseRequest, Phase};
     use crate::server::door::capacity::Capacity;
+    use crate::server::door::places::Room;
 
     const SOON: Duration = Duration::from_millis(1);
 
