@@ -175,9 +175,11 @@ impl Provider {
             (CredentialKey::Verified(_), CredentialKey::Unverified(_)) => {
                 Some(self.flights.adopt(principal, record))
             }
-            (CredentialKey::Verified(_), CredentialKey::Verified(_)) | (CredentialKey::Unverified(_), _) => {
+            (CredentialKey::Verified(_), CredentialKey::Verified(_)) => {
+                self.store.asks_by_its_own_name(token.token.digest());
                 Some(record)
             }
+            (CredentialKey::Unverified(_), _) => Some(record),
         }
     }
 

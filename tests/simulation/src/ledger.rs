@@ -92,9 +92,6 @@ pub struct Token {
     pub is_verified: bool,
     /// It earned a set that may be kept under its own name, and renewed there.
     pub has_its_own: bool,
-    /// AWS granted a set to it under its pod's name: only then the agent may take both names for one
-    /// (docs/design/decisions.md#two-names).
-    pub is_granted: bool,
     /// A thief made it, with a key that leaked: AWS knows, and takes it for nobody's.
     pub is_forged: bool,
 }
@@ -104,19 +101,7 @@ impl Token {
     pub const fn new(pod: usize, number: usize, key: u32, issued: Duration, expires: Duration) -> Self {
         let no = false;
         let (was_verified, is_verified, has_its_own, is_forged) = (no, no, no, no);
-        let is_granted = no;
-        Self {
-            pod,
-            number,
-            key,
-            issued,
-            expires,
-            was_verified,
-            is_verified,
-            has_its_own,
-            is_granted,
-            is_forged,
-        }
+        Self { pod, number, key, issued, expires, was_verified, is_verified, has_its_own, is_forged }
     }
 }
 
@@ -210,12 +195,8 @@ impl Ledger {
     }
 
     fn name_of(&self, token: Token) -> Name {
-        let is_the_pods = |token: Token| token.is_verified || token.is_granted;
-        if self.token_now(token.number).is_some_and(is_the_pods) {
-            Name::Pod(token.pod)
-        } else {
-            Name::Token(token.number)
-        }
+        let is_proven = self.token_now(token.number).is_some_and(|token| token.was_verified);
+        if is_proven { Name::Pod(token.pod) } else { Name::Token(token.number) }
     }
 
     /// How many names may have a set that has not been expired for `grace`: tokens, and pods with a token
@@ -305,7 +286,6 @@ impl Ledger {
         self.sets.push(Set { pod, token: token.number, is_the_pods, is_misdated, issued: now, expires });
         if let Some(token) = self.tokens.get_mut(token.number) {
             token.has_its_own |= !is_the_pods;
-            token.is_granted |= is_the_pods;
         }
         let said = self.said.entry(token.pod).or_default();
         said.sets.push(number);

@@ -136,6 +136,9 @@ fn a_failing_story_is_made_shorter_in_a_bounded_number_of_runs_and_fails_the_sam
         assert!(shrunk.story.slots.len() < story.slots.len(), "{} slots", shrunk.story.slots.len());
         assert!(shrunk.story.length < story.length, "{:?}", shrunk.story.length);
         assert!(shrunk.count < failed.count, "{failed}became\n{shrunk}");
+        // A head, what is seen of the pods involved and of the node, and how it was found.
+        let lines = shrunk.to_string().lines().count();
+        assert!(lines <= 5 + 14 * (shrunk.involved.len() + 1), "{lines} lines:\n{shrunk}");
     }
 }
 

@@ -148,6 +148,17 @@ impl Store {
         }
     }
 
+    /// A key proves of which pod this token is, and the pod has a set: what the token earned by itself is
+    /// renewed for nobody, or a pod that is gone would cost the calls of two.
+    pub(in crate::credentials) fn asks_by_its_own_name(&self, token: TokenDigest) {
+        // Most nodes always have their keys, and nothing is kept by tokens.
+        let has_any = self.unverified_len() > 0;
+        let record = has_any.then(|| self.get(&CredentialKey::Unverified(token))).flatten();
+        if let Some(record) = record {
+            record.not_wanted();
+        }
+    }
+
     /// A key proves of which pod a token is: what the token earned is kept under the pod's own name from now
     /// on, for all its tokens. `None`: there is no room.
     pub(in crate::credentials) fn adopt(

@@ -85,6 +85,25 @@ async fn and_no_more_if_it_has_two_names() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn nor_if_a_key_proves_a_token_that_has_earned_a_set_of_its_own() {
+    for trouble in TROUBLE {
+        let node = Node::new();
+        node.aws.be(issuing(3 * HOUR));
+        node.ask_as(&verified(&node, 1, "a.first.c")).await.unwrap();
+        // No key proves the pod's other token, so nothing tells that it is the same pod's.
+        node.ask_as(&claimed(&node, 1, "a.second.c")).await.unwrap();
+        node.ask_as(&claimed(&node, 1, "a.second.c")).await.unwrap();
+        // Then one does.
+        node.ask_as(&verified(&node, 1, "a.second.c")).await.unwrap();
+        assert_eq!(node.aws.calls(), 2);
+        node.aws.be(trouble);
+        tokio::time::sleep(3 * HOUR).await;
+        let calls = node.aws.calls() - 2;
+        assert!((1..=2).contains(&calls), "{trouble:?}: {calls} calls");
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn the_second_call_for_a_pod_that_is_gone_is_made_when_a_sixth_of_the_life_is_left() {
     let node = Node::new();
     node.aws.be(issuing(HOUR));
