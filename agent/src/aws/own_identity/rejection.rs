@@ -13,7 +13,7 @@ use crate::aws::words;
 pub struct Rejection {
     /// The status.
     pub status: u16,
-    /// AWS's code; a proxy's answer has none.
+    /// AWS's code, where its answer has one.
     pub code: Option<Arc<str>>,
     /// AWS's sentence, shortened.
     pub message: Arc<str>,
@@ -88,7 +88,7 @@ mod tests {
     }
 
     #[test]
-    fn an_answer_of_a_proxy_has_no_words() {
+    fn a_rejection_without_words_has_a_status() {
         assert_eq!(Rejection::new(403, None, "", None).to_string(), "403 without a code");
         let odd = Rejection::new(403, Some("a b"), "", Some("x\ny"));
         assert_eq!((odd.code, odd.request_id), (None, None));

@@ -106,7 +106,9 @@ impl fmt::Display for Unavailable {
             Self::Timeout => "no answer in time",
             Self::Connection => "no connection",
             Self::ServerError => "server error",
-            Self::Unreadable => "the answer is not one of the service",
+            Self::Unreadable => {
+                "the answer is not one of the service; something on the way may have given it"
+            }
             Self::Lost => "the call was lost",
         })
     }

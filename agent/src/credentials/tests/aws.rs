@@ -23,6 +23,8 @@ pub(super) enum Mood {
     Says(u16, &'static str),
     /// The same, after this time.
     SaysAfter(Duration, u16, &'static str),
+    /// This status with a body that has no code: of something on the way, unless it has AWS's request id.
+    Page { status: u16, body: &'static str, has_request_id: bool },
     /// Credentials that end at this second of the epoch, whatever that is.
     IssuesUntil(i64),
     /// An answer that was given so long ago, with credentials that ended so long ago, by somebody in between.
@@ -180,6 +182,13 @@ impl Aws {
             Mood::SaysAfter(after, status, code) => {
                 tokio::time::sleep(after).await;
                 Ok(self.response(status, format!(r#"{{"code":"{code}","message":"scripted"}}"#)))
+            }
+            Mood::Page { status, body, has_request_id } => {
+                let mut page = self.response(status, body.to_owned());
+                if !has_request_id {
+                    page.headers_mut().remove("x-amzn-requestid");
+                }
+                Ok(page)
             }
             Mood::IssuesUntil(seconds) => Ok(self.response(200, body(&association, "r", "ASIA", seconds))),
             Mood::Replays { given, ended } => {

@@ -8,7 +8,7 @@ use super::aws::Mood;
 use super::{HOUR, MINUTE, Node};
 
 /// Every failure that may not become an error for a pod with cached credentials.
-const FAILURES: [Mood; 12] = [
+const FAILURES: [Mood; 13] = [
     Mood::Hangs,
     Mood::Refuses,
     Mood::Says(500, "InternalServerException"),
@@ -21,7 +21,11 @@ const FAILURES: [Mood; 12] = [
     Mood::Says(400, "InvalidTokenException"),
     Mood::Says(400, "ExpiredTokenException"),
     Mood::Says(407, "Proxy"),
+    Mood::Page { status: 403, body: BLOCKED, has_request_id: false },
 ];
+
+/// What an inspection of TLS may answer in AWS's place.
+const BLOCKED: &str = "<html><body>This site is blocked by policy.</body></html>";
 
 #[tokio::test(start_paused = true)]
 async fn ten_minutes_of_outage_are_not_noticed_by_pods_with_cached_credentials() {
@@ -46,6 +50,20 @@ async fn ten_minutes_of_outage_are_not_noticed_by_pods_with_cached_credentials()
         node.aws.be(Mood::Issues { after: Duration::from_millis(80), life: HOUR });
         tokio::time::sleep(3 * MINUTE).await;
         assert!(node.ask(1).await.unwrap().left > 50 * MINUTE, "{failure:?}: renewed when it was over");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_page_of_something_on_the_way_is_not_held_against_the_agents_own_credentials() {
+    for status in [401, 403] {
+        for body in [BLOCKED, "", r#"{"message":"Forbidden"}"#, r#"{"code":403}"#] {
+            for (has_request_id, expected) in [(false, "unreadable"), (true, "own_credentials_rejected")] {
+                let node = Node::new();
+                node.aws.be(Mood::Page { status, body, has_request_id });
+                let error = node.ask(1).await.unwrap_err().unwrap();
+                assert_eq!(error.label(), expected, "{status} {body:?}, request id: {has_request_id}");
+            }
+        }
     }
 }
 

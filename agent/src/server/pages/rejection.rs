@@ -13,7 +13,7 @@ use serde::Serialize;
 
 use super::response;
 use crate::association::NoRoute;
-use crate::credentials::source::{OwnIdentityFault, Refusal, RefusalClass, SourceError};
+use crate::credentials::source::{OwnIdentityFault, Refusal, RefusalClass, SourceError, Unavailable};
 use crate::identity::TokenFault;
 use crate::telemetry::metrics::Outcome;
 use crate::workload::MalformedToken;
@@ -204,7 +204,12 @@ fn of_source(error: &SourceError) -> Answer {
             let message = "AWS is throttling credential requests; try again";
             answer(StatusCode::SERVICE_UNAVAILABLE, "ThrottlingException", message)
         }
-        SourceError::Unavailable(_) => unavailable("EKS Auth is unreachable or failing; try again"),
+        SourceError::Unavailable(Unavailable::Unreadable) => {
+            unavailable("Something on the way to EKS Auth may have answered; try again")
+        }
+        SourceError::Unavailable(
+            Unavailable::Timeout | Unavailable::Connection | Unavailable::ServerError | Unavailable::Lost,
+        ) => unavailable("EKS Auth is unreachable or failing; try again"),
         SourceError::OwnIdentity(OwnIdentityFault::Missing) => unavailable(NO_OWN_CREDENTIALS),
         SourceError::OwnIdentity(OwnIdentityFault::Rejected(rejection)) => {
             unavailable(&format!("{NO_OWN_CREDENTIALS}: {rejection}"))
@@ -341,6 +346,7 @@ mod tests {
             source(SourceError::Throttled),
             source(SourceError::OwnIdentity(OwnIdentityFault::Missing)),
             source(SourceError::Unavailable(Unavailable::Timeout)),
+            source(SourceError::Unavailable(Unavailable::Unreadable)),
         ] {
             assert!(rejection.answer().message.len() <= 70, "{}", rejection.answer().message);
         }

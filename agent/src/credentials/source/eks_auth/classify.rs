@@ -67,7 +67,7 @@ pub fn classify(answer: &ErrorAnswer<'_>, judged: JudgedToken) -> SourceError {
         SourceError::Refused(Refusal::new(class, code, answer.message, answer.request_id, judged))
     };
     match (status, code) {
-        (401 | 403, _) => rejected(answer),
+        (401 | 403, _) if is_of_aws(answer) => rejected(answer),
         (400, "AccessDeniedException") => refused(RoleNotAssumable, "AccessDeniedException"),
         (400, "ExpiredTokenException") => refused(TokenExpired, "ExpiredTokenException"),
         (400, "InvalidTokenException") => refused(TokenInvalid, "InvalidTokenException"),
@@ -76,9 +76,16 @@ pub fn classify(answer: &ErrorAnswer<'_>, judged: JudgedToken) -> SourceError {
         (404, "ResourceNotFoundException") => refused(NoAssociation, "ResourceNotFoundException"),
         (500.., _) => SourceError::Unavailable(Unavailable::ServerError),
         // A 400 or 404 without one of its codes is a wrong endpoint, or a proxy, an inspection or a load
-        // balancer on the way; 3xx, 407 and the rest are not EKS Auth's either.
+        // balancer on the way, and so is a 401 or 403 that nothing shows to be AWS's; 3xx, 407 and the rest
+        // are not EKS Auth's either.
         (_, _) => SourceError::Unavailable(Unavailable::Unreadable),
     }
+}
+
+/// Whether anything shows that AWS answered. Its front ends put a request id on each answer and a code on
+/// each error. What stands on the way has neither, and its 403 says nothing of the credentials that signed.
+fn is_of_aws(answer: &ErrorAnswer<'_>) -> bool {
+    [answer.code, answer.request_id].into_iter().flatten().any(|word| !word.is_empty())
 }
 
 /// The agent's own credentials were rejected, in AWS's words.
@@ -121,11 +128,24 @@ mod tests {
             (502, None, "server_error"),
             (407, None, "unreadable"),
             (302, None, "unreadable"),
+            (401, None, "unreadable"),
+            (403, None, "unreadable"),
+            (403, Some(""), "unreadable"),
+            (403, Some("SomethingNew"), "own_credentials_rejected"),
         ];
         for (status, code, expected) in cases {
             let answer = ErrorAnswer { status, code, message: "", request_id: None };
             let judged = *refusal(RefusalClass::BadRequest).judged;
             assert_eq!(classify(&answer, judged).label(), expected, "{status} {code:?}");
+        }
+    }
+
+    #[test]
+    fn a_403_without_a_code_is_of_aws_if_it_has_a_request_id() {
+        for (request_id, expected) in [(Some("r-1"), "own_credentials_rejected"), (Some(""), "unreadable")] {
+            let answer = ErrorAnswer { status: 403, code: None, message: "", request_id };
+            let judged = *refusal(RefusalClass::BadRequest).judged;
+            assert_eq!(classify(&answer, judged).label(), expected, "{request_id:?}");
         }
     }
 

@@ -208,14 +208,17 @@ fn translate(
         // The request could not be built or signed; our own identity is the only part of it that can be
         // missing.
         SdkError::ConstructionFailure(_) => SourceError::OwnIdentity(OwnIdentityFault::Missing),
-        SdkError::ResponseError(response) => by_status(response.raw().status().as_u16(), judged),
+        SdkError::ResponseError(response) => {
+            by_status(response.raw().status().as_u16(), error.request_id(), judged)
+        }
         SdkError::ServiceError(service) => {
             let metadata = service.err();
             let answer = ErrorAnswer {
                 status: service.raw().status().as_u16(),
                 code: metadata.code(),
                 message: metadata.message().unwrap_or_default(),
-                request_id: metadata.request_id(),
+                // The metadata of a body that the SDK cannot read is empty; the header is there.
+                request_id: error.request_id(),
             };
             classify(&answer, judged)
         }
@@ -231,12 +234,12 @@ fn dated(error: SourceError, answered_at: Option<SystemTime>) -> SourceError {
     }
 }
 
-/// An answer with a body that the SDK could not read: only its status can be believed.
-fn by_status(status: u16, judged: JudgedToken) -> SourceError {
+/// An answer with a body that the SDK could not read: only its head can be believed.
+fn by_status(status: u16, request_id: Option<&str>, judged: JudgedToken) -> SourceError {
     if (200..300).contains(&status) {
         SourceError::Unavailable(Unavailable::Unreadable)
     } else {
-        classify(&ErrorAnswer { status, code: None, message: "", request_id: None }, judged)
+        classify(&ErrorAnswer { status, code: None, message: "", request_id }, judged)
     }
 }
 
