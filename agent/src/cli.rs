@@ -123,14 +123,16 @@ pub struct ServerArgs {
     pub region: Option<String>,
 
     /// Source of the agent's own AWS credentials: auto, imds, file or environment. auto means file if
-    /// --rotate-credentials or --own-credentials-file is given, else environment if AWS_ACCESS_KEY_ID is set,
-    /// else file if AWS_SHARED_CREDENTIALS_FILE, AWS_CONFIG_FILE or AWS_PROFILE is set, else imds
+    /// --rotate-credentials or --own-credentials-file is given, else environment if AWS_ACCESS_KEY_ID (or
+    /// AWS_ACCESS_KEY) is set, else file if AWS_SHARED_CREDENTIALS_FILE, AWS_CONFIG_FILE or AWS_PROFILE (or
+    /// AWS_DEFAULT_PROFILE) is set, else imds. environment reads AWS_SECRET_ACCESS_KEY (or AWS_SECRET_KEY)
+    /// and AWS_SESSION_TOKEN too
     #[arg(long, default_value = "auto", value_name = "SOURCE", help_heading = OURS)]
     pub own_credentials: String,
 
     /// Path of the credentials file [also: AWS_SHARED_CREDENTIALS_FILE, or AWS_CONFIG_FILE if set alone;
-    /// default: $HOME/.aws/credentials]. The profile is the value of AWS_PROFILE, or default. Only access
-    /// keys are read: no SSO, credential_process or role_arn
+    /// default: $HOME/.aws/credentials]. The profile is the value of AWS_PROFILE (or AWS_DEFAULT_PROFILE), or
+    /// default. One file is read, and of it only access keys: no SSO, credential_process or role_arn
     #[arg(long, value_name = "PATH", help_heading = OURS)]
     pub own_credentials_file: Option<String>,
 

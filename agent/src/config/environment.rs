@@ -15,9 +15,27 @@ use crate::secret::Secret;
 /// keys to a file.
 pub(crate) const PRINTING_SECRETS: [&str; 2] = ["LOG_SENSITIVE_BODIES", "SSLKEYLOGFILE"];
 
-/// Variables by which the AWS SDKs find credentials in ways that the agent does not go: a web identity of its
-/// own, and the container provider, which is the agent itself.
-const OTHER_CREDENTIALS: [&str; 3] = [
+/// The two names of a setting, as Amazon's agent reads them (aws-sdk-go-v2, `config/env_config.go`): the
+/// first counts if it is set. Scripts of the first SDKs use the second.
+pub(super) const ACCESS_KEY_ID: [&str; 2] = ["AWS_ACCESS_KEY_ID", "AWS_ACCESS_KEY"];
+pub(super) const SECRET_ACCESS_KEY: [&str; 2] = ["AWS_SECRET_ACCESS_KEY", "AWS_SECRET_KEY"];
+pub(super) const PROFILE: [&str; 2] = ["AWS_PROFILE", "AWS_DEFAULT_PROFILE"];
+pub(super) const SESSION_TOKEN: &str = "AWS_SESSION_TOKEN";
+pub(super) const CREDENTIALS_FILE: &str = "AWS_SHARED_CREDENTIALS_FILE";
+pub(super) const CONFIG_FILE: &str = "AWS_CONFIG_FILE";
+
+/// Variables by which the AWS SDKs find credentials. The last three are ways that the agent does not go: a
+/// web identity of its own, and the container provider, which is the agent itself.
+const CREDENTIALS: [&str; 12] = [
+    ACCESS_KEY_ID[0],
+    ACCESS_KEY_ID[1],
+    SECRET_ACCESS_KEY[0],
+    SECRET_ACCESS_KEY[1],
+    SESSION_TOKEN,
+    CREDENTIALS_FILE,
+    CONFIG_FILE,
+    PROFILE[0],
+    PROFILE[1],
     "AWS_WEB_IDENTITY_TOKEN_FILE",
     "AWS_CONTAINER_CREDENTIALS_RELATIVE_URI",
     "AWS_CONTAINER_CREDENTIALS_FULL_URI",
@@ -47,8 +65,8 @@ pub struct Environment {
     pub(super) session_token: Option<Secret>,
     pub(super) credentials_file: Option<String>,
     pub(super) config_file: Option<String>,
-    /// Those of [`OTHER_CREDENTIALS`] that are set.
-    pub(super) other_credentials: Vec<&'static str>,
+    /// Those of [`CREDENTIALS`] that are set.
+    pub(super) credentials: Vec<&'static str>,
     pub(super) profile: Option<String>,
     pub(super) home: Option<String>,
     pub(super) http_proxy: Option<Secret>,
@@ -75,6 +93,7 @@ impl Environment {
     }
 
     fn read(source: impl Fn(&str) -> Option<OsString>) -> Self {
+        let is_set = |name: &str| source(name).is_some_and(|value| !value.is_empty());
         let mut unreadable = Vec::new();
         let mut text = |name: &str| match source(name)?.into_string() {
             Ok(value) => Some(value).filter(|value| !value.is_empty()),
@@ -94,13 +113,13 @@ impl Environment {
             imds_endpoint: text("AWS_EC2_METADATA_SERVICE_ENDPOINT"),
             imds_mode: text("AWS_EC2_METADATA_SERVICE_ENDPOINT_MODE"),
             imds_disabled: text("AWS_EC2_METADATA_DISABLED"),
-            access_key_id: text("AWS_ACCESS_KEY_ID"),
-            secret_access_key: text("AWS_SECRET_ACCESS_KEY").map(Secret::new),
-            session_token: text("AWS_SESSION_TOKEN").map(Secret::new),
-            credentials_file: text("AWS_SHARED_CREDENTIALS_FILE"),
-            config_file: text("AWS_CONFIG_FILE"),
-            other_credentials: OTHER_CREDENTIALS.into_iter().filter(|name| text(name).is_some()).collect(),
-            profile: text("AWS_PROFILE"),
+            access_key_id: ACCESS_KEY_ID.into_iter().find_map(&mut text),
+            secret_access_key: SECRET_ACCESS_KEY.into_iter().find_map(&mut text).map(Secret::new),
+            session_token: text(SESSION_TOKEN).map(Secret::new),
+            credentials_file: text(CREDENTIALS_FILE),
+            config_file: text(CONFIG_FILE),
+            credentials: CREDENTIALS.into_iter().filter(|name| is_set(name)).collect(),
+            profile: PROFILE.into_iter().find_map(&mut text),
             home: text("HOME"),
             // Upper case first, as in Go's net/http and so in Amazon's agent.
             http_proxy: text("HTTP_PROXY").or_else(|| text("http_proxy")).map(Secret::new),

@@ -21,6 +21,7 @@ mod notices;
 mod own_credentials;
 mod problem;
 mod summary;
+mod unused_variables;
 mod upstream;
 mod url;
 mod verification;
@@ -31,11 +32,13 @@ pub use log::{Format, Level, Log};
 pub use no_proxy::NoProxy;
 pub use node_network::{Guard, LinkPlace, NodeNetwork};
 pub use problem::{ConfigError, Problem};
+pub use unused_variables::UnusedVariable;
 pub use url::is_local_host;
 pub use verification::{KeyLocation, TokenVerification, VerificationMode};
 
 use boolean::go_bool;
 use problem::Problems;
+use unused_variables::unused;
 
 use crate::cli::ServerArgs;
 use crate::secret::Secret;
@@ -72,8 +75,8 @@ pub struct Config {
     pub upstream: Upstream,
     /// The source of the credentials that the agent signs with.
     pub own_credentials: OwnCredentials,
-    /// Variables that name other ways to credentials, which the AWS SDKs would use and the agent does not.
-    pub unused_own_credentials: Vec<&'static str>,
+    /// Variables of credentials that are set and that the agent does not use.
+    pub unused_own_credentials: Vec<UnusedVariable>,
     /// The node the agent runs on.
     pub node: NodeDetails,
     /// The changes to the node's network.
@@ -154,9 +157,9 @@ pub enum OwnCredentials {
     },
     /// Environment variables.
     Environment {
-        /// `AWS_ACCESS_KEY_ID`.
+        /// `AWS_ACCESS_KEY_ID`, or its alias.
         access_key_id: String,
-        /// `AWS_SECRET_ACCESS_KEY`.
+        /// `AWS_SECRET_ACCESS_KEY`, or its alias.
         secret_access_key: Secret,
         /// `AWS_SESSION_TOKEN`.
         session_token: Option<Secret>,
@@ -248,8 +251,8 @@ impl Config {
             max_service_qps: max_service_qps?,
             pod_request_rate: pod_request_rate?,
             upstream: upstream?,
+            unused_own_credentials: unused(own_credentials.as_ref()?, flags.names_a_file(), environment),
             own_credentials: own_credentials?,
-            unused_own_credentials: environment.other_credentials.clone(),
             node: NodeDetails { name: name?, send: send? },
             node_network: node_network?,
             verification: verification?,

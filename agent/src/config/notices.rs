@@ -4,7 +4,7 @@
 //! those are problems.
 
 use super::boolean::go_bool;
-use super::{Config, OwnCredentials, ProfileFile, Retention};
+use super::{Config, OwnCredentials, ProfileFile, Retention, UnusedVariable};
 use crate::cli::ServerArgs;
 
 impl Config {
@@ -23,11 +23,14 @@ impl Config {
                 "--rotate-credentials has no effect: --own-credentials selects another source".to_owned(),
             );
         }
-        for variable in &self.unused_own_credentials {
-            notices.push(format!(
-                "{variable} is not used: the agent's own credentials come from {}; see --own-credentials",
-                source_of(&self.own_credentials)
-            ));
+        for UnusedVariable { name, instead } in &self.unused_own_credentials {
+            notices.push(match instead {
+                Some(used) => format!("{name} is not used: {used} is set"),
+                None => format!(
+                    "{name} is not used: the agent's own credentials come from {}; see --own-credentials",
+                    source_of(&self.own_credentials)
+                ),
+            });
         }
         if let OwnCredentials::File { kind: ProfileFile::Config, path, .. } = &self.own_credentials {
             notices.push(format!(

@@ -27,6 +27,13 @@ pub(super) struct Flags<'a> {
     pub(super) rotate: bool,
 }
 
+impl Flags<'_> {
+    /// Whether the path is that of the flag; an empty one is not set.
+    pub(super) fn names_a_file(&self) -> bool {
+        self.file.is_some_and(|path| !path.is_empty())
+    }
+}
+
 /// Chooses the source, reads its settings and notes every problem.
 pub(super) fn read(
     flags: Flags<'_>,
@@ -203,6 +210,29 @@ mod tests {
             own(Flags { source: "imds", ..AUTO }, &[credentials]),
             Ok(OwnCredentials::Imds { .. })
         ));
+    }
+
+    #[test]
+    fn the_aliases_of_go_are_read_after_the_usual_names() {
+        let (key, secret) = (("AWS_ACCESS_KEY", "AKIAALIAS"), ("AWS_SECRET_KEY", "alias"));
+        let signs_with = |variables: &[(&str, &str)]| match own(AUTO, variables) {
+            Ok(OwnCredentials::Environment { access_key_id, secret_access_key, .. }) => {
+                format!("{access_key_id} {}", secret_access_key.reveal())
+            }
+            other => format!("{other:?}"),
+        };
+        assert_eq!(signs_with(&[key, secret]), "AKIAALIAS alias");
+        assert_eq!(signs_with(&[key, secret, ACCESS_KEY, SECRET_KEY]), "AKIAPLANTED planted");
+        // Each by itself, and an empty one is not set.
+        assert_eq!(signs_with(&[ACCESS_KEY, secret]), "AKIAPLANTED alias");
+        assert_eq!(signs_with(&[key, secret, ("AWS_ACCESS_KEY_ID", "")]), "AKIAALIAS alias");
+        let profile_of = |variables: &[(&str, &str)]| match own(AUTO, variables) {
+            Ok(OwnCredentials::File { path, profile, .. }) => format!("{} {profile}", path.display()),
+            other => format!("{other:?}"),
+        };
+        let (home, default) = (("HOME", "/c"), ("AWS_DEFAULT_PROFILE", "hybrid"));
+        assert_eq!(profile_of(&[home, default]), "/c/.aws/credentials hybrid");
+        assert_eq!(profile_of(&[home, default, ("AWS_PROFILE", "first")]), "/c/.aws/credentials first");
     }
 
     #[test]

@@ -206,6 +206,61 @@ fn no_secret_shows_in_debug_or_summary() {
     assert!(shown.contains("[redacted]"));
 }
 
+/// The notices about variables that are not used, shortened to the variable and the reason.
+fn unused(arguments: &[&str], variables: &[(&str, &str)]) -> Vec<String> {
+    let args = ServerArgs::of(&[["-c", "prod"].as_slice(), arguments].concat());
+    let variables = [[REGION, ("HOME", "/h")].as_slice(), variables].concat();
+    let notices = Config::from_args(&args, &Environment::of(&variables)).unwrap().notices(&args);
+    assert!(!notices.concat().contains("planted"), "{notices:?}");
+    notices.iter().filter_map(|notice| notice.split_once(" is not used")).map(short).collect()
+}
+
+fn short((variable, why): (&str, &str)) -> String {
+    let why = why.split_once("come from ").map_or(why, |(_, source)| source);
+    format!("{variable}: {}", why.trim_start_matches([':', ' ']).trim_end_matches("; see --own-credentials"))
+}
+
+#[test]
+fn variables_of_credentials_that_are_not_used_are_named() {
+    let keys = [("AWS_ACCESS_KEY_ID", "AKIA"), ("AWS_SECRET_ACCESS_KEY", "planted")];
+    let aliases = [("AWS_ACCESS_KEY", "AKIB"), ("AWS_SECRET_KEY", "planted")];
+    let files = [("AWS_SHARED_CREDENTIALS_FILE", "/b"), ("AWS_CONFIG_FILE", "/d")];
+    let profiles = [("AWS_PROFILE", "p"), ("AWS_DEFAULT_PROFILE", "q")];
+    assert_eq!(unused(&[], &keys), [""; 0]);
+    assert_eq!(unused(&[], &aliases), [""; 0]);
+    assert_eq!(unused(&[], &files[..1]), [""; 0]);
+    assert_eq!(unused(&[], &profiles[1..]), [""; 0]);
+    assert_eq!(
+        unused(&[], &[keys, aliases].concat()),
+        ["AWS_ACCESS_KEY: AWS_ACCESS_KEY_ID is set", "AWS_SECRET_KEY: AWS_SECRET_ACCESS_KEY is set"]
+    );
+    assert_eq!(
+        unused(&[], &[files, profiles].concat()),
+        ["AWS_CONFIG_FILE: AWS_SHARED_CREDENTIALS_FILE is set", "AWS_DEFAULT_PROFILE: AWS_PROFILE is set"]
+    );
+    assert_eq!(
+        unused(&["--own-credentials=file", "--own-credentials-file=/a"], &[keys, files].concat()),
+        [
+            "AWS_ACCESS_KEY_ID: /a",
+            "AWS_SECRET_ACCESS_KEY: /a",
+            "AWS_SHARED_CREDENTIALS_FILE: /a",
+            "AWS_CONFIG_FILE: /a"
+        ]
+    );
+    assert_eq!(
+        unused(&["--own-credentials=imds"], &[aliases[0], ("AWS_SESSION_TOKEN", "planted"), profiles[0]]),
+        [
+            "AWS_ACCESS_KEY: the instance metadata service",
+            "AWS_SESSION_TOKEN: the instance metadata service",
+            "AWS_PROFILE: the instance metadata service"
+        ]
+    );
+    assert_eq!(
+        unused(&[], &[keys.as_slice(), &files[..1], &profiles[1..]].concat()),
+        ["AWS_SHARED_CREDENTIALS_FILE: the environment", "AWS_DEFAULT_PROFILE: the environment"]
+    );
+}
+
 #[test]
 fn settings_without_effect_are_noticed_and_not_refused() {
     let notices = |arguments: &[&str]| {
