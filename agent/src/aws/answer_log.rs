@@ -1,6 +1,6 @@
-//! What AWS says no to, reported to admins in AWS's own words.
+//! What AWS says no to, reported to admins in AWS's own words; and what it issues that is of no use.
 //!
-//! Owns: the one warning for it, once a minute and cause. Must not know: what follows from a no, or who is
+//! Owns: the one line for it, once a minute and cause. Must not know: what follows from it, or who is
 //! served. Words that are in no log cost an admin hours: a misspelt cluster name looks like missing
 //! associations.
 
@@ -31,13 +31,15 @@ struct Cause {
     code: Box<str>,
 }
 
-/// Whom a no is about. The same code means opposite things of the two.
+/// Whom an answer is about. The same code means opposite things of agent and pod.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum About {
     /// The agent itself: who signed.
     Agent,
     /// A pod: its token, its association, its role.
     Pod,
+    /// Nobody: AWS issued something that cannot be used.
+    Issued,
 }
 
 /// What AWS said.
@@ -86,6 +88,7 @@ impl About {
         match self {
             Self::Agent => "AWS rejects the agent's own credentials",
             Self::Pod => "AWS refuses credentials for a pod",
+            Self::Issued => "AWS issued credentials that no SDK can use",
         }
     }
 }
@@ -106,6 +109,15 @@ impl AnswerLog {
                 "{}",
                 no.about.sentence()
             );
+        }
+    }
+
+    /// Logs that what AWS issued is of no use for this reason, unless that was logged within the last minute:
+    /// each attempt of each flight may bring such a set.
+    pub fn report_unusable(&self, reason: &dyn fmt::Display, now: BootTime) {
+        let about = About::Issued;
+        if self.is_due(Cause { about, code: reason.to_string().into() }, now) {
+            tracing::error!(err = %reason, "{}", about.sentence());
         }
     }
 

@@ -163,13 +163,13 @@ fn log_panic(panic: &PanicHookInfo<'_>) {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use std::io::{self, Write};
     use std::sync::Arc;
 
     use parking_lot::Mutex;
     use serde_json::Value;
-    use tracing::subscriber::with_default;
+    use tracing::subscriber::{DefaultGuard, set_default, with_default};
     use tracing::{debug, error, info, trace, warn};
     use tracing_subscriber::fmt::MakeWriter;
 
@@ -209,6 +209,25 @@ mod tests {
 
         fn messages(&self) -> Vec<String> {
             self.events().iter().map(|event| event["msg"].as_str().unwrap().to_owned()).collect()
+        }
+    }
+
+    /// What this thread logs until it is dropped: all tasks of a test's runtime, which has one thread.
+    pub(crate) struct Logged {
+        capture: Capture,
+        _until_dropped: DefaultGuard,
+    }
+
+    impl Logged {
+        pub(crate) fn from_now_on() -> Self {
+            let capture = Capture::default();
+            let _until_dropped = set_default(json(Level::Info, capture.clone()));
+            Self { capture, _until_dropped }
+        }
+
+        /// How many lines have this message.
+        pub(crate) fn lines_of(&self, message: &str) -> usize {
+            self.capture.messages().iter().filter(|logged| *logged == message).count()
         }
     }
 

@@ -185,7 +185,7 @@ impl FlightRunner {
         let now = self.clock.now();
         let is_over = issued.is_over(self.clock.to_sign_with(), now.trust).then_some(Unservable::Expired);
         is_over.map_or_else(|| CachedCredentials::new(issued, now), Err).map(Arc::new).map_err(|error| {
-            tracing::error!(err = %error, "AWS issued credentials that no SDK can use");
+            self.sources.answer_log().report_unusable(&error, now.boot);
             SourceError::Unavailable(Unavailable::Unreadable)
         })
     }

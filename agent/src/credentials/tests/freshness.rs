@@ -9,6 +9,7 @@ use crate::credentials::flight::shared_call::Purpose;
 use crate::credentials::flight::table::{JoinRequest, Joined};
 use crate::credentials::limits::upstream_budget::Priority;
 use crate::credentials::provider::{CredentialRequest, Lookup};
+use crate::telemetry::logging::tests::Logged;
 use crate::workload::{BearerToken, PresentedToken};
 
 const fn issuing(life: Duration) -> Mood {
@@ -215,4 +216,20 @@ async fn an_answer_with_a_date_that_cannot_be_is_an_error_of_that_answer() {
     assert!(str::from_utf8(&body).unwrap().contains("9999-12-31T23:59:59Z"));
     tokio::time::sleep(MINUTE).await;
     assert!(matches!(lookup(), Lookup::Serve(_)));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_set_that_no_sdk_can_use_is_logged_once_a_minute_however_often_it_is_asked_for() {
+    let (logged, node) = (Logged::from_now_on(), Node::new());
+    node.aws.be(Mood::IssuesUntil(0));
+    let end = tokio::time::Instant::now() + 3 * MINUTE;
+    while tokio::time::Instant::now() < end {
+        // Each pod has flights of its own, and each flight its attempts.
+        for pod in 0..3 {
+            assert!(node.ask(pod).await.is_err());
+        }
+    }
+    assert!(node.aws.calls() > 30, "{}", node.aws.calls());
+    let lines = logged.lines_of("AWS issued credentials that no SDK can use");
+    assert!((3..=4).contains(&lines), "{lines} lines in three minutes");
 }
