@@ -28,8 +28,15 @@ const MIN_INTERVAL: Duration = Duration::from_secs(5);
 const POLL_INTERVAL: Duration = Duration::from_secs(30);
 /// After the start, and after a change: changes mostly come in groups.
 const SETTLE_TIME: Duration = Duration::from_millis(200);
+/// So many probes in a row without an outcome, and what was found before counts no more. A busy node may be
+/// late with one, and with the next that waits for it; with the third a helper that hangs has been silent for
+/// one to two minutes, and the alert's own two minutes follow.
+const MAX_UNKNOWN: u32 = 3;
 /// Two probes of up to 2 s each, the checks of the metadata service, and time for a busy kernel.
 const DEADLINE: Duration = Duration::from_secs(20);
+
+/// The helper cannot be started again: this process gives away what a helper needs.
+const UNTIL_RESTART: &str = "unknown until the agent is restarted";
 
 /// The helper process, started before the runtime and before the agent drops its privileges.
 pub struct Prober {
@@ -166,19 +173,28 @@ impl PodProbe {
     pub async fn keep(mut self, prober: io::Result<Prober>) {
         let mut helper = match prober.and_then(Prober::connect) {
             Ok(helper) => helper,
-            Err(error) => return self.unknown(&ProberError::Pipe(error)),
+            Err(error) => {
+                return self.unmet(&format!("{UNTIL_RESTART}: {}", ProberError::Pipe(error)));
+            }
         };
+        let error = self.probe_on(&mut helper.line).await;
+        self.ended(&error, &mut helper.child).await;
+    }
+
+    /// Probes until the helper is gone, or is not what it was.
+    async fn probe_on(&mut self, helper: &mut HelperLine) -> ProberError {
+        let mut unknown = 0;
         loop {
             sleep(SETTLE_TIME).await;
             self.changes.mark_unchanged();
-            match self.probe(&mut helper.line).await {
-                Ok(()) => {}
+            match self.probe(helper).await {
+                Ok(()) => unknown = 0,
                 Err(error @ (ProberError::NoNetwork(_) | ProberError::Timeout | ProberError::NoRandom)) => {
-                    self.unknown(&error);
+                    unknown += 1;
+                    self.unknown(&error, unknown);
                 }
-                // The helper is gone, or is not what it was.
                 Err(error @ (ProberError::Pipe(_) | ProberError::Ended | ProberError::InvalidReply(_))) => {
-                    return self.ended(&error, &mut helper.child).await;
+                    return error;
                 }
             }
             sleep(MIN_INTERVAL).await;
@@ -236,8 +252,7 @@ impl PodProbe {
         }
     }
 
-    /// The helper cannot be started again: this process has given away what a helper needs. So nothing is
-    /// known from here on, and the metric must not go on saying what was found last.
+    /// Nothing is known from here on.
     async fn ended(&self, error: &ProberError, helper: &mut Child) {
         // Its pipes are closed a moment before it can be asked how it ended.
         sleep(SETTLE_TIME).await;
@@ -246,16 +261,26 @@ impl PodProbe {
             Ok(None) | Err(_) => String::new(),
         };
         tracing::warn!(err = %error, how, "no more probes from a pod's network until the agent is restarted");
+        self.outdated();
+        self.unmet(&format!("{UNTIL_RESTART}: {error}{how}"));
+    }
+
+    /// Without an outcome the conditions are unmet, but at first the metric keeps its last value: one late
+    /// reply must not raise the alert about a failed probe.
+    fn unknown(&self, error: &ProberError, in_a_row: u32) {
+        if in_a_row < MAX_UNKNOWN {
+            return self.unmet(&format!("unknown: {error}"));
+        }
+        self.outdated();
+        self.unmet(&format!("unknown for {in_a_row} probes in a row: {error}"));
+    }
+
+    /// The metric does not go on saying what was found last. Where nothing ever was, there is no series: the
+    /// node may not have the family. The condition's alert tells that too.
+    fn outdated(&self) {
         for target in &self.spec.targets {
             self.spec.metrics.ended(ProbedFrom::Namespace, target.ip());
         }
-        self.unmet(&format!("unknown until the agent is restarted: {error}{how}"));
-    }
-
-    /// Without an outcome the conditions are unmet, but the metric keeps its last value: an unknown outcome
-    /// must not raise the alert about a failed probe.
-    fn unknown(&self, error: &ProberError) {
-        self.unmet(&format!("unknown: {error}"));
     }
 
     fn unmet(&self, reason: &str) {
@@ -276,10 +301,22 @@ fn report(condition: &Condition, problems: &[String]) {
 
 #[cfg(test)]
 mod tests {
+    use std::io::ErrorKind;
+    use std::net::SocketAddr;
+    use std::sync::Arc;
+
     use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader, Lines};
     use tokio::net::unix::pipe::{Receiver, Sender, pipe};
+    use tokio::sync::watch;
+    use tokio::time::sleep;
 
-    use super::{DEADLINE, HelperLine, MAX_LINE, ProbeReply, ProbeRequest, ProberError};
+    use super::{
+        DEADLINE, HelperLine, MAX_LINE, MIN_INTERVAL, Nonce, POLL_INTERVAL, PodProbe, PodProbeSpec, ProbeKey,
+        ProbeReply, ProbeRequest, ProberError, SETTLE_TIME, TargetResult,
+    };
+    use crate::lifecycle::condition_name::ConditionName;
+    use crate::lifecycle::readiness::Readiness;
+    use crate::telemetry::metrics::Metrics;
 
     /// The helper's ends of the two pipes.
     struct Ends {
@@ -300,6 +337,49 @@ mod tests {
     fn reply(nonce: &str) -> String {
         let reply = ProbeReply { nonce: Some(nonce.to_owned()), ..ProbeReply::default() };
         format!("{}\n", serde_json::to_string(&reply).unwrap())
+    }
+
+    const TARGET: &str = "169.254.170.23:80";
+
+    /// What a probe reports, and the key to answer it with.
+    struct Told {
+        readiness: Readiness,
+        metrics: Metrics,
+        key: ProbeKey,
+    }
+
+    impl Told {
+        fn by_a_probe() -> (Self, PodProbe) {
+            let (readiness, metrics, key) = (Readiness::new(), Metrics::new(), ProbeKey::new().unwrap());
+            let spec = PodProbeSpec {
+                targets: vec![TARGET.parse().unwrap()],
+                blocked: Vec::new(),
+                condition: readiness.advisory(ConditionName::SelfProbeFromPod),
+                imds_blocked: None,
+                metrics: Arc::clone(&metrics.self_probe),
+            };
+            let probe = PodProbe::new(spec, key.clone(), watch::channel(0).1);
+            (Self { readiness, metrics, key }, probe)
+        }
+
+        /// The value of the series, if there is one, and the reason of the condition.
+        fn now(&self) -> (Option<i64>, String) {
+            let series = "pod_identity_agent_self_probe{from=\"namespace\",family=\"ipv4\"} ";
+            let counts = self.metrics.counts();
+            let value = counts.lines().find_map(|line| line.strip_prefix(series)?.parse().ok());
+            (value, self.readiness.report()[0].reason.clone())
+        }
+
+        /// The reply of a helper that has reached this agent.
+        fn reached(&self, nonce: &str) -> String {
+            let pod: SocketAddr = "169.254.170.24:4711".parse().unwrap();
+            let nonce = Nonce::from_digits(nonce).unwrap();
+            let text = format!("HTTP/1.1 200 OK\r\n\r\n{}", self.key.answer(&nonce, pod));
+            let result = TargetResult { target: TARGET.parse().unwrap(), response: Ok((pod, text)) };
+            let nonce = Some(nonce.as_str().to_owned());
+            let reply = ProbeReply { nonce, results: vec![result], ..ProbeReply::default() };
+            format!("{}\n", serde_json::to_string(&reply).unwrap())
+        }
     }
 
     impl Ends {
@@ -347,5 +427,54 @@ mod tests {
         let endless = "x".repeat(usize::try_from(MAX_LINE).unwrap() + 1);
         let (exchanged, ()) = tokio::join!(exchange(&mut line, "1"), helper.send(&endless));
         assert!(matches!(exchanged, Err(ProberError::InvalidReply(_))), "{exchanged:?}");
+    }
+
+    const LATE: &str = "unknown: the helper process did not answer within 20 s";
+
+    /// The time in which a helper that hangs is asked once, or waited for once more.
+    async fn a_probe_without_a_reply() {
+        sleep(DEADLINE + MIN_INTERVAL + POLL_INTERVAL + 2 * SETTLE_TIME).await;
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_helper_that_hangs_leaves_no_good_news_behind_and_one_that_is_late_ends_nothing() {
+        let ((mut line, mut helper), (told, mut probe)) = (helper(), Told::by_a_probe());
+        let story = async {
+            let nonce = helper.next_nonce().await;
+            helper.send(&told.reached(&nonce)).await;
+            sleep(SETTLE_TIME).await;
+            assert_eq!(told.now(), (Some(1), String::new()));
+            let late = helper.next_nonce().await;
+            for _ in 0..2 {
+                a_probe_without_a_reply().await;
+                assert_eq!(told.now(), (Some(1), LATE.to_owned()), "it may still come");
+            }
+            a_probe_without_a_reply().await;
+            let (value, reason) = told.now();
+            assert_eq!(value, Some(0), "what was found last does not stand for ever");
+            assert!(reason.starts_with("unknown for 3 probes in a row"), "{reason}");
+            // It ends nothing: when the helper answers again, that counts.
+            helper.send(&told.reached(&late)).await;
+            let nonce = helper.next_nonce().await;
+            helper.send(&told.reached(&nonce)).await;
+            sleep(SETTLE_TIME).await;
+            assert_eq!(told.now(), (Some(1), String::new()));
+            // And the next late one is the first again.
+            helper.next_nonce().await;
+            a_probe_without_a_reply().await;
+            assert_eq!(told.now(), (Some(1), LATE.to_owned()));
+            drop(helper);
+        };
+        let (ended, ()) = tokio::join!(probe.probe_on(&mut line), story);
+        assert!(matches!(ended, ProberError::Ended), "{ended}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_helper_that_never_started_is_told_as_what_a_restart_of_the_agent_may_mend() {
+        let (told, probe) = Told::by_a_probe();
+        probe.keep(Err(ErrorKind::NotFound.into())).await;
+        let (value, reason) = told.now();
+        assert_eq!(value, None, "of a family that the node may not have there is no series");
+        assert!(reason.starts_with("unknown until the agent is restarted: "), "{reason}");
     }
 }

@@ -37,8 +37,8 @@ impl SelfProbeMetrics {
         registry.register(
             "pod_identity_agent_self_probe",
             "1 while the agent itself answers on its address, 0 while another process or none does, or the \
-             node has lost the address, or the probe has ended; absent for a family that the node does not \
-             have",
+             node has lost the address, or the probe has ended or had no outcome three times in a row; \
+             absent for a family that the node does not have, or where the probe never had an outcome",
             answers.clone(),
         );
         Self { answers }
@@ -49,8 +49,8 @@ impl SelfProbeMetrics {
         self.answers.get_or_create(&ByOrigin::new(from, to)).set(i64::from(is_own_answer));
     }
 
-    /// Nobody probes from there any more. What was found last must not stand for ever: a series that there is
-    /// becomes 0.
+    /// Nobody probes from there any more, or none of the last probes had an outcome. What was found last must
+    /// not stand for ever: a series that there is becomes 0.
     pub fn ended(&self, from: ProbedFrom, to: IpAddr) {
         if let Some(answers) = self.answers.get(&ByOrigin::new(from, to)) {
             answers.set(0);
