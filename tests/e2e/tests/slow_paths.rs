@@ -98,13 +98,18 @@ async fn a_proxy_and_an_inspection_of_tls_that_take_600_ms_each_serve_new_pods()
 
 #[tokio::test]
 async fn a_round_trip_of_200_ms_through_a_proxy_with_tls_serves_new_pods() {
-    let sandbox = with_tls();
-    let to = address_of(sandbox.eks_auth_tls_url().expect("https"));
-    // The proxy's own way to AWS is as long.
-    let delays = Delays { connect: ms(200), each_way: ms(100), ..Delays::default() };
-    let proxy = Middlebox::proxy(to, delays).await;
-    let agent = behind(&proxy, &sandbox).await;
-    assert_served("200 ms", &sandbox, &agent, &["app-0", "app-1"]).await;
+    // TLS 1.2 takes a round trip more than 1.3.
+    for (tls_1_2_only, version) in [(false, "TLSv1_3"), (true, "TLSv1_2")] {
+        let options = Options { tls: true, tls_1_2_only, ..Options::default() };
+        let sandbox = Sandbox::start(options).expect("the sandbox starts");
+        let to = address_of(sandbox.eks_auth_tls_url().expect("https"));
+        // The proxy's own way to AWS is as long.
+        let delays = Delays { tcp: ms(200), connect: ms(200), each_way: ms(100), ..Delays::default() };
+        let proxy = Middlebox::proxy(to, delays).await;
+        let agent = behind(&proxy, &sandbox).await;
+        assert_served(&format!("200 ms, {version}"), &sandbox, &agent, &["app-0", "app-1"]).await;
+        assert_eq!(sandbox.tls_versions(), [version]);
+    }
 }
 
 #[tokio::test]

@@ -2,7 +2,7 @@
 //!
 //! Owns: the log that tests read. Must not know: what the services do.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use parking_lot::Mutex;
@@ -46,6 +46,7 @@ struct Log {
     calls: VecDeque<Call>,
     next_id: u64,
     eks_auth: Concurrency,
+    tls_versions: BTreeSet<String>,
 }
 
 /// The log of calls.
@@ -69,6 +70,16 @@ impl Calls {
             concurrent = log.eks_auth.now;
         }
         InFlight { calls: self.clone(), id, service, concurrent }
+    }
+
+    /// Notes a version of TLS that was agreed on.
+    pub(crate) fn speaks(&self, version: String) {
+        self.0.lock().tls_versions.insert(version);
+    }
+
+    /// Those noted since the start.
+    pub(crate) fn tls_versions(&self) -> Vec<String> {
+        self.0.lock().tls_versions.iter().cloned().collect()
     }
 
     /// All calls, oldest first.

@@ -47,6 +47,9 @@ pub struct Options {
     pub static_node_credentials: Option<AwsCredentials>,
     /// Offer EKS Auth over https as well, with a CA made at start.
     pub tls: bool,
+    /// Offer https with TLS 1.2 only, whose handshake takes a round trip more than that of 1.3: what an
+    /// inspection of TLS may speak.
+    pub tls_1_2_only: bool,
     /// Behaviours of AWS that we are not certain of.
     pub switches: Switches,
 }
@@ -68,6 +71,7 @@ impl Default for Options {
             node_credential_lifetime: Duration::from_hours(6),
             static_node_credentials: None,
             tls: false,
+            tls_1_2_only: false,
             switches: Switches::default(),
         }
     }

@@ -89,7 +89,7 @@ impl Sandbox {
     /// If a port, the directory, a key or the associations cannot be had.
     pub fn start(options: Options) -> Result<Self, SandboxError> {
         let (dir, temporary) = directory(&options)?;
-        let tls = if options.tls { Some(tls::acceptor(options.address, &options.region)?) } else { None };
+        let tls = if options.tls { Some(tls::acceptor(&options)?) } else { None };
         let (address, imds_at) = (options.address, options.imds);
         let bind = || bind(SocketAddr::new(address, 0));
         let world = Arc::new(World::new(options, dir)?);
@@ -335,6 +335,12 @@ impl Sandbox {
     #[must_use]
     pub fn calls_for(&self, pod: &Pod) -> Vec<Call> {
         self.calls().into_iter().filter(|call| call.pod.as_ref() == Some(&pod.spec)).collect()
+    }
+
+    /// The versions of TLS that callers and services have agreed on so far, each once, such as `TLSv1_3`.
+    #[must_use]
+    pub fn tls_versions(&self) -> Vec<String> {
+        self.calls.tls_versions()
     }
 
     /// Calls of EKS Auth in flight, now and at most since the last reset.

@@ -2,18 +2,20 @@
 //!
 //! Owns: what stands in the certificates. Must not know: which service speaks TLS.
 
-use std::net::IpAddr;
 use std::sync::Arc;
 
 use rcgen::{
     BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
     KeyUsagePurpose,
 };
-use rustls::ServerConfig;
 use rustls::crypto::aws_lc_rs;
 use rustls::pki_types::PrivateKeyDer;
+use rustls::version::TLS12;
+use rustls::{DEFAULT_VERSIONS, ServerConfig, SupportedProtocolVersion};
 use thiserror::Error;
 use tokio_rustls::TlsAcceptor;
+
+use crate::options::Options;
 
 /// The certificates could not be made.
 #[derive(Debug, Error)]
@@ -26,10 +28,13 @@ pub enum TlsError {
     Config(#[from] rustls::Error),
 }
 
-/// An acceptor with a certificate for that address, localhost and the name of EKS Auth in that region; and
-/// the CA to trust, in PEM.
-/// CA to trust, in PEM.
-pub(crate) fn acceptor(address: IpAddr, region: &str) -> Result<(TlsAcceptor, String), TlsError> {
+/// TLS 1.2 and nothing newer.
+const ONLY_1_2: [&SupportedProtocolVersion; 1] = [&TLS12];
+
+/// An acceptor with a certificate for the address of these options, localhost and the name of EKS Auth in
+/// their region; and the CA to trust, in PEM.
+pub(crate) fn acceptor(options: &Options) -> Result<(TlsAcceptor, String), TlsError> {
+    let Options { address, region, tls_1_2_only, .. } = options;
     let mut ca = CertificateParams::new(Vec::new())?;
     ca.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
     ca.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
@@ -46,7 +51,7 @@ pub(crate) fn acceptor(address: IpAddr, region: &str) -> Result<(TlsAcceptor, St
     let certificate = server.signed_by(&key, &Issuer::new(ca, ca_key))?;
 
     let config = ServerConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
-        .with_safe_default_protocol_versions()?
+        .with_protocol_versions(if *tls_1_2_only { &ONLY_1_2 } else { DEFAULT_VERSIONS })?
         .with_no_client_auth()
         .with_single_cert(vec![certificate.into()], PrivateKeyDer::Pkcs8(key.serialize_der().into()))?;
     Ok((TlsAcceptor::from(Arc::new(config)), ca_pem))

@@ -149,14 +149,21 @@ fn a_match_spares_the_other_pods() {
 }
 
 #[test]
-fn https_speaks_under_the_ca_it_wrote() {
+fn https_speaks_under_the_ca_it_wrote_and_tls_1_2_if_nothing_else_is_offered() {
+    for (tls_1_2_only, version) in [(false, "TLSv1_3"), (true, "TLSv1_2")] {
+        let sandbox = Sandbox::start(Options { tls: true, tls_1_2_only, ..Options::default() }).unwrap();
+        asks_over_https(&sandbox);
+        assert_eq!(sandbox.tls_versions(), [version]);
+    }
+}
+
+fn asks_over_https(sandbox: &Sandbox) {
     use std::io::{Read as _, Write as _};
     use std::sync::Arc;
 
     use rustls::pki_types::pem::PemObject as _;
     use rustls::pki_types::{CertificateDer, ServerName};
 
-    let sandbox = Sandbox::start(Options { tls: true, ..Options::default() }).unwrap();
     let mut roots = rustls::RootCertStore::empty();
     roots.add(CertificateDer::from_pem_file(sandbox.ca_file()).unwrap()).unwrap();
     let config =

@@ -15,6 +15,8 @@ use tokio::time::sleep;
 /// What takes how long.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Delays {
+    /// TCP's own round trip. The kernel accepts at once on loopback, so that whatever is sent first is late.
+    pub(crate) tcp: Duration,
     /// A proxy's answer to CONNECT.
     pub(crate) connect: Duration,
     /// The first bytes from the server of each connection, and so its TLS.
@@ -67,6 +69,7 @@ impl Middlebox {
 
 async fn pass(mut client: TcpStream, to: SocketAddr, delays: Delays, is_proxy: bool) -> std::io::Result<()> {
     client.set_nodelay(true)?;
+    sleep(delays.tcp).await;
     if is_proxy {
         let mut head = Vec::new();
         while !head.ends_with(b"\r\n\r\n") {

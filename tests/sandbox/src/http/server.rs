@@ -103,7 +103,12 @@ impl Server {
         match self.tls.clone() {
             None => self.serve(stream, reset).await,
             Some(tls) => match tls.accept(stream).await {
-                Ok(stream) => self.serve(stream, reset).await,
+                Ok(stream) => {
+                    if let Some(version) = stream.get_ref().1.protocol_version() {
+                        self.calls.speaks(format!("{version:?}"));
+                    }
+                    self.serve(stream, reset).await;
+                }
                 Err(error) => tracing::debug!(%error, "TLS handshake failed"),
             },
         }
