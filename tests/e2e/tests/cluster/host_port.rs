@@ -42,6 +42,8 @@ fn without_port_and_guard_it_is_given_tokens_and_the_agent_says_so() {
     cluster.until_running("thief");
     let _refused = cluster.who_am_i("asks");
     assert!(tokens(&cluster) > 0, "this is what the guard is for; without it the next test says nothing");
+    // A new address is a change, which is a reason to ask before the half minute is over.
+    cluster.on_node(NODE, &["ip", "addr", "add", "127.0.0.9/32", "dev", "lo"]);
     eventually("the self-probe finds somebody else at the address", || {
         let metrics = cluster.on_node(NODE, &["curl", "--silent", "http://127.0.0.1:2705/metrics"]);
         metrics
