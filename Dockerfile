@@ -10,16 +10,16 @@ ARG BUILDER=rust:1.95-bookworm
 ARG RUNTIME=debian:bookworm-slim
 
 FROM ${BUILDER} AS build
-# "dev" for an image to test with: minutes faster, and not for use.
+# "trial" for an image to test with: minutes faster, and not for use.
 ARG PROFILE=release
 # Paths of the machine that builds are not part of the program.
 ENV CARGO_TARGET_DIR=/build CARGO_INCREMENTAL=0 \
     RUSTFLAGS="--remap-path-prefix=/src=. --remap-path-prefix=/usr/local/cargo=cargo"
 WORKDIR /src
 COPY . .
-# Stripped here too: the dev profile does not. /build is left: no layer of this stage is in the image, and build.sh keeps it.
+# Stripped here too: the trial profile does not. /build is left: no layer of this stage is in the image, and build.sh keeps it.
 RUN cargo build --locked --package pod-identity-agent --profile "${PROFILE}" \
-    && strip --strip-all -o /pod-identity-agent "/build/$([ "${PROFILE}" = dev ] && echo debug || echo "${PROFILE}")/pod-identity-agent"
+    && strip --strip-all -o /pod-identity-agent "/build/${PROFILE}/pod-identity-agent"
 
 FROM ${RUNTIME} AS rootfs
 # Security updates of the release are wanted in every build, so versions are those of the base's day.

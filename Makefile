@@ -40,12 +40,12 @@ deny: ## Licences, banned crates and sources of all dependencies
 advisories: ## Known vulnerabilities of all dependencies; fetches the advisory database from the network
 	tests/deny.sh advisories
 
-bench: ## Measure the agent against a bare hyper server, and under crowds (root), in release mode
+bench: ## Measure the agent against a bare hyper server, and what crowds cost (root), in release mode
 	cargo build --release --locked -p pod-identity-agent -p bench
 	target/release/bench
 	cargo test --release --locked -p e2e crowd:: -- --ignored --test-threads 1 --nocapture
 
-image: ## Build target/image/pod-identity-agent.tar without a container engine; root on Debian, PROFILE=dev to test
+image: ## Build target/image/pod-identity-agent.tar without a container engine; root on Debian, PROFILE=trial to test
 	PROFILE=$(or $(PROFILE),release) deploy/image/build.sh
 
 nightly: test bench ## What takes too long for each change: bench, all planted bugs, the image twice (root), advisories if reachable

@@ -1,8 +1,9 @@
 #!/usr/bin/env bash
 # Builds the image without an engine, as root on Debian: buildah in chroot isolation, on bases made by debootstrap.
 #
-#   build.sh          target/image/pod-identity-agent.tar, a docker-archive; PROFILE=dev for an image to test with.
-#                     Does nothing when that is there already and nothing that goes into it has changed
+#   build.sh          target/image/pod-identity-agent.tar, a docker-archive, and the program in it beside it;
+#                     PROFILE=trial for an image to test with. Does nothing when they are there already and nothing
+#                     that goes into them has changed
 #   build.sh twice    builds in any case, and fails unless a second build from nothing is the same image
 #
 # The steps are those of the Dockerfile. What differs from a build on the public bases: the builder is Debian's gcc and
@@ -173,7 +174,7 @@ readonly runtime=localhost/base-runtime:$suite builder=localhost/base-builder:$s
 buildah inspect --type image "$runtime" >/dev/null 2>&1 || make_runtime_base "$runtime"
 buildah inspect --type image "$builder" >/dev/null 2>&1 || make_builder_base "$builder" "$runtime"
 key=$(content_key)
-if [[ ${1:-} != twice && -f $archive && -f $out/made-from && $(<"$out/made-from") == "$key" ]]; then
+if [[ ${1:-} != twice && -f $archive && -f $out/pod-identity-agent && -f $out/made-from && $(<"$out/made-from") == "$key" ]]; then
     echo "$archive: $name:$profile, image $(<"$out/id"), as it was; $SECONDS s"
     exit 0
 fi
@@ -189,6 +190,9 @@ buildah push --quiet "$name:$profile" "docker-archive:$archive.part:$name:$profi
 start_from "$name:$profile"
 tree=$(buildah mount "$container")
 try_out "$tree"
+# Beside the archive, for who wants the program alone.
+cp "$tree/pod-identity-agent" "$out/pod-identity-agent.part"
+mv "$out/pod-identity-agent.part" "$out/pod-identity-agent"
 mv "$archive.part" "$archive"
 echo "$key" >"$out/made-from"
 # Those that this one took the name from.

@@ -66,7 +66,7 @@ client() {
 
 agent() {
     echo "the agent's image, by the steps of the Dockerfile: 3 minutes the first time, half a minute after a change"
-    PROFILE=dev deploy/image/build.sh
+    PROFILE=trial deploy/image/build.sh
     ln -f "$PWD/target/image/pod-identity-agent.tar" "$out/images/agent.tar"
 }
 

@@ -27,7 +27,7 @@ use crate::layout::{AWS_CA, CLUSTER, IMDS, Layout, NODES, Node, ROUTER};
 use crate::programs::run as run_program;
 use crate::{cgroups, control_plane, network, node};
 
-/// The image that `make image` makes with PROFILE=dev.
+/// The image that `make image` makes with PROFILE=trial.
 const IMAGE: &str = "localhost/pod-identity-agent:dev";
 
 /// From then on nobody is told that something has ended.
