@@ -114,8 +114,9 @@ fn with_1_024_descriptors_four_hundred_first_requests_of_one_pod_are_served_by_o
     });
 }
 
-/// So many pods with three clients each, all within half a second.
-fn a_node_full_of_pods(pods: usize, build: Build, keys_after: u64) {
+/// Two thousand pods with three clients each, all within half a second.
+fn a_node_full_of_pods(build: Build, keys_after: u64) {
+    const PODS: usize = 2_000;
     alone(async move |node| {
         node.add_link();
         let sandbox = sandbox();
@@ -123,7 +124,7 @@ fn a_node_full_of_pods(pods: usize, build: Build, keys_after: u64) {
         let slow_keys = Fault::new(Service::Issuer, Effect::Latency { ms: keys_after, jitter_ms: 0 });
         let crowd = node.pod(&sandbox);
         node.stand_for_many(&crowd);
-        let tokens: Vec<_> = (0..pods).map(|n| token(&sandbox, &format!("app-{n}"))).collect();
+        let tokens: Vec<_> = (0..PODS).map(|n| token(&sandbox, &format!("app-{n}"))).collect();
         let of_pod = |(pod, token): (usize, &String)| {
             let (high, low) = (u8::try_from(pod / 250).unwrap(), u8::try_from(pod % 250 + 1).unwrap());
             let from = Some(IpAddr::from(Ipv4Addr::new(10, 2, high, low)));
@@ -131,34 +132,27 @@ fn a_node_full_of_pods(pods: usize, build: Build, keys_after: u64) {
         };
         let clients: Vec<_> = tokens.iter().enumerate().flat_map(of_pod).collect();
         sandbox.faults().set([slow(100), limit, slow_keys]);
-        let agent = build(&sandbox).start().await;
+        let agent = build(&sandbox).of_the_image().start().await;
         let many = ask(&crowd, clients, Duration::from_millis(500), 3).await;
         let (calls, most) = (eks_auth_calls(&sandbox).len(), sandbox.concurrency().max);
         let (ours, clients) = (cpu_time(&agent.pid().to_string()), cpu_time("self"));
         eprintln!("{}; {calls} calls, {most} at most at once", many.summary());
         eprintln!("processor time: {ours:?} of the agent, {clients:?} of clients and sandbox");
-        many.assert_all_served(pods);
-        assert_eq!(calls, pods, "one call for each pod");
+        many.assert_all_served(PODS);
+        assert_eq!(calls, PODS, "one call for each pod");
         assert!(most <= 50, "{most} calls at once");
         assert_eq!(reached(&agent, "connections").await, 0);
     });
 }
 
 #[test]
-fn seven_hundred_pods_within_half_a_second_are_served_within_three_tries_with_one_call_each() {
-    a_node_full_of_pods(700, builder, 0);
-}
-
-#[test]
-#[ignore = "2,000 pods are more than a dev build on two cores serves in time: make bench"]
 fn two_thousand_pods_within_half_a_second_are_served_within_three_tries_with_one_call_each() {
-    a_node_full_of_pods(2_000, builder, 0);
+    a_node_full_of_pods(builder, 0);
 }
 
 #[test]
-#[ignore = "2,000 pods are more than a dev build on two cores serves in time: make bench"]
 fn two_thousand_pods_with_keys_that_come_late_are_served_within_three_tries_with_one_call_each() {
-    a_node_full_of_pods(2_000, verifying, 1_000);
+    a_node_full_of_pods(verifying, 1_000);
 }
 
 /// One that asks again as soon as it has an answer, on one connection that it keeps. How many answers it had;

@@ -32,6 +32,7 @@ pub(crate) struct Agent {
 
 /// An agent in the making. It gets nothing from the environment of the tests.
 pub(crate) struct Builder {
+    program: PathBuf,
     flags: BTreeMap<String, Vec<String>>,
     environment: BTreeMap<String, String>,
     port: u16,
@@ -46,8 +47,9 @@ impl Builder {
     pub(crate) fn new(sandbox: &Sandbox) -> Self {
         let (port, probe_port, metrics_port) = (free_port(), free_port(), free_port());
         let (flags, environment) = (BTreeMap::new(), BTreeMap::new());
+        let (program, descriptors, cgroup) = (binary(), None, None);
         let builder =
-            Self { flags, environment, port, probe_port, metrics_port, descriptors: None, cgroup: None };
+            Self { program, flags, environment, port, probe_port, metrics_port, descriptors, cgroup };
         builder
             .flag("--cluster-name", "sandbox")
             .flag("--bind-hosts", "127.0.0.1")
@@ -116,6 +118,13 @@ impl Builder {
         self
     }
 
+    /// The program of the image, which is optimized: under crowds, the processor time of the dev build is what
+    /// its clients wait for.
+    pub(crate) fn of_the_image(mut self) -> Self {
+        self.program = binary_of_the_image();
+        self
+    }
+
     /// Lets it have so many descriptors and no more.
     pub(crate) fn descriptors(mut self, limit: u32) -> Self {
         self.descriptors = Some(limit);
@@ -134,10 +143,10 @@ impl Builder {
         let cgroup = self.cgroup.as_ref().map(|file| format!("echo $$ >{} && ", file.display()));
         let before = descriptors.into_iter().chain(cgroup).collect::<String>();
         let mut command = if before.is_empty() {
-            Command::new(binary())
+            Command::new(&self.program)
         } else {
             let mut shell = Command::new("/bin/sh");
-            shell.args(["-c", &format!("{before}exec \"$0\" \"$@\"")]).arg(binary());
+            shell.args(["-c", &format!("{before}exec \"$0\" \"$@\"")]).arg(&self.program);
             shell
         };
         command.arg("server").env_clear().envs(&self.environment).stdin(Stdio::null());
@@ -282,6 +291,17 @@ pub(crate) fn binary() -> PathBuf {
     assert!(
         built.exists(),
         "{} is missing: run `cargo build --workspace` first, as `make test` does",
+        built.display()
+    );
+    built
+}
+
+/// The binary in the image that the pods of the cluster run.
+fn binary_of_the_image() -> PathBuf {
+    let built = binary().with_file_name("../image/pod-identity-agent");
+    assert!(
+        built.exists(),
+        "{} is missing: run `tests/cluster/prepare.sh images` first, as `make test` does",
         built.display()
     );
     built
