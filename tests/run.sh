@@ -19,12 +19,13 @@ work=$(mktemp -d)
 venv_job=
 packages_job=
 servers_job=
+images_job=
 runner=
 passed=0
 
 cleanup() {
     local job
-    for job in $venv_job $packages_job $servers_job; do
+    for job in $venv_job $packages_job $servers_job $images_job; do
         # Each is a process group, so that what it has started goes too.
         kill -- "-$job" 2>/dev/null || true
     done
@@ -130,6 +131,14 @@ servers_are_there() {
     return "$status"
 }
 
+images_are_there() {
+    local status=0
+    wait "$images_job" || status=$?
+    images_job=
+    cat "$work/images"
+    return "$status"
+}
+
 packages_are_there() {
     local status=0
     wait "$packages_job" || status=$?
@@ -186,16 +195,23 @@ check "repository rules" tests/repository/run.sh
 check "clippy" cargo clippy --workspace --all-targets --locked -- -D warnings
 check "build" cargo build --workspace --locked
 check "Debian packages" packages_are_there
+check "python environment" venv_is_made
+# Compiles the agent as the Dockerfile does, mostly on one processor, while the next stages test.
+if ! $without_cluster; then
+    set -m
+    tests/cluster/prepare.sh images >"$work/images" 2>&1 </dev/null &
+    images_job=$!
+    set +m
+fi
 tests "unit tests" cargo_test --workspace --exclude e2e
 # Four of them, found by the simulation; make nightly has them all.
 tests "planted bugs" planted_bugs
-check "python environment" venv_is_made
 export PATH="$PWD/$venv/bin:$PATH"
 check "namespaces" namespaces
 # Before the end-to-end tests, which are to have the processors for themselves.
 if ! $without_cluster; then
     check "Kubernetes" servers_are_there
-    check "images" tests/cluster/prepare.sh images
+    check "images" images_are_there
 fi
 skipped=(--skip crowd:: --skip cluster::)
 crowd=(--test-threads 1)
