@@ -21,7 +21,6 @@ use crate::credentials::record::IdentityRecord;
 use crate::credentials::store::Store;
 use crate::credentials::store::recent_refusals::RecentRefusals;
 use crate::credentials::store::schedule::Schedule;
-use crate::workload::CredentialKey;
 
 /// The worker wakes at least this often: timers stand still while a machine sleeps, boot time does not; and
 /// moka wants its housekeeping.
@@ -86,19 +85,13 @@ impl Renewals {
     /// somebody wants, so that no pod that is gone pays for it; without one there is nothing to judge either.
     /// Returns after how long to look again.
     fn ask_the_time(&self, now: Now) -> Duration {
-        let is_wanted = |record: &IdentityRecord| {
-            record.demand() == Demand::Somebody
-                && !self.is_superseded(record)
-                && !record.is_revoked()
-                && !now.is_surely_past(record.token().expires)
+        // Each turn takes the demand from one of them.
+        let record = loop {
+            match self.to_ask_with(now) {
+                Some(record) if self.is_for_nobody(&record) => {}
+                found => break found,
+            }
         };
-        let is_quiet = |record: &IdentityRecord| record.freshness(now).is_quiet;
-        // After an outage all may be quiet for two minutes: so long a doubt that one call can end must not
-        // last.
-        let record = self
-            .store
-            .last_asked(&|record| is_wanted(record) && !is_quiet(record))
-            .or_else(|| self.store.last_asked(&is_wanted));
         // A request that is served later ends the rest.
         let Some(record) = record else { return LONGEST_REST };
         if self.clock.may_ask() {
@@ -107,14 +100,29 @@ impl Renewals {
         WHILE_UNCONFIRMED
     }
 
+    fn to_ask_with(&self, now: Now) -> Option<Arc<IdentityRecord>> {
+        let is_wanted = |record: &IdentityRecord| {
+            record.demand() == Demand::Somebody
+                && !record.is_revoked()
+                && !now.is_surely_past(record.token().expires)
+        };
+        let is_quiet = |record: &IdentityRecord| record.freshness(now).is_quiet;
+        // After an outage all may be quiet for two minutes: so long a doubt that one call can end must not
+        // last.
+        self.store
+            .last_asked(&|record| is_wanted(record) && !is_quiet(record))
+            .or_else(|| self.store.last_asked(&is_wanted))
+    }
+
     fn check(&self, record: &Arc<IdentityRecord>, now: Now) {
         if record.is_revoked() {
             return;
         }
-        if self.is_superseded(record) {
-            record.not_wanted();
+        let mut step = next_step(&record.checked(now));
+        if matches!(step, NextStep::Renew(..)) && self.is_for_nobody(record) {
+            step = next_step(&record.checked(now));
         }
-        let (urgency, again) = match next_step(&record.checked(now)) {
+        let (urgency, again) = match step {
             NextStep::Forget => {
                 self.store.remove_expired(record.key());
                 return;
@@ -136,14 +144,12 @@ impl Renewals {
 
     /// Whether its pod was last asking by its other name: then this one is renewed for nobody, or a pod that
     /// is gone would cost the calls of two.
-    fn is_superseded(&self, record: &IdentityRecord) -> bool {
-        let other = match record.key() {
-            CredentialKey::Unverified(_) => self.store.of_pod_behind(record.key()),
-            CredentialKey::Verified(_) => {
-                self.store.get(&CredentialKey::Unverified(record.token().token.digest()))
-            }
-        };
-        other.is_some_and(|other| other.last_asked() > record.last_asked())
+    fn is_for_nobody(&self, record: &IdentityRecord) -> bool {
+        let is_superseded = self.store.is_superseded(record);
+        if is_superseded {
+            record.not_wanted();
+        }
+        is_superseded
     }
 
     fn renew(&self, record: &Arc<IdentityRecord>, urgency: Urgency) -> Joined {

@@ -116,7 +116,8 @@ impl Store {
         }
     }
 
-    /// A source granted a set that ends at `set_expires` to this very token of a verified pod.
+    /// A source granted a set that ends at `set_expires` to this very token. Under a verified pod's name, the
+    /// token is known to be of it from now on; under the token's own, for longer, if it was known already.
     pub(in crate::credentials) fn granted(
         &self,
         token: &PresentedToken,
@@ -127,8 +128,32 @@ impl Store {
             (Some(records), CredentialKey::Verified(_)) => {
                 records.links.add(token, key, set_expires, self.clock.now());
             }
-            (Some(_), CredentialKey::Unverified(_)) | (None, _) => {}
+            (Some(records), CredentialKey::Unverified(token)) => {
+                records.links.prolong(*token, set_expires, self.clock.now());
+            }
+            (None, _) => {}
         }
+    }
+
+    /// Whether the pod of this record was last asking by another name. The index of tokens may know nothing of
+    /// it: it does not outlive what a token earned. So what a token claims decides, and only of a token that
+    /// its source granted a set: a claim is good enough to take away, never to give. Looks at all records.
+    pub(in crate::credentials) fn is_superseded(&self, record: &IdentityRecord) -> bool {
+        let Some(records) = &self.records else { return false };
+        let Principal { key, caller, route } = record.principal();
+        let asked = record.last_asked();
+        let is_later =
+            |other: &IdentityRecord| other.principal().route == *route && other.last_asked() > asked;
+        let later = match key {
+            CredentialKey::Verified(pod) => {
+                records.unverified.find(&|other| claims_to_be(other, &pod.pod().uid) && is_later(other))
+            }
+            CredentialKey::Unverified(_) => {
+                let uid = caller.claimed().and_then(|pod| pod.uid.as_deref());
+                uid.and_then(|uid| records.verified.find(&|other| is_of_pod(other, uid) && is_later(other)))
+            }
+        };
+        later.is_some()
     }
 
     /// Whether this token, which found what its pod has by its digest alone, is to be judged by its source
@@ -288,6 +313,19 @@ impl Store {
             records.unverified.tidy();
             records.links.tidy(self.clock.now());
         }
+    }
+}
+
+/// Whether the token of this record claims to be of that pod.
+fn claims_to_be(record: &IdentityRecord, pod_uid: &str) -> bool {
+    record.principal().caller.claimed().and_then(|pod| pod.uid.as_deref()) == Some(pod_uid)
+}
+
+/// Whether a key has proven that this record is that pod's.
+fn is_of_pod(record: &IdentityRecord, pod_uid: &str) -> bool {
+    match record.key() {
+        CredentialKey::Verified(key) => *key.pod().uid == *pod_uid,
+        CredentialKey::Unverified(_) => false,
     }
 }
 

@@ -18,6 +18,7 @@ use parking_lot::Mutex;
 
 use crate::clock::{Clock, Now};
 use crate::credentials::record::{Held, IdentityRecord};
+use crate::credentials::store::claims_to_be;
 use crate::lifecycle::limits::{Limit, Limits};
 use crate::workload::{CredentialKey, PeerKey};
 
@@ -142,10 +143,7 @@ impl Unverified {
 
     /// Forgets what tokens that claim to be of this pod have earned.
     pub(super) fn remove_claimed(&self, pod_uid: &str) {
-        let is_claimed = |record: &IdentityRecord| {
-            record.principal().caller.claimed().and_then(|pod| pod.uid.as_deref()) == Some(pod_uid)
-        };
-        let claimed = self.records.iter().filter(|(_, record)| is_claimed(record));
+        let claimed = self.records.iter().filter(|(_, record)| claims_to_be(record, pod_uid));
         for (key, record) in claimed.collect::<Vec<_>>() {
             record.revoke();
             self.records.invalidate(&*key);

@@ -103,6 +103,63 @@ async fn nor_if_a_key_proves_a_token_that_has_earned_a_set_of_its_own() {
     }
 }
 
+/// How the two names of a pod may lose one another: its first token earns a set by itself, the pod has a set
+/// by its second token, which a key proves, and the index leads from the one to the other no more.
+#[derive(Clone, Copy, Debug)]
+enum Lost {
+    /// The token earned so much by itself that what the pod had by it has long expired.
+    TheSetOfThePodExpired,
+    /// The token earned it when that had expired already.
+    TheTokenCameLate,
+    /// AWS refused the token for a while.
+    TheTokenWasRefused,
+}
+
+/// Such a pod asks by the one name and then by the other, and is gone.
+async fn come_and_go(node: &Node, lost: Lost) {
+    node.aws.be(issuing(HOUR));
+    let [first, second] = ["a.first.c", "a.second.c"];
+    let by_token = claimed(node, 1, first);
+    node.ask_as(&verified(node, 1, first)).await.unwrap();
+    match lost {
+        Lost::TheSetOfThePodExpired => {
+            for _ in 0..10 {
+                node.ask_as(&by_token).await.unwrap();
+                tokio::time::sleep(10 * MINUTE).await;
+            }
+        }
+        Lost::TheTokenCameLate => tokio::time::sleep(2 * HOUR).await,
+        Lost::TheTokenWasRefused => {
+            node.ask_as(&by_token).await.unwrap();
+            node.aws.be(Mood::Says(400, "InvalidTokenException"));
+            tokio::time::sleep(40 * MINUTE).await;
+            node.aws.be(issuing(HOUR));
+        }
+    }
+    node.ask_as(&by_token).await.unwrap();
+    node.ask_as(&by_token).await.unwrap();
+    tokio::time::sleep(SECOND).await;
+    node.ask_as(&verified(node, 1, second)).await.unwrap();
+    node.ask_as(&verified(node, 1, second)).await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn nor_if_its_two_names_have_lost_one_another() {
+    let ways = [Lost::TheSetOfThePodExpired, Lost::TheTokenCameLate, Lost::TheTokenWasRefused];
+    for lost in ways {
+        for trouble in TROUBLE.map(Some).into_iter().chain([None]) {
+            let node = Node::new();
+            come_and_go(&node, lost).await;
+            let (before, most) = (node.aws.calls(), if trouble.is_some() { 2 } else { 1 });
+            node.aws.be(trouble.unwrap_or(issuing(HOUR)));
+            tokio::time::sleep(3 * HOUR).await;
+            let calls = node.aws.calls() - before;
+            assert!((1..=most).contains(&calls), "{lost:?}, {trouble:?}: {calls} calls");
+            assert!(node.credentials.store.is_empty(), "{lost:?}, {trouble:?}");
+        }
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn the_second_call_for_a_pod_that_is_gone_is_made_when_a_sixth_of_the_life_is_left() {
     let node = Node::new();

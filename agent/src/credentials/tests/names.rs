@@ -312,6 +312,47 @@ async fn one_call_is_under_way_over_both_names_whichever_tokens_they_come_with()
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_token_that_goes_on_earning_by_itself_stays_known_to_be_its_pods() {
+    let node = Node::new();
+    let hour = Mood::Issues { after: Duration::from_millis(80), life: HOUR };
+    node.aws.be(hour);
+    node.aws.are_of_one_pod(&["a.older.c", "a.newer.c"]);
+    node.ask_as(&verified(&node, 1, "a.older.c")).await.unwrap();
+    let newer = presented("a.newer.c", node.time_at_start() + 30 * HOUR);
+    let by_key = CredentialRequest { token: newer, ..verified(&node, 1, "a.newer.c") };
+    let by_token = claimed(&node, 1, "a.older.c");
+    // The key is withdrawn, and what the pod had by it expires.
+    for _ in 0..(3 * 6) {
+        node.ask_as(&by_token).await.unwrap();
+        tokio::time::sleep(10 * MINUTE).await;
+    }
+    assert_eq!(node.credentials.store.verified_len(), 0);
+    node.ask_as(&by_token).await.unwrap();
+    node.ask_as(&by_key).await.unwrap();
+    node.aws.be(Mood::Hangs);
+    for _ in 0..(45 * 6) {
+        for request in [&by_token, &by_key] {
+            node.ask_as(request).await.unwrap();
+        }
+        tokio::time::sleep(Duration::from_secs(10)).await;
+    }
+    assert_eq!(node.aws.most_of_one(), 1, "one call for both names");
+    // That there is no association is about the pod, by whichever name AWS was asked.
+    node.aws.be(hour);
+    tokio::time::sleep(3 * MINUTE).await;
+    for request in [&by_token, &by_key] {
+        node.ask_as(request).await.unwrap();
+    }
+    node.aws.be(NOT_FOUND);
+    tokio::time::sleep(35 * MINUTE).await;
+    served_for(&node, &by_token, HOUR / 2).await;
+    assert!(node.ask_as(&by_token).await.is_err());
+    assert!(node.ask_as(&by_key).await.is_err());
+    node.credentials.store.tidy();
+    assert!(node.credentials.store.is_empty());
+}
+
+#[tokio::test(start_paused = true)]
 async fn one_call_is_under_way_while_all_tokens_of_a_pod_are_judged() {
     let node = Node::new();
     let tokens = with_two_tokens(&node).await;
