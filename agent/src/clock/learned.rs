@@ -144,6 +144,11 @@ impl Learned {
         }
     }
 
+    /// Whether an answer would have moved the time far, and the next one decides.
+    pub(super) fn has_contradiction(&self) -> bool {
+        self.contradiction.is_some()
+    }
+
     /// How often the time was moved.
     pub(super) fn moves(&self) -> u64 {
         self.moves

@@ -213,6 +213,11 @@ impl Clock {
         self.shared.learned.read().wants_answer(reading)
     }
 
+    /// Whether AWS's next answer decides between the time and the last answer, which contradicts it.
+    pub fn has_contradiction(&self) -> bool {
+        self.shared.learned.read().has_contradiction()
+    }
+
     /// Whether AWS may be asked for the time now; if so, it counts as asked.
     pub fn may_ask(&self) -> bool {
         let now = self.read().boot;
@@ -222,6 +227,12 @@ impl Clock {
             *asked_at = Some(now);
         }
         is_rested
+    }
+
+    /// After how long AWS may be asked for the time again.
+    pub fn may_ask_in(&self) -> Duration {
+        let now = self.read().boot;
+        self.shared.asked_at.lock().map_or(Duration::ZERO, |at| ASK_INTERVAL.saturating_sub(now.since(at)))
     }
 
     /// Has AWS asked for the time, if its answer matters and it was not asked a moment ago.

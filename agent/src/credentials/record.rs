@@ -174,7 +174,7 @@ impl IdentityRecord {
             self.log_change(&state.credentials, &credentials);
             state.credentials = credentials;
         }
-        state.demand = Demand::Nobody;
+        state.demand = state.demand.after_success();
         if token.expires > state.token.expires {
             state.token = token;
         }
@@ -405,7 +405,7 @@ pub(crate) mod tests {
         assert_eq!(record.demand(), Demand::Somebody);
         assert!(!record.served_from_memory());
         record.renew(&new(10), at(10));
-        assert_eq!(record.demand(), Demand::Nobody, "nobody asked for the new set yet");
+        assert_eq!(record.demand(), Demand::RenewedOnce, "nobody asked for the new set yet");
         assert!(!record.served_from_memory(), "and it is no first hit");
     }
 

@@ -25,8 +25,6 @@ use crate::credentials::store::schedule::Schedule;
 /// The worker wakes at least this often: timers stand still while a machine sleeps, boot time does not; and
 /// moka wants its housekeeping.
 const LONGEST_REST: Duration = Duration::from_secs(30);
-/// The same while AWS's time is not confirmed: it is asked for that often.
-const WHILE_UNCONFIRMED: Duration = Duration::from_secs(5);
 /// So long the worker gathers those who want to know the time.
 const GATHERING: Duration = Duration::from_millis(20);
 /// A check at a moment that means "from here on" comes just after it.
@@ -81,9 +79,8 @@ impl Renewals {
         }
     }
 
-    /// Any answer of AWS tells the time, and a renewal is a call that is good for something. One that
-    /// somebody wants, so that no pod that is gone pays for it; without one there is nothing to judge either.
-    /// Returns after how long to look again.
+    /// Any answer of AWS tells the time, and a renewal is a call that is good for something. Without a set to
+    /// renew there is nothing to judge either. Returns after how long to look again.
     fn ask_the_time(&self, now: Now) -> Duration {
         // Each turn takes the demand from one of them.
         let record = loop {
@@ -97,21 +94,26 @@ impl Renewals {
         if self.clock.may_ask() {
             self.renew(&record, Urgency::Pressing);
         }
-        WHILE_UNCONFIRMED
+        self.clock.may_ask_in()
     }
 
+    /// A set that somebody wants, so that no pod that is gone pays for it, and one that is not quiet. But after
+    /// an outage all may be quiet for two minutes, or wanted no more: so long a doubt that one call can end
+    /// must not last.
     fn to_ask_with(&self, now: Now) -> Option<Arc<IdentityRecord>> {
-        let is_wanted = |record: &IdentityRecord| {
-            record.demand() == Demand::Somebody
+        let has_contradiction = self.clock.has_contradiction();
+        let may_tell = |record: &IdentityRecord| {
+            let asked_ago = now.boot.since(record.last_asked());
+            record.demand().may_tell_the_time(asked_ago, has_contradiction)
                 && !record.is_revoked()
                 && !now.is_surely_past(record.token().expires)
         };
+        let is_wanted = |record: &IdentityRecord| record.demand() == Demand::Somebody && may_tell(record);
         let is_quiet = |record: &IdentityRecord| record.freshness(now).is_quiet;
-        // After an outage all may be quiet for two minutes: so long a doubt that one call can end must not
-        // last.
         self.store
             .last_asked(&|record| is_wanted(record) && !is_quiet(record))
             .or_else(|| self.store.last_asked(&is_wanted))
+            .or_else(|| self.store.last_asked(&may_tell))
     }
 
     fn check(&self, record: &Arc<IdentityRecord>, now: Now) {

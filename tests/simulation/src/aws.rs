@@ -131,7 +131,8 @@ impl Aws {
         let now = self.world.now();
         let lie = self.world.lie();
         let is_the_pods = self.world.is_surely_the_pods(token);
-        let kept = Kept { is_the_pods, is_misdated: lie.is_some() };
+        let tells_the_time = self.world.is_in_doubt();
+        let kept = Kept { is_the_pods, is_misdated: lie.is_some(), tells_the_time };
         let (number, life, found) = self.world.ledger.lock().issue(token, arrived, now, kept);
         self.world.watch.report(now, found);
         self.world.note(token.pod, What::Issued(number, life.as_secs()));

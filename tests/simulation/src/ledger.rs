@@ -58,7 +58,7 @@ pub enum Name {
 pub struct Identity {
     /// Calls for renewals after the pod was gone.
     called_when_gone: u32,
-    /// Sets issued that were asked for after the pod was gone.
+    /// Sets issued that were asked for after the pod was gone, and not to know the time.
     issued_when_gone: u32,
 }
 
@@ -129,6 +129,8 @@ pub struct Kept {
     pub is_the_pods: bool,
     /// With a wrong idea of its life.
     pub is_misdated: bool,
+    /// The agent was in doubt about the time, and any answer tells it.
+    pub tells_the_time: bool,
 }
 
 /// The ledger.
@@ -281,7 +283,7 @@ impl Ledger {
         let life = pod.map_or(Duration::from_secs(3600), |pod| pod.life);
         let was_gone = pod.and_then(|pod| pod.gone_at).is_some_and(|gone_at| arrived > gone_at);
         let number = self.sets.len();
-        let Kept { is_the_pods, is_misdated } = kept;
+        let Kept { is_the_pods, is_misdated, tells_the_time } = kept;
         let (pod, expires) = (token.pod, now + life);
         self.sets.push(Set { pod, token: token.number, is_the_pods, is_misdated, issued: now, expires });
         if let Some(token) = self.tokens.get_mut(token.number) {
@@ -291,7 +293,7 @@ impl Ledger {
         said.sets.push(number);
         said.not_found = None;
         let identity = self.identities.entry(self.name_of(token)).or_default();
-        identity.issued_when_gone += u32::from(was_gone);
+        identity.issued_when_gone += u32::from(was_gone && !tells_the_time);
         let found = (identity.issued_when_gone > 1)
             .then(|| Found::new(Invariant::Gone, "a pod that is gone was renewed twice", vec![token.pod]));
         (number, life, found)

@@ -11,6 +11,9 @@ use std::time::Duration;
 
 use crate::credentials::policy::freshness::{Freshness, MIN_REMAINING_LIFE, Urgency};
 
+/// A pod that asked so lately is there still, most likely.
+const HARDLY_GONE: Duration = Duration::from_secs(60);
+
 /// For whom a renewal would be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Demand {
@@ -20,6 +23,9 @@ pub enum Demand {
     Somebody,
     /// A renewal has failed, and nobody was served since.
     FailedOnce,
+    /// A renewal has brought the set, and nobody was served since: of the two calls that a pod which is gone
+    /// may cost one was not needed.
+    RenewedOnce,
 }
 
 /// What is known of a set that is checked.
@@ -55,7 +61,27 @@ impl Demand {
     pub const fn after_failure(self) -> Self {
         match self {
             Self::Somebody => Self::FailedOnce,
-            Self::FailedOnce | Self::Nobody => Self::Nobody,
+            Self::FailedOnce | Self::RenewedOnce | Self::Nobody => Self::Nobody,
+        }
+    }
+
+    /// What it becomes when a renewal brings a set.
+    #[must_use]
+    pub const fn after_success(self) -> Self {
+        match self {
+            Self::Somebody => Self::RenewedOnce,
+            Self::FailedOnce | Self::RenewedOnce | Self::Nobody => Self::Nobody,
+        }
+    }
+
+    /// Whether a set that was asked for so long ago may be renewed only because the answer tells the time. If
+    /// another answer has come and contradicts, doubt must not wait for the next request: the pod that the
+    /// first one was asked with may cost a second call, if it can hardly be gone.
+    pub fn may_tell_the_time(self, asked_ago: Duration, has_contradiction: bool) -> bool {
+        match self {
+            Self::Somebody => true,
+            Self::FailedOnce | Self::RenewedOnce => has_contradiction && asked_ago < HARDLY_GONE,
+            Self::Nobody => false,
         }
     }
 }
@@ -72,7 +98,7 @@ pub fn next_step(checked: &Checked) -> NextStep {
         return NextStep::CheckAfter(until_expired);
     }
     match checked.demand {
-        Demand::Nobody => NextStep::CheckAfter(until_expired),
+        Demand::Nobody | Demand::RenewedOnce => NextStep::CheckAfter(until_expired),
         Demand::Somebody => {
             let urgency = checked.freshness.urgency();
             let again = match urgency {
@@ -96,7 +122,7 @@ pub fn next_step(checked: &Checked) -> NextStep {
 mod tests {
     use std::time::Duration;
 
-    use super::Demand::{FailedOnce, Nobody, Somebody};
+    use super::Demand::{FailedOnce, Nobody, RenewedOnce, Somebody};
     use super::NextStep::{CheckAfter, Forget, Renew};
     use super::{Checked, next_step};
     use crate::credentials::policy::freshness::Freshness;
@@ -112,6 +138,7 @@ mod tests {
             ("due", 1_800, Somebody, true, None, Renew(Routine, s(1_200))),
             ("due, with a sixth left", 599, Somebody, true, None, Renew(Pressing, s(584))),
             ("nobody asked", 1_800, Nobody, true, None, CheckAfter(s(1_785))),
+            ("nobody asked since it was renewed", 1_800, RenewedOnce, true, None, CheckAfter(s(1_785))),
             ("no token renews it", 1_800, Somebody, false, None, CheckAfter(s(1_785))),
             ("it failed, and nobody asked since", 1_800, FailedOnce, true, None, CheckAfter(s(1_200))),
             ("a moment too early", 601, FailedOnce, true, None, CheckAfter(s(1))),
@@ -135,5 +162,28 @@ mod tests {
         assert_eq!(Somebody.after_failure(), FailedOnce);
         assert_eq!(FailedOnce.after_failure(), Nobody);
         assert_eq!(Nobody.after_failure(), Nobody);
+        assert_eq!(RenewedOnce.after_failure(), Nobody, "nor is there a third call after a success");
+        assert_eq!(Somebody.after_success(), RenewedOnce);
+        for spent in [FailedOnce, RenewedOnce, Nobody] {
+            assert_eq!(spent.after_success(), Nobody, "{spent:?}");
+        }
+    }
+
+    #[test]
+    fn the_time_is_asked_with_a_set_that_somebody_wants_and_once_more_with_one_of_a_minute_ago() {
+        for (demand, asked_ago, has_contradiction, expected) in [
+            (Somebody, 7_200, false, true),
+            (Somebody, 7_200, true, true),
+            (FailedOnce, 5, false, false),
+            (FailedOnce, 5, true, true),
+            (FailedOnce, 60, true, false),
+            (RenewedOnce, 5, false, false),
+            (RenewedOnce, 59, true, true),
+            (RenewedOnce, 60, true, false),
+            (Nobody, 0, true, false),
+        ] {
+            let may = demand.may_tell_the_time(Duration::from_secs(asked_ago), has_contradiction);
+            assert_eq!(may, expected, "{demand:?}, {asked_ago} s, {has_contradiction}");
+        }
     }
 }

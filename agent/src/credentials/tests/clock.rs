@@ -189,6 +189,39 @@ async fn a_node_that_was_paused_takes_fresh_tokens_and_is_told_the_time_by_them(
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_pod_that_asked_a_moment_ago_is_enough_for_both_answers_and_costs_two_calls_if_it_is_gone() {
+    let healthy = Mood::Issues { after: Duration::from_millis(80), life: 6 * HOUR };
+    for mood in [healthy, Mood::Says(503, "ServiceUnavailableException")] {
+        let node = Node::new();
+        let pod = verified(&node, 1, "a.b.c");
+        node.ask_as(&pod).await.unwrap();
+        pause(&node, HOUR).await;
+        node.time.set_wall_error_ms(HOUR_MS);
+        node.aws.be(mood);
+        let before = node.aws.calls();
+        node.ask_as(&pod).await.unwrap();
+        tokio::time::sleep(7 * Duration::from_secs(1)).await;
+        assert!(node.clock.now().is_confirmed(), "{mood:?}");
+        assert!(node.clock.offset_ms().abs() < 1_500, "{mood:?}: the wall clock is right");
+        tokio::time::sleep(6 * HOUR).await;
+        assert_eq!(node.aws.calls() - before, 2, "{mood:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_pod_that_asked_two_minutes_ago_is_not_asked_for_again_only_to_know_the_time() {
+    let node = Node::new();
+    node.ask_as(&verified(&node, 1, "a.b.c")).await.unwrap();
+    pause(&node, HOUR).await;
+    tokio::time::sleep(2 * MINUTE).await;
+    node.time.set_wall_error_ms(HOUR_MS);
+    node.clock.now();
+    tokio::time::sleep(HOUR).await;
+    assert_eq!(node.aws.calls(), 2, "one renewal, and its answer contradicts");
+    assert!(!node.clock.now().is_confirmed());
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_proven_token_of_the_future_makes_the_stricter_reading_judge_and_has_aws_asked() {
     let node = Node::new();
     node.aws.be(Mood::Issues { after: Duration::from_millis(80), life: HOUR / 2 });
