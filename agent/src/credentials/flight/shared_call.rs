@@ -14,7 +14,7 @@ use crate::clock::BootTime;
 use crate::credentials::limits::upstream_budget::Priority;
 use crate::credentials::record::Held;
 use crate::credentials::source::{SourceError, Unavailable};
-use crate::workload::{CredentialKey, PeerKey, PresentedToken, Principal};
+use crate::workload::{CredentialKey, PeerKey, PresentedToken, Principal, TokenDigest};
 
 /// A flight that somebody waits for lives this long at most (docs/design/decisions.md#upstream).
 const LONGEST_FLIGHT: Duration = Duration::from_secs(30);
@@ -64,6 +64,8 @@ pub(super) struct Flight {
     /// Where it stands in the table: each pod has one place.
     place: CredentialKey,
     principal: Principal,
+    /// The token that it began with.
+    began_with: TokenDigest,
     progress: watch::Sender<Progress>,
     demand: Mutex<Demand>,
     priority_raised: Notify,
@@ -87,16 +89,23 @@ impl Flight {
         priority: Priority,
         peer: Option<PeerKey>,
     ) -> Arc<Self> {
+        let began_with = token.token.digest();
         let demand = Demand { priority, token, awaited_since: None, last_awaited: None };
         Arc::new(Self {
             id,
             place,
             principal,
+            began_with,
             progress: watch::Sender::new(Progress::InFlight(None)),
             demand: Mutex::new(demand),
             priority_raised: Notify::new(),
             peer,
         })
+    }
+
+    /// The token that it began with.
+    pub(super) fn began_with(&self) -> TokenDigest {
+        self.began_with
     }
 
     /// Takes part: the better priority and the longer-lived token win.

@@ -134,13 +134,24 @@ impl Flights {
         now: Now,
     ) -> Option<UnderWay<'a>> {
         let JoinRequest { principal, token, .. } = request;
-        let flight = table.get(&principal.key).or_else(|| {
-            let store = &self.shared.runner.store;
-            let other = store.other_name(&principal.key, token.token.digest(), now)?;
+        let digest = token.token.digest();
+        let of_either_name = table.get(&principal.key).or_else(|| {
+            let other = self.shared.runner.store.other_name(&principal.key, digest, now)?;
             table.get(&other).filter(|flight| flight.principal().route == principal.route)
-        })?;
-        let is_joinable = is_for(flight, request);
-        Some(if is_joinable { UnderWay::Joinable(flight) } else { UnderWay::OfAnotherToken(flight) })
+        });
+        if let Some(flight) = of_either_name {
+            let is_joinable = is_for(flight, request);
+            return Some(if is_joinable {
+                UnderWay::Joinable(flight)
+            } else {
+                UnderWay::OfAnotherToken(flight)
+            });
+        }
+        // The key that had proven it has gone during its first call. That may end with another token of the
+        // pod, so it is waited for, and its outcome is no answer.
+        let is_its_own = |flight: &&Arc<Flight>| flight.began_with() == digest;
+        let is_proven = principal.is_verified();
+        table.values().find(|flight| !is_proven && is_its_own(flight)).map(UnderWay::OfAnotherToken)
     }
 
     /// Where a flight for this is found. A token that nobody can verify, but that its source has granted what

@@ -165,6 +165,21 @@ async fn one_call_is_under_way_over_both_names() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn one_call_is_under_way_if_the_key_goes_during_a_tokens_first_call() {
+    let node = Node::new();
+    node.aws.be(Mood::Issues { after: Duration::from_secs(1), life: HOUR });
+    let later = async {
+        tokio::time::sleep(Duration::from_millis(40)).await;
+        // Nothing was granted to it yet, so no entry tells of which pod it is.
+        node.ask_as(&claimed(&node, 1, "a.b.c")).await
+    };
+    let by_key = verified(&node, 1, "a.b.c");
+    let (first, second) = tokio::join!(node.ask_as(&by_key), later);
+    assert_eq!((node.aws.calls(), node.aws.most_of_one()), (1, 1));
+    assert_eq!(first.unwrap().access_key_id, second.unwrap().access_key_id, "by what was granted to it then");
+}
+
+#[tokio::test(start_paused = true)]
 async fn an_entitlement_that_ends_under_one_name_has_ended_under_the_other() {
     let node = Node::new();
     node.ask_as(&claimed(&node, 1, "a.first.c")).await.unwrap();
