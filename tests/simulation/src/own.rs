@@ -83,6 +83,11 @@ impl Own {
         Self::of(sets, away)
     }
 
+    /// How many sets are given before this time.
+    pub fn sets_before(&self, at: Duration) -> usize {
+        self.sets.iter().filter(|set| set.given < at).count()
+    }
+
     /// The number and the expiry of the set that the metadata service gives; `None`: it does not answer.
     pub fn given(&self, at: Duration) -> Option<(usize, Duration)> {
         if self.away.iter().any(|(from, to)| (*from..*to).contains(&at)) {

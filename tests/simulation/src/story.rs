@@ -101,6 +101,11 @@ impl Story {
         Self { kind, seed, length, drawn_for: length, slots: (0..kind.pods()).collect(), bug: None }
     }
 
+    /// What the seed draws for it.
+    pub fn weather(&self) -> Weather {
+        Weather::of(self.kind, self.seed, self.drawn_for)
+    }
+
     /// The same with a bug.
     #[must_use]
     pub fn with(self, bug: Bug) -> Self {
@@ -160,7 +165,7 @@ impl World {
     pub const BEGINNING: Duration = Duration::from_secs(1_800_000_000);
 
     fn new(story: Story) -> Arc<Self> {
-        let weather = Weather::of(story.kind, story.seed, story.drawn_for);
+        let weather = story.weather();
         let issuer = Issuer::default();
         if let Some((_, keys)) = weather.keys.first() {
             issuer.set(*keys);
@@ -336,6 +341,8 @@ async fn nature(world: Arc<World>, node: Node) {
     events.sort_by_key(|(at, _, _)| *at);
     for (at, what, bend) in events {
         tokio::time::sleep_until(world.began + at).await;
+        // What was in doubt may have been confirmed since anybody looked; it is another doubt from here on.
+        world.is_in_doubt();
         match bend {
             None => {}
             Some(Change::Keys(keys)) => world.issuer.set(keys),

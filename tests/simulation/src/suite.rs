@@ -9,10 +9,19 @@ use crate::story::Story;
 const SEEDS: [u64; 12] = [1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12];
 /// The seeds of each kind of short story.
 const SHORT_SEEDS: [u64; 4] = [1, 2, 3, 4];
+/// More seeds of the stories in which the node is paused: what they find depends on who asks when.
+const PAUSE_SEEDS: std::ops::RangeInclusive<u64> = 5..=8;
 
 /// The short stories.
 pub fn short() -> impl Iterator<Item = Story> {
     Kind::SHORT.into_iter().flat_map(|kind| SHORT_SEEDS.map(|seed| Story::short(kind, seed)))
+}
+
+/// More of the short stories in which the node is paused.
+pub fn pauses() -> impl Iterator<Item = Story> {
+    [Kind::Pause, Kind::PauseInOutage]
+        .into_iter()
+        .flat_map(|kind| PAUSE_SEEDS.map(move |seed| Story::short(kind, seed)))
 }
 
 /// Eight hours with six pods at a time.

@@ -75,7 +75,7 @@ impl Weather {
             | Kind::WrongDates => Self {
                 spells: kind.sky(chance.below(100)),
                 bends: kind.bends(),
-                keys: kind.keys(|event| {
+                keys: kind.keys(seed.is_multiple_of(2), |event| {
                     Rng::stream(seed, u64::from(u32::MAX) + 2, event).between(Duration::ZERO, 4 * MINUTE)
                 }),
                 own: kind.own(),

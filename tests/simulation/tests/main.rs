@@ -1,5 +1,6 @@
 //! The stories that every change must pass.
 
+use simulation::issuer::KeyState;
 use simulation::story::{Outcome, Story};
 use simulation::suite;
 
@@ -19,10 +20,21 @@ fn no_seed_breaks_a_promise() {
 
 #[test]
 fn ten_days_with_everything_that_happens_to_nodes_break_no_promise() {
-    let outcome = run(&suite::ten_days(2));
-    assert!(outcome.found.is_none(), "{outcome}\nTry: make simulate SEED=2 HOURS=240 PODS=8");
+    let story = suite::ten_days(3);
+    // What a seed draws changes with the generator: this one must have everything.
+    let weather = story.weather();
+    let withdrawals = weather.keys.windows(2).filter(|pair| is_withdrawal(pair[0].1, pair[1].1)).count();
+    let (keys, bends, own) = (weather.keys.len(), weather.bends.len(), weather.own.sets_before(story.length));
+    assert!(keys > 20 && withdrawals > 3 && bends > 10 && own > 20, "{keys} {withdrawals} {bends} {own}");
+    let outcome = run(&story);
+    assert!(outcome.found.is_none(), "{outcome}\nTry: make simulate SEED=3 HOURS=240 PODS=8");
     let (pods, sets, calls) = outcome.totals;
     assert!(pods > 50 && sets > 1000 && calls > 2000, "ten days in which little happens: {outcome}");
+}
+
+/// Whether keys go that were published before.
+fn is_withdrawal(before: KeyState, after: KeyState) -> bool {
+    matches!((before.published, after.published), (Some(before), Some(after)) if before & !after != 0)
 }
 
 #[test]
@@ -36,7 +48,7 @@ fn the_same_seed_is_the_same_story() {
 
 #[test]
 fn no_short_story_breaks_a_promise() {
-    for short in suite::short() {
+    for short in suite::short().chain(suite::pauses()) {
         let outcome = run(&short);
         assert!(outcome.found.is_none(), "{outcome}");
     }
