@@ -97,9 +97,9 @@ impl Renewals {
         self.clock.may_ask_in()
     }
 
-    /// A set that somebody wants, so that no pod that is gone pays for it, and one that is not quiet. But after
-    /// an outage all may be quiet for two minutes, or wanted no more: so long a doubt that one call can end
-    /// must not last.
+    /// A set that somebody wants, so that no pod that is gone pays for it, and one that is not quiet. But
+    /// after an outage all may be quiet for two minutes, or wanted no more: so long a doubt that one call can
+    /// end must not last.
     fn to_ask_with(&self, now: Now) -> Option<Arc<IdentityRecord>> {
         let has_contradiction = self.clock.has_contradiction();
         let may_tell = |record: &IdentityRecord| {

@@ -221,9 +221,9 @@ impl Kind {
         }
     }
 
-    /// What the issuer does when. Without any of it the agent has no keys and verifies nothing. `has_key`: the
-    /// stories of bent clocks have one, which is there from the start. `when` moves an event of the story by up
-    /// to four minutes, by its number.
+    /// What the issuer does when. Without any of it the agent has no keys and verifies nothing. `has_key`:
+    /// the stories of bent clocks have one, which is there from the start. `when` moves an event of the story
+    /// by up to four minutes, by its number.
     pub fn keys(self, has_key: bool, when: impl Fn(u64) -> Duration) -> Vec<(Duration, KeyState)> {
         let events: &[(u32, u32, Option<u32>)] = match self {
             Self::Steps | Self::Pause | Self::PauseInOutage if has_key => {

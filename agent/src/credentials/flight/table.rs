@@ -22,7 +22,7 @@ use crate::credentials::record::{Held, IdentityRecord};
 use crate::credentials::source::{SourceError, Unavailable};
 use crate::lifecycle::tasks::Tasks;
 use crate::rng::Rng;
-use crate::workload::{CredentialKey, PresentedToken, Principal};
+use crate::workload::{CredentialKey, PresentedToken, Principal, TokenDigest};
 
 /// All flights under way; clones share them.
 #[derive(Clone)]
@@ -31,12 +31,19 @@ pub struct Flights {
 }
 
 struct Shared {
-    /// By pod, where its source has shown which one a token is of; else by the name that the flight is for.
-    table: Mutex<HashMap<CredentialKey, Arc<Flight>>>,
+    table: Mutex<Table>,
     runner: FlightRunner,
     outcomes: Outcomes,
     rng: Rng,
     tasks: Tasks,
+}
+
+#[derive(Default)]
+struct Table {
+    /// By pod, where its source has shown which one a token is of; else by the name that the flight is for.
+    by_place: HashMap<CredentialKey, Arc<Flight>>,
+    /// Those of verified pods, by the token that each began with.
+    by_token: HashMap<TokenDigest, Arc<Flight>>,
 }
 
 /// A wish for credentials from AWS.
@@ -105,9 +112,9 @@ impl Flights {
         let peer = permit.as_ref().map(FlightPermit::peer);
         let id = FlightId::new(self.shared.rng.number());
         let place = self.place_of(request, now);
-        let flight = Flight::new(id, place.clone(), principal.clone(), token.clone(), priority, peer);
+        let flight = Flight::new(id, place, principal.clone(), token.clone(), priority, peer);
         let handle = flight.join(token, priority, purpose, now.boot);
-        table.insert(place, Arc::clone(&flight));
+        table.insert(&flight);
         drop(table);
         let shared = Arc::clone(&self.shared);
         self.shared.tasks.spawn("flight", async move { shared.run(flight, permit).await });
@@ -127,12 +134,7 @@ impl Flights {
     }
 
     /// The flight of an identity, under either of its names.
-    fn under_way<'a>(
-        &self,
-        table: &'a HashMap<CredentialKey, Arc<Flight>>,
-        request: &JoinRequest<'_>,
-        now: Now,
-    ) -> Option<UnderWay<'a>> {
+    fn under_way<'a>(&self, table: &'a Table, request: &JoinRequest<'_>, now: Now) -> Option<UnderWay<'a>> {
         let JoinRequest { principal, token, .. } = request;
         let digest = token.token.digest();
         let of_either_name = table.get(&principal.key).or_else(|| {
@@ -149,9 +151,8 @@ impl Flights {
         }
         // The key that had proven it has gone during its first call. That may end with another token of the
         // pod, so it is waited for, and its outcome is no answer.
-        let is_its_own = |flight: &&Arc<Flight>| flight.began_with() == digest;
         let is_proven = principal.is_verified();
-        table.values().find(|flight| !is_proven && is_its_own(flight)).map(UnderWay::OfAnotherToken)
+        table.by_token.get(&digest).filter(|_| !is_proven).map(UnderWay::OfAnotherToken)
     }
 
     /// Where a flight for this is found. A token that nobody can verify, but that its source has granted what
@@ -182,7 +183,7 @@ impl Flights {
 
     /// How many flights are under way.
     pub fn len(&self) -> usize {
-        self.shared.table.lock().len()
+        self.shared.table.lock().by_place.len()
     }
 
     /// Whether none is.
@@ -210,6 +211,30 @@ impl Flights {
     }
 }
 
+impl Table {
+    fn get(&self, place: &CredentialKey) -> Option<&Arc<Flight>> {
+        self.by_place.get(place)
+    }
+
+    fn insert(&mut self, flight: &Arc<Flight>) {
+        self.by_place.insert(flight.place().clone(), Arc::clone(flight));
+        if flight.principal().is_verified() {
+            self.by_token.insert(flight.began_with(), Arc::clone(flight));
+        }
+    }
+
+    /// Removes this flight, and none that took its place.
+    fn remove(&mut self, flight: &Arc<Flight>) {
+        if self.by_place.get(flight.place()).is_some_and(|found| Arc::ptr_eq(found, flight)) {
+            self.by_place.remove(flight.place());
+        }
+        let token = flight.began_with();
+        if self.by_token.get(&token).is_some_and(|found| Arc::ptr_eq(found, flight)) {
+            self.by_token.remove(&token);
+        }
+    }
+}
+
 impl Shared {
     async fn run(self: Arc<Self>, flight: Arc<Flight>, mut permit: Option<FlightPermit>) {
         // Whatever happens in here, a panic included, the flight leaves the table and those who wait are
@@ -227,7 +252,7 @@ impl Shared {
                 permit.refused();
             }
             finish.outcome = Some(self.outcomes.record(&flight, fetched));
-            table.remove(flight.place());
+            table.remove(&flight);
             return;
         }
     }
@@ -269,11 +294,7 @@ impl Drop for FinishOnDrop {
         let outcome = self.outcome.take().unwrap_or(lost);
         // First out of the table, then told: a request that comes in between finds the set in the store.
         // Only a flight that was lost is still there.
-        let mut table = self.shared.table.lock();
-        if table.get(self.flight.place()).is_some_and(|flight| Arc::ptr_eq(flight, &self.flight)) {
-            table.remove(self.flight.place());
-        }
-        drop(table);
+        self.shared.table.lock().remove(&self.flight);
         self.flight.finish(outcome);
     }
 }

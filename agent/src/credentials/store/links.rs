@@ -5,8 +5,8 @@
 //! earned (invariant 3), and a token that a leaked key made must find nothing (invariant 1). So a link is
 //! made only by a call of that very token which its source granted, never by a verdict of `identity`; it ends
 //! with the token, with the last set that the token earned under either name, with the entitlement, and when
-//! the source refuses the token. A token that finds something by a link is judged by its source again, as every token that no key
-//! can verify; the link is what is left while the source cannot be asked.
+//! the source refuses the token. A token that finds something by a link is judged by its source again, as
+//! every token that no key can verify; the link is what is left while the source cannot be asked.
 
 use std::collections::HashMap;
 use std::time::{Duration, SystemTime};
@@ -68,8 +68,8 @@ impl Links {
         }
     }
 
-    /// A source granted a set to this very token, which is kept under its own name: the pod that it is known to
-    /// be of is known for as long as that set lives, however long no key proves the token.
+    /// A source granted a set to this very token, which is kept under its own name: the pod that it is known
+    /// to be of is known for as long as that set lives, however long no key proves the token.
     pub(super) fn prolong(&self, token: TokenDigest, set_expires: Expiry, now: Now) {
         let mut links = self.links.write();
         let living = links.get_mut(&token).filter(|link| !link.is_surely_over(now));

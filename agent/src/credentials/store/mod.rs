@@ -135,9 +135,10 @@ impl Store {
         }
     }
 
-    /// Whether the pod of this record was last asking by another name. The index of tokens may know nothing of
-    /// it: it does not outlive what a token earned. So what a token claims decides, and only of a token that
-    /// its source granted a set: a claim is good enough to take away, never to give. Looks at all records.
+    /// Whether the pod of this record was last asking by another name. The index of tokens may know nothing
+    /// of it: it does not outlive what a token earned. So what a token claims decides, and only of a token
+    /// that its source granted a set: a claim is good enough to take away, never to give. Looks at all
+    /// records.
     pub(in crate::credentials) fn is_superseded(&self, record: &IdentityRecord) -> bool {
         let Some(records) = &self.records else { return false };
         let Principal { key, caller, route } = record.principal();

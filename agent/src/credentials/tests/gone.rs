@@ -108,11 +108,11 @@ async fn nor_if_a_key_proves_a_token_that_has_earned_a_set_of_its_own() {
 #[derive(Clone, Copy, Debug)]
 enum Lost {
     /// The token earned so much by itself that what the pod had by it has long expired.
-    TheSetOfThePodExpired,
+    SetExpired,
     /// The token earned it when that had expired already.
-    TheTokenCameLate,
+    TokenLate,
     /// AWS refused the token for a while.
-    TheTokenWasRefused,
+    TokenRefused,
 }
 
 /// Such a pod asks by the one name and then by the other, and is gone.
@@ -122,14 +122,14 @@ async fn come_and_go(node: &Node, lost: Lost) {
     let by_token = claimed(node, 1, first);
     node.ask_as(&verified(node, 1, first)).await.unwrap();
     match lost {
-        Lost::TheSetOfThePodExpired => {
+        Lost::SetExpired => {
             for _ in 0..10 {
                 node.ask_as(&by_token).await.unwrap();
                 tokio::time::sleep(10 * MINUTE).await;
             }
         }
-        Lost::TheTokenCameLate => tokio::time::sleep(2 * HOUR).await,
-        Lost::TheTokenWasRefused => {
+        Lost::TokenLate => tokio::time::sleep(2 * HOUR).await,
+        Lost::TokenRefused => {
             node.ask_as(&by_token).await.unwrap();
             node.aws.be(Mood::Says(400, "InvalidTokenException"));
             tokio::time::sleep(40 * MINUTE).await;
@@ -145,7 +145,7 @@ async fn come_and_go(node: &Node, lost: Lost) {
 
 #[tokio::test(start_paused = true)]
 async fn nor_if_its_two_names_have_lost_one_another() {
-    let ways = [Lost::TheSetOfThePodExpired, Lost::TheTokenCameLate, Lost::TheTokenWasRefused];
+    let ways = [Lost::SetExpired, Lost::TokenLate, Lost::TokenRefused];
     for lost in ways {
         // Some of all trouble: each node of this test goes on living, and costs all later ones their time.
         for trouble in

@@ -118,8 +118,8 @@ impl Builder {
         self
     }
 
-    /// The program of the image, which is optimized: under crowds, the processor time of the dev build is what
-    /// its clients wait for.
+    /// The program of the image, which is optimized: under crowds, the processor time of the dev build is
+    /// what its clients wait for.
     pub(crate) fn of_the_image(mut self) -> Self {
         self.program = binary_of_the_image();
         self
