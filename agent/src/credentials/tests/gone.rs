@@ -28,78 +28,90 @@ const fn issuing(life: Duration) -> Mood {
     Mood::Issues { after: Duration::from_millis(80), life }
 }
 
-#[tokio::test(start_paused = true)]
-async fn a_pod_that_is_gone_costs_two_calls_in_three_hours_at_most_whatever_aws_says() {
+/// A story whose node ends with it: one that goes on living costs all later ones their time.
+fn on_its_own(story: impl Future<Output = ()>) {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().start_paused(true).build();
+    runtime.expect("a runtime").block_on(story);
+}
+
+#[test]
+fn a_pod_that_is_gone_costs_two_calls_in_three_hours_at_most_whatever_aws_says() {
     for trouble in TROUBLE {
-        let node = Node::new();
-        node.aws.be(issuing(3 * HOUR));
-        for pod in 0..50 {
-            node.ask(pod).await.unwrap();
-            // From memory, too.
-            node.ask(pod).await.unwrap();
-        }
-        node.aws.be(trouble);
-        tokio::time::sleep(3 * HOUR).await;
-        for pod in 0..50 {
-            let calls = node.aws.calls_of(pod) - 1;
-            assert!((1..=2).contains(&calls), "{trouble:?}: {calls} calls for pod {pod}");
-        }
-        assert!(node.credentials.store.is_empty(), "{trouble:?}");
-        assert!(node.credentials.flights.is_empty(), "{trouble:?}");
+        on_its_own(async {
+            let node = Node::new();
+            node.aws.be(issuing(3 * HOUR));
+            for pod in 0..50 {
+                node.ask(pod).await.unwrap();
+                // From memory, too.
+                node.ask(pod).await.unwrap();
+            }
+            node.aws.be(trouble);
+            tokio::time::sleep(3 * HOUR).await;
+            for pod in 0..50 {
+                let calls = node.aws.calls_of(pod) - 1;
+                assert!((1..=2).contains(&calls), "{trouble:?}: {calls} calls for pod {pod}");
+            }
+            assert!(node.credentials.store.is_empty(), "{trouble:?}");
+            assert!(node.credentials.flights.is_empty(), "{trouble:?}");
+        });
     }
 }
 
-#[tokio::test(start_paused = true)]
-async fn and_no_more_if_it_has_two_names() {
+#[test]
+fn and_no_more_if_it_has_two_names() {
     for trouble in TROUBLE {
-        let node = Node::new();
-        node.aws.be(issuing(3 * HOUR));
-        for pod in 0..50 {
-            let token = format!("a.token-of-{pod}.c");
-            let (by_key, by_token) = (verified(&node, pod, &token), claimed(&node, pod, &token));
-            node.ask_as(&by_key).await.unwrap();
-            node.ask_as(&by_key).await.unwrap();
-            // The key is withdrawn, and AWS grants the token a set of its own.
-            node.ask_as(&by_token).await.unwrap();
-            node.ask_as(&by_token).await.unwrap();
-            assert_eq!(node.aws.calls_with(&token), 2);
-            if pod % 2 == 0 {
-                // The key is back, and the pod is served by its own name again before it goes.
-                tokio::time::sleep(SECOND).await;
+        on_its_own(async {
+            let node = Node::new();
+            node.aws.be(issuing(3 * HOUR));
+            for pod in 0..50 {
+                let token = format!("a.token-of-{pod}.c");
+                let (by_key, by_token) = (verified(&node, pod, &token), claimed(&node, pod, &token));
                 node.ask_as(&by_key).await.unwrap();
-            }
-            if pod % 4 == 0 {
-                // And withdrawn again.
-                tokio::time::sleep(SECOND).await;
+                node.ask_as(&by_key).await.unwrap();
+                // The key is withdrawn, and AWS grants the token a set of its own.
                 node.ask_as(&by_token).await.unwrap();
+                node.ask_as(&by_token).await.unwrap();
+                assert_eq!(node.aws.calls_with(&token), 2);
+                if pod % 2 == 0 {
+                    // The key is back, and the pod is served by its own name again before it goes.
+                    tokio::time::sleep(SECOND).await;
+                    node.ask_as(&by_key).await.unwrap();
+                }
+                if pod % 4 == 0 {
+                    // And withdrawn again.
+                    tokio::time::sleep(SECOND).await;
+                    node.ask_as(&by_token).await.unwrap();
+                }
             }
-        }
-        node.aws.be(trouble);
-        tokio::time::sleep(3 * HOUR).await;
-        for pod in 0..50 {
-            let calls = node.aws.calls_with(&format!("a.token-of-{pod}.c")) - 2;
-            assert!((1..=2).contains(&calls), "{trouble:?}: {calls} calls for pod {pod}");
-        }
-        assert!(node.credentials.store.is_empty(), "{trouble:?}");
+            node.aws.be(trouble);
+            tokio::time::sleep(3 * HOUR).await;
+            for pod in 0..50 {
+                let calls = node.aws.calls_with(&format!("a.token-of-{pod}.c")) - 2;
+                assert!((1..=2).contains(&calls), "{trouble:?}: {calls} calls for pod {pod}");
+            }
+            assert!(node.credentials.store.is_empty(), "{trouble:?}");
+        });
     }
 }
 
-#[tokio::test(start_paused = true)]
-async fn nor_if_a_key_proves_a_token_that_has_earned_a_set_of_its_own() {
+#[test]
+fn nor_if_a_key_proves_a_token_that_has_earned_a_set_of_its_own() {
     for trouble in TROUBLE {
-        let node = Node::new();
-        node.aws.be(issuing(3 * HOUR));
-        node.ask_as(&verified(&node, 1, "a.first.c")).await.unwrap();
-        // No key proves the pod's other token, so nothing tells that it is the same pod's.
-        node.ask_as(&claimed(&node, 1, "a.second.c")).await.unwrap();
-        node.ask_as(&claimed(&node, 1, "a.second.c")).await.unwrap();
-        // Then one does.
-        node.ask_as(&verified(&node, 1, "a.second.c")).await.unwrap();
-        assert_eq!(node.aws.calls(), 2);
-        node.aws.be(trouble);
-        tokio::time::sleep(3 * HOUR).await;
-        let calls = node.aws.calls() - 2;
-        assert!((1..=2).contains(&calls), "{trouble:?}: {calls} calls");
+        on_its_own(async {
+            let node = Node::new();
+            node.aws.be(issuing(3 * HOUR));
+            node.ask_as(&verified(&node, 1, "a.first.c")).await.unwrap();
+            // No key proves the pod's other token, so nothing tells that it is the same pod's.
+            node.ask_as(&claimed(&node, 1, "a.second.c")).await.unwrap();
+            node.ask_as(&claimed(&node, 1, "a.second.c")).await.unwrap();
+            // Then one does.
+            node.ask_as(&verified(&node, 1, "a.second.c")).await.unwrap();
+            assert_eq!(node.aws.calls(), 2);
+            node.aws.be(trouble);
+            tokio::time::sleep(3 * HOUR).await;
+            let calls = node.aws.calls() - 2;
+            assert!((1..=2).contains(&calls), "{trouble:?}: {calls} calls");
+        });
     }
 }
 
@@ -143,24 +155,27 @@ async fn come_and_go(node: &Node, lost: Lost) {
     node.ask_as(&verified(node, 1, second)).await.unwrap();
 }
 
-#[tokio::test(start_paused = true)]
-async fn nor_if_its_two_names_have_lost_one_another() {
+#[test]
+fn nor_if_its_two_names_have_lost_one_another() {
     let ways = [Lost::SetExpired, Lost::TokenLate, Lost::TokenRefused];
-    for lost in ways {
-        // Some of all trouble: each node of this test goes on living, and costs all later ones their time.
-        for trouble in
-            [None, Some(TROUBLE[0]), Some(Mood::Hangs), Some(Mood::Says(400, "InvalidTokenException"))]
-        {
-            let node = Node::new();
-            come_and_go(&node, lost).await;
-            let (before, most) = (node.aws.calls(), if trouble.is_some() { 2 } else { 1 });
-            node.aws.be(trouble.unwrap_or(issuing(HOUR)));
-            tokio::time::sleep(3 * HOUR).await;
-            let calls = node.aws.calls() - before;
-            assert!((1..=most).contains(&calls), "{lost:?}, {trouble:?}: {calls} calls");
-            assert!(node.credentials.store.is_empty(), "{lost:?}, {trouble:?}");
-        }
+    for (lost, trouble) in ways.into_iter().flat_map(|lost| TROUBLE.map(|trouble| (lost, trouble))) {
+        on_its_own(two_names_are_lost(lost, Some(trouble), 2));
     }
+    for lost in ways {
+        on_its_own(two_names_are_lost(lost, None, 1));
+    }
+}
+
+/// `most`: the calls that it may cost when it is gone.
+async fn two_names_are_lost(lost: Lost, trouble: Option<Mood>, most: usize) {
+    let node = Node::new();
+    come_and_go(&node, lost).await;
+    let before = node.aws.calls();
+    node.aws.be(trouble.unwrap_or(issuing(HOUR)));
+    tokio::time::sleep(3 * HOUR).await;
+    let calls = node.aws.calls() - before;
+    assert!((1..=most).contains(&calls), "{lost:?}, {trouble:?}: {calls} calls");
+    assert!(node.credentials.store.is_empty(), "{lost:?}, {trouble:?}");
 }
 
 #[tokio::test(start_paused = true)]
