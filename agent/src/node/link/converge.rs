@@ -4,6 +4,7 @@
 //! happens.
 
 use std::net::IpAddr;
+use std::time::Duration;
 
 use super::desired::Desired;
 use super::difference::{Action, Plan, difference};
@@ -13,6 +14,11 @@ use super::observed::Observed;
 /// Creating the link, adding addresses, and adding routes take three rounds. More mean that another program
 /// undoes them.
 const MAX_ROUNDS: usize = 5;
+/// An IPv6 address that was added is answered on a moment later: a work queue of the kernel puts it into the
+/// local table (net/ipv6/addrconf.c, `addrconf_dad_work`). Measured on a busy node: up to 30 ms.
+const SETTLE: Duration = Duration::from_millis(20);
+/// So often that is waited for; then something else keeps it away.
+const MAX_SETTLING: usize = 10;
 
 /// What the node has of the desired state.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -64,11 +70,18 @@ pub(super) async fn converge(
     // Once is enough: an address that is not local after that is kept so by something else, and taking it
     // away again and again would only do harm.
     let mut renewed: Vec<Action> = Vec::new();
-    let mut rounds = 0;
+    let mut added: Vec<IpAddr> = Vec::new();
+    let (mut rounds, mut settling) = (0, 0);
     loop {
-        rounds += 1;
         let observed = observe().await?;
         let plan = difference(desired, &observed, *dummy_supported);
+        let is_settling = |action: &Action| action.renewed().is_some_and(|ip| added.contains(&ip));
+        if plan.actions.iter().any(is_settling) && settling < MAX_SETTLING {
+            settling += 1;
+            tokio::time::sleep(SETTLE).await;
+            continue;
+        }
+        rounds += 1;
         let next: Vec<Action> = plan
             .actions
             .iter()
@@ -82,7 +95,11 @@ pub(super) async fn converge(
             match apply(action).await {
                 Ok(()) => {
                     tracing::info!(?action, "node network changed");
-                    renewed.extend(Some(action).filter(Action::is_renewal));
+                    added.extend(action.added());
+                    if action.renewed().is_some() {
+                        renewed.push(action);
+                        settling = 0;
+                    }
                 }
                 Err(KernelError::NoDummyLinks) => {
                     *dummy_supported = false;

@@ -50,12 +50,19 @@ pub(super) enum Action {
 }
 
 impl Action {
-    pub(super) const fn is_renewal(&self) -> bool {
+    /// The address that it takes away and adds again.
+    pub(super) const fn renewed(&self) -> Option<IpAddr> {
         match self {
-            Self::RenewAddress { .. } => true,
-            Self::CreateLink | Self::BringUp { .. } | Self::AddAddress { .. } | Self::AddRoute { .. } => {
-                false
-            }
+            Self::RenewAddress { ip, .. } => Some(*ip),
+            Self::CreateLink | Self::BringUp { .. } | Self::AddAddress { .. } | Self::AddRoute { .. } => None,
+        }
+    }
+
+    /// The address that it adds.
+    pub(super) const fn added(&self) -> Option<IpAddr> {
+        match self {
+            Self::AddAddress { ip, .. } | Self::RenewAddress { ip, .. } => Some(*ip),
+            Self::CreateLink | Self::BringUp { .. } | Self::AddRoute { .. } => None,
         }
     }
 
