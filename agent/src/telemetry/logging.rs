@@ -1,9 +1,9 @@
 //! The log: which targets are logged from which level on, and how panics are logged.
 //!
 //! Owns: the filter, the panic hook, and the queue of this process. Must not know: what is logged. The filter
-//! is part of invariant 9: the AWS SDK logs signing keys and whole requests at debug and trace, so no setting
-//! lets another crate log below info. The queue is part of invariant 10: nothing ever waits for standard
-//! error.
+//! is part of invariant 9: other crates log whole requests at debug and trace, so no setting lets them log
+//! below info, and the AWS SDK, whose warnings quote credentials files, logs nothing at all. The queue is
+//! part of invariant 10: nothing ever waits for standard error.
 
 use std::fs::File;
 use std::io::{self, IsTerminal, stderr};
@@ -32,6 +32,10 @@ const RESERVED_TARGETS: [&str; 2] = ["access", "audit"];
 const OWN_CRATE: &str = env!("CARGO_CRATE_NAME");
 /// The lowest level at which other crates are logged.
 const FOREIGN_LEVEL: LevelFilter = LevelFilter::INFO;
+/// The crates of the AWS SDK, which are not logged at any level: they read credentials, and quote what they
+/// cannot read. A line of a credentials file is a warning of theirs, an answer of AWS may be an error. What
+/// matters of it reaches the agent as an error, which it logs in its own words.
+const SILENT_CRATES: [&str; 1] = ["aws_"];
 
 /// For what is still to be written when the process ends. If nobody reads, it ends without.
 const LAST_LINES: Duration = Duration::from_millis(500);
@@ -127,8 +131,11 @@ fn filter(level: Level) -> FilterFn<impl Fn(&Metadata<'_>) -> bool> {
     // A stricter level applies to other crates too; a more verbose one does not.
     let foreign = own.min(FOREIGN_LEVEL);
     filter_fn(move |metadata| {
+        // The module too: a target can be any text.
+        let is_silent =
+            [Some(metadata.target()), metadata.module_path()].into_iter().flatten().any(is_silent);
         let lowest = if is_own(metadata.target()) { own } else { foreign };
-        *metadata.level() <= lowest
+        !is_silent && *metadata.level() <= lowest
     })
     .with_max_level_hint(own)
 }
@@ -148,6 +155,10 @@ fn threshold(level: Level) -> LevelFilter {
 fn is_own(target: &str) -> bool {
     let first = target.split("::").next().unwrap_or(target);
     first == OWN_CRATE || RESERVED_TARGETS.contains(&target)
+}
+
+fn is_silent(target: &str) -> bool {
+    SILENT_CRATES.iter().any(|prefix| target.starts_with(prefix))
 }
 
 fn log_panic(panic: &PanicHookInfo<'_>) {
@@ -225,6 +236,10 @@ pub(crate) mod tests {
             Self { capture, _until_dropped }
         }
 
+        pub(crate) fn text(&self) -> String {
+            self.capture.text()
+        }
+
         /// How many lines have this message.
         pub(crate) fn lines_of(&self, message: &str) -> usize {
             self.capture.messages().iter().filter(|logged| *logged == message).count()
@@ -242,10 +257,10 @@ pub(crate) mod tests {
         info!("own info");
         debug!("own debug");
         trace!("own trace");
-        error!(target: "aws_smithy_runtime::client", "foreign error");
-        info!(target: "aws_smithy_runtime::client", "foreign info");
-        debug!(target: "aws_smithy_runtime::client", "foreign debug");
-        trace!(target: "aws_smithy_runtime::client", "foreign trace");
+        error!(target: "hyper::client", "foreign error");
+        info!(target: "hyper::client", "foreign info");
+        debug!(target: "hyper::client", "foreign debug");
+        trace!(target: "hyper::client", "foreign trace");
     }
 
     #[test]
@@ -260,6 +275,23 @@ pub(crate) mod tests {
         let lines = capture.text();
         assert!(lines.contains("own trace") && lines.contains("foreign info"), "{lines}");
         assert!(!lines.contains("foreign debug") && !lines.contains("foreign trace"), "{lines}");
+    }
+
+    #[test]
+    fn the_aws_sdk_logs_nothing_at_any_level() {
+        let write = || {
+            error!(target: "aws_smithy_runtime_api::client::interceptors::context", "planted");
+            warn!(target: "aws_runtime::env_config::normalize", "key ignored because `planted`");
+            info!(target: "aws_config::profile::credentials", "planted");
+            let span = tracing::error_span!(target: "aws_sigv4", "sign", secret = "planted");
+            span.in_scope(|| error!("own error"));
+        };
+        let capture = logged(Level::Trace, write);
+        assert_eq!(capture.messages(), ["own error"]);
+        assert!(!capture.text().contains("planted"), "{}", capture.text());
+        let capture = Capture::default();
+        with_default(text(Level::Trace, capture.clone(), false), write);
+        assert!(!capture.text().contains("planted"), "{}", capture.text());
     }
 
     #[test]

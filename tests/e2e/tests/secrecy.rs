@@ -4,7 +4,7 @@ use nix::sys::signal::Signal;
 use sandbox::{Effect, Fault, Pod, PodSpec, Sandbox, Service};
 use std::time::Duration;
 
-use crate::harness::{Agent, Answer, Builder, Request, failing, heal, pod, sandbox};
+use crate::harness::{Agent, Answer, Builder, Request, eventually, failing, heal, pod, sandbox};
 
 /// A part of a secret that cannot occur by chance, and does not depend on how it is cut or encoded at its
 /// ends.
@@ -88,4 +88,51 @@ async fn no_planted_secret_is_in_any_log_metric_probe_or_error() {
         assert!(!seen.contains(middle(secret)), "{name} was found in the output");
     }
     assert!(!sandbox.dir().join("keys").exists(), "TLS keys were written to a file");
+}
+
+/// Mistakes of an admin who pastes what `aws sts` prints, or edits by hand: the variable that names the file,
+/// and the file.
+fn malformed_files() -> [(&'static str, String); 6] {
+    let [key, secret, token] = PASTED;
+    let good = format!("[default]\naws_access_key_id = {key}\naws_secret_access_key = {secret}\n");
+    let json =
+        format!("{{\"AccessKeyId\":\"{key}\",\"SecretAccessKey\":\"{secret}\",\"Token\":\"{token}\"}}");
+    let credentials = "AWS_SHARED_CREDENTIALS_FILE";
+    [
+        (credentials, format!("[default]\n{json}\n")),
+        (credentials, format!("{good}aws_session_token: {token}\n")),
+        (credentials, format!("{good}aws_session_token =\n  {token}\n  {token}\n")),
+        (credentials, format!("{good}aws_session_token {token}\n")),
+        (credentials, format!("{good}[{secret}\" {token}]\naws_session_token = x\n")),
+        (
+            "AWS_CONFIG_FILE",
+            format!("{good}[services s]\naws_session_token =\n  {}\n", token.replace('=', "")),
+        ),
+    ]
+}
+
+/// An access key id, a secret key and a session token.
+const PASTED: [&str; 3] =
+    ["ASIAPASTED", "pasted/secret+key0123456789=", "pasted/session+token0123456789abcdefghijklmnop=="];
+
+#[tokio::test]
+async fn a_malformed_credentials_file_is_told_of_without_its_lines() {
+    for (variable, text) in malformed_files() {
+        let sandbox = sandbox();
+        let path = sandbox.dir().join("malformed");
+        std::fs::write(&path, &text).unwrap();
+        let agent = Builder::new(&sandbox)
+            .flag("--verbosity", "trace")
+            .env("RUST_LOG", "trace")
+            .env(variable, path.to_str().unwrap())
+            .spawn();
+        eventually("it is told", async || agent.log().contains("is not `name = value`")).await;
+        let _refused = agent.ask(&pod(&sandbox, "app-0").token).await;
+        let ready = agent.probe("/readyz").await.unwrap().body;
+        let seen = (agent.log() + &ready + &agent.metrics().await).to_lowercase();
+        for secret in &PASTED[1..] {
+            // The SDK writes names in small letters, and what it takes for a name may be a secret.
+            assert!(!seen.contains(&middle(secret).to_lowercase()), "{secret} of\n{text}\nis in\n{seen}");
+        }
+    }
 }

@@ -14,7 +14,7 @@ use aws_runtime::env_config::file::{EnvConfigFileKind, EnvConfigFiles};
 use aws_types::os_shim_internal::{Env, Fs};
 
 use crate::aws::own_identity::candidates::Reading;
-use crate::aws::own_identity::load_error::LoadError;
+use crate::aws::own_identity::load_error::{LoadError, OddLine};
 use crate::config::ProfileFile;
 use crate::secret::Secret;
 use crate::watched_file::{ReadError, WatchedFile};
@@ -39,12 +39,14 @@ pub struct CredentialsFile {
     file: WatchedFile,
     kind: ProfileFile,
     profile: String,
+    /// What was said last of a file that is used all the same.
+    told: Option<OddLine>,
 }
 
 impl CredentialsFile {
     /// A file that has not been read yet.
     pub fn new(path: PathBuf, kind: ProfileFile, profile: String) -> Self {
-        Self { file: WatchedFile::new(path, MAX_BYTES).once_settled(), kind, profile }
+        Self { file: WatchedFile::new(path, MAX_BYTES).once_settled(), kind, profile, told: None }
     }
 
     /// What admins know it by.
@@ -66,22 +68,37 @@ impl CredentialsFile {
             Ok(Some(changed)) => changed,
             Ok(None) => return Ok(None),
             Err(ReadError::Io(error)) => return Err(self.unreadable(error)),
-            Err(ReadError::TooLong) => return Err(self.incomplete()),
+            Err(ReadError::TooLong) => return Err(self.incomplete(None)),
         };
-        let credentials = self.parse(changed.content).await?;
+        // The error of the conversion contains the secret bytes, so it is not kept as a source.
+        let text =
+            String::from_utf8(changed.content).map_err(|_| self.unreadable(ErrorKind::InvalidData.into()))?;
+        let text = Secret::new(text);
+        let odd_line = odd_line(text.reveal());
+        let credentials = self.parse(text.reveal(), odd_line).await?;
         self.file.accept(changed.stamp);
+        self.tell(odd_line);
         Ok(Some(credentials))
     }
 
-    async fn parse(&self, content: Vec<u8>) -> Result<Credentials, LoadError> {
-        // The error of the conversion contains the secret bytes, so it is not kept as a source.
-        let text = String::from_utf8(content).map_err(|_| self.unreadable(ErrorKind::InvalidData.into()))?;
-        let text = Secret::new(text);
+    /// The SDK leaves out what it cannot read, which may be the session token. Told once, as the file may be
+    /// read every second.
+    fn tell(&mut self, odd_line: Option<OddLine>) {
+        if odd_line != self.told
+            && let Some(line) = odd_line
+        {
+            let path = self.file.path().display();
+            tracing::warn!(%path, "a part of the credentials file is not used: {line}");
+        }
+        self.told = odd_line;
+    }
+
+    async fn parse(&self, text: &str, odd_line: Option<OddLine>) -> Result<Credentials, LoadError> {
         let kind = match self.kind {
             ProfileFile::Credentials => EnvConfigFileKind::Credentials,
             ProfileFile::Config => EnvConfigFileKind::Config,
         };
-        let files = EnvConfigFiles::builder().with_contents(kind, text.reveal()).build();
+        let files = EnvConfigFiles::builder().with_contents(kind, text).build();
         let profiles = profile::load(
             &Fs::from_slice(&[]),
             &Env::from_slice(&[]),
@@ -89,13 +106,13 @@ impl CredentialsFile {
             Some(self.profile.clone().into()),
         )
         .await
-        .map_err(|_| self.incomplete())?;
+        .map_err(|_| self.incomplete(odd_line))?;
         let value = |name| profiles.get(name).map(str::trim).filter(|value| !value.is_empty());
         let Some(key) = value("aws_access_key_id") else {
             let other = OTHER_WAYS.into_iter().find(|name| value(name).is_some());
-            return Err(other.map_or_else(|| self.incomplete(), |setting| self.other_way(setting)));
+            return Err(other.map_or_else(|| self.incomplete(odd_line), |setting| self.other_way(setting)));
         };
-        let secret = value("aws_secret_access_key").ok_or_else(|| self.incomplete())?;
+        let secret = value("aws_secret_access_key").ok_or_else(|| self.incomplete(odd_line))?;
         let token = value("aws_session_token").map(str::to_owned);
         Ok(Credentials::new(key, secret, token, None, "credentials file"))
     }
@@ -112,19 +129,48 @@ impl CredentialsFile {
         }
     }
 
-    fn incomplete(&self) -> LoadError {
+    fn incomplete(&self, odd_line: Option<OddLine>) -> LoadError {
         LoadError::FileIncomplete {
             path: self.file.path().display().to_string(),
             profile: self.profile.clone(),
+            odd_line,
         }
     }
+}
+
+/// The first line that the SDK's parser would leave out or refuse. It says so by quoting the line, which may
+/// be a secret, so its words are not logged.
+fn odd_line(text: &str) -> Option<OddLine> {
+    text.lines().position(|line| !is_line(line.trim())).map(|index| OddLine(index + 1))
+}
+
+/// Whether this is a line of a credentials file. Names are letters, digits, `_`, `-` and `.`: the parser
+/// takes more, and so half a token for a name.
+fn is_line(line: &str) -> bool {
+    if line.is_empty() || line.starts_with(['#', ';']) {
+        return true;
+    }
+    if let Some(section) = line.strip_prefix('[') {
+        let Some((names, rest)) = section.split_once(']') else { return false };
+        let is_name = |c: char| c.is_ascii_alphanumeric() || "_-/.%@:+\"'".contains(c);
+        let is_section = (1..=2).contains(&names.split_whitespace().count())
+            && names.split_whitespace().all(|name| name.chars().all(is_name));
+        let rest = rest.trim_start();
+        return is_section && (rest.is_empty() || rest.starts_with(['#', ';']));
+    }
+    let is_name = |c: char| c.is_ascii_alphanumeric() || "_-.".contains(c);
+    line.split_once('=').is_some_and(|(name, _)| {
+        let name = name.trim_end();
+        !name.is_empty() && name.chars().all(is_name)
+    })
 }
 
 #[cfg(test)]
 mod tests {
     use std::path::PathBuf;
 
-    use super::{CredentialsFile, LoadError, ProfileFile, Reading};
+    use super::{CredentialsFile, LoadError, OddLine, ProfileFile, Reading, odd_line};
+    use crate::telemetry::logging::tests::Logged;
 
     const WHOLE: &str =
         "[default]\naws_access_key_id = AKIAONE\naws_secret_access_key = one\naws_session_token = t1\n";
@@ -176,6 +222,46 @@ mod tests {
         let mut file = CredentialsFile::new(path.clone(), ProfileFile::Credentials, "hybrid".to_owned());
         let error = file.load(Reading::Changes).await.unwrap_err();
         assert!(error.to_string().contains("profile hybrid"), "{error}");
+        std::fs::remove_file(path).unwrap();
+    }
+
+    #[test]
+    fn lines_that_are_not_of_a_credentials_file_are_found() {
+        let good =
+            "# c\n; c\n\n[default] # c\naws_access_key_id = A\n[profile \"a.b\"]\ns3 =\n  max = 1\r\nx=\n";
+        assert_eq!(odd_line(good), None);
+        for odd in [
+            r#"{"AccessKeyId":"A","Token":"t=="}"#,
+            "aws_session_token: t==",
+            "aws_session_token:t==",
+            "aws_session_token t",
+            "  IQoJb3JpZ2luX2VjE/abc+d==",
+            "= t",
+            "[default",
+            "[secret= x]",
+            "[default] aws_access_key_id = A",
+            "[a b c]",
+            "export AWS_SECRET_ACCESS_KEY=s",
+        ] {
+            assert_eq!(odd_line(&format!("{WHOLE}{odd}\n[x]\n")), Some(OddLine(5)), "{odd}");
+        }
+    }
+
+    #[tokio::test]
+    async fn an_odd_line_is_told_by_its_number_once_for_each_change() {
+        let told = |line| format!("a part of the credentials file is not used: {}", OddLine(line));
+        let logged = Logged::from_now_on();
+        let path = scratch("odd");
+        std::fs::write(&path, format!("{WHOLE}aws_session_token: planted==\n")).unwrap();
+        let mut file = CredentialsFile::new(path.clone(), ProfileFile::Credentials, "default".to_owned());
+        for _ in 0..3 {
+            assert!(file.load(Reading::AtOnce).await.unwrap().is_some());
+        }
+        assert_eq!(logged.lines_of(&told(5)), 1);
+        std::fs::write(&path, "[default]\n{\"SecretAccessKey\":\"planted==\"}\n").unwrap();
+        let error = file.load(Reading::AtOnce).await.unwrap_err().to_string();
+        assert!(error.ends_with(&OddLine(2).to_string()) && !error.contains("planted"), "{error}");
+        assert!(!logged.text().contains("planted"), "{}", logged.text());
         std::fs::remove_file(path).unwrap();
     }
 

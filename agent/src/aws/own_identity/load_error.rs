@@ -2,6 +2,8 @@
 //!
 //! Owns: the reasons, worded for the log and for readiness. Must not know: how they are handled.
 
+use std::fmt;
+
 use aws_credential_types::provider::error::CredentialsError;
 
 /// Why no credentials could be loaded. Shows one level; the log shows the chain of causes.
@@ -19,12 +21,14 @@ pub enum LoadError {
         source: std::io::Error,
     },
     /// The file exists but has no complete credentials: it is half written or lacks the profile.
-    #[error("the credentials file {path} has no complete credentials for profile {profile}")]
+    #[error("the credentials file {path} has no complete credentials for profile {profile}{}", also(*.odd_line))]
     FileIncomplete {
         /// Which file.
         path: String,
         /// Which profile.
         profile: String,
+        /// A line that may be why.
+        odd_line: Option<OddLine>,
     },
     /// The profile names another way to credentials, which the agent does not use.
     #[error("profile {profile} of {path} has no access key but {setting}, which the agent does not use")]
@@ -39,4 +43,18 @@ pub enum LoadError {
     /// The loaded credentials are expired.
     #[error("the loaded credentials have already expired")]
     Expired,
+}
+
+/// The number of a line that is no line of a credentials file. The line itself may be a secret.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct OddLine(pub usize);
+
+impl fmt::Display for OddLine {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "line {} is not `name = value` or `[profile]`", self.0)
+    }
+}
+
+fn also(odd_line: Option<OddLine>) -> String {
+    odd_line.map_or_else(String::new, |line| format!(": {line}"))
 }
