@@ -50,8 +50,8 @@ impl Services {
     pub(super) fn learn_node_details(&self, config: &Config, details: SentDetails) {
         let OwnCredentials::Imds { endpoint, ipv6 } = &config.own_credentials else { return };
         if config.node.send {
-            let imds = InstanceRole::new(endpoint.as_deref(), *ipv6, &self.clock);
-            self.tasks.spawn("node-details", async move { details.learn(&imds).await });
+            let mut imds = InstanceRole::new(endpoint.as_deref(), *ipv6, &self.clock);
+            self.tasks.spawn("node-details", async move { details.learn(&mut imds).await });
         }
     }
 

@@ -36,7 +36,7 @@ impl SentDetails {
     }
 
     /// Requests the details from IMDS, once. Values that it does not return are left out.
-    pub async fn learn(&self, imds: &InstanceRole) {
+    pub async fn learn(&self, imds: &mut InstanceRole) {
         let id = imds.metadata("/latest/meta-data/instance-id").await;
         // The zone's id (use1-az1) is the same in every account; its name is not.
         let zone_id = imds.metadata("/latest/meta-data/placement/availability-zone-id").await;

@@ -7,7 +7,7 @@ use std::time::Duration;
 use sandbox::{Effect, Fault, Options, Sandbox, Service};
 use tokio::io::AsyncReadExt;
 
-use crate::harness::{Agent, Builder, eks_auth_calls, eventually, heal, pod, sandbox};
+use crate::harness::{Agent, Builder, eks_auth_calls, eventually, failing, heal, pod, sandbox};
 
 const HOUR: Duration = Duration::from_secs(3600);
 
@@ -161,4 +161,32 @@ async fn the_node_is_named_to_aws_only_when_asked_to() {
     let silent = Builder::new(&sandbox).flag("--node-name", "node-1").start().await;
     assert_eq!(silent.ask(&pod(&sandbox, "app-2").token).await.status, 200);
     assert!(!silent.log().contains("node details are sent"));
+}
+
+#[tokio::test]
+async fn a_session_token_that_imds_does_not_know_is_replaced_within_five_seconds() {
+    let sandbox = sandbox();
+    sandbox.faults().set([Fault::new(Service::Imds, Effect::BadJson).times(1)]);
+    let started = tokio::time::Instant::now();
+    let agent = Builder::new(&sandbox).spawn();
+    agent.until_ready().await;
+    assert_eq!(agent.ask(&pod(&sandbox, "app-0").token).await.status, 200);
+    assert!(started.elapsed() < Duration::from_secs(5), "{:?}", started.elapsed());
+}
+
+#[tokio::test]
+async fn a_failing_imds_is_told_while_the_old_set_lasts_and_after_it() {
+    let sandbox = sandbox();
+    sandbox.expire_node_credentials(Duration::from_secs(8));
+    let agent = Agent::start(&sandbox).await;
+    assert_eq!(agent.ask(&pod(&sandbox, "app-0").token).await.status, 200);
+    sandbox.faults().set([Fault::new(Service::Imds, failing(503, "ServiceUnavailable"))]);
+    let told = "returned no credentials (it answered 503)";
+    eventually("the failure is logged", async || agent.log().contains(told)).await;
+    assert_eq!(agent.probe("/readyz").await.unwrap().status, 200, "the old set lasts");
+    eventually("it is not ready", async || agent.probe("/readyz").await.unwrap().status == 503).await;
+    let ready = agent.probe("/readyz").await.unwrap();
+    assert!(ready.body.contains(told), "{ready:?}");
+    heal(&sandbox);
+    agent.until_ready().await;
 }

@@ -1,6 +1,7 @@
 //! The node's instance role, read with IMDSv2.
 //!
-//! Owns: the IMDS client and its limits. Must not know: what the credentials are for.
+//! Owns: the IMDS client, its limits, and when its session token is dropped. Must not know: what the
+//! credentials are for.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,6 +18,7 @@ use aws_smithy_runtime_api::client::http::{
     HttpConnector, HttpConnectorFuture, SharedHttpClient, SharedHttpConnector, http_client_fn,
 };
 use aws_smithy_runtime_api::client::orchestrator::HttpRequest;
+use aws_smithy_runtime_api::http::StatusCode;
 use parking_lot::Mutex;
 
 use crate::aws::own_identity::load_error::LoadError;
@@ -36,16 +38,21 @@ const LONGEST_NAME: usize = 128;
 /// The instance role.
 #[derive(Debug)]
 pub struct InstanceRole {
+    environment: Box<ProviderConfig>,
+    endpoint: Option<String>,
+    ipv6: bool,
     client: imds::Client,
-    provider: ImdsCredentialsProvider,
-    role: RoleName,
+    noted: Noted,
 }
 
-/// The role that credentials were given for last. The provider does not tell it, so it is read from the
-/// requests that it makes.
+/// What the SDK does not tell, read from the requests that it makes.
 #[derive(Clone, Debug, Default)]
-struct RoleName {
-    name: Arc<Mutex<Option<Arc<str>>>>,
+struct Noted {
+    /// The role that credentials were given for last.
+    role: Arc<Mutex<Option<Arc<str>>>>,
+    /// The status of the last answer, if it was no success. The SDK says of a 503 for a session token that
+    /// the header with the lifetime is missing.
+    refused: Arc<Mutex<Option<u16>>>,
 }
 
 impl InstanceRole {
@@ -56,82 +63,112 @@ impl InstanceRole {
 
     /// The same with this HTTP client: the simulation's seam.
     pub fn through(client: SharedHttpClient, endpoint: Option<&str>, ipv6: bool, clock: &Clock) -> Self {
-        let role = RoleName::default();
+        let noted = Noted::default();
         let http_client = time::taught_by_metadata(client, clock);
         let environment = ProviderConfig::without_region()
-            .with_http_client(noting_the_role(http_client, &role))
+            .with_http_client(noting(http_client, &noted))
             .with_sleep_impl(TokioSleep::new())
             .with_time_source(SharedTimeSource::new(clock.clone()));
-        let mut client = imds::Client::builder().configure(&environment).max_attempts(ATTEMPTS);
-        client = match endpoint {
-            // A mode next to an endpoint would make the SDK warn. `config` has checked the endpoint, so this
-            // succeeds.
-            Some(endpoint) => client.endpoint(endpoint).unwrap_or_default().configure(&environment),
-            None => client.endpoint_mode(if ipv6 { EndpointMode::IpV6 } else { EndpointMode::IpV4 }),
-        };
-        let client = client.build();
-        let provider =
-            ImdsCredentialsProvider::builder().configure(&environment).imds_client(client.clone()).build();
-        Self { client, provider, role }
+        let endpoint = endpoint.map(str::to_owned);
+        let client = new_client(&environment, endpoint.as_deref(), ipv6);
+        Self { environment: Box::new(environment), endpoint, ipv6, client, noted }
     }
 
     /// Requests credentials from IMDS.
     ///
     /// # Errors
     /// [`LoadError::Imds`], when there is no role or no answer.
-    pub async fn load(&self) -> Result<Credentials, LoadError> {
-        self.provider.provide_credentials().await.map_err(LoadError::Imds)
+    pub async fn load(&mut self) -> Result<Credentials, LoadError> {
+        *self.noted.refused.lock() = None;
+        // A provider that has loaded before gives out its old set when IMDS fails, as if that were an answer.
+        let provider = ImdsCredentialsProvider::builder()
+            .configure(&self.environment)
+            .imds_client(self.client.clone())
+            .build();
+        match provider.provide_credentials().await {
+            Ok(credentials) => Ok(credentials),
+            Err(source) => {
+                self.drop_session();
+                Err(LoadError::Imds { refused: *self.noted.refused.lock(), source })
+            }
+        }
+    }
+
+    /// The SDK keeps a session token for its six hours even if IMDS answers 401 to it: IMDS may have been
+    /// restarted, or something that is no token was given out for one. A new client asks for a new one.
+    fn drop_session(&mut self) {
+        self.client = new_client(&self.environment, self.endpoint.as_deref(), self.ipv6);
     }
 
     /// What admins know it by.
     pub(super) fn role_name(&self) -> Arc<str> {
-        match &*self.role.name.lock() {
+        match &*self.noted.role.lock() {
             Some(name) => format!("instance role {name}").into(),
             None => "the instance role".into(),
         }
     }
 
     /// One value of the instance metadata; `None` when IMDS does not return it.
-    pub async fn metadata(&self, path: &'static str) -> Option<String> {
-        self.client.get(path).await.ok().map(|value| value.as_ref().to_owned())
+    pub async fn metadata(&mut self, path: &'static str) -> Option<String> {
+        let value = self.client.get(path).await.ok();
+        if value.is_none() {
+            self.drop_session();
+        }
+        value.map(|value| value.as_ref().to_owned())
     }
 }
 
-impl RoleName {
+fn new_client(environment: &ProviderConfig, endpoint: Option<&str>, ipv6: bool) -> imds::Client {
+    let client = imds::Client::builder().configure(environment).max_attempts(ATTEMPTS);
+    match endpoint {
+        // A mode next to an endpoint would make the SDK warn. `config` has checked the endpoint, so this
+        // succeeds.
+        Some(endpoint) => client.endpoint(endpoint).unwrap_or_default().configure(environment),
+        None => client.endpoint_mode(if ipv6 { EndpointMode::IpV6 } else { EndpointMode::IpV4 }),
+    }
+    .build()
+}
+
+impl Noted {
+    fn note(&self, path: &str, status: StatusCode) {
+        *self.refused.lock() = (!status.is_success()).then(|| status.as_u16());
+        if status.is_success() {
+            self.note_role(path);
+        }
+    }
+
     /// Keeps the name in the path of a request that was answered.
-    fn note(&self, path: &str) {
+    fn note_role(&self, path: &str) {
         let name = path.rsplit_once(ROLES).map(|(_, name)| name);
         let name = name.filter(|name| !name.is_empty() && !name.contains('/') && name.len() <= LONGEST_NAME);
         if let Some(name) = name {
-            *self.name.lock() = Some(words::one_line(name));
+            *self.role.lock() = Some(words::one_line(name));
         }
     }
 }
 
-fn noting_the_role(client: SharedHttpClient, role: &RoleName) -> SharedHttpClient {
-    let role = role.clone();
+fn noting(client: SharedHttpClient, noted: &Noted) -> SharedHttpClient {
+    let noted = noted.clone();
     http_client_fn(move |settings, components| {
         use aws_smithy_runtime_api::client::http::HttpClient;
         let inner = client.http_connector(settings, components);
-        SharedHttpConnector::new(NotingConnector { inner, role: role.clone() })
+        SharedHttpConnector::new(NotingConnector { inner, noted: noted.clone() })
     })
 }
 
 #[derive(Debug)]
 struct NotingConnector {
     inner: SharedHttpConnector,
-    role: RoleName,
+    noted: Noted,
 }
 
 impl HttpConnector for NotingConnector {
     fn call(&self, request: HttpRequest) -> HttpConnectorFuture {
         let path = request.uri().split(['?', '#']).next().unwrap_or_default().to_owned();
-        let (answer, role) = (self.inner.call(request), self.role.clone());
+        let (answer, noted) = (self.inner.call(request), self.noted.clone());
         HttpConnectorFuture::new(async move {
             let response = answer.await?;
-            if response.status().is_success() {
-                role.note(&path);
-            }
+            noted.note(&path, response.status());
             Ok(response)
         })
     }
@@ -139,14 +176,14 @@ impl HttpConnector for NotingConnector {
 
 #[cfg(test)]
 mod tests {
-    use super::RoleName;
+    use super::Noted;
 
     #[test]
     fn the_role_is_named_by_the_request_for_its_credentials() {
-        let role = RoleName::default();
+        let noted = Noted::default();
         let noted = |path: &str| {
-            role.note(path);
-            role.name.lock().as_deref().map(str::to_owned)
+            noted.note_role(path);
+            noted.role.lock().as_deref().map(str::to_owned)
         };
         let url = "http://169.254.169.254/latest/meta-data/iam/security-credentials/";
         assert_eq!(noted("http://169.254.169.254/latest/meta-data/placement/region"), None);

@@ -10,8 +10,13 @@ use aws_credential_types::provider::error::CredentialsError;
 #[derive(Debug, thiserror::Error)]
 pub enum LoadError {
     /// IMDS returned none.
-    #[error("the instance metadata service returned no credentials")]
-    Imds(#[source] CredentialsError),
+    #[error("the instance metadata service returned no credentials{}", answered(*.refused))]
+    Imds {
+        /// The status of its last answer, if that was no success.
+        refused: Option<u16>,
+        /// What the SDK says.
+        source: CredentialsError,
+    },
     /// The file could not be read.
     #[error("the credentials file {path} cannot be read")]
     FileUnreadable {
@@ -21,7 +26,10 @@ pub enum LoadError {
         source: std::io::Error,
     },
     /// The file exists but has no complete credentials: it is half written or lacks the profile.
-    #[error("the credentials file {path} has no complete credentials for profile {profile}{}", also(*.odd_line))]
+    #[error(
+        "the credentials file {path} has no complete credentials for profile {profile}{}",
+        also(*.odd_line)
+    )]
     FileIncomplete {
         /// Which file.
         path: String,
@@ -57,4 +65,8 @@ impl fmt::Display for OddLine {
 
 fn also(odd_line: Option<OddLine>) -> String {
     odd_line.map_or_else(String::new, |line| format!(": {line}"))
+}
+
+fn answered(refused: Option<u16>) -> String {
+    refused.map_or_else(String::new, |status| format!(" (it answered {status})"))
 }

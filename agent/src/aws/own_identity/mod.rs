@@ -229,7 +229,7 @@ impl OwnIdentity {
         let is_present = self.shared.candidates.lock().has_unexpired(self.shared.clock.now());
         match error {
             _ if is_present => OwnState::Present,
-            Some(error) => OwnState::Missing(error.to_string()),
+            Some(error) => OwnState::Missing(ErrorChain(&error).to_string()),
             None => OwnState::Missing("the agent's own credentials have expired".to_owned()),
         }
     }
