@@ -190,3 +190,20 @@ async fn a_failing_imds_is_told_while_the_old_set_lasts_and_after_it() {
     heal(&sandbox);
     agent.until_ready().await;
 }
+
+#[tokio::test]
+async fn the_reason_says_why_a_file_cannot_be_read() {
+    let sandbox = sandbox();
+    let path = sandbox.dir().join("unreadable");
+    let agent = Builder::new(&sandbox).env("AWS_SHARED_CREDENTIALS_FILE", path.to_str().unwrap()).spawn();
+    let tells = async |why: &str| {
+        eventually(why, async || agent.probe("/readyz").await.is_ok_and(|ready| ready.body.contains(why)))
+            .await;
+    };
+    tells("No such file or directory").await;
+    std::fs::create_dir(&path).unwrap();
+    tells("Is a directory").await;
+    std::fs::remove_dir(&path).unwrap();
+    std::fs::write(&path, b"\xff\xfe[\0").unwrap();
+    tells("byte order mark").await;
+}

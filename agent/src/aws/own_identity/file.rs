@@ -4,7 +4,6 @@
 //! does not replace the file by renaming, the file contains half a secret for a moment: it parses and signs,
 //! and AWS rejects it. So a change is read only once the file is the same at two checks in a row.
 
-use std::io::ErrorKind;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -14,13 +13,16 @@ use aws_runtime::env_config::file::{EnvConfigFileKind, EnvConfigFiles};
 use aws_types::os_shim_internal::{Env, Fs};
 
 use crate::aws::own_identity::candidates::Reading;
-use crate::aws::own_identity::load_error::{LoadError, OddLine};
+use crate::aws::own_identity::load_error::{LoadError, OddLine, Unfit};
 use crate::config::ProfileFile;
 use crate::secret::Secret;
 use crate::watched_file::{ReadError, WatchedFile};
 
 /// The longest file that is read: hundreds of profiles.
 const MAX_BYTES: usize = 256 * 1024;
+
+/// UTF-8's, and UTF-16's in both orders: editors on Windows write them.
+const BYTE_ORDER_MARKS: [&[u8]; 3] = [b"\xef\xbb\xbf", b"\xff\xfe", b"\xfe\xff"];
 
 /// Ways to credentials that a profile may name and the agent does not go: each is a call to another service,
 /// or a program that the image does not contain.
@@ -39,7 +41,7 @@ pub struct CredentialsFile {
     file: WatchedFile,
     kind: ProfileFile,
     profile: String,
-    /// What was said last of a file that is used all the same.
+    /// What was said last of a file that is used anyway.
     told: Option<OddLine>,
 }
 
@@ -68,12 +70,9 @@ impl CredentialsFile {
             Ok(Some(changed)) => changed,
             Ok(None) => return Ok(None),
             Err(ReadError::Io(error)) => return Err(self.unreadable(error)),
-            Err(ReadError::TooLong) => return Err(self.incomplete(None)),
+            Err(ReadError::TooLong) => return Err(self.unfit(Unfit::TooLong(MAX_BYTES))),
         };
-        // The error of the conversion contains the secret bytes, so it is not kept as a source.
-        let text =
-            String::from_utf8(changed.content).map_err(|_| self.unreadable(ErrorKind::InvalidData.into()))?;
-        let text = Secret::new(text);
+        let text = text_of(changed.content).map_err(|fault| self.unfit(fault))?;
         let odd_line = odd_line(text.reveal());
         let credentials = self.parse(text.reveal(), odd_line).await?;
         self.file.accept(changed.stamp);
@@ -121,6 +120,10 @@ impl CredentialsFile {
         LoadError::FileUnreadable { path: self.file.path().display().to_string(), source }
     }
 
+    fn unfit(&self, fault: Unfit) -> LoadError {
+        LoadError::FileUnfit { path: self.file.path().display().to_string(), fault }
+    }
+
     fn other_way(&self, setting: &'static str) -> LoadError {
         LoadError::OtherWay {
             path: self.file.path().display().to_string(),
@@ -136,6 +139,17 @@ impl CredentialsFile {
             odd_line,
         }
     }
+}
+
+fn text_of(content: Vec<u8>) -> Result<Secret, Unfit> {
+    if BYTE_ORDER_MARKS.iter().any(|mark| content.starts_with(mark)) {
+        return Err(Unfit::ByteOrderMark);
+    }
+    if content.contains(&0) {
+        return Err(Unfit::Nul);
+    }
+    // The error of the conversion contains the secret bytes, so it is not kept as a source.
+    String::from_utf8(content).map(Secret::new).map_err(|_| Unfit::NotText)
 }
 
 /// The first line that the SDK's parser would leave out or refuse. It says so by quoting the line, which may
@@ -169,7 +183,7 @@ fn is_line(line: &str) -> bool {
 mod tests {
     use std::path::PathBuf;
 
-    use super::{CredentialsFile, LoadError, OddLine, ProfileFile, Reading, odd_line};
+    use super::{CredentialsFile, LoadError, MAX_BYTES, OddLine, ProfileFile, Reading, Unfit, odd_line};
     use crate::telemetry::logging::tests::Logged;
 
     const WHOLE: &str =
@@ -222,6 +236,30 @@ mod tests {
         let mut file = CredentialsFile::new(path.clone(), ProfileFile::Credentials, "hybrid".to_owned());
         let error = file.load(Reading::Changes).await.unwrap_err();
         assert!(error.to_string().contains("profile hybrid"), "{error}");
+        std::fs::remove_file(path).unwrap();
+    }
+
+    #[tokio::test]
+    async fn what_is_wrong_with_a_file_as_a_whole_is_told() {
+        let path = scratch("unfit");
+        let mut long = WHOLE.as_bytes().to_vec();
+        long.resize(MAX_BYTES + 1, b'#');
+        let cases = [
+            (long, Unfit::TooLong(MAX_BYTES)),
+            ([b"\xef\xbb\xbf", WHOLE.as_bytes()].concat(), Unfit::ByteOrderMark),
+            (b"\xff\xfe[\0d\0".to_vec(), Unfit::ByteOrderMark),
+            ([WHOLE.as_bytes(), b"\0\0"].concat(), Unfit::Nul),
+            ([WHOLE.as_bytes(), b"\xff"].concat(), Unfit::NotText),
+        ];
+        for (content, expected) in cases {
+            std::fs::write(&path, content).unwrap();
+            let mut file = CredentialsFile::new(path.clone(), ProfileFile::Credentials, "default".to_owned());
+            let error = file.load(Reading::Changes).await.unwrap_err();
+            assert!(
+                matches!(error, LoadError::FileUnfit { fault, .. } if fault == expected),
+                "{expected:?}: {error}"
+            );
+        }
         std::fs::remove_file(path).unwrap();
     }
 

@@ -25,6 +25,14 @@ pub enum LoadError {
         /// The error of the kernel.
         source: std::io::Error,
     },
+    /// The file is not one of text, or has too much of it.
+    #[error("the credentials file {path} {fault}")]
+    FileUnfit {
+        /// Which file.
+        path: String,
+        /// What is wrong with it.
+        fault: Unfit,
+    },
     /// The file exists but has no complete credentials: it is half written or lacks the profile.
     #[error(
         "the credentials file {path} has no complete credentials for profile {profile}{}",
@@ -51,6 +59,23 @@ pub enum LoadError {
     /// The loaded credentials are expired.
     #[error("the loaded credentials have already expired")]
     Expired,
+}
+
+/// What is wrong with a file as a whole.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Unfit {
+    /// It is longer than what is read.
+    #[error("is longer than {0} bytes")]
+    TooLong(usize),
+    /// It was saved as UTF-8 with a mark, or as UTF-16.
+    #[error("begins with a byte order mark; save it as UTF-8 without one")]
+    ByteOrderMark,
+    /// It is written at this moment, or no text.
+    #[error("contains a NUL byte")]
+    Nul,
+    /// It is no text.
+    #[error("is not UTF-8 text")]
+    NotText,
 }
 
 /// The number of a line that is no line of a credentials file. The line itself may be a secret.
