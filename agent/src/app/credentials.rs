@@ -10,6 +10,7 @@ use crate::aws::http_client;
 use crate::aws::node_details::SentDetails;
 use crate::aws::own_identity::OwnIdentity;
 use crate::aws::own_identity::imds::InstanceRole;
+use crate::aws::reach::Reached;
 use crate::config::{Config, OwnCredentials};
 use crate::credentials::assemble::{Credentials, Needs};
 use crate::credentials::flight::final_answers::Granted;
@@ -55,7 +56,8 @@ impl Services {
         }
     }
 
-    /// Shown and never waited for: the pods of a node may be the only ones that were given no role.
+    /// Shown and never waited for: the pods of a node may be the only ones that were given no role, and an
+    /// outage of AWS must not make every node unready.
     pub(super) fn watch_answers(&self, credentials: &Credentials) {
         let grants = self.readiness.advisory(ConditionName::UpstreamGrants);
         let reporting = credentials.answers.clone().report(move |granted| match granted {
@@ -63,6 +65,12 @@ impl Services {
             Granted::Nothing(why) => grants.unmet(why),
         });
         self.until_stopped("aws-answers", reporting);
+        let reachable = self.readiness.advisory(ConditionName::UpstreamReachable);
+        let reporting = credentials.reach.clone().report(move |reached| match reached {
+            Reached::Yes => reachable.met(),
+            Reached::No(why) => reachable.unmet(why),
+        });
+        self.until_stopped("aws-reach", reporting);
     }
 
     pub(super) fn renew_credentials(&self, credentials: &Credentials) {

@@ -1,4 +1,5 @@
-//! What AWS says no to, reported to admins in AWS's own words; and what it issues that is of no use.
+//! What AWS says no to, reported to admins in AWS's own words; what it issues that is of no use; and that it
+//! says nothing.
 //!
 //! Owns: the one line for it, once a minute and cause. Must not know: what follows from it, or who is
 //! served. Words that are in no log cost an admin hours: a misspelt cluster name looks like missing
@@ -40,6 +41,8 @@ pub enum About {
     Pod,
     /// Nobody: AWS issued something that cannot be used.
     Issued,
+    /// Nobody: something is in the way, and AWS said nothing.
+    Way,
 }
 
 /// What AWS said.
@@ -89,6 +92,7 @@ impl About {
             Self::Agent => "AWS rejects the agent's own credentials",
             Self::Pod => "AWS refuses credentials for a pod",
             Self::Issued => "AWS issued credentials that no SDK can use",
+            Self::Way => "EKS Auth gives no answer",
         }
     }
 }
@@ -118,6 +122,14 @@ impl AnswerLog {
         let about = About::Issued;
         if self.is_due(Cause { about, code: reason.to_string().into() }, now) {
             tracing::error!(err = %reason, "{}", about.sentence());
+        }
+    }
+
+    /// Logs that AWS has not answered, because of this, unless that was logged within the last minute.
+    pub fn report_unanswered(&self, whom: &str, cause: &str, now: BootTime) {
+        let about = About::Way;
+        if self.is_due(Cause { about, code: cause.into() }, now) {
+            tracing::warn!(asked = whom, err = cause, "{}", about.sentence());
         }
     }
 

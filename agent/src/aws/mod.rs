@@ -8,5 +8,6 @@ pub mod answer_log;
 pub mod http_client;
 pub mod node_details;
 pub mod own_identity;
+pub mod reach;
 pub mod time;
 pub mod words;

@@ -5,6 +5,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::aws::reach::Reach;
 use crate::clock::Clock;
 use crate::config::Retention;
 use crate::credentials::flight::attempts::FlightRunner;
@@ -62,6 +63,8 @@ pub struct Credentials {
     pub budget: UpstreamBudget,
     /// What AWS answers for good.
     pub answers: FinalAnswers,
+    /// Whether it answers.
+    pub reach: Reach,
     schedule: Schedule,
     refusals: RecentRefusals,
     quotas: PeerQuotas,
@@ -77,6 +80,7 @@ impl Credentials {
         let (refusals, schedule) = (RecentRefusals::new(), Schedule::default());
         let budget = UpstreamBudget::new(clock.clone());
         let answers = FinalAnswers::new(sources.answer_log().clone(), clock.clone());
+        let reach = sources.reach().clone();
         let runner = FlightRunner {
             clock: clock.clone(),
             rng: rng.clone(),
@@ -104,7 +108,7 @@ impl Credentials {
         let flights = Flights::new(runner, outcomes, rng, tasks);
         let provider =
             Provider::new(store.clone(), flights.clone(), refusals.clone(), quotas.clone(), clock.clone());
-        Self { provider, store, flights, budget, answers, schedule, refusals, quotas, clock }
+        Self { provider, store, flights, budget, answers, reach, schedule, refusals, quotas, clock }
     }
 
     /// The worker that renews in the background; `None` where nothing is kept.

@@ -43,6 +43,8 @@ condition_names! {
     OwnCredentials = "own-credentials": "The agent has AWS credentials of its own to call EKS Auth with.";
     UpstreamAcceptsUs = "upstream-accepts-us":
         "The last answers of EKS Auth did not reject the agent's own credentials.";
+    UpstreamReachable = "upstream-reachable":
+        "EKS Auth has answered one of the last three calls, or calls have failed for less than a minute.";
     UpstreamGrants = "upstream-grants":
         "Not every answer of EKS Auth since the start, or in ten minutes, was a refusal.";
 

@@ -1,8 +1,8 @@
 //! Readiness as a list of named conditions, each with the reason why it is not met.
 //!
 //! Owns: the list, whether the agent is ready, and one log line per change. Must not know: which part reports
-//! a condition, and which part reads it. The health of EKS Auth is never a condition: restarting or
-//! unscheduling the agent would not repair it (docs/design/decisions.md#readiness).
+//! a condition, and which part reads it. The health of EKS Auth is never
+//! required: restarting or unscheduling the agent would not repair it (docs/design/decisions.md#readiness).
 
 use std::sync::Arc;
 

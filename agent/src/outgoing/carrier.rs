@@ -36,6 +36,14 @@ impl Carrier {
         self.current.send_replace(if is_used { Connection::Used } else { Connection::New });
     }
 
+    /// Whether the request has gone out on a connection.
+    pub fn is_under_way(&self) -> bool {
+        match *self.current.borrow() {
+            Connection::Awaited => false,
+            Connection::New | Connection::Used => true,
+        }
+    }
+
     /// Waits until the request has been on one used connection for so long. If that never happens, for ever.
     pub async fn used_for(&self, time: Duration) {
         let mut current = self.current.subscribe();

@@ -16,7 +16,7 @@ use parking_lot::Mutex;
 
 use super::carrier::Carrier;
 use super::connect::{Origin, Way};
-use super::error::{SendError, SetUpError};
+use super::error::{SendError, SetUpError, Unconnected};
 use super::pool::Pool;
 use super::proxy::Proxies;
 use super::tls::Tls;
@@ -71,7 +71,10 @@ impl Client {
         let pool = self.pool(&origin);
         let mut request = on_the_wire(request, pool.way())?;
         loop {
-            let mut lease = pool.connection().await?;
+            let mut lease = pool.connection().await.map_err(|source| {
+                let to = pool.way().to_string();
+                Unconnected { to, source }
+            })?;
             if let Some(carrier) = request.extensions().get::<Carrier>() {
                 carrier.takes(lease.is_used());
             }

@@ -5,6 +5,7 @@
 //! The limits are those of a way that is broken, not of one that is slow: nobody waits for a connection
 //! longer than they want to (`pool`).
 
+use std::fmt;
 use std::time::Duration;
 
 use http::Uri;
@@ -61,8 +62,13 @@ impl Origin {
     }
 
     fn bracketed(&self) -> String {
-        if self.host.contains(':') { format!("[{}]", self.host) } else { self.host.clone() }
+        bracketed(&self.host)
     }
+}
+
+/// A host as it stands before a port.
+pub(super) fn bracketed(host: &str) -> String {
+    if host.contains(':') { format!("[{host}]") } else { host.to_owned() }
 }
 
 impl Way {
@@ -91,7 +97,7 @@ impl Way {
         let mut stream: Box<dyn Stream> = Box::new(tcp);
         if let Some(proxy) = &self.proxy {
             if proxy.is_https {
-                stream = Box::new(step(Step::Tls, tls.over(stream, &proxy.host)).await?);
+                stream = Box::new(step(Step::ProxyTls, tls.over(stream, &proxy.host)).await?);
             }
             if self.origin.is_https {
                 let authority = self.origin.authority();
@@ -105,6 +111,17 @@ impl Way {
             stream = Box::new(step(Step::Tls, tls.over(stream, &self.origin.host)).await?);
         }
         Ok(stream)
+    }
+}
+
+impl fmt::Display for Way {
+    /// The server, and the proxy on the way to it. Of the proxy's URL only host and port are known here.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.origin.authority())?;
+        match &self.proxy {
+            Some(proxy) => write!(f, " through the proxy {}", proxy.authority()),
+            None => Ok(()),
+        }
     }
 }
 

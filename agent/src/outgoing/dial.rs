@@ -23,9 +23,15 @@ const TURN: Duration = Duration::from_millis(1_500);
 
 /// Connects.
 pub(super) async fn dial(addresses: &[SocketAddr]) -> io::Result<TcpStream> {
-    let stream = race(addresses, TcpStream::connect).await?;
+    let stream = race(addresses, connect).await?;
     stream.set_nodelay(true)?;
     Ok(stream)
+}
+
+/// An error names the address: a name has several, and only one of them may be wrong.
+async fn connect(address: SocketAddr) -> io::Result<TcpStream> {
+    let named = |error: io::Error| io::Error::new(error.kind(), format!("{address}: {error}"));
+    TcpStream::connect(address).await.map_err(named)
 }
 
 /// The first of these connections that is made. The others are given up.
@@ -45,7 +51,7 @@ where
                 None => connecting.await,
                 Some(turn) => tokio::time::timeout(turn, connecting)
                     .await
-                    .unwrap_or_else(|_elapsed| Err(io::ErrorKind::TimedOut.into())),
+                    .unwrap_or_else(|_elapsed| Err(silent(address))),
             }
         }
     };
@@ -72,6 +78,10 @@ where
             }
         }
     }
+}
+
+fn silent(address: SocketAddr) -> io::Error {
+    io::Error::new(io::ErrorKind::TimedOut, format!("{address}: no answer in {} ms", TURN.as_millis()))
 }
 
 /// One address of each family in turn, the system's first choice first.

@@ -37,7 +37,9 @@ pub enum Step {
     Connect,
     /// The proxy's answer to CONNECT.
     Proxy,
-    /// TLS.
+    /// TLS with the proxy itself.
+    ProxyTls,
+    /// TLS with the server.
     Tls,
 }
 
@@ -47,6 +49,7 @@ impl fmt::Display for Step {
             Self::Lookup => "the name lookup",
             Self::Connect => "the TCP connection",
             Self::Proxy => "the connection through the proxy",
+            Self::ProxyTls => "TLS with the proxy",
             Self::Tls => "TLS",
         })
     }
@@ -71,6 +74,16 @@ pub enum ConnectError {
     Refused(StatusCode),
 }
 
+/// A connection that was not made.
+#[derive(Debug, thiserror::Error)]
+#[error("there is no connection to {to}")]
+pub struct Unconnected {
+    /// The server and its port, and the proxy on the way; never what the proxy's URL holds besides.
+    pub(super) to: String,
+    /// Why.
+    pub(super) source: ConnectError,
+}
+
 /// Why there is no answer.
 #[derive(Debug, thiserror::Error)]
 pub enum SendError {
@@ -78,8 +91,8 @@ pub enum SendError {
     #[error("the URL has no host")]
     Url,
     /// No connection.
-    #[error("there is no connection")]
-    Connect(#[from] ConnectError),
+    #[error(transparent)]
+    Connect(#[from] Unconnected),
     /// The connection broke.
     #[error("the connection broke")]
     Broken(#[source] hyper::Error),

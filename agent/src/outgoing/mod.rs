@@ -21,5 +21,5 @@ mod tls;
 
 pub use self::carrier::Carrier;
 pub use self::client::Client;
-pub use self::error::{ConnectError, SendError, SetUpError};
+pub use self::error::{ConnectError, SendError, SetUpError, Unconnected};
 pub use self::pool::MOST_SOCKETS;

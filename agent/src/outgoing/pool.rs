@@ -27,6 +27,7 @@ use super::dial::MOST_AT_ONCE;
 use super::error::{ConnectError, Step};
 use super::tls::Tls;
 use crate::lifecycle::tasks::spawn_detached;
+use crate::telemetry::error_chain::ErrorChain;
 
 /// An idle connection is used no longer than this: a busy node's next call is warm.
 const IDLE: Duration = Duration::from_secs(90);
@@ -139,7 +140,7 @@ impl Pool {
         spawn_detached("upstream-connect", async move {
             let made = making.pool.shared.connect().await;
             if let Err(error) = &made {
-                tracing::debug!(host = making.pool.way().origin().host, err = %error, "no connection");
+                tracing::debug!(to = %making.pool.way(), err = %ErrorChain(error), "no connection");
             }
             making.made = Some(made);
             drop(making);

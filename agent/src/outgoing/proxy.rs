@@ -9,6 +9,7 @@ use base64::engine::general_purpose::STANDARD;
 use http::{HeaderValue, StatusCode, Uri};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
+use super::connect::bracketed;
 use super::error::{ConnectError, SetUpError, Step};
 use crate::config::{NoProxy, Proxy, is_local_host};
 
@@ -70,6 +71,11 @@ impl ProxyServer {
             Some((user, _)) => Some(basic(user)?),
         };
         (!host.is_empty()).then(|| Self { host: host.to_owned(), port, is_https, authorization })
+    }
+
+    /// `host:port`.
+    pub(super) fn authority(&self) -> String {
+        format!("{}:{}", bracketed(&self.host), self.port)
     }
 
     /// What a request that is not tunnelled carries for the proxy.

@@ -1,10 +1,12 @@
-//! What AWS refuses is told to admins in AWS's own words: in the log, and as a condition.
+//! What AWS refuses is told to admins in AWS's own words, and what is wrong on the way to it with its cause:
+//! in the log, and as a condition.
 
 use std::time::Duration;
 
 use crate::harness::{Agent, Builder, eventually, pod, sandbox};
 
 const GRANTS: &str = r#"pod_identity_agent_condition{condition="upstream-grants"}"#;
+const REACHABLE: &str = r#"pod_identity_agent_condition{condition="upstream-reachable"}"#;
 
 /// The warnings about refusals.
 fn told(agent: &Agent) -> Vec<String> {
@@ -56,4 +58,64 @@ async fn one_pod_without_an_association_among_others_is_told_and_is_no_condition
     eventually("it is told", async || told(&agent).len() == 1).await;
     tokio::time::sleep(Duration::from_millis(200)).await;
     assert_eq!(agent.metric(GRANTS).await, 1);
+}
+
+/// What is told of the way to AWS once one pod has asked.
+async fn told_of_the_way(agent: &Agent, token: &str) -> Vec<String> {
+    let unreached = || {
+        let log = agent.log();
+        let warnings = log.lines().filter(|line| line.contains(r#""level":"warn""#));
+        warnings
+            .filter(|line| line.contains("EKS Auth gives no answer"))
+            .map(str::to_owned)
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(agent.metric(REACHABLE).await, 1, "nothing was asked yet");
+    assert_eq!(agent.ask(token).await.status, 503);
+    assert_eq!(
+        agent.probe("/readyz").await.unwrap().status,
+        200,
+        "an outage must not make every node unready"
+    );
+    eventually("it is told", async || !unreached().is_empty()).await;
+    unreached()
+}
+
+#[tokio::test]
+async fn a_dead_proxy_is_told_with_its_address_and_the_error_of_the_kernel() {
+    let sandbox = sandbox();
+    let agent = Builder::new(&sandbox)
+        .flag("--endpoint", "https://eks-auth.us-west-2.api.aws")
+        .env("HTTPS_PROXY", "http://user:planted@127.0.0.1:1");
+    let agent = agent.start().await;
+    let told = told_of_the_way(&agent, &pod(&sandbox, "app-0").token).await;
+    assert_eq!(told.len(), 1, "once a minute and cause: {told:?}");
+    let words = [
+        "us-west-2",
+        "cluster sandbox",
+        "eks-auth.us-west-2.api.aws:443 through the proxy 127.0.0.1:1",
+        "the TCP connection failed",
+        "Connection refused (os error 111)",
+    ];
+    for word in words {
+        assert!(told[0].contains(word), "{word} is not in the log: {told:?}");
+    }
+    assert!(!agent.log().contains("planted"), "{}", agent.log());
+}
+
+#[tokio::test]
+async fn a_server_that_speaks_no_tls_and_an_answer_of_another_service_are_told_with_their_cause() {
+    let sandbox = sandbox();
+    let no_tls = sandbox.eks_auth_url().replace("http:", "https:");
+    let path = format!("{}/prod", sandbox.eks_auth_url());
+    for (endpoint, words) in
+        [(&no_tls, ["TLS failed", "InvalidContentType"]), (&path, ["status 404", "EKS Auth"])]
+    {
+        let agent = Builder::new(&sandbox).flag("--endpoint", endpoint).start().await;
+        let told = told_of_the_way(&agent, &pod(&sandbox, "app-0").token).await;
+        assert_eq!(told.len(), 1, "once a minute and cause: {told:?}");
+        for word in words {
+            assert!(told[0].contains(word), "{word} is not in the log: {told:?}");
+        }
+    }
 }

@@ -18,6 +18,7 @@ pub(crate) use self::refusal::tests;
 pub use self::refusal::{JudgedToken, Refusal, RefusalClass};
 use crate::aws::answer_log::AnswerLog;
 use crate::aws::own_identity::rejection::Rejection;
+use crate::aws::reach::Reach;
 use crate::credentials::issued::Issued;
 use crate::workload::{PresentedToken, Route};
 
@@ -32,6 +33,11 @@ impl Sources {
     /// The log of AWS's noes.
     pub fn answer_log(&self) -> &AnswerLog {
         self.eks_auth.answer_log()
+    }
+
+    /// Whether AWS answers.
+    pub fn reach(&self) -> &Reach {
+        self.eks_auth.reach()
     }
 
     /// Exchanges a token for credentials by this route: one attempt, which is given up at its limits.

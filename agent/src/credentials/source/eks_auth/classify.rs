@@ -84,7 +84,7 @@ pub fn classify(answer: &ErrorAnswer<'_>, judged: JudgedToken) -> SourceError {
 
 /// Whether anything shows that AWS answered. Its front ends put a request id on each answer and a code on
 /// each error. What stands on the way has neither, and its 403 says nothing of the credentials that signed.
-fn is_of_aws(answer: &ErrorAnswer<'_>) -> bool {
+pub(super) fn is_of_aws(answer: &ErrorAnswer<'_>) -> bool {
     [answer.code, answer.request_id].into_iter().flatten().any(|word| !word.is_empty())
 }
 

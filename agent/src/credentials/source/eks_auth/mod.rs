@@ -4,6 +4,7 @@
 //! answer.
 
 pub mod classify;
+mod obstacle;
 
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -27,11 +28,13 @@ use aws_smithy_types::body::SdkBody;
 use crate::aws::answer_log::{AnswerLog, Asked};
 use crate::aws::node_details::SentDetails;
 use crate::aws::own_identity::{OwnIdentity, SigningCredentials};
+use crate::aws::reach::Reach;
 use crate::aws::time::AwsTime;
 use crate::clock::Clock;
 use crate::config::Upstream;
 use crate::credentials::issued::{Grant, GrantOrigin, Issued};
 use crate::credentials::source::eks_auth::classify::{ErrorAnswer, classify};
+use crate::credentials::source::eks_auth::obstacle::{Obstacle, obstacle};
 use crate::credentials::source::{
     JudgedToken, OwnIdentityFault, Refusal, SourceError, TimeLimits, Unavailable,
 };
@@ -49,6 +52,7 @@ pub struct EksAuth {
     own: OwnIdentity,
     details: SentDetails,
     time: AwsTime,
+    reach: Reach,
 }
 
 /// What a client is made of.
@@ -96,6 +100,7 @@ impl EksAuth {
             client: Client::from_conf(config.build()),
             whom: format!("EKS Auth in {region} (cluster {cluster})").into(),
             cluster: cluster.into(),
+            reach: Reach::new(own.answer_log().clone(), clock.clone()),
             own,
             details,
             time: AwsTime::new(clock.clone()),
@@ -126,7 +131,13 @@ impl EksAuth {
             .interceptor(observer.clone())
             .mutate_request(move |request| request.add_extension(carried_by.clone()))
             .config_override(signing_with(&signing));
-        let result = match within(limits, &carrier, call.send()).await {
+        let sent = within(limits, &carrier, call.send()).await;
+        match obstacle(sent.as_ref(), &carrier, presented.into()) {
+            Obstacle::None => self.reach.answered(),
+            Obstacle::Unsent => {}
+            Obstacle::OnTheWay(cause) => self.reach.failed(&self.whom, &cause),
+        }
+        let result = match sent {
             None => Err(SourceError::Unavailable(Unavailable::Timeout)),
             Some(Err(error)) => Err(dated(translate(&error, presented.into()), observer.answered_at())),
             Some(Ok(output)) => issued(&output, observer.answered_at()),
@@ -152,6 +163,11 @@ impl EksAuth {
     /// The log of AWS's noes.
     pub fn answer_log(&self) -> &AnswerLog {
         self.own.answer_log()
+    }
+
+    /// Whether it answers.
+    pub fn reach(&self) -> &Reach {
+        &self.reach
     }
 
     /// A refusal says how it came about: whom we asked, and who we were.
