@@ -3,6 +3,7 @@
 //! Owns: when the sources of keys are asked again. Must not know: HTTP statuses or AWS, or how one
 //! token is judged (`verify`).
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use parking_lot::Mutex;
@@ -23,7 +24,7 @@ const KEY_WAIT: Duration = Duration::from_millis(500);
 /// than that.
 pub const FIRST_KEYS_WAIT: Duration = Duration::from_millis(4_400);
 
-/// How often it is said that tokens are of an issuer that is none of `--issuer`.
+/// How often each mistake is told that pods alone would notice.
 const SAY_AGAIN: Duration = Duration::from_secs(60);
 
 /// What is found of a token without waiting.
@@ -47,8 +48,27 @@ pub struct Authenticator {
     cache: VerdictCache,
     keys: TokenKeys,
     policy: Policy,
-    /// When it was said last that tokens are of an issuer that is none of `--issuer`.
-    said: Mutex<Option<BootTime>>,
+    /// Whether a key has ever proven a token: then keys and issuer are this cluster's.
+    has_verified: AtomicBool,
+    /// When it was told last that tokens are of an issuer that is none of `--issuer`.
+    told_foreign: LastTold,
+    /// When it was told last that tokens name unknown keys.
+    told_unknown: LastTold,
+}
+
+/// When something was told last. Anybody can send such a token, so it is told once a minute at most.
+#[derive(Debug, Default)]
+struct LastTold(Mutex<Option<BootTime>>);
+
+impl LastTold {
+    fn is_due(&self, now: Now) -> bool {
+        let mut told = self.0.lock();
+        let is_due = told.is_none_or(|told| now.boot.since(told) >= SAY_AGAIN);
+        if is_due {
+            *told = Some(now.boot);
+        }
+        is_due
+    }
 }
 
 impl Default for Authenticator {
@@ -61,7 +81,14 @@ impl Default for Authenticator {
 impl Authenticator {
     /// Judges with these keys by this policy.
     pub fn new(keys: TokenKeys, policy: Policy) -> Self {
-        Self { cache: VerdictCache::default(), keys, policy, said: Mutex::default() }
+        Self {
+            cache: VerdictCache::default(),
+            keys,
+            policy,
+            has_verified: AtomicBool::new(false),
+            told_foreign: LastTold::default(),
+            told_unknown: LastTold::default(),
+        }
     }
 
     /// Judges a token with the keys that are known now.
@@ -85,6 +112,7 @@ impl Authenticator {
         match verify(token, &keys, &self.policy, now) {
             Verdict::Refused(refused) => Lookup::Judged(Authentication::Refused(refused)),
             Verdict::Verified(identity) => {
+                self.has_verified.store(true, Ordering::Relaxed);
                 let identity = Identity::Verified(identity);
                 self.cache.remember(identity.clone(), keys.generation());
                 Lookup::Judged(at_this_time(identity, now))
@@ -100,22 +128,45 @@ impl Authenticator {
                     Unproven::ForeignIssuer(issuer) => self.say_foreign(&issuer, now),
                     Unproven::NoKeys => {}
                 }
-                self.cache.remember(identity, keys.generation());
+                match meanwhile {
+                    // What is remembered is good for EKS Auth, which must not hear of this one.
+                    Authentication::Undecided(_) => {}
+                    Authentication::Identified(_) | Authentication::Refused(_) => {
+                        self.cache.remember(identity, keys.generation());
+                    }
+                }
                 Lookup::Judged(meanwhile)
             }
         }
     }
 
-    /// Anybody can send such a token, so it is said once a minute whatever the issuer.
     fn say_foreign(&self, issuer: &str, now: Now) {
-        let mut said = self.said.lock();
-        if said.is_none_or(|said| now.boot.since(said) >= SAY_AGAIN) {
-            *said = Some(now.boot);
+        if self.told_foreign.is_due(now) {
+            let (expected, follows) = (self.policy.issuers(), self.what_follows());
+            tracing::warn!(issuer, expected, "a token is of an issuer that is none of --issuer; {follows}");
+        }
+    }
+
+    /// Once a token was verified, an unknown key is the token's affair. No keys at all are told elsewhere: as
+    /// a condition.
+    fn say_unknown(&self, now: Now) {
+        let keys = self.keys.view(now.boot).keys;
+        if keys > 0 && !self.has_verified.load(Ordering::Relaxed) && self.told_unknown.is_due(now) {
+            let (issuer, follows) = (self.policy.issuers(), self.what_follows());
             tracing::warn!(
                 issuer,
-                expected = self.policy.issuers(),
-                "a token is of an issuer that is none of --issuer; EKS Auth judges it"
+                keys,
+                "tokens name keys that none of --jwks has, and none was verified yet: are these the keys of \
+                 this cluster? {follows}"
             );
+        }
+    }
+
+    /// What becomes of a token that no key can decide.
+    fn what_follows(&self) -> &'static str {
+        match self.policy.mode() {
+            VerificationMode::Auto | VerificationMode::Off => "EKS Auth judges it",
+            VerificationMode::Required => "the pod gets 503",
         }
     }
 
@@ -135,7 +186,10 @@ impl Authenticator {
         } else {
             (self.keys.request_refetch(peer, now.boot), KEY_WAIT)
         };
-        let Some(mut refetch) = refetch else { return unknown.meanwhile.clone() };
+        let Some(mut refetch) = refetch else {
+            self.say_unknown(now);
+            return unknown.meanwhile.clone();
+        };
         let judged = async {
             loop {
                 // First the result, then the lookup: a result from before this call counts as well.
@@ -149,6 +203,11 @@ impl Authenticator {
         };
         let judged = tokio::time::timeout(patience, judged).await;
         let authentication = judged.unwrap_or_else(|_elapsed| unknown.meanwhile.clone());
+        match &authentication {
+            Authentication::Identified(Identity::Unverified(_) | Identity::Untimely(_))
+            | Authentication::Undecided(_) => self.say_unknown(now),
+            Authentication::Identified(Identity::Verified(_)) | Authentication::Refused(_) => {}
+        }
         if let Authentication::Identified(identity @ Identity::Unverified(_)) = &authentication {
             // The sources were asked: until they say something new, no request needs to wait for them with
             // this token.

@@ -90,9 +90,6 @@ pub enum TokenFault {
     /// It is good for more than one service that the agent calls.
     #[error("the token has more than one of our audiences")]
     SeveralAudiences,
-    /// Issued by somebody else than this cluster.
-    #[error("the token's issuer is not one of --issuer")]
-    ForeignIssuer,
     /// Issued for somebody else.
     #[error("the token is not for audience pods.eks.amazonaws.com")]
     ForeignAudience,

@@ -149,14 +149,9 @@ fn judge(
         return Err(TokenFault::ForeignAudience);
     }
     if !policy.issuers.contains(&claims.issuer) {
-        // Like a token of an unknown key: where EKS Auth is there to judge, it is more often our --issuer
-        // that is wrong (a slash too much) than the token.
-        return match policy.mode {
-            VerificationMode::Required => Err(TokenFault::ForeignIssuer),
-            VerificationMode::Auto | VerificationMode::Off => {
-                Ok(unproven(Unproven::ForeignIssuer(claims.issuer.clone())))
-            }
-        };
+        // Like a token of an unknown key: no key speaks against it, and it is more often our --issuer that is
+        // wrong (a slash too much) than the token.
+        return Ok(unproven(Unproven::ForeignIssuer(claims.issuer.clone())));
     }
     let is_candidate = |entry: &&Entry| policy.trusts(entry.source, &claims.issuer);
     let candidates = header.kid.as_deref().map(|id| keys.find(id)).unwrap_or_default();

@@ -77,7 +77,35 @@ async fn an_issuer_with_a_slash_too_much_costs_no_pod_its_credentials_and_is_tol
     }
     let required = Builder::verifying(&sandbox).flag("--issuer", &mistyped);
     let required = required.flag("--token-verification", "required").start().await;
-    assert_eq!(required.ask(&pod(&sandbox, "app-2").token).await.status, 400, "nobody else may judge");
+    let app = pod(&sandbox, "app-2");
+    for time in ["first", "second"] {
+        assert_eq!(required.ask(&app.token).await.status, 503, "nobody else may judge, the {time} time");
+    }
+    assert_eq!(eks_auth_calls(&sandbox).len(), 2, "nobody vouches for it, so nobody hears of it");
+    let log = required.log();
+    let told: Vec<_> = log.lines().filter(|line| line.contains("none of --issuer")).collect();
+    assert_eq!(told.len(), 1, "once a minute: {told:?}");
+    for named in [sandbox.issuer_url(), &mistyped, "503"] {
+        assert!(told[0].contains(named), "{told:?}");
+    }
+}
+
+#[tokio::test]
+async fn keys_of_another_cluster_are_told() {
+    let (ours, other) = (sandbox(), sandbox());
+    for (mode, status) in [("auto", 200), ("required", 503)] {
+        let agent = Builder::verifying(&ours).flag("--jwks", &other.jwks_url());
+        let agent = agent.flag("--token-verification", mode).start().await;
+        eventually("they are there", async || agent.metric("pod_identity_agent_token_keys").await == 1).await;
+        for _ in 0..2 {
+            assert_eq!(agent.ask(&pod(&ours, "app-0").token).await.status, status, "{mode}");
+        }
+        let log = agent.log();
+        let told: Vec<_> =
+            log.lines().filter(|line| line.contains("name keys that none of --jwks has")).collect();
+        assert_eq!(told.len(), 1, "{mode}, once a minute: {told:?}");
+        assert!(told[0].contains(ours.issuer_url()), "{told:?}");
+    }
 }
 
 #[tokio::test]

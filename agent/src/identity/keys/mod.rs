@@ -117,6 +117,11 @@ impl TokenKeys {
         self.shared.sources.lock().iter().all(|source| source.keys.is_some())
     }
 
+    /// Whether a source has provided a document without a key that can be used.
+    pub fn lack_some(&self) -> bool {
+        self.shared.sources.lock().iter().any(|source| source.keys.as_ref().is_some_and(Vec::is_empty))
+    }
+
     /// The current table.
     pub(super) fn table(&self) -> Arc<KeyTable> {
         Arc::clone(&self.shared.table.read())

@@ -94,7 +94,7 @@ impl KeySource {
     }
 
     /// Keeps its keys up to date without end; cancel by dropping. `complete` is met once every source has
-    /// provided a document.
+    /// provided a document with keys.
     pub async fn keep(mut self, clock: Clock, rng: Rng, complete: Condition) {
         let mut requests = self.keys.refetch_requests();
         let mut failures = 0_u32;
@@ -156,10 +156,13 @@ impl KeySource {
     }
 
     fn report(&self, complete: &Condition) {
-        if self.keys.are_complete() {
-            complete.met();
-        } else {
+        if !self.keys.are_complete() {
             complete.unmet("a source of token keys has not been read yet");
+        } else if self.keys.lack_some() {
+            // It is read, and withdraws what was there; but no issuer signs without a key.
+            complete.unmet("the document has no keys that can be used");
+        } else {
+            complete.met();
         }
     }
 }
@@ -300,6 +303,33 @@ mod tests {
         tokio::select! {
             () = source.keep(clock.clone(), Rng::seeded(1), complete) => unreachable!(),
             watched = tokio::time::timeout(Duration::from_secs(10), watching) => watched.unwrap(),
+        }
+    }
+
+    #[tokio::test]
+    async fn a_document_without_usable_keys_is_read_and_is_not_what_the_condition_wants() {
+        let of_unknown_type = r#"{"keys":[{"kty":"AKP","kid":"ml-dsa","pub":"AAAA"}]}"#;
+        for (body, met, reason) in [
+            (r#"{"keys":[]}"#, false, "the document has no keys that can be used"),
+            (of_unknown_type, false, "the document has no keys that can be used"),
+            (&document("one"), true, ""),
+        ] {
+            let (source, keys) = source(&serving(vec![ok(body)]).await);
+            let readiness = Readiness::new();
+            let complete = readiness.advisory(ConditionName::TokenKeys);
+            let clock = Clock::system();
+            let read = async {
+                while keys.view(clock.now().boot).age.is_none() {
+                    tokio::time::sleep(Duration::from_millis(5)).await;
+                }
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            };
+            tokio::select! {
+                () = source.keep(clock.clone(), Rng::seeded(1), complete) => unreachable!(),
+                read = tokio::time::timeout(Duration::from_secs(10), read) => read.unwrap(),
+            }
+            let report = &readiness.report()[0];
+            assert_eq!((report.met, report.reason.as_str()), (met, reason), "{body}");
         }
     }
 

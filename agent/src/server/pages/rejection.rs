@@ -158,7 +158,6 @@ const fn cause_of_fault(fault: &TokenFault) -> &'static str {
         TokenFault::Unreadable(_) => "token_unreadable",
         TokenFault::Expired => "token_expired",
         TokenFault::SeveralAudiences => "token_several_audiences",
-        TokenFault::ForeignIssuer => "token_foreign_issuer",
         TokenFault::ForeignAudience => "token_foreign_audience",
         TokenFault::Algorithm => "token_algorithm",
         TokenFault::Forged => "token_forged",
@@ -177,7 +176,6 @@ fn of_fault(fault: &TokenFault) -> Answer {
         TokenFault::SeveralAudiences => {
             ("InvalidTokenException", "The token is for two audiences of AWS; request one for each")
         }
-        TokenFault::ForeignIssuer => ("InvalidTokenException", "The token was not issued by this cluster"),
         TokenFault::ForeignAudience => {
             ("InvalidTokenException", "The token is not for audience pods.eks.amazonaws.com")
         }
@@ -273,7 +271,6 @@ mod tests {
             (Rejection::Malformed(MalformedToken::NotAToken), 400, "InvalidTokenException"),
             (Rejection::Token(TokenFault::Expired), 400, "ExpiredTokenException"),
             (Rejection::Token(TokenFault::SeveralAudiences), 400, "InvalidTokenException"),
-            (Rejection::Token(TokenFault::ForeignIssuer), 400, "InvalidTokenException"),
             (Rejection::Token(TokenFault::ForeignAudience), 400, "InvalidTokenException"),
             (Rejection::Token(TokenFault::Algorithm), 400, "InvalidTokenException"),
             (Rejection::Token(TokenFault::Forged), 400, "InvalidTokenException"),
@@ -335,7 +332,6 @@ mod tests {
             Rejection::Malformed(MalformedToken::NotAToken),
             Rejection::Token(TokenFault::Expired),
             Rejection::Token(TokenFault::SeveralAudiences),
-            Rejection::Token(TokenFault::ForeignIssuer),
             Rejection::Token(TokenFault::ForeignAudience),
             Rejection::Token(TokenFault::Forged),
             Rejection::Token(TokenFault::NotPodBound),
