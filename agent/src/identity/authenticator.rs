@@ -24,7 +24,7 @@ const KEY_WAIT: Duration = Duration::from_millis(500);
 /// than that.
 pub const FIRST_KEYS_WAIT: Duration = Duration::from_millis(4_400);
 
-/// How often each mistake is told that pods alone would notice.
+/// How often each mistake is logged that pods alone would notice.
 const SAY_AGAIN: Duration = Duration::from_secs(60);
 
 /// What is found of a token without waiting.
@@ -50,13 +50,13 @@ pub struct Authenticator {
     policy: Policy,
     /// Whether a key has ever proven a token: then keys and issuer are this cluster's.
     has_verified: AtomicBool,
-    /// When it was told last that tokens are of an issuer that is none of `--issuer`.
+    /// When it was logged last that tokens are of an issuer that is none of `--issuer`.
     told_foreign: LastTold,
-    /// When it was told last that tokens name unknown keys.
+    /// When it was logged last that tokens name unknown keys.
     told_unknown: LastTold,
 }
 
-/// When something was told last. Anybody can send such a token, so it is told once a minute at most.
+/// When something was logged last. Anybody can send such a token, so that is once a minute at most.
 #[derive(Debug, Default)]
 struct LastTold(Mutex<Option<BootTime>>);
 
@@ -129,7 +129,7 @@ impl Authenticator {
                     Unproven::NoKeys => {}
                 }
                 match meanwhile {
-                    // What is remembered is good for EKS Auth, which must not hear of this one.
+                    // What is remembered is good for EKS Auth, which must not get this one.
                     Authentication::Undecided(_) => {}
                     Authentication::Identified(_) | Authentication::Refused(_) => {
                         self.cache.remember(identity, keys.generation());
@@ -147,8 +147,8 @@ impl Authenticator {
         }
     }
 
-    /// Once a token was verified, an unknown key is the token's affair. No keys at all are told elsewhere: as
-    /// a condition.
+    /// Once a token was verified, an unknown key is the token's affair. No keys at all are reported
+    /// elsewhere: as a condition.
     fn say_unknown(&self, now: Now) {
         let keys = self.keys.view(now.boot).keys;
         if keys > 0 && !self.has_verified.load(Ordering::Relaxed) && self.told_unknown.is_due(now) {
@@ -162,7 +162,7 @@ impl Authenticator {
         }
     }
 
-    /// What becomes of a token that no key can decide.
+    /// What happens to a token that no key can decide.
     fn what_follows(&self) -> &'static str {
         match self.policy.mode() {
             VerificationMode::Auto | VerificationMode::Off => "EKS Auth judges it",

@@ -2,8 +2,8 @@
 //!
 //! Owns: the filter, the panic hook, and the queue of this process. Must not know: what is logged. The filter
 //! is part of invariant 9: other crates log whole requests at debug and trace, so no setting lets them log
-//! below info, and the AWS SDK, whose warnings quote credentials files, logs nothing at all. The queue is
-//! part of invariant 10: nothing ever waits for standard error.
+//! below info; warnings of the AWS SDK quote credentials files, so it logs nothing at all. The queue is part
+//! of invariant 10: nothing ever waits for standard error.
 
 use std::fs::File;
 use std::io::{self, IsTerminal, stderr};

@@ -28,7 +28,7 @@ const fn issuing(life: Duration) -> Mood {
     Mood::Issues { after: Duration::from_millis(80), life }
 }
 
-/// A story whose node ends with it: one that goes on living costs all later ones their time.
+/// A story with a node that ends with it: one that goes on living costs all later ones their time.
 fn on_its_own(story: impl Future<Output = ()>) {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().start_paused(true).build();
     runtime.expect("a runtime").block_on(story);
