@@ -28,7 +28,7 @@ use crate::programs::run as run_program;
 use crate::{cgroups, control_plane, network, node};
 
 /// The image that `make image` makes with PROFILE=trial.
-const IMAGE: &str = "localhost/pod-identity-agent:dev";
+const IMAGE: &str = "localhost/pod-identity-agent:trial";
 
 /// From then on nobody is told that something has ended.
 static ENDING: AtomicBool = AtomicBool::new(false);
