@@ -22,6 +22,9 @@ const HALVING_REST: Duration = Duration::from_secs(2);
 const LAST_FLIGHT: Duration = Duration::from_secs(12);
 /// A pod that is gone costs so many calls for renewals at most, whatever AWS says (invariant 8).
 const CALLS_WHEN_GONE: u32 = 2;
+/// So long after it asked last a pod may cost a second set, if the time is in doubt
+/// (docs/design/decisions.md#time): a minute, and the call itself.
+const HARDLY_GONE: Duration = Duration::from_secs(60).saturating_add(LAST_FLIGHT);
 /// A token may be used for so long after its `exp`: what the clocks may differ by without being corrected.
 pub const TOLERATED_SKEW: Duration = Duration::from_secs(6);
 
@@ -58,7 +61,8 @@ pub enum Name {
 pub struct Identity {
     /// Calls for renewals after the pod was gone.
     called_when_gone: u32,
-    /// Sets issued that were asked for after the pod was gone, and not to know the time.
+    /// Sets issued that were asked for after the pod was gone, and not to know the time while it was hardly
+    /// gone.
     issued_when_gone: u32,
 }
 
@@ -281,9 +285,11 @@ impl Ledger {
         self.share.answered(now);
         let pod = self.pods.get(token.pod);
         let life = pod.map_or(Duration::from_secs(3600), |pod| pod.life);
-        let was_gone = pod.and_then(|pod| pod.gone_at).is_some_and(|gone_at| arrived > gone_at);
+        let gone_for = pod.and_then(|pod| pod.gone_at).and_then(|gone_at| arrived.checked_sub(gone_at));
+        let was_gone = gone_for.is_some_and(|gone_for| !gone_for.is_zero());
+        let is_excused = kept.tells_the_time && gone_for.is_some_and(|gone_for| gone_for < HARDLY_GONE);
         let number = self.sets.len();
-        let Kept { is_the_pods, is_misdated, tells_the_time } = kept;
+        let Kept { is_the_pods, is_misdated, .. } = kept;
         let (pod, expires) = (token.pod, now + life);
         self.sets.push(Set { pod, token: token.number, is_the_pods, is_misdated, issued: now, expires });
         if let Some(token) = self.tokens.get_mut(token.number) {
@@ -293,7 +299,7 @@ impl Ledger {
         said.sets.push(number);
         said.not_found = None;
         let identity = self.identities.entry(self.name_of(token)).or_default();
-        identity.issued_when_gone += u32::from(was_gone && !tells_the_time);
+        identity.issued_when_gone += u32::from(was_gone && !is_excused);
         let found = (identity.issued_when_gone > 1)
             .then(|| Found::new(Invariant::Gone, "a pod that is gone was renewed twice", vec![token.pod]));
         (number, life, found)
