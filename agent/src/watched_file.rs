@@ -10,8 +10,13 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
-use tokio::fs::File;
+use tokio::fs::OpenOptions;
 use tokio::io::AsyncReadExt;
+
+/// A FIFO without a writer would otherwise be opened for ever, and its owner would wait and say nothing.
+const WITHOUT_WAITING: i32 = nix::libc::O_NONBLOCK;
+/// Of a directory, a FIFO, a socket, a device.
+const NOT_A_FILE: &str = "it is not a regular file";
 
 /// A watched file; the caller decides how often it is checked.
 #[derive(Debug)]
@@ -79,8 +84,11 @@ impl WatchedFile {
     /// # Errors
     /// [`ReadError`], when the file cannot be read or is too long; the next check tries again.
     pub async fn read_if_changed(&mut self) -> Result<Option<Changed>, ReadError> {
-        let file = File::open(&self.path).await?;
+        let file = OpenOptions::new().read(true).custom_flags(WITHOUT_WAITING).open(&self.path).await?;
         let metadata = file.metadata().await?;
+        if !metadata.is_file() {
+            return Err(ReadError::Io(io::Error::other(NOT_A_FILE)));
+        }
         let max = u64::try_from(self.max_bytes).unwrap_or(u64::MAX);
         if metadata.len() > max {
             return Err(ReadError::TooLong);
@@ -128,6 +136,7 @@ impl FileStamp {
 #[cfg(test)]
 mod tests {
     use std::path::PathBuf;
+    use std::time::Duration;
 
     use super::{ReadError, WatchedFile};
 
@@ -228,7 +237,22 @@ mod tests {
         assert!(matches!(file.read_if_changed().await, Err(ReadError::TooLong)));
         std::fs::remove_file(path).unwrap();
         // A file with a size that is known only after reading.
-        let mut endless = WatchedFile::new("/dev/zero".into(), 5);
-        assert!(matches!(endless.read_if_changed().await, Err(ReadError::TooLong)));
+        let mut unsized_file = WatchedFile::new("/proc/self/status".into(), 5);
+        assert!(matches!(unsized_file.read_if_changed().await, Err(ReadError::TooLong)));
+    }
+
+    #[tokio::test]
+    async fn what_is_no_file_is_said_at_once() {
+        let fifo = scratch("fifo");
+        nix::unistd::mkfifo(&fifo, nix::sys::stat::Mode::S_IRWXU).unwrap();
+        for path in [fifo.clone(), std::env::temp_dir(), "/dev/zero".into()] {
+            let mut file = WatchedFile::new(path.clone(), 100);
+            let read = tokio::time::timeout(Duration::from_secs(5), file.read_if_changed());
+            match read.await.expect("nobody will ever write to it") {
+                Err(ReadError::Io(error)) => assert_eq!(error.to_string(), "it is not a regular file"),
+                _ => panic!("{path:?} was read"),
+            }
+        }
+        std::fs::remove_file(fifo).unwrap();
     }
 }

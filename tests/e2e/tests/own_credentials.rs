@@ -202,7 +202,7 @@ async fn the_reason_says_why_a_file_cannot_be_read() {
     };
     tells("No such file or directory").await;
     std::fs::create_dir(&path).unwrap();
-    tells("Is a directory").await;
+    tells("is not a regular file").await;
     std::fs::remove_dir(&path).unwrap();
     std::fs::write(&path, b"\xff\xfe[\0").unwrap();
     tells("byte order mark").await;
