@@ -76,6 +76,9 @@ impl Tasks {
         F::Output: Send + 'static,
     {
         let entry = Entry::new(Arc::clone(&self.shared), name, essential);
+        // An `async` block keeps what it awaits twice, as captured and as awaited: a connection that waits
+        // would cost a kilobyte more.
+        let future = Box::pin(future);
         self.shared.tracker.spawn(async move {
             let _entry = entry;
             future.await

@@ -118,12 +118,8 @@ impl<R: Respond> Acceptor<R> {
         if stream.set_nodelay(true).is_err() {
             return;
         }
-        let token = open.token();
         let service = Arc::clone(&self.service);
-        self.tasks.spawn("connection", async move {
-            connection::serve(service, stream, permit).await;
-            drop(token);
-        });
+        self.tasks.spawn("connection", connection::serve(service, stream, permit, open.token()));
     }
 
     /// Room for a connection. Where there is none, a peer that has its share is refused at once, and nobody

@@ -406,18 +406,16 @@ fn cpu_time(pid: &str) -> Duration {
 fn figures_of_one_pod_in_a_busy_loop_on_sixty_connections() {
     alone(async |node| {
         node.add_link();
-        let (busy, quiet) = {
-            let any = sandbox();
-            (node.pod(&any), node.pod(&any))
-        };
         for rate in ["0", "2000"] {
             let (here, elsewhere) = (sandbox(), sandbox());
+            let (busy, quiet) = (node.pod(&here), node.pod(&here));
             let agent = builder(&here).flag("--pod-request-rate", rate).start().await;
             let other = builder(&elsewhere).flag("--pod-request-rate", rate);
             let _other = other.port(8_080).probe_port(8_081).metrics_port(8_082).start().await;
             let mut of_the_loop = Vec::new();
-            for at in [AT, SocketAddr::new(IPV4, 8_080)] {
-                let token = busy.identity.token.clone();
+            // Each cluster takes the tokens of its own issuer only.
+            let of_here = busy.identity.token.clone();
+            for (at, token) in [(AT, of_here), (SocketAddr::new(IPV4, 8_080), token(&elsewhere, "busy"))] {
                 let answer = busy.send(crate::harness::Request::credentials(&token), at).await.unwrap();
                 of_the_loop.push((at, [(token, answer.access_key_id())]));
             }
@@ -491,6 +489,6 @@ fn figure_of_a_connection_that_waits() {
         assert_eq!(reached(&agent, "connections_per_peer").await, count + 200, "they wait");
         drop((placed, first, waiting));
         assert!(all <= 8 * 1024, "{all}");
-        assert!(ours <= 1024, "{ours}");
+        assert!(ours <= 2 * 1024, "{ours}");
     });
 }
