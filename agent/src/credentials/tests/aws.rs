@@ -35,6 +35,9 @@ pub(super) enum Mood {
     Refuses,
     /// Credentials for up to so many at once, 429 above.
     Throttles { above: usize, after: Duration },
+    /// Credentials for so many calls a second, with as many at once after a quiet second, 429 for all others:
+    /// what an account has for all its nodes.
+    Rate { per_second: u32, after: Duration },
 }
 
 #[derive(Clone, Debug)]
@@ -60,6 +63,8 @@ struct State {
     expiries: HashMap<String, SystemTime>,
     date_ahead: Duration,
     answers: u64,
+    /// When the next call is due at the rate of [`Mood::Rate`], since the start: the bucket of GCRA.
+    next_due: Duration,
 }
 
 impl Aws {
@@ -79,6 +84,7 @@ impl Aws {
             expiries: HashMap::new(),
             date_ahead: Duration::ZERO,
             answers: 0,
+            next_due: Duration::ZERO,
         };
         Self { shared: Arc::new(Mutex::new(state)), started: tokio::time::Instant::now() }
     }
@@ -208,7 +214,28 @@ impl Aws {
                 tokio::time::sleep(after).await;
                 Ok(self.issue(&association, Duration::from_secs(6 * 3600)))
             }
+            Mood::Rate { per_second, after } => {
+                let is_within = self.takes_from_rate(per_second);
+                tokio::time::sleep(after).await;
+                Ok(if is_within {
+                    self.issue(&association, Duration::from_secs(6 * 3600))
+                } else {
+                    self.response(429, r#"{"code":"ThrottlingException","message":"slow"}"#.to_owned())
+                })
+            }
         }
+    }
+
+    /// Whether there is one left of so many a second.
+    fn takes_from_rate(&self, per_second: u32) -> bool {
+        let now = self.started.elapsed();
+        let mut state = self.shared.lock();
+        let due = state.next_due.max(now.saturating_sub(Duration::from_secs(1)));
+        let is_within = due <= now;
+        if is_within {
+            state.next_due = due + Duration::from_secs(1) / per_second;
+        }
+        is_within
     }
 
     /// Whether the next call travels on a connection that has carried another one.

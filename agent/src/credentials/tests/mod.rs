@@ -6,6 +6,7 @@ mod burst;
 mod clock;
 mod entitlement;
 mod fairness;
+mod fleet;
 mod freshness;
 mod gone;
 mod names;
@@ -68,9 +69,13 @@ impl Node {
     }
 
     fn with(retention: &Retention, max_stale_after_refusal: Option<Duration>) -> Self {
+        Self::on(Aws::new(), 7, retention, max_stale_after_refusal)
+    }
+
+    /// One of several nodes of an account.
+    fn on(aws: Aws, seed: u64, retention: &Retention, max_stale_after_refusal: Option<Duration>) -> Self {
         let time = Simulated::starting_at(UNIX_EPOCH + Duration::from_secs(1_800_000_000));
         let clock = Clock::simulated(Arc::clone(&time));
-        let aws = Aws::new();
         let own = OwnCredentials::new("AKIANODE", "node-secret", None, None, "test");
         let upstream = Upstream {
             endpoint: Some("http://127.0.0.1:9".to_owned()),
@@ -90,7 +95,7 @@ impl Node {
         let (limits, tasks) = (Limits::default(), Tasks::new());
         let credentials = Credentials::assemble(Needs {
             clock: clock.clone(),
-            rng: Rng::seeded(7),
+            rng: Rng::seeded(seed),
             sources: Sources { eks_auth },
             retention,
             max_service_qps: 3,
