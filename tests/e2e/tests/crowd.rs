@@ -6,6 +6,7 @@
 //! pods.
 //! One test at a time: they measure.
 
+mod busy_node;
 mod pods;
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};

@@ -19,6 +19,7 @@ pub(crate) use http::{Answer, Request, read_answer};
 pub(crate) use load::{Load, Window, as_boto3};
 pub(crate) use many::{Client, Many, ask_all};
 pub(crate) use middlebox::{Delays, Middlebox};
+pub(crate) use namespace::Namespace;
 pub(crate) use node::{IMDS_IPV4, IMDS_IPV6, IPV4, IPV6, Node, on_a_node};
 pub(crate) use thief::{Shape, Thief};
 pub(crate) use wired::Wired;
