@@ -46,6 +46,8 @@ impl Agent {
             .args(["--metrics-port", &metrics_port.to_string(), "--endpoint", sandbox.eks_auth_url()])
             // Verified: of those that are not, one peer may have a few only.
             .args(["--jwks", &sandbox.jwks_url(), "--issuer", sandbox.issuer_url()])
+            // What one pod asks above its rate is answered later: with it the pace would be measured.
+            .args(["--pod-request-rate", "0"])
             .env_clear()
             .env("AWS_REGION", "us-west-2")
             .env("AWS_EC2_METADATA_SERVICE_ENDPOINT", sandbox.imds_url())
