@@ -8,7 +8,7 @@ use std::cell::RefCell;
 use std::fs;
 use std::io::{self, BufRead as _, BufReader, Write as _};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Output, Stdio};
+use std::process::{Child, ChildStdout, Command, Output, Stdio};
 use std::sync::OnceLock;
 use std::thread::sleep;
 use std::time::Duration;
@@ -57,6 +57,35 @@ pub(crate) struct Loaded {
     pub(crate) window: f64,
     pub(crate) keys: Vec<String>,
     pub(crate) log: String,
+}
+
+/// A program in a pod that waits to be told to go on.
+pub(crate) struct Started {
+    kubectl: Child,
+    lines: BufReader<ChildStdout>,
+}
+
+impl Started {
+    /// The next line that it says.
+    pub(crate) fn line(&mut self) -> String {
+        let mut line = String::new();
+        self.lines.read_line(&mut line).expect("a readable pipe");
+        line.trim_end().to_owned()
+    }
+
+    /// Gives it a line.
+    pub(crate) fn go_on(&mut self) {
+        let stdin = self.kubectl.stdin.as_mut().expect("a pipe");
+        stdin.write_all(b"\n").expect("it reads");
+    }
+}
+
+impl Drop for Started {
+    fn drop(&mut self) {
+        // By pid, and only the one we started.
+        let _gone = self.kubectl.kill();
+        let _reaped = self.kubectl.wait();
+    }
 }
 
 /// The cluster, once nobody else has it.
@@ -279,6 +308,15 @@ impl Cluster {
         }
     }
 
+    /// Starts a program in a pod, to be talked to.
+    pub(crate) fn start_in(&self, pod: &str, program: &[&str]) -> Started {
+        let mut kubectl = self.tool("kubectl");
+        kubectl.args(["exec", "--stdin", pod, "--"]).args(program);
+        let mut kubectl = kubectl.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("kubectl runs");
+        let lines = BufReader::new(kubectl.stdout.take().expect("a pipe"));
+        Started { kubectl, lines }
+    }
+
     /// What a page is answered with in a pod: the status, or why there is none.
     pub(crate) fn status(&self, pod: &str, url: &str) -> String {
         self.kubectl(&["exec", pod, "--", "python3", "/status.py", url]).trim().to_owned()
@@ -345,6 +383,19 @@ impl Cluster {
 }
 
 impl Loaded {
+    /// How many seconds each gap lasted in which tries failed: two seconds without a failure end one.
+    pub(crate) fn gaps(&self) -> Vec<f64> {
+        let failed = |line: &str| serde_json::from_str::<Value>(line).ok()?["at"].as_f64();
+        let mut gaps: Vec<(f64, f64)> = Vec::new();
+        for at in self.log.lines().filter_map(failed) {
+            match gaps.last_mut() {
+                Some((_, end)) if at - *end < 2.0 => *end = at,
+                Some(_) | None => gaps.push((at, at)),
+            }
+        }
+        gaps.into_iter().map(|(begin, end)| end - begin).collect()
+    }
+
     /// Nothing went wrong, and something was done.
     pub(crate) fn assert_unhurt(&self) {
         assert_eq!(self.failed, 0, "{}: {}", self.pod, self.log);
