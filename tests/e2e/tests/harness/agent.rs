@@ -6,11 +6,11 @@ use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::path::PathBuf;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
+use parking_lot::Mutex;
 use sandbox::Sandbox;
 
 use super::cgroup::Cgroup;
@@ -380,7 +380,7 @@ impl Ports {
 
 /// A port that nobody has, and that no other test gets: it is this process's own before it is asked for.
 pub(crate) fn free_port() -> u16 {
-    let mut ports = PORTS.lock().unwrap_or_else(PoisonError::into_inner);
+    let mut ports = PORTS.lock();
     loop {
         let port = ports.next();
         // Some other program of the machine may have it.
