@@ -186,9 +186,10 @@ impl Services {
 
     /// Behind a guard pods reach the agent by either of two ways, and one suffices: its own port, or the
     /// guard's port once the table that redirects to it has been read back. Another process may have one of
-    /// the two ports; without the table, nobody comes to the guard's.
+    /// the two ports; without the table, nobody comes to the guard's. The table itself is waited for until it
+    /// stands or cannot: a pod with hostPort 80 may receive what is sent to the agent's own port before.
     fn wait_until_reached(&self, config: &Config, guard: Guard, listeners: &[CredentialListener]) {
-        let table = self.readiness.advisory(ConditionName::AddressGuard);
+        let table = self.readiness.condition(ConditionName::AddressGuard);
         let first_ones = config.listen.hosts.iter().filter(|host| is_first_of_family(config, host));
         for host in first_ones {
             let reached = self.readiness.condition(match host {

@@ -74,7 +74,7 @@ fn keep_rules(
         return;
     }
     let conditions = RuleConditions {
-        guard: guard.map(|_| services.readiness.advisory(ConditionName::AddressGuard)),
+        guard: guard.map(|_| services.readiness.condition(ConditionName::AddressGuard)),
         imds: block_imds.then(|| services.readiness.advisory(ConditionName::ImdsBlock)),
     };
     let guard = guard.map(|guard| GuardedListeners::new(guard, config, listeners));

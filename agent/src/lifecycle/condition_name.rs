@@ -80,7 +80,7 @@ condition_names! {
         "The node has fd00:ec2::23 on one of its links and in its local routing table, or has no IPv6.";
     Link = "link": "The link, the addresses and the routes that pods reach the agent by are all in place.";
     AddressGuard = "address-guard":
-        "The nftables rules of --guard-address are in place.";
+        "The nftables rules of --guard-address are in place; waited for at start, for 10 s at most.";
     ImdsBlock = "imds-block":
         "The nftables rules of --block-imds are in place.";
 

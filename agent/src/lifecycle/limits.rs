@@ -36,7 +36,8 @@ pub enum Limit {
     HeldRequestsPerPeer,
     /// Requests per second of one peer. Above it, they are answered later.
     RequestRatePerPeer,
-    /// Connections of one peer. At the limit, its idle ones close and its next request waits for a place.
+    /// Connections of one peer. At the limit, its idle and silent ones close, its next request waits for a
+    /// place, and a connection for which there is no room to wait either is closed.
     ConnectionsPerPeer,
     /// Connections of all peers. At the limit, idle ones close and the next request waits for a place.
     Connections,
@@ -103,10 +104,10 @@ impl Limit {
                 "one peer asks faster than --pod-request-rate; what exceeds it is answered later"
             }
             Self::ConnectionsPerPeer => {
-                "one peer has too many connections; its idle ones are closed, its requests wait for a place"
+                "one peer has too many connections; idle and silent ones are closed, requests wait"
             }
             Self::Connections => {
-                "too many connections on this node; idle ones are closed and requests wait for a place"
+                "too many connections on this node; idle and silent ones are closed, requests wait"
             }
         }
     }

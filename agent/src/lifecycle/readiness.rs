@@ -137,6 +137,15 @@ impl Condition {
         self.set(false, reason.into());
     }
 
+    /// From now on it is advisory: shown, but never a reason for being unready.
+    pub fn no_longer_required(&self) {
+        let mut state = self.shared.lock();
+        if let Some(condition) = state.conditions.get_mut(self.index) {
+            condition.required = false;
+        }
+        state.note_readiness();
+    }
+
     /// Whether it is met, according to the last report.
     pub fn is_met(&self) -> bool {
         self.shared.lock().conditions.get(self.index).is_some_and(|condition| condition.met)
@@ -279,6 +288,22 @@ mod tests {
         own.not_applicable("no IPv6");
         assert!(readiness.is_ready());
         assert_eq!(readiness.report()[0].reason, "not applicable: no IPv6");
+    }
+
+    #[test]
+    fn what_is_no_longer_required_is_shown_and_keeps_from_nothing() {
+        let readiness = Readiness::new();
+        let guard = readiness.condition(ConditionName::AddressGuard);
+        readiness.condition(ConditionName::ListenerIpv4).met();
+        guard.unmet("nft is not installed");
+        assert!(!readiness.is_ready());
+        guard.no_longer_required();
+        assert!(readiness.is_ready());
+        let report = &readiness.report()[0];
+        assert_eq!(
+            (report.met, report.required, report.reason.as_str()),
+            (false, false, "nft is not installed")
+        );
     }
 
     #[test]

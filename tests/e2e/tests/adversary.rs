@@ -2,13 +2,11 @@
 //! it.
 
 use std::net::{IpAddr, Ipv4Addr};
-use std::time::Duration;
 
 use aws_lc_rs::hmac;
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use sandbox::{Pod, Sandbox, Service, TokenKey, TokenSpec};
-use tokio::task::JoinSet;
+use sandbox::{Pod, Sandbox, TokenKey, TokenSpec};
 
 use crate::harness::{Builder, Request, eks_auth_calls, pod, sandbox};
 
@@ -24,7 +22,7 @@ struct Adversary {
 }
 
 /// The parts of a token, decoded: header, claims.
-fn parts(token: &str) -> (serde_json::Value, serde_json::Value) {
+pub(crate) fn parts(token: &str) -> (serde_json::Value, serde_json::Value) {
     let mut parts = token.split('.').map(|part| {
         let json = URL_SAFE_NO_PAD.decode(part).unwrap();
         serde_json::from_slice(&json).unwrap_or_default()
@@ -32,7 +30,7 @@ fn parts(token: &str) -> (serde_json::Value, serde_json::Value) {
     (parts.next().unwrap(), parts.next().unwrap())
 }
 
-fn encode(part: &serde_json::Value) -> String {
+pub(crate) fn encode(part: &serde_json::Value) -> String {
     URL_SAFE_NO_PAD.encode(part.to_string())
 }
 
@@ -58,14 +56,6 @@ fn tampered(attacker: &Pod, victim: &Pod) -> String {
     let (header, mut claims) = parts(&attacker.token);
     claims["kubernetes.io"]["pod"]["uid"] = victim.uid.clone().into();
     let signature = attacker.token.rsplit_once('.').unwrap().1;
-    format!("{}.{}.{signature}", encode(&header), encode(&claims))
-}
-
-/// A token of a key that nobody has heard of.
-fn of_unknown_key(victim: &Pod, n: usize) -> String {
-    let (mut header, claims) = parts(&victim.token);
-    header["kid"] = format!("{n:040x}").into();
-    let signature = victim.token.rsplit_once('.').unwrap().1;
     format!("{}.{}.{signature}", encode(&header), encode(&claims))
 }
 
@@ -198,39 +188,8 @@ async fn a_withdrawn_key_stops_verifying() {
     }
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_flood_of_unknown_key_ids_asks_the_issuer_at_its_rate_and_aws_never() {
-    let sandbox = sandbox();
-    let agent = Builder::verifying(&sandbox).flag("--token-verification", "required").start().await;
-    let victim = pod(&sandbox, "victim");
-    let held = agent.ask(&victim.token).await.access_key_id();
-    sandbox.reset_calls();
-    let started = tokio::time::Instant::now();
-    let mut flood = JoinSet::new();
-    for n in 0..2_000 {
-        let request =
-            Request::credentials(&of_unknown_key(&victim, n)).from(Ipv4Addr::new(127, 0, 0, 9).into());
-        let to = agent.address();
-        // Refused connections are the front door's limits at work.
-        flood.spawn(async move { request.send(to).await.map(|answer| answer.status) });
-        if n % 100 == 0 {
-            let before = tokio::time::Instant::now();
-            assert_eq!(agent.ask(&victim.token).await.access_key_id(), held);
-            assert!(before.elapsed() < Duration::from_millis(500), "{:?}", before.elapsed());
-        }
-    }
-    for status in flood.join_all().await.into_iter().flatten() {
-        assert_eq!(status, 503, "could not verify is not refused, and not allowed");
-    }
-    let asked = sandbox.calls_of(Service::Issuer).len();
-    // Loopback is the host, whose rate is eight in ten seconds, and never two in one.
-    let allowed = 1 + started.elapsed().as_secs().min(8);
-    assert!(asked >= 1 && asked <= usize::try_from(allowed).unwrap(), "{asked} in {:?}", started.elapsed());
-    assert_eq!(eks_auth_calls(&sandbox).len(), 0);
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_flood_of_forgeries_never_leaves_the_node() {
+#[tokio::test]
+async fn a_forgery_that_comes_again_and_again_never_leaves_the_node() {
     let sandbox = sandbox();
     let agent = Builder::verifying(&sandbox).start().await;
     let (attacker, victim) = (pod(&sandbox, "attacker"), pod(&sandbox, "victim"));

@@ -7,7 +7,9 @@
 //! One test at a time: they measure.
 
 mod busy_node;
+mod floods;
 mod pods;
+mod restarts;
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
@@ -309,11 +311,16 @@ async fn bad_input_in_quantity_is_never_our_fault_and_harms_nobody() {
     }
     let p99 = p99(time_of_hits(&agent, &good, 100).await);
     assert!(p99 < Duration::from_millis(300), "{p99:?}");
-    for (what, status) in clients.join_all().await {
-        // A reset after the answer may take the answer with it; a wrong answer may not come.
-        if let Ok(status) = status {
-            assert!((400..500).contains(&status), "{what}: {status}");
+    let got = clients.join_all().await;
+    for (what, bytes) in &bad {
+        let of_kind: Vec<_> = got.iter().filter(|(kind, _)| kind == what).map(|(_, status)| status).collect();
+        for status in of_kind.iter().copied().flatten() {
+            assert!((400..500).contains(status), "{what}: {status}");
         }
+        let answered = of_kind.iter().filter(|status| status.is_ok()).count();
+        // One who closes by itself, or sends no more, has its answer. Else a reset may take it along.
+        let all = if bytes.contains("Connection: close") { of_kind.len() } else { of_kind.len() * 9 / 10 };
+        assert!(answered >= all && all >= 45, "{what}: {answered} of {} were answered", of_kind.len());
     }
     let metrics = agent.metrics().await;
     assert!(!metrics.contains("pod_identity_http_response{code=\"5"), "{metrics}");

@@ -10,7 +10,7 @@ use crate::harness::{Agent, Builder, Request, pod, read_answer, sandbox, slow};
 #[tokio::test]
 async fn sigterm_answers_what_is_in_flight_and_exits_0() {
     let sandbox = sandbox();
-    let mut agent = Agent::start(&sandbox).await;
+    let mut agent = Builder::verifying(&sandbox).start().await;
     sandbox.faults().set([slow(900)]);
     let mut waiting =
         Request::credentials(&pod(&sandbox, "app-0").token).open(agent.address()).await.unwrap();

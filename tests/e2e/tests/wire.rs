@@ -5,7 +5,9 @@ use std::net::{Ipv6Addr, SocketAddr};
 use sandbox::{Effect, Fault, PodSpec, Service, TokenKey, TokenSpec};
 use tokio::io::AsyncWriteExt;
 
-use crate::harness::{Agent, Answer, Builder, Request, eks_auth_calls, failing, pod, read_answer, sandbox};
+use crate::harness::{
+    Agent, Answer, Builder, Request, eks_auth_calls, failing, pod, read_answer, read_next_answer, sandbox,
+};
 
 /// Headers that may leave the agent; whatever else appears is a leak.
 const HEADERS: [&str; 6] = ["content-type", "content-length", "cache-control", "date", "connection", "allow"];
@@ -157,8 +159,6 @@ async fn what_aws_refuses_is_passed_on_with_its_code_and_a_sentence_that_helps()
 
 #[tokio::test]
 async fn trouble_of_aws_is_held_and_ends_as_503_with_a_code_that_sdks_retry() {
-    let sandbox = sandbox();
-    let agent = Agent::start(&sandbox).await;
     let troubles = [
         (failing(429, "ThrottlingException"), "ThrottlingException"),
         (failing(500, "InternalServerException"), "ServiceUnavailableException"),
@@ -167,14 +167,21 @@ async fn trouble_of_aws_is_held_and_ends_as_503_with_a_code_that_sdks_retry() {
         (failing(400, "BadRequest"), "ServiceUnavailableException"),
         (Effect::Hang, "ServiceUnavailableException"),
     ];
-    for (index, (trouble, code)) in troubles.into_iter().enumerate() {
-        sandbox.faults().set([Fault::new(Service::EksAuth, trouble)]);
-        let before = tokio::time::Instant::now();
-        let answer = agent.ask(&pod(&sandbox, &format!("troubled-{index}")).token).await;
-        assert_error(&answer, 503, code);
-        let held = before.elapsed().as_millis();
-        assert!((4_300..5_000).contains(&held), "held for {held} ms");
+    // Side by side: each takes as long as a request is held.
+    let mut held = tokio::task::JoinSet::new();
+    for (trouble, code) in troubles {
+        held.spawn(async move {
+            let sandbox = sandbox();
+            let agent = Agent::start(&sandbox).await;
+            sandbox.faults().set([Fault::new(Service::EksAuth, trouble)]);
+            let before = tokio::time::Instant::now();
+            let answer = agent.ask(&pod(&sandbox, "app-0").token).await;
+            assert_error(&answer, 503, code);
+            let held = before.elapsed().as_millis();
+            assert!((4_300..5_000).contains(&held), "{code}: held for {held} ms");
+        });
     }
+    held.join_all().await;
 }
 
 #[tokio::test]
@@ -187,6 +194,31 @@ async fn both_families_share_one_set() {
     let by_ipv6 = Request::credentials(&token).send(ipv6).await.unwrap().access_key_id();
     assert_eq!(by_ipv4, by_ipv6);
     assert_eq!(eks_auth_calls(&sandbox).len(), 1);
+}
+
+/// One connection, ten pods in turn, all their requests in one packet; AWS answers late and in any order.
+#[tokio::test]
+async fn pipelined_requests_with_ten_tokens_get_their_own_pods_credentials_in_order() {
+    for build in [Builder::new, Builder::verifying] {
+        let sandbox = sandbox();
+        let agent = build(&sandbox).start().await;
+        sandbox.faults().set([Fault::new(Service::EksAuth, Effect::Latency { ms: 10, jitter_ms: 90 })]);
+        let pods: Vec<_> = (0..10).map(|n| pod(&sandbox, &format!("app-{n}"))).collect();
+        let mut stream = tokio::net::TcpStream::connect(agent.address()).await.unwrap();
+        // First nothing is in memory, then everything is; another order each time.
+        for step in [1, 3, 7] {
+            let turns: Vec<_> = (0..10).map(|n| &pods[n * step % 10]).collect();
+            let head = "GET /v1/credentials HTTP/1.1\r\nHost: 127.0.0.1\r\nAuthorization:";
+            let requests: String = turns.iter().map(|pod| format!("{head} {}\r\n\r\n", pod.token)).collect();
+            stream.write_all(requests.as_bytes()).await.unwrap();
+            for pod in turns {
+                let answer = read_next_answer(&mut stream).await.unwrap();
+                let holder = sandbox.holder_of(&answer.access_key_id()).expect("a key of a pod");
+                assert_eq!(holder, pod.spec);
+            }
+        }
+        assert_eq!(eks_auth_calls(&sandbox).len(), pods.len());
+    }
 }
 
 #[tokio::test]

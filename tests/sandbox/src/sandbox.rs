@@ -337,6 +337,12 @@ impl Sandbox {
         self.calls().into_iter().filter(|call| call.pod.as_ref() == Some(&pod.spec)).collect()
     }
 
+    /// The names of the pod that an access key was issued to; none if it is the node's, or unknown.
+    #[must_use]
+    pub fn holder_of(&self, access_key_id: &str) -> Option<PodSpec> {
+        self.world.issued.holder(access_key_id)?.pod
+    }
+
     /// The versions of TLS that callers and services have agreed on so far, each once, such as `TLSv1_3`.
     #[must_use]
     pub fn tls_versions(&self) -> Vec<String> {

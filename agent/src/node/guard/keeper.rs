@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 use tokio::sync::watch;
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep, sleep_until};
 
 use super::events::Events;
 use super::nft::{self, NftError};
@@ -25,14 +25,20 @@ const POLL_INTERVAL: Duration = Duration::from_secs(10);
 const POLL_INTERVAL_WITHOUT_EVENTS: Duration = Duration::from_secs(5);
 /// After a failure.
 const RETRY_INTERVAL: Duration = Duration::from_secs(5);
+/// The agent is not ready until the guard stands or cannot stand, but this long at most: pods are better
+/// served without the guard than not at all. A check takes up to three calls of `nft`, 2 s each, so that the
+/// slowest check that succeeds ends in this time.
+const START_PATIENCE: Duration = Duration::from_secs(10);
+/// After a failure within that time.
+const RETRY_INTERVAL_AT_START: Duration = Duration::from_millis(500);
 /// Each check starts `nft`, a process, so checks are at least this far apart, however often the node's rules
 /// change. The first check after a quiet time is not delayed.
 const MIN_INTERVAL: Duration = Duration::from_millis(500);
 
-/// The conditions of the table, each present if its flag is set. Never required: pods are served without the
-/// table too.
+/// The conditions of the table, each present if its flag is set.
 pub struct RuleConditions {
-    /// The agent's addresses are guarded.
+    /// The agent's addresses are guarded. Required until it is known whether the table stands; advisory from
+    /// then on, because pods are served without the table too.
     pub guard: Option<Condition>,
     /// The instance metadata service is blocked.
     pub imds: Option<Condition>,
@@ -44,6 +50,8 @@ pub struct RuleKeeper {
     conditions: RuleConditions,
     changed: watch::Sender<u64>,
     written: Option<(Rules, Value)>,
+    /// Whether it is still to be found out if the table can stand.
+    is_starting: bool,
 }
 
 impl RuleKeeper {
@@ -53,24 +61,47 @@ impl RuleKeeper {
         conditions: RuleConditions,
         changed: watch::Sender<u64>,
     ) -> Self {
-        Self { desired: Box::new(desired), conditions, changed, written: None }
+        Self { desired: Box::new(desired), conditions, changed, written: None, is_starting: true }
     }
 
     /// Runs until it is dropped.
-    pub async fn keep(mut self) {
+    pub async fn keep(self) {
+        let guard = self.conditions.guard.clone();
+        let until = Instant::now() + START_PATIENCE;
+        let patience = async {
+            sleep_until(until).await;
+            if let Some(guard) = guard {
+                guard.no_longer_required();
+            }
+        };
+        tokio::join!(self.keep_table(until), patience);
+    }
+
+    async fn keep_table(mut self, start_ends: Instant) {
         let mut events = Events::open().ok();
         loop {
             // Subscribe first, then check: a change in between leads to another check.
             let outcome = self.converge().await;
             self.report(&outcome);
+            self.is_starting &= !self.release_readiness(&outcome) && Instant::now() < start_ends;
             sleep(MIN_INTERVAL).await;
             let poll_interval = match (&outcome, &events) {
+                (Err(_), _) if self.is_starting => RETRY_INTERVAL_AT_START,
                 (Err(_), _) => RETRY_INTERVAL,
                 (Ok(()), Some(_)) => POLL_INTERVAL,
                 (Ok(()), None) => POLL_INTERVAL_WITHOUT_EVENTS,
             };
             kernel_events::wait(&mut events, Events::open, Events::next, poll_interval).await;
         }
+    }
+
+    /// Readiness waits no longer once the outcome tells whether the table can stand. Returns whether it does.
+    fn release_readiness(&self, outcome: &Result<(), NftError>) -> bool {
+        let is_settled = outcome.as_ref().map_or_else(NftError::is_lasting, |()| true);
+        if is_settled && let Some(guard) = &self.conditions.guard {
+            guard.no_longer_required();
+        }
+        is_settled
     }
 
     async fn converge(&mut self) -> Result<(), NftError> {

@@ -16,6 +16,9 @@ use super::table::TABLE;
 /// other rules.
 const DEADLINE: Duration = Duration::from_secs(2);
 
+/// What `nft` says of EPERM, EOPNOTSUPP and EPROTONOSUPPORT.
+const LASTING: [&str; 3] = ["Operation not permitted", "Operation not supported", "Protocol not supported"];
+
 /// Why a call of `nft` failed.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum NftError {
@@ -37,6 +40,18 @@ pub enum NftError {
     /// It succeeded, but its output is not JSON.
     #[error("cannot parse the output of nft")]
     Unreadable,
+}
+
+impl NftError {
+    /// Whether another call a moment later would fail too: the program, the permission or the kernel's
+    /// nf_tables is missing.
+    pub(super) fn is_lasting(&self) -> bool {
+        match self {
+            Self::Missing | Self::Unusable(_) => true,
+            Self::Failed(why) => LASTING.iter().any(|words| why.contains(words)),
+            Self::Timeout | Self::RemovedAgain | Self::Unreadable => false,
+        }
+    }
 }
 
 /// Applies a ruleset, all of it or nothing.
@@ -65,8 +80,8 @@ async fn run(arguments: &[&str], input: Option<String>) -> Result<Output, NftErr
 
 async fn run_program(program: &str, arguments: &[&str], input: Option<String>) -> Result<Output, NftError> {
     let mut command = Command::new(program);
-    // nft needs nothing of the agent's environment but PATH. Its messages must be in English: `list` reads
-    // one of them.
+    // nft needs nothing of the agent's environment but PATH. Its messages must be in English: `list` and
+    // `is_lasting` read some of them.
     command.args(arguments).env_clear().env("LC_ALL", "C").env("PATH", PATH);
     command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
     let ended = async {
@@ -101,6 +116,16 @@ mod tests {
 
     async fn failure(program: &str, arguments: &[&str]) -> NftError {
         run_program(program, arguments, Some("input".repeat(100_000))).await.unwrap_err()
+    }
+
+    #[test]
+    fn a_failure_lasts_when_something_is_missing() {
+        let failed = |why: &str| NftError::Failed(why.to_owned()).is_lasting();
+        assert!(NftError::Missing.is_lasting());
+        assert!(failed("netlink: Error: cache initialization failed: Operation not permitted"));
+        assert!(failed("Unable to initialize Netlink socket: Protocol not supported"));
+        assert!(!failed("Error: Could not process rule: Device or resource busy"));
+        assert!(!NftError::Timeout.is_lasting() && !NftError::RemovedAgain.is_lasting());
     }
 
     #[tokio::test]

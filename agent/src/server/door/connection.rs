@@ -99,7 +99,8 @@ pub(super) fn http1_with(limits: &ConnectionLimits) -> http1::Builder {
         // SDKs send up to eight.
         .max_buf_size(limits.head_bytes)
         .keep_alive(true)
-        // A client that closes its sending side has left: its request is dropped.
+        // A client that closes its sending side has left: its request is dropped if it cannot be answered at
+        // once (`watched_stream`). Most who do so have given up, and TCP cannot tell them from the others.
         .half_close(false)
         .auto_date_header(true);
     http
@@ -484,6 +485,27 @@ mod tests {
         assert!(client.get(FAST).await.ends_with("fast"));
         server.peers.request_close_all(CloseRequest::WhenIdle);
         assert_eq!(client.rest().await.unwrap(), "");
+    }
+
+    #[tokio::test]
+    async fn a_client_that_closes_its_sending_side_at_once_gets_every_answer_that_is_at_hand() {
+        let server = TestServer::start(ConnectionLimits::default(), few(4));
+        for (before, requests) in [(0, 1), (0, 3), (2, 1), (1, 3)] {
+            let mut client = server.connect().await;
+            for _ in 0..before {
+                client.get(FAST).await;
+            }
+            // On this one thread the server sees the requests and the end at the same moment.
+            client.send(FAST.repeat(requests)).await;
+            client.0.shutdown().await.unwrap();
+            let answers = client.rest().await.unwrap();
+            assert_eq!(answers.matches("fast").count(), requests, "{before} before: {answers}");
+        }
+        let mut client = server.connect().await;
+        client.send([FAST, SLOW].concat()).await;
+        client.0.shutdown().await.unwrap();
+        let answers = client.rest().await.unwrap();
+        assert!(answers.ends_with("fast"), "no one waits for the other: {answers}");
     }
 
     #[tokio::test]

@@ -1,8 +1,8 @@
 //! The socket under hyper: it notes progress, and can end an idle connection without losing a request.
 //!
 //! Owns: noting in the connection's [`Activity`] when the first byte of a request arrives and when a response
-//! is written; reporting the end of input when an idle connection is to close; the lingering close. Must not
-//! know: HTTP.
+//! is written; reporting the end of input when an idle connection is to close, and when the client has closed
+//! its sending side; the lingering close. Must not know: HTTP.
 
 use std::io;
 use std::mem::MaybeUninit;
@@ -27,12 +27,14 @@ pub struct WatchedStream {
     head: HeadEnd,
     /// The client has closed, or the end was reported to hyper.
     ended: bool,
+    /// The client has closed, and hyper has had its turn with all that came before.
+    end_is_due: bool,
 }
 
 impl WatchedStream {
     /// Wraps an accepted socket.
     pub fn new(stream: TcpStream, activity: Arc<Activity>) -> Self {
-        Self { stream, activity, head: HeadEnd::default(), ended: false }
+        Self { stream, activity, head: HeadEnd::default(), ended: false, end_is_due: false }
     }
 
     /// Ends the connection so that the client can read its last response: what it still sends is read and
@@ -127,8 +129,15 @@ impl AsyncRead for WatchedStream {
                 if !new.is_empty() {
                     this.head.follow(new);
                     this.note_input();
-                } else {
+                } else if this.end_is_due {
                     this.ended = true;
+                } else {
+                    // hyper drops a request for which it sees the end before it has asked for the answer, and
+                    // a client may close its sending side together with its last request. So hyper learns it
+                    // a turn later: what can be answered at once is answered.
+                    this.end_is_due = true;
+                    context.waker().wake_by_ref();
+                    return Poll::Pending;
                 }
                 Poll::Ready(Ok(()))
             }

@@ -5,18 +5,19 @@ use std::fs::File;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::path::PathBuf;
 use std::process::{Child, Command, ExitStatus, Stdio};
-use std::sync::atomic::{AtomicU16, AtomicU32, Ordering};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
+use parking_lot::Mutex;
 use sandbox::Sandbox;
 
 use super::cgroup::Cgroup;
 use super::http::{Answer, Request};
 
 /// Ports below the ephemeral range, so that no outgoing connection of another test takes one.
-static NEXT_PORT: AtomicU16 = AtomicU16::new(21_000);
+static PORTS: Mutex<Ports> = Mutex::new(Ports::none());
 
 /// Every agent has a log of its own; on nodes of their own, many have the same port.
 static NEXT_LOG: AtomicU32 = AtomicU32::new(0);
@@ -40,16 +41,29 @@ pub(crate) struct Builder {
     metrics_port: u16,
     descriptors: Option<u32>,
     cgroup: Option<PathBuf>,
+    programs: BTreeMap<&'static str, String>,
 }
 
 impl Builder {
     /// Pointed at a sandbox, with every default that a real node has.
     pub(crate) fn new(sandbox: &Sandbox) -> Self {
-        let (port, probe_port, metrics_port) = (free_port(), free_port(), free_port());
+        Self::at_ports(sandbox, [free_port(), free_port(), free_port()])
+    }
+
+    fn at_ports(sandbox: &Sandbox, [port, probe_port, metrics_port]: [u16; 3]) -> Self {
         let (flags, environment) = (BTreeMap::new(), BTreeMap::new());
-        let (program, descriptors, cgroup) = (binary(), None, None);
-        let builder =
-            Self { program, flags, environment, port, probe_port, metrics_port, descriptors, cgroup };
+        let (program, descriptors, cgroup, programs) = (binary(), None, None, BTreeMap::new());
+        let builder = Self {
+            program,
+            flags,
+            environment,
+            port,
+            probe_port,
+            metrics_port,
+            descriptors,
+            cgroup,
+            programs,
+        };
         builder
             .flag("--cluster-name", "sandbox")
             .flag("--bind-hosts", "127.0.0.1")
@@ -62,15 +76,19 @@ impl Builder {
 
     /// The same, verifying tokens with the sandbox's keys, on the sandbox's node.
     pub(crate) fn verifying(sandbox: &Sandbox) -> Self {
-        Self::new(sandbox)
-            .flag("--jwks", &sandbox.jwks_url())
+        Self::new(sandbox).with_keys(sandbox)
+    }
+
+    /// With the keys that the sandbox's tokens are verified with.
+    pub(crate) fn with_keys(self, sandbox: &Sandbox) -> Self {
+        self.flag("--jwks", &sandbox.jwks_url())
             .flag("--issuer", sandbox.issuer_url())
             .flag("--node-name", sandbox.node_name())
     }
 
     /// On a node: the real addresses and all default ports. For tests that run in a node's namespace.
     pub(crate) fn on_a_node(sandbox: &Sandbox) -> Self {
-        let builder = Self { port: 80, probe_port: 2703, metrics_port: 2705, ..Self::new(sandbox) };
+        let builder = Self::at_ports(sandbox, [80, 2703, 2705]);
         builder.without("--bind-hosts").without("--metrics-address")
     }
 
@@ -125,6 +143,13 @@ impl Builder {
         self
     }
 
+    /// Puts a shell script in the place of a program that the agent runs. The script finds the program behind
+    /// itself.
+    pub(crate) fn in_place_of(mut self, program: &'static str, script: &str) -> Self {
+        self.programs.insert(program, format!("#!/bin/sh\nPATH=/usr/sbin:/usr/bin:/sbin:/bin\n{script}\n"));
+        self
+    }
+
     /// Lets it have so many descriptors and no more.
     pub(crate) fn descriptors(mut self, limit: u32) -> Self {
         self.descriptors = Some(limit);
@@ -141,11 +166,23 @@ impl Builder {
     pub(crate) fn command(&self) -> Command {
         let descriptors = self.descriptors.map(|limit| format!("ulimit -n {limit} && "));
         let cgroup = self.cgroup.as_ref().map(|file| format!("echo $$ >{} && ", file.display()));
-        let before = descriptors.into_iter().chain(cgroup).collect::<String>();
+        // The first folder in which the agent looks for programs, covered for it alone.
+        let cover = (!self.programs.is_empty()).then(|| "mount -t tmpfs none /usr/local/sbin && ".to_owned());
+        let programs = self.programs.iter().map(|(program, script)| {
+            let file = format!("/usr/local/sbin/{program}");
+            format!("printf %s '{script}' >{file} && chmod 755 {file} && ")
+        });
+        let before = descriptors.into_iter().chain(cgroup).chain(cover).chain(programs).collect::<String>();
         let mut command = if before.is_empty() {
             Command::new(&self.program)
         } else {
-            let mut shell = Command::new("/bin/sh");
+            let mut shell = if self.programs.is_empty() {
+                Command::new("/bin/sh")
+            } else {
+                let mut shell = Command::new("unshare");
+                shell.args(["--mount", "/bin/sh"]);
+                shell
+            };
             shell.args(["-c", &format!("{before}exec \"$0\" \"$@\"")]).arg(&self.program);
             shell
         };
@@ -307,11 +344,46 @@ fn binary_of_the_image() -> PathBuf {
     built
 }
 
-/// A port that nobody has.
+/// Ports that are this process's own, as long as it runs: hundred by hundred.
+struct Ports {
+    /// On the first of each hundred. Every process of these tests that looks for ports meets it.
+    claims: Vec<TcpListener>,
+    next: u16,
+    end: u16,
+}
+
+impl Ports {
+    const COUNT: u16 = 100;
+
+    const fn none() -> Self {
+        Self { claims: Vec::new(), next: 21_000, end: 21_000 }
+    }
+
+    fn next(&mut self) -> u16 {
+        if self.next == self.end {
+            self.claim_more();
+        }
+        self.next += 1;
+        self.next - 1
+    }
+
+    /// The next hundred that no other process has.
+    fn claim_more(&mut self) {
+        let mut firsts = (self.end..32_000).step_by(Self::COUNT.into());
+        let claimed =
+            firsts.find_map(|first| Some((first, TcpListener::bind((Ipv4Addr::LOCALHOST, first)).ok()?)));
+        let (first, claim) = claimed.expect("out of ports");
+        self.claims.push(claim);
+        (self.next, self.end) = (first + 1, first + Self::COUNT);
+    }
+}
+
+/// A port that nobody has, and that no other test gets: it is this process's own before it is asked for.
 pub(crate) fn free_port() -> u16 {
+    let mut ports = PORTS.lock();
     loop {
-        let port = NEXT_PORT.fetch_add(1, Ordering::Relaxed);
-        assert!(port < 32_000, "out of ports");
+        let port = ports.next();
+        // Some other program of the machine may have it.
         if TcpListener::bind((Ipv4Addr::LOCALHOST, port)).is_ok() {
             return port;
         }

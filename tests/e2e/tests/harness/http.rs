@@ -105,7 +105,29 @@ pub(crate) async fn read_answer(stream: &mut TcpStream) -> std::io::Result<Answe
     tokio::time::timeout(PATIENCE, stream.read_to_end(&mut bytes))
         .await
         .map_err(|_| std::io::Error::new(std::io::ErrorKind::TimedOut, "no answer within 20 s"))??;
-    let text = String::from_utf8(bytes).expect("UTF-8");
+    parse(&bytes)
+}
+
+/// Reads one answer and no byte more, from a connection that stays.
+pub(crate) async fn read_next_answer(stream: &mut TcpStream) -> std::io::Result<Answer> {
+    let reading = async {
+        let mut bytes = Vec::new();
+        while !bytes.ends_with(b"\r\n\r\n") {
+            bytes.push(stream.read_u8().await?);
+        }
+        let head = parse(&bytes)?;
+        let length = head.header("content-length").and_then(|length| length.parse().ok()).expect("a length");
+        let mut body = vec![0; length];
+        stream.read_exact(&mut body).await?;
+        Ok(Answer { body: String::from_utf8(body).expect("UTF-8"), ..head })
+    };
+    tokio::time::timeout(PATIENCE, reading)
+        .await
+        .map_err(|_| std::io::Error::new(std::io::ErrorKind::TimedOut, "no answer within 20 s"))?
+}
+
+fn parse(bytes: &[u8]) -> std::io::Result<Answer> {
+    let text = std::str::from_utf8(bytes).expect("UTF-8");
     let (head, body) = text
         .split_once("\r\n\r\n")
         .ok_or_else(|| std::io::Error::new(std::io::ErrorKind::UnexpectedEof, "closed without an answer"))?;

@@ -1,6 +1,7 @@
 //! Pods that ask and ask, and what became of every request.
 //!
-//! Owns: pace, patience, what counts as lost. Must not know: what goes wrong meanwhile.
+//! Owns: pace, patience, which token is a pod's now, what counts as lost. Must not know: what goes wrong
+//! meanwhile.
 //!
 //! A pod asks as boto3 does: up to three attempts, 1 s between them, and each attempt has 2 s (botocore's
 //! `ContainerMetadataFetcher`: TIMEOUT_SECONDS, RETRY_ATTEMPTS, SLEEP_TIME). Ours is stricter in one thing:
@@ -27,6 +28,10 @@ const PATIENCE: Duration = Duration::from_secs(2);
 const ATTEMPTS: usize = 3;
 /// botocore's SLEEP_TIME.
 const PAUSE: Duration = Duration::from_secs(1);
+/// How often a load has new tokens, if it has: a kubelet takes hours for it.
+const ROTATION: Duration = Duration::from_secs(2);
+/// So many tokens, one after the other, are enough for every load; the last one stays.
+const ROTATIONS: usize = 10;
 
 /// One attempt, given up as soon as boto3 would.
 pub(crate) async fn attempt(request: &Request, to: SocketAddr) -> std::io::Result<Answer> {
@@ -61,6 +66,17 @@ pub(crate) struct Load {
     per_second: u32,
 }
 
+/// One pod of a load.
+pub(crate) struct Asker {
+    /// Its name.
+    pub(crate) name: String,
+    /// Its tokens, one after the other; the last one stays.
+    pub(crate) tokens: Vec<String>,
+    /// The address it calls from, if not its namespace's own.
+    pub(crate) from: Option<IpAddr>,
+    pub(crate) to: SocketAddr,
+}
+
 /// What became of all requests of a load.
 pub(crate) struct Report {
     asked: Vec<Asked>,
@@ -87,26 +103,85 @@ pub(crate) struct Window {
     pub(crate) to: Instant,
 }
 
+impl Asker {
+    /// The only pod of its namespace, with one token.
+    fn of(pod: &Wired, at: IpAddr) -> Self {
+        let (name, tokens) = (pod.identity.spec.pod.clone(), vec![pod.identity.token.clone()]);
+        Self { name, tokens, from: None, to: SocketAddr::new(at, 80) }
+    }
+
+    /// The same, with tokens that rotate.
+    fn rotating(pod: &Wired, at: IpAddr) -> Self {
+        let others = (1..ROTATIONS).map(|_| pod.identity.another_token().expect("a token"));
+        let tokens = std::iter::once(pod.identity.token.clone()).chain(others).collect();
+        Self { tokens, ..Self::of(pod, at) }
+    }
+
+    /// What it would send now.
+    fn request(&self, begun: Instant) -> Request {
+        let rotations = begun.elapsed().as_millis() / ROTATION.as_millis();
+        let now = usize::try_from(rotations).expect("a short test").min(self.tokens.len() - 1);
+        let request = Request::credentials(&self.tokens[now]);
+        self.from.map_or(request.clone(), |from| request.from(from))
+    }
+
+    /// Asks in its turn, until it is told to stop.
+    async fn keep_asking(self, first: Duration, every: Duration, stop: Arc<AtomicBool>) -> Vec<Asked> {
+        let mut requests = JoinSet::new();
+        let begun = Instant::now();
+        let mut ticks = tokio::time::interval_at(begun + first, every);
+        while !stop.load(Ordering::Relaxed) {
+            ticks.tick().await;
+            requests.spawn(ask(self.name.clone(), self.request(begun), self.to));
+        }
+        requests.join_all().await
+    }
+}
+
 impl Load {
     /// Every pod asks so many times a second, each time on a new connection.
     pub(crate) fn start(pods: &[Wired], at: IpAddr, per_pod: u32) -> Self {
-        let stop = Arc::new(AtomicBool::new(false));
-        let mut asking = JoinSet::new();
+        Self::of(pods, per_pod, |pod| Asker::of(pod, at))
+    }
+
+    /// The same, with tokens that rotate every two seconds. Only where they are verified does a pod keep its
+    /// credentials then.
+    pub(crate) fn rotating(pods: &[Wired], at: IpAddr, per_pod: u32) -> Self {
+        Self::of(pods, per_pod, |pod| Asker::rotating(pod, at))
+    }
+
+    fn of(pods: &[Wired], per_pod: u32, asker: impl Fn(&Wired) -> Asker) -> Self {
+        let mut load = Self::none(per_pod, pods.len());
         for pod in pods {
-            let request = Request::credentials(&pod.identity.token);
-            let (name, stop) = (pod.identity.spec.pod.clone(), Arc::clone(&stop));
-            asking.spawn(pod.namespace.within(async move || {
-                let mut requests = JoinSet::new();
-                let mut ticks = tokio::time::interval(Duration::from_secs(1) / per_pod);
-                while !stop.load(Ordering::Relaxed) {
-                    ticks.tick().await;
-                    requests.spawn(ask(name.clone(), request.clone(), SocketAddr::new(at, 80)));
-                }
-                requests.join_all().await
-            }));
+            let (asker, stop) = (asker(pod), Arc::clone(&load.stop));
+            let every = Duration::from_secs(1) / per_pod;
+            load.pods.spawn(
+                pod.namespace.within(async move || asker.keep_asking(Duration::ZERO, every, stop).await),
+            );
         }
-        let per_second = per_pod * u32::try_from(pods.len()).expect("few pods");
-        Self { stop, pods: asking, begun: Instant::now(), per_second }
+        load
+    }
+
+    /// Many pods that one namespace stands for; each asks once a second, one after the other.
+    pub(crate) fn of_many(crowd: &Wired, askers: Vec<Asker>) -> Self {
+        let mut load = Self::none(1, askers.len());
+        let stop = Arc::clone(&load.stop);
+        let every = Duration::from_secs(1);
+        load.pods.spawn(crowd.namespace.within(async move || {
+            let step = every / u32::try_from(askers.len()).expect("not that many");
+            let mut asking = JoinSet::new();
+            for (n, asker) in (0..).zip(askers) {
+                asking.spawn(asker.keep_asking(step * n, every, Arc::clone(&stop)));
+            }
+            asking.join_all().await.into_iter().flatten().collect()
+        }));
+        load
+    }
+
+    fn none(per_pod: u32, pods: usize) -> Self {
+        let per_second = per_pod * u32::try_from(pods).expect("not that many");
+        let stop = Arc::new(AtomicBool::new(false));
+        Self { stop, pods: JoinSet::new(), begun: Instant::now(), per_second }
     }
 
     /// Stops asking, and waits for what is under way.
@@ -156,12 +231,46 @@ impl Report {
         self.asked.len()
     }
 
+    /// How many attempts failed, and when the last of them ended.
+    pub(crate) fn hurt(&self) -> (usize, Option<Instant>) {
+        let failed = self.attempts().filter(|attempt| attempt.result.is_err());
+        let ended: Vec<_> = failed.map(|attempt| attempt.ended).collect();
+        (ended.len(), ended.iter().max().copied())
+    }
+
+    /// How many attempts that began and ended in a time failed, though somebody listened.
+    pub(crate) fn failed_attempts(&self, time: Window) -> usize {
+        let within = |attempt: &&Attempt| time.from <= attempt.begun && attempt.ended <= time.to;
+        let refused = |error: &String| error.contains("refused");
+        let failed = |attempt: &&Attempt| attempt.result.as_ref().is_err_and(|error| !refused(error));
+        self.attempts().filter(within).filter(failed).count()
+    }
+
+    fn attempts(&self) -> impl Iterator<Item = &Attempt> {
+        self.asked.iter().flat_map(|asked| &asked.attempts)
+    }
+
+    /// The longest time that one attempt took.
+    pub(crate) fn slowest(&self) -> Duration {
+        self.attempts().map(|attempt| attempt.ended - attempt.begun).max().unwrap_or_default()
+    }
+
     /// No request failed for good, in a window or not: what an application with boto3 notices.
     pub(crate) fn assert_none_lost(&self) {
         let lost: Vec<_> =
             self.asked.iter().filter(|a| a.attempts.iter().all(|a| a.result.is_err())).collect();
         let told: Vec<_> = lost.iter().take(20).flat_map(|asked| self.tell(asked)).collect();
         assert!(lost.is_empty(), "{} of {} requests lost:\n{}", lost.len(), self.len(), told.join("\n"));
+    }
+
+    /// Of the requests begun in a time: how many there were, and how many of them failed for good.
+    pub(crate) fn lost_of(&self, time: Window) -> (usize, usize) {
+        let begun = |asked: &&Asked| {
+            asked.attempts.first().is_some_and(|first| time.from <= first.begun && first.begun <= time.to)
+        };
+        let lost = |asked: &&Asked| asked.attempts.iter().all(|attempt| attempt.result.is_err());
+        let of_time: Vec<_> = self.asked.iter().filter(begun).collect();
+        (of_time.len(), of_time.into_iter().filter(lost).count())
     }
 
     /// No single attempt failed but those that touch one of these windows.

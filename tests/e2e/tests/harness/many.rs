@@ -22,6 +22,8 @@ pub(crate) struct Client {
     pub(crate) token: String,
     /// The address that it calls from, if not the namespace's own.
     pub(crate) from: Option<IpAddr>,
+    /// Where it asks.
+    pub(crate) to: SocketAddr,
 }
 
 /// What became of all.
@@ -50,7 +52,7 @@ enum Attempt {
 }
 
 /// All ask within `spread`, each up to `tries` times as boto3 does: 2 s each, 1 s apart.
-pub(crate) async fn ask_all(clients: Vec<Client>, to: SocketAddr, spread: Duration, tries: usize) -> Many {
+pub(crate) async fn ask_all(clients: Vec<Client>, spread: Duration, tries: usize) -> Many {
     let mut many = Many { clients: clients.len(), ..Many::default() };
     let count = u32::try_from(clients.len()).expect("not that many");
     // Whatever it takes to start them is not part of it.
@@ -66,7 +68,7 @@ pub(crate) async fn ask_all(clients: Vec<Client>, to: SocketAddr, spread: Durati
                 if n > 0 {
                     sleep(Duration::from_secs(1)).await;
                 }
-                let got = match attempt(&request, to).await {
+                let got = match attempt(&request, client.to).await {
                     Ok(answer) if answer.status == 200 => Attempt::Served(answer.access_key_id()),
                     Ok(answer) => Attempt::Refused(format!("{} {}", answer.status, answer.body)),
                     Err(error) if error.kind() == ErrorKind::TimedOut => Attempt::Late,
@@ -126,6 +128,11 @@ impl Many {
         assert!(self.keys.values().all(|keys| keys.len() == 1), "a pod has two keys: {summary}");
         let distinct: BTreeSet<_> = self.keys.values().flatten().collect();
         assert_eq!((self.keys.len(), distinct.len()), (pods, pods), "two pods share a key: {summary}");
+    }
+
+    /// Each pod with the key that it got, or each that it got.
+    pub(crate) fn keys(&self) -> impl Iterator<Item = (usize, &str)> {
+        self.keys.iter().flat_map(|(pod, keys)| keys.iter().map(|key| (*pod, key.as_str())))
     }
 
     /// The one key of a pod.

@@ -15,8 +15,8 @@ mod wired;
 
 pub(crate) use agent::{Agent, Builder, binary, free_port};
 pub(crate) use cgroup::Cgroup;
-pub(crate) use http::{Answer, Request, read_answer};
-pub(crate) use load::{Load, Window, as_boto3};
+pub(crate) use http::{Answer, Request, read_answer, read_next_answer};
+pub(crate) use load::{Asker, Load, Window, as_boto3};
 pub(crate) use many::{Client, Many, ask_all};
 pub(crate) use middlebox::{Delays, Middlebox};
 pub(crate) use namespace::Namespace;

@@ -110,6 +110,13 @@ impl Node {
         String::from_utf8(output.stdout).expect("UTF-8")
     }
 
+    /// One table of the host, in nft's words; empty if it is not there.
+    pub(crate) fn rules_of(&self, family: &str, table: &str) -> String {
+        let mut nft = self.host.program("nft");
+        let output = nft.args(["list", "table", family, table]).output().expect("nft runs");
+        String::from_utf8(output.stdout).expect("UTF-8")
+    }
+
     /// Makes the link with both addresses, as the Amazon agent's init container does.
     pub(crate) fn add_link(&self) {
         self.ip(&format!("{LINK}{ADDRESS_IPV4}{ADDRESS_IPV6}"));

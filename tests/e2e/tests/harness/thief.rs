@@ -3,7 +3,7 @@
 //!
 //! Owns: the pod's listener, and the rules by which portmap leads port 80 to it. Must not know: the agent.
 
-use std::net::SocketAddr;
+use std::net::{Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -40,7 +40,8 @@ pub(crate) struct Thief {
 impl Thief {
     /// It listens, and nothing leads to it yet.
     pub(crate) async fn new(pod: Wired) -> Self {
-        let at = SocketAddr::from(([0, 0, 0, 0], PORT));
+        // Both families.
+        let at = SocketAddr::from((Ipv6Addr::UNSPECIFIED, PORT));
         let bound = pod.namespace.within(async move || std::net::TcpListener::bind(at));
         // A socket stays in the namespace it was made in, wherever it is served.
         let listener = bound.await.expect("a port of the pod");
@@ -68,42 +69,43 @@ impl Thief {
         self.asked.load(Ordering::SeqCst)
     }
 
-    /// The script that leads port 80 of every local address to it, as portmap does; it may run again after a
-    /// flush.
+    /// The script that leads port 80 of every local address to it, as portmap does for a pod with addresses of
+    /// both families; it may run again after a flush.
     pub(crate) fn rules(&self, shape: Shape) -> String {
+        let (ipv4, ipv6) = (format!("{}:{PORT}", self.pod.ipv4()), format!("[{}]:{PORT}", self.pod.ipv6()));
         match shape {
-            Shape::Nftables => self.nftables(),
-            Shape::IptablesNft => self.iptables("iptables-nft"),
-            Shape::IptablesLegacy => self.iptables("iptables-legacy"),
+            Shape::Nftables => nftables("ip", &ipv4) + &nftables("ip6", &ipv6),
+            Shape::IptablesNft => iptables("iptables-nft", &ipv4) + &iptables("ip6tables-nft", &ipv6),
+            Shape::IptablesLegacy => {
+                iptables("iptables-legacy", &ipv4) + &iptables("ip6tables-legacy", &ipv6)
+            }
         }
     }
+}
 
-    fn nftables(&self) -> String {
-        let to = self.pod.ipv4();
-        format!(
-            "nft -f - <<'END'\n\
-             add table ip cni_hostport\n\
-             add chain ip cni_hostport hostports\n\
-             add chain ip cni_hostport prerouting {{ type nat hook prerouting priority -100; }}\n\
-             add chain ip cni_hostport output {{ type nat hook output priority -100; }}\n\
-             flush table ip cni_hostport\n\
-             add rule ip cni_hostport prerouting fib daddr type local jump hostports\n\
-             add rule ip cni_hostport output fib daddr type local jump hostports\n\
-             add rule ip cni_hostport hostports tcp dport 80 dnat to {to}:{PORT}\n\
-             END\n"
-        )
-    }
+fn nftables(family: &str, to: &str) -> String {
+    format!(
+        "nft -f - <<'END'\n\
+         add table {family} cni_hostport\n\
+         add chain {family} cni_hostport hostports\n\
+         add chain {family} cni_hostport prerouting {{ type nat hook prerouting priority -100; }}\n\
+         add chain {family} cni_hostport output {{ type nat hook output priority -100; }}\n\
+         flush table {family} cni_hostport\n\
+         add rule {family} cni_hostport prerouting fib daddr type local jump hostports\n\
+         add rule {family} cni_hostport output fib daddr type local jump hostports\n\
+         add rule {family} cni_hostport hostports tcp dport 80 dnat to {to}\n\
+         END\n"
+    )
+}
 
-    fn iptables(&self, iptables: &str) -> String {
-        let to = self.pod.ipv4();
-        format!(
-            "{iptables} -t nat -N CNI-HOSTPORT-DNAT\n\
-             {iptables} -t nat -N CNI-DN-0123456789abcdef01234\n\
-             {iptables} -t nat -A CNI-DN-0123456789abcdef01234 -p tcp --dport 80 -j DNAT --to-destination {to}:{PORT}\n\
-             {iptables} -t nat -A CNI-HOSTPORT-DNAT -p tcp -m multiport --destination-ports 80 \
-                -j CNI-DN-0123456789abcdef01234\n\
-             {iptables} -t nat -I PREROUTING -m addrtype --dst-type LOCAL -j CNI-HOSTPORT-DNAT\n\
-             {iptables} -t nat -I OUTPUT -m addrtype --dst-type LOCAL -j CNI-HOSTPORT-DNAT\n"
-        )
-    }
+fn iptables(iptables: &str, to: &str) -> String {
+    format!(
+        "{iptables} -t nat -N CNI-HOSTPORT-DNAT\n\
+         {iptables} -t nat -N CNI-DN-0123456789abcdef01234\n\
+         {iptables} -t nat -A CNI-DN-0123456789abcdef01234 -p tcp --dport 80 -j DNAT --to-destination {to}\n\
+         {iptables} -t nat -A CNI-HOSTPORT-DNAT -p tcp -m multiport --destination-ports 80 \
+            -j CNI-DN-0123456789abcdef01234\n\
+         {iptables} -t nat -I PREROUTING -m addrtype --dst-type LOCAL -j CNI-HOSTPORT-DNAT\n\
+         {iptables} -t nat -I OUTPUT -m addrtype --dst-type LOCAL -j CNI-HOSTPORT-DNAT\n"
+    )
 }

@@ -66,6 +66,11 @@ impl Wired {
         format!("10.1.0.{}", self.number)
     }
 
+    /// The same of the other family.
+    pub(crate) fn ipv6(&self) -> String {
+        format!("fd00:10:1::{:02x}", self.number)
+    }
+
     /// The host's end of its link.
     pub(super) fn link(&self) -> String {
         format!("pod{}", self.number)

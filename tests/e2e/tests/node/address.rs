@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{a_while, pods_with_credentials};
+use super::{a_while, on_both_families, pods_with_credentials};
 use crate::harness::{Builder, IPV4, IPV6, Load, eventually, on_a_node, sandbox};
 
 #[test]
@@ -12,20 +12,25 @@ fn an_address_that_is_removed_and_added_again_is_served_again_at_once() {
         let sandbox = sandbox();
         let agent = Builder::on_a_node(&sandbox).start().await;
         let pods = pods_with_credentials(node, &sandbox, 4, IPV4).await;
-        let load = Load::start(&pods, IPV4, 25);
+        let loads = on_both_families(&pods, Load::start, 25);
         a_while().await;
         for _ in 0..2 {
-            node.ip("addr del 169.254.170.23/32 dev pod-id-link0\n");
+            node.ip(
+                "addr del 169.254.170.23/32 dev pod-id-link0\naddr del fd00:ec2::23/128 dev pod-id-link0\n",
+            );
             tokio::time::sleep(Duration::from_millis(300)).await;
             node.ip("addr add 169.254.170.23/32 dev pod-id-link0\n");
+            node.add_ipv6_address();
             // Longer than a second: a SYN that met no address is sent again after one, and shall meet it
             // then.
             tokio::time::sleep(Duration::from_millis(1_700)).await;
         }
-        let report = load.end().await;
-        // Not even an attempt: boto3 waits two seconds.
-        report.assert_unhurt_but_in(&[]);
-        report.assert_one_key_per_pod();
+        for load in loads {
+            let report = load.end().await;
+            // Not even an attempt: boto3 waits two seconds.
+            report.assert_unhurt_but_in(&[]);
+            report.assert_one_key_per_pod();
+        }
         assert_eq!(agent.probe("/healthz").await.unwrap().status, 200);
     });
 }
@@ -37,14 +42,16 @@ fn an_address_that_moves_to_another_link_loses_nothing() {
         let sandbox = sandbox();
         let _agent = Builder::on_a_node(&sandbox).start().await;
         let pods = pods_with_credentials(node, &sandbox, 4, IPV4).await;
-        let load = Load::start(&pods, IPV4, 25);
+        let loads = on_both_families(&pods, Load::start, 25);
         a_while().await;
         // The new one first: so does whoever migrates a node by hand.
-        node.ip("addr add 169.254.170.23/32 dev lo\nlink del pod-id-link0\n");
+        node.ip("addr add 169.254.170.23/32 dev lo\naddr add fd00:ec2::23/128 dev lo nodad\nlink del pod-id-link0\n");
         a_while().await;
-        let report = load.end().await;
-        report.assert_unhurt_but_in(&[]);
-        report.assert_one_key_per_pod();
+        for load in loads {
+            let report = load.end().await;
+            report.assert_unhurt_but_in(&[]);
+            report.assert_one_key_per_pod();
+        }
     });
 }
 

@@ -7,45 +7,47 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::{a_while, pods_with_credentials};
+use super::{a_while, on_both_families, pods_with_credentials};
 use crate::harness::{
     Agent, Builder, IMDS_IPV4, IMDS_IPV6, IPV4, IPV6, Load, Node, Request, Shape, Thief, Window, Wired,
-    eventually, on_a_node, sandbox,
+    eks_auth_calls, eventually, on_a_node, sandbox,
 };
 
 /// Somebody who is not root: `nobody` on most systems.
 const NOBODY: u32 = 65_534;
 
-/// The thief is there before us, and comes again after us; no token reaches it, and no attempt is hurt.
+/// The thief is there before us, and comes again after us, on both families; no token reaches it, and no
+/// attempt is hurt.
 fn assert_guarded(shape: Shape) {
     on_a_node(async move |node| {
         node.add_link();
         let sandbox = sandbox();
         let thief = Thief::new(node.pod(&sandbox)).await;
         node.sh(&thief.rules(shape));
-        let agent = Builder::on_a_node(&sandbox).switch("--guard-address").start().await;
-        // Pods ask for credentials only once the guard stands: readiness waits for it.
-        eventually("the guard stands", async || {
-            node.tables().contains("pod_identity_agent") && agent.probe("/readyz").await.is_ok()
-        })
-        .await;
+        let builder = Builder::on_a_node(&sandbox).with_keys(&sandbox).switch("--guard-address");
+        // Pods ask once it is ready: the guard stands by then.
+        let _agent = builder.start().await;
         let pods = pods_with_credentials(node, &sandbox, 4, IPV4).await;
-        let load = Load::start(&pods, IPV4, 25);
+        let loads = on_both_families(&pods, Load::rotating, 25);
         a_while().await;
         let again = Thief::new(node.pod(&sandbox)).await;
         if shape == Shape::Nftables {
             node.sh(&again.rules(shape));
         }
         // Pods on the host network come by another hook.
-        for pod in &pods {
-            let on_the_host = Request::credentials(&pod.identity.token).send(SocketAddr::new(IPV4, 80)).await;
+        for (pod, at) in pods.iter().zip([IPV4, IPV6].into_iter().cycle()) {
+            let on_the_host = Request::credentials(&pod.identity.token).send(SocketAddr::new(at, 80)).await;
             assert_eq!(on_the_host.unwrap().status, 200);
         }
-        a_while().await;
-        let report = load.end().await;
-        report.assert_unhurt_but_in(&[]);
-        report.assert_one_key_per_pod();
+        // Until the tokens have rotated twice.
+        tokio::time::sleep(Duration::from_millis(3_500)).await;
+        for load in loads {
+            let report = load.end().await;
+            report.assert_unhurt_but_in(&[]);
+            report.assert_one_key_per_pod();
+        }
         assert_eq!((thief.tokens(), again.tokens()), (0, 0), "no token reaches a thief");
+        assert_eq!(eks_auth_calls(&sandbox).len(), pods.len(), "one call for each pod");
     });
 }
 
@@ -142,6 +144,86 @@ async fn waited_for(agent: &Agent) -> Vec<String> {
     let unmet = page["conditions"].as_array().expect("a list").iter();
     let unmet = unmet.filter(|condition| condition["required"] == true && condition["met"] == false);
     unmet.map(|condition| condition["name"].as_str().expect("a name").to_owned()).collect()
+}
+
+/// The status of `/readyz`; none while nobody listens there.
+async fn readyz(agent: &Agent) -> Option<u16> {
+    Some(agent.probe("/readyz").await.ok()?.status)
+}
+
+/// Whether the rules for both addresses stand.
+fn guard_stands(node: &Node) -> bool {
+    let rules = node.rules_of("inet", "pod_identity_agent");
+    [IPV4, IPV6].iter().all(|ip| rules.contains(&format!("daddr {ip} tcp dport 80 dnat")))
+}
+
+#[test]
+fn readiness_waits_for_a_guard_that_takes_seconds_and_no_token_reaches_a_thief_meanwhile() {
+    on_a_node(async |node| {
+        node.add_link();
+        let sandbox = sandbox();
+        let thief = Thief::new(node.pod(&sandbox)).await;
+        node.sh(&thief.rules(Shape::Nftables));
+        let pod = node.pod(&sandbox);
+        let began = Instant::now();
+        // Each call of nft is late, as where kube-proxy has ten thousand rules.
+        let agent = Builder::on_a_node(&sandbox)
+            .switch("--guard-address")
+            .in_place_of("nft", "sleep 1; exec nft \"$@\"")
+            .spawn();
+        let mut was_last_to_come = false;
+        while readyz(&agent).await != Some(200) {
+            was_last_to_come |= waited_for(&agent).await == ["address-guard"];
+            assert!(began.elapsed() < Duration::from_secs(9), "{:?}", waited_for(&agent).await);
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        assert!(guard_stands(node), "ready before the guard stands, after {:?}", began.elapsed());
+        assert!(was_last_to_come, "something else took longer, so that this shows nothing");
+        for at in [IPV4, IPV6] {
+            assert_eq!(pod.ask(at).await.unwrap().status, 200);
+        }
+        assert_eq!(thief.tokens(), 0);
+    });
+}
+
+#[test]
+fn a_guard_that_never_comes_is_waited_for_ten_seconds_and_then_told() {
+    on_a_node(async |node| {
+        node.add_link();
+        let sandbox = sandbox();
+        let began = Instant::now();
+        let agent = Builder::on_a_node(&sandbox)
+            .switch("--guard-address")
+            .in_place_of("nft", "exec sleep 60")
+            .spawn();
+        while readyz(&agent).await != Some(200) {
+            assert!(began.elapsed() < Duration::from_secs(12), "{:?}", waited_for(&agent).await);
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        assert!(began.elapsed() > Duration::from_secs(9), "{:?}", began.elapsed());
+        let page = agent.probe("/readyz").await.unwrap().body;
+        assert!(page.contains("nft did not finish within 2 s"), "{page}");
+        assert_eq!(node.pod(&sandbox).ask(IPV4).await.unwrap().status, 200);
+    });
+}
+
+#[test]
+fn a_guard_that_cannot_come_is_not_waited_for() {
+    on_a_node(async |node| {
+        node.add_link();
+        let sandbox = sandbox();
+        // `nobody` may bind port 80 here, and change no rules.
+        node.sh("echo 0 >/proc/sys/net/ipv4/ip_unprivileged_port_start");
+        let began = Instant::now();
+        let agent = Builder::on_a_node(&sandbox).switch("--guard-address").spawn_as(|command| {
+            command.uid(NOBODY).gid(NOBODY);
+        });
+        agent.until_ready().await;
+        assert!(began.elapsed() < Duration::from_secs(3), "{:?}", began.elapsed());
+        let page = agent.probe("/readyz").await.unwrap().body;
+        assert!(page.contains("Operation not permitted"), "{page}");
+        assert_eq!(node.pod(&sandbox).ask(IPV4).await.unwrap().status, 200);
+    });
 }
 
 #[test]

@@ -45,12 +45,14 @@ fn everything_hostile_at_once_costs_no_pod_its_credentials() {
         let thief = Thief::new(node.pod(&sandbox)).await;
         let _probes = TcpListener::bind((Ipv4Addr::UNSPECIFIED, 2703)).unwrap();
         let _metrics = TcpListener::bind((Ipv4Addr::UNSPECIFIED, 2705)).unwrap();
-        let _agent = Builder::on_a_node(&sandbox).switch("--manage-link").switch("--guard-address").spawn();
+        let builder = Builder::on_a_node(&sandbox).with_keys(&sandbox);
+        let _agent = builder.switch("--manage-link").switch("--guard-address").spawn();
         let pods = pods_with_credentials(node, &sandbox, 8, IPV4).await;
         sandbox
             .faults()
             .set([Fault::new(Service::EksAuth, Effect::Refuse), Fault::new(Service::Imds, Effect::Refuse)]);
-        let load = Load::start(&pods, IPV4, 25);
+        // AWS is gone, and tokens rotate all the same.
+        let load = Load::rotating(&pods, IPV4, 25);
         a_while().await;
         let mut windows = Vec::new();
         for loss in LOSSES {

@@ -7,23 +7,23 @@ mod hostile;
 mod imds;
 mod link;
 mod ports;
-mod quota;
 mod restart;
 mod sdks;
 mod thief;
 
+use std::net::IpAddr;
 use std::time::Duration;
 
 use sandbox::Sandbox;
 
-use crate::harness::{Node, Wired, eventually};
+use crate::harness::{IPV4, IPV6, Load, Node, Wired, eventually};
 
 /// Pods that hold credentials already, by the address given.
-async fn pods_with_credentials(
+pub(crate) async fn pods_with_credentials(
     node: &Node,
     sandbox: &Sandbox,
     count: usize,
-    at: std::net::IpAddr,
+    at: IpAddr,
 ) -> Vec<Wired> {
     let pods: Vec<_> = (0..count).map(|_| node.pod(sandbox)).collect();
     for pod in &pods {
@@ -33,6 +33,16 @@ async fn pods_with_credentials(
         .await;
     }
     pods
+}
+
+/// Half of the pods ask on each family, each on its own and as often as `per_pod` says.
+fn on_both_families(
+    pods: &[Wired],
+    start: impl Fn(&[Wired], IpAddr, u32) -> Load,
+    per_pod: u32,
+) -> [Load; 2] {
+    let (some, others) = pods.split_at(pods.len() / 2);
+    [start(some, IPV4, per_pod), start(others, IPV6, per_pod)]
 }
 
 /// A little time for a load to be under way, or to go on.

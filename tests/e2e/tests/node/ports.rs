@@ -1,9 +1,9 @@
 //! Other programs of the node have the ports that the agent wants.
 
-use std::net::{Ipv4Addr, TcpListener};
+use std::net::{Ipv4Addr, Ipv6Addr, TcpListener};
 use std::time::Duration;
 
-use super::{a_while, pods_with_credentials};
+use super::{a_while, on_both_families, pods_with_credentials};
 use crate::harness::{Builder, IPV4, Load, eventually, on_a_node, sandbox};
 
 #[test]
@@ -15,7 +15,7 @@ fn probe_and_metrics_ports_of_others_cost_no_pod_anything() {
         let metrics = TcpListener::bind((Ipv4Addr::UNSPECIFIED, 2705)).unwrap();
         let agent = Builder::on_a_node(&sandbox).spawn();
         let pods = pods_with_credentials(node, &sandbox, 4, IPV4).await;
-        let load = Load::start(&pods, IPV4, 25);
+        let loads = on_both_families(&pods, Load::start, 25);
         a_while().await;
         drop((probes, metrics));
         agent.until_ready().await;
@@ -23,9 +23,11 @@ fn probe_and_metrics_ports_of_others_cost_no_pod_anything() {
             agent.try_metrics().await.is_ok_and(|page| page.contains("pod_identity"))
         })
         .await;
-        let report = load.end().await;
-        report.assert_unhurt_but_in(&[]);
-        report.assert_one_key_per_pod();
+        for load in loads {
+            let report = load.end().await;
+            report.assert_unhurt_but_in(&[]);
+            report.assert_one_key_per_pod();
+        }
     });
 }
 
@@ -53,10 +55,14 @@ fn a_foreign_listener_that_comes_later_cannot_take_port_80() {
         let sandbox = sandbox();
         let _agent = Builder::on_a_node(&sandbox).start().await;
         let pods = pods_with_credentials(node, &sandbox, 2, IPV4).await;
-        let load = Load::start(&pods, IPV4, 50);
-        let foreign = TcpListener::bind((Ipv4Addr::UNSPECIFIED, 80));
+        let loads = on_both_families(&pods, Load::start, 50);
+        // The second is both families' as long as nobody says otherwise.
+        let foreign =
+            [TcpListener::bind((Ipv4Addr::UNSPECIFIED, 80)), TcpListener::bind((Ipv6Addr::UNSPECIFIED, 80))];
         tokio::time::sleep(Duration::from_millis(500)).await;
-        assert!(foreign.is_err(), "the agent's listener keeps 0.0.0.0:80 from others");
-        load.end().await.assert_unhurt_but_in(&[]);
+        assert!(foreign.iter().all(Result::is_err), "the agent's listeners keep port 80 from others");
+        for load in loads {
+            load.end().await.assert_unhurt_but_in(&[]);
+        }
     });
 }

@@ -7,7 +7,7 @@ use tokio::time::Instant;
 
 use nix::sys::signal::Signal;
 
-use super::{a_while, pods_with_credentials};
+use super::{a_while, on_both_families, pods_with_credentials};
 use crate::harness::{Builder, IPV4, Load, Window, on_a_node, sandbox};
 
 /// From the signal until the next one listens, connections are refused: nobody is there. Applications do not
@@ -16,10 +16,10 @@ fn assert_survived(signal: Signal, code: Option<i32>) {
     on_a_node(async move |node| {
         node.add_link();
         let sandbox = sandbox();
-        let builder = Builder::on_a_node(&sandbox);
+        let builder = Builder::on_a_node(&sandbox).with_keys(&sandbox);
         let mut agent = builder.start().await;
         let pods = pods_with_credentials(node, &sandbox, 4, IPV4).await;
-        let load = Load::start(&pods, IPV4, 25);
+        let loads = on_both_families(&pods, Load::rotating, 25);
         a_while().await;
         let from = Instant::now();
         agent.signal(signal);
@@ -28,9 +28,11 @@ fn assert_survived(signal: Signal, code: Option<i32>) {
         let window = Window { from, to: Instant::now() };
         assert!(window.to - window.from < Duration::from_secs(2), "{window:?}: ended and begun takes long");
         a_while().await;
-        let report = load.end().await;
-        report.assert_none_lost();
-        report.assert_unhurt_but_in(&[window]);
+        for load in loads {
+            let report = load.end().await;
+            report.assert_none_lost();
+            report.assert_unhurt_but_in(&[window]);
+        }
     });
 }
 

@@ -1,7 +1,7 @@
 //! Pods with hostPort 80, by each way in which portmap writes its rules.
 
 use super::pods_with_credentials;
-use crate::harness::{Agent, Builder, IPV4, Shape, Thief, eventually, on_a_node, sandbox};
+use crate::harness::{Agent, Builder, IPV4, IPV6, Shape, Thief, eventually, on_a_node, sandbox};
 
 /// What the self-probe says.
 async fn self_probe(agent: &Agent) -> String {
@@ -21,8 +21,10 @@ fn assert_told(shape: Shape) {
         let pods = pods_with_credentials(node, &sandbox, 1, IPV4).await;
         eventually("the agent finds itself", async || self_probe(&agent).await.is_empty()).await;
         node.sh(&thief.rules(shape));
-        assert_eq!(pods[0].ask(IPV4).await.unwrap().status, 404, "the thief answers");
-        assert_eq!(thief.tokens(), 1);
+        for at in [IPV4, IPV6] {
+            assert_eq!(pods[0].ask(at).await.unwrap().status, 404, "the thief answers at {at}");
+        }
+        assert_eq!(thief.tokens(), 2);
         // A change of links makes it look again; so do changes of rules where they are watched, and half a
         // minute.
         node.pod(&sandbox);
