@@ -8,7 +8,7 @@
 //! are passed on to `config`, because the public chart passes `--rotate-credentials` and `true` as two
 //! arguments.
 
-mod unknown_flags;
+pub(crate) mod unknown_flags;
 
 use clap::{ArgAction, Args, Parser, Subcommand};
 

@@ -26,6 +26,8 @@ pub mod clock;
 pub mod command;
 pub mod config;
 pub mod credentials;
+#[cfg(fuzzing)]
+pub mod fuzzing;
 pub mod identity;
 pub mod lifecycle;
 pub mod node;

@@ -20,8 +20,10 @@ def code_of(text):
     return TOKEN.sub(lambda found: re.sub(r"[^\n]", " ", found[0]), text)
 
 
-TEST_ITEM = re.compile(r"#\[cfg\(test\)\]")
-TEST_MODULE = re.compile(r"#\[cfg\(test\)\]\s*(?:pub(?:\([^)]*\))?\s+)?mod\s+(\w+)\s*;")
+# What is compiled for tests only; properties are compiled for tests/fuzz too.
+FOR_TESTS = r"#\[cfg\((?:test|fuzzing|any\(test, fuzzing\))\)\]"
+TEST_ITEM = re.compile(FOR_TESTS)
+TEST_MODULE = re.compile(FOR_TESTS + r"\s*(?:pub(?:\([^)]*\))?\s+)?mod\s+(\w+)\s*;")
 
 
 def product_of(code):

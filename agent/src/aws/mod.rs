@@ -5,6 +5,8 @@
 //! With `credentials/source` these are the only users of the AWS SDK crates.
 
 pub mod answer_log;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod canned;
 pub mod http_client;
 pub mod node_details;
 pub mod own_identity;

@@ -10,6 +10,9 @@
 //! to refuse with its suggestion. Only `server` and `initialize` are started by DaemonSets made for Amazon's
 //! agent.
 
+#[cfg(any(test, fuzzing))]
+pub(crate) mod properties;
+
 use std::ffi::OsString;
 
 use clap::{Arg, Command};

@@ -2,6 +2,9 @@
 //!
 //! Owns: the complete syntax. Must not know: which flag a duration is for, or its limits.
 
+#[cfg(any(test, fuzzing))]
+pub(crate) mod properties;
+
 use std::time::Duration;
 
 /// Why a text is not a valid duration. Shown after "must be a duration such as 1h30m: ".
@@ -29,6 +32,8 @@ pub(super) enum DurationError {
 
 /// The longest duration Go can hold: `math.MaxInt64` nanoseconds.
 const MAX_NANOSECONDS: u128 = i64::MAX as u128;
+/// The largest fraction that Go appends one more digit to.
+const MAX_BEFORE_DIGIT: u64 = i64::MAX as u64 / 10;
 
 /// Parses a Go duration such as `1h30m`, `1.5h`, `100ms` or `0`.
 pub(super) fn parse(text: &str) -> Result<Duration, DurationError> {
@@ -106,14 +111,25 @@ fn nanoseconds_of(unit: &str) -> Result<u128, DurationError> {
     }
 }
 
-/// The digits after the point as nanoseconds, rounded down, as Go does.
+/// The digits after the point as nanoseconds, in the floating point of Go: a third of an hour in 19 digits is
+/// 20 minutes there, and one nanosecond less by whole numbers.
+#[expect(
+    clippy::cast_precision_loss,
+    reason = "as in Go; the unit has few digits, and a fraction is rounded"
+)]
+#[expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "from 0 to one unit, cut off as in Go"
+)]
 fn fraction_of(digits: &str, unit: u128) -> u128 {
-    // 18 digits are far below a nanosecond of any unit, and 10^18 hours in nanoseconds still fit in 128 bits.
-    let (value, scale) = digits
-        .bytes()
-        .take(18)
-        .fold((0_u128, 1_u128), |(value, scale), byte| (value * 10 + u128::from(byte - b'0'), scale * 10));
-    value * unit / scale
+    let (mut value, mut scale) = (0_u64, 1.0);
+    for digit in digits.bytes().map(|byte| u64::from(byte - b'0')) {
+        // Go's limit; further digits are left out.
+        let Some(next) = (value <= MAX_BEFORE_DIGIT).then(|| value * 10 + digit) else { break };
+        (value, scale) = (next, scale * 10.0);
+    }
+    (value as f64 * (unit as f64 / scale)) as u128
 }
 
 #[cfg(test)]
@@ -146,7 +162,7 @@ mod tests {
             (".5s", 500_000_000),
             ("5.s", 5_000_000_000),
             ("0.9ns", 0),
-            ("0.333333333333333333333h", 1_199_999_999_999),
+            ("0.333333333333333333333h", 1_200_000_000_000),
             ("9223372036854775807ns", 9_223_372_036_854_775_807),
             ("2562047h47m16.854775807s", 9_223_372_036_854_775_807),
         ];

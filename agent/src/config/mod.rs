@@ -11,11 +11,11 @@ use std::time::Duration;
 
 mod addresses;
 mod boolean;
-mod duration;
+pub(crate) mod duration;
 mod environment;
 mod log;
 mod names;
-mod no_proxy;
+pub(crate) mod no_proxy;
 mod node_network;
 mod notices;
 mod own_credentials;
@@ -23,7 +23,7 @@ mod problem;
 mod summary;
 mod unused_variables;
 mod upstream;
-mod url;
+pub(crate) mod url;
 mod verification;
 
 pub use environment::Environment;

@@ -6,6 +6,9 @@
 //! below it), `.example.com` and `*.example.com` (only those below it). All but `*` and ranges may end in a
 //! port. An entry that is none of these excludes a name that nobody has, as in Go: it is no error.
 
+#[cfg(any(test, fuzzing))]
+pub(crate) mod properties;
+
 use std::net::IpAddr;
 
 /// Which hosts are reached without a proxy.
@@ -78,7 +81,14 @@ fn range(text: &str) -> Option<Entry> {
     let network: IpAddr = network.parse().ok()?;
     let prefix: u8 = prefix.parse().ok()?;
     let bits = if network.is_ipv4() { 32 } else { 128 };
-    (prefix <= bits).then_some(Entry::Range { network, prefix })
+    if prefix > bits {
+        return None;
+    }
+    // As Go has it: a range within the IPv4 addresses that are written as IPv6 is one of IPv4.
+    Some(match (network.to_canonical(), prefix.checked_sub(96)) {
+        (network @ IpAddr::V4(_), Some(prefix)) if bits == 128 => Entry::Range { network, prefix },
+        (_, _) => Entry::Range { network, prefix },
+    })
 }
 
 /// Splits a port off, as Go's net.SplitHostPort does: brackets go only together with a port.

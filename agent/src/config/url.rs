@@ -2,7 +2,10 @@
 //!
 //! Owns: what a usable URL is, and when it may be shown. Must not know: what a URL is for.
 
-use std::net::IpAddr;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod properties;
+
+use std::net::{IpAddr, Ipv6Addr};
 
 use http::Uri;
 
@@ -40,7 +43,10 @@ impl Url {
         let after_user = authority.as_str().rsplit('@').next()?;
         // http::Uri accepts any digits after the colon; a port of 99999 would fail at the first connection.
         let is_port_good = after_user.len() == host.len() || authority.port_u16().is_some();
-        (uri.scheme().is_some() && !host.is_empty() && is_port_good).then_some(Self { uri })
+        // It accepts anything in brackets, too.
+        let address = host.strip_prefix('[').map(|rest| rest.trim_end_matches(']').parse::<Ipv6Addr>());
+        let is_host_good = !host.is_empty() && address.is_none_or(|address| address.is_ok());
+        (uri.scheme().is_some() && is_host_good && is_port_good).then_some(Self { uri })
     }
 
     /// `http`, `https`, or something else in lower case.

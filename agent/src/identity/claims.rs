@@ -4,6 +4,9 @@
 //! its times. Must not know: keys, clocks, HTTP. The type is called [`UnverifiedClaims`] so that no reader
 //! takes it for more: it may be used to refuse early and to name a pod in a log, never to find credentials.
 
+#[cfg(any(test, fuzzing))]
+pub(crate) mod properties;
+
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 

@@ -16,7 +16,7 @@ mod dial;
 mod error;
 mod lookup;
 mod pool;
-mod proxy;
+pub(crate) mod proxy;
 mod tls;
 
 pub use self::carrier::Carrier;

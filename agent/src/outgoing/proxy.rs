@@ -2,6 +2,9 @@
 //!
 //! Owns: the choice, CONNECT, the proxy's password. Must not know: how a connection to the proxy is made.
 
+#[cfg(any(test, fuzzing))]
+pub(crate) mod properties;
+
 use std::io;
 
 use base64::Engine;

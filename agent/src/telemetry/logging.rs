@@ -5,6 +5,9 @@
 //! below info; warnings of the AWS SDK quote credentials files, so it logs nothing at all. The queue is part
 //! of invariant 10: nothing ever waits for standard error.
 
+#[cfg(any(test, fuzzing))]
+pub(crate) mod properties;
+
 use std::fs::File;
 use std::io::{self, IsTerminal, stderr};
 use std::os::fd::AsFd;

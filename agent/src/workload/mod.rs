@@ -12,7 +12,7 @@ mod peer;
 mod pod;
 mod principal;
 mod route;
-mod token;
+pub(crate) mod token;
 
 pub use addresses::{INSTANCE_METADATA, WELL_KNOWN};
 pub use audience::Audience;

@@ -3,6 +3,9 @@
 //! Owns: which byte strings may be a token at all. Must not know: what is inside it (`identity::claims`) or
 //! whether it is genuine (`identity::authenticator`).
 
+#[cfg(any(test, fuzzing))]
+pub(crate) mod properties;
+
 use std::fmt;
 use std::sync::Arc;
 use std::time::SystemTime;

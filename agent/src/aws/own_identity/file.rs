@@ -4,6 +4,9 @@
 //! does not replace the file by renaming, the file contains half a secret for a moment: it parses and signs,
 //! and AWS rejects it. So a change is read only once the file is the same at two checks in a row.
 
+#[cfg(any(test, fuzzing))]
+pub(crate) mod properties;
+
 use std::path::PathBuf;
 use std::sync::Arc;
 

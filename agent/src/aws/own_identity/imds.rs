@@ -3,6 +3,10 @@
 //! Owns: the IMDS client, its limits, and when its session token is dropped. Must not know: what the
 //! credentials are for.
 
+mod answers;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod properties;
+
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,6 +16,7 @@ use aws_config::imds::credentials::ImdsCredentialsProvider;
 use aws_config::provider_config::ProviderConfig;
 use aws_credential_types::Credentials;
 use aws_credential_types::provider::ProvideCredentials;
+use aws_credential_types::provider::error::CredentialsError;
 use aws_smithy_async::rt::sleep::TokioSleep;
 use aws_smithy_async::time::SharedTimeSource;
 use aws_smithy_runtime_api::client::http::{
@@ -85,7 +90,7 @@ impl InstanceRole {
             .configure(&self.environment)
             .imds_client(self.client.clone())
             .build();
-        match provider.provide_credentials().await {
+        match provider.provide_credentials().await.and_then(whole) {
             Ok(credentials) => Ok(credentials),
             Err(source) => {
                 self.drop_session();
@@ -116,6 +121,13 @@ impl InstanceRole {
         }
         value.map(|value| value.as_ref().to_owned())
     }
+}
+
+/// The SDK takes an empty text for a key; with such a key nothing can be signed.
+fn whole(credentials: Credentials) -> Result<Credentials, CredentialsError> {
+    let parts = [credentials.access_key_id(), credentials.secret_access_key()];
+    let is_whole = !parts.into_iter().chain(credentials.session_token()).any(str::is_empty);
+    if is_whole { Ok(credentials) } else { Err(CredentialsError::not_loaded("a part of them is empty")) }
 }
 
 fn new_client(environment: &ProviderConfig, endpoint: Option<&str>, ipv6: bool) -> imds::Client {
@@ -169,7 +181,7 @@ impl HttpConnector for NotingConnector {
         HttpConnectorFuture::new(async move {
             let response = answer.await?;
             noted.note(&path, response.status());
-            Ok(response)
+            answers::checked(&path, response)
         })
     }
 }

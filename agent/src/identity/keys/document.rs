@@ -4,6 +4,9 @@
 //! skipped: newer Kubernetes versions publish key types that it does not know (docs/design/facts.md#tokens:
 //! ES512, ML-DSA), and one of those must not make the other keys unusable.
 
+#[cfg(any(test, fuzzing))]
+pub(crate) mod properties;
+
 use std::sync::Arc;
 
 use serde::Deserialize;

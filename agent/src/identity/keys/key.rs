@@ -144,6 +144,9 @@ fn rsa_verifiers(jwk: &Jwk) -> Option<Vec<(Algorithm, ParsedPublicKey)>> {
         return None;
     }
     let e = decode(jwk.e.as_deref()?)?;
+    if !is_exponent(&e) {
+        return None;
+    }
     let algorithms = match jwk.alg.as_deref() {
         None => vec![Algorithm::Rs256, Algorithm::Rs384, Algorithm::Rs512],
         Some(name) => vec![Algorithm::named(name)?],
@@ -153,6 +156,13 @@ fn rsa_verifiers(jwk: &Jwk) -> Option<Vec<(Algorithm, ParsedPublicKey)>> {
         Some((algorithm, components.to_parsed_public_key(algorithm.rsa()?).ok()?))
     };
     algorithms.into_iter().map(verifier).collect()
+}
+
+/// Whether a number is odd and at least 3: an even exponent is none of RSA's (RFC 8017, 3.1), and with 1
+/// every message is its own signature.
+fn is_exponent(e: &[u8]) -> bool {
+    let is_one = e.split_last().is_some_and(|(last, rest)| *last == 1 && rest.iter().all(|byte| *byte == 0));
+    e.last().is_some_and(|last| last % 2 == 1) && !is_one
 }
 
 fn ec_verifiers(jwk: &Jwk) -> Option<Vec<(Algorithm, ParsedPublicKey)>> {

@@ -5,7 +5,7 @@
 //! own source only; while a source is unavailable its last good keys stay
 //! (docs/design/decisions.md#identity).
 
-mod document;
+pub(crate) mod document;
 mod fetch;
 pub(in crate::identity) mod key;
 mod limiter;

@@ -9,7 +9,7 @@
 
 mod events;
 mod keeper;
-mod nft;
+pub(crate) mod nft;
 mod table;
 
 pub use keeper::{RuleConditions, RuleKeeper};

@@ -2,6 +2,9 @@
 //!
 //! Owns: the process, its deadline, and what its failures mean. Must not know: what is in a ruleset.
 
+#[cfg(any(test, fuzzing))]
+pub(crate) mod properties;
+
 use std::io;
 use std::process::{Output, Stdio};
 use std::time::Duration;
@@ -37,7 +40,7 @@ pub enum NftError {
     /// The table was written, and was gone a moment later.
     #[error("another process removes the agent's nftables table as soon as it is written")]
     RemovedAgain,
-    /// It succeeded, but its output is not JSON.
+    /// It succeeded, but its output is not a listing of the table in JSON.
     #[error("cannot parse the output of nft")]
     Unreadable,
 }
@@ -68,10 +71,20 @@ pub(super) async fn write(ruleset: &Value) -> Result<(), NftError> {
 /// [`NftError`], if it cannot be listed.
 pub(super) async fn list() -> Result<Option<Value>, NftError> {
     match run(&["--json", "list", "table", "inet", TABLE], None).await {
-        Ok(answer) => serde_json::from_slice(&answer.stdout).map(Some).map_err(|_| NftError::Unreadable),
+        Ok(answer) => listing_in(&answer.stdout).map(Some),
         Err(NftError::Failed(why)) if why.contains("No such file or directory") => Ok(None),
         Err(error) => Err(error),
     }
+}
+
+/// What `nft` lists of the agent's table. Without the table in it, it is no such listing: taken for one, it
+/// would be what later listings are compared with.
+fn listing_in(stdout: &[u8]) -> Result<Value, NftError> {
+    let listing: Value = serde_json::from_slice(stdout).map_err(|_| NftError::Unreadable)?;
+    let is_table = |object: &Value| object.pointer("/table/name").is_some_and(|name| name == TABLE);
+    let objects = listing.get("nftables").and_then(Value::as_array);
+    let has_table = objects.is_some_and(|objects| objects.iter().any(is_table));
+    if has_table { Ok(listing) } else { Err(NftError::Unreadable) }
 }
 
 async fn run(arguments: &[&str], input: Option<String>) -> Result<Output, NftError> {

@@ -4,6 +4,9 @@
 //! Must not know: what a head says. A body counts as the beginning of a head: hyper closes a connection
 //! with a body that nobody has read.
 
+#[cfg(any(test, fuzzing))]
+pub(crate) mod properties;
+
 /// Follows the bytes of a connection.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) enum HeadEnd {

@@ -10,7 +10,7 @@ pub mod bind;
 pub mod capacity;
 pub mod connection;
 mod drain;
-mod head_end;
+pub(crate) mod head_end;
 pub mod limits;
 mod pace;
 pub mod peers;

@@ -5,6 +5,9 @@
 //! names are refused. Parsed by hand: the AWS CRT sends IPv6 without brackets, which `http::uri::Authority`
 //! refuses (docs/design/client-contract.md#request-rules).
 
+#[cfg(any(test, fuzzing))]
+pub(crate) mod properties;
+
 use std::net::{IpAddr, Ipv6Addr};
 
 use http::HeaderMap;

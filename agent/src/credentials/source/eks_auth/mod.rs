@@ -5,6 +5,8 @@
 
 pub mod classify;
 mod obstacle;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod properties;
 
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -20,6 +22,7 @@ use aws_sdk_eksauth::operation::RequestId;
 use aws_sdk_eksauth::operation::assume_role_for_pod_identity::{
     AssumeRoleForPodIdentityError, AssumeRoleForPodIdentityOutput,
 };
+use aws_sdk_eksauth::types::Credentials as IssuedByAws;
 use aws_smithy_async::rt::sleep::TokioSleep;
 use aws_smithy_runtime_api::client::http::SharedHttpClient;
 use aws_smithy_runtime_api::http::Response;
@@ -30,6 +33,7 @@ use crate::aws::node_details::SentDetails;
 use crate::aws::own_identity::{OwnIdentity, SigningCredentials};
 use crate::aws::reach::Reach;
 use crate::aws::time::AwsTime;
+use crate::aws::words::CallSecrets;
 use crate::clock::Clock;
 use crate::config::Upstream;
 use crate::credentials::issued::{Grant, GrantOrigin, Issued};
@@ -139,7 +143,10 @@ impl EksAuth {
         }
         let result = match sent {
             None => Err(SourceError::Unavailable(Unavailable::Timeout)),
-            Some(Err(error)) => Err(dated(translate(&error, presented.into()), observer.answered_at())),
+            Some(Err(error)) => {
+                let secrets = secrets_of(presented, &signing);
+                Err(dated(translate(&error, presented.into(), &secrets), observer.answered_at()))
+            }
             Some(Ok(output)) => issued(&output, observer.answered_at()),
         };
         match &result {
@@ -208,10 +215,20 @@ fn app_name() -> Option<AppName> {
     AppName::new(concat!("pod-identity-agent-", env!("CARGO_PKG_VERSION"))).ok()
 }
 
+/// What a call carries that nobody may see in the answer to it (invariant 9).
+fn secrets_of<'a>(presented: &'a PresentedToken, signing: &'a SigningCredentials) -> CallSecrets<'a> {
+    let signed = signing.credentials();
+    let of_agent = [Some(signed.secret_access_key()), signed.session_token()];
+    CallSecrets::new(of_agent.into_iter().flatten().chain([presented.token.reveal()]))
+}
+
 fn translate(
     error: &SdkError<AssumeRoleForPodIdentityError, Response<SdkBody>>,
     judged: JudgedToken,
+    secrets: &CallSecrets<'_>,
 ) -> SourceError {
+    let request_id = error.request_id().map(|id| secrets.redact(id));
+    let request_id = request_id.as_deref();
     match error {
         SdkError::TimeoutError(_) => SourceError::Unavailable(Unavailable::Timeout),
         SdkError::DispatchFailure(failure) if failure.is_timeout() => {
@@ -224,17 +241,16 @@ fn translate(
         // The request could not be built or signed; our own identity is the only part of it that can be
         // missing.
         SdkError::ConstructionFailure(_) => SourceError::OwnIdentity(OwnIdentityFault::Missing),
-        SdkError::ResponseError(response) => {
-            by_status(response.raw().status().as_u16(), error.request_id(), judged)
-        }
+        SdkError::ResponseError(response) => by_status(response.raw().status().as_u16(), request_id, judged),
         SdkError::ServiceError(service) => {
             let metadata = service.err();
+            let code = metadata.code().map(|code| secrets.redact(code));
             let answer = ErrorAnswer {
                 status: service.raw().status().as_u16(),
-                code: metadata.code(),
-                message: metadata.message().unwrap_or_default(),
+                code: code.as_deref(),
+                message: &secrets.redact(metadata.message().unwrap_or_default()),
                 // The metadata of a body that the SDK cannot read is empty; the header is there.
-                request_id: error.request_id(),
+                request_id,
             };
             classify(&answer, judged)
         }
@@ -259,12 +275,20 @@ fn by_status(status: u16, request_id: Option<&str>, judged: JudgedToken) -> Sour
     }
 }
 
+/// The credentials in an answer, if no part of them is missing. The SDK reads any JSON object as an answer:
+/// what is missing in it is an empty text, and credentials without an end have ended in 1970.
+fn whole_credentials(output: &AssumeRoleForPodIdentityOutput) -> Option<&IssuedByAws> {
+    let credentials = output.credentials()?;
+    let parts = [credentials.access_key_id(), credentials.secret_access_key(), credentials.session_token()];
+    parts.iter().all(|part| !part.is_empty()).then_some(credentials)
+}
+
 fn issued(
     output: &AssumeRoleForPodIdentityOutput,
     answered_at: Option<SystemTime>,
 ) -> Result<Issued, SourceError> {
     let unreadable = || SourceError::Unavailable(Unavailable::Unreadable);
-    let credentials = output.credentials().ok_or_else(unreadable)?;
+    let credentials = whole_credentials(output).ok_or_else(unreadable)?;
     let seconds = u64::try_from(credentials.expiration().secs()).map_err(|_| unreadable())?;
     let association = output.pod_identity_association().map(|association| association.association_id());
     let session = output.assumed_role_user().map(|user| user.arn());

@@ -15,6 +15,7 @@ use aws_smithy_types::body::SdkBody;
 
 use crate::aws::words;
 use crate::credentials::source::eks_auth::classify::{ErrorAnswer, classify, is_of_aws};
+use crate::credentials::source::eks_auth::whole_credentials;
 use crate::credentials::source::{JudgedToken, SourceError, Unavailable};
 use crate::outgoing::Carrier;
 use crate::telemetry::error_chain::ErrorChain;
@@ -40,7 +41,7 @@ pub(super) fn obstacle(sent: Option<&Sent>, carrier: &Carrier, judged: JudgedTok
             Obstacle::OnTheWay("there is a connection, and no answer in time".to_owned())
         }
         None => Obstacle::OnTheWay("no connection was made in time".to_owned()),
-        Some(Ok(output)) if output.credentials().is_some() => Obstacle::None,
+        Some(Ok(output)) if whole_credentials(output).is_some() => Obstacle::None,
         Some(Ok(_)) => Obstacle::OnTheWay("an answer without credentials is not one of EKS Auth".to_owned()),
         Some(Err(failure)) => in_failure(failure, judged),
     }
