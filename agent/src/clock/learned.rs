@@ -13,9 +13,11 @@ use std::time::{Duration, SystemTime};
 
 use super::{BootTime, Trust, shift};
 
-/// Closer than this is the same time: `Date` has whole seconds, and an answer may take a few to come. SigV4
-/// allows five minutes, and 15 s are the least life of a set.
+/// Closer than this is nothing to report: `Date` has whole seconds, and an answer may take a few to come.
+/// SigV4 allows five minutes, and 15 s are the least life of a set.
 const SAME_MS: u64 = 5_000;
+/// The second that a `Date` names.
+const SECOND_MS: i64 = 1_000;
 /// Moving the time by more than this takes two answers that agree: one wrong `Date` must not make everything
 /// that is held look expired at once.
 const FAR_MS: u64 = 60_000;
@@ -190,7 +192,7 @@ impl Learned {
             self.moves += 1;
             self.confirm(said);
         } else {
-            self.confirm(Pair { aws: expected, ..said });
+            self.confirm(Pair { aws: answer.nearest_to(expected, now), ..said });
         }
         let offset = self.offset_ms(now);
         if ms_apart(offset, self.reported_ms) <= SAME_MS {
@@ -219,6 +221,17 @@ impl Learned {
         self.contradiction = None;
         self.at_least = None;
         self.is_doubted = false;
+    }
+}
+
+impl Answer {
+    /// What is nearest to an expected time of all that it allows: it was given within the second that its
+    /// `Date` names, before it was read and after it was asked for. So a quartz that drifts and a clock that
+    /// was a little off at first are off by a second and the journey at most when an answer has come, and not
+    /// by all that is too little to be reported.
+    fn nearest_to(self, expected: SystemTime, now: Reading) -> SystemTime {
+        let journey = i64::try_from(now.boot.since(self.asked.boot).as_millis()).unwrap_or(i64::MAX);
+        expected.clamp(self.date, shift(self.date, SECOND_MS.saturating_add(journey)))
     }
 }
 
@@ -420,14 +433,46 @@ mod tests {
     }
 
     #[test]
-    fn what_is_close_is_the_same_and_a_difference_is_reported_once() {
+    fn what_is_close_is_not_reported_and_a_difference_is_reported_once() {
         let mut learned = Learned::default();
         assert_eq!(learn(&mut learned, Teacher::Service, at(4), reading(0, 0)), Change::Nothing);
-        assert_eq!(read(&learned, reading(0, 0)), (0, Trust::Confirmed));
+        assert_eq!(read(&learned, reading(0, 0)), (4, Trust::Confirmed), "nor is it wrong by so much");
         assert_eq!(learn(&mut learned, Teacher::Service, at(31), reading(1, 0)), Change::Differs(30_500));
         assert_eq!(learn(&mut learned, Teacher::Service, at(33), reading(2, 0)), Change::Nothing);
-        assert_eq!(learned.offset_ms(reading(2, 0)), 30_500);
+        assert_eq!(learned.offset_ms(reading(2, 0)), 31_000);
         assert_eq!(learn(&mut learned, Teacher::Service, at(33), reading(3, 30)), Change::Differs(0));
+    }
+
+    #[test]
+    fn an_answer_tells_the_time_to_a_second_and_its_journey() {
+        for (what, journey, said, expected) in [
+            ("as expected", 0, 100, 100_000),
+            ("the quartz is slow", 0, 102, 102_000),
+            ("it is fast", 0, 98, 99_000),
+            ("perhaps the answer was given at the start of its journey", 3, 97, 100_000),
+            ("it cannot have been given before it was asked for", 1, 97, 99_000),
+        ] {
+            let mut learned = learned(0);
+            let asked = reading(100 - journey, 0);
+            let answer = Answer { teacher: Teacher::Service, date: at(said), asked, id: None };
+            learned.learn(answer, reading(100, 0));
+            let time = super::ms_between(learned.best_guess(reading(100, 0)), at(0));
+            assert_eq!(time, expected, "{what}");
+        }
+    }
+
+    #[test]
+    fn a_quartz_that_drifts_is_never_off_by_more_than_it_gains_between_two_answers() {
+        for slow_ppm in [-100, 100] {
+            let mut learned = learned(0);
+            for hours in 1..=10 * 24 {
+                let truth = hours * HOUR;
+                let now = reading(truth - truth * slow_ppm / 1_000_000, 0);
+                let off = super::ms_between(learned.best_guess(now), at(truth)).abs();
+                assert!(off <= 2_000, "{off} ms off after {hours} h");
+                learn(&mut learned, Teacher::Service, at(truth), now);
+            }
+        }
     }
 
     #[test]

@@ -88,10 +88,16 @@ pub struct Failed {
 /// A request that waits. Dropping it cancels nothing.
 pub struct Waiting {
     waiting_for: WaitingFor,
-    fallback: Option<Held>,
+    fallback: Option<Fallback>,
     /// The flight judges the very token that the request came with.
     is_judgement: bool,
     clock: Clock,
+}
+
+/// What a request is served if nothing better comes, and its turn if that expires meanwhile.
+struct Fallback {
+    held: Held,
+    turn: Box<Turn>,
 }
 
 /// What a request waits for.
@@ -133,7 +139,7 @@ impl Provider {
         let refusal = self.refusals.recall(key, request.token.expires, now.boot);
         let may_serve = found.as_ref().filter(|_| !request.must_be_judged);
         if let Some((held, _)) = may_serve.filter(|(held, _)| self.is_to_be_judged(request, held, now)) {
-            return self.wait_or_serve(&judgement(request, held), held.clone());
+            return self.wait_or_serve(request, &judgement(request, held), held.clone());
         }
         let decision = decide(may_serve.map(|(_, freshness)| *freshness), refusal.is_some());
         let lookup = match (decision, found, refusal) {
@@ -144,7 +150,7 @@ impl Provider {
             }
             (Decision::WaitThenServe(_), Some((held, _)), _) => {
                 // A client waits for it, so the flight leaves at once, however much life is left.
-                self.wait_or_serve(&renewal(request, &held, Urgency::Pressing), held.clone())
+                self.wait_or_serve(request, &renewal(request, &held, Urgency::Pressing), held.clone())
             }
             (Decision::Refuse, _, Some(refusal)) => {
                 Lookup::Refuse(Failed { error: SourceError::Refused(refusal), flight: None })
@@ -193,12 +199,12 @@ impl Provider {
     }
 
     /// Waits a moment for the flight, then serves the best there is.
-    fn wait_or_serve(&self, wish: &JoinRequest<'_>, held: Held) -> Lookup {
+    fn wait_or_serve(&self, request: &CredentialRequest, wish: &JoinRequest<'_>, held: Held) -> Lookup {
         match self.flights.start_or_join(wish, None) {
             Joined::Done(Ok(newer)) => Lookup::Serve(Served::from_memory(newer)),
             Joined::Done(Err(_)) => Lookup::Serve(Served::from_memory(held)),
             Joined::InFlight(flight) => Lookup::Wait(Waiting {
-                fallback: Some(held),
+                fallback: Some(Fallback { held, turn: self.turn(request) }),
                 is_judgement: wish.is_judgement,
                 ..self.waiting(WaitingFor::Flight(flight))
             }),
@@ -298,6 +304,12 @@ impl Served {
     }
 }
 
+/// Whether a set has expired while a request waited: its last moments have passed, or AWS has said that it is
+/// later than it seemed.
+fn has_expired(held: &Held, clock: &Clock) -> bool {
+    held.credentials.expiry().is_over(clock.now())
+}
+
 impl Waiting {
     /// Waits for the flight. With credentials to fall back to, for 300 ms at most; else for as long as the
     /// caller cares to poll. Cancel-safe.
@@ -313,6 +325,15 @@ impl Waiting {
     }
 
     async fn best(&mut self) -> Result<Served, Failed> {
+        if let Some(Fallback { held, .. }) = &self.fallback {
+            let held = held.clone();
+            if let Some(outcome) = self.renewed_or(held).await {
+                return outcome;
+            }
+            if let Some(Fallback { turn, .. }) = self.fallback.take() {
+                self.waiting_for = WaitingFor::PeerQuota(turn);
+            }
+        }
         let flight = match self.waiting_for.flight().await {
             Ok(flight) => flight,
             Err(outcome) => {
@@ -321,29 +342,37 @@ impl Waiting {
             }
         };
         let id = flight.id();
-        let failed = |error| Failed { error, flight: Some(id) };
-        let Some(fallback) = self.fallback.clone() else {
-            return flight.done().await.map(|held| Served::fetched(held, id)).map_err(failed);
-        };
-        match tokio::time::timeout(RENEWAL_WAIT, flight.done()).await {
-            Ok(Ok(newer)) => Ok(Served::fetched(newer, id)),
-            Ok(Err(error))
-                if fallback.record.is_revoked() || (self.is_judgement && error.is_about_token()) =>
-            {
-                Err(failed(error))
+        let outcome = flight.done().await;
+        outcome.map(|held| Served::fetched(held, id)).map_err(|error| Failed { error, flight: Some(id) })
+    }
+
+    /// The renewal, if it comes in time, or else what is held. `None`: that has expired meanwhile, so the
+    /// request has nothing to fall back to any more.
+    async fn renewed_or(&mut self, held: Held) -> Option<Result<Served, Failed>> {
+        let Ok(flight) = self.waiting_for.flight().await else { return None };
+        let id = flight.id();
+        let renewed = tokio::time::timeout(RENEWAL_WAIT, flight.done()).await;
+        let has_expired = has_expired(&held, &self.clock);
+        match renewed {
+            Ok(Ok(newer)) => Some(Ok(Served::fetched(newer, id))),
+            Ok(Err(error)) if held.record.is_revoked() || (self.is_judgement && error.is_about_token()) => {
+                Some(Err(Failed { error, flight: Some(id) }))
             }
-            Ok(Err(_)) => Ok(Served::from_memory(fallback)),
+            _ if has_expired => None,
+            Ok(Err(_)) => Some(Ok(Served::from_memory(held))),
             Err(_elapsed) => {
                 // Once per back-off interval: the next requests are not made to wait for the same slow AWS.
-                fallback.record.quiet_until(self.clock.now().boot.plus(FIRST_RENEWAL_RETRY));
-                Ok(Served::from_memory(fallback))
+                held.record.quiet_until(self.clock.now().boot.plus(FIRST_RENEWAL_RETRY));
+                Some(Ok(Served::from_memory(held)))
             }
         }
     }
 
     /// The credentials for a caller that may not wait.
     pub fn fallback(&self) -> Option<Served> {
-        self.fallback.clone().filter(|held| !held.record.is_revoked()).map(Served::from_memory)
+        let held = self.fallback.as_ref().map(|fallback| fallback.held.clone());
+        let is_good = |held: &Held| !held.record.is_revoked() && !has_expired(held, &self.clock);
+        held.filter(is_good).map(Served::from_memory)
     }
 
     /// Whether it waits only because its peer has all the flights it may have.

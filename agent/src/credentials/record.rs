@@ -212,6 +212,11 @@ impl IdentityRecord {
         state.quiet_until = state.quiet_until.max(Some(until));
     }
 
+    /// How many renewals have failed in a row.
+    pub fn failed_renewals(&self) -> u32 {
+        self.state.lock().failed_renewals
+    }
+
     /// Counts a failed renewal; returns how many there were in a row. If nobody asks any more, it is repeated
     /// once, by `repeat_by` or when a sixth of the life is left.
     pub fn renewal_failed(&self, repeat_by: Option<BootTime>) -> u32 {

@@ -117,8 +117,8 @@ impl Outcomes {
     /// docs/design/decisions.md#entitlement says.
     fn after_failed_renewal(&self, record: &Arc<IdentityRecord>, now: BootTime, error: &SourceError) {
         let mut other = None;
-        let consequence = self.entitlement.after(record, error, now, || {
-            other = self.another_association(now);
+        let consequence = self.entitlement.after(record, error, now, |since| {
+            other = self.another_association(since, now);
             other.is_some()
         });
         match consequence {
@@ -134,7 +134,8 @@ impl Outcomes {
                     // The worker renews it, at the rate of renewals.
                     self.schedule.put(&other, now);
                 }
-                self.renew_later(record, now, error);
+                // Soon: only the answer about the other one is awaited.
+                self.renew_at(record, None, now.plus(FIRST_RENEWAL_RETRY), error);
             }
             Consequence::Drop => {
                 record.revoke();
@@ -149,13 +150,13 @@ impl Outcomes {
         }
     }
 
-    /// An identity that can be renewed, of an association that AWS was not asked about lately.
-    fn another_association(&self, now: BootTime) -> Option<Arc<IdentityRecord>> {
+    /// An identity that can be renewed, of an association that AWS was not asked about since then.
+    fn another_association(&self, since: BootTime, now: BootTime) -> Option<Arc<IdentityRecord>> {
         let wall_now = self.clock.now();
         self.store.find(&|record| {
             record.demand() == Demand::Somebody
                 && !wall_now.is_surely_past(record.token().expires)
-                && !self.entitlement.was_asked_about(&record.credentials().grant().origin, now)
+                && !self.entitlement.was_asked_about(&record.credentials().grant().origin, since, now)
         })
     }
 
@@ -165,10 +166,19 @@ impl Outcomes {
             (Some(since), Some(max)) => Some(since.plus(max)).filter(|limit| now < *limit),
             (None, _) | (_, None) => None,
         };
-        let in_a_row = record.renewal_failed(limit);
         let backoff = if record.awaits_token() { REFUSED_TOKEN } else { FAILED_RENEWAL };
-        let again = now.plus(backoff.jittered(in_a_row, &self.rng));
-        let again = limit.map_or(again, |limit| again.min(limit));
+        let again = now.plus(backoff.jittered(record.failed_renewals() + 1, &self.rng));
+        self.renew_at(record, limit, limit.map_or(again, |limit| again.min(limit)), error);
+    }
+
+    fn renew_at(
+        &self,
+        record: &Arc<IdentityRecord>,
+        repeat_by: Option<BootTime>,
+        again: BootTime,
+        error: &SourceError,
+    ) {
+        let in_a_row = record.renewal_failed(repeat_by);
         record.quiet_until(again);
         // Not after its end: it leaves memory by then, whether AWS is back or not (invariant 8).
         self.schedule.put(record, again.min(record.credentials().expiry().boot));

@@ -37,7 +37,8 @@ pub enum Consequence {
     Drop,
 }
 
-/// What AWS said of all associations in the last five minutes.
+/// What AWS said of all associations in the last five minutes. That it knew one before it first said that
+/// another is not there shows nothing: it may have forgotten both at the same moment.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct RecentAnswers {
     /// Associations that it knows.
@@ -120,19 +121,20 @@ impl Entitlement {
         self.answers.lock().note(origin, true, now);
     }
 
-    /// Whether AWS was asked about an association in the last five minutes.
-    pub fn was_asked_about(&self, origin: &GrantOrigin, now: BootTime) -> bool {
-        self.answers.lock().last.get(origin).is_some_and(|answer| answer.is_recent(now))
+    /// Whether AWS was asked about an association in the last five minutes, and not before `since`.
+    pub fn was_asked_about(&self, origin: &GrantOrigin, since: BootTime, now: BootTime) -> bool {
+        let last = self.answers.lock().last.get(origin).copied();
+        last.is_some_and(|answer| answer.is_recent(now) && answer.at >= since)
     }
 
     /// What the failed renewal of a set means for it. `has_another`: there is a set of an association that
-    /// AWS was not [asked about](Self::was_asked_about) lately.
+    /// AWS was not [asked about](Self::was_asked_about) since then.
     pub fn after(
         &self,
         record: &IdentityRecord,
         error: &SourceError,
         now: BootTime,
-        has_another: impl FnOnce() -> bool,
+        has_another: impl FnOnce(BootTime) -> bool,
     ) -> Consequence {
         let Some(class) = error.refusal_class() else {
             return consequence(error, None, RecentAnswers::default(), now, self.max_stale);
@@ -152,10 +154,10 @@ impl Entitlement {
             RefusalClass::TokenExpired | RefusalClass::TokenInvalid | RefusalClass::BadRequest => None,
         };
         let mut answers = RecentAnswers::default();
-        if streak.is_some_and(|streak| streak.is_over(now, self.max_stale)) {
-            (answers.found, answers.not_found) = self.answers.lock().count(now);
+        if let Some(streak) = streak.filter(|streak| streak.is_over(now, self.max_stale)) {
+            (answers.found, answers.not_found) = self.answers.lock().count(streak.since, now);
             // Looks at all records, so it is asked last.
-            answers.has_another = answers.not_found > answers.found && has_another();
+            answers.has_another = answers.not_found > answers.found && has_another(streak.since);
         }
         consequence(error, streak, answers, now, self.max_stale)
     }
@@ -174,11 +176,11 @@ impl LastAnswers {
         }
     }
 
-    /// How many associations there are, and how many are not there.
-    fn count(&mut self, now: BootTime) -> (usize, usize) {
+    /// How many associations there are, by answers since then, and how many are not there.
+    fn count(&mut self, since: BootTime, now: BootTime) -> (usize, usize) {
         self.prune(now);
-        let found = self.last.values().filter(|answer| answer.is_found).count();
-        (found, self.last.len() - found)
+        let found = self.last.values().filter(|answer| answer.is_found && answer.at >= since).count();
+        (found, self.last.values().filter(|answer| !answer.is_found).count())
     }
 
     fn prune(&mut self, now: BootTime) {
@@ -281,8 +283,13 @@ mod tests {
         answers.note(&association("a-2"), true, at(100));
         answers.note(&association("a-2"), false, at(200));
         answers.note(&association("a-3"), true, at(200));
-        assert_eq!(answers.count(at(300)), (1, 2));
-        assert_eq!(answers.count(at(301)), (1, 1));
+        assert_eq!(answers.count(at(0), at(300)), (1, 2));
+        assert_eq!(
+            answers.count(at(201), at(300)),
+            (0, 2),
+            "what AWS knew before the first of them is nothing"
+        );
+        assert_eq!(answers.count(at(0), at(301)), (1, 1));
         answers.note(&association("a-4"), true, at(10_000));
         assert_eq!(answers.last.len(), 1, "old answers leave memory");
     }

@@ -101,6 +101,26 @@ async fn max_stale_after_refusal_tightens_it() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn what_aws_knew_before_it_forgot_everybody_ends_nothing() {
+    let node = before_renewal(1, Some(Duration::from_secs(30))).await;
+    node.aws.be_to(0, NOT_FOUND);
+    let mut newcomer = 0;
+    while node.aws.calls_of(0) == 1 {
+        // AWS knows the associations of others to the last moment.
+        newcomer += 1;
+        assert!(node.ask(newcomer).await.is_ok() && node.ask(0).await.is_ok());
+        tokio::time::sleep(Duration::from_secs(20)).await;
+    }
+    node.aws.be(NOT_FOUND);
+    for second in 0..3600 {
+        assert!(node.ask(0).await.is_ok(), "after {second} s");
+        // The others ask all the time, too.
+        assert!(node.ask(1 + second % newcomer).await.is_ok());
+        tokio::time::sleep(Duration::from_secs(1)).await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn access_denied_is_served_through_to_the_expiry_and_asked_again() {
     let node = before_renewal(1, Some(Duration::ZERO)).await;
     node.aws.be(DENIED);

@@ -34,6 +34,35 @@ async fn expired_credentials_are_never_served_whatever_aws_does() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn what_expires_while_a_request_waits_for_its_renewal_is_not_what_it_gets() {
+    let node = Node::new();
+    node.aws.be(issuing(15 * MINUTE));
+    node.ask(1).await.unwrap();
+    node.aws.be(Mood::Hangs);
+    let until_the_end = node.aws.life_left("ASIA000000") - Duration::from_millis(15_100);
+    tokio::time::sleep(until_the_end).await;
+    assert!(node.ask(1).await.is_err(), "after 300 ms it has less than 15 s left");
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_has_expired_by_the_time_that_aws_has_just_told_is_not_served() {
+    let node = Node::new();
+    node.aws.be(issuing(HOUR));
+    for pod in [1, 2] {
+        node.ask(pod).await.unwrap();
+    }
+    // They were renewed once, and a quarter of that is left.
+    tokio::time::sleep(73 * MINUTE).await;
+    node.time.stand_still(2 * HOUR);
+    tokio::time::advance(2 * HOUR).await;
+    // Any answer tells the time, and two of them tell a paused node.
+    node.aws.be(Mood::SaysAfter(Duration::from_millis(50), 403, "AccessDeniedException"));
+    let (one, other) = tokio::join!(node.ask(1), node.ask(2));
+    assert!(node.clock.now().is_confirmed());
+    assert!(one.is_err() || other.is_err(), "of the second nobody can say that it was too early: {other:?}");
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_wall_clock_set_back_does_not_revive_the_expired() {
     let node = Node::new();
     node.aws.be(issuing(20 * MINUTE));
