@@ -45,7 +45,8 @@ fn an_address_that_moves_to_another_link_loses_nothing() {
         let loads = on_both_families(&pods, Load::start, 25);
         a_while().await;
         // The new one first: so does whoever migrates a node by hand.
-        node.ip("addr add 169.254.170.23/32 dev lo\naddr add fd00:ec2::23/128 dev lo nodad\nlink del pod-id-link0\n");
+        node.ip("addr add 169.254.170.23/32 dev lo\naddr add fd00:ec2::23/128 dev lo nodad\n\
+             link del pod-id-link0\n");
         a_while().await;
         for load in loads {
             let report = load.end().await;
