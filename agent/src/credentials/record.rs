@@ -6,7 +6,7 @@
 
 use std::fmt;
 use std::sync::Arc;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
 use parking_lot::Mutex;
@@ -50,6 +50,9 @@ struct State {
     /// The pod is entitled to the set no more: not even those who wait get it.
     is_revoked: bool,
 }
+
+/// After so long AWS has said what time it is: it is asked at once, and twice within this.
+const CLOCKS_DISAGREE: Duration = Duration::from_secs(10);
 
 /// A record and the set it had when somebody looked.
 #[derive(Clone, Debug)]
@@ -161,19 +164,24 @@ impl IdentityRecord {
 
     /// Takes a newer set of the same identity, unless the one that it has lives longer. A renewal that
     /// succeeded begins a new term either way: it is due again when `newer` is. Until then no request renews
-    /// a set that was kept, however little is left of it: AWS would bring another such set each time.
+    /// a set that was kept, however little is left of it: AWS would bring another such set each time. But a
+    /// set that ends later by AWS's word, and sooner by the node's clocks, means that these are wrong (the
+    /// node was paused, and does not know it): then it is due again in a moment, when AWS has told the time.
     /// Returns the set that is served from now on.
     pub fn renew(&self, newer: &Self, now: Now) -> Arc<CachedCredentials> {
         let (credentials, token, renew_at) = {
             let newer = newer.state.lock();
             (Arc::clone(&newer.credentials), newer.token.clone(), newer.renew_at)
         };
+        let newer_ends_at = credentials.expiry().wall;
         let mut state = self.state.lock();
         let is_replaced = credentials.replaces(&state.credentials, now);
         if is_replaced {
             self.log_change(&state.credentials, &credentials);
             state.credentials = credentials;
         }
+        let ends_later = newer_ends_at > state.credentials.expiry().wall;
+        let renew_at = if !is_replaced && ends_later { now.boot.plus(CLOCKS_DISAGREE) } else { renew_at };
         state.demand = state.demand.after_success();
         if token.expires > state.token.expires {
             state.token = token;
@@ -425,6 +433,20 @@ pub(crate) mod tests {
         assert!(record.freshness(before).is_quiet, "in its last seconds, too");
         let at_the_end_of_the_term = record.freshness(Now { boot: shorter.renew_at(), ..at(4_500) });
         assert!(at_the_end_of_the_term.is_due && !at_the_end_of_the_term.is_quiet);
+    }
+
+    #[test]
+    fn what_ends_later_by_awss_word_alone_is_asked_for_again_when_the_time_is_known() {
+        let record = new(1_000);
+        // The node was paused for 2,000 s: it is later than its clocks show.
+        let key = CredentialKey::Unverified(presented("a.b.c", HOUR).token.digest());
+        let later =
+            super::tests::record(key, at(6_000).wall, None, Now { boot: at(2_000).boot, ..at(4_000) });
+        let kept = record.renew(&later, at(2_000));
+        assert_eq!(kept.expiry().wall, at(1_000).wall + HOUR, "by the node's clocks it lives longer");
+        assert_eq!(record.renew_at(), at(2_010).boot);
+        record.renew(&later, Now { boot: at(2_011).boot, ..at(4_011) });
+        assert_eq!(record.credentials().expiry().wall, at(6_000).wall);
     }
 
     #[test]
