@@ -17,24 +17,21 @@ use aws_sdk_eksauth::config::{
 };
 use aws_sdk_eksauth::error::{ProvideErrorMetadata, SdkError};
 use aws_sdk_eksauth::operation::RequestId;
-use aws_sdk_eksauth::operation::assume_role_for_pod_identity::{
-    AssumeRoleForPodIdentityError, AssumeRoleForPodIdentityOutput,
-};
+use aws_sdk_eksauth::operation::assume_role_for_pod_identity::AssumeRoleForPodIdentityOutput;
 use aws_smithy_async::rt::sleep::TokioSleep;
 use aws_smithy_runtime_api::client::http::SharedHttpClient;
-use aws_smithy_runtime_api::http::Response;
-use aws_smithy_types::body::SdkBody;
 
-use crate::aws::answer_log::{AnswerLog, Asked};
+use crate::aws::answer_log::{About, AnswerLog, Asked, No};
 use crate::aws::node_details::SentDetails;
 use crate::aws::own_identity::{OwnIdentity, SigningCredentials};
 use crate::aws::reach::Reach;
 use crate::aws::time::AwsTime;
+use crate::aws::words;
 use crate::clock::Clock;
 use crate::config::Upstream;
 use crate::credentials::issued::{Grant, GrantOrigin, Issued};
 use crate::credentials::source::eks_auth::classify::{ErrorAnswer, classify};
-use crate::credentials::source::eks_auth::obstacle::{Obstacle, obstacle};
+use crate::credentials::source::eks_auth::obstacle::{Failure, Obstacle, Sent, obstacle};
 use crate::credentials::source::{
     JudgedToken, OwnIdentityFault, Refusal, SourceError, TimeLimits, Unavailable,
 };
@@ -133,7 +130,7 @@ impl EksAuth {
             .config_override(signing_with(&signing));
         let sent = within(limits, &carrier, call.send()).await;
         match obstacle(sent.as_ref(), &carrier, presented.into()) {
-            Obstacle::None => self.reach.answered(),
+            Obstacle::None => self.answered(sent.as_ref(), presented.into(), &signing),
             Obstacle::Unsent => {}
             Obstacle::OnTheWay(cause) => self.reach.failed(&self.whom, &cause),
         }
@@ -168,6 +165,25 @@ impl EksAuth {
     /// Whether it answers.
     pub fn reach(&self) -> &Reach {
         &self.reach
+    }
+
+    /// AWS has answered. What it says of trouble of its own is for admins: a pod can only try again.
+    fn answered(&self, sent: Option<&Sent>, judged: JudgedToken, signing: &SigningCredentials) {
+        let answer = sent.and_then(|sent| sent.as_ref().err()).and_then(error_answer);
+        let trouble = answer.filter(|answer| match classify(answer, judged) {
+            SourceError::Throttled | SourceError::Unavailable(Unavailable::ServerError) => true,
+            SourceError::Refused(_) | SourceError::OwnIdentity(_) | SourceError::Unavailable(_) => false,
+        });
+        let Some(answer) = trouble else { return self.reach.answered() };
+        let (code, request_id) = (words::code(answer.code), words::request_id(answer.request_id));
+        self.reach.answered_with(&No {
+            about: About::Service,
+            status: Some(answer.status),
+            code: code.as_deref().unwrap_or_default(),
+            message: &words::one_line(answer.message),
+            request_id: request_id.as_deref(),
+            asked: &Asked { whom: Arc::clone(&self.whom), signer: signing.signer() },
+        });
     }
 
     /// A refusal says how it came about: whom we asked, and who we were.
@@ -208,10 +224,7 @@ fn app_name() -> Option<AppName> {
     AppName::new(concat!("pod-identity-agent-", env!("CARGO_PKG_VERSION"))).ok()
 }
 
-fn translate(
-    error: &SdkError<AssumeRoleForPodIdentityError, Response<SdkBody>>,
-    judged: JudgedToken,
-) -> SourceError {
+fn translate(error: &Failure, judged: JudgedToken) -> SourceError {
     match error {
         SdkError::TimeoutError(_) => SourceError::Unavailable(Unavailable::Timeout),
         SdkError::DispatchFailure(failure) if failure.is_timeout() => {
@@ -224,21 +237,37 @@ fn translate(
         // The request could not be built or signed; our own identity is the only part of it that can be
         // missing.
         SdkError::ConstructionFailure(_) => SourceError::OwnIdentity(OwnIdentityFault::Missing),
-        SdkError::ResponseError(response) => {
-            by_status(response.raw().status().as_u16(), error.request_id(), judged)
+        // Credentials that the SDK could not read.
+        SdkError::ResponseError(response) if response.raw().status().is_success() => {
+            SourceError::Unavailable(Unavailable::Unreadable)
         }
+        _ => error_answer(error)
+            .map_or(SourceError::Unavailable(Unavailable::Unreadable), |answer| classify(&answer, judged)),
+    }
+}
+
+/// The answer in a failure, if there is one. Of a body that the SDK could not read only the head can be
+/// believed.
+fn error_answer(failure: &Failure) -> Option<ErrorAnswer<'_>> {
+    let request_id = failure.request_id();
+    match failure {
+        SdkError::ResponseError(response) => Some(ErrorAnswer {
+            status: response.raw().status().as_u16(),
+            code: None,
+            message: "",
+            request_id,
+        }),
         SdkError::ServiceError(service) => {
             let metadata = service.err();
-            let answer = ErrorAnswer {
+            Some(ErrorAnswer {
                 status: service.raw().status().as_u16(),
                 code: metadata.code(),
                 message: metadata.message().unwrap_or_default(),
                 // The metadata of a body that the SDK cannot read is empty; the header is there.
-                request_id: error.request_id(),
-            };
-            classify(&answer, judged)
+                request_id,
+            })
         }
-        _ => SourceError::Unavailable(Unavailable::Unreadable),
+        _ => None,
     }
 }
 
@@ -247,15 +276,6 @@ fn dated(error: SourceError, answered_at: Option<SystemTime>) -> SourceError {
     match error {
         SourceError::Refused(refusal) => SourceError::Refused(Refusal { answered_at, ..refusal }),
         SourceError::Throttled | SourceError::Unavailable(_) | SourceError::OwnIdentity(_) => error,
-    }
-}
-
-/// An answer with a body that the SDK could not read: only its head can be believed.
-fn by_status(status: u16, request_id: Option<&str>, judged: JudgedToken) -> SourceError {
-    if (200..300).contains(&status) {
-        SourceError::Unavailable(Unavailable::Unreadable)
-    } else {
-        classify(&ErrorAnswer { status, code: None, message: "", request_id }, judged)
     }
 }
 
