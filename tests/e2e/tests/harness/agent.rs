@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::atomic::{AtomicU16, AtomicU32, Ordering};
 use std::time::Duration;
@@ -40,6 +40,7 @@ pub(crate) struct Builder {
     metrics_port: u16,
     descriptors: Option<u32>,
     cgroup: Option<PathBuf>,
+    resolv_conf: Option<PathBuf>,
 }
 
 impl Builder {
@@ -47,9 +48,17 @@ impl Builder {
     pub(crate) fn new(sandbox: &Sandbox) -> Self {
         let (port, probe_port, metrics_port) = (free_port(), free_port(), free_port());
         let (flags, environment) = (BTreeMap::new(), BTreeMap::new());
-        let (program, descriptors, cgroup) = (binary(), None, None);
-        let builder =
-            Self { program, flags, environment, port, probe_port, metrics_port, descriptors, cgroup };
+        let builder = Self {
+            program: binary(),
+            flags,
+            environment,
+            port,
+            probe_port,
+            metrics_port,
+            descriptors: None,
+            cgroup: None,
+            resolv_conf: None,
+        };
         builder
             .flag("--cluster-name", "sandbox")
             .flag("--bind-hosts", "127.0.0.1")
@@ -137,15 +146,29 @@ impl Builder {
         self
     }
 
+    /// Lets it find name servers by this file, which nobody else sees.
+    pub(crate) fn resolv_conf(mut self, file: &Path) -> Self {
+        self.resolv_conf = Some(file.to_owned());
+        self
+    }
+
     /// The command, for tests that expect it to end by itself.
     pub(crate) fn command(&self) -> Command {
         let descriptors = self.descriptors.map(|limit| format!("ulimit -n {limit} && "));
         let cgroup = self.cgroup.as_ref().map(|file| format!("echo $$ >{} && ", file.display()));
-        let before = descriptors.into_iter().chain(cgroup).collect::<String>();
+        let mounted = self.resolv_conf.as_ref();
+        let mount = mounted.map(|file| format!("mount --bind {} /etc/resolv.conf && ", file.display()));
+        let before = descriptors.into_iter().chain(cgroup).chain(mount).collect::<String>();
         let mut command = if before.is_empty() {
             Command::new(&self.program)
         } else {
-            let mut shell = Command::new("/bin/sh");
+            let mut shell = if mounted.is_some() {
+                let mut unshare = Command::new("unshare");
+                unshare.args(["--mount", "/bin/sh"]);
+                unshare
+            } else {
+                Command::new("/bin/sh")
+            };
             shell.args(["-c", &format!("{before}exec \"$0\" \"$@\"")]).arg(&self.program);
             shell
         };
