@@ -41,6 +41,8 @@ pub enum About {
     Pod,
     /// Nobody: AWS issued something that cannot be used.
     Issued,
+    /// AWS itself: it fails, or wants less.
+    Service,
     /// Nobody: something is in the way, and AWS said nothing.
     Way,
 }
@@ -92,6 +94,7 @@ impl About {
             Self::Agent => "AWS rejects the agent's own credentials",
             Self::Pod => "AWS refuses credentials for a pod",
             Self::Issued => "AWS issued credentials that no SDK can use",
+            Self::Service => "EKS Auth answers that it fails or throttles",
             Self::Way => "EKS Auth gives no answer",
         }
     }

@@ -1,15 +1,16 @@
 //! Whether AWS answers at all, and what is in the way where it does not.
 //!
-//! Owns: the warning of a call that had no answer of AWS, and since when no call has had one. Must not know:
-//! what follows for the pod, or what an answer says. A dead proxy, a firewall or a wrong endpoint is one
-//! mistake for the whole node; in the answer of one pod nobody finds its cause.
+//! Owns: the warning of a call that had no answer of AWS or one of its own trouble, and since when no call
+//! has had one. Must not know: what follows for the pod, or which answers are trouble. A dead proxy, a
+//! firewall or a wrong endpoint is one mistake for the whole node; in the answer of one pod nobody finds its
+//! cause.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::watch;
 
-use crate::aws::answer_log::AnswerLog;
+use crate::aws::answer_log::{AnswerLog, No};
 use crate::clock::{BootTime, Clock};
 
 /// So many calls in a row say something; one or two are a connection that broke.
@@ -53,6 +54,12 @@ impl Reach {
     /// AWS has answered, whatever it said.
     pub fn answered(&self) {
         self.failing.send_if_modified(|failing| failing.take().is_some());
+    }
+
+    /// AWS has answered that it fails or throttles. Only it can say why, and only by its request id.
+    pub fn answered_with(&self, trouble: &No<'_>) {
+        self.log.report(trouble, self.clock.now().boot);
+        self.answered();
     }
 
     /// A call of `whom` has had no answer of AWS, because of this.

@@ -5,6 +5,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use parking_lot::Mutex;
+
 use crate::aws::reach::Reach;
 use crate::clock::Clock;
 use crate::config::Retention;
@@ -17,6 +19,7 @@ use crate::credentials::limits::peer_quota::PeerQuotas;
 use crate::credentials::limits::renewal_rate::RenewalRate;
 use crate::credentials::limits::upstream_budget::UpstreamBudget;
 use crate::credentials::policy::entitlement::Entitlement;
+use crate::credentials::policy::recovery::Recovery;
 use crate::credentials::provider::Provider;
 use crate::credentials::renewal::Renewals;
 use crate::credentials::source::Sources;
@@ -81,6 +84,7 @@ impl Credentials {
         let budget = UpstreamBudget::new(clock.clone());
         let answers = FinalAnswers::new(sources.answer_log().clone(), clock.clone());
         let reach = sources.reach().clone();
+        let recovery = Arc::new(Mutex::new(Recovery::default()));
         let runner = FlightRunner {
             clock: clock.clone(),
             rng: rng.clone(),
@@ -99,6 +103,7 @@ impl Credentials {
             store: store.clone(),
             refusals: refusals.clone(),
             entitlement: Entitlement::new(needs.max_stale_after_refusal),
+            recovery: Arc::clone(&recovery),
             schedule: schedule.clone(),
             renew_after: match retention {
                 Retention::Off => Duration::MAX,
@@ -106,8 +111,14 @@ impl Credentials {
             },
         };
         let flights = Flights::new(runner, outcomes, rng, tasks);
-        let provider =
-            Provider::new(store.clone(), flights.clone(), refusals.clone(), quotas.clone(), clock.clone());
+        let provider = Provider {
+            store: store.clone(),
+            flights: flights.clone(),
+            refusals: refusals.clone(),
+            quotas: quotas.clone(),
+            recovery,
+            clock: clock.clone(),
+        };
         Self { provider, store, flights, budget, answers, reach, schedule, refusals, quotas, clock }
     }
 

@@ -5,6 +5,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
+use parking_lot::Mutex;
 
 use crate::clock::{Clock, Now};
 use crate::credentials::flight::outcome::FIRST_RENEWAL_RETRY;
@@ -13,8 +14,9 @@ use crate::credentials::flight::table::{Flights, JoinRequest, Joined};
 use crate::credentials::issued::Grant;
 use crate::credentials::limits::peer_quota::{FlightPermit, PeerQuotas};
 use crate::credentials::limits::upstream_budget::Priority;
-use crate::credentials::policy::freshness::Urgency;
-use crate::credentials::policy::serving::{Decision, RENEWAL_WAIT, decide, in_error_window};
+use crate::credentials::policy::freshness::{Freshness, Urgency};
+use crate::credentials::policy::recovery::{Recovery, Remedy};
+use crate::credentials::policy::serving::{Decision, RENEWAL_WAIT, decide, in_error_window, is_short};
 use crate::credentials::record::{Held, IdentityRecord};
 use crate::credentials::source::{SourceError, Unavailable};
 use crate::credentials::store::Store;
@@ -24,11 +26,12 @@ use crate::workload::{CredentialKey, PeerKey, PresentedToken, Principal};
 /// Hands out credentials.
 #[derive(Clone)]
 pub struct Provider {
-    store: Store,
-    flights: Flights,
-    refusals: RecentRefusals,
-    quotas: PeerQuotas,
-    clock: Clock,
+    pub(in crate::credentials) store: Store,
+    pub(in crate::credentials) flights: Flights,
+    pub(in crate::credentials) refusals: RecentRefusals,
+    pub(in crate::credentials) quotas: PeerQuotas,
+    pub(in crate::credentials) recovery: Arc<Mutex<Recovery>>,
+    pub(in crate::credentials) clock: Clock,
 }
 
 /// A request for credentials.
@@ -117,24 +120,15 @@ struct Turn {
 }
 
 impl Provider {
-    /// A provider over these parts.
-    pub(in crate::credentials) fn new(
-        store: Store,
-        flights: Flights,
-        refusals: RecentRefusals,
-        quotas: PeerQuotas,
-        clock: Clock,
-    ) -> Self {
-        Self { store, flights, refusals, quotas, clock }
-    }
-
     /// Says what can be done for a request at this moment, without waiting.
     pub fn lookup(&self, request: &CredentialRequest, now: Now) -> Lookup {
         self.heed_issuer(request, now);
         let key = &request.principal.key;
         let found = self.record_of(request, now).map(|record| {
             let (credentials, freshness) = record.asked(&request.token, now);
-            (Held { record, credentials }, freshness)
+            let held = Held { record, credentials };
+            let freshness = self.after_no_answer(request, &held, freshness, now);
+            (held, freshness)
         });
         let refusal = self.refusals.recall(key, request.token.expires, now.boot);
         let may_serve = found.as_ref().filter(|_| !request.must_be_judged);
@@ -163,6 +157,33 @@ impl Provider {
             self.clock.ask_soon();
         }
         lookup
+    }
+
+    /// What the back-off of a renewal that AWS did not answer is to this request.
+    fn after_no_answer(
+        &self,
+        request: &CredentialRequest,
+        held: &Held,
+        freshness: Freshness,
+        now: Now,
+    ) -> Freshness {
+        // A token that is to be judged first renews nothing.
+        let may_renew = freshness.is_quiet && !request.must_be_judged;
+        let unanswered = held.record.unanswered().filter(|_| may_renew);
+        let remedy = unanswered.map_or(Remedy::None, |unanswered| {
+            self.recovery.lock().remedy(unanswered, is_short(&freshness), now.boot)
+        });
+        match remedy {
+            Remedy::None => freshness,
+            Remedy::EndBackoff => {
+                held.record.end_quiet();
+                Freshness { is_quiet: false, ..freshness }
+            }
+            Remedy::FindOut => {
+                self.flights.start_or_join(&renewal(request, held, Urgency::Pressing), None);
+                freshness
+            }
+        }
     }
 
     /// A token that a key has proven is the issuer's word: the time of its issue cannot be to come.

@@ -15,6 +15,7 @@ use crate::clock::{BootTime, Now};
 use crate::credentials::cached::CachedCredentials;
 use crate::credentials::policy::freshness::Freshness;
 use crate::credentials::policy::not_found_streak::NotFoundStreak;
+use crate::credentials::policy::recovery::Unanswered;
 use crate::credentials::policy::renewing::{Checked, Demand};
 use crate::credentials::source::JudgedToken;
 use crate::workload::{CredentialKey, PresentedToken, Principal};
@@ -39,6 +40,8 @@ struct State {
     last_asked: BootTime,
     had_first_hit: bool,
     failed_renewals: u32,
+    /// Why it is quiet, if AWS gave no answer to its last renewal.
+    unanswered: Option<Unanswered>,
     /// When the last call for a pod that may be gone is made, if that is before the last sixth of the life.
     repeat_by: Option<BootTime>,
     /// How long AWS has been saying that there is no association.
@@ -81,6 +84,7 @@ impl IdentityRecord {
             last_asked: now,
             had_first_hit: false,
             failed_renewals: 0,
+            unanswered: None,
             repeat_by: None,
             not_found: None,
             refused_token: None,
@@ -189,6 +193,7 @@ impl IdentityRecord {
         state.renew_at = renew_at;
         state.quiet_until = (!is_replaced).then_some(renew_at);
         state.failed_renewals = 0;
+        state.unanswered = None;
         state.repeat_by = None;
         state.not_found = None;
         state.refused_token = None;
@@ -233,6 +238,22 @@ impl IdentityRecord {
         state.demand = state.demand.after_failure();
         state.repeat_by = repeat_by;
         state.failed_renewals
+    }
+
+    /// Notes whether it is quiet because AWS gave no answer to its last renewal.
+    pub fn set_unanswered(&self, unanswered: Option<Unanswered>) {
+        self.state.lock().unanswered = unanswered;
+    }
+
+    /// The renewal without an answer that it is quiet for.
+    pub fn unanswered(&self) -> Option<Unanswered> {
+        self.state.lock().unanswered
+    }
+
+    /// The next request may start or await a renewal.
+    pub fn end_quiet(&self) {
+        let mut state = self.state.lock();
+        (state.quiet_until, state.unanswered) = (None, None);
     }
 
     /// AWS said once more that there is no association.

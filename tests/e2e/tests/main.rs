@@ -10,13 +10,21 @@ mod access_log;
 #[cfg(test)]
 mod adversary;
 #[cfg(test)]
+mod ageing;
+#[cfg(test)]
 mod clients;
 #[cfg(test)]
+mod clocks;
+#[cfg(test)]
 mod cluster;
+#[cfg(test)]
+mod connections;
 #[cfg(test)]
 mod crowd;
 #[cfg(test)]
 mod dead_log;
+#[cfg(test)]
+mod names;
 #[cfg(test)]
 mod node;
 #[cfg(test)]
@@ -43,6 +51,8 @@ mod shutdown;
 mod slow_paths;
 #[cfg(test)]
 mod startup;
+#[cfg(test)]
+mod switches;
 #[cfg(test)]
 mod verification;
 #[cfg(test)]

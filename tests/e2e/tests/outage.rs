@@ -1,35 +1,96 @@
 //! AWS fails: invariants 3 and 7, over real sockets. The long outages are simulated in the agent's own tests.
 
-use sandbox::{Effect, Fault, Service};
 use std::time::Duration;
 
-use crate::harness::{Agent, eks_auth_calls, eventually, failing, heal, pod, sandbox};
+use sandbox::{Effect, Fault, Options, Sandbox, Service};
+use tokio::time::Instant;
 
-#[tokio::test]
-async fn whoever_holds_credentials_does_not_notice_that_aws_is_gone() {
-    let sandbox = sandbox();
-    let agent = Agent::start(&sandbox).await;
-    let token = pod(&sandbox, "app-0").token.clone();
-    let held = agent.ask(&token).await.access_key_id();
-    for effect in [
+use crate::harness::{
+    Agent, Builder, eks_auth_calls, eventually, failing, heal, pod, sandbox, side_by_side, slow,
+};
+
+/// How often a fault may be met; what is left of it tells how often it was.
+const OFTEN: u64 = 1_000_000;
+/// The promise: a renewal that AWS would grant comes so soon after its return.
+const RENEWED_WITHIN: Duration = Duration::from_secs(5);
+/// After the third failure in a row the pause of one identity is 20 s at most.
+const BY_ITSELF: Duration = Duration::from_secs(20 + 1);
+/// A renewal that nobody waits for is given up after this time, and nothing is called beside it.
+const ONE_CALL: Duration = Duration::from_secs(10);
+/// What an answer from memory may take, a wait for the renewal included.
+const FROM_MEMORY: Duration = Duration::from_millis(310);
+
+#[test]
+fn whoever_holds_credentials_does_not_notice_that_aws_is_gone_and_has_new_ones_5_s_after_its_return() {
+    let effects = [
         Effect::Refuse,
         Effect::Hang,
         Effect::ResetMidBody,
         Effect::BadJson,
+        Effect::ProxyError { status: 403 },
         failing(503, "ServiceUnavailableException"),
         failing(429, "ThrottlingException"),
         failing(400, "AccessDeniedException"),
         failing(400, "BadRequest"),
         failing(403, "UnrecognizedClientException"),
-    ] {
-        sandbox
-            .faults()
-            .set([Fault::new(Service::EksAuth, effect.clone()), Fault::new(Service::Imds, Effect::Refuse)]);
-        for _ in 0..20 {
-            assert_eq!(agent.ask(&token).await.access_key_id(), held, "{effect:?}");
+    ];
+    side_by_side(effects.len(), effects, held_through);
+}
+
+/// Sets are renewed as soon as they come, so that AWS is called while it fails.
+async fn held_through(effect: Effect) {
+    let credential_lifetime = Duration::from_secs(15 * 60);
+    let sandbox = Sandbox::start(Options { credential_lifetime, ..Options::default() }).unwrap();
+    let retention = "--max-credential-retention-before-renewal";
+    let agent = Builder::new(&sandbox).flag(retention, "2s").flag("--verbosity", "info").start().await;
+    let token = pod(&sandbox, "app-0").token.clone();
+    sandbox.faults().set([slow(100)]);
+    assert_eq!(agent.ask(&token).await.status, 200);
+    sandbox.faults().set([
+        Fault::new(Service::EksAuth, effect.clone()).times(OFTEN),
+        Fault::new(Service::Imds, Effect::Refuse),
+    ]);
+    let seen = || {
+        let left = sandbox.faults().list().iter().find(|fault| fault.effect == effect).and_then(|f| f.count);
+        OFTEN - left.expect("it is in force")
+    };
+    let ask = async || {
+        let began = Instant::now();
+        let key = agent.ask(&token).await.access_key_id();
+        assert!(began.elapsed() < FROM_MEMORY, "{effect:?}: {:?}", began.elapsed());
+        tokio::time::sleep(Duration::from_millis(50)).await;
+        key
+    };
+    // What was under way when it began to fail.
+    let held = loop {
+        let key = ask().await;
+        if seen() > 0 {
+            break key;
         }
+    };
+    let began = Instant::now();
+    while seen() < 3 {
+        assert_eq!(ask().await, held, "{effect:?}");
+        assert!(began.elapsed() < Duration::from_secs(60), "{effect:?}: {} calls", seen());
     }
     assert_eq!(agent.probe("/readyz").await.unwrap().status, 200, "the health of EKS Auth is not readiness");
+    heal(&sandbox);
+    let healed = Instant::now();
+    // AWS is back when it answers anybody.
+    assert_eq!(agent.ask(&pod(&sandbox, "new").token).await.status, 200, "{effect:?}");
+    while ask().await == held {
+        assert!(healed.elapsed() < BY_ITSELF + ONE_CALL, "{effect:?}: not renewed");
+    }
+    let after = healed.elapsed();
+    println!("{effect:?}: renewed {after:?} after AWS was back");
+    let within = match effect {
+        Effect::Hang => ONE_CALL + RENEWED_WITHIN,
+        // AWS has answered all the time, and meant this pod, or less of everything.
+        Effect::Status { status: 429, .. } => BY_ITSELF,
+        Effect::Status { status: 400, ref code, .. } if code == "AccessDeniedException" => BY_ITSELF,
+        _ => RENEWED_WITHIN,
+    };
+    assert!(after < within, "{effect:?}: {after:?}");
 }
 
 #[tokio::test]

@@ -7,7 +7,7 @@ use std::time::Duration;
 use sandbox::{Effect, Fault, Options, Sandbox, Service};
 use tokio::io::AsyncReadExt;
 
-use crate::harness::{Agent, Builder, eks_auth_calls, eventually, failing, heal, pod, sandbox};
+use crate::harness::{Agent, Builder, Request, eks_auth_calls, eventually, failing, heal, pod, sandbox};
 
 const HOUR: Duration = Duration::from_secs(3600);
 
@@ -150,17 +150,45 @@ async fn an_identity_that_aws_rejects_is_renewed_at_once_and_nobody_notices() {
     assert!(before.elapsed() < Duration::from_secs(2), "{:?}", before.elapsed());
 }
 
+/// A value of the metadata service, as anybody on the node may ask for it.
+async fn metadata(sandbox: &Sandbox, path: &str) -> String {
+    let address = sandbox.imds_url().trim_start_matches("http://").parse().unwrap();
+    let session = Request::get("/latest/api/token").method("PUT");
+    let session = session.header("x-aws-ec2-metadata-token-ttl-seconds", "60").send(address).await.unwrap();
+    let request = Request::get(&format!("/latest/meta-data/{path}"));
+    request.header("x-aws-ec2-metadata-token", &session.body).send(address).await.unwrap().body
+}
+
+/// What AWS received of the node with its last call.
+fn received(sandbox: &Sandbox) -> Vec<(String, String)> {
+    eks_auth_calls(sandbox).pop().expect("a call").node_details.into_iter().collect()
+}
+
 #[tokio::test]
 async fn the_node_is_named_to_aws_only_when_asked_to() {
     let sandbox = sandbox();
     let telling = Builder::new(&sandbox).flag("--send-node-details", "true").flag("--node-name", "node-1");
     let telling = telling.start().await;
-    assert_eq!(telling.ask(&pod(&sandbox, "app-0").token).await.status, 200);
-    eventually("the instance is known", async || telling.log().contains("node details are sent")).await;
-    assert_eq!(telling.ask(&pod(&sandbox, "app-1").token).await.status, 200);
+    // Nobody waits for the metadata service: until it has answered, the name alone is sent.
+    let mut pods = 0;
+    eventually("AWS is given all", async || {
+        pods += 1;
+        let app = pod(&sandbox, &format!("app-{pods}"));
+        assert_eq!(telling.ask(&app.token).await.status, 200);
+        received(&sandbox).len() == 3
+    })
+    .await;
+    let expected = [
+        ("eksNodeName".to_owned(), "node-1".to_owned()),
+        ("instanceId".to_owned(), metadata(&sandbox, "instance-id").await),
+        ("zone".to_owned(), metadata(&sandbox, "placement/availability-zone-id").await),
+    ];
+    assert_eq!(received(&sandbox), expected);
     let silent = Builder::new(&sandbox).flag("--node-name", "node-1").start().await;
-    assert_eq!(silent.ask(&pod(&sandbox, "app-2").token).await.status, 200);
-    assert!(!silent.log().contains("node details are sent"));
+    for name in ["silent-0", "silent-1"] {
+        assert_eq!(silent.ask(&pod(&sandbox, name).token).await.status, 200);
+        assert_eq!(received(&sandbox), []);
+    }
 }
 
 #[tokio::test]

@@ -6,11 +6,11 @@
 use std::path::Path;
 use std::time::Duration;
 
-use sandbox::{Effect, Fault, Sandbox, Service};
+use sandbox::{Effect, Fault, Options, Sandbox, Service};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
-use crate::harness::{Agent, Builder, Request, eventually, failing, pod, sandbox, slow};
+use crate::harness::{Agent, Builder, Request, eventually, failing, is_nightly, pod, sandbox, slow};
 
 const HOUR: Duration = Duration::from_secs(3600);
 const PODS: usize = 20;
@@ -18,6 +18,8 @@ const PODS: usize = 20;
 const ANSWER_MS: u64 = 250;
 /// The promise.
 const SERVED_WITHIN: Duration = Duration::from_secs(5);
+
+const ACCEPTED: &str = r#"pod_identity_agent_condition{condition="upstream-accepts-us"}"#;
 
 /// Twenty pods that ask as boto3 does, and start again, until each is served.
 struct Crowd {
@@ -119,6 +121,76 @@ async fn when_imds_has_given_a_revoked_set_for_a_while_every_pod_is_served_withi
     crowd.assert_served_after(Instant::now()).await;
 }
 
+/// So long the metadata service gives what has lapsed. The promise says a minute.
+fn stuck() -> Duration {
+    Duration::from_secs(if is_nightly() { 60 } else { 20 })
+}
+
+fn with_lives_of_30_s() -> Sandbox {
+    let node_credential_lifetime = Duration::from_secs(30);
+    Sandbox::start(Options { node_credential_lifetime, ..Options::default() }).expect("the sandbox starts")
+}
+
+#[tokio::test]
+async fn when_imds_has_given_a_lapsed_set_for_a_while_every_pod_is_served_within_five_seconds_of_a_good_one()
+{
+    let sandbox = with_lives_of_30_s();
+    let agent = Agent::start(&sandbox).await;
+    assert_eq!(agent.ask(&pod(&sandbox, "before").token).await.status, 200);
+    sandbox.imds_falls_behind();
+    // An SDK goes on with what has lapsed, in case that AWS does. It does not.
+    tokio::time::sleep(Duration::from_secs(31)).await;
+    sandbox.faults().set([slow(ANSWER_MS)]);
+    let crowd = Crowd::start(&sandbox, &agent, "app");
+    tokio::time::sleep(stuck()).await;
+    let calls = sandbox.calls_of(Service::EksAuth);
+    let lapsed = calls.iter().filter(|call| call.code.as_deref() == Some("ExpiredTokenException")).count();
+    let served = calls.iter().filter(|call| call.status == Some(200)).count();
+    assert_eq!((lapsed > 0, served), (true, 1), "nobody but the first, and for no other reason");
+    assert_eq!(agent.metric(ACCEPTED).await, 0);
+    println!("{lapsed} calls with lapsed credentials in {:?}", stuck());
+    sandbox.imds_catches_up();
+    crowd.assert_served_after(Instant::now()).await;
+    eventually("the condition is met", async || agent.metric(ACCEPTED).await == 1).await;
+}
+
+#[tokio::test]
+async fn a_lapsed_set_that_nobody_has_signed_with_costs_the_first_pod_after_it_less_than_five_seconds() {
+    let sandbox = with_lives_of_30_s();
+    let agent = Agent::start(&sandbox).await;
+    assert_eq!(agent.ask(&pod(&sandbox, "before").token).await.status, 200);
+    sandbox.imds_falls_behind();
+    // The agent has read what has lapsed by now, and has no reason to read again soon.
+    tokio::time::sleep(Duration::from_secs(35)).await;
+    sandbox.imds_catches_up();
+    Crowd::start(&sandbox, &agent, "app").assert_served_after(Instant::now()).await;
+}
+
+#[tokio::test]
+async fn own_credentials_of_30_s_are_renewed_at_half_life_and_no_call_is_rejected_however_many_pods_start() {
+    let sandbox = with_lives_of_30_s();
+    let agent = Builder::new(&sandbox).flag("--verbosity", "info").start().await;
+    let load = Duration::from_secs(if is_nightly() { 180 } else { 50 });
+    let (end, mut pods) = (Instant::now() + load, 0);
+    while Instant::now() < end {
+        let began = Instant::now();
+        let answer = agent.ask(&pod(&sandbox, &format!("app-{pods}")).token).await;
+        assert_eq!(answer.status, 200, "pod {pods}: {answer:?}");
+        assert!(began.elapsed() < Duration::from_secs(1), "pod {pods}: {:?}", began.elapsed());
+        pods += 1;
+        tokio::time::sleep(Duration::from_millis(200)).await;
+    }
+    let calls = sandbox.calls_of(Service::EksAuth);
+    assert_eq!(calls.len(), pods, "one for each");
+    assert!(calls.iter().all(|call| call.status == Some(200)), "none was rejected");
+    // Half of a life is 15 s. Asked a moment before there is a new set, it is asked at half of what is left.
+    let read = sandbox.calls_of(Service::Imds);
+    let read =
+        read.iter().filter(|call| call.operation.ends_with("/security-credentials/sandbox-node")).count();
+    let halves = usize::try_from(load.as_secs() / 15).unwrap();
+    assert!((halves..=2 * halves + 2).contains(&read), "{read} reads in {load:?}");
+}
+
 #[tokio::test]
 async fn a_rejection_is_told_with_the_words_of_aws_and_takes_no_readiness_away() {
     let sandbox = sandbox();
@@ -149,7 +221,7 @@ async fn a_rejection_is_told_with_the_words_of_aws_and_takes_no_readiness_away()
     for word in words {
         assert!(ready.body.contains(word), "{word} is missing: {ready:?}");
     }
-    assert_eq!(agent.metric(r#"pod_identity_agent_condition{condition="upstream-accepts-us"}"#).await, 0);
+    assert_eq!(agent.metric(ACCEPTED).await, 0);
     let log = agent.log();
     let told: Vec<_> =
         log.lines().filter(|line| line.contains("AWS rejects the agent's own credentials")).collect();
@@ -161,10 +233,7 @@ async fn a_rejection_is_told_with_the_words_of_aws_and_takes_no_readiness_away()
     }
     sandbox.faults().clear();
     eventually("it is served", async || agent.ask(&pod(&sandbox, "app-1").token).await.status == 200).await;
-    eventually("the condition is met", async || {
-        agent.metric(r#"pod_identity_agent_condition{condition="upstream-accepts-us"}"#).await == 1
-    })
-    .await;
+    eventually("the condition is met", async || agent.metric(ACCEPTED).await == 1).await;
 }
 
 #[tokio::test]

@@ -3,7 +3,8 @@
 use std::net::{Ipv6Addr, SocketAddr};
 use std::time::Duration;
 
-use sandbox::{Effect, Fault, Options, Sandbox, Service};
+use sandbox::{Effect, Fault, KeyKind, Options, Sandbox, Service, TokenKey, TokenSpec};
+use serde_json::{Value, json};
 
 use crate::harness::{Agent, Builder, Request, eks_auth_calls, eventually, heal, pod, sandbox};
 
@@ -249,4 +250,84 @@ async fn keys_over_https_are_taken_from_whom_the_ca_bundle_vouches_for_and_from_
     assert_eq!(wary.ask(&app.token).await.status, 200, "EKS Auth judges");
     assert_eq!(wary.metric(r#"pod_identity_agent_authentications_total{outcome="unverified"}"#).await, 1);
     assert_eq!(wary.metric("pod_identity_agent_token_keys").await, 0);
+}
+
+/// What newer issuers may publish beside the keys that this agent can use, and what none should.
+fn others() -> Vec<Value> {
+    let mut others = vec![
+        json!({ "kty": "AKP", "kid": "ml-dsa", "alg": "ML-DSA-65", "use": "sig", "pub": "A".repeat(2_600) }),
+        json!({ "kty": "EC", "kid": "p521", "crv": "P-521", "alg": "ES512", "x": "AA", "y": "AA" }),
+        json!({ "kty": "OKP", "kid": "ed", "crv": "Ed25519", "x": "A".repeat(43) }),
+        json!({ "kty": "RSA", "kid": "weak", "e": "AQAB", "n": "A".repeat(171) }),
+        json!({ "kid": "no type" }),
+        json!("not even an object"),
+    ];
+    others.extend((0..20).map(|index| json!({ "kty": "AKP", "kid": format!("other-{index}") })));
+    others
+}
+
+#[tokio::test]
+async fn keys_of_every_kind_verify_among_many_that_no_agent_knows() {
+    for kind in [KeyKind::Rsa, KeyKind::P256, KeyKind::P384] {
+        let sandbox = sandbox();
+        sandbox.publish_beside(others());
+        sandbox.publish_next_key(kind).unwrap();
+        sandbox.rotate_keys(true).unwrap();
+        let agent = Builder::verifying(&sandbox).flag("--token-verification", "required").start().await;
+        let mut app = pod(&sandbox, "app-0");
+        // The keys may come a moment after the agent is ready; the request waits for them.
+        let held = agent.ask(&app.token).await.access_key_id();
+        app.rotate_token().unwrap();
+        assert_eq!(agent.ask(&app.token).await.access_key_id(), held, "{kind:?}");
+        assert_eq!(eks_auth_calls(&sandbox).len(), 1, "{kind:?}");
+        assert_eq!(agent.metric("pod_identity_agent_token_keys").await, 1, "{kind:?}");
+        let forged = TokenSpec { key: TokenKey::Forged, ..TokenSpec::new(app.spec.clone()) };
+        let forged = agent.ask(&app.token_as(&forged).unwrap()).await;
+        assert_eq!(forged.reason, "InvalidTokenException", "{kind:?}: {forged:?}");
+    }
+}
+
+#[tokio::test]
+async fn of_several_keys_each_verifies_what_it_signed_and_one_that_was_published_ahead_costs_no_fetch() {
+    let sandbox = sandbox();
+    let mut app = pod(&sandbox, "app-0");
+    let mut tokens = vec![app.token.clone()];
+    for kind in [KeyKind::P256, KeyKind::Rsa, KeyKind::P384, KeyKind::P256] {
+        sandbox.publish_next_key(kind).unwrap();
+        sandbox.rotate_keys(false).unwrap();
+        app.rotate_token().unwrap();
+        tokens.push(app.token.clone());
+    }
+    sandbox.publish_next_key(KeyKind::P384).unwrap();
+    let agent = Builder::verifying(&sandbox).flag("--token-verification", "required").start().await;
+    let held = agent.ask(&tokens[0]).await.access_key_id();
+    assert_eq!(agent.metric("pod_identity_agent_token_keys").await, 6);
+    sandbox.rotate_keys(false).unwrap();
+    app.rotate_token().unwrap();
+    tokens.push(app.token.clone());
+    for (index, token) in tokens.iter().enumerate() {
+        assert_eq!(agent.ask(token).await.access_key_id(), held, "token {index}");
+    }
+    assert_eq!(eks_auth_calls(&sandbox).len(), 1);
+    assert_eq!(sandbox.calls_of(Service::Issuer).len(), 1, "no token had to wait for a key");
+}
+
+#[tokio::test]
+async fn a_slow_issuer_delays_no_pod_and_its_keys_count_when_they_come() {
+    let late = Effect::Latency { ms: 3000, jitter_ms: 0 };
+    let sandbox = sandbox();
+    let agent = Builder::verifying(&sandbox).start().await;
+    let mut app = pod(&sandbox, "app-0");
+    let held = agent.ask(&app.token).await.access_key_id();
+    sandbox.faults().set([Fault::new(Service::Issuer, late)]);
+    sandbox.publish_next_key(KeyKind::P256).unwrap();
+    sandbox.rotate_keys(false).unwrap();
+    app.rotate_token().unwrap();
+    let before = tokio::time::Instant::now();
+    assert_eq!(agent.ask(&app.token).await.status, 200, "EKS Auth judges");
+    assert!(before.elapsed() < Duration::from_secs(1), "clients of one second wait: {:?}", before.elapsed());
+    eventually("the key is there", async || agent.metric("pod_identity_agent_token_keys").await == 2).await;
+    app.rotate_token().unwrap();
+    assert_eq!(agent.ask(&app.token).await.access_key_id(), held, "verified, so it is the pod of before");
+    assert_eq!(eks_auth_calls(&sandbox).len(), 2);
 }

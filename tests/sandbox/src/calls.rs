@@ -2,7 +2,7 @@
 //!
 //! Owns: the log that tests read. Must not know: what the services do.
 
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use parking_lot::Mutex;
@@ -10,6 +10,7 @@ use serde::Serialize;
 
 use crate::cluster::pod::PodSpec;
 use crate::faults::Service;
+use crate::http::message::Reply;
 
 /// Calls kept; the oldest go first. A long benchmark must not fill the memory.
 const KEPT: usize = 100_000;
@@ -28,8 +29,21 @@ pub struct Call {
     pub status: Option<u16>,
     /// Error code; `None` for success.
     pub code: Option<String>,
+    /// The id that the answer has in `x-amzn-requestid`; `None` where it has none.
+    pub request_id: Option<String>,
+    /// What the request says of its node: `eksNodeName`, `instanceId` and `zone`, as far as they are there.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub node_details: BTreeMap<String, String>,
     #[serde(skip)]
     id: u64,
+}
+
+/// What a request asks for.
+#[derive(Debug)]
+pub(crate) struct Asked {
+    pub(crate) operation: String,
+    pub(crate) pod: Option<PodSpec>,
+    pub(crate) node_details: BTreeMap<String, String>,
 }
 
 /// Calls of EKS Auth in flight.
@@ -55,14 +69,16 @@ pub(crate) struct Calls(Arc<Mutex<Log>>);
 
 impl Calls {
     /// Notes a call that has just arrived. It counts as in flight until the returned value is dropped.
-    pub(crate) fn begin(&self, service: Service, operation: String, pod: Option<PodSpec>) -> InFlight {
+    pub(crate) fn begin(&self, service: Service, asked: Asked) -> InFlight {
         let mut log = self.0.lock();
         log.next_id += 1;
         let id = log.next_id;
         if log.calls.len() == KEPT {
             log.calls.pop_front();
         }
-        log.calls.push_back(Call { service, operation, pod, status: None, code: None, id });
+        let Asked { operation, pod, node_details } = asked;
+        let (status, code, request_id) = (None, None, None);
+        log.calls.push_back(Call { service, operation, pod, status, code, request_id, node_details, id });
         let mut concurrent = 0;
         if service == Service::EksAuth {
             log.eks_auth.now += 1;
@@ -112,14 +128,15 @@ pub(crate) struct InFlight {
 
 impl InFlight {
     /// Notes the answer.
-    pub(crate) fn answered(&self, status: u16, code: Option<&str>) {
+    pub(crate) fn answered(&self, reply: &Reply) {
         let mut log = self.calls.0.lock();
         // Ids are consecutive, so an id is a place; a reset may have removed this call.
         let oldest = log.calls.front().map_or(self.id, |call| call.id);
         let place = self.id.checked_sub(oldest).and_then(|place| usize::try_from(place).ok());
         if let Some(call) = place.and_then(|place| log.calls.get_mut(place)) {
-            call.status = Some(status);
-            call.code = code.map(str::to_owned);
+            call.status = Some(reply.status.as_u16());
+            call.code.clone_from(&reply.code);
+            call.request_id = reply.request_id().map(str::to_owned);
         }
     }
 }
@@ -134,15 +151,21 @@ impl Drop for InFlight {
 
 #[cfg(test)]
 mod tests {
+    use http::StatusCode;
+
     use super::*;
+
+    fn asked(operation: &str) -> Asked {
+        Asked { operation: operation.to_owned(), pod: None, node_details: BTreeMap::new() }
+    }
 
     #[test]
     fn a_call_is_in_the_log_from_its_arrival_and_in_flight_until_it_is_dropped() {
         let calls = Calls::default();
-        let first = calls.begin(Service::EksAuth, "A".to_owned(), None);
-        let second = calls.begin(Service::EksAuth, "B".to_owned(), None);
+        let first = calls.begin(Service::EksAuth, asked("A"));
+        let second = calls.begin(Service::EksAuth, asked("B"));
         assert_eq!(calls.list()[1].status, None);
-        second.answered(429, Some("ThrottlingException"));
+        second.answered(&Reply::text(StatusCode::TOO_MANY_REQUESTS, "").code("ThrottlingException"));
         drop((first, second));
         assert_eq!(calls.list()[1].code.as_deref(), Some("ThrottlingException"));
         assert_eq!(calls.concurrency(), Concurrency { now: 0, max: 2 });
@@ -151,10 +174,10 @@ mod tests {
     #[test]
     fn an_answer_after_a_reset_goes_nowhere() {
         let calls = Calls::default();
-        let old = calls.begin(Service::EksAuth, "A".to_owned(), None);
+        let old = calls.begin(Service::EksAuth, asked("A"));
         calls.reset();
-        let new = calls.begin(Service::EksAuth, "B".to_owned(), None);
-        old.answered(500, None);
+        let new = calls.begin(Service::EksAuth, asked("B"));
+        old.answered(&Reply::text(StatusCode::OK, ""));
         assert_eq!((calls.list().len(), calls.list()[0].status), (1, None));
         drop((old, new));
     }

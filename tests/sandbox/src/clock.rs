@@ -1,20 +1,42 @@
-//! The wall clock and the spellings of time that AWS and Kubernetes use.
+//! The sandbox's own clock, and the spellings of time that AWS and Kubernetes use.
 //!
-//! Owns: the one call that reads the clock. Must not know: what is timed. The sandbox's clock is the
-//! machine's; the `date-skew` fault moves only what it tells others.
+//! Owns: the one call that reads the machine's clock, and how far AWS and the cluster's control plane are
+//! ahead of it. Must not know: what is timed. All that the sandbox judges and says goes by this clock; the
+//! `date-skew` fault moves one header beside it.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use time::format_description::well_known::Rfc3339;
 use time::{Date, Month, OffsetDateTime, PrimitiveDateTime, Time};
 
-/// Now, by the machine's clock.
-#[expect(
-    clippy::disallowed_methods,
-    reason = "the sandbox plays servers that have a wall clock of their own"
-)]
-pub(crate) fn now() -> SystemTime {
-    SystemTime::now()
+/// What time it is at AWS and in the cluster's control plane. Clones share it.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Clock {
+    /// Seconds ahead of the machine's clock.
+    ahead: Arc<AtomicI64>,
+}
+
+impl Clock {
+    /// So many seconds ahead of the machine's clock; negative is behind it.
+    pub(crate) fn ahead_by(seconds: i64) -> Self {
+        Self { ahead: Arc::new(AtomicI64::new(seconds)) }
+    }
+
+    /// Now.
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "the sandbox plays servers that have a wall clock of their own"
+    )]
+    pub(crate) fn now(&self) -> SystemTime {
+        moved(SystemTime::now(), self.ahead.load(Ordering::Relaxed))
+    }
+
+    /// From now on so many seconds ahead.
+    pub(crate) fn set_ahead(&self, seconds: i64) {
+        self.ahead.store(seconds, Ordering::Relaxed);
+    }
 }
 
 /// Whole seconds since 1970, negative before.

@@ -27,7 +27,6 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use crate::calls::Calls;
-use crate::clock;
 use crate::cluster::pod::{Pod, PodSpec};
 use crate::faults::{Fault, Faults};
 use crate::http::message::{Received, Reply};
@@ -149,7 +148,7 @@ impl Control {
 
     /// The pod of those names, made if there is none, its token renewed if a kubelet would have done so.
     fn pod(&self, spec: PodSpec) -> Result<Value, Mistake> {
-        let now = clock::now();
+        let now = self.world.clock.now();
         let mut pods = self.pods.lock();
         let due = self.world.options.token_lifetime.mul_f64(RENEW_AT);
         let (pod, written) = match pods.remove(&spec) {

@@ -53,8 +53,32 @@ pub enum Effect {
         /// Calls in flight that are still served.
         max_concurrent: usize,
     },
+    /// What a proxy or a captive portal says in the service's place: HTML, and nothing that the service puts
+    /// on its own answers.
+    ProxyError {
+        /// HTTP status, 200 to 599.
+        status: u16,
+    },
     /// The connection is reset as soon as it is accepted.
     Refuse,
+    /// The kernel takes the connection, and nobody else does: no byte is ever read.
+    HangInAccept,
+    /// Over https: the first bytes of the server's handshake come, and then nothing.
+    HangInTls,
+    /// The connection ends after so many answers.
+    CloseAfter {
+        /// Answers that are still given on it.
+        answers: u64,
+        /// Whether the last one says so (`Connection: close`). Else the connection is closed a moment later.
+        announced: bool,
+    },
+    /// The right answer comes in pieces, head included.
+    Pieces {
+        /// Bytes of each.
+        bytes: usize,
+        /// Milliseconds before each.
+        pause_ms: u64,
+    },
     /// Half of the right answer, then a reset.
     ResetMidBody,
     /// No answer, ever.
@@ -71,6 +95,8 @@ pub enum Effect {
         /// Milliseconds between two bytes; 0 is as fast as they are read.
         pause_ms: u64,
     },
+    /// The right answer without a `Date`.
+    NoDate,
     /// The `Date` header is off by `seconds`, either way; the rest is right.
     DateSkew {
         /// Seconds ahead of the clock; negative is behind it.
@@ -160,10 +186,20 @@ impl Fault {
                 return Err(FaultError::Code);
             }
         }
+        if let Effect::ProxyError { status } = self.effect
+            && !(200..=599).contains(&status)
+        {
+            return Err(FaultError::ProxyStatus(status));
+        }
+        if let Effect::Pieces { bytes: 0, .. } = self.effect {
+            return Err(FaultError::NoPieces);
+        }
         if matches!(self.effect, Effect::Throttle { .. }) && self.service != Service::EksAuth {
             return Err(FaultError::ThrottleElsewhere);
         }
-        if self.effect == Effect::Refuse && !self.matching.is_everyone() {
+        if matches!(self.effect, Effect::Refuse | Effect::HangInAccept | Effect::HangInTls)
+            && !self.matching.is_everyone()
+        {
             return Err(FaultError::RefusePods);
         }
         if self.count == Some(0) { Err(FaultError::NoCount) } else { Ok(()) }
@@ -176,6 +212,12 @@ pub enum FaultError {
     /// Not an error status.
     #[error("a status fault needs a status from 400 to 599, not {0}")]
     Status(u16),
+    /// Not a status that a proxy gives.
+    #[error("a proxy's answer needs a status from 200 to 599, not {0}")]
+    ProxyStatus(u16),
+    /// Nothing would ever come.
+    #[error("pieces are of at least one byte")]
+    NoPieces,
     /// Codes go into a header.
     #[error("an error code is made of letters and digits")]
     Code,
@@ -183,11 +225,42 @@ pub enum FaultError {
     #[error("throttle is for eks-auth only")]
     ThrottleElsewhere,
     /// Before the request is read, nobody knows the pod.
-    #[error("refuse happens before the pod is known, so it takes no match")]
+    #[error("what happens to a connection happens before the pod is known, so it takes no match")]
     RefusePods,
     /// Never meets anyone.
     #[error("a count is at least 1")]
     NoCount,
+}
+
+/// What the faults in force do to a connection that has just been made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Welcome {
+    /// It is served.
+    Served,
+    /// It is reset.
+    Refused,
+    /// Nobody reads what comes.
+    Ignored,
+    /// The handshake begins, and does not end.
+    StuckInTls,
+}
+
+/// How a connection is closed once it has given its answers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Closing {
+    /// After so many answers.
+    pub(crate) answers: u64,
+    /// Whether the last one says so.
+    pub(crate) announced: bool,
+}
+
+/// In which pieces an answer is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Pieces {
+    /// Bytes of each.
+    pub(crate) bytes: usize,
+    /// Before each.
+    pub(crate) pause: Duration,
 }
 
 /// What the faults in force do to one request.
@@ -197,6 +270,12 @@ pub(crate) struct Interference {
     pub(crate) latency: Duration,
     /// Move the `Date` header by so many seconds.
     pub(crate) date_skew: i64,
+    /// Leave it away.
+    pub(crate) no_date: bool,
+    /// Write the answer so.
+    pub(crate) pieces: Option<Pieces>,
+    /// Then close the connection so.
+    pub(crate) closing: Option<Closing>,
     /// Then do this in place of the right answer: the first in force of all that change the answer.
     pub(crate) instead: Option<Effect>,
 }
@@ -251,11 +330,46 @@ impl Faults {
 
     /// Whether a connection to `service` is to be reset now; counts it.
     pub(crate) fn refuses(&self, service: Service) -> bool {
+        self.take(service, |effect| matches!(effect, Effect::Refuse)).is_some()
+    }
+
+    /// What happens to a new connection; counts it. The first fault of those that are about connections.
+    pub(crate) fn welcome(&self, service: Service, is_https: bool) -> Welcome {
+        let about_connections = |effect: &Effect| match effect {
+            Effect::Refuse | Effect::HangInAccept => true,
+            Effect::HangInTls => is_https,
+            Effect::Latency { .. }
+            | Effect::Status { .. }
+            | Effect::Throttle { .. }
+            | Effect::ProxyError { .. }
+            | Effect::CloseAfter { .. }
+            | Effect::Pieces { .. }
+            | Effect::ResetMidBody
+            | Effect::Hang
+            | Effect::BadJson
+            | Effect::Padded { .. }
+            | Effect::Endless { .. }
+            | Effect::NoDate
+            | Effect::DateSkew { .. } => false,
+        };
+        match self.take(service, about_connections) {
+            Some(Effect::Refuse) => Welcome::Refused,
+            Some(Effect::HangInAccept) => Welcome::Ignored,
+            Some(Effect::HangInTls) => Welcome::StuckInTls,
+            Some(_) | None => Welcome::Served,
+        }
+    }
+
+    /// The first fault of a service that is wanted; counts it.
+    fn take(&self, service: Service, is_wanted: impl Fn(&Effect) -> bool) -> Option<Effect> {
         let mut faults = self.0.lock();
-        let refusing = |fault: &&mut Fault| fault.service == service && fault.effect == Effect::Refuse;
-        let refused = faults.iter_mut().find(refusing).map(spend).is_some();
+        let found = faults.iter_mut().find(|fault| fault.service == service && is_wanted(&fault.effect));
+        let effect = found.map(|fault| {
+            spend(fault);
+            fault.effect.clone()
+        });
         faults.retain(|fault| fault.count != Some(0));
-        refused
+        effect
     }
 
     /// What happens to a request for `pod`, the `concurrent`-th in flight; counts the faults that take part.
@@ -272,11 +386,24 @@ impl Faults {
                     interference.date_skew += seconds;
                     true
                 }
+                Effect::NoDate => {
+                    interference.no_date = true;
+                    true
+                }
+                Effect::Pieces { bytes, pause_ms } => {
+                    let pieces = Pieces { bytes: *bytes, pause: Duration::from_millis(*pause_ms) };
+                    interference.pieces.replace(pieces).is_none()
+                }
+                Effect::CloseAfter { answers, announced } => {
+                    let closing = Closing { answers: *answers, announced: *announced };
+                    interference.closing.replace(closing).is_none()
+                }
                 // Carried out before the request was read.
-                Effect::Refuse => false,
+                Effect::Refuse | Effect::HangInAccept | Effect::HangInTls => false,
                 Effect::Throttle { max_concurrent } if concurrent <= *max_concurrent => false,
                 effect @ (Effect::Status { .. }
                 | Effect::Throttle { .. }
+                | Effect::ProxyError { .. }
                 | Effect::ResetMidBody
                 | Effect::Hang
                 | Effect::BadJson

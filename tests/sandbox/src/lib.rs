@@ -39,6 +39,7 @@ mod world;
 pub use aws::associations::{Association, AssociationsError, Refusal};
 pub use aws::issued::AwsCredentials;
 pub use calls::{Call, Concurrency};
+pub use cluster::keys::KeyKind;
 pub use cluster::pod::{Pod, PodSpec};
 pub use cluster::token::{TokenKey, TokenSpec};
 pub use faults::{Effect, Fault, FaultError, Faults, Match, Service};

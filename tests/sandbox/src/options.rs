@@ -31,6 +31,9 @@ pub struct Options {
     /// Tokens are signed by the API server of a real cluster: our key is written to `service-account.key` for
     /// it, and goes by the name that Kubernetes gives it.
     pub cluster_signs: bool,
+    /// Seconds by which AWS and the cluster's control plane are ahead of this machine's clock; negative is
+    /// behind it.
+    pub clock_ahead: i64,
     /// Where token files, the CA and the like are written. `None` makes a temporary directory and removes it
     /// at the end.
     pub dir: Option<PathBuf>,
@@ -65,6 +68,7 @@ impl Default for Options {
             address: IpAddr::V4(Ipv4Addr::LOCALHOST),
             imds: None,
             cluster_signs: false,
+            clock_ahead: 0,
             dir: None,
             credential_lifetime: Duration::from_hours(6),
             token_lifetime: Duration::from_hours(24),

@@ -9,7 +9,7 @@ use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use tempfile::TempDir;
 use thiserror::Error;
@@ -23,8 +23,9 @@ use crate::aws::imds::Imds;
 use crate::aws::issued::AwsCredentials;
 use crate::aws::sts::Sts;
 use crate::calls::{Call, Calls, Concurrency};
+use crate::clock::Clock;
 use crate::cluster::issuer::{self, Issuer};
-use crate::cluster::keys::KeyError;
+use crate::cluster::keys::{KeyError, KeyKind};
 use crate::cluster::pod::{Pod, PodSpec};
 use crate::cluster::token::{self, TokenSpec};
 use crate::control::{Control, Places};
@@ -105,6 +106,7 @@ impl Sandbox {
 
         let mut starter = Starter {
             runtime: &runtime,
+            clock: world.clock.clone(),
             faults: Faults::default(),
             calls: Calls::default(),
             tasks: TaskTracker::new(),
@@ -246,11 +248,25 @@ impl Sandbox {
     /// If the key will not sign.
     pub fn token(&self, spec: &TokenSpec) -> Result<String, SandboxError> {
         let subject = self.world.subject(&spec.pod);
-        Ok(token::issue(spec, &subject, &self.world.issuer, &self.world.keys)?)
+        Ok(token::issue(spec, &subject, &self.world.issuer, &self.world.keys, self.now())?)
     }
 
-    /// Signs with a new key from now on. The old one stays published, or all old ones are withdrawn. Returns
-    /// the new key's id.
+    /// Publishes the key that the next rotation signs with, as an issuer does some time ahead of it. Returns
+    /// its id.
+    ///
+    /// # Errors
+    /// If no key can be made.
+    pub fn publish_next_key(&self, kind: KeyKind) -> Result<String, SandboxError> {
+        Ok(self.world.keys.publish_next(kind)?)
+    }
+
+    /// Publishes members of a key document that no token here is signed with, before the issuer's own.
+    pub fn publish_beside(&self, others: Vec<serde_json::Value>) {
+        self.world.keys.publish_beside(others);
+    }
+
+    /// Signs with the key that was published for it from now on, or with a new one. The old one stays
+    /// published, or all old ones are withdrawn. Returns the new key's id.
     ///
     /// # Errors
     /// If no key can be made.
@@ -308,9 +324,27 @@ impl Sandbox {
         self.world.issued.expire_nodes();
     }
 
+    /// IMDS goes on giving the set it gave last, also when it has lapsed, until [`Self::imds_catches_up`].
+    pub fn imds_falls_behind(&self) {
+        self.world.imds_is_behind.store(true, Ordering::Relaxed);
+    }
+
     /// IMDS gives credentials that AWS honours again.
     pub fn imds_catches_up(&self) {
         self.world.imds_is_behind.store(false, Ordering::Relaxed);
+    }
+
+    /// What time it is at AWS and in the cluster's control plane.
+    #[must_use]
+    pub fn now(&self) -> SystemTime {
+        self.world.clock.now()
+    }
+
+    /// From now on AWS and the control plane are so many seconds ahead of this machine's clock, or behind it:
+    /// signatures, tokens, lives, `Date` and the metadata service alike. For a caller that runs already it is
+    /// as if its machine had stood still, both clocks of it.
+    pub fn set_clock_ahead(&self, seconds: i64) {
+        self.world.clock.set_ahead(seconds);
     }
 
     /// What goes wrong, to be set and cleared.
@@ -384,6 +418,7 @@ impl Drop for Sandbox {
 /// Puts services on listeners.
 struct Starter<'a> {
     runtime: &'a Runtime,
+    clock: Clock,
     faults: Faults,
     calls: Calls,
     tasks: TaskTracker,
@@ -405,8 +440,8 @@ impl Starter<'_> {
         listener.set_nonblocking(true).map_err(SandboxError::Bind)?;
         let _inside = self.runtime.enter();
         let listener = tokio::net::TcpListener::from_std(listener).map_err(SandboxError::Bind)?;
-        let (faults, calls) = (self.faults.clone(), self.calls.clone());
-        let server = Arc::new(Server { service, faults, calls, tls });
+        let (clock, faults, calls) = (self.clock.clone(), self.faults.clone(), self.calls.clone());
+        let server = Arc::new(Server { service, clock, faults, calls, tls });
         self.tasks.spawn(server.run(listener, self.tasks.clone()));
         Ok(address)
     }

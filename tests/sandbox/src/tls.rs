@@ -31,8 +31,8 @@ pub enum TlsError {
 /// TLS 1.2 and nothing newer.
 const ONLY_1_2: [&SupportedProtocolVersion; 1] = [&TLS12];
 
-/// An acceptor with a certificate for the address of these options, localhost and the name of EKS Auth in
-/// their region; and the CA to trust, in PEM.
+/// An acceptor with a certificate for the address of these options, localhost and the names of EKS Auth and
+/// of the issuers in their region; and the CA to trust, in PEM.
 pub(crate) fn acceptor(options: &Options) -> Result<(TlsAcceptor, String), TlsError> {
     let Options { address, region, tls_1_2_only, .. } = options;
     let mut ca = CertificateParams::new(Vec::new())?;
@@ -42,8 +42,13 @@ pub(crate) fn acceptor(options: &Options) -> Result<(TlsAcceptor, String), TlsEr
     let ca_key = KeyPair::generate()?;
     let ca_pem = ca.self_signed(&ca_key)?.pem();
 
-    // The real endpoint's name too, for those who are led here by a proxy.
-    let names = vec![address.to_string(), "localhost".to_owned(), format!("eks-auth.{region}.api.aws")];
+    // The real names too, for those who are led here by a proxy or by DNS.
+    let names = vec![
+        address.to_string(),
+        "localhost".to_owned(),
+        format!("eks-auth.{region}.api.aws"),
+        format!("oidc.eks.{region}.amazonaws.com"),
+    ];
     let mut server = CertificateParams::new(names)?;
     server.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
     server.use_authority_key_identifier_extension = true;

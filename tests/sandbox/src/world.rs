@@ -12,6 +12,7 @@ use parking_lot::Mutex;
 
 use crate::aws::associations::Associations;
 use crate::aws::issued::{AwsCredentials, Holder, IssuedCredentials};
+use crate::clock::Clock;
 use crate::cluster::issuer::new_issuer;
 use crate::cluster::keys::{Keys, Naming};
 use crate::cluster::pod::PodSpec;
@@ -62,6 +63,7 @@ fn zone_id(region: &str) -> String {
 #[derive(Debug)]
 pub(crate) struct World {
     pub(crate) options: Options,
+    pub(crate) clock: Clock,
     pub(crate) dir: PathBuf,
     pub(crate) issuer: String,
     pub(crate) keys: Keys,
@@ -82,12 +84,14 @@ impl World {
             Some(path) => Associations::from_file(path)?,
             None => Associations::given(options.associations.clone())?,
         };
+        let clock = Clock::ahead_by(options.clock_ahead);
         let world = Self {
             issuer: new_issuer(&options.region),
             keys: Keys::generate(if options.cluster_signs { Naming::Kubernetes } else { Naming::Eks })?,
             node: Node::new(&options.region),
             associations,
-            issued: IssuedCredentials::default(),
+            issued: IssuedCredentials::by(clock.clone()),
+            clock,
             switches: Mutex::new(options.switches.clone()),
             node_credential_lifetime: Mutex::new(options.node_credential_lifetime),
             imds_is_behind: AtomicBool::new(false),

@@ -9,6 +9,8 @@
 
 mod binary;
 mod client;
+mod clock;
+mod connections;
 mod control;
 mod eks_auth;
 mod faults;

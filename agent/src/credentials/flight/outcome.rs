@@ -6,12 +6,15 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use parking_lot::Mutex;
+
 use crate::backoff::Backoff;
 use crate::clock::{BootTime, Clock};
 use crate::credentials::flight::attempts::Fetched;
 use crate::credentials::flight::shared_call::Flight;
 use crate::credentials::policy::entitlement::{Consequence, Entitlement};
 use crate::credentials::policy::freshness::renewal_due;
+use crate::credentials::policy::recovery::{Recovery, Unanswered};
 use crate::credentials::policy::renewing::Demand;
 use crate::credentials::record::{Held, IdentityRecord};
 use crate::credentials::source::{RefusalClass, SourceError};
@@ -37,6 +40,7 @@ pub(in crate::credentials) struct Outcomes {
     pub(in crate::credentials) store: Store,
     pub(in crate::credentials) refusals: RecentRefusals,
     pub(in crate::credentials) entitlement: Entitlement,
+    pub(in crate::credentials) recovery: Arc<Mutex<Recovery>>,
     pub(in crate::credentials) schedule: Schedule,
     /// The longest time to keep a set before its renewal.
     pub(in crate::credentials) renew_after: Duration,
@@ -66,6 +70,7 @@ impl Outcomes {
         let (origin, expiry) = (credentials.grant().origin.clone(), credentials.expiry());
         let record = IdentityRecord::new(principal.clone(), credentials, token.clone(), renew_at, now.boot);
         self.refusals.forget(&principal.key);
+        self.recovery.lock().answered(now.boot);
         self.entitlement.found(&origin, now.boot);
         if let Some(of_pod) = self.store.of_pod_behind(&principal.key) {
             of_pod.has_another_name();
@@ -95,13 +100,19 @@ impl Outcomes {
         let now = self.clock.now().boot;
         let key = &flight.principal().key;
         if let SourceError::Refused(refusal) = error {
+            self.recovery.lock().answered(now);
             self.refusals.remember(key, refusal.clone(), now);
             if refusal.class.is_about_token() {
                 self.store.token_refused(refusal.judged.digest);
             }
         }
+        let unanswered = Unanswered::of(error, flight.began(), now);
+        if unanswered.is_some() {
+            self.recovery.lock().not_answered(now);
+        }
         if let Some(record) = self.store.get(key).or_else(|| self.judged_with(key, error)) {
             self.after_failed_renewal(&record, now, error);
+            record.set_unanswered(unanswered);
         }
     }
 

@@ -66,6 +66,7 @@ pub(super) struct Flight {
     principal: Principal,
     /// The token that it began with.
     began_with: TokenDigest,
+    began: BootTime,
     progress: watch::Sender<Progress>,
     demand: Mutex<Demand>,
     priority_raised: Notify,
@@ -88,6 +89,7 @@ impl Flight {
         token: PresentedToken,
         priority: Priority,
         peer: Option<PeerKey>,
+        began: BootTime,
     ) -> Arc<Self> {
         let began_with = token.token.digest();
         let demand = Demand { priority, token, awaited_since: None, last_awaited: None };
@@ -96,6 +98,7 @@ impl Flight {
             place,
             principal,
             began_with,
+            began,
             progress: watch::Sender::new(Progress::InFlight(None)),
             demand: Mutex::new(demand),
             priority_raised: Notify::new(),
@@ -106,6 +109,11 @@ impl Flight {
     /// The token that it began with.
     pub(super) fn began_with(&self) -> TokenDigest {
         self.began_with
+    }
+
+    /// When it began.
+    pub(super) const fn began(&self) -> BootTime {
+        self.began
     }
 
     /// Takes part: the better priority and the longer-lived token win.

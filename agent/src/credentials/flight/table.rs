@@ -112,7 +112,8 @@ impl Flights {
         let peer = permit.as_ref().map(FlightPermit::peer);
         let id = FlightId::new(self.shared.rng.number());
         let place = self.place_of(request, now);
-        let flight = Flight::new(id, place, principal.clone(), token.clone(), priority, peer);
+        let (for_whom, with) = (principal.clone(), token.clone());
+        let flight = Flight::new(id, place, for_whom, with, priority, peer, now.boot);
         let handle = flight.join(token, priority, purpose, now.boot);
         table.insert(&flight);
         drop(table);

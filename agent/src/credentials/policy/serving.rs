@@ -42,6 +42,11 @@ pub enum Decision {
     Refuse,
 }
 
+/// Whether so little life is left that SDKs come back at every call, as far as the lifetime allows more.
+pub fn is_short(cached: &Freshness) -> bool {
+    cached.left < SHORT_LIFE.min(cached.lifetime / 3)
+}
+
 /// Decides on a request, from what is kept for its identity and whether AWS refused that identity a moment
 /// ago.
 pub fn decide(cached: Option<Freshness>, was_just_refused: bool) -> Decision {

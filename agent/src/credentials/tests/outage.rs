@@ -84,6 +84,70 @@ async fn in_the_last_minutes_of_a_set_an_outage_costs_300_ms_once_per_pause_and_
     assert!((1..=60).contains(&waited), "{waited} of 300 requests were held");
 }
 
+/// What AWS says for reasons of its own or of the way to it, and not of one pod.
+fn is_of_aws(failure: Mood) -> bool {
+    !matches!(failure, Mood::Says(400 | 429, _))
+}
+
+#[tokio::test(start_paused = true)]
+async fn in_the_last_third_of_a_set_it_is_renewed_within_five_seconds_of_aws_being_back() {
+    for failure in FAILURES.into_iter().filter(|failure| !matches!(failure, Mood::Says(400, _))) {
+        let node = Node::new();
+        node.aws.be(Mood::Issues { after: Duration::from_millis(80), life: HOUR });
+        node.ask(1).await.unwrap();
+        tokio::time::sleep(20 * MINUTE).await;
+        node.aws.be(failure);
+        let before = node.aws.calls();
+        // By its end the pause between two renewals has grown to two minutes.
+        for _ in 0..(30 * 60) {
+            node.ask(1).await.unwrap();
+            tokio::time::sleep(Duration::from_secs(1)).await;
+        }
+        let calls = node.aws.calls() - before;
+        assert!(calls < 30 * 60 / 4, "{failure:?}: {calls} calls in half an hour");
+        node.aws.be(Mood::Issues { after: Duration::from_millis(80), life: HOUR });
+        let back = tokio::time::Instant::now();
+        while node.ask(1).await.unwrap().left < 50 * MINUTE {
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+        // What hangs is given up after ten seconds.
+        let limit = if matches!(failure, Mood::Hangs) { 15 } else { 5 };
+        let limit = Duration::from_millis(limit * 1000 + 500);
+        assert!(back.elapsed() < limit, "{failure:?}: {:?}", back.elapsed());
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn once_aws_has_answered_one_pod_it_is_asked_for_the_others_whatever_their_pause() {
+    for failure in FAILURES.into_iter().filter(|failure| is_of_aws(*failure)) {
+        let node = Node::new();
+        node.aws.be(Mood::Issues { after: Duration::from_millis(80), life: HOUR });
+        node.ask(1).await.unwrap();
+        tokio::time::sleep(20 * MINUTE).await;
+        node.aws.be(failure);
+        // Much life is left all the time, so nothing is done to find out.
+        for _ in 0..(12 * 60) {
+            node.ask(1).await.unwrap();
+            tokio::time::sleep(Duration::from_secs(1)).await;
+        }
+        node.aws.be(Mood::Issues { after: Duration::from_millis(80), life: HOUR });
+        // Right after a renewal that failed the pause is at its longest.
+        let before = node.aws.calls();
+        node.ask(2).await.unwrap();
+        let back = tokio::time::Instant::now();
+        while node.ask(1).await.unwrap().left < 50 * MINUTE {
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+        let limit = if matches!(failure, Mood::Hangs) { 15 } else { 5 };
+        assert!(
+            back.elapsed() < Duration::from_millis(limit * 1000 + 500),
+            "{failure:?}: {:?}",
+            back.elapsed()
+        );
+        assert_eq!(node.aws.calls(), before + 2, "{failure:?}");
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn without_cached_credentials_a_hiccup_of_2500_ms_is_held_through() {
     let node = Node::new();

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
@@ -42,6 +42,7 @@ pub(crate) struct Builder {
     descriptors: Option<u32>,
     cgroup: Option<PathBuf>,
     programs: BTreeMap<&'static str, String>,
+    resolv_conf: Option<PathBuf>,
 }
 
 impl Builder {
@@ -52,17 +53,17 @@ impl Builder {
 
     fn at_ports(sandbox: &Sandbox, [port, probe_port, metrics_port]: [u16; 3]) -> Self {
         let (flags, environment) = (BTreeMap::new(), BTreeMap::new());
-        let (program, descriptors, cgroup, programs) = (binary(), None, None, BTreeMap::new());
         let builder = Self {
-            program,
+            program: binary(),
             flags,
             environment,
             port,
             probe_port,
             metrics_port,
-            descriptors,
-            cgroup,
-            programs,
+            descriptors: None,
+            cgroup: None,
+            programs: BTreeMap::new(),
+            resolv_conf: None,
         };
         builder
             .flag("--cluster-name", "sandbox")
@@ -162,26 +163,36 @@ impl Builder {
         self
     }
 
+    /// Lets it find name servers by this file, which nobody else sees.
+    pub(crate) fn resolv_conf(mut self, file: &Path) -> Self {
+        self.resolv_conf = Some(file.to_owned());
+        self
+    }
+
     /// The command, for tests that expect it to end by itself.
     pub(crate) fn command(&self) -> Command {
         let descriptors = self.descriptors.map(|limit| format!("ulimit -n {limit} && "));
         let cgroup = self.cgroup.as_ref().map(|file| format!("echo $$ >{} && ", file.display()));
+        let resolver = self.resolv_conf.as_ref();
+        let resolver = resolver.map(|file| format!("mount --bind {} /etc/resolv.conf && ", file.display()));
         // The first folder in which the agent looks for programs, covered for it alone.
         let cover = (!self.programs.is_empty()).then(|| "mount -t tmpfs none /usr/local/sbin && ".to_owned());
         let programs = self.programs.iter().map(|(program, script)| {
             let file = format!("/usr/local/sbin/{program}");
             format!("printf %s '{script}' >{file} && chmod 755 {file} && ")
         });
-        let before = descriptors.into_iter().chain(cgroup).chain(cover).chain(programs).collect::<String>();
+        let has_mounts = resolver.is_some() || cover.is_some();
+        let before = descriptors.into_iter().chain(cgroup).chain(resolver).chain(cover).chain(programs);
+        let before = before.collect::<String>();
         let mut command = if before.is_empty() {
             Command::new(&self.program)
         } else {
-            let mut shell = if self.programs.is_empty() {
-                Command::new("/bin/sh")
+            let mut shell = if has_mounts {
+                let mut unshare = Command::new("unshare");
+                unshare.args(["--mount", "/bin/sh"]);
+                unshare
             } else {
-                let mut shell = Command::new("unshare");
-                shell.args(["--mount", "/bin/sh"]);
-                shell
+                Command::new("/bin/sh")
             };
             shell.args(["-c", &format!("{before}exec \"$0\" \"$@\"")]).arg(&self.program);
             shell

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
@@ -29,6 +30,7 @@ pub(crate) struct Delays {
 pub(crate) struct Middlebox {
     pub(crate) address: SocketAddr,
     accepted: Arc<AtomicUsize>,
+    delays: Arc<Mutex<Delays>>,
     /// Ends with it.
     _tasks: JoinSet<()>,
 }
@@ -49,16 +51,24 @@ impl Middlebox {
         let address = listener.local_addr().expect("an address");
         let accepted = Arc::new(AtomicUsize::new(0));
         let counted = Arc::clone(&accepted);
+        let delays = Arc::new(Mutex::new(delays));
+        let current = Arc::clone(&delays);
         let mut tasks = JoinSet::new();
         tasks.spawn(async move {
             let mut connections = JoinSet::new();
             while let Ok((client, _)) = listener.accept().await {
                 counted.fetch_add(1, Ordering::Relaxed);
+                let delays = *current.lock();
                 // An error is one side that has left.
                 connections.spawn(async move { pass(client, to, delays, is_proxy).await.ok() });
             }
         });
-        Self { address, accepted, _tasks: tasks }
+        Self { address, accepted, delays, _tasks: tasks }
+    }
+
+    /// What takes how long for connections from now on.
+    pub(crate) fn set(&self, delays: Delays) {
+        *self.delays.lock() = delays;
     }
 
     /// The connections so far.

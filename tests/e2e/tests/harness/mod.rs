@@ -4,6 +4,7 @@
 mod agent;
 mod cgroup;
 pub(crate) mod cluster;
+mod dns;
 mod http;
 mod load;
 mod many;
@@ -15,8 +16,9 @@ mod wired;
 
 pub(crate) use agent::{Agent, Builder, binary, free_port};
 pub(crate) use cgroup::Cgroup;
+pub(crate) use dns::{Dns, Says, Zone};
 pub(crate) use http::{Answer, Request, read_answer, read_next_answer};
-pub(crate) use load::{Asker, Load, Window, as_boto3};
+pub(crate) use load::{Asker, Load, Window, as_boto3, attempt};
 pub(crate) use many::{Client, Many, ask_all};
 pub(crate) use middlebox::{Delays, Middlebox};
 pub(crate) use namespace::Namespace;
@@ -24,8 +26,12 @@ pub(crate) use node::{IMDS_IPV4, IMDS_IPV6, IPV4, IPV6, Node, on_a_node};
 pub(crate) use thief::{Shape, Thief};
 pub(crate) use wired::Wired;
 
-use std::time::Duration;
+use namespace::runtime;
 
+use std::collections::VecDeque;
+use std::time::{Duration, SystemTime};
+
+use parking_lot::Mutex;
 use sandbox::{Call, Effect, Fault, Options, Pod, PodSpec, Sandbox, Service};
 
 /// A sandbox with the default association.
@@ -37,6 +43,36 @@ pub(crate) fn sandbox() -> Sandbox {
 pub(crate) fn pod(sandbox: &Sandbox, name: &str) -> Pod {
     let spec = PodSpec { pod: name.to_owned(), ..PodSpec::default() };
     sandbox.pod(spec).expect("the sandbox makes a pod")
+}
+
+/// Whether what is too long for each change has its full length.
+pub(crate) fn is_nightly() -> bool {
+    std::env::var_os("NIGHTLY").is_some()
+}
+
+/// When the set in an answer ends.
+pub(crate) fn expiration(answer: &Answer) -> SystemTime {
+    let text = answer.json()["Expiration"].as_str().expect("a string").to_owned();
+    // Whole seconds and Z, as `wire` has it.
+    let number = |from: usize, to: usize| text[from..to].parse::<u64>().expect("digits");
+    let days = days_from_1970(number(0, 4), number(5, 7), number(8, 10));
+    let seconds = number(11, 13) * 3600 + number(14, 16) * 60 + number(17, 19);
+    SystemTime::UNIX_EPOCH + Duration::from_secs(days * 86_400 + seconds)
+}
+
+/// Howard Hinnant's days_from_civil, for dates after 1970.
+fn days_from_1970(year: u64, month: u64, day: u64) -> u64 {
+    let year = if month <= 2 { year - 1 } else { year };
+    let (era, of_era) = (year / 400, year % 400);
+    let of_year = (153 * ((month + 9) % 12) + 2) / 5 + day - 1;
+    era * 146_097 + of_era * 365 + of_era / 4 - of_era / 100 + of_year - 719_468
+}
+
+/// How much life it has by the machine's clock; none if it has ended.
+pub(crate) fn left(answer: &Answer) -> Duration {
+    #[expect(clippy::disallowed_methods, reason = "an SDK judges by the wall clock")]
+    let now = SystemTime::now();
+    expiration(answer).duration_since(now).unwrap_or_default()
 }
 
 /// The calls that reached EKS Auth, in order.
@@ -57,6 +93,29 @@ pub(crate) fn slow(ms: u64) -> Fault {
 /// Nothing goes wrong any more.
 pub(crate) fn heal(sandbox: &Sandbox) {
     sandbox.faults().set([]);
+}
+
+/// Runs a test for each of these, so many at the same time, each on a thread of its own: what one blocks for
+/// (a sandbox makes keys, and takes a moment to stop) is not held against the others.
+pub(crate) fn side_by_side<T, F>(
+    at_once: usize,
+    all: impl IntoIterator<Item = T>,
+    test: impl Fn(T) -> F + Sync,
+) where
+    T: Send,
+    F: Future<Output = ()>,
+{
+    let waiting = Mutex::new(all.into_iter().collect::<VecDeque<_>>());
+    let next = || waiting.lock().pop_front();
+    std::thread::scope(|threads| {
+        for _ in 0..at_once {
+            threads.spawn(|| {
+                while let Some(one) = next() {
+                    runtime().block_on(test(one));
+                }
+            });
+        }
+    });
 }
 
 /// Waits until something is so; fails with `what` after ten seconds.

@@ -50,7 +50,7 @@ impl Imds {
             return self.error(StatusCode::BAD_REQUEST, "BadRequest", "Bad Request");
         };
         let token = random::base64(42);
-        let now = clock::now();
+        let now = self.world.clock.now();
         let mut sessions = self.sessions.lock();
         sessions.retain(|(_, ends)| *ends > now);
         sessions.push((token.clone(), now + Duration::from_secs(ttl)));
@@ -58,13 +58,13 @@ impl Imds {
     }
 
     fn in_session(&self, request: &Received) -> bool {
-        let now = clock::now();
+        let now = self.world.clock.now();
         let given = request.header(TOKEN_HEADER);
         self.sessions.lock().iter().any(|(token, ends)| Some(token.as_str()) == given && *ends > now)
     }
 
     fn credentials(&self) -> Reply {
-        let now = clock::now();
+        let now = self.world.clock.now();
         let lifetime = *self.world.node_credential_lifetime.lock();
         let mut current = self.current.lock();
         // Lives too short to be renewed five minutes ahead are renewed at half.

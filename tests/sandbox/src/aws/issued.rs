@@ -10,9 +10,10 @@ use std::time::{Duration, SystemTime};
 use parking_lot::Mutex;
 
 use super::sigv4::{self, Scope, SignatureError};
+use crate::clock::Clock;
 use crate::cluster::pod::PodSpec;
 use crate::http::message::Received;
-use crate::{clock, random};
+use crate::random;
 
 /// Random bytes in a session token: 1,468 characters of base64, the size of real ones with session tags.
 const SESSION_TOKEN_BYTES: usize = 1100;
@@ -83,22 +84,30 @@ struct Issued {
     holder: Holder,
 }
 
-/// All credentials issued, by access key id.
-#[derive(Debug, Default)]
-pub(crate) struct IssuedCredentials(Mutex<HashMap<String, Issued>>);
+/// All credentials issued.
+#[derive(Debug)]
+pub(crate) struct IssuedCredentials {
+    clock: Clock,
+    by_access_key_id: Mutex<HashMap<String, Issued>>,
+}
 
 impl IssuedCredentials {
+    /// None yet. Their lives go by this clock.
+    pub(crate) fn by(clock: Clock) -> Self {
+        Self { clock, by_access_key_id: Mutex::default() }
+    }
+
     /// Issues temporary credentials.
     pub(crate) fn mint(&self, holder: Holder, lifetime: Duration) -> AwsCredentials {
-        let credentials = AwsCredentials::temporary(clock::now(), lifetime);
+        let credentials = AwsCredentials::temporary(self.clock.now(), lifetime);
         self.honour(credentials.clone(), holder);
         credentials
     }
 
     /// Honours credentials made elsewhere.
     pub(crate) fn honour(&self, credentials: AwsCredentials, holder: Holder) {
-        let now = clock::now();
-        let mut issued = self.0.lock();
+        let now = self.clock.now();
+        let mut issued = self.by_access_key_id.lock();
         // Now and then is enough: at most twice as many as needed are kept.
         if issued.len().is_power_of_two() {
             let forgotten = |end: SystemTime| end.checked_add(REMEMBERED).is_none_or(|end| end > now);
@@ -109,7 +118,7 @@ impl IssuedCredentials {
 
     /// Everything secret that was issued, with whose it is.
     pub(crate) fn secrets(&self) -> Vec<(String, String)> {
-        let issued = self.0.lock();
+        let issued = self.by_access_key_id.lock();
         let secrets = issued.values().flat_map(|issued| {
             let whose = if issued.holder.pod.is_some() { "pod" } else { "node" };
             let key = (format!("{whose}'s secret key"), issued.credentials.secret_access_key.clone());
@@ -121,27 +130,32 @@ impl IssuedCredentials {
 
     /// Ends the life of all credentials of nodes.
     pub(crate) fn expire_nodes(&self) {
-        let now = clock::now();
-        for issued in self.0.lock().values_mut().filter(|issued| issued.holder.pod.is_none()) {
+        let now = self.clock.now();
+        for issued in self.by_access_key_id.lock().values_mut().filter(|issued| issued.holder.pod.is_none()) {
             issued.credentials.expires_at = Some(now);
         }
     }
 
     /// Whether these credentials are honoured at `now`.
     pub(crate) fn lives(&self, credentials: &AwsCredentials, now: SystemTime) -> bool {
-        let issued = self.0.lock();
+        let issued = self.by_access_key_id.lock();
         issued.get(&credentials.access_key_id).is_some_and(|issued| !issued.credentials.lapsed_at(now))
     }
 
     /// Who holds that access key, without any proof.
     pub(crate) fn holder(&self, access_key_id: &str) -> Option<Holder> {
-        self.0.lock().get(access_key_id).map(|issued| issued.holder.clone())
+        self.by_access_key_id.lock().get(access_key_id).map(|issued| issued.holder.clone())
     }
 
     /// Who signed `request`.
     pub(crate) fn signer(&self, request: &Received, scope: Scope<'_>) -> Result<Holder, SignatureError> {
         let signed = sigv4::check(request, scope)?;
-        let issued = self.0.lock().get(signed.access_key_id()).cloned().ok_or(SignatureError::UnknownKey)?;
+        let issued = self
+            .by_access_key_id
+            .lock()
+            .get(signed.access_key_id())
+            .cloned()
+            .ok_or(SignatureError::UnknownKey)?;
         if request.header("x-amz-security-token") != issued.credentials.session_token.as_deref() {
             return Err(SignatureError::UnknownKey);
         }
@@ -159,7 +173,7 @@ mod tests {
 
     #[test]
     fn issued_credentials_have_the_shape_of_real_ones() {
-        let credentials = AwsCredentials::temporary(clock::now(), Duration::from_hours(1));
+        let credentials = AwsCredentials::temporary(Clock::default().now(), Duration::from_hours(1));
         assert!(credentials.access_key_id.starts_with("ASIA") && credentials.access_key_id.len() == 20);
         assert_eq!(credentials.secret_access_key.len(), 40);
         assert!(credentials.session_token.as_ref().unwrap().len() >= 1400);

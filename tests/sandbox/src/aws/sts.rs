@@ -9,10 +9,9 @@ use http::{Method, StatusCode};
 
 use super::issued::Holder;
 use super::sigv4::{Scope, SignatureError};
-use crate::clock;
 use crate::cluster::pod::PodSpec;
 use crate::faults::Service;
-use crate::http::message::{Received, Reply};
+use crate::http::message::{REQUEST_ID, Received, Reply};
 use crate::http::server::Answer;
 use crate::random;
 use crate::world::World;
@@ -38,7 +37,7 @@ impl Answer for Sts {
     }
 
     fn answer(&self, request: &Received) -> Reply {
-        let scope = Scope { region: &self.0.options.region, service: "sts", now: clock::now() };
+        let scope = Scope { region: &self.0.options.region, service: "sts", now: self.0.clock.now() };
         let holder = match self.0.issued.signer(request, scope) {
             Ok(holder) => holder,
             Err(error) => return self.error(StatusCode::FORBIDDEN, code_of(&error), &error.to_string()),
@@ -62,7 +61,7 @@ impl Answer for Sts {
             "<ErrorResponse xmlns=\"{NAMESPACE}\"><Error><Type>{fault}</Type><Code>{code_text}</Code>\
              <Message>{message}</Message></Error><RequestId>{request_id}</RequestId></ErrorResponse>"
         );
-        Reply::xml(body).status(status).code(code).header("x-amzn-requestid", &request_id)
+        Reply::xml(body).status(status).code(code).header(REQUEST_ID, &request_id)
     }
 }
 
@@ -86,7 +85,7 @@ fn identity(holder: &Holder) -> Reply {
          <UserId>{user_id}</UserId><Account>{account}</Account></GetCallerIdentityResult>\
          <ResponseMetadata><RequestId>{request_id}</RequestId></ResponseMetadata></GetCallerIdentityResponse>"
     );
-    Reply::xml(body).header("x-amzn-requestid", &request_id)
+    Reply::xml(body).header(REQUEST_ID, &request_id)
 }
 
 /// A parameter of the query, or of the form in the body.

@@ -42,7 +42,7 @@ impl Issuer {
             "authorization_endpoint": "urn:kubernetes:programmatic_authorization",
             "response_types_supported": ["id_token"],
             "subject_types_supported": ["public"],
-            "id_token_signing_alg_values_supported": ["RS256"],
+            "id_token_signing_alg_values_supported": self.world.keys.algorithms(),
             "claims_supported": ["sub", "iss"],
         }))
     }

@@ -117,7 +117,7 @@ impl Pod {
             node_name: self.node_name.clone(),
             node_uid: self.node_uid.clone(),
         };
-        Ok(token::issue(spec, &subject, &self.world.issuer, &self.world.keys)?)
+        Ok(token::issue(spec, &subject, &self.world.issuer, &self.world.keys, self.world.clock.now())?)
     }
 
     /// Removes the pod's files, as the kubelet does when a pod is gone.

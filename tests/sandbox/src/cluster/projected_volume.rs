@@ -13,7 +13,8 @@ use std::io::{self, Write as _};
 use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _, symlink};
 use std::path::{Path, PathBuf};
 
-use crate::{clock, random};
+use crate::clock::{self, Clock};
+use crate::random;
 
 /// defaultMode 420 of the volume that EKS injects (docs/design/facts.md#pod-environment).
 const FILE_MODE: u32 = 0o644;
@@ -26,7 +27,7 @@ pub(crate) fn write(volume: &Path, file: &str, content: &str) -> io::Result<Path
     let data = volume.join("..data");
     let before = fs::read_link(&data).ok();
 
-    let now = clock::rfc3339(clock::now()).replace(['-', ':', 'T'], "_");
+    let now = clock::rfc3339(Clock::default().now()).replace(['-', ':', 'T'], "_");
     let directory = format!("..{}.{}", now.trim_end_matches('Z'), fastrand::u32(..));
     DirBuilder::new().mode(DIRECTORY_MODE).create(volume.join(&directory))?;
     let mut written = File::create_new(volume.join(&directory).join(file))?;

@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 
 use super::keys::{KeyError, Keys};
 use super::pod::PodSpec;
-use crate::clock::{moved, now, unix_seconds};
+use crate::clock::{moved, unix_seconds};
 use crate::random;
 
 /// The audience of tokens for EKS Pod Identity.
@@ -49,7 +49,7 @@ pub struct TokenSpec {
     pub pod: PodSpec,
     /// `aud`.
     pub audiences: Vec<String>,
-    /// `iat`, and `nbf` with it, in seconds from now; positive is not yet valid.
+    /// `iat`, and `nbf` with it, in seconds from now by the sandbox's clock; positive is not yet valid.
     pub issued_in: i64,
     /// `exp` less `iat`.
     pub lifetime: Duration,
@@ -113,6 +113,7 @@ pub(crate) fn issue(
     subject: &Subject,
     issuer: &str,
     keys: &Keys,
+    now: SystemTime,
 ) -> Result<String, KeyError> {
     let part = |value: &Value| URL_SAFE_NO_PAD.encode(value.to_string());
     let (signer, kid) = match spec.key {
@@ -120,17 +121,17 @@ pub(crate) fn issue(
         TokenKey::Stray => (keys.stray()?, keys.stray()?.kid.clone()),
         TokenKey::Forged => (keys.stray()?, keys.current().kid.clone()),
     };
-    let algorithm = if spec.key == TokenKey::Unsigned { "none" } else { "RS256" };
+    let algorithm = if spec.key == TokenKey::Unsigned { "none" } else { signer.algorithm() };
     let header = part(&json!({ "alg": algorithm, "kid": kid }));
-    let signed = format!("{header}.{}", part(&claims(spec, subject, issuer)));
+    let signed = format!("{header}.{}", part(&claims(spec, subject, issuer, now)));
     let signature =
         if spec.key == TokenKey::Unsigned { Vec::new() } else { signer.sign(signed.as_bytes())? };
     Ok(format!("{signed}.{}", URL_SAFE_NO_PAD.encode(signature)))
 }
 
-fn claims(spec: &TokenSpec, subject: &Subject, issuer: &str) -> Value {
+fn claims(spec: &TokenSpec, subject: &Subject, issuer: &str, now: SystemTime) -> Value {
     let PodSpec { namespace, service_account, pod } = &spec.pod;
-    let issued = unix_seconds(moved(now(), spec.issued_in));
+    let issued = unix_seconds(moved(now, spec.issued_in));
     let lifetime = i64::try_from(spec.lifetime.as_secs()).unwrap_or(i64::MAX);
     let mut private = json!({
         "namespace": namespace,
@@ -204,8 +205,9 @@ impl Claims {
 impl Parsed {
     /// Whether the published key of its `kid` signed it.
     pub(crate) fn signed_by_one_of(&self, keys: &Keys) -> bool {
-        self.algorithm == "RS256"
-            && keys.published(&self.kid).is_some_and(|key| key.verifies(&self.signed, &self.signature))
+        keys.published(&self.kid).is_some_and(|key| {
+            self.algorithm == key.algorithm() && key.verifies(&self.signed, &self.signature)
+        })
     }
 }
 

@@ -11,7 +11,7 @@ use bytes::Bytes;
 use hyper::body::{Body, Frame, SizeHint};
 use tokio::time::{Sleep, sleep};
 
-use super::stream::Reset;
+use super::stream::Wire;
 
 /// Time for the first half to reach the caller before the reset overtakes it.
 const BEFORE_THE_BREAK: Duration = Duration::from_millis(20);
@@ -41,7 +41,7 @@ enum Padding {
 struct Break {
     missing: u64,
     wait: Option<Pin<Box<Sleep>>>,
-    reset: Reset,
+    wire: Wire,
 }
 
 impl ReplyBody {
@@ -61,11 +61,11 @@ impl ReplyBody {
     }
 
     /// The first half, then a reset.
-    pub(crate) fn broken(mut bytes: Bytes, reset: Reset) -> Self {
+    pub(crate) fn broken(mut bytes: Bytes, wire: Wire) -> Self {
         let half = bytes.split_to(bytes.len() / 2);
         // At least one byte stays missing, so that an empty body breaks off as well.
         let missing = u64::try_from(bytes.len()).unwrap_or(u64::MAX).max(1);
-        Self { padding: Padding::Bytes(0), bytes: half, broken: Some(Break { missing, wait: None, reset }) }
+        Self { padding: Padding::Bytes(0), bytes: half, broken: Some(Break { missing, wait: None, wire }) }
     }
 }
 
@@ -109,7 +109,7 @@ impl Body for ReplyBody {
         if wait.as_mut().poll(cx).is_pending() {
             return Poll::Pending;
         }
-        broken.reset.arm();
+        broken.wire.reset();
         Poll::Ready(Some(Err(io::Error::other("a fault of the sandbox breaks the answer off"))))
     }
 

@@ -7,6 +7,9 @@ use http::request::Parts;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri};
 use serde::Serialize;
 
+/// The header with the id that AWS gives each call.
+pub(crate) const REQUEST_ID: &str = "x-amzn-requestid";
+
 /// A request with its body.
 #[derive(Debug)]
 pub(crate) struct Received {
@@ -70,6 +73,15 @@ impl Reply {
         Self::new(status, "text/plain", body)
     }
 
+    /// A page for a browser.
+    pub(crate) fn html(status: StatusCode, title: &str) -> Self {
+        let body = format!(
+            "<html>\r\n<head><title>{title}</title></head>\r\n<body>\r\n<center><h1>{title}</h1></center>\r\n\
+             <hr><center>proxy</center>\r\n</body>\r\n</html>\r\n"
+        );
+        Self::new(status, "text/html", body)
+    }
+
     /// The same with another status.
     pub(crate) fn status(self, status: StatusCode) -> Self {
         Self { status, ..self }
@@ -78,6 +90,11 @@ impl Reply {
     /// The same, logged as that error.
     pub(crate) fn code(self, code: &str) -> Self {
         Self { code: Some(code.to_owned()), ..self }
+    }
+
+    /// What AWS's own front ends put on each answer.
+    pub(crate) fn request_id(&self) -> Option<&str> {
+        self.headers.get(REQUEST_ID)?.to_str().ok()
     }
 
     /// The same with one more header. A value that HTTP cannot carry is left away.

@@ -3,11 +3,13 @@
 //! Owns: connections and how each fault is carried out. Must not know: which faults there are (`faults`), or
 //! what the right answer is (the service).
 
+use std::collections::BTreeMap;
 use std::convert::Infallible;
 use std::future::pending;
 use std::io;
+use std::pin::pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -19,23 +21,28 @@ use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Notify;
 use tokio::time::sleep;
 use tokio_rustls::TlsAcceptor;
 use tokio_util::task::TaskTracker;
 
 use super::body::ReplyBody;
 use super::message::{Received, Reply};
-use super::stream::{Reset, Stream};
-use crate::calls::Calls;
-use crate::clock;
+use super::stream::{Stream, Wire};
+use crate::calls::{Asked, Calls};
+use crate::clock::{self, Clock};
 use crate::cluster::pod::PodSpec;
-use crate::faults::{Effect, Faults, Service};
+use crate::faults::{Effect, Faults, Interference, Service, Welcome};
 
 /// The largest body read; the largest real one, a token of EKS Auth, has 16 KiB at most.
 const MAX_BODY: usize = 64 * 1024;
 /// Pause after a failed accept: out of file descriptors is the usual reason, and asking at once will not
 /// help.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+/// Between the last answer of a connection and its unannounced end: the caller has read it by then.
+const BEFORE_THE_CLOSE: Duration = Duration::from_millis(20);
+/// Of a handshake that does not end: less than the server's first message.
+const BEFORE_THE_SILENCE: usize = 40;
 
 /// Answers requests.
 pub(crate) trait Answer: Send + Sync + 'static {
@@ -57,6 +64,11 @@ pub(crate) trait Answer: Send + Sync + 'static {
         None
     }
 
+    /// What a request says of the node it comes from.
+    fn node_details(&self, _request: &Received) -> BTreeMap<String, String> {
+        BTreeMap::new()
+    }
+
     /// An error in the service's own format.
     fn error(&self, status: StatusCode, code: &str, message: &str) -> Reply {
         Reply::text(status, message.to_owned()).code(code)
@@ -66,10 +78,21 @@ pub(crate) trait Answer: Send + Sync + 'static {
 /// A service on its listener.
 pub(crate) struct Server {
     pub(crate) service: Arc<dyn Answer>,
+    pub(crate) clock: Clock,
     pub(crate) faults: Faults,
     pub(crate) calls: Calls,
     /// Speaks https where given.
     pub(crate) tls: Option<TlsAcceptor>,
+}
+
+/// What the requests of one connection share.
+#[derive(Debug)]
+struct Connection {
+    wire: Wire,
+    /// Those that came so far.
+    requests: AtomicU64,
+    /// Notified when it is to be closed.
+    is_over: Notify,
 }
 
 /// A connection that ends without an answer.
@@ -92,22 +115,28 @@ impl Server {
     }
 
     async fn connection(self: Arc<Self>, tcp: TcpStream) {
-        let reset = Reset::default();
+        let wire = Wire::default();
         // Small answers must not wait for the caller's delayed acknowledgement.
         let _ = tcp.set_nodelay(true);
-        let stream = Stream::new(tcp, reset.clone());
-        if self.refuses() {
-            reset.arm();
-            return;
+        let stream = Stream::new(tcp, wire.clone());
+        let welcome = self.service.service().map(|service| self.faults.welcome(service, self.tls.is_some()));
+        match welcome {
+            None | Some(Welcome::Served) => {}
+            Some(Welcome::Refused) => return wire.reset(),
+            Some(Welcome::Ignored) => {
+                // The kernel goes on taking what comes, until its buffer is full.
+                pending::<()>().await;
+            }
+            Some(Welcome::StuckInTls) => wire.silence_after(BEFORE_THE_SILENCE),
         }
         match self.tls.clone() {
-            None => self.serve(stream, reset).await,
+            None => self.serve(stream, wire).await,
             Some(tls) => match tls.accept(stream).await {
                 Ok(stream) => {
                     if let Some(version) = stream.get_ref().1.protocol_version() {
                         self.calls.speaks(format!("{version:?}"));
                     }
-                    self.serve(stream, reset).await;
+                    self.serve(stream, wire).await;
                 }
                 Err(error) => tracing::debug!(%error, "TLS handshake failed"),
             },
@@ -118,61 +147,92 @@ impl Server {
         self.service.service().is_some_and(|service| self.faults.refuses(service))
     }
 
-    async fn serve(self: Arc<Self>, stream: impl AsyncRead + AsyncWrite + Unpin, reset: Reset) {
-        let first = AtomicBool::new(true);
-        let service = service_fn(|request| {
+    async fn serve(self: Arc<Self>, stream: impl AsyncRead + AsyncWrite + Unpin, wire: Wire) {
+        let connection = Arc::new(Connection { wire, requests: AtomicU64::new(0), is_over: Notify::new() });
+        let served = service_fn(|request| {
             // The first request of a connection was let in when the connection was.
-            let cut = !first.swap(false, Ordering::Relaxed) && self.refuses();
-            let (server, reset) = (Arc::clone(&self), reset.clone());
+            let is_first = connection.requests.fetch_add(1, Ordering::Relaxed) == 0;
+            let cut = !is_first && self.refuses();
+            let (server, connection) = (Arc::clone(&self), Arc::clone(&connection));
             async move {
                 if cut {
-                    reset.arm();
+                    connection.wire.reset();
                     return Err(Cut::other("a fault of the sandbox refuses"));
                 }
-                server.respond(request, reset).await
+                server.respond(request, &connection).await
             }
         });
+        let mut http = http1::Builder::new();
+        // Each answer has one already, or is to have none.
+        let mut serving = pin!(http.auto_date_header(false).serve_connection(TokioIo::new(stream), served));
+        let is_over = async {
+            connection.is_over.notified().await;
+            sleep(BEFORE_THE_CLOSE).await;
+        };
         // An error here is a caller who left, or a fault at work.
-        let served = http1::Builder::new().serve_connection(TokioIo::new(stream), service).await;
-        if let Err(error) = served {
+        let ended = tokio::select! {
+            ended = &mut serving => ended,
+            () = is_over => {
+                serving.as_mut().graceful_shutdown();
+                serving.await
+            }
+        };
+        if let Err(error) = ended {
             tracing::trace!(%error, "connection ended early");
         }
     }
 
-    async fn respond(&self, request: Request<Incoming>, reset: Reset) -> Result<Response<ReplyBody>, Cut> {
+    async fn respond(
+        &self,
+        request: Request<Incoming>,
+        connection: &Connection,
+    ) -> Result<Response<ReplyBody>, Cut> {
         let (parts, body) = request.into_parts();
         let body = match Limited::new(body, MAX_BODY).collect().await {
             Ok(body) => body.to_bytes(),
             Err(_) => {
                 let reply = Reply::text(StatusCode::PAYLOAD_TOO_LARGE, "body too large or broken off");
-                return Ok(response(reply, 0, ReplyBody::whole));
+                return Ok(self.response(reply, &Interference::default(), ReplyBody::whole));
             }
         };
         let request = Received::new(parts, body);
         let Some(service) = self.service.service() else {
-            return Ok(response(self.service.answer(&request), 0, ReplyBody::whole));
+            let reply = self.service.answer(&request);
+            return Ok(self.response(reply, &Interference::default(), ReplyBody::whole));
         };
-        Ok(self.respond_as(service, &request, reset).await)
+        Ok(self.respond_as(service, &request, connection).await)
     }
 
     /// Answers as a service with log and faults.
-    async fn respond_as(&self, service: Service, request: &Received, reset: Reset) -> Response<ReplyBody> {
+    async fn respond_as(
+        &self,
+        service: Service,
+        request: &Received,
+        connection: &Connection,
+    ) -> Response<ReplyBody> {
         let pod = self.service.pod(request);
-        let call = self.calls.begin(service, self.service.operation(request), pod.clone());
-        let interference = self.faults.meet(service, pod.as_ref(), call.concurrent);
+        let asked = Asked {
+            operation: self.service.operation(request),
+            pod: pod.clone(),
+            node_details: self.service.node_details(request),
+        };
+        let call = self.calls.begin(service, asked);
+        let mut interference = self.faults.meet(service, pod.as_ref(), call.concurrent);
         if !interference.latency.is_zero() {
             sleep(interference.latency).await;
         }
-        let reply = match interference.instead {
-            None | Some(Effect::Latency { .. } | Effect::DateSkew { .. } | Effect::Refuse) => {
-                self.service.answer(request)
-            }
+        connection.wire.write_in(interference.pieces);
+        let reply = match interference.instead.take() {
+            None => self.service.answer(request),
             Some(Effect::Status { status, code, message }) => {
-                let status = StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-                self.service.error(status, &code, &message)
+                self.service.error(status_of(status), &code, &message)
             }
             Some(Effect::Throttle { .. }) => {
                 self.service.error(StatusCode::TOO_MANY_REQUESTS, "ThrottlingException", "Rate exceeded")
+            }
+            Some(Effect::ProxyError { status }) => {
+                let status = status_of(status);
+                Reply::html(status, &status.to_string())
             }
             Some(Effect::Hang) => pending().await,
             Some(Effect::BadJson) => {
@@ -182,32 +242,68 @@ impl Server {
             }
             Some(Effect::Padded { mib }) => {
                 let right = self.service.answer(request);
-                call.answered(right.status.as_u16(), right.code.as_deref());
-                return response(right, interference.date_skew, |bytes| ReplyBody::padded(bytes, mib << 20));
+                call.answered(&right);
+                return self.response(right, &interference, |bytes| ReplyBody::padded(bytes, mib << 20));
             }
             Some(Effect::Endless { pause_ms }) => {
                 let right = self.service.answer(request);
                 let pause = Duration::from_millis(pause_ms);
-                return response(right, interference.date_skew, |_bytes| ReplyBody::endless(pause));
+                return self.response(right, &interference, |_bytes| ReplyBody::endless(pause));
             }
             Some(Effect::ResetMidBody) => {
                 let right = self.service.answer(request);
+                let wire = connection.wire.clone();
                 // Not noted as answered: nobody got it.
-                return response(right, interference.date_skew, |bytes| ReplyBody::broken(bytes, reset));
+                return self.response(right, &interference, |bytes| ReplyBody::broken(bytes, wire));
             }
+            // These change how an answer is given, and not which; they never stand here.
+            Some(
+                Effect::Latency { .. }
+                | Effect::DateSkew { .. }
+                | Effect::NoDate
+                | Effect::Pieces { .. }
+                | Effect::CloseAfter { .. }
+                | Effect::Refuse
+                | Effect::HangInAccept
+                | Effect::HangInTls,
+            ) => self.service.answer(request),
         };
-        call.answered(reply.status.as_u16(), reply.code.as_deref());
-        response(reply, interference.date_skew, ReplyBody::whole)
+        call.answered(&reply);
+        let mut response = self.response(reply, &interference, ReplyBody::whole);
+        if let Some(closing) = interference.closing.filter(|closing| connection.has_given(closing.answers)) {
+            if closing.announced {
+                response.headers_mut().insert(http::header::CONNECTION, HeaderValue::from_static("close"));
+            } else {
+                connection.is_over.notify_one();
+            }
+        }
+        response
+    }
+
+    fn response(
+        &self,
+        reply: Reply,
+        interference: &Interference,
+        body: impl FnOnce(Bytes) -> ReplyBody,
+    ) -> Response<ReplyBody> {
+        let mut response = Response::new(body(reply.body));
+        *response.status_mut() = reply.status;
+        *response.headers_mut() = reply.headers;
+        let date = httpdate::fmt_http_date(clock::moved(self.clock.now(), interference.date_skew));
+        if let (false, Ok(date)) = (interference.no_date, HeaderValue::from_str(&date)) {
+            response.headers_mut().insert(http::header::DATE, date);
+        }
+        response
     }
 }
 
-fn response(reply: Reply, date_skew: i64, body: impl FnOnce(Bytes) -> ReplyBody) -> Response<ReplyBody> {
-    let mut response = Response::new(body(reply.body));
-    *response.status_mut() = reply.status;
-    *response.headers_mut() = reply.headers;
-    let date = httpdate::fmt_http_date(clock::moved(clock::now(), date_skew));
-    if let Ok(date) = HeaderValue::from_str(&date) {
-        response.headers_mut().insert(http::header::DATE, date);
+impl Connection {
+    /// Whether the answer to its present request is the last of so many.
+    fn has_given(&self, answers: u64) -> bool {
+        self.requests.load(Ordering::Relaxed) >= answers
     }
-    response
+}
+
+fn status_of(number: u16) -> StatusCode {
+    StatusCode::from_u16(number).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR)
 }

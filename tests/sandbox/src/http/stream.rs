@@ -1,24 +1,59 @@
-//! A TCP stream that can end in a reset.
+//! A TCP stream that can write in pieces, fall silent, or end in a reset.
 //!
-//! Owns: SO_LINGER at the moment of closing. Must not know: why a connection is to be reset.
+//! Owns: how bytes are written, and SO_LINGER at the moment of closing. Must not know: why.
 
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
+use parking_lot::Mutex;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
+use tokio::time::{Sleep, sleep};
 
-/// Tells a [`Stream`] to send a reset when it is closed.
+use crate::faults::Pieces;
+
+/// Tells a [`Stream`] how to go on. Clones speak to the same one.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Reset(Arc<AtomicBool>);
+pub(crate) struct Wire(Arc<Mutex<Manner>>);
 
-impl Reset {
+#[derive(Debug, Default)]
+struct Manner {
+    /// Closing means a reset.
+    resets: bool,
+    writing: Writing,
+}
+
+/// How bytes are written.
+#[derive(Clone, Copy, Debug, Default)]
+enum Writing {
+    #[default]
+    AtOnce,
+    InPieces(Pieces),
+    /// So many more, and then none.
+    Until(usize),
+}
+
+impl Wire {
     /// From now on closing means a reset.
-    pub(crate) fn arm(&self) {
-        self.0.store(true, Ordering::Relaxed);
+    pub(crate) fn reset(&self) {
+        self.0.lock().resets = true;
+    }
+
+    /// From now on bytes go out in such pieces; `None` is as they come.
+    pub(crate) fn write_in(&self, pieces: Option<Pieces>) {
+        self.0.lock().writing = pieces.map_or(Writing::AtOnce, Writing::InPieces);
+    }
+
+    /// After so many more bytes nothing is ever written again.
+    pub(crate) fn silence_after(&self, bytes: usize) {
+        self.0.lock().writing = Writing::Until(bytes);
+    }
+
+    fn is_to_reset(&self) -> bool {
+        self.0.lock().resets
     }
 }
 
@@ -26,18 +61,27 @@ impl Reset {
 #[derive(Debug)]
 pub(crate) struct Stream {
     tcp: TcpStream,
-    reset: Reset,
+    wire: Wire,
+    /// Before the next piece.
+    pause: Option<Pin<Box<Sleep>>>,
 }
 
 impl Stream {
-    pub(crate) fn new(tcp: TcpStream, reset: Reset) -> Self {
-        Self { tcp, reset }
+    pub(crate) fn new(tcp: TcpStream, wire: Wire) -> Self {
+        Self { tcp, wire, pause: None }
+    }
+
+    /// When a piece may be written.
+    fn poll_pause(&mut self, pause: Duration, cx: &mut Context<'_>) -> Poll<()> {
+        ready!(self.pause.get_or_insert_with(|| Box::pin(sleep(pause))).as_mut().poll(cx));
+        self.pause = None;
+        Poll::Ready(())
     }
 }
 
 impl Drop for Stream {
     fn drop(&mut self) {
-        if self.reset.0.load(Ordering::Relaxed) {
+        if self.wire.is_to_reset() {
             // Without it the close is an orderly one: a fault less, and the caller's test says so.
             let _ = self.tcp.set_zero_linger();
         }
@@ -56,7 +100,23 @@ impl AsyncRead for Stream {
 
 impl AsyncWrite for Stream {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.tcp).poll_write(cx, buf)
+        let writing = self.wire.0.lock().writing;
+        let most = match writing {
+            Writing::AtOnce => buf.len(),
+            Writing::InPieces(pieces) => {
+                ready!(self.poll_pause(pieces.pause, cx));
+                pieces.bytes
+            }
+            // Nobody wakes it: whoever waits, waits until the caller is gone.
+            Writing::Until(0) => return Poll::Pending,
+            Writing::Until(left) => left,
+        };
+        let piece = buf.get(..most.min(buf.len())).unwrap_or_default();
+        let written = ready!(Pin::new(&mut self.tcp).poll_write(cx, piece))?;
+        if let Writing::Until(left) = &mut self.wire.0.lock().writing {
+            *left = left.saturating_sub(written);
+        }
+        Poll::Ready(Ok(written))
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -64,7 +124,7 @@ impl AsyncWrite for Stream {
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        if self.reset.0.load(Ordering::Relaxed) {
+        if self.wire.is_to_reset() {
             return Poll::Ready(Ok(()));
         }
         Pin::new(&mut self.tcp).poll_shutdown(cx)

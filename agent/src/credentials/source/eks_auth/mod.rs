@@ -8,6 +8,7 @@ mod obstacle;
 #[cfg(any(test, fuzzing))]
 pub(crate) mod properties;
 
+use std::borrow::Cow;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -19,26 +20,22 @@ use aws_sdk_eksauth::config::{
 };
 use aws_sdk_eksauth::error::{ProvideErrorMetadata, SdkError};
 use aws_sdk_eksauth::operation::RequestId;
-use aws_sdk_eksauth::operation::assume_role_for_pod_identity::{
-    AssumeRoleForPodIdentityError, AssumeRoleForPodIdentityOutput,
-};
+use aws_sdk_eksauth::operation::assume_role_for_pod_identity::AssumeRoleForPodIdentityOutput;
 use aws_sdk_eksauth::types::Credentials as IssuedByAws;
 use aws_smithy_async::rt::sleep::TokioSleep;
 use aws_smithy_runtime_api::client::http::SharedHttpClient;
-use aws_smithy_runtime_api::http::Response;
-use aws_smithy_types::body::SdkBody;
 
-use crate::aws::answer_log::{AnswerLog, Asked};
+use crate::aws::answer_log::{About, AnswerLog, Asked, No};
 use crate::aws::node_details::SentDetails;
 use crate::aws::own_identity::{OwnIdentity, SigningCredentials};
 use crate::aws::reach::Reach;
 use crate::aws::time::AwsTime;
-use crate::aws::words::CallSecrets;
+use crate::aws::words::{self, CallSecrets};
 use crate::clock::Clock;
 use crate::config::Upstream;
 use crate::credentials::issued::{Grant, GrantOrigin, Issued};
 use crate::credentials::source::eks_auth::classify::{ErrorAnswer, classify};
-use crate::credentials::source::eks_auth::obstacle::{Obstacle, obstacle};
+use crate::credentials::source::eks_auth::obstacle::{Failure, Obstacle, obstacle};
 use crate::credentials::source::{
     JudgedToken, OwnIdentityFault, Refusal, SourceError, TimeLimits, Unavailable,
 };
@@ -136,16 +133,20 @@ impl EksAuth {
             .mutate_request(move |request| request.add_extension(carried_by.clone()))
             .config_override(signing_with(&signing));
         let sent = within(limits, &carrier, call.send()).await;
+        let secrets = || secrets_of(presented, &signing);
         match obstacle(sent.as_ref(), &carrier, presented.into()) {
-            Obstacle::None => self.reach.answered(),
+            Obstacle::None => {
+                let failure = sent.as_ref().and_then(|sent| sent.as_ref().err());
+                let words = failure.and_then(|failure| Words::of(failure, &secrets()));
+                self.answered(words.as_ref(), presented.into(), &signing);
+            }
             Obstacle::Unsent => {}
             Obstacle::OnTheWay(cause) => self.reach.failed(&self.whom, &cause),
         }
         let result = match sent {
             None => Err(SourceError::Unavailable(Unavailable::Timeout)),
             Some(Err(error)) => {
-                let secrets = secrets_of(presented, &signing);
-                Err(dated(translate(&error, presented.into(), &secrets), observer.answered_at()))
+                Err(dated(translate(&error, presented.into(), &secrets()), observer.answered_at()))
             }
             Some(Ok(output)) => issued(&output, observer.answered_at()),
         };
@@ -175,6 +176,24 @@ impl EksAuth {
     /// Whether it answers.
     pub fn reach(&self) -> &Reach {
         &self.reach
+    }
+
+    /// AWS has answered. What it says of trouble of its own is for admins: a pod can only try again.
+    fn answered(&self, words: Option<&Words<'_>>, judged: JudgedToken, signing: &SigningCredentials) {
+        let trouble = words.map(Words::answer).filter(|answer| match classify(answer, judged) {
+            SourceError::Throttled | SourceError::Unavailable(Unavailable::ServerError) => true,
+            SourceError::Refused(_) | SourceError::OwnIdentity(_) | SourceError::Unavailable(_) => false,
+        });
+        let Some(answer) = trouble else { return self.reach.answered() };
+        let (code, request_id) = (words::code(answer.code), words::request_id(answer.request_id));
+        self.reach.answered_with(&No {
+            about: About::Service,
+            status: Some(answer.status),
+            code: code.as_deref().unwrap_or_default(),
+            message: &words::one_line(answer.message),
+            request_id: request_id.as_deref(),
+            asked: &Asked { whom: Arc::clone(&self.whom), signer: signing.signer() },
+        });
     }
 
     /// A refusal says how it came about: whom we asked, and who we were.
@@ -222,13 +241,7 @@ fn secrets_of<'a>(presented: &'a PresentedToken, signing: &'a SigningCredentials
     CallSecrets::new(of_agent.into_iter().flatten().chain([presented.token.reveal()]))
 }
 
-fn translate(
-    error: &SdkError<AssumeRoleForPodIdentityError, Response<SdkBody>>,
-    judged: JudgedToken,
-    secrets: &CallSecrets<'_>,
-) -> SourceError {
-    let request_id = error.request_id().map(|id| secrets.redact(id));
-    let request_id = request_id.as_deref();
+fn translate(error: &Failure, judged: JudgedToken, secrets: &CallSecrets<'_>) -> SourceError {
     match error {
         SdkError::TimeoutError(_) => SourceError::Unavailable(Unavailable::Timeout),
         SdkError::DispatchFailure(failure) if failure.is_timeout() => {
@@ -241,20 +254,56 @@ fn translate(
         // The request could not be built or signed; our own identity is the only part of it that can be
         // missing.
         SdkError::ConstructionFailure(_) => SourceError::OwnIdentity(OwnIdentityFault::Missing),
-        SdkError::ResponseError(response) => by_status(response.raw().status().as_u16(), request_id, judged),
-        SdkError::ServiceError(service) => {
-            let metadata = service.err();
-            let code = metadata.code().map(|code| secrets.redact(code));
-            let answer = ErrorAnswer {
-                status: service.raw().status().as_u16(),
-                code: code.as_deref(),
-                message: &secrets.redact(metadata.message().unwrap_or_default()),
-                // The metadata of a body that the SDK cannot read is empty; the header is there.
-                request_id,
-            };
-            classify(&answer, judged)
+        // Credentials that the SDK could not read.
+        SdkError::ResponseError(response) if response.raw().status().is_success() => {
+            SourceError::Unavailable(Unavailable::Unreadable)
         }
-        _ => SourceError::Unavailable(Unavailable::Unreadable),
+        SdkError::ResponseError(_) | SdkError::ServiceError(_) | _ => Words::of(error, secrets)
+            .map_or(SourceError::Unavailable(Unavailable::Unreadable), |words| {
+                classify(&words.answer(), judged)
+            }),
+    }
+}
+
+/// What AWS says in an answer that is not a success, without the secrets of the call.
+struct Words<'a> {
+    status: u16,
+    code: Option<Cow<'a, str>>,
+    message: Cow<'a, str>,
+    request_id: Option<Cow<'a, str>>,
+}
+
+impl<'a> Words<'a> {
+    /// Those in a failure, if it is an answer. Of a body that the SDK could not read only the head can be
+    /// believed.
+    fn of(failure: &'a Failure, secrets: &CallSecrets<'_>) -> Option<Self> {
+        let (status, code, message) = match failure {
+            SdkError::ResponseError(response) => (response.raw().status(), None, None),
+            SdkError::ServiceError(service) => {
+                let said = service.err();
+                (service.raw().status(), said.code(), said.message())
+            }
+            SdkError::ConstructionFailure(_)
+            | SdkError::TimeoutError(_)
+            | SdkError::DispatchFailure(_)
+            | _ => return None,
+        };
+        Some(Self {
+            status: status.as_u16(),
+            code: code.map(|code| secrets.redact(code)),
+            message: secrets.redact(message.unwrap_or_default()),
+            // The metadata of a body that the SDK cannot read is empty; the header is there.
+            request_id: failure.request_id().map(|id| secrets.redact(id)),
+        })
+    }
+
+    fn answer(&self) -> ErrorAnswer<'_> {
+        ErrorAnswer {
+            status: self.status,
+            code: self.code.as_deref(),
+            message: &self.message,
+            request_id: self.request_id.as_deref(),
+        }
     }
 }
 
@@ -263,15 +312,6 @@ fn dated(error: SourceError, answered_at: Option<SystemTime>) -> SourceError {
     match error {
         SourceError::Refused(refusal) => SourceError::Refused(Refusal { answered_at, ..refusal }),
         SourceError::Throttled | SourceError::Unavailable(_) | SourceError::OwnIdentity(_) => error,
-    }
-}
-
-/// An answer with a body that the SDK could not read: only its head can be believed.
-fn by_status(status: u16, request_id: Option<&str>, judged: JudgedToken) -> SourceError {
-    if (200..300).contains(&status) {
-        SourceError::Unavailable(Unavailable::Unreadable)
-    } else {
-        classify(&ErrorAnswer { status, code: None, message: "", request_id }, judged)
     }
 }
 

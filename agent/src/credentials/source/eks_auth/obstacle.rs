@@ -31,8 +31,10 @@ pub(super) enum Obstacle {
     OnTheWay(String),
 }
 
-type Sent = Result<AssumeRoleForPodIdentityOutput, Failure>;
-type Failure = SdkError<AssumeRoleForPodIdentityError, Response<SdkBody>>;
+/// What the SDK brings from a call.
+pub(super) type Sent = Result<AssumeRoleForPodIdentityOutput, Failure>;
+/// And when it fails.
+pub(super) type Failure = SdkError<AssumeRoleForPodIdentityError, Response<SdkBody>>;
 
 /// What kept the answer to a call away; `None`: its time is over.
 pub(super) fn obstacle(sent: Option<&Sent>, carrier: &Carrier, judged: JudgedToken) -> Obstacle {

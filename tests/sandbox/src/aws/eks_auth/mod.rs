@@ -6,6 +6,7 @@
 mod refusal;
 mod request;
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -13,7 +14,7 @@ use http::{Method, StatusCode};
 use serde_json::{Value, json};
 
 use self::refusal::{Code, Refused};
-use self::request::Arguments;
+use self::request::{Arguments, NODE_DETAILS};
 use super::associations::{Association, Refusal};
 use super::issued::{AwsCredentials, Holder};
 use super::sigv4::Scope;
@@ -21,7 +22,7 @@ use crate::clock;
 use crate::cluster::pod::PodSpec;
 use crate::cluster::token::{self, AUDIENCE};
 use crate::faults::Service;
-use crate::http::message::{Received, Reply};
+use crate::http::message::{REQUEST_ID, Received, Reply};
 use crate::http::server::Answer;
 use crate::options::MissingAssociation;
 use crate::random;
@@ -53,18 +54,24 @@ impl Answer for EksAuth {
         token::parse(body.get("token")?.as_str()?)?.claims.pod()
     }
 
+    fn node_details(&self, request: &Received) -> BTreeMap<String, String> {
+        let body: Value = serde_json::from_slice(&request.body).unwrap_or_default();
+        let detail = |name: &str| Some((name.to_owned(), body.get(name)?.as_str()?.to_owned()));
+        NODE_DETAILS.into_iter().filter_map(detail).collect()
+    }
+
     fn answer(&self, request: &Received) -> Reply {
         let place = self.0.switches.lock().error_code_place;
         let reply = match self.assume(request) {
             Ok(body) => Reply::json(&body),
             Err(refused) => refused.reply(place),
         };
-        reply.header("x-amzn-requestid", &random::uuid())
+        reply.header(REQUEST_ID, &random::uuid())
     }
 
     fn error(&self, status: StatusCode, code: &str, message: &str) -> Reply {
         let reply = refusal::reply(status, code, message, self.0.switches.lock().error_code_place);
-        reply.header("x-amzn-requestid", &random::uuid())
+        reply.header(REQUEST_ID, &random::uuid())
     }
 }
 
@@ -105,7 +112,7 @@ impl EksAuth {
     /// The node: its signature, and its permission to call at all.
     fn check_caller(&self, request: &Received, cluster: &str) -> Result<(), Refused> {
         let options = &self.0.options;
-        let scope = Scope { region: &options.region, service: "eks-auth", now: clock::now() };
+        let scope = Scope { region: &options.region, service: "eks-auth", now: self.0.clock.now() };
         let caller = self.0.issued.signer(request, scope)?;
         // A pod's role could be given the permission, but in this account it is not.
         if caller.pod.is_some() || self.0.switches.lock().node_role_denied {
@@ -133,7 +140,7 @@ impl EksAuth {
         if claims.aud != [AUDIENCE] {
             return Err(invalid("its audience is not pods.eks.amazonaws.com"));
         }
-        let now = clock::now();
+        let now = self.0.clock.now();
         if claims.expired_at(now) {
             return Err(Refused::new(Code::ExpiredToken, "The token has expired."));
         }

@@ -7,6 +7,9 @@ use serde_json::Value;
 
 use super::refusal::{Code, Refused};
 
+/// The optional members: where the caller runs.
+pub(super) const NODE_DETAILS: [&str; 3] = ["eksNodeName", "instanceId", "zone"];
+
 /// What the caller sent.
 #[derive(Debug)]
 pub(super) struct Arguments {
@@ -24,8 +27,7 @@ impl Arguments {
         };
         let mut token = None;
         for (name, value) in members {
-            let known = matches!(name.as_str(), "token" | "eksNodeName" | "instanceId" | "zone");
-            if !known {
+            if name != "token" && !NODE_DETAILS.contains(&name.as_str()) {
                 return Err(invalid(&format!("unknown member '{name}'")));
             }
             let Value::String(text) = value else {
