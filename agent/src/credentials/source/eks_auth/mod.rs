@@ -241,8 +241,9 @@ fn translate(error: &Failure, judged: JudgedToken) -> SourceError {
         SdkError::ResponseError(response) if response.raw().status().is_success() => {
             SourceError::Unavailable(Unavailable::Unreadable)
         }
-        _ => error_answer(error)
+        SdkError::ResponseError(_) | SdkError::ServiceError(_) => error_answer(error)
             .map_or(SourceError::Unavailable(Unavailable::Unreadable), |answer| classify(&answer, judged)),
+        _ => SourceError::Unavailable(Unavailable::Unreadable),
     }
 }
 
@@ -267,6 +268,7 @@ fn error_answer(failure: &Failure) -> Option<ErrorAnswer<'_>> {
                 request_id,
             })
         }
+        SdkError::ConstructionFailure(_) | SdkError::TimeoutError(_) | SdkError::DispatchFailure(_) => None,
         _ => None,
     }
 }
