@@ -83,12 +83,15 @@ async fn held_through(effect: Effect) {
     }
     let after = healed.elapsed();
     println!("{effect:?}: renewed {after:?} after AWS was back");
-    let within = match effect {
-        Effect::Hang => ONE_CALL + RENEWED_WITHIN,
-        // AWS has answered all the time, and meant this pod, or less of everything.
-        Effect::Status { status: 429, .. } => BY_ITSELF,
-        Effect::Status { status: 400, ref code, .. } if code == "AccessDeniedException" => BY_ITSELF,
-        _ => RENEWED_WITHIN,
+    // AWS has answered all the time, and meant this pod, or less of everything.
+    let is_meant = matches!(&effect, Effect::Status { status: 429, .. })
+        || matches!(&effect, Effect::Status { code, .. } if code == "AccessDeniedException");
+    let within = if effect == Effect::Hang {
+        ONE_CALL + RENEWED_WITHIN
+    } else if is_meant {
+        BY_ITSELF
+    } else {
+        RENEWED_WITHIN
     };
     assert!(after < within, "{effect:?}: {after:?}");
 }

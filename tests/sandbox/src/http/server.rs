@@ -95,6 +95,20 @@ struct Connection {
     is_over: Notify,
 }
 
+/// An answer, and how much of it is given.
+enum Given {
+    /// All of it.
+    Whole(Reply),
+    /// All of it, behind so many bytes of white space.
+    Padded { reply: Reply, bytes: u64 },
+    /// Its head, and white space without an end.
+    Endless { reply: Reply, pause: Duration },
+    /// The first half.
+    Broken(Reply),
+    /// Nothing, ever.
+    Nothing,
+}
+
 /// A connection that ends without an answer.
 type Cut = io::Error;
 
@@ -222,54 +236,25 @@ impl Server {
             sleep(interference.latency).await;
         }
         connection.wire.write_in(interference.pieces);
-        let reply = match interference.instead.take() {
-            None => self.service.answer(request),
-            Some(Effect::Status { status, code, message }) => {
-                self.service.error(status_of(status), &code, &message)
+        let mut response = match self.given(interference.instead.take(), request) {
+            Given::Whole(reply) => {
+                call.answered(&reply);
+                self.response(reply, &interference, ReplyBody::whole)
             }
-            Some(Effect::Throttle { .. }) => {
-                self.service.error(StatusCode::TOO_MANY_REQUESTS, "ThrottlingException", "Rate exceeded")
+            Given::Padded { reply, bytes: padding } => {
+                call.answered(&reply);
+                self.response(reply, &interference, |bytes| ReplyBody::padded(bytes, padding))
             }
-            Some(Effect::ProxyError { status }) => {
-                let status = status_of(status);
-                Reply::html(status, &status.to_string())
+            // What nobody gets to its end is not noted as answered.
+            Given::Endless { reply, pause } => {
+                self.response(reply, &interference, |_bytes| ReplyBody::endless(pause))
             }
-            Some(Effect::Hang) => pending().await,
-            Some(Effect::BadJson) => {
-                let right = self.service.answer(request);
-                let half = right.body.slice(..right.body.len() / 2);
-                Reply { status: StatusCode::OK, code: None, body: half, ..right }
-            }
-            Some(Effect::Padded { mib }) => {
-                let right = self.service.answer(request);
-                call.answered(&right);
-                return self.response(right, &interference, |bytes| ReplyBody::padded(bytes, mib << 20));
-            }
-            Some(Effect::Endless { pause_ms }) => {
-                let right = self.service.answer(request);
-                let pause = Duration::from_millis(pause_ms);
-                return self.response(right, &interference, |_bytes| ReplyBody::endless(pause));
-            }
-            Some(Effect::ResetMidBody) => {
-                let right = self.service.answer(request);
+            Given::Broken(reply) => {
                 let wire = connection.wire.clone();
-                // Not noted as answered: nobody got it.
-                return self.response(right, &interference, |bytes| ReplyBody::broken(bytes, wire));
+                self.response(reply, &interference, |bytes| ReplyBody::broken(bytes, wire))
             }
-            // These change how an answer is given, and not which; they never stand here.
-            Some(
-                Effect::Latency { .. }
-                | Effect::DateSkew { .. }
-                | Effect::NoDate
-                | Effect::Pieces { .. }
-                | Effect::CloseAfter { .. }
-                | Effect::Refuse
-                | Effect::HangInAccept
-                | Effect::HangInTls,
-            ) => self.service.answer(request),
+            Given::Nothing => pending().await,
         };
-        call.answered(&reply);
-        let mut response = self.response(reply, &interference, ReplyBody::whole);
         if let Some(closing) = interference.closing.filter(|closing| connection.has_given(closing.answers)) {
             if closing.announced {
                 response.headers_mut().insert(http::header::CONNECTION, HeaderValue::from_static("close"));
@@ -278,6 +263,47 @@ impl Server {
             }
         }
         response
+    }
+
+    /// What is given to a request, by the fault that changes the answer if there is one.
+    fn given(&self, instead: Option<Effect>, request: &Received) -> Given {
+        let right = || self.service.answer(request);
+        match instead {
+            Some(Effect::Status { status, code, message }) => {
+                Given::Whole(self.service.error(status_of(status), &code, &message))
+            }
+            Some(Effect::Throttle { .. }) => {
+                let (status, code) = (StatusCode::TOO_MANY_REQUESTS, "ThrottlingException");
+                Given::Whole(self.service.error(status, code, "Rate exceeded"))
+            }
+            Some(Effect::ProxyError { status }) => {
+                let status = status_of(status);
+                Given::Whole(Reply::html(status, &status.to_string()))
+            }
+            Some(Effect::Hang) => Given::Nothing,
+            Some(Effect::BadJson) => {
+                let right = right();
+                let half = right.body.slice(..right.body.len() / 2);
+                Given::Whole(Reply { status: StatusCode::OK, code: None, body: half, ..right })
+            }
+            Some(Effect::Padded { mib }) => Given::Padded { reply: right(), bytes: mib << 20 },
+            Some(Effect::Endless { pause_ms }) => {
+                Given::Endless { reply: right(), pause: Duration::from_millis(pause_ms) }
+            }
+            Some(Effect::ResetMidBody) => Given::Broken(right()),
+            // The others change how an answer is given, and not which; they never stand here.
+            None
+            | Some(
+                Effect::Latency { .. }
+                | Effect::DateSkew { .. }
+                | Effect::NoDate
+                | Effect::Pieces { .. }
+                | Effect::CloseAfter { .. }
+                | Effect::Refuse
+                | Effect::HangInAccept
+                | Effect::HangInTls,
+            ) => Given::Whole(right()),
+        }
     }
 
     fn response(
