@@ -25,7 +25,7 @@ use self::learned::{Answer, Change, Learned, Reading};
 use self::system::System;
 
 pub use self::learned::Teacher;
-pub use self::simulated::Simulated;
+pub use self::simulated::{Quartz, Simulated};
 
 /// While AWS's time is not confirmed, AWS is asked for it at most once in this time.
 const ASK_INTERVAL: Duration = Duration::from_secs(5);

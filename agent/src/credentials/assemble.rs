@@ -74,6 +74,35 @@ pub struct Credentials {
     clock: Clock,
 }
 
+/// How much there is of all that grows with pods, and must go with them (invariant 8).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Sizes {
+    /// Records of identities.
+    pub records: u64,
+    /// Tokens that find their pod's record by their digest.
+    pub links: usize,
+    /// Calls under way.
+    pub flights: usize,
+    /// Checks that are planned, void ones too.
+    pub checks: usize,
+    /// Peers with a call under way, or one that was refused a moment ago.
+    pub peers: usize,
+}
+
+impl Sizes {
+    /// Those of two agents together.
+    #[must_use]
+    pub const fn and(self, other: Self) -> Self {
+        Self {
+            records: self.records + other.records,
+            links: self.links + other.links,
+            flights: self.flights + other.flights,
+            checks: self.checks + other.checks,
+            peers: self.peers + other.peers,
+        }
+    }
+}
+
 impl Credentials {
     /// Puts the parts together. Nothing runs yet but what requests start.
     pub fn assemble(needs: Needs<'_>) -> Self {
@@ -120,6 +149,17 @@ impl Credentials {
             clock: clock.clone(),
         };
         Self { provider, store, flights, budget, answers, reach, schedule, refusals, quotas, clock }
+    }
+
+    /// How much there is of all that grows with pods.
+    pub fn sizes(&self) -> Sizes {
+        Sizes {
+            records: self.store.len(),
+            links: self.store.links(),
+            flights: self.flights.len(),
+            checks: self.schedule.len(),
+            peers: self.quotas.peers(),
+        }
     }
 
     /// The worker that renews in the background; `None` where nothing is kept.

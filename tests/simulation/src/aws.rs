@@ -4,7 +4,7 @@
 //! Owns: the wire format and the script of each call. Must not know: the agent.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use aws_smithy_runtime_api::client::http::{
@@ -16,9 +16,13 @@ use aws_smithy_types::DateTime;
 use aws_smithy_types::body::SdkBody;
 use aws_smithy_types::date_time::Format;
 
+use pod_identity_agent::outgoing::Carrier;
+
 use crate::imds;
 use crate::journal::What;
-use crate::ledger::{Kept, Token};
+use crate::kind::NO_ASSOCIATION;
+use crate::ledger::{Issued, Kept, Token};
+use crate::life::Life;
 use crate::rng::Rng;
 use crate::story::World;
 use crate::weather::Sky;
@@ -32,6 +36,10 @@ pub struct Aws {
     world: Arc<World>,
     /// Each answer has an id of its own, as AWS's have.
     answers: Arc<AtomicU64>,
+    /// Connections of this agent that have carried a call and wait for the next.
+    idle: Arc<AtomicUsize>,
+    /// This agent lives.
+    life: Life,
 }
 
 impl std::fmt::Debug for Aws {
@@ -42,8 +50,9 @@ impl std::fmt::Debug for Aws {
 
 impl Aws {
     /// An HTTP client for the SDK behind which this world's AWS is.
-    pub fn http_client(world: &Arc<World>) -> SharedHttpClient {
-        let connector = SharedHttpConnector::new(Self { world: Arc::clone(world), answers: Arc::default() });
+    pub fn http_client(world: &Arc<World>, life: Life) -> SharedHttpClient {
+        let (answers, idle) = (Arc::clone(&world.answers), Arc::default());
+        let connector = SharedHttpConnector::new(Self { world: Arc::clone(world), answers, idle, life });
         http_client_fn(move |_, _| connector.clone())
     }
 
@@ -51,14 +60,14 @@ impl Aws {
         let world = &*self.world;
         let arrived = world.now();
         let Some(token) = world.ledger.lock().token(&token) else {
-            return self.says(400, "InvalidTokenException");
+            return self.says(400, "InvalidTokenException", arrived);
         };
         let _gone = self.take_in(token, arrived);
         let mut chance = self.chance_of(token);
         // Who signed is judged by AWS's front end, before anything of the call.
         let answers = match world.weather.sky(arrived) {
             Sky::Hangs | Sky::Refuses | Sky::Says(_, _) => false,
-            Sky::Throttles(_) | Sky::Flaky | Sky::Clear => true,
+            Sky::Throttles(_) | Sky::Flaky | Sky::Clear | Sky::Slow(_) | Sky::Allows { .. } => true,
         };
         if let Some(code) = world.weather.own.judge(signer, arrived).filter(|_| answers) {
             tokio::time::sleep(chance.between(ms(5), ms(80))).await;
@@ -72,25 +81,38 @@ impl Aws {
                 tokio::time::sleep(chance.between(ms(5), ms(80))).await;
                 self.told(token, status, code)
             }
-            Sky::Throttles(above) if world.ledger.lock().under_way() > above => {
-                world.ledger.lock().throttle(arrived);
-                self.told(token, 429, "ThrottlingException")
+            Sky::Throttles(above) if world.ledger.lock().under_way() > above => self.throttle(token),
+            Sky::Allows { per_second, at_once }
+                if !world.ledger.lock().may_call(per_second, at_once, arrived) =>
+            {
+                tokio::time::sleep(chance.between(ms(5), ms(40))).await;
+                self.throttle(token)
             }
+            Sky::Slow(after) => self.judge(token, arrived, ms(after)).await,
             Sky::Throttles(_) => self.judge(token, arrived, chance.between(ms(100), ms(600))).await,
             Sky::Flaky => match chance.below(4) {
                 0 => self.told(token, 503, "ServiceUnavailableException"),
                 1 => std::future::pending().await,
                 _ => self.judge(token, arrived, chance.between(ms(50), ms(1150))).await,
             },
-            Sky::Clear => self.judge(token, arrived, chance.between(ms(20), ms(120))).await,
+            Sky::Clear | Sky::Allows { .. } => {
+                self.judge(token, arrived, chance.between(ms(20), ms(120))).await
+            }
         }
+    }
+
+    fn throttle(&self, token: Token) -> Result<HttpResponse, ConnectorError> {
+        let now = self.world.now();
+        let found = self.world.ledger.lock().throttle(token, now);
+        self.world.watch.report(now, found);
+        self.told(token, 429, "ThrottlingException")
     }
 
     fn take_in(&self, token: Token, arrived: Duration) -> Gone {
         let world = &*self.world;
         let is_in_doubt = world.is_in_doubt();
         let mut ledger = world.ledger.lock();
-        let found = ledger.arrive(token, arrived, is_in_doubt);
+        let found = ledger.arrive(token, arrived, is_in_doubt, world.weather.shape.nodes);
         let under_way = ledger.under_way();
         drop(ledger);
         world.note(token.pod, What::Called(under_way));
@@ -114,7 +136,9 @@ impl Aws {
     ) -> Result<HttpResponse, ConnectorError> {
         tokio::time::sleep(after).await;
         let world = &*self.world;
-        let now = world.now();
+        // AWS's own clock goes on while the node is paused: the answer is of this moment, whenever it is
+        // read.
+        let now = arrived + after;
         let spell = world.ledger.lock().pods.get(token.pod).and_then(|pod| {
             pod.spells.iter().find(|(from, to, _)| (*from..*to).contains(&now)).map(|(_, _, code)| *code)
         });
@@ -122,47 +146,62 @@ impl Aws {
             return self.told(token, 400, "InvalidTokenException");
         }
         let refusal = if now >= token.expires { Some("ExpiredTokenException") } else { spell };
-        let Some(code) = refusal else { return self.issue(token, arrived) };
+        let Some(code) = refusal else { return self.issue(token, arrived, now) };
         world.ledger.lock().refuse(token, code, now);
-        self.told(token, if code == "ResourceNotFoundException" { 404 } else { 400 }, code)
+        world.note(token.pod, What::Said(if code == NO_ASSOCIATION { 404 } else { 400 }, code));
+        self.says(if code == NO_ASSOCIATION { 404 } else { 400 }, code, now)
     }
 
-    fn issue(&self, token: Token, arrived: Duration) -> Result<HttpResponse, ConnectorError> {
-        let now = self.world.now();
+    fn issue(&self, token: Token, arrived: Duration, now: Duration) -> Result<HttpResponse, ConnectorError> {
+        let came = self.world.now();
         let lie = self.world.lie();
         let is_the_pods = self.world.is_surely_the_pods(token);
         let tells_the_time = self.world.is_in_doubt();
-        let kept = Kept { is_the_pods, is_misdated: lie.is_some(), tells_the_time };
-        let (number, life, found) = self.world.ledger.lock().issue(token, arrived, now, kept);
-        self.world.watch.report(now, found);
-        self.world.note(token.pod, What::Issued(number, life.as_secs()));
-        let expires = self.time() + life;
+        // Who was deceived about the time may take an older set for the one that lives longer.
+        let is_misdated = lie.is_some() || self.world.watch.is_deceived();
+        let kept = Kept { is_the_pods, is_misdated, tells_the_time, came };
+        let mut chance = self.chance_of(token);
+        let issued =
+            self.world.ledger.lock().issue(token, arrived, now, kept, &mut chance, &self.world.weather.shape);
+        let Issued { number, expires, role, found } = issued;
+        self.world.watch.report(came, found);
+        self.world.note(token.pod, What::Issued(number, expires.saturating_sub(now).as_secs()));
+        let association = format!("a-{}", self.world.slot_of(token.pod));
         let body = serde_json::json!({
             "subject": {"namespace": "namespace", "serviceAccount": "app"},
             "audience": "pods.eks.amazonaws.com",
-            "podIdentityAssociation": {"associationArn": "arn", "associationId": "a-1"},
-            "assumedRoleUser": {"arn": "arn:aws:sts::111122223333:assumed-role/r/s", "assumeRoleId": "x"},
+            "podIdentityAssociation": {"associationArn": "arn", "associationId": association},
+            "assumedRoleUser": {
+                "arn": format!("arn:aws:sts::111122223333:assumed-role/r{role}/s"), "assumeRoleId": "x",
+            },
             "credentials": {
                 "sessionToken": format!("session-{number}"),
                 "secretAccessKey": format!("secret-{number}"),
                 "accessKeyId": format!("ASIA{number}"),
-                "expiration": expires.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs()),
+                "expiration": (World::BEGINNING + expires).as_secs(),
             },
         });
-        self.response(200, body.to_string(), lie)
+        self.response(200, body.to_string(), lie, now)
     }
 
     fn told(&self, token: Token, status: u16, code: &'static str) -> Result<HttpResponse, ConnectorError> {
         self.world.note(token.pod, What::Said(status, code));
-        self.says(status, code)
+        self.says(status, code, self.world.now())
     }
 
-    fn says(&self, status: u16, code: &str) -> Result<HttpResponse, ConnectorError> {
+    fn says(&self, status: u16, code: &str, at: Duration) -> Result<HttpResponse, ConnectorError> {
         let lie = self.world.lie();
-        self.response(status, format!(r#"{{"code":"{code}","message":"simulated"}}"#), lie)
+        self.response(status, format!(r#"{{"code":"{code}","message":"simulated"}}"#), lie, at)
     }
 
-    fn response(&self, status: u16, body: String, lie: Option<i64>) -> Result<HttpResponse, ConnectorError> {
+    /// An answer of this moment.
+    fn response(
+        &self,
+        status: u16,
+        body: String,
+        lie: Option<i64>,
+        at: Duration,
+    ) -> Result<HttpResponse, ConnectorError> {
         let status = status.try_into().map_err(|_| ConnectorError::other("no such status".into(), None))?;
         let mut response = HttpResponse::new(status, SdkBody::from(body));
         response.headers_mut().insert("content-type", "application/json");
@@ -172,22 +211,18 @@ impl Aws {
             self.world.watch.lied(self.world.now(), lie);
             response.headers_mut().insert(LIE, "1");
         }
-        if let Ok(date) = DateTime::from(self.time_but(lie)).fmt(Format::HttpDate) {
+        if let Ok(date) = DateTime::from(dated(at, lie)).fmt(Format::HttpDate) {
             response.headers_mut().insert("date", date);
         }
         Ok(response)
     }
+}
 
-    /// The `Date` of an answer.
-    fn time_but(&self, lie: Option<i64>) -> SystemTime {
-        let off = Duration::from_secs(lie.unwrap_or_default().unsigned_abs());
-        if lie.unwrap_or_default() < 0 { self.time() - off } else { self.time() + off }
-    }
-
-    /// True time, which nothing can bend.
-    fn time(&self) -> SystemTime {
-        self.world.true_wall()
-    }
+/// The `Date` of an answer of this moment.
+fn dated(at: Duration, lie: Option<i64>) -> SystemTime {
+    let off = Duration::from_secs(lie.unwrap_or_default().unsigned_abs());
+    let time = UNIX_EPOCH + World::BEGINNING + at;
+    if lie.unwrap_or_default() < 0 { time - off } else { time + off }
 }
 
 impl HttpConnector for Aws {
@@ -196,10 +231,21 @@ impl HttpConnector for Aws {
             request.body().bytes().and_then(|body| serde_json::from_slice(body).ok()).unwrap_or_default();
         let token = body.get("token").and_then(serde_json::Value::as_str).unwrap_or_default().to_owned();
         let signer = imds::signer_of(&request);
+        let carrier = request.extension::<Carrier>().cloned();
         let (aws, times_bent) = (self.clone(), self.world.watch.times_bent());
         HttpConnectorFuture::new(async move {
-            let world = Arc::clone(&aws.world);
-            let answer = aws.answer(token, signer).await?;
+            let (world, life, idle) = (Arc::clone(&aws.world), aws.life.clone(), Arc::clone(&aws.idle));
+            let take = |idle: usize| idle.checked_sub(1);
+            let is_used = idle.fetch_update(Ordering::Relaxed, Ordering::Relaxed, take).is_ok();
+            if let Some(carrier) = carrier {
+                carrier.takes(is_used);
+            }
+            let Some(answer) = life.unless_over(aws.answer(token, signer)).await else {
+                // Of an agent that was killed nothing comes any more, and nothing reaches it.
+                return std::future::pending().await;
+            };
+            let answer = answer?;
+            idle.fetch_add(1, Ordering::Relaxed);
             if answer.headers().get(LIE).is_none() {
                 world.watch.answered(world.now(), times_bent);
             }

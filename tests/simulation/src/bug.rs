@@ -42,6 +42,18 @@ pub enum Bug {
     BlamesThePod,
     /// The `Date` of AWS's answers is not looked at (`aws::time`).
     IgnoresDate,
+    /// What no key proves is not refused where that is required (`identity::authenticator`).
+    AllowsTheUnproven,
+    /// Credentials of another role do not replace what is held (`credentials::record`).
+    KeepsTheRole,
+    /// That there is no association ends nothing (`credentials::policy::entitlement`).
+    NeverRevokes,
+    /// No call has more than 1.2 s (`credentials::flight::patience`).
+    NoPatience,
+    /// At the bound a verified pod makes room for another (`credentials::store::verified`).
+    EvictsVerified,
+    /// Renewals come before pods that wait with nothing (`credentials::limits::upstream_budget`).
+    RenewalsFirst,
 }
 
 impl Bug {
@@ -49,7 +61,7 @@ impl Bug {
     pub const ARE_PLANTED: bool = cfg!(feature = "planted");
 
     /// All of them.
-    pub const ALL: [Self; 16] = [
+    pub const ALL: [Self; 22] = [
         Self::SharedSlot,
         Self::ServesTheExpired,
         Self::RefusalBeatsHeld,
@@ -66,6 +78,12 @@ impl Bug {
         Self::KeepsTheOlder,
         Self::BlamesThePod,
         Self::IgnoresDate,
+        Self::AllowsTheUnproven,
+        Self::KeepsTheRole,
+        Self::NeverRevokes,
+        Self::NoPatience,
+        Self::EvictsVerified,
+        Self::RenewalsFirst,
     ];
 
     /// The bug of this name.

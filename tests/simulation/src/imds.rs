@@ -15,6 +15,7 @@ use aws_smithy_types::body::SdkBody;
 use aws_smithy_types::date_time::Format;
 
 use crate::journal::What;
+use crate::life::Life;
 use crate::story::World;
 
 /// It answers within this.
@@ -24,6 +25,7 @@ const DELAY: Duration = Duration::from_millis(2);
 #[derive(Clone)]
 pub struct Imds {
     world: Arc<World>,
+    life: Life,
 }
 
 impl std::fmt::Debug for Imds {
@@ -34,8 +36,8 @@ impl std::fmt::Debug for Imds {
 
 impl Imds {
     /// An HTTP client for the SDK behind which this world's metadata service is.
-    pub fn http_client(world: &Arc<World>) -> SharedHttpClient {
-        let connector = SharedHttpConnector::new(Self { world: Arc::clone(world) });
+    pub fn http_client(world: &Arc<World>, life: Life) -> SharedHttpClient {
+        let connector = SharedHttpConnector::new(Self { world: Arc::clone(world), life });
         http_client_fn(move |_, _| connector.clone())
     }
 
@@ -79,7 +81,14 @@ impl Imds {
 
 impl HttpConnector for Imds {
     fn call(&self, request: HttpRequest) -> HttpConnectorFuture {
-        HttpConnectorFuture::new(self.clone().answer(request.uri().to_owned()))
+        let (imds, life) = (self.clone(), self.life.clone());
+        let path = request.uri().to_owned();
+        HttpConnectorFuture::new(async move {
+            match life.unless_over(imds.answer(path)).await {
+                Some(answer) => answer,
+                None => std::future::pending().await,
+            }
+        })
     }
 }
 

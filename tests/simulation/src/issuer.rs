@@ -46,6 +46,8 @@ struct State {
     known: BTreeMap<u32, Duration>,
     /// The keys that the agent had once and was told to forget.
     withdrawn: Vec<u32>,
+    /// Since when each key has been in the document without a break.
+    published_since: BTreeMap<u32, Duration>,
 }
 
 #[derive(Debug)]
@@ -53,8 +55,12 @@ struct Key(EcdsaKeyPair);
 
 impl Issuer {
     /// From now on it does so.
-    pub fn set(&self, to: KeyState) {
+    pub fn set(&self, to: KeyState, now: Duration) {
         let mut state = self.state.lock();
+        let before = std::mem::take(&mut state.published_since);
+        state.published_since = numbers(to.published.unwrap_or_default())
+            .map(|key| (key, before.get(&key).copied().unwrap_or(now)))
+            .collect();
         (state.signer, state.published) = (to.signer, to.published);
     }
 
@@ -99,6 +105,18 @@ impl Issuer {
         let keys: Vec<_> =
             published.into_iter().filter_map(|key| state.key(key).map(|pair| pair.jwk(key))).collect();
         Some(json!({ "keys": keys }).to_string().into_bytes())
+    }
+
+    /// The agent is another one, which has read nothing yet.
+    pub fn forget_reader(&self) {
+        let mut state = self.state.lock();
+        state.known.clear();
+        state.withdrawn.clear();
+    }
+
+    /// Since when this key has been in the document without a break.
+    pub fn published_since(&self, key: u32) -> Option<Duration> {
+        self.state.lock().published_since.get(&key).copied()
     }
 
     /// Since when the agent has had this key.

@@ -48,6 +48,10 @@ pub enum What {
     ClockOff(i64),
     /// The node was paused for so many seconds.
     Paused(u64),
+    /// The node's quartz is fast by so many millionths from now on.
+    Quartz(i32),
+    /// The agent was killed, and another one is started.
+    Restarted,
 }
 
 /// One event.
@@ -132,6 +136,8 @@ impl fmt::Display for Event {
             What::Keys(signer, None) => write!(f, "key {signer} signs, and no keys can be read"),
             What::WrongDates(off, count) => write!(f, "{count} answers have a date that is {off} s off"),
             What::Weather(sky) => write!(f, "AWS: {sky}"),
+            What::Quartz(ppm) => write!(f, "the quartz is {ppm} ppm fast"),
+            What::Restarted => write!(f, "the agent is killed and started again"),
             What::Paused(seconds) => write!(f, "wakes from a pause of {seconds} s"),
             What::ClockOff(seconds) => write!(f, "the wall clock is off by {seconds} s"),
         }

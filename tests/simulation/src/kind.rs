@@ -5,12 +5,15 @@
 
 use std::time::Duration;
 
+use pod_identity_agent::clock::Quartz;
+
 use crate::issuer::KeyState;
 use crate::own::{Own, OwnSet};
 use crate::weather::Sky;
 
 const SECOND: Duration = Duration::from_secs(1);
 const MINUTE: Duration = Duration::from_secs(60);
+const HOUR: Duration = Duration::from_secs(3600);
 
 /// The kind of a story.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -41,6 +44,17 @@ pub enum Kind {
     /// Answers of AWS have wrong dates: one alone, one alone by more than a day, then two that agree, an hour
     /// back, and an outage.
     WrongDates,
+    /// The same with keys as [`Kind::Keys`], and what no key proves is refused.
+    KeysRequired,
+    /// AWS answers well, and slowly, for good; new pods come all the time.
+    Slow,
+    /// One pod's association is gone for good, another's moves to another role, and then AWS says for a
+    /// quarter of an hour that nobody has one.
+    Gone,
+    /// More pods than the agent may keep, five of them behind one address; the agent is started again.
+    Tight,
+    /// Three hundred pods start at once on five nodes, and the account may make ten calls a second.
+    Rates,
 }
 
 /// Answers of AWS have a wrong `Date`.
@@ -62,6 +76,8 @@ pub enum Bend {
     Wall(i64),
     /// The node is paused for so long: its clocks stand still.
     Pause(Duration),
+    /// Its quartz runs like this.
+    Quartz(Quartz),
 }
 
 /// When the crowd comes: the sets of 15 minutes of [`RESIDENTS`] are due at 6 to 7.5 minutes
@@ -71,14 +87,16 @@ const CROWD_AT: Duration = Duration::from_secs(385);
 const PAUSE_AT: Duration = Duration::from_secs(30 * 60);
 const PAUSE: Duration = Duration::from_secs(3600);
 const MINUTE_MS: i64 = 60_000;
+/// How slowly a slow AWS answers, in milliseconds.
+pub const SLOW_MS: [u64; 3] = [1_300, 2_000, 3_000];
+/// What AWS says of a pod that has no association.
+pub const NO_ASSOCIATION: &str = "ResourceNotFoundException";
 /// The slots that are there before the crowd.
 const RESIDENTS: u32 = 20;
-/// Pods of the short stories start within this.
-pub const START: Duration = Duration::from_secs(5);
 
 impl Kind {
     /// The short ones.
-    pub const SHORT: [Self; 9] = [
+    pub const SHORT: [Self; 14] = [
         Self::Crowd,
         Self::Sleepers,
         Self::WrongClock,
@@ -88,6 +106,11 @@ impl Kind {
         Self::Keys,
         Self::OwnCredentials,
         Self::WrongDates,
+        Self::KeysRequired,
+        Self::Slow,
+        Self::Gone,
+        Self::Tight,
+        Self::Rates,
     ];
 
     /// How long it lasts.
@@ -98,10 +121,59 @@ impl Kind {
             Self::Sleepers => Some(Duration::from_secs(60 * 60)),
             Self::WrongClock => Some(Duration::from_secs(90 * 60)),
             Self::Steps => Some(Duration::from_secs(4 * 3600)),
-            Self::Pause | Self::PauseInOutage | Self::OwnCredentials | Self::WrongDates => {
-                Some(Duration::from_secs(3 * 3600))
-            }
-            Self::Keys => Some(Duration::from_secs(5 * 3600)),
+            Self::Pause
+            | Self::PauseInOutage
+            | Self::OwnCredentials
+            | Self::WrongDates
+            | Self::Gone
+            | Self::Tight => Some(Duration::from_secs(3 * 3600)),
+            Self::Slow => Some(Duration::from_secs(2 * 3600)),
+            Self::Rates => Some(Duration::from_secs(5 * 60)),
+            Self::Keys | Self::KeysRequired => Some(Duration::from_secs(5 * 3600)),
+        }
+    }
+
+    /// Its pods start within this.
+    pub const fn start(self) -> Duration {
+        match self {
+            Self::Rates => Duration::from_millis(100),
+            Self::Days
+            | Self::Crowd
+            | Self::Sleepers
+            | Self::WrongClock
+            | Self::Steps
+            | Self::Pause
+            | Self::PauseInOutage
+            | Self::Keys
+            | Self::OwnCredentials
+            | Self::WrongDates
+            | Self::KeysRequired
+            | Self::Slow
+            | Self::Gone
+            | Self::Tight => Duration::from_secs(5),
+        }
+    }
+
+    /// For how long the node is looked at after everybody has left: the longest life of a set, a renewal at
+    /// most 3 h after it came, and its successor's life. Most of a short story's costs are here.
+    pub const fn aftermath(self) -> Duration {
+        match self {
+            Self::Days => Duration::from_secs(28 * 3600),
+            // It is about the first minute of five agents.
+            Self::Rates => Duration::ZERO,
+            Self::Crowd
+            | Self::Sleepers
+            | Self::WrongClock
+            | Self::Steps
+            | Self::Pause
+            | Self::PauseInOutage
+            | Self::Keys
+            | Self::OwnCredentials
+            | Self::WrongDates
+            | Self::KeysRequired
+            | Self::Slow
+            | Self::Gone
+            | Self::Tight => Duration::from_secs(16 * 3600),
         }
     }
 
@@ -116,8 +188,13 @@ impl Kind {
             | Self::Pause
             | Self::PauseInOutage
             | Self::Keys
+            | Self::KeysRequired
             | Self::OwnCredentials
+            | Self::Gone
             | Self::WrongDates => 6,
+            Self::Tight => 12,
+            Self::Slow => 40,
+            Self::Rates => 300,
         }
     }
 
@@ -126,13 +203,27 @@ impl Kind {
         match self {
             Self::Crowd if slot < RESIDENTS => (Duration::ZERO, Duration::from_secs(15 * 60)),
             Self::Crowd => (CROWD_AT, Duration::from_secs(3600)),
-            Self::Days | Self::Sleepers | Self::WrongClock => (Duration::ZERO, Duration::from_secs(30 * 60)),
+            Self::Days | Self::Sleepers | Self::WrongClock | Self::Gone => {
+                (Duration::ZERO, Duration::from_secs(30 * 60))
+            }
+            // Half of them at once, the others one after the other.
+            Self::Slow => {
+                let late = slot.saturating_sub(20) * 5 * 60;
+                (
+                    Duration::from_secs(late as u64),
+                    Duration::from_secs(if slot.is_multiple_of(2) { 15 * 60 } else { 3600 }),
+                )
+            }
+            Self::Tight => {
+                (Duration::ZERO, Duration::from_secs(if slot.is_multiple_of(2) { 15 * 60 } else { 3600 }))
+            }
+            Self::Rates => (Duration::ZERO, Duration::from_secs(6 * 3600)),
             Self::WrongDates => {
                 // One asks when the answers begin to agree on a wrong date.
                 let late = Duration::from_secs(if slot == 5 { 101 * 60 } else { 0 });
                 (late, Duration::from_secs(30 * 60))
             }
-            Self::Keys | Self::OwnCredentials => {
+            Self::Keys | Self::KeysRequired | Self::OwnCredentials => {
                 let late = Duration::from_secs(if slot % 3 == 2 { 61 * 60 } else { 0 });
                 (late, Duration::from_secs(if slot.is_multiple_of(2) { 15 * 60 } else { 3600 }))
             }
@@ -151,13 +242,19 @@ impl Kind {
     /// Its weather: from, to, how. `strength` is drawn from the seed.
     pub fn sky(self, strength: u32) -> Vec<(Duration, Duration, Sky)> {
         match self {
-            Self::Days | Self::Sleepers | Self::Pause => Vec::new(),
+            Self::Days | Self::Sleepers | Self::Pause | Self::Gone | Self::Tight => Vec::new(),
+            Self::Slow => {
+                let [quick, slower, slowest] = SLOW_MS;
+                let slowness = [slowest, quick, slower].into_iter().cycle().nth(strength as usize);
+                vec![(Duration::ZERO, HOUR * 1000, Sky::Slow(slowness.unwrap_or(slowest)))]
+            }
+            Self::Rates => vec![(Duration::ZERO, HOUR * 1000, Sky::Allows { per_second: 10, at_once: 10 })],
             // Fewer than the eight calls that the agent begins with, so that it must learn.
             Self::Crowd => vec![(CROWD_AT - SECOND, 9 * MINUTE, Sky::Throttles(2 + strength % 4))],
             Self::WrongClock => vec![(30 * MINUTE, 70 * MINUTE, Sky::Hangs)],
             Self::Steps => vec![(150 * MINUTE, 170 * MINUTE, Sky::Refuses)],
             // Keys and own credentials change in the middle of them.
-            Self::Keys => vec![
+            Self::Keys | Self::KeysRequired => vec![
                 (50 * MINUTE, 75 * MINUTE, Sky::Refuses),
                 (150 * MINUTE, 170 * MINUTE, Sky::Says(503, "ServiceUnavailableException")),
                 (250 * MINUTE, 265 * MINUTE, Sky::Hangs),
@@ -177,6 +274,11 @@ impl Kind {
             | Self::Sleepers
             | Self::Keys
             | Self::OwnCredentials
+            | Self::KeysRequired
+            | Self::Slow
+            | Self::Gone
+            | Self::Tight
+            | Self::Rates
             | Self::WrongDates => Vec::new(),
             Self::WrongClock => {
                 vec![
@@ -205,7 +307,7 @@ impl Kind {
     }
 
     /// The trouble that each of its pods has with its role: from, to, what AWS says.
-    pub fn spells(self) -> Vec<crate::ledger::Spell> {
+    pub fn spells(self, slot: u32) -> Vec<crate::ledger::Spell> {
         match self {
             Self::Days
             | Self::Crowd
@@ -215,7 +317,18 @@ impl Kind {
             | Self::PauseInOutage
             | Self::Keys
             | Self::OwnCredentials
+            | Self::KeysRequired
+            | Self::Slow
+            | Self::Tight
+            | Self::Rates
             | Self::WrongDates => Vec::new(),
+            Self::Gone => {
+                let mut spells = vec![(110 * MINUTE, 125 * MINUTE, NO_ASSOCIATION)];
+                if slot == 0 {
+                    spells.insert(0, (35 * MINUTE, 100 * MINUTE, NO_ASSOCIATION));
+                }
+                spells
+            }
             // After the renewal at 12 to 15 minutes, and over the end of its set.
             Self::Sleepers => vec![(20 * MINUTE, 50 * MINUTE, "AccessDeniedException")],
         }
@@ -226,7 +339,7 @@ impl Kind {
     /// by up to four minutes, by its number.
     pub fn keys(self, has_key: bool, when: impl Fn(u64) -> Duration) -> Vec<(Duration, KeyState)> {
         let events: &[(u32, u32, Option<u32>)] = match self {
-            Self::Steps | Self::Pause | Self::PauseInOutage if has_key => {
+            Self::Steps | Self::Pause | Self::PauseInOutage | Self::Gone | Self::Tight if has_key => {
                 return vec![(Duration::ZERO, KeyState { signer: 0, published: Some(0b1) })];
             }
             Self::Days
@@ -236,9 +349,13 @@ impl Kind {
             | Self::Steps
             | Self::Pause
             | Self::PauseInOutage
+            | Self::Gone
+            | Self::Tight
             | Self::OwnCredentials
+            | Self::Slow
+            | Self::Rates
             | Self::WrongDates => &[],
-            Self::Keys => &[
+            Self::Keys | Self::KeysRequired => &[
                 // They come late; key 0 is withdrawn in an outage, and comes back in it.
                 (20, 0, Some(0b1)),
                 (54, 1, Some(0b10)),
@@ -278,6 +395,11 @@ impl Kind {
             | Self::Pause
             | Self::PauseInOutage
             | Self::Keys
+            | Self::KeysRequired
+            | Self::Slow
+            | Self::Gone
+            | Self::Tight
+            | Self::Rates
             | Self::WrongDates => Own::steady(),
             Self::OwnCredentials => {
                 let set = |given: u32, expires: u32| OwnSet::new(given * MINUTE, expires * MINUTE);
@@ -309,6 +431,11 @@ impl Kind {
             | Self::Pause
             | Self::PauseInOutage
             | Self::Keys
+            | Self::KeysRequired
+            | Self::Slow
+            | Self::Gone
+            | Self::Tight
+            | Self::Rates
             | Self::OwnCredentials => Vec::new(),
             Self::WrongDates => vec![
                 Lie { at: 76 * MINUTE, off: -3600, answers: 1 },
@@ -318,11 +445,78 @@ impl Kind {
         }
     }
 
+    /// When the association of a slot's pod moves to another role.
+    pub fn moves(self, slot: u32) -> Vec<Duration> {
+        match self {
+            Self::Gone if slot == 1 => vec![80 * MINUTE],
+            Self::Days
+            | Self::Crowd
+            | Self::Sleepers
+            | Self::WrongClock
+            | Self::Steps
+            | Self::Pause
+            | Self::PauseInOutage
+            | Self::Keys
+            | Self::OwnCredentials
+            | Self::KeysRequired
+            | Self::Slow
+            | Self::Gone
+            | Self::Tight
+            | Self::Rates
+            | Self::WrongDates => Vec::new(),
+        }
+    }
+
+    /// When the agent is killed and started again.
+    pub fn restarts(self) -> Vec<Duration> {
+        match self {
+            Self::Tight => vec![40 * MINUTE, 100 * MINUTE, 101 * MINUTE],
+            Self::Days
+            | Self::Crowd
+            | Self::Sleepers
+            | Self::WrongClock
+            | Self::Steps
+            | Self::Pause
+            | Self::PauseInOutage
+            | Self::Keys
+            | Self::OwnCredentials
+            | Self::KeysRequired
+            | Self::Slow
+            | Self::Gone
+            | Self::Rates
+            | Self::WrongDates => Vec::new(),
+        }
+    }
+
+    /// By when every pod of it must have been served, and how many calls AWS may have had for each until
+    /// then.
+    pub const fn all_served_by(self) -> Option<(Duration, u64)> {
+        match self {
+            Self::Rates => Some((Duration::from_secs(40), 2)),
+            Self::Days
+            | Self::Crowd
+            | Self::Sleepers
+            | Self::WrongClock
+            | Self::Steps
+            | Self::Pause
+            | Self::PauseInOutage
+            | Self::Keys
+            | Self::OwnCredentials
+            | Self::KeysRequired
+            | Self::Slow
+            | Self::Gone
+            | Self::Tight
+            | Self::WrongDates => None,
+        }
+    }
+
     /// The life of the tokens of a slot.
     pub const fn token_life(self, slot: u32) -> Duration {
         match self {
             // Some pods outlive the rotation of a key with their token, and others rotate theirs meanwhile.
-            Self::Keys => Duration::from_secs(if slot.is_multiple_of(3) { 24 * 3600 } else { 3600 }),
+            Self::Keys | Self::KeysRequired => {
+                Duration::from_secs(if slot.is_multiple_of(3) { 24 * 3600 } else { 3600 })
+            }
             Self::Days
             | Self::Crowd
             | Self::Sleepers
@@ -331,23 +525,37 @@ impl Kind {
             | Self::Pause
             | Self::PauseInOutage
             | Self::OwnCredentials
+            | Self::Slow
+            | Self::Gone
+            | Self::Tight
+            | Self::Rates
             | Self::WrongDates => Duration::from_secs(24 * 3600),
         }
     }
 
-    /// The kind of this name.
-    pub fn named(name: &str) -> Option<Self> {
-        match name {
-            "crowd" => Some(Self::Crowd),
-            "sleepers" => Some(Self::Sleepers),
-            "clock" => Some(Self::WrongClock),
-            "steps" => Some(Self::Steps),
-            "pause" => Some(Self::Pause),
-            "pause-in-outage" => Some(Self::PauseInOutage),
-            "keys" => Some(Self::Keys),
-            "own" => Some(Self::OwnCredentials),
-            "dates" => Some(Self::WrongDates),
-            _ => None,
+    /// Its name.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Days => "days",
+            Self::Crowd => "crowd",
+            Self::Sleepers => "sleepers",
+            Self::WrongClock => "clock",
+            Self::Steps => "steps",
+            Self::Pause => "pause",
+            Self::PauseInOutage => "pause-in-outage",
+            Self::Keys => "keys",
+            Self::OwnCredentials => "own",
+            Self::WrongDates => "dates",
+            Self::KeysRequired => "keys-required",
+            Self::Slow => "slow",
+            Self::Gone => "gone",
+            Self::Tight => "tight",
+            Self::Rates => "rates",
         }
+    }
+
+    /// The short one of this name.
+    pub fn named(name: &str) -> Option<Self> {
+        Self::SHORT.into_iter().find(|kind| kind.name() == name)
     }
 }

@@ -6,16 +6,18 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
+use crate::kind::NO_ASSOCIATION;
+use crate::rng::Rng;
+use crate::shape::Shape;
+use crate::throttling::{MOST_CALLS, Throttling, Waiting};
 use crate::watch::{Found, Invariant};
 
-/// Design 4.6: calls under way at first, at most, and successes for one more.
-const FIRST_LIMIT: u32 = 8;
-const HIGHEST_LIMIT: u32 = 50;
-const SUCCESSES_PER_STEP: u32 = 5;
-/// A call that takes longer is not counted against those who wait with nothing in hand.
-const PUNCTUAL: Duration = Duration::from_millis(1_200);
-/// One burst of 429 is one signal.
-const HALVING_REST: Duration = Duration::from_secs(2);
+const MINUTE: Duration = Duration::from_secs(60);
+/// Expired sets are gone after this: the worker rests 30 s at most, and clocks may differ by a little.
+pub const TO_TIDY: Duration = Duration::from_secs(60);
+/// So many identities of one address are kept that no key proves (docs/design/decisions.md#fairness).
+const KEPT_OF_AN_ADDRESS: usize = 16;
+
 /// What the last request of a pod began may go on for so long when the pod is gone
 /// (docs/design/decisions.md#upstream): 10 s, and an attempt that began within them. What comes later are
 /// renewals.
@@ -25,8 +27,11 @@ const CALLS_WHEN_GONE: u32 = 2;
 /// So long after it asked last a pod may cost a second set, if the time is in doubt
 /// (docs/design/decisions.md#time): a minute, and the call itself.
 const HARDLY_GONE: Duration = Duration::from_secs(60).saturating_add(LAST_FLIGHT);
-/// A token may be used for so long after its `exp`: what the clocks may differ by without being corrected.
-pub const TOLERATED_SKEW: Duration = Duration::from_secs(6);
+/// A token may be used for so long after its `exp`: what the clocks may differ by without being corrected. A
+/// second and the journey of an answer, and what the worst quartz of a story gains in six hours.
+pub const TOLERATED_SKEW: Duration = Duration::from_secs(4);
+/// AWS must say for so long that there is no association (docs/design/decisions.md#entitlement).
+pub const NOT_FOUND_FOR: Duration = Duration::from_secs(300);
 
 /// A pod's spell: from, to, and the code that AWS says to it meanwhile.
 pub type Spell = (Duration, Duration, &'static str);
@@ -39,11 +44,39 @@ pub struct Pod {
     /// Which pod of its slot.
     pub generation: u32,
     /// The life of the sets that its role gives.
-    pub life: Duration,
+    pub life: Life,
+    /// When its association moves to another role.
+    pub moves: Vec<Duration>,
     /// When its association or its role is in trouble.
     pub spells: Vec<Spell>,
     /// Since when it is gone.
     pub gone_at: Option<Duration>,
+}
+
+/// How long the sets of a role live.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Life {
+    /// All alike.
+    Steady(Duration),
+    /// Between a minute and six hours, drawn for each; and often 59 minutes.
+    Drawn,
+    /// Six hours, and each a third shorter than the one before, down to a minute; then six hours again.
+    Shrinking,
+}
+
+impl Life {
+    /// The life of the set that comes after so many.
+    fn of_set(self, number: usize, chance: &mut Rng) -> Duration {
+        match self {
+            Self::Steady(life) => life,
+            Self::Drawn if chance.percent(20) => 59 * MINUTE,
+            Self::Drawn => chance.between(MINUTE, 360 * MINUTE),
+            Self::Shrinking => {
+                let steps = i32::try_from(number % 15).unwrap_or_default();
+                (360 * MINUTE).mul_f64((2.0_f64 / 3.0).powi(steps)).max(MINUTE)
+            }
+        }
+    }
 }
 
 /// What the agent must treat as one caller: the pod, over all tokens that a key has proven to be its own. A
@@ -73,8 +106,21 @@ pub struct Said {
     pub sets: Vec<usize>,
     /// When AWS last refused it.
     pub refused_at: Option<Duration>,
-    /// Since the last set: when AWS first said that there is no association, and how often.
-    pub not_found: Option<(Duration, u32)>,
+    /// Since the last set: AWS's word that there is no association.
+    pub not_found: Option<NotFound>,
+}
+
+/// AWS has said that there is no association.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct NotFound {
+    /// The first time.
+    pub first: Duration,
+    /// The last time.
+    pub last: Duration,
+    /// How often.
+    pub times: u32,
+    /// How often when it had said so for as long as it must.
+    pub late: u32,
 }
 
 /// A token in circulation.
@@ -122,8 +168,16 @@ pub struct Set {
     pub is_misdated: bool,
     /// When.
     pub issued: Duration,
-    /// Until when AWS takes it.
+    /// When the agent had it.
+    pub came: Duration,
+    /// Until when AWS takes it, to the second, as it says.
     pub expires: Duration,
+    /// For which of the roles that its association has had.
+    pub role: usize,
+    /// It was served from memory: the agent has kept it.
+    pub was_kept: bool,
+    /// The agent that had it was killed.
+    pub is_lost: bool,
 }
 
 /// How the agent must keep a set.
@@ -131,10 +185,25 @@ pub struct Set {
 pub struct Kept {
     /// Under the pod's name.
     pub is_the_pods: bool,
-    /// With a wrong idea of its life.
+    /// With a wrong idea of its life, or not at all because of one.
     pub is_misdated: bool,
     /// The agent was in doubt about the time, and any answer tells it.
     pub tells_the_time: bool,
+    /// When the agent has it.
+    pub came: Duration,
+}
+
+/// A set as it is issued.
+#[derive(Clone, Debug)]
+pub struct Issued {
+    /// Its number.
+    pub number: usize,
+    /// Until when AWS takes it.
+    pub expires: Duration,
+    /// For which of the roles that its association has had.
+    pub role: usize,
+    /// What it breaks.
+    pub found: Option<Found>,
 }
 
 /// The ledger.
@@ -154,7 +223,10 @@ pub struct Ledger {
     /// Calls so far.
     pub calls: u64,
     under_way: u32,
-    share: Share,
+    throttling: Throttling,
+    waiting: Waiting,
+    crowded_at: Option<Duration>,
+    crowded_addresses: BTreeMap<u32, Duration>,
 }
 
 impl Ledger {
@@ -205,10 +277,85 @@ impl Ledger {
         if is_proven { Name::Pod(token.pod) } else { Name::Token(token.number) }
     }
 
+    /// The agent was killed: what it had, it has no more.
+    pub fn restarted(&mut self) {
+        for set in &mut self.sets {
+            set.is_lost = true;
+        }
+        for token in &mut self.tokens {
+            (token.is_verified, token.has_its_own) = (false, false);
+        }
+        for said in self.said.values_mut() {
+            said.not_found = None;
+        }
+    }
+
+    /// A set was served that had come before it was asked for.
+    pub fn served_from_memory(&mut self, set: usize) {
+        if let Some(set) = self.sets.get_mut(set) {
+            set.was_kept = true;
+        }
+    }
+
+    /// A pod without credentials begins to wait.
+    pub fn waits(&mut self, pod: usize, now: Duration) {
+        self.waiting.since.entry(pod).or_insert(now);
+    }
+
+    /// It waits no more.
+    pub fn waits_no_more(&mut self, pod: usize) {
+        self.waiting.since.remove(&pod);
+    }
+
+    /// How many pods AWS knows no association of now, and how many pods there are.
+    pub fn without_association(&self, now: Duration) -> (usize, usize) {
+        let living = || self.pods.iter().filter(|pod| pod.gone_at.is_none());
+        let has_none = |pod: &&Pod| {
+            let mut spells = pod.spells.iter().filter(|(_, _, code)| *code == NO_ASSOCIATION);
+            spells.any(|(from, to, _)| (*from..*to).contains(&now))
+        };
+        (living().filter(has_none).count(), living().count())
+    }
+
+    /// Whether nobody else has been without an association since then.
+    pub fn is_alone_without(&self, pod: usize, since: Duration, now: Duration) -> bool {
+        let others = self.pods.iter().enumerate().filter(|(number, _)| *number != pod);
+        let mut spells = others.flat_map(|(_, pod)| &pod.spells);
+        !spells.any(|(from, to, code)| *code == NO_ASSOCIATION && *from <= now && *to >= since)
+    }
+
+    /// A set was issued to a pod: whether there is room for it, in all and on the account of its address.
+    fn note_room(&mut self, pod: usize, shape: &Shape, now: Duration) {
+        if *shape == Shape::USUAL {
+            return;
+        }
+        let address_of = |pod: usize| self.pods.get(pod).map(|pod| pod.slot / shape.pods_per_address);
+        let address = address_of(pod);
+        let lives = |set: &&Set| !set.is_lost && set.expires + TO_TIDY > now;
+        let (mut tokens, mut neighbours) = (BTreeSet::new(), BTreeSet::new());
+        for set in self.sets.iter().filter(lives) {
+            tokens.insert(set.token);
+            if address_of(set.pod) == address {
+                neighbours.insert(set.token);
+            }
+        }
+        if tokens.len() > shape.most_identities {
+            self.crowded_at = Some(now);
+        }
+        if let (true, Some(address)) = (neighbours.len() > KEPT_OF_AN_ADDRESS, address) {
+            self.crowded_addresses.insert(address, now);
+        }
+    }
+
+    /// When there was last no room for all, or for all of this address.
+    pub fn crowded_at(&self, address: u32) -> Option<Duration> {
+        self.crowded_at.max(self.crowded_addresses.get(&address).copied())
+    }
+
     /// How many names may have a set that has not been expired for `grace`: tokens, and pods with a token
     /// that was proven.
     pub fn living(&self, now: Duration, grace: Duration) -> usize {
-        let lives = |set: &&Set| set.is_misdated || set.expires + grace > now;
+        let lives = |set: &&Set| !set.is_lost && (set.is_misdated || set.expires + grace > now);
         let (mut names, mut sets) = (BTreeSet::new(), 0);
         for set in self.sets.iter().filter(lives) {
             sets += 1;
@@ -226,7 +373,7 @@ impl Ledger {
     }
 
     /// A call comes in.
-    pub fn arrive(&mut self, token: Token, now: Duration, is_in_doubt: bool) -> Option<Found> {
+    pub fn arrive(&mut self, token: Token, now: Duration, is_in_doubt: bool, nodes: u32) -> Option<Found> {
         self.calls += 1;
         self.under_way += 1;
         let gone_at = self.pods.get(token.pod).and_then(|pod| pod.gone_at);
@@ -246,11 +393,16 @@ impl Ledger {
                 vec![token.pod],
             ));
         }
-        let most = self.share.most(now);
-        let is_young = |(_, since): &&(usize, Duration)| now.saturating_sub(*since) < PUNCTUAL;
-        let young = u32::try_from(self.calling.iter().filter(is_young).count()).unwrap_or(u32::MAX);
-        if self.under_way > HIGHEST_LIMIT || young > most {
-            let what = format!("{} calls at once, {young} of them young, of {most} allowed", self.under_way);
+        let has_a_set = self.said.get(&token.pod).is_some_and(|said| {
+            let mut sets = said.sets.iter().rev().filter_map(|set| self.sets.get(*set));
+            sets.any(|set| !set.is_lost && set.expires > now)
+        });
+        let is_throttled = self.throttling.is_on(now);
+        if let Some(what) = self.waiting.called(!has_a_set, now).filter(|_| is_throttled) {
+            return Some(Found::new(Invariant::Budget, what, vec![token.pod]));
+        }
+        if self.under_way > nodes * MOST_CALLS {
+            let what = format!("{} calls at once", self.under_way);
             return Some(Found::new(Invariant::Budget, what, vec![token.pod]));
         }
         if now > token.expires + TOLERATED_SKEW && !is_in_doubt {
@@ -281,20 +433,37 @@ impl Ledger {
         arrived: Duration,
         now: Duration,
         kept: Kept,
-    ) -> (usize, Duration, Option<Found>) {
-        self.share.answered(now);
+        chance: &mut Rng,
+        shape: &Shape,
+    ) -> Issued {
+        self.throttling.granted(kept.came);
         let pod = self.pods.get(token.pod);
-        let life = pod.map_or(Duration::from_secs(3600), |pod| pod.life);
+        let so_far = self.said.get(&token.pod).map_or(0, |said| said.sets.len());
+        let life = pod.map_or(60 * MINUTE, |pod| pod.life.of_set(so_far, chance));
+        let role = pod.map_or(0, |pod| pod.moves.iter().filter(|at| **at <= now).count());
         let gone_for = pod.and_then(|pod| pod.gone_at).and_then(|gone_at| arrived.checked_sub(gone_at));
         let was_gone = gone_for.is_some_and(|gone_for| !gone_for.is_zero());
         let is_excused = kept.tells_the_time && gone_for.is_some_and(|gone_for| gone_for < HARDLY_GONE);
         let number = self.sets.len();
-        let Kept { is_the_pods, is_misdated, .. } = kept;
-        let (pod, expires) = (token.pod, now + life);
-        self.sets.push(Set { pod, token: token.number, is_the_pods, is_misdated, issued: now, expires });
+        let Kept { is_the_pods, is_misdated, came, .. } = kept;
+        // AWS says it in whole seconds.
+        let expires = Duration::from_secs((now + life).as_secs());
+        self.sets.push(Set {
+            pod: token.pod,
+            token: token.number,
+            is_the_pods,
+            is_misdated,
+            issued: now,
+            came,
+            expires,
+            role,
+            was_kept: false,
+            is_lost: false,
+        });
         if let Some(token) = self.tokens.get_mut(token.number) {
             token.has_its_own |= !is_the_pods;
         }
+        self.note_room(token.pod, shape, came);
         let said = self.said.entry(token.pod).or_default();
         said.sets.push(number);
         said.not_found = None;
@@ -302,64 +471,30 @@ impl Ledger {
         identity.issued_when_gone += u32::from(was_gone && !is_excused);
         let found = (identity.issued_when_gone > 1)
             .then(|| Found::new(Invariant::Gone, "a pod that is gone was renewed twice", vec![token.pod]));
-        (number, life, found)
+        Issued { number, expires, role, found }
     }
 
     /// AWS refuses this identity.
     pub fn refuse(&mut self, token: Token, code: &str, now: Duration) {
-        self.share.answered(now);
+        self.throttling.granted(now);
         let said = self.said.entry(token.pod).or_default();
         said.refused_at = Some(now);
-        if code == "ResourceNotFoundException" {
-            let (first, count) = said.not_found.unwrap_or((now, 0));
-            said.not_found = Some((first, count + 1));
+        if code == NO_ASSOCIATION {
+            let so_far = said.not_found.unwrap_or(NotFound { first: now, last: now, times: 0, late: 0 });
+            let (times, is_late) = (so_far.times + 1, now >= so_far.first + NOT_FOUND_FOR);
+            let late = so_far.late + u32::from(is_late);
+            said.not_found = Some(NotFound { last: now, times, late, ..so_far });
         }
     }
 
-    /// AWS throttles.
-    pub fn throttle(&mut self, now: Duration) {
-        self.share.throttled(now);
-    }
-}
-
-/// The limit that the agent's budget must have, reckoned from AWS's own answers.
-#[derive(Debug)]
-struct Share {
-    limit: u32,
-    successes: u32,
-    halved_at: Option<Duration>,
-    /// The limit before the last halving: calls admitted under it may still come in for a moment.
-    before: u32,
-}
-
-impl Default for Share {
-    fn default() -> Self {
-        Self { limit: FIRST_LIMIT, successes: 0, halved_at: None, before: FIRST_LIMIT }
-    }
-}
-
-impl Share {
-    fn answered(&mut self, _now: Duration) {
-        self.successes += 1;
-        if self.successes >= SUCCESSES_PER_STEP {
-            self.successes = 0;
-            self.limit = (self.limit + 1).min(HIGHEST_LIMIT);
-        }
+    /// AWS throttles. It does not go on for long that most calls are refused for it.
+    pub fn throttle(&mut self, token: Token, now: Duration) -> Option<Found> {
+        let what = self.throttling.throttled(now)?;
+        Some(Found::new(Invariant::Budget, what, vec![token.pod]))
     }
 
-    fn throttled(&mut self, now: Duration) {
-        self.successes = 0;
-        if self.halved_at.is_none_or(|at| now.saturating_sub(at) >= HALVING_REST) {
-            self.halved_at = Some(now);
-            self.before = self.limit;
-            self.limit = (self.limit / 2).max(1);
-        }
-    }
-
-    /// The most calls that may be under way now. Rounded up by one: a success may count before or after a 429
-    /// of the same moment.
-    fn most(&self, now: Duration) -> u32 {
-        let is_recent = self.halved_at.is_some_and(|at| now.saturating_sub(at) < HALVING_REST);
-        (if is_recent { self.limit.max(self.before) } else { self.limit }) + 1
+    /// Takes a call out of the account's bucket, if there is one in it.
+    pub fn may_call(&mut self, per_second: u32, at_once: u32, now: Duration) -> bool {
+        self.throttling.take(per_second, at_once, now)
     }
 }

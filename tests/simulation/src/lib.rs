@@ -10,6 +10,8 @@
 //! (keys)
 //!   └───── watch: the invariants      journal: the last events, for the story of a failure      shrink
 //!
+//! weather, shape: what a seed draws      throttling: the bounds of invariant 5 as AWS sees them
+//!
 //! suite: the stories that every change must pass      bug: bugs that must be found, in a copy of the tree
 //! ```
 
@@ -20,14 +22,18 @@ pub mod issuer;
 pub mod journal;
 pub mod kind;
 pub mod ledger;
+pub mod life;
 pub mod node;
 pub mod own;
 pub mod pod;
 pub mod rng;
+pub mod shape;
 pub mod shrink;
+pub mod side_by_side;
 pub mod story;
 pub mod suite;
 pub mod thief;
+pub mod throttling;
 pub mod token;
 pub mod watch;
 pub mod weather;

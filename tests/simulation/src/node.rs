@@ -4,8 +4,9 @@
 
 use std::net::{IpAddr, Ipv4Addr};
 use std::num::NonZeroUsize;
+use std::pin::Pin;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use aws_smithy_runtime_api::client::http::SharedHttpClient;
 use pod_identity_agent::association;
@@ -14,7 +15,7 @@ use pod_identity_agent::aws::own_identity::imds::InstanceRole;
 use pod_identity_agent::aws::own_identity::{OwnIdentity, OwnSource};
 use pod_identity_agent::clock::{Clock, Now, Simulated};
 use pod_identity_agent::config::{KeyLocation, Retention, TokenVerification, Upstream, VerificationMode};
-use pod_identity_agent::credentials::assemble::{Credentials, Needs};
+use pod_identity_agent::credentials::assemble::{Credentials, Needs, Sizes};
 use pod_identity_agent::credentials::policy::serving::LONGEST_HOLD;
 use pod_identity_agent::credentials::provider::{CredentialRequest, Lookup};
 use pod_identity_agent::credentials::source::eks_auth::{EksAuth, Parts};
@@ -30,6 +31,8 @@ use pod_identity_agent::telemetry::metrics::Metrics;
 use pod_identity_agent::workload::{BearerToken, PeerKey};
 
 use crate::issuer::ISSUER;
+use crate::life::Life;
+use crate::shape::Shape;
 
 /// The longest time to keep a set before its renewal: the default of the flag.
 const RENEW_AFTER: Duration = Duration::from_secs(3 * 3600);
@@ -40,7 +43,8 @@ pub struct Node {
     authenticator: Arc<Authenticator>,
     credentials: Credentials,
     clock: Clock,
-    time: Arc<Simulated>,
+    life: Life,
+    pods_per_address: u32,
 }
 
 /// Reads the document of token keys; `None`: it cannot be read.
@@ -54,6 +58,10 @@ pub struct Around {
     pub imds: SharedHttpClient,
     /// The document of token keys; `None`: the agent is given none.
     pub keys: Option<Document>,
+    /// The machine's clocks.
+    pub clocks: Arc<Simulated>,
+    /// Of its process.
+    pub life: Life,
 }
 
 /// What a process got.
@@ -70,44 +78,59 @@ pub enum Answer {
 }
 
 impl Node {
-    /// Starts the node's tasks with the wall clock at `wall`. Must be called inside a tokio runtime.
-    pub fn start(seed: u64, wall: SystemTime, around: Around, tasks: &Tasks) -> Self {
-        let time = Simulated::starting_at(wall);
-        let clock = Clock::simulated(Arc::clone(&time));
+    /// Starts the agent's tasks. Must be called inside a tokio runtime.
+    pub fn start(seed: u64, shape: &Shape, around: Around, tasks: &Tasks) -> Self {
+        let Around { aws, imds, keys, clocks, life } = around;
+        let clock = Clock::simulated(clocks);
         let own = OwnIdentity::new(clock.clone());
-        let role = InstanceRole::through(around.imds, None, false, &clock);
-        tasks.spawn("own-identity", own.clone().keep(OwnSource::Imds(role), |_| ()));
+        let role = InstanceRole::through(imds, None, false, &clock);
+        let spawn = |name, work: Pin<Box<dyn Future<Output = ()> + Send>>| {
+            let life = life.clone();
+            tasks.spawn(name, async move { life.unless_over(work).await });
+        };
+        spawn("own-identity", Box::pin(own.clone().keep(OwnSource::Imds(role), |_| ())));
         let retention = Retention::Keep {
             renew_after: RENEW_AFTER,
-            max_identities: NonZeroUsize::MIN.saturating_add(4999),
+            max_identities: NonZeroUsize::MIN.saturating_add(shape.most_identities - 1),
         };
         let credentials = Credentials::assemble(Needs {
             clock: clock.clone(),
             rng: Rng::seeded(seed),
-            sources: Sources { eks_auth: eks_auth(&clock, own, around.aws) },
+            sources: Sources { eks_auth: eks_auth(&clock, own, aws) },
             retention: &retention,
             max_service_qps: 3,
-            max_stale_after_refusal: None,
+            max_stale_after_refusal: shape.max_stale,
             limits: Limits::default(),
             metrics: Metrics::new().upstream,
             tasks: tasks.clone(),
         });
         if let Some(renewals) = credentials.renewals() {
-            tasks.spawn("renewals", renewals.run());
+            spawn("renewals", Box::pin(renewals.run()));
         }
-        let authenticator = Arc::new(authenticator(seed, around.keys, &clock, tasks));
-        Self { authenticator, credentials, clock, time }
+        let authenticator = Arc::new(authenticator(seed, shape, keys, &clock, &spawn));
+        Self { authenticator, credentials, clock, life, pods_per_address: shape.pods_per_address }
     }
 
-    /// Asks as the endpoint does: identity, look, hold, answer. Each pod has an address of its own.
+    /// Its process is killed.
+    pub fn kill(&self) {
+        self.life.end();
+    }
+
+    /// Asks as the endpoint does: identity, look, hold, answer. `address` is a number.
     /// `judged` is told whether a key proves the token, before anything else happens.
-    pub async fn ask(&self, pod: usize, token: &BearerToken, judged: impl FnOnce(bool)) -> Answer {
+    pub async fn ask(&self, address: usize, token: &BearerToken, judged: impl FnOnce(bool)) -> Answer {
+        let answer = self.life.unless_over(self.answer(address, token, judged)).await;
+        // Its connection is reset.
+        answer.unwrap_or(Answer::Trouble("killed"))
+    }
+
+    async fn answer(&self, pod: usize, token: &BearerToken, judged: impl FnOnce(bool)) -> Answer {
         let now = self.clock.now();
         let authentication = self.authenticate(pod, token, now).await;
         judged(matches!(authentication, Authentication::Identified(Identity::Verified(_))));
         let request = match request(pod, token, authentication) {
             Ok(request) => request,
-            Err(cause) => return Answer::RefusedByAgent(cause),
+            Err(answer) => return answer,
         };
         match self.credentials.provider.lookup(&request, now) {
             Lookup::Serve(served) => Answer::Served(served.body.to_vec()),
@@ -123,26 +146,19 @@ impl Node {
         }
     }
 
-    /// Makes the wall clock wrong by so many milliseconds.
-    pub fn set_wall_error_ms(&self, error_ms: i64) {
-        self.time.set_wall_error_ms(error_ms);
-    }
-
-    /// Pauses the node for so long.
-    pub async fn pause(&self, pause: Duration) {
-        self.time.stand_still(pause);
-        tokio::time::advance(pause).await;
-    }
-
     /// What the agent takes AWS's time for.
     pub fn time(&self) -> Now {
         self.clock.now()
     }
 
-    /// How many sets are held, and how many flights are under way.
-    pub fn remains(&self) -> (u64, usize) {
-        self.credentials.store.tidy();
-        (self.credentials.store.len(), self.credentials.flights.len())
+    /// The number of the address of a slot's pod.
+    pub const fn address_of(&self, slot: u32) -> usize {
+        (slot / self.pods_per_address) as usize
+    }
+
+    /// How much is held, and how many flights are under way. Nothing is tidied for the sake of the look.
+    pub fn remains(&self) -> Sizes {
+        self.credentials.sizes()
     }
 
     async fn authenticate(&self, pod: usize, token: &BearerToken, now: Now) -> Authentication {
@@ -159,32 +175,39 @@ fn request(
     pod: usize,
     token: &BearerToken,
     authentication: Authentication,
-) -> Result<CredentialRequest, &'static str> {
+) -> Result<CredentialRequest, Answer> {
     match authentication {
         Authentication::Identified(identity) => {
-            let route = association::route_for(identity.audience()).map_err(|_| "wrong audience")?;
+            let route = association::route_for(identity.audience())
+                .map_err(|_| Answer::RefusedByAgent("wrong audience"))?;
             let principal = identity.principal(route);
             let must_be_judged = identity.must_be_judged();
             let token = identity.presented(token.clone());
             Ok(CredentialRequest { principal, token, must_be_judged, peer: peer(pod) })
         }
-        Authentication::Refused(_) => Err("the agent refuses the token"),
-        Authentication::Undecided(_) => Err("undecided"),
+        Authentication::Refused(_) => Err(Answer::RefusedByAgent("the agent refuses the token")),
+        Authentication::Undecided(_) => Err(Answer::Trouble("no key can decide")),
     }
 }
 
 /// As `app` makes it of `--jwks` and `--issuer`; without keys nothing is verified.
-fn authenticator(seed: u64, document: Option<Document>, clock: &Clock, tasks: &Tasks) -> Authenticator {
+fn authenticator(
+    seed: u64,
+    shape: &Shape,
+    document: Option<Document>,
+    clock: &Clock,
+    spawn: &dyn Fn(&'static str, Pin<Box<dyn Future<Output = ()> + Send>>),
+) -> Authenticator {
     let Some(document) = document else { return Authenticator::default() };
     let verification = TokenVerification {
-        mode: VerificationMode::Auto,
+        mode: if shape.is_required { VerificationMode::Required } else { VerificationMode::Auto },
         issuers: vec![ISSUER.to_owned()],
         keys: vec![KeyLocation::Url(format!("{ISSUER}/keys"))],
     };
     let keys = TokenKeys::of_sources(1);
     let complete = Readiness::new().advisory(ConditionName::TokenKeys);
     let source = KeySource::simulated(document, keys.clone());
-    tasks.spawn("token-keys", source.keep(clock.clone(), Rng::seeded(seed + 1), complete));
+    spawn("token-keys", Box::pin(source.keep(clock.clone(), Rng::seeded(seed + 1), complete)));
     Authenticator::new(keys, Policy::new(&verification, "cluster", None))
 }
 

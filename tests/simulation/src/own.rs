@@ -9,8 +9,8 @@ use crate::rng::Rng;
 const SECOND: Duration = Duration::from_secs(1);
 const MINUTE: Duration = Duration::from_secs(60);
 const HOUR: Duration = Duration::from_secs(3600);
-/// The life of an instance role's set.
-const LIFE: Duration = Duration::from_secs(6 * 3600);
+/// The life of an instance role's set: least and most.
+const LIFE: (Duration, Duration) = (HOUR, Duration::from_secs(6 * 3600));
 
 /// One set.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -30,6 +30,8 @@ pub struct OwnSet {
 pub struct Own {
     sets: Vec<OwnSet>,
     away: Vec<(Duration, Duration)>,
+    /// When the agent forgets all.
+    restarts: Vec<Duration>,
     trouble: Vec<(Duration, Duration)>,
 }
 
@@ -47,7 +49,13 @@ impl OwnSet {
 impl Own {
     /// These sets, in the order in which they are given; the metadata service is away at these times.
     pub fn of(sets: Vec<OwnSet>, away: Vec<(Duration, Duration)>) -> Self {
-        let mut own = Self { sets, away, trouble: Vec::new() };
+        Self { sets, away, restarts: Vec::new(), trouble: Vec::new() }.forgotten_at(&[])
+    }
+
+    /// The same, for an agent that is started again at these times: what it had read it must read again.
+    #[must_use]
+    pub fn forgotten_at(self, restarts: &[Duration]) -> Self {
+        let mut own = Self { restarts: restarts.to_vec(), ..self };
         own.trouble = own.find_trouble();
         own
     }
@@ -57,26 +65,28 @@ impl Own {
         Self::of(vec![OwnSet::new(Duration::ZERO, 10_000 * HOUR)], Vec::new())
     }
 
-    /// Six hours each, and every third in trouble: rotated after it has lapsed, revoked before the next is
-    /// there, or good only a while after it is given.
+    /// One to six hours each, and every third in trouble: rotated after it has lapsed, revoked before the
+    /// next is there, or good only a while after it is given.
     pub fn of_days(chance: &mut Rng, length: Duration) -> Self {
-        let mut sets = vec![OwnSet::new(Duration::ZERO, LIFE)];
+        let mut life = chance.between(LIFE.0, LIFE.1);
+        let mut sets = vec![OwnSet::new(Duration::ZERO, life)];
         let mut away = Vec::new();
         let mut at = Duration::ZERO;
         while at < length + 48 * HOUR {
-            let calm = at + chance.between(4 * HOUR, 5 * HOUR);
+            let calm = at + chance.between(life.mul_f64(0.67), life.mul_f64(0.83));
+            life = chance.between(LIFE.0, LIFE.1);
             let Some(last) = sets.last_mut() else { break };
-            let mut next = OwnSet::new(calm, calm + LIFE);
+            let mut next = OwnSet::new(calm, calm + life);
             if at < length {
                 match chance.below(9) {
-                    0 => next = OwnSet::new(last.expires + chance.about(10 * MINUTE), at + 2 * LIFE),
+                    0 => next = OwnSet::new(last.expires + chance.about(10 * MINUTE), Duration::ZERO),
                     1 => last.rejected = calm.saturating_sub(chance.between(SECOND, 20 * MINUTE)),
                     2 => next.accepted = calm + chance.between(10 * SECOND, 5 * MINUTE),
                     3 => away.push((calm, calm + chance.about(30 * MINUTE))),
                     _ => {}
                 }
             }
-            next.expires = next.given + LIFE;
+            next.expires = next.given + life;
             at = next.given;
             sets.push(next);
         }
@@ -127,6 +137,7 @@ impl Own {
             .iter()
             .flat_map(|set| [set.given, set.expires, set.accepted, set.rejected])
             .chain(self.away.iter().flat_map(|(from, to)| [*from, *to]))
+            .chain(self.restarts.iter().copied())
             .collect();
         moments.sort();
         moments.dedup();
@@ -135,10 +146,14 @@ impl Own {
     }
 
     fn is_to_be_had(&self, at: Duration) -> bool {
-        self.sets.iter().any(|set| {
-            let first = self.away.iter().find(|(from, to)| (*from..*to).contains(&set.given));
-            let seen = first.map_or(set.given, |(_, to)| *to);
-            seen <= at && set.is_good(at)
+        let started =
+            self.restarts.iter().copied().filter(|started| *started <= at).max().unwrap_or_default();
+        let next_given = self.sets.iter().skip(1).map(|set| set.given).chain([Duration::MAX]);
+        self.sets.iter().zip(next_given).any(|(set, next_given)| {
+            let from = set.given.max(started);
+            let away = self.away.iter().find(|(away, back)| (*away..*back).contains(&from));
+            let seen = away.map_or(from, |(_, back)| *back);
+            seen <= at && seen < next_given && set.is_good(at)
         })
     }
 }
@@ -163,5 +178,7 @@ mod tests {
         assert_eq!(own.judge(Some(0), 61 * MINUTE), Some("ExpiredTokenException"));
         assert_eq!(own.judge(Some(2), 82 * MINUTE), Some("AccessDeniedException"));
         assert_eq!(own.judge(Some(2), 83 * MINUTE), None);
+        let own = own.forgotten_at(&[79 * MINUTE]);
+        assert_eq!(own.good_for(79 * MINUTE), Duration::ZERO, "what was read before is forgotten");
     }
 }

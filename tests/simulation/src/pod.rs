@@ -12,16 +12,20 @@ use pod_identity_agent::lifecycle::tasks::Tasks;
 use pod_identity_agent::workload::BearerToken;
 
 use crate::journal::What;
-use crate::kind::{Kind, START};
-use crate::ledger::{self, Spell, Token};
-use crate::node::{Answer, Node};
+use crate::kind::Kind;
+use crate::ledger::{self, Life, Spell, Token};
+use crate::node::Answer;
 use crate::rng::Rng;
 use crate::story::World;
 use crate::token::{Claims, mint};
-use crate::watch::{Asked, Clocks};
+use crate::watch::{Asked, Clocks, Found, Invariant};
 
 const MINUTE: Duration = Duration::from_secs(60);
 const HOUR: Duration = Duration::from_secs(3600);
+/// After trouble AWS is in good health again for who asks anew.
+const GOOD_FOR: Duration = Duration::from_secs(2 * 60);
+/// Asking at least once in this time is asking all the time.
+const ALL_THE_TIME: Duration = Duration::from_secs(2 * 60);
 
 /// The habit of an SDK.
 #[derive(Clone, Copy, Debug)]
@@ -65,6 +69,10 @@ const fn habit(name: &'static str, threshold: Option<u64>, attempts: u32, patien
     }
 }
 
+/// Asks all the time, whatever it has.
+const STEADY: Habit = habit("one that asks on", None, 1, 5, 20);
+/// Waits as the Rust SDK does, and never gives up.
+const PATIENT: Habit = habit("a patient one", Some(5 * 60), 100, 5, 300);
 /// Late in the life of a set of 30 minutes that was renewed at 12 to 15, and before its end.
 const SLEEPER: Habit = Habit { is_regular: true, ..habit("a sleeper", None, 1, 5, 38 * 60) };
 
@@ -81,19 +89,21 @@ impl Habit {
 /// A pod as its processes see it.
 struct Pod {
     world: Arc<World>,
-    node: Node,
+    slot: u32,
     number: usize,
     token: Mutex<Option<BearerToken>>,
+    /// When it asked last, and since when without a longer break than that of one who asks all the time.
+    asked: Mutex<(Duration, Duration)>,
 }
 
 /// Lets one pod after the other live in a slot, for ever; cancel by dropping.
-pub async fn live_in_slot(world: Arc<World>, node: Node, tasks: Tasks, slot: u32) {
+pub async fn live_in_slot(world: Arc<World>, tasks: Tasks, slot: u32) {
     let mut chance = Rng::stream(world.story.seed, u64::from(slot), 0);
     if world.story.kind != Kind::Days {
         let (at, life) = world.story.kind.arrival(slot);
-        tokio::time::sleep(at + chance.between(Duration::ZERO, START)).await;
+        tokio::time::sleep(at + chance.between(Duration::ZERO, world.story.kind.start())).await;
         let fate = Fate::of(world.story.kind, slot, life);
-        live(&world, &node, &tasks, (slot, 0), fate).await;
+        live(&world, &tasks, (slot, 0), fate).await;
         return;
     }
     // Most pods are there when the agent starts, and ask at once.
@@ -103,17 +113,19 @@ pub async fn live_in_slot(world: Arc<World>, node: Node, tasks: Tasks, slot: u32
     for generation in 0.. {
         let mut chance = Rng::stream(world.story.seed, u64::from(slot), u64::from(generation) + 1);
         let fate = Fate::drawn(&mut chance, world.now());
-        live(&world, &node, &tasks, (slot, generation), fate).await;
+        live(&world, &tasks, (slot, generation), fate).await;
         tokio::time::sleep(Duration::from_secs(2) + chance.about(20 * MINUTE)).await;
     }
 }
 
-async fn live(world: &Arc<World>, node: &Node, tasks: &Tasks, who: (u32, u32), fate: Fate) {
+async fn live(world: &Arc<World>, tasks: &Tasks, who: (u32, u32), fate: Fate) {
     let (slot, generation) = who;
-    let Fate { stay, life, spells, token_life, processes, habit } = fate;
-    let number = world.ledger.lock().add_pod(ledger::Pod { slot, generation, life, spells, gone_at: None });
+    let Fate { stay, life, spells, moves, token_life, processes, habit } = fate;
+    let newcomer = ledger::Pod { slot, generation, life, spells, moves, gone_at: None };
+    let number = world.ledger.lock().add_pod(newcomer);
     world.note(number, What::Born(generation));
-    let pod = Arc::new(Pod { world: Arc::clone(world), node: node.clone(), number, token: Mutex::new(None) });
+    let (token, asked) = (Mutex::new(None), Mutex::default());
+    let pod = Arc::new(Pod { world: Arc::clone(world), slot, number, token, asked });
     pod.rotate(slot, generation, token_life);
     let processes = Processes(
         (0..processes)
@@ -146,8 +158,10 @@ async fn live(world: &Arc<World>, node: &Node, tasks: &Tasks, who: (u32, u32), f
 struct Fate {
     stay: Duration,
     /// The life of the sets that its role gives.
-    life: Duration,
+    life: Life,
     spells: Vec<Spell>,
+    /// When its association moves to another role.
+    moves: Vec<Duration>,
     token_life: Duration,
     processes: u32,
     /// The habit of all its processes, if they have the same.
@@ -159,9 +173,18 @@ impl Fate {
         let stay = chance.one_of(20 * HOUR, &[20 * HOUR, 5 * HOUR, 30 * MINUTE]);
         Self {
             stay: MINUTE + chance.about(stay),
-            life: chance
-                .one_of(HOUR, &[15 * MINUTE, 15 * MINUTE, 30 * MINUTE, 6 * HOUR, 6 * HOUR, 12 * HOUR]),
+            life: match chance.below(10) {
+                0..=2 => Life::Drawn,
+                3 => Life::Shrinking,
+                _ => {
+                    Life::Steady(chance.one_of(
+                        HOUR,
+                        &[15 * MINUTE, 15 * MINUTE, 30 * MINUTE, 6 * HOUR, 6 * HOUR, 12 * HOUR],
+                    ))
+                }
+            },
             spells: spells(chance, now),
+            moves: if chance.percent(10) { vec![now + chance.about(3 * HOUR)] } else { Vec::new() },
             token_life: chance.one_of(24 * HOUR, &[24 * HOUR, 12 * HOUR, 2 * HOUR, HOUR]),
             processes: 1 + chance.below(3),
             habit: None,
@@ -175,10 +198,13 @@ impl Fate {
             Kind::WrongClock | Kind::Steps | Kind::Pause | Kind::PauseInOutage | Kind::WrongDates => {
                 (3, Some(CPP))
             }
-            Kind::Keys | Kind::OwnCredentials => (2, Some(CPP)),
+            Kind::Keys | Kind::KeysRequired | Kind::OwnCredentials | Kind::Tight => (2, Some(CPP)),
+            Kind::Slow => (1, Some(BOTO3)),
+            Kind::Gone => (2, Some(STEADY)),
+            Kind::Rates => (1, Some(PATIENT)),
         };
-        let token_life = kind.token_life(slot);
-        Self { stay: 24 * HOUR, life, spells: kind.spells(), token_life, processes, habit }
+        let (spells, moves, life) = (kind.spells(slot), kind.moves(slot), Life::Steady(life));
+        Self { stay: 24 * HOUR, life, spells, moves, token_life: kind.token_life(slot), processes, habit }
     }
 }
 
@@ -238,6 +264,32 @@ impl Pod {
 
     /// Loads credentials as this SDK does; until when they are good.
     async fn load(&self, habit: &Habit) -> Option<Duration> {
+        let began = self.world.now();
+        let loaded = self.try_to_load(habit).await;
+        let now = self.world.now();
+        if loaded.is_none() && habit.name == BOTO3.name && self.must_be_served(began, now) {
+            let what = "AWS answers well, and boto3 got nothing in its three tries of 2 s";
+            let found = Found::new(Invariant::HeldIsServed, what, vec![self.number]);
+            self.world.watch.report(now, Some(found));
+        }
+        loaded
+    }
+
+    /// Whether AWS, slow or not, would have given it credentials all the time.
+    fn must_be_served(&self, began: Duration, now: Duration) -> bool {
+        let world = &*self.world;
+        // At the bound a set may be served and not kept, and then each try is another call.
+        let has_room = !world.weather.shape.is_tight();
+        let is_good = world.weather.good_for(now) >= GOOD_FOR || world.weather.good_for(now) == now;
+        let has_spell =
+            world.ledger.lock().pods.get(self.number).is_none_or(|pod| {
+                pod.spells.iter().any(|(from, to, _)| *from <= now && began < *to + GOOD_FOR)
+            });
+        let was_interrupted = world.watch.was_interrupted_since(began.saturating_sub(GOOD_FOR));
+        is_good && has_room && !has_spell && !was_interrupted && !world.weather.shape.is_required
+    }
+
+    async fn try_to_load(&self, habit: &Habit) -> Option<Duration> {
         for attempt in 0..habit.attempts {
             if attempt > 0 {
                 tokio::time::sleep(habit.pause).await;
@@ -253,23 +305,43 @@ impl Pod {
     async fn ask(&self, habit: &Habit) -> Option<Duration> {
         let token = self.token.lock().clone()?;
         let known = self.world.ledger.lock().token(token.reveal())?;
+        let node = self.world.node_of(self.slot)?;
         self.world.is_in_doubt();
         self.world.note(self.number, What::Asks(habit.name));
         let before = self.world.now();
-        let clocks = self.world.watch.clocks();
-        let mut asking = Asking { pod: self, token: known, before, clocks, is_answered: false };
+        let (clocks, asking_since) = (self.world.watch.clocks(), self.asks_now(before));
+        let was_known_since = self.world.issuer.known_since(known.key);
+        let is_answered = false;
+        let mut asking =
+            Asking { pod: self, token: known, before, clocks, was_known_since, asking_since, is_answered };
         let judged = |is_verified| self.world.ledger.lock().judged(known.number, is_verified);
-        let answer = self.node.ask(self.number, &token, judged).await;
+        self.world.ledger.lock().waits(self.number, before);
+        let answer = node.ask(node.address_of(self.slot), &token, judged).await;
         asking.is_answered = true;
         self.world.is_in_doubt();
         self.take(&asking.asked(), &answer)
     }
 
+    /// Since when it has been asking all the time.
+    fn asks_now(&self, now: Duration) -> Duration {
+        let mut asked = self.asked.lock();
+        if asked.0 + ALL_THE_TIME < now {
+            asked.1 = now;
+        }
+        asked.0 = now;
+        asked.1
+    }
+
     fn take(&self, asked: &Asked, answer: &Answer) -> Option<Duration> {
         let world = &*self.world;
         let (set, found, expires) = {
-            let ledger = world.ledger.lock();
+            let mut ledger = world.ledger.lock();
             let (set, found) = world.watch.judge(&ledger, asked, answer);
+            if let Some(set) =
+                set.filter(|set| ledger.sets.get(*set).is_some_and(|set| set.came < asked.before))
+            {
+                ledger.served_from_memory(set);
+            }
             (set, found, set.and_then(|set| ledger.sets.get(set)).map(|set| set.expires))
         };
         let what = match (answer, set, expires) {
@@ -294,6 +366,8 @@ struct Asking<'a> {
     before: Duration,
     /// What the agent could make of its clocks when it was asked.
     clocks: Clocks,
+    was_known_since: Option<Duration>,
+    asking_since: Duration,
     is_answered: bool,
 }
 
@@ -301,23 +375,35 @@ impl Asking<'_> {
     fn asked(&self) -> Asked {
         let world = &*self.pod.world;
         let after = world.now();
+        let shape = world.weather.shape;
+        let ledger = world.ledger.lock();
+        let (without, pods) = ledger.without_association(after);
+        let crowded_at = ledger.crowded_at(self.pod.slot / shape.pods_per_address);
+        drop(ledger);
         Asked {
             token: self.token,
             before: self.before,
             after,
             clear_for: world.weather.clear_for(after),
             known_since: world.issuer.known_since(self.token.key),
+            was_known_since: self.was_known_since,
+            published_since: world.issuer.published_since(self.token.key),
             clocks: self.clocks.and(world.watch.clocks()),
+            is_everybody_without: pods > 1 && without == pods,
+            crowded_at,
+            shape,
+            asking_since: self.asking_since,
         }
     }
 }
 
 impl Drop for Asking<'_> {
     fn drop(&mut self) {
+        let world = &*self.pod.world;
+        world.ledger.lock().waits_no_more(self.pod.number);
         if self.is_answered {
             return;
         }
-        let world = &*self.pod.world;
         let asked = self.asked();
         let found = world.watch.judge_hang_up(&world.ledger.lock(), &asked);
         world.note(self.pod.number, What::HungUp);

@@ -4,9 +4,12 @@
 
 use std::fmt;
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use parking_lot::Mutex;
+use pod_identity_agent::clock::Simulated;
+use pod_identity_agent::credentials::assemble::Sizes;
 use pod_identity_agent::lifecycle::tasks::Tasks;
 use tokio::time::Instant;
 
@@ -16,22 +19,22 @@ use crate::imds::Imds;
 use crate::issuer::{Issuer, KeyState};
 use crate::journal::{Event, Journal, What};
 use crate::kind::{Bend, Kind, Lie};
-use crate::ledger::{Ledger, TOLERATED_SKEW, Token};
+use crate::ledger::{Ledger, TO_TIDY, TOLERATED_SKEW, Token};
+use crate::life::Life;
 use crate::node::{Around, Document, Node};
 use crate::pod;
+use crate::shape::Shape;
 use crate::thief;
-use crate::watch::{Found, Invariant, Watch};
+use crate::watch::{Found, Invariant, Shown, Watch};
 use crate::weather::Weather;
 
 /// The memory of the node is looked at this often.
 const LOOK: Duration = Duration::from_secs(600);
-/// Expired sets are gone after this: the worker rests 30 s at most, and clocks may differ by a little.
-const TO_TIDY: Duration = Duration::from_secs(60);
 /// A flight lives for half of this at most: what the agent knew so long ago, it knew when the flight began.
 const FLIGHT: Duration = Duration::from_secs(60);
-/// After everybody has left: the longest life of a set, a renewal at most 3 h after it came, and its
-/// successor's life.
-const AFTERMATH: Duration = Duration::from_secs(28 * 3600);
+/// Checks that are void stay in line until it is their turn, or they are the greater part of so many.
+const VOID_CHECKS: u64 = 1_024;
+const TOLERATED_MS: u64 = TOLERATED_SKEW.as_secs() * 1_000;
 
 /// Which story.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -83,9 +86,13 @@ pub struct World {
     pub issuer: Issuer,
     /// The invariants.
     pub watch: Watch,
+    /// Numbers AWS's answers.
+    pub answers: Arc<AtomicU64>,
     lies: Mutex<Vec<Lie>>,
     began: Instant,
-    wall: Mutex<Option<Node>>,
+    clocks: Arc<Simulated>,
+    /// The agents that live.
+    nodes: Mutex<Vec<Node>>,
 }
 
 impl Story {
@@ -99,6 +106,12 @@ impl Story {
     pub fn short(kind: Kind, seed: u64) -> Self {
         let length = kind.length().unwrap_or_default();
         Self { kind, seed, length, drawn_for: length, slots: (0..kind.pods()).collect(), bug: None }
+    }
+
+    /// The same with another seed.
+    #[must_use]
+    pub fn of_seed(&self, seed: u64) -> Self {
+        Self { seed, ..self.clone() }
     }
 
     /// What the seed draws for it.
@@ -131,19 +144,22 @@ impl Story {
     async fn play(self) -> Outcome {
         let world = World::new(self);
         let tasks = Tasks::new();
-        let around =
-            Around { aws: Aws::http_client(&world), imds: Imds::http_client(&world), keys: world.document() };
-        let node = Node::start(world.story.seed, world.true_wall(), around, &tasks);
-        *world.wall.lock() = Some(node.clone());
-        let mut running = vec![tasks.spawn("nature", nature(Arc::clone(&world), node.clone()))];
-        running.push(tasks.spawn("thief", thief::steal(Arc::clone(&world), node.clone())));
-        running.extend(world.story.slots.iter().map(|slot| {
-            tasks.spawn("slot", pod::live_in_slot(Arc::clone(&world), node.clone(), tasks.clone(), *slot))
-        }));
+        for number in 0..u64::from(world.weather.shape.nodes) {
+            world.start_agent(number, &tasks);
+        }
+        let mut running = vec![tasks.spawn("nature", nature(Arc::clone(&world), tasks.clone()))];
+        running.push(tasks.spawn("thief", thief::steal(Arc::clone(&world))));
+        running.extend(
+            world
+                .story
+                .slots
+                .iter()
+                .map(|slot| tasks.spawn("slot", pod::live_in_slot(Arc::clone(&world), tasks.clone(), *slot))),
+        );
         tokio::select! {
             biased;
             () = world.watch.noticed.notified() => {}
-            () = world.keep_looking(&node, world.story.length) => {}
+            () = world.keep_looking(world.story.length) => {}
         }
         for task in running {
             task.abort();
@@ -151,11 +167,11 @@ impl Story {
                 world.breach(Invariant::Panic, "a task of the simulation panicked");
             }
         }
-        if world.watch.first().is_none() {
-            world.aftermath(&node, &tasks).await;
+        if world.watch.first().is_none() && !world.story.kind.aftermath().is_zero() {
+            world.aftermath(&tasks).await;
         }
-        // The world holds the node, which holds the world.
-        world.wall.lock().take();
+        // The world holds the nodes, which hold the world.
+        world.nodes.lock().clear();
         world.outcome()
     }
 }
@@ -168,7 +184,7 @@ impl World {
         let weather = story.weather();
         let issuer = Issuer::default();
         if let Some((_, keys)) = weather.keys.first() {
-            issuer.set(*keys);
+            issuer.set(*keys, Duration::ZERO);
         }
         Arc::new(Self {
             lies: Mutex::new(weather.lies.clone()),
@@ -179,7 +195,9 @@ impl World {
             ledger: Mutex::default(),
             watch: Watch::default(),
             began: Instant::now(),
-            wall: Mutex::new(None),
+            answers: Arc::default(),
+            clocks: Simulated::starting_at(UNIX_EPOCH + Self::BEGINNING),
+            nodes: Mutex::default(),
         })
     }
 
@@ -191,6 +209,39 @@ impl World {
     /// The wall time by AWS's own clock.
     pub fn true_wall(&self) -> SystemTime {
         UNIX_EPOCH + Self::BEGINNING + self.now()
+    }
+
+    fn start_agent(self: &Arc<Self>, number: u64, tasks: &Tasks) {
+        let life = Life::new();
+        let around = Around {
+            aws: Aws::http_client(self, life.clone()),
+            imds: Imds::http_client(self, life.clone()),
+            keys: self.document(),
+            clocks: Arc::clone(&self.clocks),
+            life,
+        };
+        let seed = self.story.seed + 1_000 * number;
+        let node = Node::start(seed, &self.weather.shape, around, tasks);
+        self.nodes.lock().push(node);
+    }
+
+    /// The agent is killed, and another one is started at once.
+    fn restart_agent(self: &Arc<Self>, tasks: &Tasks) {
+        let killed = self.nodes.lock().pop();
+        if let Some(node) = killed {
+            node.kill();
+        }
+        self.ledger.lock().restarted();
+        self.issuer.forget_reader();
+        self.watch.restarted(self.now());
+        self.start_agent(self.now().as_secs(), tasks);
+    }
+
+    /// The agent that a slot's pod asks.
+    pub fn node_of(&self, slot: u32) -> Option<Node> {
+        let nodes = self.nodes.lock();
+        let number = usize::try_from(slot).unwrap_or_default();
+        number.checked_rem(nodes.len()).and_then(|number| nodes.get(number)).cloned()
     }
 
     /// The slot of a pod.
@@ -207,16 +258,14 @@ impl World {
     /// the clocks were last bent it must be right.
     pub fn is_in_doubt(&self) -> bool {
         let now = self.now();
-        let Some(node) = &*self.wall.lock() else { return false };
+        let Some(node) = self.node_of(0) else { return false };
         let (agent, aws) = (node.time(), self.true_wall());
-        let skew = agent.wall.duration_since(aws).unwrap_or_else(|earlier| earlier.duration());
-        let is_wrong = skew > TOLERATED_SKEW;
-        if is_wrong && self.watch.may_know_the_time(now) {
-            self.breach(Invariant::Time, format!("two answers have come, and the time is {skew:?} off"));
-        }
-        let found = self.watch.see(now, &agent, is_wrong, self.weather.clear_for(now));
+        let boot = UNIX_EPOCH + Self::BEGINNING + Duration::from_nanos(self.clocks.boot().as_nanos());
+        let wall = self.clocks.wall();
+        let shown = Shown { wall_ahead_ms: ms_between(wall, aws), ahead_of_boot_ms: ms_between(wall, boot) };
+        let found = self.watch.see(now, &agent, aws, shown, self.weather.clear_for(now));
         self.watch.report(now, found);
-        is_wrong || !agent.is_confirmed()
+        ms_between(agent.wall, aws).unsigned_abs() > TOLERATED_MS || !agent.is_confirmed()
     }
 
     /// By how many seconds the `Date` of the next answer is off, if it is.
@@ -258,39 +307,69 @@ impl World {
     }
 
     /// Looks at the node's memory until the story is over.
-    async fn keep_looking(&self, node: &Node, length: Duration) {
+    async fn keep_looking(&self, length: Duration) {
+        let all_served = self.story.kind.all_served_by();
+        let look = all_served.map_or(LOOK, |(by, _)| by);
         while self.now() < length {
-            tokio::time::sleep(LOOK.min(length.saturating_sub(self.now()))).await;
-            self.look_at_memory(node);
+            tokio::time::sleep(look.min(length.saturating_sub(self.now()))).await;
+            self.look_at_memory();
+            if let Some((_, calls)) = all_served.filter(|(by, _)| self.now() == *by) {
+                self.look_at_the_served(calls);
+            }
         }
     }
 
-    fn look_at_memory(&self, node: &Node) {
+    /// How much of what is kept is there, over all agents. Nobody tidies for the look.
+    fn look_at_memory(&self) {
         if self.is_in_doubt() {
             // What has expired is kept until AWS has said what time it is.
             return;
         }
-        let (held, _) = node.remains();
-        let living = u64::try_from(self.ledger.lock().living(self.now(), TO_TIDY)).unwrap_or(u64::MAX);
-        if held > living {
-            self.breach(Invariant::Gone, format!("{held} sets are held, of which {living} live"));
+        let held = self.remains();
+        let ledger = self.ledger.lock();
+        let living = u64::try_from(ledger.living(self.now(), TO_TIDY)).unwrap_or(u64::MAX);
+        drop(ledger);
+        let shape = self.weather.shape;
+        // Verified pods have room of their own, and tokens that nobody verifies as much again.
+        let room = 2 * u64::try_from(shape.most_identities).unwrap_or(u64::MAX);
+        let most = living.min(room);
+        let checks = u64::try_from(held.checks).unwrap_or(u64::MAX);
+        let links = u64::try_from(held.links).unwrap_or(u64::MAX);
+        if held.records > most || links > living || checks > VOID_CHECKS + 4 * held.records {
+            self.breach(Invariant::Gone, format!("{held:?}, and {living} sets live, with room for {room}"));
+        }
+    }
+
+    fn remains(&self) -> Sizes {
+        let nodes = self.nodes.lock();
+        nodes.iter().map(Node::remains).fold(Sizes::default(), Sizes::and)
+    }
+
+    /// By now everybody must have been served, and AWS called so often for each at most.
+    fn look_at_the_served(&self, calls_for_each: u64) {
+        let ledger = self.ledger.lock();
+        let pods: std::collections::BTreeSet<usize> = ledger.sets.iter().map(|set| set.pod).collect();
+        let (served, living, calls) = (pods.len(), ledger.pods.len(), ledger.calls);
+        drop(ledger);
+        let most = calls_for_each * u64::try_from(living).unwrap_or(u64::MAX);
+        if served < living || calls > most {
+            self.breach(
+                Invariant::Budget,
+                format!("{served} of {living} pods are served, with {calls} calls"),
+            );
         }
     }
 
     /// Everybody has left: after a while nothing remains of them.
-    async fn aftermath(&self, node: &Node, tasks: &Tasks) {
+    async fn aftermath(&self, tasks: &Tasks) {
         let now = self.now();
-        node.set_wall_error_ms(0);
         for pod in &mut self.ledger.lock().pods {
             pod.gone_at.get_or_insert(now);
         }
-        self.keep_looking(node, now + AFTERMATH).await;
-        let (held, flights) = node.remains();
-        if held > 0 || flights > 0 {
-            self.breach(
-                Invariant::Gone,
-                format!("everybody left, and {held} sets and {flights} flights remain"),
-            );
+        self.keep_looking(now + self.story.kind.aftermath()).await;
+        let held = self.remains();
+        if held.records > 0 || held.links > 0 || held.flights > 0 || held.peers > 0 || held.checks > 0 {
+            self.breach(Invariant::Gone, format!("everybody left, and this remains: {held:?}"));
         }
         if !tasks.alive().contains(&"renewals") {
             self.breach(Invariant::Panic, "the renewal worker is gone");
@@ -319,6 +398,7 @@ fn named(bend: Bend) -> What {
     match bend {
         Bend::Wall(error) => What::ClockOff(error / 1000),
         Bend::Pause(pause) => What::Paused(pause.as_secs()),
+        Bend::Quartz(quartz) => What::Quartz(quartz.fast_ppm),
     }
 }
 
@@ -327,17 +407,20 @@ fn named(bend: Bend) -> What {
 enum Change {
     Bend(Bend),
     Keys(KeyState),
+    Restart,
 }
 
 /// Tells the journal of the weather, changes the keys, and bends the node's clock.
-async fn nature(world: Arc<World>, node: Node) {
+async fn nature(world: Arc<World>, tasks: Tasks) {
     let skies = world.weather.changes().into_iter().map(|(at, name)| (at, What::Weather(name), None));
     let bends = world.weather.bends.iter().map(|(at, bend)| (*at, named(*bend), Some(Change::Bend(*bend))));
     let keys = world.weather.keys.iter().map(|&(at, keys)| {
         let KeyState { signer, published } = keys;
         (at, What::Keys(signer, published), Some(Change::Keys(keys)))
     });
-    let mut events: Vec<(Duration, What, Option<Change>)> = skies.chain(bends).chain(keys).collect();
+    let restarts = world.weather.restarts.iter().map(|at| (*at, What::Restarted, Some(Change::Restart)));
+    let mut events: Vec<(Duration, What, Option<Change>)> =
+        skies.chain(bends).chain(keys).chain(restarts).collect();
     events.sort_by_key(|(at, _, _)| *at);
     for (at, what, bend) in events {
         tokio::time::sleep_until(world.began + at).await;
@@ -345,19 +428,28 @@ async fn nature(world: Arc<World>, node: Node) {
         world.is_in_doubt();
         match bend {
             None => {}
-            Some(Change::Keys(keys)) => world.issuer.set(keys),
+            Some(Change::Keys(keys)) => world.issuer.set(keys, world.now()),
+            Some(Change::Restart) => world.restart_agent(&tasks),
             Some(Change::Bend(Bend::Wall(error))) => {
-                node.set_wall_error_ms(error);
-                world.watch.clock_set(error);
+                world.clocks.set_wall_error_ms(error);
+                world.watch.clock_set();
             }
             Some(Change::Bend(Bend::Pause(pause))) => {
-                world.watch.paused(pause);
-                node.pause(pause).await;
+                world.watch.paused(world.now() + pause);
+                world.clocks.stand_still(pause);
+                tokio::time::advance(pause).await;
             }
+            Some(Change::Bend(Bend::Quartz(quartz))) => world.clocks.run_with(quartz),
         }
         world.journal.note(world.now(), None, what);
         world.is_in_doubt();
     }
+}
+
+/// `later` less `earlier`.
+fn ms_between(later: SystemTime, earlier: SystemTime) -> i64 {
+    let ms = |duration: Duration| i64::try_from(duration.as_millis()).unwrap_or(i64::MAX);
+    later.duration_since(earlier).map_or_else(|behind| -ms(behind.duration()), ms)
 }
 
 impl fmt::Display for Outcome {
@@ -372,6 +464,10 @@ impl fmt::Display for Outcome {
             );
         };
         writeln!(f, "seed {} ({:?}) breaks {}", self.story.seed, self.story.kind, found.invariant)?;
+        let shape = self.story.weather().shape;
+        if shape != Shape::USUAL {
+            writeln!(f, "  with {shape:?}")?;
+        }
         writeln!(f, "  {} (slots {:?}) after {:.4} h", found.what, self.involved, at.as_secs_f64() / 3600.0)?;
         writeln!(f, "  the last events, with {} of the pods' slots in the story:", self.story.slots.len())?;
         self.events.iter().try_for_each(|event| writeln!(f, "  {event}"))

@@ -10,7 +10,7 @@ use pod_identity_agent::workload::BearerToken;
 
 use crate::journal::What;
 use crate::ledger::{Pod, Token};
-use crate::node::{Answer, Node};
+use crate::node::Answer;
 use crate::story::World;
 use crate::token::{Claims, mint};
 use crate::watch::{Found, Invariant};
@@ -23,7 +23,7 @@ const LIFE: Duration = Duration::from_secs(3600);
 const ITS_ADDRESS: usize = 0x00ff_fff0;
 
 /// Tries one pod after the other, for ever; cancel by dropping.
-pub async fn steal(world: Arc<World>, node: Node) {
+pub async fn steal(world: Arc<World>) {
     for turn in 0_usize.. {
         tokio::time::sleep(PAUSE).await;
         let Some(key) = world.issuer.withdrawn() else { continue };
@@ -34,14 +34,15 @@ pub async fn steal(world: Arc<World>, node: Node) {
             turn.checked_rem(living.len()).and_then(|turn| living.get(turn)).copied()
         };
         if let Some(number) = number {
-            try_one(&world, &node, number, key).await;
+            try_one(&world, number, key).await;
         }
     }
 }
 
-async fn try_one(world: &World, node: &Node, pod: usize, key: u32) {
+async fn try_one(world: &World, pod: usize, key: u32) {
     let Some(token) = forge(world, pod, key) else { return };
     world.note(pod, What::Asks("a thief"));
+    let Some(node) = world.node_of(world.slot_of(pod)) else { return };
     let answer = node.ask(ITS_ADDRESS, &token, |_is_verified| ()).await;
     let is_withdrawn = world.issuer.known_since(key).is_none();
     if let (Answer::Served(_), true) = (answer, is_withdrawn) {

@@ -5,10 +5,13 @@
 
 use std::time::Duration;
 
+use pod_identity_agent::clock::Quartz;
+
 use crate::issuer::KeyState;
-use crate::kind::{Bend, Kind, Lie};
+use crate::kind::{Bend, Kind, Lie, SLOW_MS};
 use crate::own::Own;
 use crate::rng::Rng;
+use crate::shape::Shape;
 
 const MINUTE: Duration = Duration::from_secs(60);
 const HOUR: Duration = Duration::from_secs(3600);
@@ -28,6 +31,15 @@ pub enum Sky {
     Throttles(u32),
     /// Well, badly or not at all, by chance; slowly.
     Flaky,
+    /// Well, after so many milliseconds.
+    Slow(u64),
+    /// 429 above so many calls a second, by a token bucket that holds so many; as accounts are limited.
+    Allows {
+        /// What is added in a second.
+        per_second: u32,
+        /// What the bucket holds.
+        at_once: u32,
+    },
 }
 
 /// The weather of a story.
@@ -42,10 +54,14 @@ pub struct Weather {
     pub own: Own,
     /// The wrong dates of AWS's answers.
     pub lies: Vec<Lie>,
+    /// When the agent is killed and started again.
+    pub restarts: Vec<Duration>,
+    /// How the agent is set up, and where its pods are.
+    pub shape: Shape,
 }
 
 /// What may come instead of a clear sky.
-const CLOUDS: [Sky; 10] = [
+const CLOUDS: [Sky; 15] = [
     Sky::Refuses,
     Sky::Says(500, "InternalServerException"),
     Sky::Says(503, "ServiceUnavailableException"),
@@ -56,6 +72,11 @@ const CLOUDS: [Sky; 10] = [
     Sky::Throttles(2),
     Sky::Throttles(5),
     Sky::Flaky,
+    Sky::Slow(SLOW_MS[0]),
+    Sky::Slow(SLOW_MS[1]),
+    Sky::Slow(SLOW_MS[2]),
+    Sky::Allows { per_second: 2, at_once: 2 },
+    Sky::Allows { per_second: 10, at_once: 10 },
 ];
 
 impl Weather {
@@ -72,15 +93,25 @@ impl Weather {
             | Kind::PauseInOutage
             | Kind::Keys
             | Kind::OwnCredentials
-            | Kind::WrongDates => Self {
-                spells: kind.sky(chance.below(100)),
-                bends: kind.bends(),
-                keys: kind.keys(seed.is_multiple_of(2), |event| {
+            | Kind::WrongDates
+            | Kind::KeysRequired
+            | Kind::Slow
+            | Kind::Gone
+            | Kind::Tight
+            | Kind::Rates => {
+                let keys = kind.keys(seed.is_multiple_of(2), |event| {
                     Rng::stream(seed, u64::from(u32::MAX) + 2, event).between(Duration::ZERO, 4 * MINUTE)
-                }),
-                own: kind.own(),
-                lies: kind.lies(),
-            },
+                });
+                Self {
+                    spells: kind.sky(chance.below(100)),
+                    bends: kind.bends(),
+                    own: kind.own().forgotten_at(&kind.restarts()),
+                    lies: kind.lies(),
+                    restarts: kind.restarts(),
+                    shape: Shape::of(kind, seed, !keys.is_empty()),
+                    keys,
+                }
+            }
         }
     }
 
@@ -95,10 +126,13 @@ impl Weather {
             spells.push((at, until, sky));
             at = until + MINUTE + chance.about(3 * HOUR);
         }
-        let bends = jumps(&mut chance, &spells, length);
+        let bends = bends(&mut chance, &spells, length);
         let stream = |number| Rng::stream(seed, u64::from(u32::MAX) + 2, number);
         let (keys, own) = (keys_of_days(&mut stream(100), length), Own::of_days(&mut stream(101), length));
-        Self { spells, bends, keys, own, lies: Vec::new() }
+        let shape = Shape::of(Kind::Days, seed, !keys.is_empty());
+        let restarts = restarts(&mut stream(103), length);
+        let own = own.forgotten_at(&restarts);
+        Self { spells, bends, keys, own, lies: Vec::new(), restarts, shape }
     }
 
     /// How AWS is at this time.
@@ -116,11 +150,29 @@ impl Weather {
 
     /// For how long the sky has been clear.
     pub fn sky_clear_for(&self, at: Duration) -> Duration {
-        if self.sky(at) != Sky::Clear {
+        self.is_so_for(at, |sky| sky == Sky::Clear)
+    }
+
+    /// For how long AWS has been giving good answers, quickly or slowly, to credentials that are to be had.
+    pub fn good_for(&self, at: Duration) -> Duration {
+        let is_good = |sky| match sky {
+            Sky::Clear | Sky::Slow(_) => true,
+            Sky::Hangs
+            | Sky::Refuses
+            | Sky::Says(..)
+            | Sky::Throttles(_)
+            | Sky::Flaky
+            | Sky::Allows { .. } => false,
+        };
+        self.is_so_for(at, is_good).min(self.own.good_for(at))
+    }
+
+    fn is_so_for(&self, at: Duration, is_so: impl Fn(Sky) -> bool) -> Duration {
+        if !is_so(self.sky(at)) {
             return Duration::ZERO;
         }
-        let last = self.spells.iter().map(|(_, to, _)| *to).filter(|to| *to <= at).max();
-        at.saturating_sub(last.unwrap_or_default())
+        let others = self.spells.iter().filter(|(_, to, sky)| *to <= at && !is_so(*sky));
+        at.saturating_sub(others.map(|(_, to, _)| *to).max().unwrap_or_default())
     }
 
     /// All changes, in order.
@@ -141,6 +193,8 @@ impl Sky {
             Self::Says(_, code) => code,
             Self::Throttles(_) => "throttles",
             Self::Flaky => "is flaky",
+            Self::Slow(_) => "answers slowly",
+            Self::Allows { .. } => "allows few calls a second",
         }
     }
 }
@@ -185,19 +239,74 @@ fn keys_of_days(chance: &mut Rng, length: Duration) -> Vec<(Duration, KeyState)>
     states
 }
 
-/// Clock jumps; half of them in the middle of trouble, when AWS's `Date` cannot help.
-fn jumps(chance: &mut Rng, spells: &[(Duration, Duration, Sky)], length: Duration) -> Vec<(Duration, Bend)> {
-    let mut jumps = Vec::new();
-    let mut at = chance.about(8 * HOUR);
+/// What happens to the clocks: wrong steps, pauses of the node, and a quartz that is fast or slow. Half of
+/// the events come in the middle of trouble, when AWS's `Date` cannot help.
+fn bends(chance: &mut Rng, spells: &[(Duration, Duration, Sky)], length: Duration) -> Vec<(Duration, Bend)> {
+    let mut bends = Vec::new();
+    if chance.percent(50) {
+        let ppm = i32::try_from(20 + chance.below(80)).unwrap_or_default();
+        let fast_ppm = if chance.percent(50) { ppm } else { -ppm };
+        bends.push((Duration::ZERO, Bend::Quartz(Quartz { fast_ppm, is_wall_steered: chance.percent(70) })));
+    }
+    let (mut at, mut paused) = (chance.about(8 * HOUR), Duration::ZERO);
     while at < length {
         let inside = spells.iter().find(|(from, _, _)| *from > at).filter(|_| chance.percent(50));
         let from = inside.map_or(at, |(from, to, _)| chance.between(*from, *to));
-        let most = chance.one_of(MINUTE, &[10 * MINUTE, HOUR, 3 * HOUR]);
-        let error = i64::try_from(chance.between(10 * Duration::from_secs(1), most).as_millis()).unwrap_or(0);
-        let until = from + MINUTE + chance.about(HOUR);
-        jumps.push((from, Bend::Wall(if chance.percent(60) { -error } else { error })));
-        jumps.push((until, Bend::Wall(0)));
-        at = until + chance.about(12 * HOUR);
+        let until = if chance.percent(35) {
+            pause(chance, &mut bends, from, &mut paused)
+        } else {
+            step(chance, &mut bends, from, paused)
+        };
+        at = until + MINUTE + chance.about(12 * HOUR);
     }
-    jumps
+    bends
+}
+
+/// The node is paused for a minute to five hours. Mostly its wall clock is set right within minutes; where
+/// nobody does that, it stays as it is until something else happens. Until when.
+fn pause(
+    chance: &mut Rng,
+    bends: &mut Vec<(Duration, Bend)>,
+    from: Duration,
+    paused: &mut Duration,
+) -> Duration {
+    let most = chance.one_of(2 * MINUTE, &[20 * MINUTE, HOUR, 5 * HOUR]);
+    let length = chance.between(MINUTE, most);
+    *paused += length;
+    bends.push((from, Bend::Pause(length)));
+    let woken = from + length;
+    if chance.percent(30) {
+        return woken + chance.about(2 * HOUR);
+    }
+    let set = woken + chance.between(Duration::from_secs(1), 10 * MINUTE);
+    bends.push((set, Bend::Wall(ms(*paused))));
+    set
+}
+
+/// The wall clock is set wrong, and mostly right again after a while. Until when.
+fn step(chance: &mut Rng, bends: &mut Vec<(Duration, Bend)>, from: Duration, paused: Duration) -> Duration {
+    let most = chance.one_of(MINUTE, &[10 * MINUTE, HOUR, 3 * HOUR]);
+    let error = ms(chance.between(10 * Duration::from_secs(1), most));
+    let until = from + MINUTE + chance.about(HOUR);
+    bends.push((from, Bend::Wall(ms(paused) + if chance.percent(60) { -error } else { error })));
+    if chance.percent(80) {
+        bends.push((until, Bend::Wall(ms(paused))));
+    }
+    until
+}
+
+/// In one story of two the agent is started again every now and then.
+fn restarts(chance: &mut Rng, length: Duration) -> Vec<Duration> {
+    let mut restarts = Vec::new();
+    let mut at = chance.about(8 * HOUR);
+    let has_any = chance.percent(50);
+    while has_any && at < length {
+        restarts.push(at);
+        at += MINUTE + chance.about(12 * HOUR);
+    }
+    restarts
+}
+
+fn ms(duration: Duration) -> i64 {
+    i64::try_from(duration.as_millis()).unwrap_or(i64::MAX)
 }

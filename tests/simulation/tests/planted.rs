@@ -21,7 +21,9 @@ const FOUR: [Bug; 4] = [Bug::SharedSlot, Bug::ServesTheExpired, Bug::NoFallback,
 /// The promise that a bug is about, which some story must see broken, and what else it may break on the way.
 /// Any other breach means that the simulation is wrong about the bug or about itself.
 const fn breaks(bug: Bug) -> (Invariant, &'static [Invariant]) {
-    use Invariant::{Blame, Budget, Gone, HeldIsServed, LongLife, NeverExpired, OneCall, OwnSetOnly, Time};
+    use Invariant::{
+        Blame, Budget, Entitlement, Gone, HeldIsServed, LongLife, NeverExpired, OneCall, OwnSetOnly, Time,
+    };
     match bug {
         Bug::SharedSlot => (OwnSetOnly, &[]),
         Bug::ServesTheExpired => (NeverExpired, &[]),
@@ -42,6 +44,12 @@ const fn breaks(bug: Bug) -> (Invariant, &'static [Invariant]) {
         // The time is never confirmed; and a wall clock that is behind refuses good tokens, and keeps sets
         // that have expired.
         Bug::IgnoresDate => (Time, &[Gone, Blame]),
+        Bug::AllowsTheUnproven => (OwnSetOnly, &[]),
+        // The older set is renewed again and again.
+        Bug::KeepsTheRole => (Entitlement, &[HeldIsServed, LongLife, Gone]),
+        Bug::NeverRevokes => (Entitlement, &[]),
+        Bug::NoPatience | Bug::EvictsVerified => (HeldIsServed, &[]),
+        Bug::RenewalsFirst => (Budget, &[]),
     }
 }
 

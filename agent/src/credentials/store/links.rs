@@ -110,7 +110,6 @@ impl Links {
         }
     }
 
-    #[cfg(test)]
     pub(super) fn len(&self) -> usize {
         self.links.read().len()
     }

@@ -301,6 +301,11 @@ impl Store {
         self.records.as_ref().map_or(0, |records| records.unverified.len())
     }
 
+    /// How many tokens find their pod's record by their digest.
+    pub fn links(&self) -> usize {
+        self.records.as_ref().map_or(0, |records| records.links.len())
+    }
+
     /// Whether none is.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
