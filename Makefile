@@ -48,8 +48,11 @@ bench: ## Measure the agent against a bare hyper server, and what crowds cost (r
 image: ## Build target/image/pod-identity-agent.tar without a container engine; root on Debian, PROFILE=trial to test
 	PROFILE=$(or $(PROFILE),release) deploy/image/build.sh
 
-nightly: test bench ## What takes too long for each change: bench, all planted bugs, the image twice (root), advisories if reachable
+nightly: test bench ## What takes too long for each change: bench, fuzzing, planted bugs, the image and the release build (root), advisories
+	target/release/bench judge
+	tests/fuzz/run.sh
 	tests/simulation/bugs/cargo.sh clippy --all-targets -- -D warnings
 	BUGS=all tests/simulation/bugs/cargo.sh test --test planted -- --nocapture
 	deploy/image/build.sh twice
+	tests/release.sh
 	tests/deny.sh advisories || [ $$? -eq 75 ]
