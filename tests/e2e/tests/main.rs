@@ -18,6 +18,8 @@ mod crowd;
 #[cfg(test)]
 mod dead_log;
 #[cfg(test)]
+mod flags;
+#[cfg(test)]
 mod node;
 #[cfg(test)]
 mod outage;
