@@ -48,11 +48,14 @@ bench: ## Measure the agent against a bare hyper server, and what crowds cost (r
 image: ## Build target/image/pod-identity-agent.tar without a container engine; root on Debian, PROFILE=trial to test
 	PROFILE=$(or $(PROFILE),release) deploy/image/build.sh
 
-nightly: test bench ## What takes too long for each change: a hundred days of the simulation, long lives, bench, all planted bugs, the image twice (root), advisories if reachable
+nightly: test bench ## What takes too long for each change: a hundred days, long lives, bench, fuzzing, planted bugs, the image and the release build (root), advisories
 	# Stories that no night has told before.
 	day=$$(date +%Y%m%d) && cargo run --locked -p simulation -- $${day}00-$${day}99 24 60
 	NIGHTLY=1 cargo test --locked -p e2e -- ageing:: own_rotation:: --test-threads 4
+	target/release/bench judge
+	tests/fuzz/run.sh
 	tests/simulation/bugs/cargo.sh clippy --all-targets -- -D warnings
 	BUGS=all tests/simulation/bugs/cargo.sh test --test planted -- --nocapture
 	deploy/image/build.sh twice
+	tests/release.sh
 	tests/deny.sh advisories || [ $$? -eq 75 ]

@@ -22,7 +22,8 @@ pub use unknown_flags::CommandLine;
                    Pod Identity Agent"
 )]
 pub struct Cli {
-    /// Log level of the agent's own messages: panic, fatal, error, warn, info, debug or trace
+    /// Log level of the server's own messages: panic, fatal, error, warn, info, debug or trace. Other
+    /// commands print their result at any level
     #[arg(short, long, global = true, default_value = "info", value_name = "LEVEL")]
     pub verbosity: String,
     /// The subcommand.

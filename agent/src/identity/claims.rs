@@ -14,6 +14,7 @@ use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde::Deserialize;
 
+use crate::identity::json::{self, Object};
 use crate::workload::{BearerToken, Caller, ClaimedPod};
 
 /// How far the clocks of issuer and node may disagree: what Kubernetes itself allows (`jwt.DefaultLeeway`, 60
@@ -98,7 +99,7 @@ struct Payload {
     nbf: Option<f64>,
     iat: Option<f64>,
     #[serde(rename = "kubernetes.io")]
-    kubernetes: Option<Kubernetes>,
+    kubernetes: Option<Object<Kubernetes>>,
 }
 
 /// RFC 7519 section 4.1.3: one string or an array of them.
@@ -112,13 +113,13 @@ enum Audiences {
 #[derive(Deserialize)]
 struct Kubernetes {
     namespace: Box<str>,
-    serviceaccount: Object,
-    pod: Option<Object>,
-    node: Option<Object>,
+    serviceaccount: Object<Named>,
+    pod: Option<Object<Named>>,
+    node: Option<Object<Named>>,
 }
 
 #[derive(Deserialize)]
-struct Object {
+struct Named {
     name: Box<str>,
     uid: Option<Box<str>>,
 }
@@ -138,7 +139,7 @@ impl UnverifiedClaims {
         let json = URL_SAFE_NO_PAD
             .decode(token.payload().trim_end_matches('='))
             .map_err(|_| UnreadableClaims::NotBase64)?;
-        let payload: Payload = serde_json::from_slice(&json).map_err(|_| UnreadableClaims::NotClaims)?;
+        let payload: Payload = json::object(&json).ok_or(UnreadableClaims::NotClaims)?;
         Ok(Self {
             issuer: payload.iss,
             subject: payload.sub,
@@ -151,7 +152,7 @@ impl UnverifiedClaims {
                 not_before: payload.nbf.map(numeric_date).transpose()?,
                 issued: payload.iat.map(numeric_date).transpose()?,
             },
-            workload: payload.kubernetes.map(ClaimedWorkload::from),
+            workload: payload.kubernetes.map(|Object(kubernetes)| kubernetes.into()),
         })
     }
 
@@ -169,14 +170,15 @@ impl UnverifiedClaims {
 
 impl From<Kubernetes> for ClaimedWorkload {
     fn from(kubernetes: Kubernetes) -> Self {
-        let (pod, pod_uid) = kubernetes.pod.map(|pod| (pod.name, pod.uid)).unzip();
+        let Object(service_account) = kubernetes.serviceaccount;
+        let (pod, pod_uid) = kubernetes.pod.map(|Object(pod)| (pod.name, pod.uid)).unzip();
         Self {
             namespace: kubernetes.namespace,
-            service_account: kubernetes.serviceaccount.name,
-            service_account_uid: kubernetes.serviceaccount.uid,
+            service_account: service_account.name,
+            service_account_uid: service_account.uid,
             pod,
             pod_uid: pod_uid.flatten(),
-            node: kubernetes.node.map(|node| node.name),
+            node: kubernetes.node.map(|Object(node)| node.name),
         }
     }
 }

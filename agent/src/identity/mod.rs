@@ -6,6 +6,7 @@
 
 pub mod authenticator;
 pub mod claims;
+mod json;
 pub mod keys;
 mod verdict;
 mod verdict_cache;

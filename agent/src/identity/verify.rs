@@ -13,6 +13,7 @@ use serde::Deserialize;
 use crate::clock::Now;
 use crate::config::{TokenVerification, VerificationMode};
 use crate::identity::claims::{ClaimedWorkload, UnreadableClaims, Untimely, UnverifiedClaims, Validity};
+use crate::identity::json;
 use crate::identity::keys::key::Algorithm;
 use crate::identity::keys::{Entry, KeyTable};
 use crate::identity::verdict::{RefusedToken, TokenFacts, TokenFault, UnverifiedIdentity, VerifiedIdentity};
@@ -180,11 +181,10 @@ pub(super) fn is_over(validity: Validity, now: Now) -> bool {
 }
 
 fn header_of(token: &BearerToken) -> Result<Header, TokenFault> {
-    let unreadable = |_| TokenFault::Unreadable(UnreadableClaims::NotClaims);
     let json = URL_SAFE_NO_PAD
         .decode(token.header().trim_end_matches('='))
         .map_err(|_| TokenFault::Unreadable(UnreadableClaims::NotBase64))?;
-    let header: Header = serde_json::from_slice(&json).map_err(unreadable)?;
+    let header: Header = json::object(&json).ok_or(TokenFault::Unreadable(UnreadableClaims::NotClaims))?;
     // No key of any cluster signs like this, known or not: `none` proves nothing, and for an HMAC the
     // verifier would have to hold the secret.
     if header.crit.is_some() || header.alg.eq_ignore_ascii_case("none") || header.alg.starts_with("HS") {

@@ -2,10 +2,11 @@
 //!
 //! Every figure that is a time is a ratio of two measurements of one run: the agent, and a bare hyper server
 //! that sends the same bytes, asked in turns by the same client. All figures go to
-//! `target/bench/summary.json` by name.
+//! `target/bench/summary.json` by name; `bench judge` then compares them with what README.md says.
 
 mod authentication;
 mod floor;
+mod judge;
 mod load;
 mod process;
 mod rounds;
@@ -23,21 +24,40 @@ use crate::process::{Agent, Floor};
 
 /// Identities for the memory figure.
 const IDENTITIES: usize = 10_000;
+/// Where the figures go.
+const SUMMARY: &str = "target/bench/summary.json";
 /// Starts for the median of exec to ready.
 const STARTS: usize = 21;
 
 type Outcome<T> = Result<T, Box<dyn Error + Send + Sync>>;
 
 fn main() -> Outcome<()> {
-    if std::env::args().nth(1).as_deref() == Some("floor") {
-        return floor::serve();
+    match std::env::args().nth(1).as_deref() {
+        Some("floor") => floor::serve(),
+        Some("judge") => judged(),
+        Some(other) => Err(format!("no such command: {other}").into()),
+        None => measured(),
     }
+}
+
+fn measured() -> Outcome<()> {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
     let summary = runtime.block_on(measure())?;
-    let folder = Path::new("target/bench");
-    std::fs::create_dir_all(folder)?;
-    std::fs::write(folder.join("summary.json"), serde_json::to_string_pretty(&summary)? + "\n")?;
-    say(&format!("written to {}", folder.join("summary.json").display()))
+    let path = Path::new(SUMMARY);
+    path.parent().map(std::fs::create_dir_all).transpose()?;
+    std::fs::write(path, serde_json::to_string_pretty(&summary)? + "\n")?;
+    say(&format!("written to {SUMMARY}"))
+}
+
+/// Fails if a figure of the last run is not as README.md says.
+fn judged() -> Outcome<()> {
+    let summary: Map<String, Value> = serde_json::from_str(&std::fs::read_to_string(SUMMARY)?)?;
+    let outside = judge::judge(&summary, &judge::read(&std::fs::read_to_string("README.md")?)?)?;
+    if outside.is_empty() {
+        return say("every figure is as README.md says");
+    }
+    outside.iter().try_for_each(|figure| say(figure))?;
+    Err("figures are more than a tenth outside of what README.md says: mend the agent, or README.md".into())
 }
 
 async fn measure() -> Outcome<Map<String, Value>> {

@@ -24,6 +24,8 @@ mod crowd;
 #[cfg(test)]
 mod dead_log;
 #[cfg(test)]
+mod flags;
+#[cfg(test)]
 mod names;
 #[cfg(test)]
 mod node;

@@ -64,7 +64,9 @@ pub(crate) fn of_neighbours(bits: u128, flipped: u8, prefix: u8) {
     let [one, other] = [bits, bits ^ (1 << (flipped % 32))].map(|bits| u32::try_from(bits & 0xffff_ffff));
     if let (Ok(one), Ok(other)) = (one, other) {
         of_range(Ipv4Addr::from_bits(one).into(), prefix, Ipv4Addr::from_bits(other).into());
-        of_range(Ipv4Addr::from_bits(one).into(), prefix, v6[0].into());
+        if v6.iter().all(|address| address.to_ipv4_mapped().is_none()) {
+            of_range(Ipv4Addr::from_bits(one).into(), prefix, v6[0].into());
+        }
     }
 }
 

@@ -12,6 +12,7 @@ use std::sync::Arc;
 use serde::Deserialize;
 
 use super::key::TokenKey;
+use crate::identity::json;
 
 /// The longest document that is read: more than 64 of the longest keys.
 pub(super) const MAX_DOCUMENT_BYTES: usize = 256 * 1024;
@@ -45,7 +46,7 @@ pub(super) fn read(bytes: &[u8]) -> Result<Vec<Arc<TokenKey>>, DocumentError> {
     if bytes.len() > MAX_DOCUMENT_BYTES {
         return Err(DocumentError::TooLong);
     }
-    let document: Document = serde_json::from_slice(bytes).map_err(|_| DocumentError::NotKeys)?;
+    let document: Document = json::object(bytes).ok_or(DocumentError::NotKeys)?;
     if document.keys.len() > MAX_KEYS {
         return Err(DocumentError::TooMany);
     }

@@ -16,6 +16,8 @@ use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde::Deserialize;
 
+use crate::identity::json::Object;
+
 /// The longest key id: those of EKS have 40 bytes, those of file keys 43 (docs/design/facts.md#tokens).
 const MAX_ID_BYTES: usize = 256;
 /// RSA key sizes in bits: NIST SP 800-131A requires 2048, and aws-lc-rs supports no more than 8192.
@@ -84,7 +86,7 @@ impl Algorithm {
 impl TokenKey {
     /// The key in one element of `keys`. `None`: of an unknown type, for another use, too weak or malformed.
     pub(super) fn read(member: serde_json::Value) -> Option<Self> {
-        let jwk: Jwk = serde_json::from_value(member).ok()?;
+        let Object(jwk): Object<Jwk> = serde_json::from_value(member).ok()?;
         let is_for_signatures = jwk.usage.as_deref().is_none_or(|usage| usage == "sig");
         if !is_for_signatures || jwk.kid.is_empty() || jwk.kid.len() > MAX_ID_BYTES {
             return None;

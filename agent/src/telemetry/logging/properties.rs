@@ -48,7 +48,10 @@ pub(crate) fn of_fields(given: &str, number: i64, ratio: f64) {
     assert_eq!(read["number"].as_i64(), Some(number));
     match read["ratio"].as_f64() {
         // The reader rounds in its last digit.
-        Some(read) => assert!((read - ratio).abs() <= ratio.abs() * 1e-15, "{read} and {ratio}"),
+        Some(read) => assert!(
+            (read - ratio).abs() <= (ratio.abs() * 1e-15).max(f64::MIN_POSITIVE),
+            "{read} and {ratio}"
+        ),
         None => assert!(!ratio.is_finite(), "{ratio}"),
     }
     assert_eq!(read["level"].as_str(), Some("warn"), "no field replaces it");
@@ -109,7 +112,7 @@ mod tests {
         #![proptest_config(ProptestConfig::with_cases(200))]
 
         #[test]
-        fn any_text(given in any::<String>(), number in any::<i64>(), ratio in any::<f64>()) {
+        fn any_text(given in "(?s).{0,60}", number in any::<i64>(), ratio in any::<f64>()) {
             of_fields(&given, number, ratio);
         }
 

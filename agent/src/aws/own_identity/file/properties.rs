@@ -36,6 +36,7 @@ pub(crate) fn of_content(content: &[u8]) {
 }
 
 /// A file as any program writes it has these credentials, whatever else is in it.
+#[cfg(test)]
 pub(crate) fn of_whole_file(text: &str, key: &str, secret: &str, token: Option<&str>) {
     let read = read(text.as_bytes());
     let Some(Ok(credentials)) = read else { unreachable!("{text:?} has credentials: {read:?}") };

@@ -32,7 +32,8 @@ enum Unfit {
 pub(super) fn checked(path: &str, response: HttpResponse) -> Result<HttpResponse, ConnectorError> {
     let unfit = |unfit: Unfit| ConnectorError::other(unfit.into(), None);
     if !response.status().is_success() {
-        return Ok(response);
+        // The SDK's error quotes the whole answer, which may quote credentials; it needs only the status.
+        return Ok(HttpResponse::new(response.status(), SdkBody::empty()));
     }
     if path.ends_with(ROLES) {
         return with_role(response).ok_or_else(|| unfit(Unfit::Role));
@@ -93,7 +94,7 @@ mod tests {
         ] {
             assert_eq!(answered(roles, 200, body, "1").as_deref(), name, "{body:?}");
         }
-        assert_eq!(answered(roles, 404, "<html>", "1").as_deref(), Some("<html>"), "an error is the SDK's");
+        assert_eq!(answered(roles, 404, "<html>", "1").as_deref(), Some(""), "of an error only the status");
         for (ttl, is_taken) in
             [("21600", true), ("21601", false), ("18446744073709551615", false), ("x", true)]
         {

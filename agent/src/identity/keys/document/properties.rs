@@ -22,7 +22,7 @@ const ALGORITHMS: [(Algorithm, &str, &str); 5] = [
 /// and each is strong enough, meant for signatures, and good for no algorithm but its own.
 pub(crate) fn of_document(bytes: &[u8]) {
     let json: Result<Value, _> = serde_json::from_slice(bytes);
-    let given = json.as_ref().ok().and_then(|json| json["keys"].as_array());
+    let given = json.as_ref().ok().and_then(|json| json.get("keys")?.as_array());
     match read(bytes) {
         Ok(keys) => {
             let mut rest = given.into_iter().flatten();

@@ -1,0 +1,184 @@
+//! Every flag of the binary does what its help says: a table, so that a flag without a test fails.
+
+mod node;
+mod served;
+
+use std::collections::BTreeSet;
+use std::path::Path;
+use std::process::Command;
+
+use crate::harness::binary;
+
+/// A flag, and the test in which its effect is seen: the command, the flag, the file below `tests/e2e/tests`,
+/// and the test in it.
+type Row = (&'static str, &'static str, &'static str, &'static str);
+
+const TABLE: &[Row] = &[
+    ("", "--verbosity", "flags/served.rs", "verbosity_decides_what_is_logged"),
+    ("", "--version", "flags/served.rs", "version_is_printed"),
+    ("version", "--verbosity", "flags/served.rs", "version_is_printed"),
+    (
+        "initialize",
+        "--verbosity",
+        "flags/node.rs",
+        "initialize_and_cleanup_print_their_result_at_any_verbosity",
+    ),
+    ("initialize", "--link", "flags/node.rs", "link_decides_which_link_gets_the_addresses"),
+    ("cleanup", "--verbosity", "flags/node.rs", "initialize_and_cleanup_print_their_result_at_any_verbosity"),
+    ("cleanup", "--stay", "flags/node.rs", "stay_keeps_cleanup_running_until_sigterm"),
+    ("server", "--verbosity", "flags/served.rs", "verbosity_decides_what_is_logged"),
+    ("server", "--cluster-name", "refusals.rs", "a_misspelt_cluster_name_is_told_with_all_that_finds_it"),
+    ("server", "--port", "flags/served.rs", "each_listener_is_where_its_flags_say"),
+    ("server", "--bind-hosts", "flags/served.rs", "each_listener_is_where_its_flags_say"),
+    ("server", "--probe-port", "flags/served.rs", "each_listener_is_where_its_flags_say"),
+    ("server", "--metrics-address", "flags/served.rs", "each_listener_is_where_its_flags_say"),
+    ("server", "--metrics-port", "flags/served.rs", "each_listener_is_where_its_flags_say"),
+    (
+        "server",
+        "--max-credential-retention-before-renewal",
+        "flags/served.rs",
+        "retention_is_the_age_at_which_credentials_are_renewed",
+    ),
+    ("server", "--max-cache-size", "flags/served.rs", "no_more_identities_are_cached_than_the_flag_says"),
+    ("server", "--max-service-qps", "flags/served.rs", "background_renewals_keep_to_their_rate"),
+    (
+        "server",
+        "--rotate-credentials",
+        "own_credentials.rs",
+        "a_file_is_read_again_when_it_changes_and_half_of_it_does_no_harm",
+    ),
+    ("server", "--endpoint", "flags/served.rs", "the_endpoint_of_the_flag_comes_before_those_of_variables"),
+    ("server", "--region", "flags/served.rs", "the_region_of_the_flag_comes_before_that_of_variables"),
+    (
+        "server",
+        "--own-credentials",
+        "flags/served.rs",
+        "the_agents_own_credentials_come_from_where_the_flag_says",
+    ),
+    (
+        "server",
+        "--own-credentials-file",
+        "flags/served.rs",
+        "the_agents_own_credentials_come_from_where_the_flag_says",
+    ),
+    ("server", "--node-name", "flags/served.rs", "tokens_of_pods_on_another_node_are_refused"),
+    ("server", "--send-node-details", "own_credentials.rs", "the_node_is_named_to_aws_only_when_asked_to"),
+    ("server", "--jwks", "verification.rs", "keys_from_a_file_are_followed_when_it_changes"),
+    (
+        "server",
+        "--issuer",
+        "verification.rs",
+        "an_issuer_with_a_slash_too_much_costs_no_pod_its_credentials_and_is_told",
+    ),
+    ("server", "--token-verification", "verification.rs", "required_without_keys_is_503_until_the_keys_come"),
+    (
+        "server",
+        "--max-stale-after-refusal",
+        "flags/served.rs",
+        "an_association_that_is_gone_ends_when_the_flag_says",
+    ),
+    (
+        "server",
+        "--pod-request-rate",
+        "crowd/pods.rs",
+        "a_pod_in_a_busy_loop_on_sixty_connections_is_answered_at_its_rate_and_delays_nobody",
+    ),
+    (
+        "server",
+        "--shutdown-grace",
+        "shutdown.rs",
+        "holds_are_shortened_to_the_grace_period_and_end_with_an_answer",
+    ),
+    ("server", "--manage-link", "node/link.rs", "a_bare_node_needs_no_init_container"),
+    ("server", "--link", "flags/node.rs", "link_decides_which_link_gets_the_addresses"),
+    (
+        "server",
+        "--guard-address",
+        "node/guard.rs",
+        "a_guard_that_is_switched_off_is_gone_and_pods_are_served_without_it",
+    ),
+    ("server", "--guard-port", "flags/node.rs", "guard_port_is_where_a_guarded_agent_listens"),
+    (
+        "server",
+        "--share-port",
+        "node/guard.rs",
+        "an_ingress_on_port_80_of_the_host_and_the_agent_live_side_by_side",
+    ),
+    (
+        "server",
+        "--block-imds",
+        "node/guard.rs",
+        "block_imds_keeps_pods_from_the_metadata_service_and_the_host_not",
+    ),
+    (
+        "server",
+        "--probe-namespace",
+        "pod_probe.rs",
+        "the_agent_finds_itself_from_where_a_pod_stands_and_leaves_nothing_behind",
+    ),
+    ("server", "--log-format", "flags/served.rs", "the_format_of_the_log_is_json_or_text"),
+];
+
+/// What the binary says of itself.
+fn help(command: &str) -> String {
+    let mut agent = Command::new(binary());
+    let output = agent.args(Some(command).filter(|command| !command.is_empty())).arg("--help").output();
+    String::from_utf8(output.expect("the agent runs").stdout).expect("UTF-8")
+}
+
+/// The commands of the binary; it has one more, without a name, which is only flags.
+fn commands() -> Vec<String> {
+    let help = help("");
+    let listed = help.split("Commands:\n").nth(1).expect("commands").split("\n\n").next().expect("a list");
+    let names = listed.lines().filter_map(|line| line.strip_prefix("  ")?.split(' ').next());
+    names.filter(|name| !name.is_empty() && *name != "help").map(str::to_owned).collect()
+}
+
+/// The long names of a command's flags, in its help.
+fn flags_of(command: &str) -> Vec<String> {
+    let of_line = |line: &str| {
+        let line = line.trim_start();
+        // "-p, --port <PORT>" or "--probe-port <PORT>".
+        let long = line.split_once(", ").filter(|(short, _)| short.len() == 2).map_or(line, |(_, long)| long);
+        let name = long.strip_prefix("--")?.split([' ', '[', '=']).next()?;
+        Some(format!("--{name}"))
+    };
+    help(command).lines().filter_map(of_line).filter(|flag| flag != "--help").collect()
+}
+
+#[test]
+fn every_flag_of_the_binary_has_a_row_and_every_row_a_flag() {
+    let commands = commands();
+    for known in ["server", "initialize", "cleanup", "version"] {
+        assert!(commands.iter().any(|command| command == known), "{known} is none of {commands:?}");
+    }
+    let all = commands.iter().map(String::as_str).chain([""]);
+    let of_binary: BTreeSet<_> = all
+        .flat_map(|command| flags_of(command).into_iter().map(|flag| (command.to_owned(), flag)))
+        .collect();
+    assert!(of_binary.len() > 30, "the help is understood: {of_binary:?}");
+    let of_table: BTreeSet<_> =
+        TABLE.iter().map(|(command, flag, _, _)| ((*command).to_owned(), (*flag).to_owned())).collect();
+    let without_row: Vec<_> = of_binary.difference(&of_table).collect();
+    let without_flag: Vec<_> = of_table.difference(&of_binary).collect();
+    assert!(without_row.is_empty(), "flags that no test is named for: {without_row:?}");
+    assert!(without_flag.is_empty(), "rows of flags that are not there: {without_flag:?}");
+    assert_eq!(TABLE.len(), of_table.len(), "one row for each");
+}
+
+#[test]
+fn every_test_that_a_row_names_is_there_and_sets_its_flag() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests");
+    for (command, flag, file, test) in TABLE {
+        let text = std::fs::read_to_string(folder.join(file)).unwrap_or_default();
+        let (before, body) =
+            text.split_once(&format!("fn {test}()")).unwrap_or_else(|| panic!("no {test} in {file}"));
+        let attribute = before.trim_end().trim_end_matches("async").trim_end().lines().next_back();
+        let is_test =
+            attribute.is_some_and(|line| line.starts_with("#[test]") || line.starts_with("#[tokio::test"));
+        assert!(is_test, "{test} of {file} does not run as a test");
+        // In the test itself, or in the helpers of its file.
+        let is_set = body.contains(flag) || text.contains(&format!("\"{flag}\""));
+        assert!(is_set, "{test} of {file} never sets {flag} of {command:?}");
+    }
+}
