@@ -221,6 +221,20 @@ async fn pipelined_requests_with_ten_tokens_get_their_own_pods_credentials_in_or
     }
 }
 
+/// As busybox's nc does, and others that send all they have to say at once.
+#[tokio::test]
+async fn a_client_that_closes_its_sending_side_gets_what_is_in_memory_each_time() {
+    let sandbox = sandbox();
+    let agent = Builder::verifying(&sandbox).start().await;
+    let token = pod(&sandbox, "app-0").token.clone();
+    let held = agent.ask(&token).await.access_key_id();
+    for _ in 0..200 {
+        let mut stream = Request::credentials(&token).open(agent.address()).await.unwrap();
+        stream.shutdown().await.unwrap();
+        assert_eq!(read_answer(&mut stream).await.unwrap().access_key_id(), held);
+    }
+}
+
 #[tokio::test]
 async fn bad_http_is_answered_with_4xx_and_harms_nobody() {
     let sandbox = sandbox();
