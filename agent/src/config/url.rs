@@ -43,9 +43,11 @@ impl Url {
         let after_user = authority.as_str().rsplit('@').next()?;
         // http::Uri accepts any digits after the colon; a port of 99999 would fail at the first connection.
         let is_port_good = after_user.len() == host.len() || authority.port_u16().is_some();
-        // It accepts anything in brackets, too.
-        let address = host.strip_prefix('[').map(|rest| rest.trim_end_matches(']').parse::<Ipv6Addr>());
-        let is_host_good = !host.is_empty() && address.is_none_or(|address| address.is_ok());
+        // It accepts brackets anywhere, and anything in them, too.
+        let is_host_good = match host.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')) {
+            Some(address) => address.parse::<Ipv6Addr>().is_ok(),
+            None => !host.is_empty() && !host.contains(['[', ']']),
+        };
         (uri.scheme().is_some() && is_host_good && is_port_good).then_some(Self { uri })
     }
 
@@ -98,7 +100,15 @@ mod tests {
             "https://a:99999",
             "https://a:x",
         ];
-        for bad in bad.into_iter().chain(["https://a b", "//a", "https://a?x=1", "https://a#x"]) {
+        for bad in bad.into_iter().chain([
+            "https://[]",
+            "https://[a]",
+            "https://a.[::1]:8",
+            "https://a b",
+            "//a",
+            "https://a?x=1",
+            "https://a#x",
+        ]) {
             assert!(Url::read("--endpoint", bad).is_err(), "{bad}");
         }
     }

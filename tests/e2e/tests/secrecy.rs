@@ -1,138 +1,190 @@
-//! Invariant 9: a whole run at trace level, with every kind of secret in play, and none of them anywhere.
+//! Invariant 9: whole runs at trace level, in each configuration and both formats of the log, with every
+//! kind of secret in play, and not sixteen bytes of one anywhere.
 
-use nix::sys::signal::Signal;
-use sandbox::{Effect, Fault, Pod, PodSpec, Sandbox, Service};
+mod malformed;
+mod planted;
+mod run;
+
+use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
-use crate::harness::{Agent, Answer, Builder, Request, eventually, failing, heal, pod, sandbox};
+use sandbox::{Options, Sandbox};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpListener;
+use tokio::task::JoinSet;
 
-/// A part of a secret that cannot occur by chance, and does not depend on how it is cut or encoded at its
-/// ends.
-fn middle(secret: &str) -> &str {
-    let from = secret.len() / 2;
-    &secret[from..(from + 20).min(secret.len())]
-}
+use self::planted::Planted;
+use self::run::{Run, in_both_formats, logged};
+use crate::harness::{Builder, Delays, Middlebox, pod, sandbox};
 
-/// All that the agent says while things go wrong in every way that has a secret at hand, and the tokens that
-/// were sent.
-async fn trouble(sandbox: &Sandbox, agent: &Agent, app: &Pod) -> (String, Vec<String>) {
-    let mut seen = String::new();
-    let mut tokens = vec![app.token.clone()];
-    let effects = [
-        failing(400, "AccessDeniedException"),
-        failing(403, "InvalidSignatureException"),
-        Effect::BadJson,
-        Effect::ResetMidBody,
-    ];
-    for effect in effects {
-        sandbox.faults().set([Fault::new(Service::EksAuth, effect).times(2)]);
-        let other = pod(sandbox, "app-1");
-        seen += &unless_served(agent.ask(&other.token).await);
-        tokens.push(other.token.clone());
+const HOUR: Duration = Duration::from_secs(3600);
+const PASSWORD: &str = "planted/proxy+password-0123456789";
+/// As it is written in a URL.
+const PASSWORD_IN_URL: &str = "planted%2Fproxy%2Bpassword-0123456789";
+
+/// What every configuration goes through.
+async fn trouble(run: &mut Run) {
+    for name in ["app-0", "app-1"] {
+        let token = run.pod(name);
+        assert!(run.ask(&token).await, "{name} is served");
     }
-    // IMDS sends rubbish at the moment in which the agent must renew its own credentials.
-    sandbox.faults().set([Fault::new(Service::Imds, Effect::BadJson)]);
-    sandbox.expire_node_credentials(Duration::from_secs(3600));
-    seen += &unless_served(agent.ask(&pod(sandbox, "app-2").token).await);
-    heal(sandbox);
-    let stranger = PodSpec { service_account: "nobody".to_owned(), ..PodSpec::default() };
-    let stranger = sandbox.pod(stranger).unwrap();
-    seen += &unless_served(agent.ask(&stranger.token).await);
-    tokens.push(stranger.token.clone());
-    seen += &unless_served(agent.ask(&format!("{}!", app.token)).await);
-    let elsewhere = Request::credentials(&app.token).header("Host", "evil");
-    seen += &unless_served(elsewhere.send(agent.address()).await.unwrap());
-    (seen, tokens)
-}
-
-/// A success is for the pod, and may hold secrets; everything else may not.
-fn unless_served(answer: Answer) -> String {
-    if answer.status == 200 { String::new() } else { answer.reason + &answer.body }
+    run.misplaced_tokens().await;
+    run.upstream_that_quotes().await;
+    run.stranger().await;
 }
 
 #[tokio::test]
-async fn no_planted_secret_is_in_any_log_metric_probe_or_error() {
-    let sandbox = sandbox();
-    let mut agent = Builder::new(&sandbox)
-        .flag("--verbosity", "trace")
-        .env("HTTPS_PROXY", "http://user:planted-proxy-password@127.0.0.1:9")
-        .env("RUST_LOG", "trace")
-        .env("LOG_SENSITIVE_BODIES", "true")
-        .env("SSLKEYLOGFILE", sandbox.dir().join("keys").to_str().unwrap())
-        .start()
-        .await;
-    let environment = std::fs::read_to_string(format!("/proc/{}/environ", agent.pid())).unwrap();
-    for printing in ["LOG_SENSITIVE_BODIES", "SSLKEYLOGFILE"] {
-        assert!(!environment.contains(printing), "{printing} was not removed");
-    }
-    let app = pod(&sandbox, "app-0");
-    agent.ask(&app.token).await.access_key_id();
-    let (mut seen, tokens) = trouble(&sandbox, &agent, &app).await;
-    seen += &agent.metrics().await;
-    seen += &agent.probe("/readyz").await.unwrap().body;
-    agent.signal(Signal::SIGTERM);
-    agent.ended(Duration::from_secs(3)).await;
-    seen += &agent.log();
-
-    let mut secrets = sandbox.secrets();
-    for kind in ["imds session token", "node's secret key", "node's session token", "pod's secret key"] {
-        assert!(secrets.iter().any(|(name, _)| name == kind), "{kind} was in play");
-    }
-    secrets.extend(tokens.into_iter().map(|token| ("pod token".to_owned(), token)));
-    secrets.push(("proxy password".to_owned(), "planted-proxy-password".to_owned()));
-    assert!(
-        seen.contains("effective configuration") && seen.contains("\"level\":\"debug\""),
-        "logged at trace"
-    );
-    for (name, secret) in &secrets {
-        assert!(!seen.contains(middle(secret)), "{name} was found in the output");
-    }
-    assert!(!sandbox.dir().join("keys").exists(), "TLS keys were written to a file");
-}
-
-/// Mistakes of an admin who pastes what `aws sts` prints, or edits by hand: the variable that names the file,
-/// and the file.
-fn malformed_files() -> [(&'static str, String); 6] {
-    let [key, secret, token] = PASTED;
-    let good = format!("[default]\naws_access_key_id = {key}\naws_secret_access_key = {secret}\n");
-    let json =
-        format!("{{\"AccessKeyId\":\"{key}\",\"SecretAccessKey\":\"{secret}\",\"Token\":\"{token}\"}}");
-    let credentials = "AWS_SHARED_CREDENTIALS_FILE";
-    [
-        (credentials, format!("[default]\n{json}\n")),
-        (credentials, format!("{good}aws_session_token: {token}\n")),
-        (credentials, format!("{good}aws_session_token =\n  {token}\n  {token}\n")),
-        (credentials, format!("{good}aws_session_token {token}\n")),
-        (credentials, format!("{good}[{secret}\" {token}]\naws_session_token = x\n")),
-        (
-            "AWS_CONFIG_FILE",
-            format!("{good}[services s]\naws_session_token =\n  {}\n", token.replace('=', "")),
-        ),
-    ]
-}
-
-/// An access key id, a secret key and a session token.
-const PASTED: [&str; 3] =
-    ["ASIAPASTED", "pasted/secret+key0123456789=", "pasted/session+token0123456789abcdefghijklmnop=="];
-
-#[tokio::test]
-async fn a_malformed_credentials_file_is_told_of_without_its_lines() {
-    for (variable, text) in malformed_files() {
+async fn no_secret_shows_by_default() {
+    in_both_formats(async |format| {
         let sandbox = sandbox();
-        let path = sandbox.dir().join("malformed");
-        std::fs::write(&path, &text).unwrap();
-        let agent = Builder::new(&sandbox)
-            .flag("--verbosity", "trace")
-            .env("RUST_LOG", "trace")
-            .env(variable, path.to_str().unwrap())
-            .spawn();
-        eventually("it is told", async || agent.log().contains("is not `name = value`")).await;
-        let _refused = agent.ask(&pod(&sandbox, "app-0").token).await;
-        let ready = agent.probe("/readyz").await.unwrap().body;
-        let seen = (agent.log() + &ready + &agent.metrics().await).to_lowercase();
-        for secret in &PASTED[1..] {
-            // The SDK writes names in small letters, and what it takes for a name may be a secret.
-            assert!(!seen.contains(&middle(secret).to_lowercase()), "{secret} of\n{text}\nis in\n{seen}");
+        let proxy = format!("http://user:{PASSWORD_IN_URL}@127.0.0.1:9");
+        let builder = Builder::new(&sandbox).env("HTTPS_PROXY", &proxy);
+        let mut run = Run::start(sandbox, builder, format).await;
+        run.plant("proxy password", PASSWORD);
+        trouble(&mut run).await;
+        run.imds_that_quotes().await;
+        let kinds = [
+            "imds session token",
+            "node's secret key",
+            "node's session token",
+            "pod's secret key",
+            "pod token",
+        ];
+        run.shows_no_secret(&kinds).await;
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn no_secret_shows_while_tokens_are_verified() {
+    in_both_formats(async |format| {
+        let sandbox = sandbox();
+        let builder = Builder::verifying(&sandbox)
+            .flag("--token-verification", "required")
+            .switch("--send-node-details");
+        let mut run = Run::start(sandbox, builder, format).await;
+        trouble(&mut run).await;
+        run.imds_that_quotes().await;
+        run.shows_no_secret(&["node's session token", "pod's session token", "pod token"]).await;
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn no_secret_shows_with_a_credentials_file() {
+    in_both_formats(async |format| {
+        let sandbox = sandbox();
+        let path = sandbox.dir().join("credentials-file");
+        let whole = sandbox.node_credentials(HOUR).as_file();
+        std::fs::write(&path, &whole).unwrap();
+        let builder = Builder::new(&sandbox)
+            .flag("--own-credentials-file", path.to_str().unwrap())
+            .switch("--rotate-credentials");
+        let mut run = Run::start(sandbox, builder, format).await;
+        trouble(&mut run).await;
+        run.plant("pasted secret key", malformed::PASTED[1]);
+        run.plant("pasted session token", malformed::PASTED[2]);
+        let [(_, malformed), ..] = malformed::files();
+        std::fs::write(&path, format!("{whole}{malformed}")).unwrap();
+        logged(&run, "is not `name = value`").await;
+        std::fs::write(&path, whole.split_at(whole.len() / 2).0.replace("aws_secret_access_key", "secret"))
+            .unwrap();
+        logged(&run, "has no complete credentials").await;
+        run.shows_no_secret(&["node's secret key", "node's session token", "pod's secret key", "pod token"])
+            .await;
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn no_secret_shows_with_credentials_of_the_environment() {
+    in_both_formats(async |format| {
+        let sandbox = sandbox();
+        let node = sandbox.node_credentials(HOUR);
+        let session = node.session_token.clone().unwrap();
+        let builder = Builder::new(&sandbox)
+            .flag("--own-credentials", "environment")
+            .flag("--log-format", format)
+            .env("AWS_SECRET_ACCESS_KEY", &node.secret_access_key)
+            .env("AWS_SESSION_TOKEN", &session);
+        let incomplete = ends_with(&builder).await;
+        let builder = Builder::new(&sandbox)
+            .env("AWS_ACCESS_KEY_ID", &node.access_key_id)
+            .env("AWS_SECRET_ACCESS_KEY", &node.secret_access_key)
+            .env("AWS_SESSION_TOKEN", &session);
+        let mut run = Run::start(sandbox, builder, format).await;
+        run.saw(&incomplete);
+        trouble(&mut run).await;
+        run.shows_no_secret(&["node's secret key", "node's session token", "pod's secret key", "pod token"])
+            .await;
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn no_secret_shows_behind_a_proxy_with_a_password() {
+    in_both_formats(async |format| {
+        let sandbox = Sandbox::start(Options { tls: true, ..Options::default() }).unwrap();
+        let tls = sandbox.eks_auth_tls_url().unwrap();
+        let to: SocketAddr = tls.rsplit('/').next().unwrap().parse().unwrap();
+        let through = |proxy: SocketAddr, sandbox: &Sandbox| {
+            Builder::new(sandbox)
+                .without("--endpoint")
+                .env("HTTPS_PROXY", &format!("http://user:{PASSWORD_IN_URL}@{proxy}"))
+                .env("AWS_CA_BUNDLE", sandbox.ca_file().to_str().unwrap())
+        };
+        let refusing = refusing_proxy().await;
+        let refused = {
+            let agent = through(refusing.0, &sandbox).flag("--log-format", format).start().await;
+            let token = pod(&sandbox, "refused").token;
+            let answer = agent.ask(&token).await;
+            assert_eq!(answer.status, 503, "{answer:?}");
+            let seen = format!("{}{}{}", agent.log(), answer.body, agent.metrics().await);
+            let mut planted = Planted::default();
+            planted.add("pod token", &token);
+            assert_eq!(planted.found_in(&seen), None);
+            seen
+        };
+        let bad =
+            through(refusing.0, &sandbox).env("HTTPS_PROXY", &format!("ftp://user:{PASSWORD_IN_URL}@proxy"));
+        let bad = ends_with(&bad.flag("--log-format", format)).await;
+
+        let proxy = Middlebox::proxy(to, Delays::default()).await;
+        let builder = through(proxy.address, &sandbox);
+        let mut run = Run::start(sandbox, builder, format).await;
+        run.plant("proxy password", PASSWORD);
+        run.plant("proxy password in a URL", PASSWORD_IN_URL);
+        run.saw(&refused);
+        run.saw(&bad);
+        trouble(&mut run).await;
+        run.shows_no_secret(&["node's session token", "pod's secret key", "pod token", "proxy password"])
+            .await;
+    })
+    .await;
+}
+
+/// All that an agent with an invalid configuration says.
+async fn ends_with(builder: &Builder) -> String {
+    let mut agent = builder.spawn();
+    let status = agent.ended(Duration::from_secs(10)).await;
+    assert_eq!(status.code(), Some(64), "an invalid configuration: {}", agent.log());
+    agent.log()
+}
+
+/// A proxy that wants another password, and quotes the one that it got.
+async fn refusing_proxy() -> (SocketAddr, JoinSet<()>) {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let mut tasks = JoinSet::new();
+    tasks.spawn(async move {
+        while let Ok((mut client, _)) = listener.accept().await {
+            let mut asked = vec![0; 4096];
+            let length = client.read(&mut asked).await.unwrap_or(0);
+            let asked = String::from_utf8_lossy(&asked[..length]).replace("\r\n", " ");
+            let answer = format!("HTTP/1.1 407 {asked}\r\nX-Asked: {asked}\r\nContent-Length: 0\r\n\r\n");
+            // An error is a client that has left.
+            let _left = client.write_all(answer.as_bytes()).await;
         }
-    }
+    });
+    (address, tasks)
 }

@@ -116,6 +116,10 @@ impl CredentialsFile {
         };
         let secret = value("aws_secret_access_key").ok_or_else(|| self.incomplete(odd_line))?;
         let token = value("aws_session_token").map(str::to_owned);
+        // The SDK takes an indented line for the rest of the value above it; nothing can be signed with that.
+        if ![Some(key), Some(secret), token.as_deref()].into_iter().flatten().all(is_word) {
+            return Err(self.incomplete(odd_line));
+        }
         Ok(Credentials::new(key, secret, token, None, "credentials file"))
     }
 
@@ -142,6 +146,11 @@ impl CredentialsFile {
             odd_line,
         }
     }
+}
+
+/// Whether it may be a key or a token: all of them are printable ASCII.
+fn is_word(value: &str) -> bool {
+    value.bytes().all(|byte| byte.is_ascii_graphic())
 }
 
 fn text_of(content: Vec<u8>) -> Result<Secret, Unfit> {
@@ -303,6 +312,16 @@ mod tests {
         let error = file.load(Reading::AtOnce).await.unwrap_err().to_string();
         assert!(error.ends_with(&OddLine(2).to_string()) && !error.contains("planted"), "{error}");
         assert!(!logged.text().contains("planted"), "{}", logged.text());
+        std::fs::remove_file(path).unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_value_that_goes_on_over_lines_is_none() {
+        let path = scratch("lines");
+        std::fs::write(&path, format!("{WHOLE}  planted\n")).unwrap();
+        let mut file = CredentialsFile::new(path.clone(), ProfileFile::Credentials, "default".to_owned());
+        let error = file.load(Reading::AtOnce).await.unwrap_err().to_string();
+        assert!(error.ends_with(&OddLine(5).to_string()) && !error.contains("planted"), "{error}");
         std::fs::remove_file(path).unwrap();
     }
 
