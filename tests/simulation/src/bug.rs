@@ -52,8 +52,6 @@ pub enum Bug {
     NoPatience,
     /// At the bound a verified pod makes room for another (`credentials::store::verified`).
     EvictsVerified,
-    /// Renewals come before pods that wait with nothing (`credentials::limits::upstream_budget`).
-    RenewalsFirst,
 }
 
 impl Bug {
@@ -61,7 +59,7 @@ impl Bug {
     pub const ARE_PLANTED: bool = cfg!(feature = "planted");
 
     /// All of them.
-    pub const ALL: [Self; 22] = [
+    pub const ALL: [Self; 21] = [
         Self::SharedSlot,
         Self::ServesTheExpired,
         Self::RefusalBeatsHeld,
@@ -83,7 +81,6 @@ impl Bug {
         Self::NeverRevokes,
         Self::NoPatience,
         Self::EvictsVerified,
-        Self::RenewalsFirst,
     ];
 
     /// The bug of this name.

@@ -242,7 +242,9 @@ impl Kind {
     /// Its weather: from, to, how. `strength` is drawn from the seed.
     pub fn sky(self, strength: u32) -> Vec<(Duration, Duration, Sky)> {
         match self {
-            Self::Days | Self::Sleepers | Self::Pause | Self::Gone | Self::Tight => Vec::new(),
+            Self::Days | Self::Sleepers | Self::Pause | Self::Gone => Vec::new(),
+            // Who was admitted keeps what it has, also when others cannot be served.
+            Self::Tight => vec![(60 * MINUTE, 72 * MINUTE, Sky::Refuses)],
             Self::Slow => {
                 let [quick, slower, slowest] = SLOW_MS;
                 let slowness = [slowest, quick, slower].into_iter().cycle().nth(strength as usize);

@@ -401,8 +401,9 @@ impl Ledger {
         if let Some(what) = self.waiting.called(!has_a_set, now).filter(|_| is_throttled) {
             return Some(Found::new(Invariant::Budget, what, vec![token.pod]));
         }
-        if self.under_way > nodes * MOST_CALLS {
-            let what = format!("{} calls at once", self.under_way);
+        let about_to_ask = self.throttling.called(token.number, now);
+        if self.under_way + about_to_ask > nodes * MOST_CALLS {
+            let what = format!("{} calls at once, and {about_to_ask} to be made again", self.under_way);
             return Some(Found::new(Invariant::Budget, what, vec![token.pod]));
         }
         if now > token.expires + TOLERATED_SKEW && !is_in_doubt {
@@ -489,7 +490,7 @@ impl Ledger {
 
     /// AWS throttles. It does not go on for long that most calls are refused for it.
     pub fn throttle(&mut self, token: Token, now: Duration) -> Option<Found> {
-        let what = self.throttling.throttled(now)?;
+        let what = self.throttling.throttled(token.number, now)?;
         Some(Found::new(Invariant::Budget, what, vec![token.pod]))
     }
 

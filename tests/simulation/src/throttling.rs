@@ -5,8 +5,11 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
-/// Calls of one agent at most, whatever happens (docs/design/decisions.md#upstream).
+/// Calls of one agent at most, whatever happens (docs/design/decisions.md#upstream): under way, or refused a
+/// moment ago and about to be made again.
 pub const MOST_CALLS: u32 = 50;
+/// So soon a refused call is made again at the latest.
+const ABOUT_TO_ASK: Duration = Duration::from_secs(2);
 /// So long after AWS has begun to throttle the agent must have come down.
 const TO_COME_DOWN: Duration = Duration::from_secs(10);
 /// What is counted at a time.
@@ -32,6 +35,8 @@ pub struct Throttling {
     recent: VecDeque<(Duration, bool)>,
     /// Since when, and when last.
     spell: Option<(Duration, Duration)>,
+    /// The tokens of calls that were refused and not made again, and when.
+    refused: BTreeMap<usize, Duration>,
     /// What is in the account's bucket, and when it was looked at.
     bucket: Option<(f64, Duration)>,
 }
@@ -47,8 +52,16 @@ impl Throttling {
         self.spell.is_some_and(|(_, last)| now.saturating_sub(last) < CALM)
     }
 
+    /// A call is made with this token. How many others are about to be made again.
+    pub fn called(&mut self, token: usize, now: Duration) -> u32 {
+        self.refused.remove(&token);
+        self.refused.retain(|_, at| *at + ABOUT_TO_ASK >= now);
+        u32::try_from(self.refused.len()).unwrap_or(u32::MAX)
+    }
+
     /// A 429; what is wrong about it, if something is.
-    pub fn throttled(&mut self, now: Duration) -> Option<String> {
+    pub fn throttled(&mut self, token: usize, now: Duration) -> Option<String> {
+        self.refused.insert(token, now);
         self.note(now, false);
         let since = match self.spell {
             Some((since, last)) if now.saturating_sub(last) < CALM => since,

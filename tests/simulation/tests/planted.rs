@@ -49,7 +49,6 @@ const fn breaks(bug: Bug) -> (Invariant, &'static [Invariant]) {
         Bug::KeepsTheRole => (Entitlement, &[HeldIsServed, LongLife, Gone]),
         Bug::NeverRevokes => (Entitlement, &[]),
         Bug::NoPatience | Bug::EvictsVerified => (HeldIsServed, &[]),
-        Bug::RenewalsFirst => (Budget, &[]),
     }
 }
 
@@ -128,7 +127,7 @@ fn in_ten_days_a_set_is_asked_for_in_its_last_seconds() {
 
 #[test]
 fn a_failing_story_is_made_shorter_in_a_bounded_number_of_runs_and_fails_the_same_way() {
-    let crowds = (1..=9).map(|seed| Story::short(Kind::Crowd, seed));
+    let crowds = (1..=3).map(|seed| Story::short(Kind::Rates, seed));
     let crowd = first_that_breaks(Invariant::Budget, crowds, Bug::NoLimit).unwrap();
     let day = first_that_breaks(Invariant::LongLife, (1..=99).map(suite::day), Bug::NeverWaits).unwrap();
     for failed in [crowd, day] {
