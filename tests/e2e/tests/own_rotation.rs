@@ -123,7 +123,7 @@ async fn when_imds_has_given_a_revoked_set_for_a_while_every_pod_is_served_withi
 
 /// So long the metadata service gives what has lapsed. The promise says a minute.
 fn stuck() -> Duration {
-    Duration::from_secs(if is_nightly() { 60 } else { 20 })
+    Duration::from_secs(if is_nightly() { 60 } else { 10 })
 }
 
 fn with_lives_of_30_s() -> Sandbox {
@@ -170,7 +170,7 @@ async fn a_lapsed_set_that_nobody_has_signed_with_costs_the_first_pod_after_it_l
 async fn own_credentials_of_30_s_are_renewed_at_half_life_and_no_call_is_rejected_however_many_pods_start() {
     let sandbox = with_lives_of_30_s();
     let agent = Builder::new(&sandbox).flag("--verbosity", "info").start().await;
-    let load = Duration::from_secs(if is_nightly() { 180 } else { 50 });
+    let load = Duration::from_secs(if is_nightly() { 180 } else { 32 });
     let (end, mut pods) = (Instant::now() + load, 0);
     while Instant::now() < end {
         let began = Instant::now();
