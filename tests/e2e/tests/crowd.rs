@@ -108,6 +108,11 @@ fn p99(mut took: Vec<Duration>) -> Duration {
     took[took.len() * 99 / 100]
 }
 
+fn median(mut took: Vec<Duration>) -> Duration {
+    took.sort();
+    took[took.len() / 2]
+}
+
 fn resident_kib(agent: &Agent) -> u64 {
     let status = std::fs::read_to_string(format!("/proc/{}/status", agent.pid())).unwrap();
     let line = status.lines().find(|line| line.starts_with("VmRSS:")).unwrap();
@@ -150,7 +155,7 @@ fn flood(
 /// by three processes.)
 #[tokio::test(flavor = "multi_thread")]
 async fn one_peer_with_random_tokens_at_full_speed_slows_nobody_and_costs_little() {
-    const ROUNDS: usize = 4;
+    const ROUNDS: usize = 5;
     let _alone = ONE_AT_A_TIME.lock().await;
     let (sandbox, elsewhere) = (sandbox(), sandbox());
     let (agent, other) = (builder(&sandbox).start().await, builder(&elsewhere).start().await);
@@ -167,14 +172,14 @@ async fn one_peer_with_random_tokens_at_full_speed_slows_nobody_and_costs_little
     for round in 0..ROUNDS {
         let (stop, _, mut tasks) = flood(other.address(), 100, address(5, 0), random.clone());
         sleep(Duration::from_millis(300)).await;
-        at_other.extend(time_of_hits(&agent, &quiet, 200).await);
+        at_other.push(p99(time_of_hits(&agent, &quiet, 200).await));
         stop.store(true, Ordering::Relaxed);
         tasks.shutdown().await;
 
         let began = Instant::now();
         let (stop, count, mut tasks) = flood(agent.address(), 100, address(5, 0), random.clone());
         sleep(Duration::from_millis(300)).await;
-        at_ours.extend(time_of_hits(&agent, &quiet, 200).await);
+        at_ours.push(p99(time_of_hits(&agent, &quiet, 200).await));
         let newcomer = token(&sandbox, &format!("newcomer-{round}"));
         let before = Instant::now();
         assert_eq!(agent.ask(&newcomer).await.status, 200);
@@ -187,7 +192,8 @@ async fn one_peer_with_random_tokens_at_full_speed_slows_nobody_and_costs_little
     }
     let calls = eks_auth_calls(&sandbox).len();
     let grown = resident_kib(&agent).saturating_sub(memory) / 1024;
-    let (at_other, at_ours) = (p99(at_other), p99(at_ours));
+    // One moment in which the machine does something else is one round.
+    let (at_other, at_ours) = (median(at_other), median(at_ours));
     eprintln!(
         "p99 {at_ours:?}, {at_other:?} with the flood elsewhere; newcomers {newcomers:?}; {sent} sent, {calls} calls in {lasted:?}; {grown} MiB more"
     );
