@@ -230,8 +230,8 @@ if [[ -n $runner ]]; then
     echo "note: the crowd in a cgroup of 64 MiB is left out: it needs root"
     export "${runner?}"
 fi
-# Most of them wait for time to pass: twice as many at once as there are processors.
-tests "end-to-end tests" cargo_test -p e2e -- "${skipped[@]}" --test-threads $((2 * $(nproc)))
+# Most of them wait for time to pass: three times as many at once as there are processors, which still idle half the time.
+tests "end-to-end tests" cargo_test -p e2e -- "${skipped[@]}" --test-threads $((3 * $(nproc)))
 # What these promise is about an agent under load, and not about a machine that runs other tests meanwhile.
 tests "crowd tests" cargo_test -p e2e crowd:: -- "${crowd[@]}"
 # One cluster for all of them, which they have one after the other.
