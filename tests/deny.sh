@@ -9,31 +9,13 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
-readonly version=0.20.2
-# The folder's name is all that goes into the build, so a changed version is a new folder and never a stale one.
-readonly tool_dir=".cache/cargo-deny-$version-$(rustc --version | cut -d ' ' -f 2)"
 readonly database_missing=75
-
-install_tool() {
-    [[ -x $tool_dir/bin/cargo-deny ]] && return
-    echo "building cargo-deny $version (once, about a minute)"
-    # Built under another name and moved, so that an interrupted build is not taken for a whole one.
-    local building
-    mkdir -p .cache
-    building=$(mktemp -d .cache/cargo-deny.XXXXXX)
-    if ! CARGO_PROFILE_DEV_DEBUG=0 cargo install --quiet --locked --debug --root "$building" "cargo-deny@$version"; then
-        rm -rf "$building"
-        return 1
-    fi
-    rm -rf "$tool_dir"
-    mv "$building" "$tool_dir"
-}
 
 deny() {
     "$tool_dir/bin/cargo-deny" --locked --workspace "$@"
 }
 
-install_tool
+tool_dir=$(tests/cargo_tool.sh cargo-deny 0.20.2)
 case ${1:-} in
 policy)
     deny --offline check --deny unmatched-skip licenses bans sources

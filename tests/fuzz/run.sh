@@ -12,30 +12,13 @@
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 
-readonly version=0.13.2
-readonly tool_dir=".cache/cargo-fuzz-$version-$(rustc --version | cut -d ' ' -f 2)"
 readonly built=target/fuzz seeds=tests/fuzz/seeds
 seconds=${1:-30}
 shift || true
 targets=("$@")
 ((${#targets[@]})) || mapfile -t targets < <(sed -n 's/^name = "\(.*\)"$/\1/p' tests/fuzz/Cargo.toml | tail -n +2)
 
-install_tool() {
-    [[ -x $tool_dir/bin/cargo-fuzz ]] && return
-    echo "building cargo-fuzz $version (once)"
-    # Built under another name and moved, so that an interrupted build is not taken for a whole one.
-    local building
-    mkdir -p .cache
-    building=$(mktemp -d .cache/cargo-fuzz.XXXXXX)
-    if ! CARGO_PROFILE_DEV_DEBUG=0 cargo install --quiet --locked --debug --root "$building" "cargo-fuzz@$version"; then
-        rm -rf "$building"
-        return 1
-    fi
-    rm -rf "$tool_dir"
-    mv "$building" "$tool_dir"
-}
-
-install_tool
+tool_dir=$(tests/cargo_tool.sh cargo-fuzz 0.13.2)
 "$tool_dir/bin/cargo-fuzz" build --fuzz-dir tests/fuzz --sanitizer none --target-dir "$built"
 mkdir -p "$built/bin" "$built/artifacts"
 failed=()
