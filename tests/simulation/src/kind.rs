@@ -494,7 +494,7 @@ impl Kind {
     /// then.
     pub const fn all_served_by(self) -> Option<(Duration, u64)> {
         match self {
-            Self::Rates => Some((Duration::from_secs(40), 2)),
+            Self::Rates => Some((Duration::from_secs(32), 2)),
             Self::Days
             | Self::Crowd
             | Self::Sleepers
