@@ -13,7 +13,7 @@ use parking_lot::Mutex;
 
 use crate::clock::{BootTime, Now};
 use crate::credentials::cached::CachedCredentials;
-use crate::credentials::policy::freshness::Freshness;
+use crate::credentials::policy::freshness::{Due, Freshness};
 use crate::credentials::policy::not_found_streak::NotFoundStreak;
 use crate::credentials::policy::recovery::Unanswered;
 use crate::credentials::policy::renewing::{Checked, Demand};
@@ -32,7 +32,9 @@ struct State {
     /// The token of longest life that was presented; it earns the next set.
     token: PresentedToken,
     /// When the renewal is due.
-    renew_at: BootTime,
+    due: Due,
+    /// No request starts or awaits a renewal before it is due, however little is left.
+    is_quiet_until_due: bool,
     /// Until when no request starts or awaits a renewal.
     quiet_until: Option<BootTime>,
     /// What nobody wants is not renewed (invariant 8).
@@ -72,13 +74,14 @@ impl IdentityRecord {
         principal: Principal,
         credentials: Arc<CachedCredentials>,
         token: PresentedToken,
-        renew_at: BootTime,
+        due: Due,
         now: BootTime,
     ) -> Self {
         let state = State {
             credentials,
             token,
-            renew_at,
+            due,
+            is_quiet_until_due: false,
             quiet_until: None,
             demand: Demand::Nobody,
             last_asked: now,
@@ -155,6 +158,7 @@ impl IdentityRecord {
         Checked {
             freshness: state.freshness(now),
             left_at_most: state.credentials.expiry().left_at_most(now),
+            due_in: state.due.due_in(now),
             demand: state.demand,
             has_token: !now.is_surely_past(state.token.expires),
             repeat_in: state.repeat_by.map(|by| by.since(now.boot)),
@@ -173,9 +177,9 @@ impl IdentityRecord {
     /// node was paused, and does not know it): then it is due again in a moment, when AWS has told the time.
     /// Returns the set that is served from now on.
     pub fn renew(&self, newer: &Self, now: Now) -> Arc<CachedCredentials> {
-        let (credentials, token, renew_at) = {
+        let (credentials, token, due) = {
             let newer = newer.state.lock();
-            (Arc::clone(&newer.credentials), newer.token.clone(), newer.renew_at)
+            (Arc::clone(&newer.credentials), newer.token.clone(), newer.due)
         };
         let newer_ends_at = credentials.expiry().wall;
         let mut state = self.state.lock();
@@ -184,14 +188,15 @@ impl IdentityRecord {
             self.log_change(&state.credentials, &credentials);
             state.credentials = credentials;
         }
-        let ends_later = newer_ends_at > state.credentials.expiry().wall;
-        let renew_at = if !is_replaced && ends_later { now.boot.plus(CLOCKS_DISAGREE) } else { renew_at };
+        let expiry = state.credentials.expiry();
+        let clocks_disagree = !is_replaced && newer_ends_at > expiry.wall;
+        state.due = if clocks_disagree { Due::after(CLOCKS_DISAGREE, expiry, now) } else { due };
         state.demand = state.demand.after_success();
         if token.expires > state.token.expires {
             state.token = token;
         }
-        state.renew_at = renew_at;
-        state.quiet_until = (!is_replaced).then_some(renew_at);
+        state.is_quiet_until_due = !is_replaced;
+        state.quiet_until = None;
         state.failed_renewals = 0;
         state.unanswered = None;
         state.repeat_by = None;
@@ -214,9 +219,9 @@ impl IdentityRecord {
         }
     }
 
-    /// When its renewal is due.
-    pub fn renew_at(&self) -> BootTime {
-        self.state.lock().renew_at
+    /// When its renewal is due, as far as is known now.
+    pub fn due_at(&self, now: Now) -> BootTime {
+        self.state.lock().due.at(now)
     }
 
     /// No request starts or awaits a renewal before `until`.
@@ -253,7 +258,8 @@ impl IdentityRecord {
     /// The next request may start or await a renewal.
     pub fn end_quiet(&self) {
         let mut state = self.state.lock();
-        (state.quiet_until, state.unanswered) = (None, None);
+        state.end_quiet();
+        state.unanswered = None;
     }
 
     /// AWS said once more that there is no association.
@@ -316,6 +322,11 @@ impl IdentityRecord {
         self.state.lock().planned_check = Some(at);
     }
 
+    /// When it is checked next.
+    pub fn planned_check(&self) -> Option<BootTime> {
+        self.state.lock().planned_check
+    }
+
     /// Gives up the check that is planned, and says when it would have been.
     pub fn take_planned_check(&self) -> Option<BootTime> {
         self.state.lock().planned_check.take()
@@ -329,12 +340,18 @@ impl IdentityRecord {
 
 impl State {
     fn freshness(&self, now: Now) -> Freshness {
+        let is_due = self.due.is_past(now);
+        let is_quiet = self.quiet_until.is_some_and(|until| now.boot < until);
         Freshness {
             left: self.credentials.expiry().left(now),
             lifetime: self.credentials.lifetime(),
-            is_due: self.renew_at <= now.boot,
-            is_quiet: self.quiet_until.is_some_and(|until| now.boot < until),
+            is_due,
+            is_quiet: is_quiet || (self.is_quiet_until_due && !is_due),
         }
+    }
+
+    fn end_quiet(&mut self) {
+        (self.quiet_until, self.is_quiet_until_due) = (None, false);
     }
 
     /// First whether the token is newer than the one that AWS did not accept; then it takes the place of an
@@ -342,7 +359,7 @@ impl State {
     fn consider(&mut self, presented: &PresentedToken) {
         if self.refused_token.is_some_and(|refused| presented.expires > refused) {
             self.refused_token = None;
-            self.quiet_until = None;
+            self.end_quiet();
         }
         if presented.expires > self.token.expires {
             self.token = presented.clone();
@@ -379,7 +396,7 @@ pub(crate) mod tests {
     use crate::credentials::cached::CachedCredentials;
     use crate::credentials::issued::Grant;
     use crate::credentials::issued::tests::issued;
-    use crate::credentials::policy::freshness::renewal_due;
+    use crate::credentials::policy::freshness::Due;
     use crate::credentials::policy::renewing::Demand;
     use crate::workload::{BearerToken, Caller, CredentialKey, PresentedToken, Principal, Route};
 
@@ -399,9 +416,9 @@ pub(crate) mod tests {
         let credentials = Arc::new(CachedCredentials::new(&issued, now).unwrap());
         let token = BearerToken::from_header(b"a.b.c").unwrap();
         let presented = PresentedToken { token, expires, issued: None };
-        let renew_at = renewal_due(now.boot, credentials.lifetime(), 3 * HOUR, 0.0);
+        let due = Due::of_new(credentials.expiry(), credentials.lifetime(), 3 * HOUR, 0.0);
         let principal = Principal { key, caller: Caller::Unknown, route: Route::EksAuth };
-        IdentityRecord::new(principal, credentials, presented, renew_at, now.boot)
+        IdentityRecord::new(principal, credentials, presented, due, now.boot)
     }
 
     fn at(seconds: u64) -> Now {
@@ -446,14 +463,18 @@ pub(crate) mod tests {
     #[test]
     fn a_renewal_that_brings_a_shorter_life_is_not_due_again_at_once() {
         let record = new(1_000);
-        let shorter = new(0);
-        let kept = record.renew(&shorter, at(3_000));
+        let key = CredentialKey::Unverified(presented("a.b.c", HOUR).token.digest());
+        // It lives for twenty minutes, to 4,500.
+        let shorter = super::tests::record(key, at(4_500).wall, None, at(3_300));
+        let kept = record.renew(&shorter, at(3_300));
         assert_eq!(kept.expiry().wall, at(1_000).wall + HOUR, "the longer life is served on");
-        assert_eq!(record.renew_at(), shorter.renew_at(), "the term is that of the newer set");
-        let before = Now { boot: BootTime::from_boot(Duration::from_secs(1_799)), ..at(4_590) };
-        assert!(record.freshness(before).is_quiet, "in its last seconds, too");
-        let at_the_end_of_the_term = record.freshness(Now { boot: shorter.renew_at(), ..at(4_500) });
+        assert_eq!(record.due_at(at(3_300)), at(3_900).boot, "the term is that of the newer set");
+        assert!(record.freshness(at(3_899)).is_quiet, "however little is left");
+        let at_the_end_of_the_term = record.freshness(at(3_900));
         assert!(at_the_end_of_the_term.is_due && !at_the_end_of_the_term.is_quiet);
+        // The node was paused for ten minutes.
+        let after_a_pause = record.freshness(Now { wall: at(3_900).wall, ..at(3_300) });
+        assert!(after_a_pause.is_due && !after_a_pause.is_quiet, "it is later than by the boot clock");
     }
 
     #[test]
@@ -465,7 +486,7 @@ pub(crate) mod tests {
             super::tests::record(key, at(6_000).wall, None, Now { boot: at(2_000).boot, ..at(4_000) });
         let kept = record.renew(&later, at(2_000));
         assert_eq!(kept.expiry().wall, at(1_000).wall + HOUR, "by the node's clocks it lives longer");
-        assert_eq!(record.renew_at(), at(2_010).boot);
+        assert_eq!(record.due_at(at(2_000)), at(2_010).boot);
         record.renew(&later, Now { boot: at(2_011).boot, ..at(4_011) });
         assert_eq!(record.credentials().expiry().wall, at(6_000).wall);
     }

@@ -16,7 +16,7 @@ use crate::credentials::flight::shared_call::Purpose;
 use crate::credentials::flight::table::{Flights, JoinRequest, Joined};
 use crate::credentials::limits::peer_quota::PeerQuotas;
 use crate::credentials::policy::freshness::Urgency;
-use crate::credentials::policy::renewing::{Demand, NextStep, next_step};
+use crate::credentials::policy::renewing::{Demand, NextStep, look_in, next_step};
 use crate::credentials::record::IdentityRecord;
 use crate::credentials::store::Store;
 use crate::credentials::store::recent_refusals::RecentRefusals;
@@ -54,8 +54,9 @@ impl Renewals {
             let now = self.clock.now();
             if moves != self.clock.moves() {
                 moves = self.clock.moves();
-                // What was planned by the time before may have expired meanwhile.
+                // What was planned by the time before may have expired meanwhile, or be due.
                 self.store.forget_expired();
+                self.plan_anew(now);
             }
             let rest_at_most = if self.clock.wants_answer() { self.ask_the_time(now) } else { LONGEST_REST };
             while let Some(record) = self.schedule.pop_due(now.boot) {
@@ -76,6 +77,14 @@ impl Renewals {
                 // Each request may want it, and each look takes all records in.
                 () = self.clock.answer_wanted() => tokio::time::sleep(GATHERING).await,
             }
+        }
+    }
+
+    /// Has all that is kept looked at in time, as the time is now.
+    fn plan_anew(&self, now: Now) {
+        for record in self.store.all() {
+            let at = now.boot.plus(look_in(&record.checked(now))).plus(JUST_AFTER);
+            self.schedule.put_no_later(&record, at);
         }
     }
 

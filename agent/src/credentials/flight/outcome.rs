@@ -13,7 +13,7 @@ use crate::clock::{BootTime, Clock};
 use crate::credentials::flight::attempts::Fetched;
 use crate::credentials::flight::shared_call::Flight;
 use crate::credentials::policy::entitlement::{Consequence, Entitlement};
-use crate::credentials::policy::freshness::renewal_due;
+use crate::credentials::policy::freshness::Due;
 use crate::credentials::policy::recovery::{Recovery, Unanswered};
 use crate::credentials::policy::renewing::Demand;
 use crate::credentials::record::{Held, IdentityRecord};
@@ -66,19 +66,22 @@ impl Outcomes {
         let now = self.clock.now();
         let Fetched { credentials, token } = fetched;
         let principal = flight.principal();
-        let renew_at = renewal_due(now.boot, credentials.lifetime(), self.renew_after, self.rng.fraction());
-        let (origin, expiry) = (credentials.grant().origin.clone(), credentials.expiry());
-        let record = IdentityRecord::new(principal.clone(), credentials, token.clone(), renew_at, now.boot);
+        let life = credentials.lifetime();
+        let due = Due::of_new(credentials.expiry(), life, self.renew_after, self.rng.fraction());
+        let origin = credentials.grant().origin.clone();
+        let record = IdentityRecord::new(principal.clone(), credentials, token.clone(), due, now.boot);
         self.refusals.forget(&principal.key);
         self.recovery.lock().answered(now.boot);
         self.entitlement.found(&origin, now.boot);
         if let Some(of_pod) = self.store.of_pod_behind(&principal.key) {
             of_pod.has_another_name();
         }
+        self.store.remove_other_grants(&record);
         let Kept { held, is_kept } = self.store.keep(record, flight.peer());
         if is_kept {
-            self.schedule.put(&held.record, held.record.renew_at());
-            self.store.granted(&token, &principal.key, expiry);
+            self.schedule.put(&held.record, held.record.due_at(now));
+            // The set that is served may live longer than the newest.
+            self.store.granted(&token, &principal.key, held.credentials.expiry());
         }
         held
     }
@@ -87,7 +90,8 @@ impl Outcomes {
     /// may be under way: its outcome would go to the name that it began with.
     pub(super) fn adopt(&self, pod: &Principal, earned: Arc<IdentityRecord>) -> Arc<IdentityRecord> {
         let Some(record) = self.store.adopt(pod, &earned) else { return earned };
-        self.schedule.put(&record, earned.take_planned_check().unwrap_or_else(|| record.renew_at()));
+        self.schedule
+            .put(&record, earned.take_planned_check().unwrap_or_else(|| record.due_at(self.clock.now())));
         tracing::info!(
             key.was = ?earned.key(),
             key.is = ?record.key(),

@@ -1,6 +1,6 @@
 //! How much life credentials have left, and when they are renewed. Pure.
 //!
-//! Owns: the life of a set by two clocks, and the moment its renewal is due. Must not know: which identity
+//! Owns: the life of a set by two clocks, and the moment its renewal is due by either of them. Must not know: which identity
 //! the set belongs to.
 
 use std::time::{Duration, SystemTime};
@@ -86,18 +86,50 @@ impl Freshness {
     }
 }
 
-/// When a set with this much life left is renewed: at half of it, or after `renew_after` if that is sooner.
-/// `jitter` in `0.0..1.0` makes that earlier by up to a tenth of the life, never later.
-pub fn renewal_due(now: BootTime, life: Duration, renew_after: Duration, jitter: f64) -> BootTime {
-    let earlier = (life / 10).mul_f64(jitter.clamp(0.0, 1.0));
-    now.plus(renew_after.min(life / 2).saturating_sub(earlier))
+/// When a renewal is due: when a set has so much life left. Not a moment of the boot clock, which stands still
+/// while a hypervisor pauses the node: of a set that came before a pause the renewal would be late by it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Due {
+    expiry: Expiry,
+    left: Duration,
+}
+
+impl Due {
+    /// Of a set with this life that has just come: at half of it, or after `renew_after` if that is sooner.
+    /// `jitter` in `0.0..1.0` makes that earlier by up to a tenth of the life, never later.
+    pub fn of_new(expiry: Expiry, life: Duration, renew_after: Duration, jitter: f64) -> Self {
+        let earlier = (life / 10).mul_f64(jitter.clamp(0.0, 1.0));
+        let after = renew_after.min(life / 2).saturating_sub(earlier);
+        Self { expiry, left: life.saturating_sub(after) }
+    }
+
+    /// Of a set that ends then: after this time.
+    pub fn after(time: Duration, expiry: Expiry, now: Now) -> Self {
+        Self { expiry, left: expiry.left_at_most(now).saturating_sub(time) }
+    }
+
+    /// How long until then. While the time is in doubt boot time decides: a wrong step of the wall clock must
+    /// not have everything renewed at once.
+    pub fn due_in(self, now: Now) -> Duration {
+        self.expiry.left_at_most(now).saturating_sub(self.left)
+    }
+
+    /// Whether it is due.
+    pub fn is_past(self, now: Now) -> bool {
+        self.due_in(now).is_zero()
+    }
+
+    /// When that is on the boot clock, as far as is known now.
+    pub fn at(self, now: Now) -> BootTime {
+        now.boot.plus(self.due_in(now))
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use std::time::{Duration, UNIX_EPOCH};
 
-    use super::{Expiry, renewal_due};
+    use super::{Due, Expiry};
     use crate::clock::{BootTime, Now, Trust};
 
     const HOUR: Duration = Duration::from_secs(3600);
@@ -136,10 +168,33 @@ mod tests {
     #[test]
     fn renewal_is_due_at_half_life_or_sooner_never_later() {
         let boot = |seconds| BootTime::from_boot(Duration::from_secs(seconds));
-        let due = |life, renew_after, jitter| renewal_due(boot(0), life, renew_after, jitter);
+        let due = |life, renew_after, jitter| {
+            let now = Now::confirmed(UNIX_EPOCH, boot(0));
+            Due::of_new(expiring_in(life), life, renew_after, jitter).at(now)
+        };
         assert_eq!(due(6 * HOUR, 3 * HOUR, 0.0), boot(3 * 3600));
         assert_eq!(due(6 * HOUR, HOUR, 0.0), boot(3600), "the flag makes it earlier");
         assert_eq!(due(HOUR, 3 * HOUR, 0.0), boot(1800), "a short life makes it earlier");
         assert_eq!(due(HOUR, 3 * HOUR, 1.0), boot(1800 - 360), "jitter takes up to a tenth of the life off");
+    }
+
+    #[test]
+    fn a_renewal_is_not_late_by_a_pause_of_the_node_and_not_early_by_a_doubtful_clock() {
+        let due = Due::of_new(expiring_in(2 * HOUR), 2 * HOUR, 3 * HOUR, 0.0);
+        let boot = BootTime::from_boot(HOUR / 2);
+        let awake = Now::confirmed(UNIX_EPOCH + HOUR / 2, boot);
+        assert_eq!((due.due_in(awake), due.is_past(awake)), (HOUR / 2, false));
+        // Paused for another half an hour, which AWS has told the node, or its wall clock alone says.
+        let paused = Now { wall: UNIX_EPOCH + HOUR, ..awake };
+        assert!(due.is_past(paused));
+        assert!(!due.is_past(Now { trust: Trust::Unconfirmed, ..paused }));
+        let soon = Due::after(Duration::from_secs(10), expiring_in(2 * HOUR), awake);
+        assert_eq!(soon.at(awake), boot.plus(Duration::from_secs(10)));
+        assert!(soon.is_past(paused));
+    }
+
+    /// A set of this life that came at the beginning of all clocks.
+    fn expiring_in(life: Duration) -> Expiry {
+        Expiry { wall: UNIX_EPOCH + life, boot: BootTime::from_boot(life), is_dated: true }
     }
 }

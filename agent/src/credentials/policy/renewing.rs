@@ -35,6 +35,8 @@ pub struct Checked {
     pub freshness: Freshness,
     /// The life that AWS's next answer may show that there was all along: the set is kept by it.
     pub left_at_most: Duration,
+    /// How long until its renewal is due.
+    pub due_in: Duration,
     /// For whom it would be renewed.
     pub demand: Demand,
     /// Whether the pod has a token that is still valid.
@@ -118,13 +120,22 @@ pub fn next_step(checked: &Checked) -> NextStep {
     }
 }
 
+/// After what time a set is looked at that nobody has looked at since AWS moved the time.
+pub fn look_in(checked: &Checked) -> Duration {
+    match next_step(checked) {
+        NextStep::Forget => Duration::ZERO,
+        NextStep::CheckAfter(time) => time,
+        NextStep::Renew(..) => checked.due_in,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use std::time::Duration;
 
     use super::Demand::{FailedOnce, Nobody, RenewedOnce, Somebody};
     use super::NextStep::{CheckAfter, Forget, Renew};
-    use super::{Checked, next_step};
+    use super::{Checked, look_in, next_step};
     use crate::credentials::policy::freshness::Freshness;
     use crate::credentials::policy::freshness::Urgency::{Pressing, Routine};
 
@@ -152,8 +163,28 @@ mod tests {
         for (what, left, demand, has_token, repeat_in, expected) in cases {
             let freshness = Freshness { left: s(left), lifetime: s(3600), is_due: true, is_quiet: false };
             let left_at_most = freshness.left;
-            let checked = Checked { freshness, left_at_most, demand, has_token, repeat_in: repeat_in.map(s) };
+            let (due_in, repeat_in) = (Duration::ZERO, repeat_in.map(s));
+            let checked = Checked { freshness, left_at_most, due_in, demand, has_token, repeat_in };
             assert_eq!(next_step(&checked), expected, "{what}");
+        }
+    }
+
+    #[test]
+    fn when_the_time_has_moved_a_set_is_looked_at_when_it_is_due_or_over() {
+        let s = Duration::from_secs;
+        for (what, left, due_in, demand, expected) in [
+            ("not due yet", 2_000, 200, Somebody, 200),
+            ("due by now", 1_700, 0, Somebody, 0),
+            ("over by now", 14, 0, Somebody, 0),
+            ("nobody wants it", 2_000, 200, Nobody, 1_985),
+            ("once more in the last sixth", 2_000, 0, FailedOnce, 1_400),
+        ] {
+            let freshness =
+                Freshness { left: s(left), lifetime: s(3600), is_due: due_in == 0, is_quiet: false };
+            let (due_in, left_at_most) = (s(due_in), freshness.left);
+            let checked =
+                Checked { freshness, left_at_most, due_in, demand, has_token: true, repeat_in: None };
+            assert_eq!(look_in(&checked), s(expected), "{what}");
         }
     }
 

@@ -217,9 +217,17 @@ impl Store {
     /// Of the records of which `condition` holds, the one that was asked for last. Looks at all of them.
     pub fn last_asked(&self, condition: &dyn Fn(&IdentityRecord) -> bool) -> Option<Arc<IdentityRecord>> {
         let records = self.records.as_ref()?;
-        let rank = |record: &Arc<IdentityRecord>| (record.last_asked(), record.renew_at());
+        let now = self.clock.now();
+        let rank = |record: &Arc<IdentityRecord>| (record.last_asked(), record.due_at(now));
         let all = records.verified.all(condition).into_iter().chain(records.unverified.all(condition));
         all.max_by_key(rank)
+    }
+
+    /// All records.
+    pub fn all(&self) -> Vec<Arc<IdentityRecord>> {
+        let Some(records) = &self.records else { return Vec::new() };
+        let all = |_: &IdentityRecord| true;
+        records.verified.all(&all).into_iter().chain(records.unverified.all(&all)).collect()
     }
 
     /// Keeps a newly issued set: in the record that its identity has, or in this new one. `peer` is charged
@@ -275,6 +283,28 @@ impl Store {
         if let Some(of_pod) = of_pod {
             of_pod.revoke();
             self.remove(&of_pod);
+        }
+    }
+
+    /// AWS has just granted this set. What its pod has by other names, of another association or role than
+    /// this, is of one that it has left. What a token claims decides here, whose claims AWS has just accepted:
+    /// good enough to take away, never to give.
+    pub(in crate::credentials) fn remove_other_grants(&self, granted: &IdentityRecord) {
+        let Some(records) = &self.records else { return };
+        let Principal { key, caller, route } = granted.principal();
+        let uid = match key {
+            CredentialKey::Verified(pod) => Some(&*pod.pod().uid),
+            CredentialKey::Unverified(_) => caller.claimed().and_then(|pod| pod.uid.as_deref()),
+        };
+        let (Some(uid), credentials) = (uid, granted.credentials()) else { return };
+        let is_another = |record: &IdentityRecord| {
+            record.principal().route == *route
+                && (is_of_pod(record, uid) || claims_to_be(record, uid))
+                && credentials.grant() != record.credentials().grant()
+        };
+        let left = records.verified.all(&is_another).into_iter().chain(records.unverified.all(&is_another));
+        for record in left.collect::<Vec<_>>() {
+            self.remove_if(record.key(), &|kept| Arc::ptr_eq(kept, &record));
         }
     }
 

@@ -65,6 +65,13 @@ impl Schedule {
         }
     }
 
+    /// Has an identity checked at `at` if it is to be checked later; a plan for a moment before stands.
+    pub fn put_no_later(&self, record: &Arc<IdentityRecord>, at: BootTime) {
+        if record.planned_check().is_some_and(|planned| at < planned) {
+            self.put(record, at);
+        }
+    }
+
     /// How many checks are planned.
     pub fn len(&self) -> usize {
         self.shared.heap.lock().len()
@@ -98,12 +105,14 @@ impl Schedule {
         self.shared.sooner.notified().await;
     }
 
-    /// Forgets checks of identities that are gone, when they are the greater part.
+    /// Forgets void checks, and those of identities that are gone, when they are the greater part.
     pub(in crate::credentials) fn compact(&self, kept: u64) {
         let mut heap = self.shared.heap.lock();
         let planned = u64::try_from(heap.len()).unwrap_or(u64::MAX);
         if planned > 1024 + 4 * kept {
-            heap.retain(|Reverse(item)| item.record.strong_count() > 0);
+            heap.retain(|Reverse(item)| {
+                item.record.upgrade().is_some_and(|record| record.is_planned(item.at))
+            });
             heap.shrink_to_fit();
         }
     }

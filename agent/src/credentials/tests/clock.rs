@@ -288,3 +288,63 @@ async fn a_young_pod_has_its_grace_on_a_node_whose_clock_is_90_seconds_fast() {
     assert!(endpoint.node.ask_as(&request).await.is_err());
     assert_eq!(endpoint.node.aws.calls(), calls + 1, "an old one has none");
 }
+
+#[tokio::test(start_paused = true)]
+async fn what_is_due_by_the_time_that_aws_tells_after_a_pause_is_renewed_at_once() {
+    let endpoint = Endpoint::with_clock_off_by(0);
+    let app = token(1, Duration::ZERO, 24 * HOUR);
+    endpoint.ask(1, &app).await.unwrap();
+    tokio::time::sleep(HOUR).await;
+    // Due after three hours of six, by a clock that stands still for four.
+    pause(&endpoint.node, 4 * HOUR).await;
+    tell_the_time(&endpoint).await;
+    tokio::time::sleep(MINUTE).await;
+    endpoint.node.aws.be(Mood::Refuses);
+    assert!(endpoint.ask(1, &app).await.unwrap().left > 5 * HOUR);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_over_by_the_time_that_aws_tells_after_a_pause_leaves_memory_when_it_is() {
+    let endpoint = Endpoint::with_clock_off_by(0);
+    endpoint.ask(1, &token(1, Duration::ZERO, 24 * HOUR)).await.unwrap();
+    // Renewed once after three hours, for nobody: it ends after nine, of which the node has four.
+    tokio::time::sleep(4 * HOUR).await;
+    pause(&endpoint.node, 4 * HOUR).await;
+    tell_the_time(&endpoint).await;
+    let held = || {
+        endpoint.node.credentials.store.tidy();
+        endpoint.node.credentials.store.len()
+    };
+    assert_eq!(held(), 3);
+    tokio::time::sleep(62 * MINUTE).await;
+    assert_eq!(held(), 2);
+}
+
+/// Two other pods have AWS tell a node that was paused what time it is.
+async fn tell_the_time(endpoint: &Endpoint) {
+    for pod in [2, 3] {
+        endpoint.ask(pod, &token(pod, Duration::ZERO, 24 * HOUR)).await.unwrap();
+        tokio::time::sleep(Duration::from_secs(6)).await;
+    }
+    assert_eq!(endpoint.node.clock.now().trust, Trust::Confirmed);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_set_that_outlived_its_renewal_is_not_served_into_its_last_minutes_after_a_pause() {
+    let endpoint = Endpoint::with_clock_off_by(0);
+    let node = &endpoint.node;
+    let app = token(1, Duration::ZERO, 24 * HOUR);
+    let ask = || endpoint.ask(1, &app);
+    ask().await.unwrap();
+    ask().await.unwrap();
+    // The renewal brings a shorter life, so the first set is served on, and nothing renews it for a while.
+    tokio::time::sleep(170 * MINUTE).await;
+    node.aws.be(Mood::Issues { after: Duration::from_millis(80), life: 2 * HOUR });
+    tokio::time::sleep(11 * MINUTE).await;
+    node.aws.be(Mood::Issues { after: Duration::from_millis(80), life: 6 * HOUR });
+    assert!(ask().await.unwrap().left > 2 * HOUR);
+    // After that nine minutes are left.
+    pause(node, 170 * MINUTE).await;
+    tell_the_time(&endpoint).await;
+    assert!(ask().await.unwrap().left > HOUR);
+}

@@ -422,3 +422,45 @@ async fn a_refusal_of_one_token_takes_nothing_from_another_that_waits_for_the_sa
     assert!(began.elapsed() >= Duration::from_millis(200), "they waited");
     assert_eq!(node.aws.most_of_one(), 1);
 }
+
+#[tokio::test(start_paused = true)]
+async fn what_a_pod_has_by_its_other_name_goes_when_one_is_granted_another_role() {
+    // A key is withdrawn, or comes back, and the association moves; AWS is away when the key changes again.
+    let (by_key, by_token) = (|node: &_| verified(node, 1, "a.t.c"), |node: &_| claimed(node, 1, "a.t.c"));
+    for is_verified_first in [true, false] {
+        let node = Node::new();
+        node.aws.are_of_one_pod(&["a.t.c", "a.rotated.c"]);
+        let (first, second) = match is_verified_first {
+            true => (by_key(&node), by_token(&node)),
+            // Another token of the pod, so that the first is not taken over.
+            false => (by_token(&node), verified(&node, 1, "a.rotated.c")),
+        };
+        let old = node.ask_as(&first).await.unwrap().access_key_id;
+        let bystander = node.ask_as(&claimed(&node, 2, "a.other.c")).await.unwrap().access_key_id;
+        node.aws.name_role("new");
+        tokio::time::sleep(MINUTE).await;
+        let new = node.ask_as(&second).await.unwrap().access_key_id;
+        assert_ne!(new, old, "{is_verified_first}");
+        node.aws.be(Mood::Refuses);
+        let served = node.ask_as(&first).await.map(|got| got.access_key_id).ok();
+        assert_ne!(served, Some(old), "verified first: {is_verified_first}");
+        let served = node.ask_as(&claimed(&node, 2, "a.other.c")).await.unwrap().access_key_id;
+        assert_eq!(served, bystander, "another pod's own role is its own");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_link_lasts_as_long_as_what_the_pod_is_served_though_a_renewal_brought_a_shorter_life() {
+    let node = Node::new();
+    let by_key = verified(&node, 1, "a.granted.c");
+    let earned = node.ask_as(&by_key).await.unwrap().access_key_id;
+    assert_eq!(node.ask_as(&by_key).await.unwrap().access_key_id, earned);
+    node.aws.be(Mood::Issues { after: Duration::from_millis(80), life: HOUR / 2 });
+    tokio::time::sleep(4 * HOUR).await;
+    assert_eq!(node.aws.calls(), 2, "it was renewed");
+    assert_eq!(node.ask_as(&by_key).await.unwrap().access_key_id, earned, "this one lives longer");
+    // The key is withdrawn while AWS is away.
+    node.aws.be(Mood::Refuses);
+    let served = node.ask_as(&claimed(&node, 1, "a.granted.c")).await.unwrap().access_key_id;
+    assert_eq!(served, earned);
+}
