@@ -111,8 +111,9 @@ impl Aws {
     fn take_in(&self, token: Token, arrived: Duration) -> Gone {
         let world = &*self.world;
         let is_in_doubt = world.is_in_doubt();
+        let latest = world.watch.clocks().latest(arrived);
         let mut ledger = world.ledger.lock();
-        let found = ledger.arrive(token, arrived, is_in_doubt, world.weather.shape.nodes);
+        let found = ledger.arrive(token, arrived, latest, is_in_doubt, world.weather.shape.nodes);
         let under_way = ledger.under_way();
         drop(ledger);
         world.note(token.pod, What::Called(under_way));

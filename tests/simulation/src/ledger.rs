@@ -30,7 +30,9 @@ const HARDLY_GONE: Duration = Duration::from_secs(60).saturating_add(LAST_FLIGHT
 /// A token may be used for so long after its `exp`: what the clocks may differ by without being corrected. A
 /// second and the journey of an answer, and what the worst quartz of a story gains in six hours.
 pub const TOLERATED_SKEW: Duration = Duration::from_secs(4);
-/// AWS must say for so long that there is no association (docs/design/decisions.md#entitlement).
+/// AWS must say so often that there is no association (docs/design/decisions.md#entitlement) ...
+const TIMES: u32 = 3;
+/// ... and for so long.
 pub const NOT_FOUND_FOR: Duration = Duration::from_secs(300);
 
 /// A pod's spell: from, to, and the code that AWS says to it meanwhile.
@@ -123,6 +125,15 @@ pub struct NotFound {
     pub late: u32,
 }
 
+impl NotFound {
+    /// Whether AWS has said it for so long, and so often, that the pod may be entitled to nothing any more.
+    pub fn may_end_it(&self, at: Duration, shape: &Shape) -> bool {
+        let since = at.saturating_sub(self.first);
+        let is_stale = shape.max_stale.is_some_and(|stale| since >= stale);
+        is_stale || (self.times >= TIMES && since >= NOT_FOUND_FOR)
+    }
+}
+
 /// A token in circulation.
 #[derive(Clone, Copy, Debug)]
 pub struct Token {
@@ -176,7 +187,7 @@ pub struct Set {
     pub role: usize,
     /// It was served from memory: the agent has kept it.
     pub was_kept: bool,
-    /// The agent that had it was killed.
+    /// The agent that had it was killed, or its pod's entitlement has ended since.
     pub is_lost: bool,
 }
 
@@ -299,7 +310,12 @@ impl Ledger {
 
     /// A pod without credentials begins to wait.
     pub fn waits(&mut self, pod: usize, now: Duration) {
-        self.waiting.since.entry(pod).or_insert(now);
+        self.waiting.begins(pod, now);
+    }
+
+    /// Whether more waited at any moment since then than are called for at once.
+    pub fn was_crowd_since(&self, since: Duration) -> bool {
+        self.waiting.crowd_at.is_some_and(|at| at >= since)
     }
 
     /// It waits no more.
@@ -372,13 +388,21 @@ impl Ledger {
         self.under_way
     }
 
-    /// A call comes in.
-    pub fn arrive(&mut self, token: Token, now: Duration, is_in_doubt: bool, nodes: u32) -> Option<Found> {
+    /// A call comes in, at `latest` by what the agent can make of its clocks.
+    pub fn arrive(
+        &mut self,
+        token: Token,
+        now: Duration,
+        latest: Duration,
+        is_in_doubt: bool,
+        nodes: u32,
+    ) -> Option<Found> {
         self.calls += 1;
         self.under_way += 1;
         let gone_at = self.pods.get(token.pod).and_then(|pod| pod.gone_at);
         let is_for_nobody = gone_at.is_some_and(|gone_at| now > gone_at + LAST_FLIGHT);
-        let is_second = self.calling.iter().any(|(other, _)| self.is_known_to_be_one(*other, token.number));
+        let is_second =
+            self.calling.iter().any(|(other, _)| self.is_known_to_be_one(*other, token.number, latest));
         self.calling.push((token.number, now));
         let identity = self.identities.entry(self.name_of(token)).or_default();
         identity.called_when_gone += u32::from(is_for_nobody);
@@ -421,9 +445,10 @@ impl Ledger {
     }
 
     /// Whether the agent knows that two tokens are of one caller: it is the same token, or keys that it still
-    /// has have proven both to be of one pod.
-    fn is_known_to_be_one(&self, one: usize, other: usize) -> bool {
-        let pod = |number| self.token_now(number).filter(|token| token.is_verified).map(|token| token.pod);
+    /// has have proven both to be of one pod. One that may have expired AWS is to judge, by itself.
+    fn is_known_to_be_one(&self, one: usize, other: usize, latest: Duration) -> bool {
+        let is_proven = |token: &Token| token.is_verified && latest < token.expires;
+        let pod = |number| self.token_now(number).filter(is_proven).map(|token| token.pod);
         one == other || (pod(one).is_some() && pod(one) == pod(other))
     }
 
@@ -466,8 +491,15 @@ impl Ledger {
         }
         self.note_room(token.pod, shape, came);
         let said = self.said.entry(token.pod).or_default();
+        if said.not_found.take().is_some_and(|not_found| not_found.may_end_it(now, shape)) {
+            // What it had before has not come back.
+            for number in &said.sets {
+                if let Some(set) = self.sets.get_mut(*number) {
+                    set.is_lost = true;
+                }
+            }
+        }
         said.sets.push(number);
-        said.not_found = None;
         let identity = self.identities.entry(self.name_of(token)).or_default();
         identity.issued_when_gone += u32::from(was_gone && !is_excused);
         let found = (identity.issued_when_gone > 1)

@@ -286,7 +286,8 @@ impl Pod {
                 pod.spells.iter().any(|(from, to, _)| *from <= now && began < *to + GOOD_FOR)
             });
         let was_interrupted = world.watch.was_interrupted_since(began.saturating_sub(GOOD_FOR));
-        is_good && has_room && !has_spell && !was_interrupted && !world.weather.shape.is_required
+        let has_turn = !world.ledger.lock().was_crowd_since(began);
+        is_good && has_room && has_turn && !has_spell && !was_interrupted && !world.weather.shape.is_required
     }
 
     async fn try_to_load(&self, habit: &Habit) -> Option<Duration> {

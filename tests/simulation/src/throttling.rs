@@ -27,6 +27,9 @@ const MANY: usize = 5;
 /// ... but for one call in four, and what was begun before.
 const ONE_IS_A_RENEWAL: usize = 4;
 const BEGUN_BEFORE: usize = 4;
+/// So many are called for at once at first (docs/design/decisions.md#upstream): if more wait, and AWS takes
+/// seconds for each, some have their turn late.
+const CROWD: usize = 8;
 
 /// What AWS has granted and refused lately.
 #[derive(Debug, Default)]
@@ -101,11 +104,21 @@ impl Throttling {
 pub struct Waiting {
     /// Since when which pod waits.
     pub since: BTreeMap<usize, Duration>,
+    /// When there was last a crowd of them.
+    pub crowd_at: Option<Duration>,
     calls: usize,
     renewals: usize,
 }
 
 impl Waiting {
+    /// A pod begins to wait.
+    pub fn begins(&mut self, pod: usize, now: Duration) {
+        self.since.entry(pod).or_insert(now);
+        if self.since.len() > CROWD {
+            self.crowd_at = Some(now);
+        }
+    }
+
     /// A call for a pod that has nothing, or a renewal; what is wrong about it, if something is.
     pub fn called(&mut self, is_first: bool, now: Duration) -> Option<String> {
         let waiting = self.since.values().filter(|since| **since + LONG_WAIT < now).count();

@@ -28,10 +28,9 @@ const CALM: Duration = Duration::from_secs(6 * 60);
 const AFTER_DOUBT: Duration = Duration::from_secs(15);
 /// After AWS has first said that there is no association, nobody is served for longer who asks all the time.
 const LONGEST_UNENTITLED: Duration = Duration::from_secs(10 * 60);
-/// AWS must say so often that there is none (docs/design/decisions.md#entitlement) ...
-const TIMES: u32 = 3;
-/// ... and so often when it has said so for as long as it must, if the agent has another association's set
-/// renewed first, and the pod has tokens with names of their own.
+/// When AWS has said for as long as it must that there is no association, it may have to say it so often
+/// again: the agent may have another association's set renewed first, and the pod's tokens may have names of
+/// their own.
 const TIMES_AT_MOST: u32 = 3;
 /// `--max-stale-after-refusal` is kept to with that and a pause between two renewals.
 const STALE_SLACK: Duration = Duration::from_secs(60);
@@ -172,6 +171,11 @@ pub struct Clocks {
 }
 
 impl Clocks {
+    /// The latest time that it may be at this one.
+    pub fn latest(self, now: Duration) -> Duration {
+        now + self.ahead
+    }
+
     /// The worse of both.
     #[must_use]
     pub fn and(self, other: Self) -> Self {
@@ -491,11 +495,7 @@ impl Watch {
 
     /// Whether the agent must have something in hand for this said, to which it is still entitled.
     fn holds(&self, ledger: &Ledger, asked: &Asked, said: &Said) -> bool {
-        let is_over = said.not_found.is_some_and(|NotFound { first, times, .. }| {
-            let since = asked.after.saturating_sub(first);
-            let is_stale = asked.shape.max_stale.is_some_and(|stale| since >= stale);
-            is_stale || (times >= TIMES && since >= NOT_FOUND_FOR)
-        });
+        let is_over = said.not_found.is_some_and(|not_found| not_found.may_end_it(asked.after, &asked.shape));
         // If AWS says it of everybody at once, it is AWS's own trouble.
         let is_everybodys = asked.is_everybody_without;
         let is_entitled = !is_over || is_everybodys;
