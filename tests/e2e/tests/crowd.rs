@@ -23,6 +23,7 @@ use tokio::sync::Mutex;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, timeout};
 
+use crate::harness::boto3::{attempts, served};
 use crate::harness::{Agent, Builder, Request, eks_auth_calls, eventually, read_answer, sandbox};
 
 static ONE_AT_A_TIME: Mutex<()> = Mutex::const_new(());
@@ -41,23 +42,6 @@ fn token(sandbox: &Sandbox, name: &str) -> String {
 /// An agent at its usual log level: these tests are about load, and trace is for the others.
 fn builder(sandbox: &Sandbox) -> Builder {
     Builder::new(sandbox).flag("--verbosity", "info")
-}
-
-/// boto3's own.
-const TRIES: usize = 3;
-
-/// Asks as boto3 does: 2 s each, a second apart. How many tries it took.
-async fn ask_as_boto3(to: SocketAddr, token: &str, from: IpAddr) -> Option<usize> {
-    for attempt in 1..=TRIES {
-        let request = Request::credentials(token).from(from);
-        if let Ok(Ok(answer)) = timeout(Duration::from_secs(2), request.send(to)).await
-            && answer.status == 200
-        {
-            return Some(attempt);
-        }
-        sleep(Duration::from_secs(1)).await;
-    }
-    None
 }
 
 /// A connection from an address, with nothing sent.
@@ -265,15 +249,14 @@ async fn with_256_descriptors_and_more_connections_than_that_others_are_served()
             open.push(stream);
         }
         if n % 50 == 49 {
-            assert!(ask_as_boto3(agent.address(), &good, address(8, 0)).await.is_some(), "after {n}");
+            let asked = attempts(&Request::credentials(&good).from(address(8, 0)), agent.address()).await;
+            served(asked).unwrap_or_else(|failures| panic!("after {n}: {failures:?}"));
         }
     }
     assert!(open.len() > 400, "{}", open.len());
     let newcomer = token(&sandbox, "newcomer");
-    assert!(
-        ask_as_boto3(agent.address(), &newcomer, address(8, 1)).await.is_some(),
-        "AWS can be reached too"
-    );
+    let asked = attempts(&Request::credentials(&newcomer).from(address(8, 1)), agent.address()).await;
+    served(asked).expect("AWS can be reached too");
     drop(open);
     assert_eq!(agent.ask(&good).await.status, 200, "recovered at once");
     let descriptors = std::fs::read_dir(format!("/proc/{}/fd", agent.pid())).unwrap().count();

@@ -1,10 +1,9 @@
 //! EKS Auth on simulated time: the SDK's HTTP client, answering as the weather and the pod's own spells have
 //! it.
 //!
-//! Owns: the wire format and the script of each call. Must not know: the agent.
+//! Owns: the script of each call. Must not know: the agent, or the wire format (`eks_auth_wire`).
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use aws_smithy_runtime_api::client::http::{
@@ -12,10 +11,7 @@ use aws_smithy_runtime_api::client::http::{
 };
 use aws_smithy_runtime_api::client::orchestrator::{HttpRequest, HttpResponse};
 use aws_smithy_runtime_api::client::result::ConnectorError;
-use aws_smithy_types::DateTime;
-use aws_smithy_types::body::SdkBody;
-use aws_smithy_types::date_time::Format;
-
+use eks_auth_wire::{Answers, Idle, Issued as IssuedSet, refusal, token_of};
 use pod_identity_agent::outgoing::Carrier;
 
 use crate::imds;
@@ -34,10 +30,9 @@ const LIE: &str = "x-simulated-lie";
 #[derive(Clone)]
 pub struct Aws {
     world: Arc<World>,
-    /// Each answer has an id of its own, as AWS's have.
-    answers: Arc<AtomicU64>,
-    /// Connections of this agent that have carried a call and wait for the next.
-    idle: Arc<AtomicUsize>,
+    answers: Answers,
+    /// The connections of this agent.
+    idle: Idle,
     /// This agent lives.
     life: Life,
 }
@@ -51,7 +46,7 @@ impl std::fmt::Debug for Aws {
 impl Aws {
     /// An HTTP client for the SDK behind which this world's AWS is.
     pub fn http_client(world: &Arc<World>, life: Life) -> SharedHttpClient {
-        let (answers, idle) = (Arc::clone(&world.answers), Arc::default());
+        let (answers, idle) = (world.answers.clone(), Idle::default());
         let connector = SharedHttpConnector::new(Self { world: Arc::clone(world), answers, idle, life });
         http_client_fn(move |_, _| connector.clone())
     }
@@ -168,21 +163,15 @@ impl Aws {
         self.world.watch.report(came, found);
         self.world.note(token.pod, What::Issued(number, expires.saturating_sub(now).as_secs()));
         let association = format!("a-{}", self.world.slot_of(token.pod));
-        let body = serde_json::json!({
-            "subject": {"namespace": "namespace", "serviceAccount": "app"},
-            "audience": "pods.eks.amazonaws.com",
-            "podIdentityAssociation": {"associationArn": "arn", "associationId": association},
-            "assumedRoleUser": {
-                "arn": format!("arn:aws:sts::111122223333:assumed-role/r{role}/s"), "assumeRoleId": "x",
-            },
-            "credentials": {
-                "sessionToken": format!("session-{number}"),
-                "secretAccessKey": format!("secret-{number}"),
-                "accessKeyId": format!("ASIA{number}"),
-                "expiration": (World::BEGINNING + expires).as_secs(),
-            },
-        });
-        self.response(200, body.to_string(), lie, now)
+        let set = IssuedSet {
+            association: &association,
+            role: &format!("r{role}"),
+            access_key_id: &format!("ASIA{number}"),
+            secret: &format!("secret-{number}"),
+            session: &format!("session-{number}"),
+            expiration: (World::BEGINNING + expires).as_secs().try_into().unwrap_or(i64::MAX),
+        };
+        self.response(200, set.body(), lie, now)
     }
 
     fn told(&self, token: Token, status: u16, code: &'static str) -> Result<HttpResponse, ConnectorError> {
@@ -192,7 +181,7 @@ impl Aws {
 
     fn says(&self, status: u16, code: &str, at: Duration) -> Result<HttpResponse, ConnectorError> {
         let lie = self.world.lie();
-        self.response(status, format!(r#"{{"code":"{code}","message":"simulated"}}"#), lie, at)
+        self.response(status, refusal(code), lie, at)
     }
 
     /// An answer of this moment.
@@ -203,17 +192,10 @@ impl Aws {
         lie: Option<i64>,
         at: Duration,
     ) -> Result<HttpResponse, ConnectorError> {
-        let status = status.try_into().map_err(|_| ConnectorError::other("no such status".into(), None))?;
-        let mut response = HttpResponse::new(status, SdkBody::from(body));
-        response.headers_mut().insert("content-type", "application/json");
-        let id = format!("00000000-0000-4000-8000-{:012}", self.answers.fetch_add(1, Ordering::Relaxed));
-        response.headers_mut().insert("x-amzn-requestid", id);
+        let mut response = self.answers.answer(status, body, dated(at, lie))?;
         if let Some(lie) = lie {
             self.world.watch.lied(self.world.now(), lie);
             response.headers_mut().insert(LIE, "1");
-        }
-        if let Ok(date) = DateTime::from(dated(at, lie)).fmt(Format::HttpDate) {
-            response.headers_mut().insert("date", date);
         }
         Ok(response)
     }
@@ -228,16 +210,13 @@ fn dated(at: Duration, lie: Option<i64>) -> SystemTime {
 
 impl HttpConnector for Aws {
     fn call(&self, request: HttpRequest) -> HttpConnectorFuture {
-        let body: serde_json::Value =
-            request.body().bytes().and_then(|body| serde_json::from_slice(body).ok()).unwrap_or_default();
-        let token = body.get("token").and_then(serde_json::Value::as_str).unwrap_or_default().to_owned();
+        let token = token_of(&request);
         let signer = imds::signer_of(&request);
         let carrier = request.extension::<Carrier>().cloned();
         let (aws, times_bent) = (self.clone(), self.world.watch.times_bent());
         HttpConnectorFuture::new(async move {
-            let (world, life, idle) = (Arc::clone(&aws.world), aws.life.clone(), Arc::clone(&aws.idle));
-            let take = |idle: usize| idle.checked_sub(1);
-            let is_used = idle.fetch_update(Ordering::Relaxed, Ordering::Relaxed, take).is_ok();
+            let (world, life, idle) = (Arc::clone(&aws.world), aws.life.clone(), aws.idle.clone());
+            let is_used = idle.take();
             if let Some(carrier) = carrier {
                 carrier.takes(is_used);
             }
@@ -246,7 +225,7 @@ impl HttpConnector for Aws {
                 return std::future::pending().await;
             };
             let answer = answer?;
-            idle.fetch_add(1, Ordering::Relaxed);
+            idle.give_back();
             if answer.headers().get(LIE).is_none() {
                 world.watch.answered(world.now(), times_bent);
             }

@@ -4,9 +4,9 @@
 
 use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use eks_auth_wire::Answers;
 use parking_lot::Mutex;
 use pod_identity_agent::clock::Simulated;
 use pod_identity_agent::credentials::assemble::Sizes;
@@ -87,7 +87,7 @@ pub struct World {
     /// The invariants.
     pub watch: Watch,
     /// Numbers AWS's answers.
-    pub answers: Arc<AtomicU64>,
+    pub answers: Answers,
     lies: Mutex<Vec<Lie>>,
     began: Instant,
     clocks: Arc<Simulated>,
@@ -195,7 +195,7 @@ impl World {
             ledger: Mutex::default(),
             watch: Watch::default(),
             began: Instant::now(),
-            answers: Arc::default(),
+            answers: Answers::default(),
             clocks: Simulated::starting_at(UNIX_EPOCH + Self::BEGINNING),
             nodes: Mutex::default(),
         })

@@ -1,7 +1,7 @@
 //! How much life credentials have left, and when they are renewed. Pure.
 //!
-//! Owns: the life of a set by two clocks, and the moment its renewal is due by either of them. Must not know: which identity
-//! the set belongs to.
+//! Owns: the life of a set by two clocks, and the moment its renewal is due by either of them. Must not
+//! know: which identity the set belongs to.
 
 use std::time::{Duration, SystemTime};
 
@@ -86,8 +86,8 @@ impl Freshness {
     }
 }
 
-/// When a renewal is due: when a set has so much life left. Not a moment of the boot clock, which stands still
-/// while a hypervisor pauses the node: of a set that came before a pause the renewal would be late by it.
+/// When a renewal is due: when a set has so much life left. It is no moment of the boot clock, which stands
+/// still while a hypervisor pauses the node: the renewal would be late by the pause.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Due {
     expiry: Expiry,

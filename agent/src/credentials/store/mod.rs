@@ -287,7 +287,7 @@ impl Store {
     }
 
     /// AWS has just granted this set. What its pod has by other names, of another association or role than
-    /// this, is of one that it has left. What a token claims decides here, whose claims AWS has just accepted:
+    /// this, is of one that it has left. What its token claims decides here, and AWS has just accepted it:
     /// good enough to take away, never to give.
     pub(in crate::credentials) fn remove_other_grants(&self, granted: &IdentityRecord) {
         let Some(records) = &self.records else { return };

@@ -9,7 +9,7 @@ use aws_smithy_runtime_api::client::http::{
 };
 use aws_smithy_runtime_api::client::orchestrator::{HttpRequest, HttpResponse};
 use aws_smithy_runtime_api::client::result::ConnectorError;
-use aws_smithy_types::body::SdkBody;
+use eks_auth_wire::{Answers, Idle, Issued, answer_with_id, refusal, token_of};
 use parking_lot::Mutex;
 
 use crate::outgoing::Carrier;
@@ -43,6 +43,8 @@ pub(super) enum Mood {
 #[derive(Clone, Debug)]
 pub(super) struct Aws {
     shared: Arc<Mutex<State>>,
+    answers: Answers,
+    idle: Idle,
     started: tokio::time::Instant,
 }
 
@@ -58,11 +60,8 @@ struct State {
     most_in_all: usize,
     /// Which pod a token is of, if it has several.
     pods: HashMap<String, String>,
-    /// Connections that have carried a call and wait for the next.
-    idle: usize,
     expiries: HashMap<String, SystemTime>,
     date_ahead: Duration,
-    answers: u64,
     /// When the next call is due at the rate of [`Mood::Rate`], since the start: the bucket of GCRA.
     next_due: Duration,
 }
@@ -80,13 +79,16 @@ impl Aws {
             most_of_one: 0,
             most_in_all: 0,
             pods: HashMap::new(),
-            idle: 0,
             expiries: HashMap::new(),
             date_ahead: Duration::ZERO,
-            answers: 0,
             next_due: Duration::ZERO,
         };
-        Self { shared: Arc::new(Mutex::new(state)), started: tokio::time::Instant::now() }
+        Self {
+            shared: Arc::new(Mutex::new(state)),
+            answers: Answers::default(),
+            idle: Idle::default(),
+            started: tokio::time::Instant::now(),
+        }
     }
 
     pub(super) fn be(&self, mood: Mood) {
@@ -180,48 +182,44 @@ impl Aws {
         match mood {
             Mood::Issues { after, life } => {
                 tokio::time::sleep(after).await;
-                Ok(self.issue(&association, life))
+                self.issue(&association, life)
             }
-            Mood::Says(status, code) => {
-                Ok(self.response(status, format!(r#"{{"code":"{code}","message":"scripted"}}"#)))
-            }
+            Mood::Says(status, code) => self.response(status, refusal(code)),
             Mood::SaysAfter(after, status, code) => {
                 tokio::time::sleep(after).await;
-                Ok(self.response(status, format!(r#"{{"code":"{code}","message":"scripted"}}"#)))
+                self.response(status, refusal(code))
             }
             Mood::Page { status, body, has_request_id } => {
-                let mut page = self.response(status, body.to_owned());
+                let mut page = self.response(status, body.to_owned())?;
                 if !has_request_id {
                     page.headers_mut().remove("x-amzn-requestid");
                 }
                 Ok(page)
             }
-            Mood::IssuesUntil(seconds) => Ok(self.response(200, body(&association, "r", "ASIA", seconds))),
+            Mood::IssuesUntil(seconds) => self.response(200, issued(&association, "r", "ASIA", seconds)),
             Mood::Replays { given, ended } => {
                 let seconds = (self.time() - ended).duration_since(UNIX_EPOCH).unwrap().as_secs();
-                let body = body(&association, "r", "ASIAOLD", seconds.try_into().unwrap());
-                Ok(respond(200, body, "the same", self.time() - given))
+                let body = issued(&association, "r", "ASIAOLD", seconds.try_into().unwrap());
+                answer_with_id(200, body, self.time() - given, "the same")
             }
             Mood::Hangs => std::future::pending().await,
             Mood::Refuses => Err(ConnectorError::io("connection refused".into())),
             Mood::Throttles { above, after } => {
                 let under_way: usize = self.shared.lock().under_way.values().sum();
                 if under_way > above {
-                    return Ok(
-                        self.response(429, r#"{"code":"ThrottlingException","message":"slow"}"#.to_owned())
-                    );
+                    return self.response(429, refusal("ThrottlingException"));
                 }
                 tokio::time::sleep(after).await;
-                Ok(self.issue(&association, Duration::from_secs(6 * 3600)))
+                self.issue(&association, Duration::from_secs(6 * 3600))
             }
             Mood::Rate { per_second, after } => {
                 let is_within = self.takes_from_rate(per_second);
                 tokio::time::sleep(after).await;
-                Ok(if is_within {
+                if is_within {
                     self.issue(&association, Duration::from_secs(6 * 3600))
                 } else {
-                    self.response(429, r#"{"code":"ThrottlingException","message":"slow"}"#.to_owned())
-                })
+                    self.response(429, refusal("ThrottlingException"))
+                }
             }
         }
     }
@@ -238,15 +236,7 @@ impl Aws {
         is_within
     }
 
-    /// Whether the next call travels on a connection that has carried another one.
-    fn take_connection(&self) -> bool {
-        let mut state = self.shared.lock();
-        let is_used = state.idle > 0;
-        state.idle = state.idle.saturating_sub(1);
-        is_used
-    }
-
-    fn issue(&self, association: &str, life: Duration) -> HttpResponse {
+    fn issue(&self, association: &str, life: Duration) -> Result<HttpResponse, ConnectorError> {
         let expires = self.time() + life;
         let mut state = self.shared.lock();
         let key = format!("ASIA{:06}", state.expiries.len());
@@ -254,53 +244,30 @@ impl Aws {
         let role = state.role;
         drop(state);
         let seconds = expires.duration_since(UNIX_EPOCH).unwrap().as_secs().try_into().unwrap();
-        self.response(200, body(association, role, &key, seconds))
+        self.response(200, issued(association, role, &key, seconds))
     }
 
-    fn response(&self, status: u16, body: String) -> HttpResponse {
-        let mut state = self.shared.lock();
-        state.answers += 1;
-        // Each answer has an id of its own.
-        let id = format!("00000000-0000-4000-8000-{:012}", state.answers);
-        respond(status, body, &id, self.time() + state.date_ahead)
+    fn response(&self, status: u16, body: String) -> Result<HttpResponse, ConnectorError> {
+        let ahead = self.shared.lock().date_ahead;
+        self.answers.answer(status, body, self.time() + ahead)
     }
 }
 
-fn respond(status: u16, body: String, id: &str, date: SystemTime) -> HttpResponse {
-    let mut response = HttpResponse::new(status.try_into().unwrap(), SdkBody::from(body));
-    response.headers_mut().insert("content-type", "application/json");
-    response.headers_mut().insert("x-amzn-requestid", id.to_owned());
-    let date = aws_smithy_types::DateTime::from(date);
-    let date = date.fmt(aws_smithy_types::date_time::Format::HttpDate).unwrap();
-    response.headers_mut().insert("date", date);
-    response
-}
-
-fn body(association: &str, role: &str, key: &str, expiration: i64) -> String {
-    let role = format!("arn:aws:sts::111122223333:assumed-role/{role}/s");
-    serde_json::json!({
-        "subject": {"namespace": "ns", "serviceAccount": "sa"},
-        "audience": "pods.eks.amazonaws.com",
-        "podIdentityAssociation": {"associationArn": "arn", "associationId": association},
-        "assumedRoleUser": {"arn": role, "assumeRoleId": "x"},
-        "credentials": {
-            "sessionToken": "st", "secretAccessKey": "sk", "accessKeyId": key, "expiration": expiration,
-        },
-    })
-    .to_string()
+fn issued(association: &str, role: &str, access_key_id: &str, expiration: i64) -> String {
+    let (secret, session) = ("sk", "st");
+    Issued { association, role, access_key_id, secret, session, expiration }.body()
 }
 
 impl HttpConnector for Aws {
     fn call(&self, request: HttpRequest) -> HttpConnectorFuture {
-        let body: serde_json::Value = serde_json::from_slice(request.body().bytes().unwrap()).unwrap();
-        let token = body["token"].as_str().unwrap().to_owned();
+        let token = token_of(&request);
         let (aws, carrier) = (self.clone(), request.extension::<Carrier>().cloned());
         HttpConnectorFuture::new(async move {
-            let is_used = aws.take_connection();
-            carrier.expect("every call tells what it travels on").takes(is_used);
+            carrier.expect("every call tells what it travels on").takes(aws.idle.take());
             let answer = aws.clone().answer(token).await;
-            // One that is given up, or is not answered, is closed.
-            aws.shared.lock().idle += usize::from(answer.is_ok());
+            if answer.is_ok() {
+                aws.idle.give_back();
+            }
             answer
         })
     }

@@ -1,11 +1,9 @@
 //! Pods that ask and ask, and what became of every request.
 //!
-//! Owns: pace, patience, which token is a pod's now, what counts as lost. Must not know: what goes wrong
+//! Owns: pace, which token is a pod's now, what counts as lost. Must not know: what goes wrong
 //! meanwhile.
 //!
-//! A pod asks as boto3 does: up to three attempts, 1 s between them, and each attempt has 2 s (botocore's
-//! `ContainerMetadataFetcher`: TIMEOUT_SECONDS, RETRY_ATTEMPTS, SLEEP_TIME). Ours is stricter in one thing:
-//! the 2 s are for the whole attempt, not for connecting and again for each read.
+//! A pod asks as boto3 does (`boto3`).
 //!
 //! **Lost** is a request none of whose attempts got credentials. **Hurt** is one attempt that got none, and
 //! the tests allow that only while it could not be otherwise: see [`Report::assert_unhurt_but_in`].
@@ -19,44 +17,14 @@ use tokio::time::Instant;
 
 use tokio::task::JoinSet;
 
-use super::http::{Answer, Request};
+use super::boto3;
+use super::http::Request;
 use super::wired::Wired;
 
-/// botocore's TIMEOUT_SECONDS.
-const PATIENCE: Duration = Duration::from_secs(2);
-/// botocore's RETRY_ATTEMPTS.
-const ATTEMPTS: usize = 3;
-/// botocore's SLEEP_TIME.
-const PAUSE: Duration = Duration::from_secs(1);
 /// How often a load has new tokens, if it has: a kubelet takes hours for it.
 const ROTATION: Duration = Duration::from_secs(2);
 /// So many tokens, one after the other, are enough for every load; the last one stays.
 const ROTATIONS: usize = 10;
-
-/// One attempt, given up as soon as boto3 would.
-pub(crate) async fn attempt(request: &Request, to: SocketAddr) -> std::io::Result<Answer> {
-    match tokio::time::timeout(PATIENCE, request.send(to)).await {
-        Ok(answer) => answer,
-        Err(_) => Err(std::io::Error::new(std::io::ErrorKind::TimedOut, "no answer within 2 s")),
-    }
-}
-
-/// Asks with a token until boto3 would give up; what came instead, if nothing good did.
-pub(crate) async fn as_boto3(token: &str, to: SocketAddr) -> Result<Answer, Vec<String>> {
-    let request = Request::credentials(token);
-    let mut failures = Vec::new();
-    loop {
-        match attempt(&request, to).await {
-            Ok(answer) if answer.status == 200 => return Ok(answer),
-            Ok(answer) => failures.push(format!("{} {}", answer.status, answer.body)),
-            Err(error) => failures.push(error.to_string()),
-        }
-        if failures.len() == ATTEMPTS {
-            return Err(failures);
-        }
-        tokio::time::sleep(PAUSE).await;
-    }
-}
 
 /// Pods that are asking.
 pub(crate) struct Load {
@@ -197,20 +165,15 @@ impl Load {
 }
 
 async fn ask(pod: String, request: Request, to: SocketAddr) -> Asked {
-    let mut attempts = Vec::new();
-    loop {
-        let begun = Instant::now();
-        let result = match attempt(&request, to).await {
-            Ok(answer) if answer.status == 200 => Ok(answer.access_key_id()),
-            Ok(answer) => Err(format!("{} {}", answer.status, answer.body)),
-            Err(error) => Err(error.to_string()),
-        };
-        let done = result.is_ok();
-        attempts.push(Attempt { begun, ended: Instant::now(), result });
-        if done || attempts.len() == ATTEMPTS {
-            return Asked { pod, attempts };
-        }
-        tokio::time::sleep(PAUSE).await;
+    let attempts = boto3::attempts(&request, to).await.into_iter().map(Attempt::of).collect();
+    Asked { pod, attempts }
+}
+
+impl Attempt {
+    fn of(made: boto3::Attempt) -> Self {
+        let boto3::Attempt { begun, ended, .. } = made;
+        let result = boto3::served(vec![made]).map(|answer| answer.access_key_id());
+        Self { begun, ended, result: result.map_err(|failures| failures.concat()) }
     }
 }
 

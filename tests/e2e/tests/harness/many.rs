@@ -9,10 +9,10 @@ use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use tokio::task::JoinSet;
-use tokio::time::{Instant, sleep, sleep_until};
+use tokio::time::{Instant, sleep_until};
 
+use super::boto3::attempts_up_to;
 use super::http::Request;
-use super::load::attempt;
 
 /// One client of a pod.
 #[derive(Clone, Debug)]
@@ -44,14 +44,7 @@ pub(crate) struct Many {
     pub(crate) took: Duration,
 }
 
-enum Attempt {
-    Served(String),
-    Refused(String),
-    Closed(String),
-    Late,
-}
-
-/// All ask within `spread`, each up to `tries` times as boto3 does: 2 s each, 1 s apart.
+/// All ask within `spread`, each up to `tries` times as boto3 does.
 pub(crate) async fn ask_all(clients: Vec<Client>, spread: Duration, tries: usize) -> Many {
     let mut many = Many { clients: clients.len(), ..Many::default() };
     let count = u32::try_from(clients.len()).expect("not that many");
@@ -63,37 +56,21 @@ pub(crate) async fn ask_all(clients: Vec<Client>, spread: Duration, tries: usize
             sleep_until(began + spread * n / count).await;
             let request = Request::credentials(&client.token);
             let request = client.from.map_or(request.clone(), |from| request.from(from));
-            let mut attempts = Vec::new();
-            for n in 0..tries {
-                if n > 0 {
-                    sleep(Duration::from_secs(1)).await;
-                }
-                let got = match attempt(&request, client.to).await {
-                    Ok(answer) if answer.status == 200 => Attempt::Served(answer.access_key_id()),
-                    Ok(answer) => Attempt::Refused(format!("{} {}", answer.status, answer.body)),
-                    Err(error) if error.kind() == ErrorKind::TimedOut => Attempt::Late,
-                    Err(error) => Attempt::Closed(error.to_string()),
-                };
-                let is_served = matches!(got, Attempt::Served(_));
-                attempts.push(got);
-                if is_served {
-                    break;
-                }
-            }
+            let attempts = attempts_up_to(tries, &request, client.to).await;
             (client.pod, attempts)
         });
     }
     for (pod, attempts) in asking.join_all().await {
         many.most_tries = many.most_tries.max(attempts.len());
         for attempt in attempts {
-            match attempt {
-                Attempt::Served(key) => {
+            match (attempt.failure(), attempt.answer) {
+                (None, Ok(answer)) => {
                     many.served += 1;
-                    many.keys.entry(pod).or_default().insert(key);
+                    many.keys.entry(pod).or_default().insert(answer.access_key_id());
                 }
-                Attempt::Refused(answer) => many.refused.push(answer),
-                Attempt::Closed(error) => many.closed.push(error),
-                Attempt::Late => many.late += 1,
+                (_, Err(error)) if error.kind() == ErrorKind::TimedOut => many.late += 1,
+                (_, Err(error)) => many.closed.push(error.to_string()),
+                (Some(answer), Ok(_)) => many.refused.push(answer),
             }
         }
     }

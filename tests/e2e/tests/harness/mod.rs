@@ -2,6 +2,7 @@
 //! it matters.
 
 mod agent;
+pub(crate) mod boto3;
 mod cgroup;
 pub(crate) mod cluster;
 mod dns;
@@ -15,10 +16,11 @@ mod thief;
 mod wired;
 
 pub(crate) use agent::{Agent, Builder, binary, free_port};
+pub(crate) use boto3::{as_boto3, attempt};
 pub(crate) use cgroup::Cgroup;
 pub(crate) use dns::{Dns, Says, Zone};
 pub(crate) use http::{Answer, Request, read_answer, read_next_answer};
-pub(crate) use load::{Asker, Load, Window, as_boto3, attempt};
+pub(crate) use load::{Asker, Load, Window};
 pub(crate) use many::{Client, Many, ask_all};
 pub(crate) use middlebox::{Delays, Middlebox};
 pub(crate) use namespace::Namespace;

@@ -83,7 +83,7 @@ impl Wired {
 
     /// Sends anything anywhere, and gives up as soon as boto3 would.
     pub(crate) async fn send(&self, request: Request, to: SocketAddr) -> std::io::Result<Answer> {
-        self.namespace.within(async move || super::load::attempt(&request, to).await).await
+        self.namespace.within(async move || super::boto3::attempt(&request, to).await).await
     }
 
     /// Runs a program with exactly the environment and the file that EKS gives, and what points it at the
