@@ -150,9 +150,11 @@ impl Own {
             self.restarts.iter().copied().filter(|started| *started <= at).max().unwrap_or_default();
         let next_given = self.sets.iter().skip(1).map(|set| set.given).chain([Duration::MAX]);
         self.sets.iter().zip(next_given).any(|(set, next_given)| {
-            let from = set.given.max(started);
-            let away = self.away.iter().find(|(away, back)| (*away..*back).contains(&from));
-            let seen = away.map_or(from, |(_, back)| *back);
+            let mut seen = set.given.max(started);
+            // One time of absence may end within another.
+            while let Some((_, back)) = self.away.iter().find(|(away, back)| (*away..*back).contains(&seen)) {
+                seen = *back;
+            }
             seen <= at && seen < next_given && set.is_good(at)
         })
     }
@@ -167,7 +169,8 @@ mod tests {
         let lapses = OwnSet::new(Duration::ZERO, 60 * MINUTE);
         let late = OwnSet { rejected: 80 * MINUTE, ..OwnSet::new(65 * MINUTE, 10 * HOUR) };
         let unseen = OwnSet { accepted: 83 * MINUTE, ..OwnSet::new(79 * MINUTE, 10 * HOUR) };
-        let own = Own::of(vec![lapses, late, unseen], vec![(78 * MINUTE, 85 * MINUTE)]);
+        let away = vec![(78 * MINUTE, 83 * MINUTE), (82 * MINUTE, 85 * MINUTE)];
+        let own = Own::of(vec![lapses, late, unseen], away);
         for (minute, good_for) in
             [(59, 59), (60, 0), (64, 0), (65, 0), (66, 1), (79, 14), (80, 0), (84, 0), (86, 1)]
         {

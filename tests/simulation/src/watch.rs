@@ -329,7 +329,8 @@ impl Watch {
         }
     }
 
-    /// Whether two wrong dates in a row have told the agent a wrong time, and two right ones have not come yet.
+    /// Whether two wrong dates in a row have told the agent a wrong time, and two right ones have not come
+    /// yet.
     pub fn is_deceived(&self) -> bool {
         self.bent.lock().deceived_ms != 0
     }
