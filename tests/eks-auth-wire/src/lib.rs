@@ -165,7 +165,7 @@ mod tests {
         let idle = Idle::default();
         assert!(!idle.take());
         idle.give_back();
-        assert!(idle.clone().take());
+        assert!(idle.take());
         assert!(!idle.take());
     }
 }
