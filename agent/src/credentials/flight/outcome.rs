@@ -76,7 +76,10 @@ impl Outcomes {
         if let Some(of_pod) = self.store.of_pod_behind(&principal.key) {
             of_pod.has_another_name();
         }
-        self.store.remove_other_grants(&record);
+        let before = self.store.get(&principal.key);
+        if before.is_none_or(|before| before.credentials().grant() != record.credentials().grant()) {
+            self.store.remove_other_grants(&record);
+        }
         let Kept { held, is_kept } = self.store.keep(record, flight.peer());
         if is_kept {
             self.schedule.put(&held.record, held.record.due_at(now));

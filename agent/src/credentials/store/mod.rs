@@ -286,24 +286,31 @@ impl Store {
         }
     }
 
-    /// AWS has just granted this set. What its pod has by other names, of another association or role than
-    /// this, is of one that it has left. What its token claims decides here, and AWS has just accepted it:
-    /// good enough to take away, never to give.
+    /// AWS has just granted this set, the first of its name or the first of this association and role. What
+    /// its pod has by another name, of another one, is of one that it has left. What its token claims decides
+    /// here, and AWS has just accepted it: good enough to take away, never to give. Looks at all records of
+    /// the other kind; most nodes have none.
     pub(in crate::credentials) fn remove_other_grants(&self, granted: &IdentityRecord) {
         let Some(records) = &self.records else { return };
         let Principal { key, caller, route } = granted.principal();
-        let uid = match key {
-            CredentialKey::Verified(pod) => Some(&*pod.pod().uid),
-            CredentialKey::Unverified(_) => caller.claimed().and_then(|pod| pod.uid.as_deref()),
-        };
-        let (Some(uid), credentials) = (uid, granted.credentials()) else { return };
+        let credentials = granted.credentials();
         let is_another = |record: &IdentityRecord| {
-            record.principal().route == *route
-                && (is_of_pod(record, uid) || claims_to_be(record, uid))
-                && credentials.grant() != record.credentials().grant()
+            record.principal().route == *route && record.credentials().grant() != credentials.grant()
         };
-        let left = records.verified.all(&is_another).into_iter().chain(records.unverified.all(&is_another));
-        for record in left.collect::<Vec<_>>() {
+        let left = match key {
+            CredentialKey::Verified(_) if self.unverified_len() == 0 => Vec::new(),
+            CredentialKey::Verified(pod) => {
+                let uid = &pod.pod().uid;
+                records.unverified.all(&|record| claims_to_be(record, uid) && is_another(record))
+            }
+            CredentialKey::Unverified(_) => {
+                let uid = caller.claimed().and_then(|pod| pod.uid.as_deref());
+                let is_its =
+                    |uid: &str| records.verified.all(&|record| is_of_pod(record, uid) && is_another(record));
+                uid.map_or_else(Vec::new, is_its)
+            }
+        };
+        for record in left {
             self.remove_if(record.key(), &|kept| Arc::ptr_eq(kept, &record));
         }
     }
