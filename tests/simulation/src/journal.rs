@@ -11,7 +11,7 @@ use std::time::Duration;
 use parking_lot::Mutex;
 
 /// So many events of each pod are kept, and so many of the node as a whole.
-const KEPT: usize = 40;
+pub const KEPT: usize = 40;
 
 /// What happened.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

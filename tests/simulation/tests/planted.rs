@@ -9,6 +9,7 @@ use std::thread::{available_parallelism, scope};
 
 use parking_lot::Mutex;
 use simulation::bug::Bug;
+use simulation::journal::KEPT;
 use simulation::kind::Kind;
 use simulation::shrink::{RUNS, shrink};
 use simulation::story::{Outcome, Story};
@@ -30,7 +31,9 @@ const fn breaks(bug: Bug) -> (Invariant, &'static [Invariant]) {
         // By a time that wrong dates set back, a set that has expired is kept as well.
         Bug::OneClock => (NeverExpired, &[Gone]),
         Bug::RefusalBeatsHeld | Bug::NoFallback => (HeldIsServed, &[]),
-        Bug::NeverWaits | Bug::GivesUp => (LongLife, &[]),
+        Bug::NeverWaits => (LongLife, &[]),
+        // Nor does it hear from AWS that an association is gone.
+        Bug::GivesUp => (LongLife, &[Entitlement]),
         Bug::TwoFlights => (OneCall, &[]),
         // Later requests get the flight's set until it expires; and the flight never leaves the table.
         Bug::FlightStays => (Gone, &[HeldIsServed, NeverExpired, LongLife]),
@@ -130,7 +133,8 @@ fn a_failing_story_is_made_shorter_in_a_bounded_number_of_runs_and_fails_the_sam
     let crowds = (1..=3).map(|seed| Story::short(Kind::Rates, seed));
     let crowd = first_that_breaks(Invariant::Budget, crowds, Bug::NoLimit).unwrap();
     let day = first_that_breaks(Invariant::LongLife, (1..=99).map(suite::day), Bug::NeverWaits).unwrap();
-    for failed in [crowd, day] {
+    // Of a day with six pods none may be one too many for its breach.
+    for (failed, has_others) in [(crowd, true), (day, false)] {
         let (story, before) = (failed.story.clone(), invariant(&failed));
         let (shrunk, runs) = shrink(failed.clone()).unwrap();
         assert!(before.is_some() && invariant(&shrunk) == before, "{failed}became\n{shrunk}");
@@ -140,12 +144,12 @@ fn a_failing_story_is_made_shorter_in_a_bounded_number_of_runs_and_fails_the_sam
             "the story that is printed fails when it is told again"
         );
         assert!((1..=RUNS).contains(&runs), "{runs} runs");
-        assert!(shrunk.story.slots.len() < story.slots.len(), "{} slots", shrunk.story.slots.len());
         assert!(shrunk.story.length < story.length, "{:?}", shrunk.story.length);
-        assert!(shrunk.count < failed.count, "{failed}became\n{shrunk}");
+        let is_less = shrunk.story.slots.len() < story.slots.len() && shrunk.count < failed.count;
+        assert!(is_less || !has_others, "{failed}became\n{shrunk}");
         // A head, what is seen of the pods involved and of the node, and how it was found.
         let lines = shrunk.to_string().lines().count();
-        assert!(lines <= 5 + 14 * (shrunk.involved.len() + 1), "{lines} lines:\n{shrunk}");
+        assert!(lines <= 5 + KEPT * (shrunk.involved.len() + 1), "{lines} lines:\n{shrunk}");
     }
 }
 
