@@ -18,7 +18,7 @@ use parking_lot::Mutex;
 
 use crate::clock::{Clock, Now};
 use crate::credentials::record::{Held, IdentityRecord};
-use crate::credentials::store::claims_to_be;
+use crate::credentials::store::names::claims_to_be;
 use crate::lifecycle::limits::{Limit, Limits};
 use crate::workload::{CredentialKey, PeerKey};
 
