@@ -89,12 +89,12 @@ async fn time_of_hits(agent: &Agent, token: &str, count: usize) -> Vec<Duration>
 
 fn p99(mut took: Vec<Duration>) -> Duration {
     took.sort();
-    took[took.len() * 99 / 100]
+    percentile(&took, 99)
 }
 
-fn median(mut took: Vec<Duration>) -> Duration {
-    took.sort();
-    took[took.len() / 2]
+/// Of times in ascending order.
+fn percentile(sorted: &[Duration], percent: usize) -> Duration {
+    sorted[sorted.len() * percent / 100]
 }
 
 fn resident_kib(agent: &Agent) -> u64 {
@@ -156,14 +156,14 @@ async fn one_peer_with_random_tokens_at_full_speed_slows_nobody_and_costs_little
     for round in 0..ROUNDS {
         let (stop, _, mut tasks) = flood(other.address(), 100, address(5, 0), random.clone());
         sleep(Duration::from_millis(300)).await;
-        at_other.push(p99(time_of_hits(&agent, &quiet, 200).await));
+        at_other.extend(time_of_hits(&agent, &quiet, 200).await);
         stop.store(true, Ordering::Relaxed);
         tasks.shutdown().await;
 
         let began = Instant::now();
         let (stop, count, mut tasks) = flood(agent.address(), 100, address(5, 0), random.clone());
         sleep(Duration::from_millis(300)).await;
-        at_ours.push(p99(time_of_hits(&agent, &quiet, 200).await));
+        at_ours.extend(time_of_hits(&agent, &quiet, 200).await);
         let newcomer = token(&sandbox, &format!("newcomer-{round}"));
         let before = Instant::now();
         assert_eq!(agent.ask(&newcomer).await.status, 200);
@@ -176,12 +176,19 @@ async fn one_peer_with_random_tokens_at_full_speed_slows_nobody_and_costs_little
     }
     let calls = eks_auth_calls(&sandbox).len();
     let grown = resident_kib(&agent).saturating_sub(memory) / 1024;
-    // One moment in which the machine does something else is one round.
-    let (at_other, at_ours) = (median(at_other), median(at_ours));
+    at_ours.sort();
+    at_other.sort();
+    let [median, p95, p99] = [50, 95, 99].map(|percent| percentile(&at_ours, percent));
+    let [other_median, other_p95, other_p99] = [50, 95, 99].map(|percent| percentile(&at_other, percent));
     eprintln!(
-        "p99 {at_ours:?}, {at_other:?} with the flood elsewhere; newcomers {newcomers:?}; {sent} sent, {calls} calls in {lasted:?}; {grown} MiB more"
+        "median {median:?}, {other_median:?} with the flood elsewhere; p95 {p95:?}, {other_p95:?}; p99 {p99:?}, {other_p99:?}"
     );
-    assert!(at_ours <= at_other * 2 + Duration::from_millis(1), "{at_ours:?} against {at_other:?}");
+    eprintln!("newcomers {newcomers:?}; {sent} sent, {calls} calls in {lasted:?}; {grown} MiB more");
+    assert!(median * 2 <= other_median * 3, "median {median:?} against {other_median:?}");
+    assert!(p95 <= other_p95 * 2 + Duration::from_millis(1), "p95 {p95:?} against {other_p95:?}");
+    // Ten of a thousand hits take longer than this. What else the machine does moves them between 1 and 6 ms
+    // wherever the flood is; a worker that a flood blocks for 3 ms at a time moves them to 40.
+    assert!(p99 <= other_p99 * 2 + Duration::from_millis(5), "p99 {p99:?} against {other_p99:?}");
     assert!(newcomers.iter().all(|took| *took < Duration::from_secs(1)), "{newcomers:?}");
     // A host address has 64 places, and a refused call keeps its own for a second; a round may begin with 64
     // free ones.
