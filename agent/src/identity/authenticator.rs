@@ -40,6 +40,8 @@ pub enum Lookup {
 #[derive(Clone, Debug)]
 pub struct KeyUnknown {
     meanwhile: Authentication,
+    /// The keys it was looked for among.
+    generation: u64,
 }
 
 /// Judges tokens, and remembers its verdicts.
@@ -124,7 +126,9 @@ impl Authenticator {
                     VerificationMode::Required => Authentication::Undecided(identity.caller()),
                 };
                 match why {
-                    Unproven::KeyUnknown => return Lookup::KeyUnknown(KeyUnknown { meanwhile }),
+                    Unproven::KeyUnknown => {
+                        return Lookup::KeyUnknown(KeyUnknown { meanwhile, generation: keys.generation() });
+                    }
                     Unproven::ForeignIssuer(issuer) => self.say_foreign(&issuer, now),
                     Unproven::NoKeys => {}
                 }
@@ -190,28 +194,26 @@ impl Authenticator {
             self.say_unknown(now);
             return unknown.meanwhile.clone();
         };
-        let judged = async {
-            loop {
-                // First the result, then the lookup: a result from before this call counts as well.
-                let may_change = refetch.next_result().await;
-                match self.lookup(token, now) {
-                    Lookup::Judged(authentication) => return authentication,
-                    Lookup::KeyUnknown(unknown) if !may_change => return unknown.meanwhile,
-                    Lookup::KeyUnknown(_) => {}
+        let asking = async {
+            // First the result, then the lookup: a result from before this call counts as well.
+            while refetch.next_result().await {
+                if let Lookup::Judged(authentication) = self.lookup(token, now) {
+                    return Lookup::Judged(authentication);
                 }
             }
+            self.lookup(token, now)
         };
-        let judged = tokio::time::timeout(patience, judged).await;
-        let authentication = judged.unwrap_or_else(|_elapsed| unknown.meanwhile.clone());
-        match &authentication {
-            Authentication::Identified(Identity::Unverified(_) | Identity::Untimely(_))
-            | Authentication::Undecided(_) => self.say_unknown(now),
-            Authentication::Identified(Identity::Verified(_)) | Authentication::Refused(_) => {}
-        }
+        // Also when the time is over: a key may have come in the same moment.
+        let asked = tokio::time::timeout(patience, asking).await;
+        let (authentication, generation) = match asked.unwrap_or_else(|_elapsed| self.lookup(token, now)) {
+            Lookup::Judged(authentication) => return authentication,
+            Lookup::KeyUnknown(unknown) => (unknown.meanwhile, unknown.generation),
+        };
+        self.say_unknown(now);
         if let Authentication::Identified(identity @ Identity::Unverified(_)) = &authentication {
             // The sources were asked: until they say something new, no request needs to wait for them with
-            // this token.
-            self.cache.remember(identity.clone(), self.keys.generation());
+            // this token. Since that lookup they may have: then it is judged anew.
+            self.cache.remember(identity.clone(), generation);
         }
         authentication
     }

@@ -229,9 +229,14 @@ impl Refetch {
 impl TokenKeys {
     /// Keys of one source, as if it had just been read.
     pub(in crate::identity) fn replace(&self, source: usize, document: &serde_json::Value) {
+        self.provide(source, document);
+        self.finish(source, *self.shared.requested.borrow());
+    }
+
+    /// The moment before that: the keys are there, and nobody has been told.
+    pub(in crate::identity) fn provide(&self, source: usize, document: &serde_json::Value) {
         let keys = document::read(document.to_string().as_bytes()).unwrap();
         self.confirm(source, Some(keys), BootTime::from_boot(Duration::ZERO));
-        self.finish(source, *self.shared.requested.borrow());
     }
 }
 
