@@ -52,6 +52,8 @@ struct State {
     refused_token: Option<SystemTime>,
     /// The one check that is planned; plans made before are void.
     planned_check: Option<BootTime>,
+    /// It is in the store no more, and in memory only because somebody still has it.
+    has_left_the_store: bool,
     /// The pod is entitled to the set no more: not even those who wait get it.
     is_revoked: bool,
 }
@@ -93,13 +95,15 @@ impl IdentityRecord {
             refused_token: None,
             planned_check: None,
             is_revoked: false,
+            has_left_the_store: false,
         };
         Self { principal, state: Mutex::new(state) }
     }
 
     /// The same, under another name of the same identity.
     pub fn renamed(&self, principal: Principal) -> Self {
-        Self { principal, state: Mutex::new(self.state.lock().clone()) }
+        let state = State { has_left_the_store: false, ..self.state.lock().clone() };
+        Self { principal, state: Mutex::new(state) }
     }
 
     /// Who it is.
@@ -115,6 +119,16 @@ impl IdentityRecord {
     /// The set that is served.
     pub fn credentials(&self) -> Arc<CachedCredentials> {
         Arc::clone(&self.state.lock().credentials)
+    }
+
+    /// It made room for another, or was removed: it is renewed no more.
+    pub fn left_the_store(&self) {
+        self.state.lock().has_left_the_store = true;
+    }
+
+    /// Whether it was kept and is not any more.
+    pub fn has_left_the_store(&self) -> bool {
+        self.state.lock().has_left_the_store
     }
 
     /// What the decision on a request needs to know.

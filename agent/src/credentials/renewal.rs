@@ -82,7 +82,10 @@ impl Renewals {
 
     /// Has all that is kept looked at in time, as the time is now.
     fn plan_anew(&self, now: Now) {
-        for record in self.store.all() {
+        let mut all = self.store.all();
+        // Among those that are due at once it is not the order of a hash that decides.
+        all.sort_by_cached_key(|record| (record.last_asked(), record.due_at(now)));
+        for record in all {
             let at = now.boot.plus(look_in(&record.checked(now))).plus(JUST_AFTER);
             self.schedule.put_no_later(&record, at);
         }
@@ -126,7 +129,7 @@ impl Renewals {
     }
 
     fn check(&self, record: &Arc<IdentityRecord>, now: Now) {
-        if record.is_revoked() {
+        if record.is_revoked() || !self.store.holds(record) {
             return;
         }
         let mut step = next_step(&record.checked(now));

@@ -312,15 +312,15 @@ async fn a_source_that_does_not_answer_costs_half_a_second_once() {
     ));
 }
 
-/// Seen on a node of 2,000 pods whose keys came in the moment in which requests gave up waiting for them: one of
-/// them was unverified from then on, and its next token cost a call.
+/// Seen on a node of 2,000 pods: keys came in the moment in which requests gave up waiting for them. One pod
+/// was unverified from then on, and its next token cost a call.
 #[tokio::test(start_paused = true)]
 async fn a_key_that_comes_while_a_request_gives_up_waiting_verifies() {
     let (old, new) = (EcSigner::new("old"), EcSigner::new("new"));
     let (authenticator, keys) = authenticator(Auto, &[old.jwk()]);
     let token = new.token(&good_claims());
     let Lookup::KeyUnknown(unknown) = authenticator.lookup(&token, now()) else { panic!("it is unknown") };
-    // It is there, and whoever waits has not been told.
+    // It is there, and those who wait have not been told.
     keys.provide(0, &json!({ "keys": [old.jwk(), new.jwk()] }));
     let judged = authenticator.ask_sources(&unknown, &token, pod(), now()).await;
     assert_eq!(name(&judged), "verified p-uid");

@@ -76,6 +76,11 @@ impl Outcomes {
         if let Some(of_pod) = self.store.of_pod_behind(&principal.key) {
             of_pod.has_another_name();
         }
+        if !flight.was_awaited() && self.store.lookup(principal, token.token.digest(), now).is_none() {
+            // A renewal of what made room, or was taken away, while it was under way. It would take the room of
+            // another, or bring back what its pod is entitled to no more.
+            return Held { credentials: record.credentials(), record: Arc::new(record) };
+        }
         let before = self.store.get(&principal.key);
         if before.is_none_or(|before| before.credentials().grant() != record.credentials().grant()) {
             self.store.remove_other_grants(&record);
@@ -171,7 +176,7 @@ impl Outcomes {
     /// An identity that can be renewed, of an association that AWS was not asked about since then.
     fn another_association(&self, since: BootTime, now: BootTime) -> Option<Arc<IdentityRecord>> {
         let wall_now = self.clock.now();
-        self.store.find(&|record| {
+        self.store.last_asked(&|record| {
             record.demand() == Demand::Somebody
                 && !wall_now.is_surely_past(record.token().expires)
                 && !self.entitlement.was_asked_about(&record.credentials().grant().origin, since, now)

@@ -196,6 +196,11 @@ impl Flight {
         self.setback().map(|setback| setback.error)
     }
 
+    /// Whether anybody ever waited for it.
+    pub(super) fn was_awaited(&self) -> bool {
+        self.demand.lock().last_awaited.is_some()
+    }
+
     /// Whether another attempt is worth it: a client asked lately, and has not been asking for too long.
     pub(super) fn is_wanted(&self, now: BootTime) -> bool {
         self.patience_left(now).is_some_and(|left| !left.is_zero())

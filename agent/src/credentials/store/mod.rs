@@ -82,6 +82,15 @@ impl Store {
         }
     }
 
+    /// Whether this very record is here. One that made room lives on for a while: in moka, or with those who
+    /// are being served. Does not count as use.
+    pub fn holds(&self, record: &Arc<IdentityRecord>) -> bool {
+        self.records.as_ref().is_some_and(|records| match record.key() {
+            CredentialKey::Verified(_) => records.verified.holds(record),
+            CredentialKey::Unverified(_) => !record.has_left_the_store(),
+        })
+    }
+
     /// The record of somebody who presents this token: under the name that it comes with or, if there is no
     /// living set, under its other one.
     pub fn lookup(&self, who: &Principal, token: TokenDigest, now: Now) -> Option<Arc<IdentityRecord>> {
@@ -92,12 +101,6 @@ impl Store {
         }
         let other = self.other_name(&who.key, token, now).and_then(|key| self.get(&key));
         other.filter(lives).filter(|record| record.principal().route == who.route).or(own)
-    }
-
-    /// Any record of which `condition` holds. Looks at all of them, so not for every request.
-    pub fn find(&self, condition: &dyn Fn(&IdentityRecord) -> bool) -> Option<Arc<IdentityRecord>> {
-        let records = self.records.as_ref()?;
-        records.verified.find(condition).or_else(|| records.unverified.find(condition))
     }
 
     /// Of the records of which `condition` holds, the one that was asked for last. Looks at all of them.

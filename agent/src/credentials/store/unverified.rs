@@ -84,9 +84,14 @@ impl Unverified {
             // docs/design/facts.md#moka).
             .eviction_policy(EvictionPolicy::lru())
             .expire_after(AtExpiry { clock })
-            .eviction_listener(move |_key, _record, cause| match cause {
-                RemovalCause::Size => evictions.reached(Limit::UnverifiedIdentities),
-                RemovalCause::Expired | RemovalCause::Explicit | RemovalCause::Replaced => {}
+            .eviction_listener(move |_key, record: Arc<IdentityRecord>, cause| match cause {
+                RemovalCause::Size => {
+                    record.left_the_store();
+                    evictions.reached(Limit::UnverifiedIdentities);
+                }
+                RemovalCause::Expired | RemovalCause::Explicit => record.left_the_store(),
+                // By itself: a set that is renewed stays in its record.
+                RemovalCause::Replaced => {}
             })
             .build();
         let tidy_above = most.saturating_mul(2);
@@ -106,10 +111,15 @@ impl Unverified {
     }
 
     pub(super) fn keep(&self, newer: &Arc<IdentityRecord>, peer: Option<PeerKey>, now: Now) -> Held {
+        let key = newer.key().clone();
+        // First the peer makes room among its own; only then does moka, among all.
+        let mut accounts = self.accounts.lock();
+        if let Some(peer) = peer {
+            self.book(&mut accounts, peer, &key);
+        }
         // One step for moka, so that it takes over the new expiry, and no other flight ends between a look
         // and an insert.
-        let key = newer.key().clone();
-        let entry = self.records.entry(key.clone()).and_upsert_with(|kept| match kept {
+        let entry = self.records.entry(key).and_upsert_with(|kept| match kept {
             Some(kept) => {
                 let record = kept.into_value();
                 record.renew(newer, now);
@@ -117,9 +127,10 @@ impl Unverified {
             }
             None => Arc::clone(newer),
         });
-        if let Some(peer) = peer {
-            self.book(peer, key);
-        }
+        // moka makes room when 300 ms of its own clock have passed, or 64 records have come. At once the bound
+        // is a bound, and what a simulated story keeps does not depend on how busy the machine is.
+        self.records.run_pending_tasks();
+        drop(accounts);
         let record = entry.into_value();
         Held { credentials: record.credentials(), record }
     }
@@ -160,13 +171,12 @@ impl Unverified {
     }
 
     /// Puts a set on its peer's account, and makes room there if need be.
-    fn book(&self, peer: PeerKey, key: CredentialKey) {
-        let mut accounts = self.accounts.lock();
+    fn book(&self, accounts: &mut Accounts, peer: PeerKey, key: &CredentialKey) {
         if accounts.entries > accounts.tidy_above {
             accounts.forget(&|key| self.records.contains_key(key));
         }
         let account = accounts.peers.entry(peer).or_default();
-        if account.contains(&key) {
+        if account.contains(key) {
             return;
         }
         let before = account.len();
@@ -179,10 +189,9 @@ impl Unverified {
             replaced = account.iter().min_by_key(|key| asked(key)).cloned();
             account.retain(|key| Some(key) != replaced.as_ref());
         }
-        account.push(key);
+        account.push(key.clone());
         let after = account.len();
         accounts.entries = (accounts.entries + after).saturating_sub(before);
-        drop(accounts);
         if let Some(replaced) = replaced {
             self.records.invalidate(&replaced);
             self.limits.reached(Limit::IdentitiesPerPeer);

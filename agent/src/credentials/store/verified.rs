@@ -27,6 +27,10 @@ impl Verified {
         self.records.read().get(key).cloned()
     }
 
+    pub(super) fn holds(&self, record: &Arc<IdentityRecord>) -> bool {
+        self.records.read().get(record.key()).is_some_and(|kept| Arc::ptr_eq(kept, record))
+    }
+
     pub(super) fn find(&self, condition: &dyn Fn(&IdentityRecord) -> bool) -> Option<Arc<IdentityRecord>> {
         self.records.read().values().find(|record| condition(record)).cloned()
     }

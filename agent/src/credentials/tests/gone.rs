@@ -1,10 +1,12 @@
 //! Invariant 8: a pod that is gone costs two calls for renewals at most, whatever AWS says.
 
+use std::num::NonZeroUsize;
 use std::time::Duration;
 
 use super::aws::Mood;
 use super::names::{claimed, verified};
 use super::{HOUR, MINUTE, Node};
+use crate::config::Retention;
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -212,4 +214,52 @@ async fn a_pod_that_still_asks_has_its_renewal_tried_again_as_often_as_before() 
     node.aws.be(issuing(HOUR));
     tokio::time::sleep(121 * SECOND).await;
     assert!(node.aws.calls() > calls, "in the background, within the longest pause");
+}
+
+/// Room for four.
+fn small() -> Node {
+    Node::keeping(&Retention::Keep { renew_after: 3 * HOUR, max_identities: NonZeroUsize::new(4).unwrap() })
+}
+
+/// A set that is being sent, or that moka has not let go of, is in memory longer than in the store. A simulated
+/// day renewed one for a pod that was gone, twice, when the machine was busy with other things.
+#[test]
+fn what_made_room_is_renewed_no_more_even_while_somebody_holds_it() {
+    on_its_own(async {
+        let node = small();
+        node.aws.be(issuing(HOUR));
+        node.ask(0).await.unwrap();
+        node.ask(0).await.unwrap();
+        let held = node.credentials.store.get(&node.request(0).principal.key).unwrap();
+        for pod in 1..=4 {
+            node.ask(pod).await.unwrap();
+        }
+        tokio::time::sleep(2 * HOUR).await;
+        assert_eq!(node.aws.calls_of(0), 1);
+        drop(held);
+    });
+}
+
+#[test]
+fn a_renewal_of_what_made_room_meanwhile_takes_the_room_of_nobody() {
+    on_its_own(async {
+        let node = small();
+        node.aws.be(issuing(HOUR));
+        node.ask(0).await.unwrap();
+        node.ask(0).await.unwrap();
+        // Its renewal takes a second.
+        node.aws.be_to(0, Mood::Issues { after: SECOND, life: HOUR });
+        while node.aws.calls_of(0) < 2 {
+            tokio::time::sleep(SECOND / 20).await;
+        }
+        for pod in 1..=4 {
+            node.ask(pod).await.unwrap();
+        }
+        assert!(!node.credentials.flights.is_empty(), "it is under way");
+        tokio::time::sleep(5 * SECOND).await;
+        for pod in 1..=4 {
+            node.ask(pod).await.unwrap();
+            assert_eq!(node.aws.calls_of(pod), 1, "pod {pod} is served from memory");
+        }
+    });
 }
