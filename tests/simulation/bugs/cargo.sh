@@ -83,4 +83,4 @@ cd "$copy"
 # workspace, as `make test` did before, so that no dependency is compiled a second time.
 packages=(-p simulation --features planted)
 [[ $subcommand != test ]] || packages=(--workspace --features simulation/planted)
-exec cargo "$subcommand" --locked "${packages[@]}" "$@"
+exec cargo --config tests/simulation/optimized.toml "$subcommand" --locked "${packages[@]}" "$@"
