@@ -76,11 +76,11 @@ fn nodes_are_moved_by_a_label_and_moved_back() {
         });
         assert!(serving(&cluster, NODES[0]).starts_with(AMAZON), "the other node is left alone");
     }
-    let moved = cluster.end_load("moves");
+    let [moved, stays] = cluster.end_loads(["moves", "stays"]);
     let gaps = moved.gaps();
     cluster.measured(&format!("{} tries refused in two moves, {gaps:.2?} s", moved.failed));
     assert!(gaps.len() <= 2 && gaps.iter().all(|seconds| *seconds < 3.0), "{gaps:?}: {moved:?}");
-    cluster.end_load("stays").assert_unhurt();
+    stays.assert_unhurt();
     cluster.uninstall(RELEASE);
     cluster.uninstall(AMAZON);
 }

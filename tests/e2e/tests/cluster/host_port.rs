@@ -63,8 +63,8 @@ fn with_the_guard_it_has_its_port_and_no_token() {
     cluster.pod("asks", "app", NODES[1]);
     assert_eq!(cluster.status("asks", "http://10.210.0.11/"), "418", "its host port works");
     cluster.who_am_i("asks").unwrap();
-    for load in ["before", "after"] {
-        cluster.end_load(load).assert_unhurt();
+    for load in cluster.end_loads(["before", "after"]) {
+        load.assert_unhurt();
     }
     assert_eq!(tokens(&cluster), 0);
 }

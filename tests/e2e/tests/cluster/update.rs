@@ -3,21 +3,19 @@
 use serde_json::json;
 
 use super::guarded;
-use crate::harness::cluster::{Loaded, NODES, RELEASE, Turn, cluster};
+use crate::harness::cluster::{Loaded, RELEASE, Turn, cluster};
 
 /// Starts every agent anew under load from both nodes, and returns what the pods felt of it.
-fn restart_under_load(cluster: &Turn) -> Vec<Loaded> {
-    let pods: Vec<_> = NODES
-        .iter()
-        .flat_map(|node| ["app", "shop"].map(|account| (format!("{account}-{node}"), account, node)))
-        .collect();
-    for (pod, account, node) in &pods {
+fn restart_under_load(cluster: &Turn) -> [Loaded; 4] {
+    let pods = ["app-node-1", "shop-node-1", "app-node-2", "shop-node-2"];
+    for pod in pods {
+        let (account, node) = pod.split_once('-').expect("an account and a node");
         cluster.start_load(pod, account, node, 20);
     }
     let daemonset = format!("daemonset/{RELEASE}");
     cluster.kubectl(&["-n", "kube-system", "rollout", "restart", &daemonset]);
     cluster.kubectl(&["-n", "kube-system", "rollout", "status", &daemonset, "--timeout=90s"]);
-    let loads: Vec<_> = pods.iter().map(|(pod, ..)| cluster.end_load(pod)).collect();
+    let loads = cluster.end_loads(pods);
     let longest = loads.iter().map(|load| load.window).fold(0.0, f64::max);
     let failed: u64 = loads.iter().map(|load| load.failed).sum();
     cluster.measured(&format!("{failed} tries refused, {longest:.2} s at most"));

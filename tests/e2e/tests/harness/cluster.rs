@@ -35,6 +35,8 @@ pub(crate) struct Cluster {
     assets: PathBuf,
     /// Its standard input is what keeps the cluster alive.
     starter: Child,
+    /// The spec of a pod as EKS injects it.
+    injected: OnceLock<Value>,
 }
 
 /// The cluster, for one test. What it made in the cluster goes with it.
@@ -155,7 +157,7 @@ impl Cluster {
         let told = BufReader::new(starter.stdout.take().expect("a pipe")).read_line(&mut line);
         told.expect("a readable pipe");
         let state = serde_json::from_str(&line).expect("the cluster is up; above is why not");
-        Self { state, assets, starter }
+        Self { state, assets, starter, injected: OnceLock::new() }
     }
 
     /// Sends its starter a signal, and waits for that process to end.
@@ -273,7 +275,7 @@ impl Cluster {
         command: &[&str],
         change: impl FnOnce(&mut Value),
     ) {
-        let mut spec = self.injected();
+        let mut spec = self.injected.get_or_init(|| self.read_injected()).clone();
         spec["serviceAccountName"] = account.into();
         spec["nodeSelector"] = json!({"kubernetes.io/hostname": node});
         spec["restartPolicy"] = "Never".into();
@@ -330,13 +332,23 @@ impl Cluster {
 
     /// Ends the load and says what it came to.
     pub(crate) fn end_load(&self, pod: &str) -> Loaded {
-        self.kubectl(&["exec", pod, "--", "sh", "-c", "kill -TERM 1"]);
-        self.kubectl(&[
-            "wait",
-            "--for=jsonpath={.status.phase}=Succeeded",
-            &format!("pod/{pod}"),
-            "--timeout=60s",
-        ]);
+        let [loaded] = self.end_loads([pod]);
+        loaded
+    }
+
+    /// The same of several, all at once.
+    pub(crate) fn end_loads<const N: usize>(&self, pods: [&str; N]) -> [Loaded; N] {
+        for pod in pods {
+            self.kubectl(&["exec", pod, "--", "sh", "-c", "kill -TERM 1"]);
+        }
+        let names = pods.map(|pod| format!("pod/{pod}"));
+        let mut wait = vec!["wait", "--for=jsonpath={.status.phase}=Succeeded", "--timeout=60s"];
+        wait.extend(names.iter().map(String::as_str));
+        self.kubectl(&wait);
+        pods.map(|pod| self.loaded(pod))
+    }
+
+    fn loaded(&self, pod: &str) -> Loaded {
         let log = self.kubectl(&["logs", pod]);
         let last = log.lines().last().expect("it says what it came to");
         let all: Value = serde_json::from_str(last).expect("JSON");
@@ -352,7 +364,7 @@ impl Cluster {
     }
 
     /// The spec of a pod with exactly what EKS injects, of the file that `make cluster` uses.
-    fn injected(&self) -> Value {
+    fn read_injected(&self) -> Value {
         let text = self.kubectl(&["create", "--dry-run=client", "-o", "json", "-f", self.text("app")]);
         // One document after the other: the service account, then the DaemonSet.
         let documents = serde_json::Deserializer::from_str(&text).into_iter::<Value>();
