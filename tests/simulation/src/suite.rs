@@ -8,7 +8,7 @@ use crate::story::Story;
 /// The seeds of the stories of eight hours.
 const SEEDS: [u64; 12] = [1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12];
 /// Days with sixty pods: 6 s each of one processor.
-const FULL_DAYS: u64 = 4;
+const FULL_DAYS: [u64; 4] = [1, 2, 3, 72];
 /// The seeds of each kind of short story.
 const SHORT_SEEDS: [u64; 3] = [1, 2, 3];
 /// More seeds of the stories in which the node is paused: what they find depends on who asks when.
@@ -33,7 +33,7 @@ pub fn days() -> impl Iterator<Item = Story> {
 
 /// A day with sixty pods at a time, of which every night tells a hundred.
 pub fn full_days() -> impl Iterator<Item = Story> {
-    (1..=FULL_DAYS).map(|seed| Story::new(seed, 24, 60))
+    FULL_DAYS.into_iter().map(|seed| Story::new(seed, 24, 60))
 }
 
 /// Ten days with eight pods at a time, and with everything that days bring.

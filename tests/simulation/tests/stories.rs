@@ -69,8 +69,9 @@ fn the_same_seed_is_the_same_story() {
     }
 }
 
-/// Where the machine is busy, real time goes by between two moments of a story. moka made room by real time, and
-/// forgot by it; this story, in which sixteen identities are kept of sixty pods, was another one each time.
+/// Where the machine is busy, real time goes by between two moments of a story. moka made room by real time,
+/// and forgot by it. This story, in which sixteen identities are kept of sixty pods, was another one each
+/// time.
 #[test]
 fn the_same_seed_is_the_same_story_on_a_busy_machine() {
     let told = std::thread::scope(|scope| {

@@ -76,9 +76,13 @@ impl Outcomes {
         if let Some(of_pod) = self.store.of_pod_behind(&principal.key) {
             of_pod.has_another_name();
         }
-        if !flight.was_awaited() && self.store.lookup(principal, token.token.digest(), now).is_none() {
-            // A renewal of what made room, or was taken away, while it was under way. It would take the room of
-            // another, or bring back what its pod is entitled to no more.
+        if !flight.was_awaited()
+            && flight.began_with_what_lives(now)
+            && self.store.lookup(principal, token.token.digest(), now).is_none()
+        {
+            // A renewal of what made room, or was taken away, while it was under way. It would take the room
+            // of another, or bring back what its pod is entitled to no more. What expired meanwhile is kept:
+            // its pod may be there.
             return Held { credentials: record.credentials(), record: Arc::new(record) };
         }
         let before = self.store.get(&principal.key);

@@ -10,8 +10,10 @@ use std::time::Duration;
 use parking_lot::Mutex;
 use tokio::sync::{Notify, watch};
 
-use crate::clock::BootTime;
+use super::table::JoinRequest;
+use crate::clock::{BootTime, Now};
 use crate::credentials::limits::upstream_budget::Priority;
+use crate::credentials::policy::freshness::Expiry;
 use crate::credentials::record::Held;
 use crate::credentials::source::{SourceError, Unavailable};
 use crate::workload::{CredentialKey, PeerKey, PresentedToken, Principal, TokenDigest};
@@ -64,6 +66,8 @@ pub(super) struct Flight {
     /// Where it stands in the table: each pod has one place.
     place: CredentialKey,
     principal: Principal,
+    /// The end of the set that was there when it began.
+    replaces: Option<Expiry>,
     /// The token that it began with.
     began_with: TokenDigest,
     began: BootTime,
@@ -85,18 +89,18 @@ impl Flight {
     pub(super) fn new(
         id: FlightId,
         place: CredentialKey,
-        principal: Principal,
-        token: PresentedToken,
-        priority: Priority,
+        request: &JoinRequest<'_>,
         peer: Option<PeerKey>,
         began: BootTime,
     ) -> Arc<Self> {
+        let &JoinRequest { principal, token, priority, seen, .. } = request;
         let began_with = token.token.digest();
-        let demand = Demand { priority, token, awaited_since: None, last_awaited: None };
+        let demand = Demand { priority, token: token.clone(), awaited_since: None, last_awaited: None };
         Arc::new(Self {
             id,
             place,
-            principal,
+            principal: principal.clone(),
+            replaces: seen.map(|set| set.expiry()),
             began_with,
             began,
             progress: watch::Sender::new(Progress::InFlight(None)),
@@ -199,6 +203,11 @@ impl Flight {
     /// Whether anybody ever waited for it.
     pub(super) fn was_awaited(&self) -> bool {
         self.demand.lock().last_awaited.is_some()
+    }
+
+    /// Whether the set that was there when it began could still be served.
+    pub(super) fn began_with_what_lives(&self, now: Now) -> bool {
+        self.replaces.is_some_and(|expiry| !expiry.is_over(now))
     }
 
     /// Whether another attempt is worth it: a client asked lately, and has not been asking for too long.

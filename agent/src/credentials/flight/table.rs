@@ -97,7 +97,7 @@ impl Flights {
     /// with it is over, or at once if it started none.
     pub fn start_or_join(&self, request: &JoinRequest<'_>, permit: Option<FlightPermit>) -> Joined {
         let now = self.shared.runner.clock.now();
-        let &JoinRequest { principal, token, priority, purpose, .. } = request;
+        let &JoinRequest { token, priority, purpose, .. } = request;
         let mut table = self.shared.table.lock();
         match self.under_way(&table, request, now) {
             Some(UnderWay::Joinable(flight)) => {
@@ -112,8 +112,7 @@ impl Flights {
         let peer = permit.as_ref().map(FlightPermit::peer);
         let id = FlightId::new(self.shared.rng.number());
         let place = self.place_of(request, now);
-        let (for_whom, with) = (principal.clone(), token.clone());
-        let flight = Flight::new(id, place, for_whom, with, priority, peer, now.boot);
+        let flight = Flight::new(id, place, request, peer, now.boot);
         let handle = flight.join(token, priority, purpose, now.boot);
         table.insert(&flight);
         drop(table);

@@ -127,8 +127,8 @@ impl Unverified {
             }
             None => Arc::clone(newer),
         });
-        // moka makes room when 300 ms of its own clock have passed, or 64 records have come. At once the bound
-        // is a bound, and what a simulated story keeps does not depend on how busy the machine is.
+        // moka makes room when 300 ms of its own clock have passed, or 64 records have come. At once the
+        // bound is a bound, and what a simulated story keeps does not depend on how busy the machine is.
         self.records.run_pending_tasks();
         drop(accounts);
         let record = entry.into_value();

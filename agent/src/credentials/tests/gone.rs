@@ -221,8 +221,8 @@ fn small() -> Node {
     Node::keeping(&Retention::Keep { renew_after: 3 * HOUR, max_identities: NonZeroUsize::new(4).unwrap() })
 }
 
-/// A set that is being sent, or that moka has not let go of, is in memory longer than in the store. A simulated
-/// day renewed one for a pod that was gone, twice, when the machine was busy with other things.
+/// A set that is being sent, or that moka has not let go of, is in memory longer than in the store. A
+/// simulated day renewed one for a pod that was gone, twice, when the machine was busy with other things.
 #[test]
 fn what_made_room_is_renewed_no_more_even_while_somebody_holds_it() {
     on_its_own(async {
