@@ -21,12 +21,13 @@ packages_job=
 servers_job=
 images_job=
 cluster_job=
+papers_job=
 runner=
 passed=0
 
 cleanup() {
     local job
-    for job in $venv_job $packages_job $servers_job $images_job $cluster_job; do
+    for job in $venv_job $packages_job $servers_job $images_job $cluster_job $papers_job; do
         # Each is a process group, so that what it has started goes too.
         kill -- "-$job" 2>/dev/null || true
     done
@@ -161,6 +162,19 @@ cluster_tests_end() {
     return "$status"
 }
 
+# What is read and not run.
+papers() {
+    tests/chart/run.sh && docs && tests/deny.sh policy
+}
+
+papers_are_right() {
+    local status=0
+    wait "$papers_job" || status=$?
+    papers_job=
+    cat "$work/papers"
+    return "$status"
+}
+
 packages_are_there() {
     local status=0
     wait "$packages_job" || status=$?
@@ -242,16 +256,26 @@ if ! $without_cluster; then
 fi
 tests "unit tests" unit_tests
 check "compiling the rest" compile_the_rest
-# The cluster mostly waits: for rollouts, pods, time. What is tested beside it gives way to it.
+export PATH="$PWD/$venv/bin:$PATH"
+# The cluster mostly waits: for rollouts, pods, time. What is tested beside it promises nothing in seconds, and gives way.
 if ! $without_cluster; then
     check "Kubernetes" servers_are_there
     check "images" images_are_there
     start_cluster_tests
 fi
+set -m
+gives_way papers >"$work/papers" 2>&1 </dev/null &
+papers_job=$!
+set +m
 tests "simulated stories" gives_way simulation
 # Four of them, found by the simulation; make nightly has them all.
 tests "planted bugs" gives_way planted_bugs
-export PATH="$PWD/$venv/bin:$PATH"
+check "shapes of the sandbox" gives_way tests/shapes.sh
+check "demo" gives_way tests/demo.sh
+check "chart, documentation, dependencies" papers_are_right
+if ! $without_cluster; then
+    tests "cluster tests" cluster_tests_end
+fi
 check "namespaces" namespaces
 skipped=(--skip crowd:: --skip cluster::)
 crowd=(--test-threads 1)
@@ -271,15 +295,7 @@ if [[ -n $runner ]]; then
     export "${runner?}"
 fi
 # Most of them wait for time to pass: three times as many at once as there are processors, which still idle half the time.
-tests "end-to-end tests" gives_way cargo_test -p e2e -- "${skipped[@]}" --test-threads $((3 * $(nproc)))
-check "shapes of the sandbox" tests/shapes.sh
-check "demo" tests/demo.sh
-check "chart" tests/chart/run.sh
-check "documentation" docs
-check "dependencies" tests/deny.sh policy
-if ! $without_cluster; then
-    tests "cluster tests" cluster_tests_end
-fi
+tests "end-to-end tests" cargo_test -p e2e -- "${skipped[@]}" --test-threads $((3 * $(nproc)))
 # What these promise is about an agent under load, and not about a machine that runs other tests meanwhile.
 tests "crowd tests" cargo_test -p e2e crowd:: -- "${crowd[@]}"
 check "image" tests/image/run.sh
