@@ -33,7 +33,7 @@ impl Crowd {
             let request = Request::credentials(&pod(sandbox, &format!("{name}-{index}")).token);
             let address = agent.address();
             pods.spawn(async move {
-                let give_up = Instant::now() + Duration::from_secs(45);
+                let give_up = Instant::now() + Duration::from_secs(45) + stuck();
                 let mut last = String::new();
                 while Instant::now() < give_up {
                     match tokio::time::timeout(Duration::from_secs(2), request.send(address)).await {
