@@ -93,9 +93,10 @@ fn caller(answer: Canned) -> Option<(EksAuth, PresentedToken)> {
 }
 
 fn is_in_the_body(issued: &Issued, body: &str) {
-    // The SDK's reader does not look at the escapes of what it does not need, and so takes what is no JSON.
+    // The SDK's reader does not look at the escapes of what it does not need, and reads 07 as 7; so it takes
+    // what is no JSON.
     let Ok(json) = serde_json::from_str::<Value>(body) else {
-        return assert!(body.contains('\\'), "{body:?}");
+        return assert!(body.contains('\\') || has_leading_zero(body), "{body:?}");
     };
     let given = &json["credentials"];
     assert_eq!(given["accessKeyId"].as_str(), Some(&*issued.access_key_id), "{body:?}");
@@ -113,6 +114,13 @@ fn is_in_the_body(issued: &Issued, body: &str) {
     let are_equal =
         [("AccessKeyId", "accessKeyId"), ("SecretAccessKey", "secretAccessKey"), ("Token", "sessionToken")];
     assert!(are_equal.iter().all(|(written, read)| wire[*written] == given[*read]), "{body:?}");
+}
+
+fn has_leading_zero(body: &str) -> bool {
+    let begins_a_number = |before: &u8| !before.is_ascii_digit() && *before != b'.';
+    body.as_bytes()
+        .windows(3)
+        .any(|three| matches!(three, [before, b'0', b'0'..=b'9'] if begins_a_number(before)))
 }
 
 fn shows_no_secret(text: &str) {
@@ -203,6 +211,13 @@ mod tests {
             let rest = WHOLE.get(at + left_out..).unwrap_or_default();
             let body = format!("{}{inserted}{rest}", &WHOLE[..at]);
             of_answer(&Answer { status, code: None, request_id: Some("r-1".to_owned()), body });
+        }
+
+        /// Found by the fuzzer: the SDK's reader takes them.
+        #[test]
+        fn numbers_with_leading_zeros(zeros in "0{1,3}") {
+            let body = WHOLE.replace("1900000000.5", &format!("{zeros}1900000000.5"));
+            of_answer(&Answer { status: 200, code: None, request_id: None, body });
         }
 
         #[test]
