@@ -141,9 +141,8 @@ images_are_there() {
     return "$status"
 }
 
-# What runs beside the cluster is not compiled beside it.
 compile_the_rest() {
-    simulation --no-run && planted_bugs --no-run && cargo test --locked -p e2e --no-run
+    simulation --no-run && planted_bugs --no-run
 }
 
 # One cluster for all of them, which they have one after the other; one test makes a cluster of its own.
@@ -152,6 +151,21 @@ start_cluster_tests() {
     cargo test --locked --no-fail-fast -p e2e cluster:: -- --test-threads 2 >"$work/cluster" 2>&1 </dev/null &
     cluster_job=$!
     set +m
+}
+
+# Whether neither Kubernetes nor the agent's image has to be made any more; to find that out takes a second or two.
+cluster_is_at_hand() {
+    for _ in {1..10}; do
+        kill -0 "$servers_job" 2>/dev/null || kill -0 "$images_job" 2>/dev/null || return 0
+        sleep 0.5
+    done
+    return 1
+}
+
+begin_cluster_tests() {
+    check "Kubernetes" servers_are_there
+    check "images" images_are_there
+    start_cluster_tests
 }
 
 cluster_tests_end() {
@@ -254,14 +268,17 @@ if ! $without_cluster; then
     images_job=$!
     set +m
 fi
-tests "unit tests" unit_tests
-check "compiling the rest" compile_the_rest
+check "compiling end-to-end tests" cargo test --locked -p e2e --no-run
 export PATH="$PWD/$venv/bin:$PATH"
 # The cluster mostly waits: for rollouts, pods, time. What is tested beside it promises nothing in seconds, and gives way.
-if ! $without_cluster; then
-    check "Kubernetes" servers_are_there
-    check "images" images_are_there
-    start_cluster_tests
+# Where the agent has changed, what is beside it is compiled before it begins.
+if ! $without_cluster && cluster_is_at_hand; then
+    begin_cluster_tests
+fi
+tests "unit tests" gives_way unit_tests
+check "compiling the rest" gives_way compile_the_rest
+if ! $without_cluster && [[ -z $cluster_job ]]; then
+    begin_cluster_tests
 fi
 set -m
 gives_way papers >"$work/papers" 2>&1 </dev/null &

@@ -21,7 +21,7 @@ fn tokens(cluster: &Turn) -> usize {
 }
 
 #[test]
-fn the_declared_port_keeps_such_a_pod_off_the_node() {
+fn a_declared_port_keeps_such_a_pod_off_the_node() {
     let cluster = cluster("hostPort 80, port declared");
     cluster.install(&json!({"guardAddress": false}));
     start_thief(&cluster);
@@ -33,7 +33,7 @@ fn the_declared_port_keeps_such_a_pod_off_the_node() {
 }
 
 #[test]
-fn without_port_and_guard_it_is_given_tokens_and_the_agent_says_so() {
+fn it_is_given_tokens_without_port_and_guard_and_the_agent_says_so() {
     let cluster = cluster("hostPort 80, neither");
     cluster.install(&json!({"guardAddress": false, "agent": {"advertiseProxyPort": false}}));
     cluster.pod("asks", "app", NODE);

@@ -1,11 +1,15 @@
 //! The agent installed for real: by its chart, as its image, on a cluster of two nodes. Run alone: see
 //! tests/run.sh.
+//!
+//! They run in the order of their names. One that needs another installation than the chart's default costs
+//! a rollout before it and one after it, so names bring those of one installation together.
 
 mod amazon;
+mod end;
 mod failures;
 mod host_port;
 mod identities;
-mod nothing_left;
+mod metadata;
 mod removal;
 mod update;
 

@@ -1,11 +1,14 @@
 //! The cluster itself: what is there of it when it has ended.
+//!
+//! It has clusters of its own, so it takes no turn, and is named to run beside tests that wait for nodes to
+//! be moved and to boot.
 
 use std::fs;
 use std::path::Path;
 
 use nix::sys::signal::Signal;
 
-use crate::harness::cluster::{Cluster, cluster, eventually};
+use crate::harness::cluster::{Cluster, eventually};
 
 /// Every process whose command line names the cluster's folder: its own, and its nodes'.
 fn processes(folder: &Path) -> Vec<String> {
@@ -29,7 +32,6 @@ fn links() -> Vec<String> {
 
 #[test]
 fn a_cluster_that_is_ended_or_whose_starter_is_killed_leaves_nothing() {
-    let _alone = cluster("nothing left");
     let before = links();
     for signal in [Signal::SIGINT, Signal::SIGKILL] {
         let one = Cluster::start_bare();
