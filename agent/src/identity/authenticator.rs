@@ -3,14 +3,16 @@
 //! Owns: when the sources of keys are asked again. Must not know: HTTP statuses or AWS, or how one
 //! token is judged (`verify`).
 
+use std::convert::Infallible;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use parking_lot::Mutex;
+use tokio::time::Instant;
 
 use crate::clock::{BootTime, Now};
 use crate::config::VerificationMode;
-use crate::identity::keys::TokenKeys;
+use crate::identity::keys::{FIRST_READS_APART, Refetch, TokenKeys};
 use crate::identity::verdict::{Authentication, Identity, RefusedToken, TokenFault};
 use crate::identity::verdict_cache::VerdictCache;
 use crate::identity::verify::{Policy, Unproven, Verdict, is_over, verify};
@@ -174,6 +176,27 @@ impl Authenticator {
         }
     }
 
+    /// Judges a token each time that a source has been read, until a key decides or all have been read.
+    async fn until_judged(&self, mut reads: Refetch, token: &BearerToken, now: Now) -> Lookup {
+        // First the result, then the lookup: a result from before this call counts as well.
+        while reads.next_result().await {
+            if let Lookup::Judged(authentication) = self.lookup(token, now) {
+                return Lookup::Judged(authentication);
+            }
+        }
+        self.lookup(token, now)
+    }
+
+    /// Has a source that has given nothing yet read often while somebody waits for it: after an outage its
+    /// own retries are half a minute apart. Never ends.
+    async fn keep_asking(&self, now: Now) -> Infallible {
+        let began = Instant::now();
+        loop {
+            self.keys.request_first_read(now.boot.plus(began.elapsed()));
+            tokio::time::sleep(FIRST_READS_APART).await;
+        }
+    }
+
     /// Has the sources asked for a key that we do not know, where the rates allow, waits for them a moment,
     /// and judges the token. Dropping it cancels the waiting and nothing else.
     pub async fn ask_sources(
@@ -184,28 +207,22 @@ impl Authenticator {
         now: Now,
     ) -> Authentication {
         let lacks_keys = self.policy.mode() == VerificationMode::Required && !self.keys.are_complete();
-        let (refetch, patience) = if lacks_keys {
-            // There is no other judge, and no rate is spent: the sources are read all the time.
-            (Some(self.keys.watch_reads()), FIRST_KEYS_WAIT)
-        } else {
-            (self.keys.request_refetch(peer, now.boot), KEY_WAIT)
-        };
-        let Some(mut refetch) = refetch else {
-            self.say_unknown(now);
-            return unknown.meanwhile.clone();
-        };
-        let asking = async {
-            // First the result, then the lookup: a result from before this call counts as well.
-            while refetch.next_result().await {
-                if let Lookup::Judged(authentication) = self.lookup(token, now) {
-                    return Lookup::Judged(authentication);
-                }
+        let asked = if lacks_keys {
+            // There is no other judge.
+            let asking = self.until_judged(self.keys.watch_reads(), token, now);
+            tokio::select! {
+                asked = tokio::time::timeout(FIRST_KEYS_WAIT, asking) => asked.ok(),
+                never = self.keep_asking(now) => match never {},
             }
-            self.lookup(token, now)
+        } else {
+            let Some(refetch) = self.keys.request_refetch(peer, now.boot) else {
+                self.say_unknown(now);
+                return unknown.meanwhile.clone();
+            };
+            tokio::time::timeout(KEY_WAIT, self.until_judged(refetch, token, now)).await.ok()
         };
         // Also when the time is over: a key may have come in the same moment.
-        let asked = tokio::time::timeout(patience, asking).await;
-        let (authentication, generation) = match asked.unwrap_or_else(|_elapsed| self.lookup(token, now)) {
+        let (authentication, generation) = match asked.unwrap_or_else(|| self.lookup(token, now)) {
             Lookup::Judged(authentication) => return authentication,
             Lookup::KeyUnknown(unknown) => (unknown.meanwhile, unknown.generation),
         };

@@ -11,10 +11,13 @@ use super::testing::{
     bearer, claims_with, encode, good_claims, now, pod,
 };
 use super::{Authentication, Authenticator, Identity, Lookup, RefusedToken, TokenFault};
-use crate::clock::{Now, Trust};
+use crate::clock::{Clock, Now, Trust};
 use crate::config::VerificationMode::{Auto, Off, Required};
 use crate::identity::claims::UnreadableClaims;
-use crate::identity::keys::TokenKeys;
+use crate::identity::keys::{KeySource, TokenKeys};
+use crate::lifecycle::condition_name::ConditionName;
+use crate::lifecycle::readiness::Readiness;
+use crate::rng::Rng;
 use crate::workload::{BearerToken, Caller, CredentialKey, Route};
 
 fn name(authentication: &Authentication) -> String {
@@ -343,6 +346,34 @@ async fn required_and_without_any_keys_waits_for_the_first_of_them() {
     };
     let (judged, ()) = tokio::join!(authenticator.ask_sources(&unknown, &token, pod(), now()), source);
     assert_eq!(name(&judged), "verified p-uid");
+}
+
+#[tokio::test(start_paused = true)]
+async fn required_and_after_a_long_time_without_keys_the_first_of_them_serve_a_pod_within_moments() {
+    let (key, keys) = (EcSigner::new("k"), TokenKeys::of_sources(1));
+    let authenticator = authenticator_of(Required, &keys);
+    let document = json!({ "keys": [key.jwk()] }).to_string().into_bytes();
+    let began = tokio::time::Instant::now();
+    let back = Duration::from_secs(600);
+    // By then the source itself looks twice a minute.
+    let read = move || (began.elapsed() >= back).then(|| document.clone());
+    let complete = Readiness::new().advisory(ConditionName::TokenKeys);
+    let source = KeySource::simulated(read, keys).keep(Clock::system(), Rng::seeded(1), complete);
+    let token = key.token(&good_claims());
+    let asked = async {
+        tokio::time::sleep_until(began + back - Duration::from_secs(1)).await;
+        let Lookup::KeyUnknown(unknown) = authenticator.lookup(&token, now()) else {
+            panic!("it is unknown")
+        };
+        let judged = authenticator.ask_sources(&unknown, &token, pod(), now()).await;
+        assert_eq!(name(&judged), "verified p-uid");
+        let waited = began.elapsed().saturating_sub(back);
+        assert!(waited <= Duration::from_secs(2), "{waited:?}");
+    };
+    tokio::select! {
+        () = asked => {}
+        () = source => panic!("it ends"),
+    }
 }
 
 #[test]

@@ -187,8 +187,18 @@ pub struct Set {
     pub role: usize,
     /// It was served from memory: the agent has kept it.
     pub was_kept: bool,
-    /// The agent that had it was killed, or its pod's entitlement has ended since.
+    /// The agent that had it was killed.
     pub is_lost: bool,
+    /// AWS has said so often that its pod has no association that the agent may have it no more. What another
+    /// token of that pod has earned, which no key proves to be of it, it may have still.
+    pub may_be_over: bool,
+}
+
+impl Set {
+    /// Whether the agent must have it, if it lives.
+    pub const fn is_there(&self) -> bool {
+        !self.is_lost && !self.may_be_over
+    }
 }
 
 /// How the agent must keep a set.
@@ -419,7 +429,7 @@ impl Ledger {
         }
         let has_a_set = self.said.get(&token.pod).is_some_and(|said| {
             let mut sets = said.sets.iter().rev().filter_map(|set| self.sets.get(*set));
-            sets.any(|set| !set.is_lost && set.expires > now)
+            sets.any(|set| set.is_there() && set.expires > now)
         });
         let is_throttled = self.throttling.is_on(now);
         if let Some(what) = self.waiting.called(!has_a_set, now).filter(|_| is_throttled) {
@@ -485,6 +495,7 @@ impl Ledger {
             role,
             was_kept: false,
             is_lost: false,
+            may_be_over: false,
         });
         if let Some(token) = self.tokens.get_mut(token.number) {
             token.has_its_own |= !is_the_pods;
@@ -495,7 +506,7 @@ impl Ledger {
             // What it had before has not come back.
             for number in &said.sets {
                 if let Some(set) = self.sets.get_mut(*number) {
-                    set.is_lost = true;
+                    set.may_be_over = true;
                 }
             }
         }

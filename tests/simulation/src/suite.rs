@@ -8,7 +8,7 @@ use crate::story::Story;
 /// The seeds of the stories of eight hours.
 const SEEDS: [u64; 12] = [1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12];
 /// Days with sixty pods: 6 s each of one processor.
-const FULL_DAYS: [u64; 4] = [1, 2, 3, 72];
+const FULL_DAYS: [u64; 6] = [1, 2, 3, 72, 2_026_112_650, 2_026_112_683];
 /// The seeds of each kind of short story.
 const SHORT_SEEDS: [u64; 3] = [1, 2, 3];
 /// More seeds of the stories in which the node is paused: what they find depends on who asks when.

@@ -516,7 +516,7 @@ impl Watch {
             && said.sets.iter().filter_map(|number| ledger.sets.get(*number)).any(|set| {
                 set.came < asked.before
                     && !set.is_misdated
-                    && !set.is_lost
+                    && set.is_there()
                     && Some(set.role) == role
                     && (set.token == asked.token.number || (set.is_the_pods && is_proven))
                     // What is proven and was kept once stays, whatever room there is; the rest needs room.
@@ -561,7 +561,7 @@ fn of_the_name<'a>(ledger: &'a Ledger, asked: &Asked) -> impl Iterator<Item = &'
     let sets = ledger.said_of(asked.token.pod).sets;
     sets.into_iter()
         .filter_map(|set| ledger.sets.get(set))
-        .filter(move |set| !set.is_lost && (set.token == token || (set.is_the_pods && is_proven)))
+        .filter(move |set| set.is_there() && (set.token == token || (set.is_the_pods && is_proven)))
 }
 
 /// The number of the set in a body, and when it says that it expires. All five fields must be there, and the

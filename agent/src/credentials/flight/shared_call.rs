@@ -69,7 +69,6 @@ pub(super) struct Flight {
     /// The end of the set that was there when it began.
     replaces: Option<Expiry>,
     /// The token that it began with.
-    began_with: TokenDigest,
     began: BootTime,
     progress: watch::Sender<Progress>,
     demand: Mutex<Demand>,
@@ -81,6 +80,8 @@ pub(super) struct Flight {
 struct Demand {
     priority: Priority,
     token: PresentedToken,
+    /// Each token that was the one to call with.
+    called_with: Vec<TokenDigest>,
     awaited_since: Option<BootTime>,
     last_awaited: Option<BootTime>,
 }
@@ -95,13 +96,13 @@ impl Flight {
     ) -> Arc<Self> {
         let &JoinRequest { principal, token, priority, seen, .. } = request;
         let began_with = token.token.digest();
-        let demand = Demand { priority, token: token.clone(), awaited_since: None, last_awaited: None };
+        let (token, called_with) = (token.clone(), vec![began_with]);
+        let demand = Demand { priority, token, called_with, awaited_since: None, last_awaited: None };
         Arc::new(Self {
             id,
             place,
             principal: principal.clone(),
             replaces: seen.map(|set| set.expiry()),
-            began_with,
             began,
             progress: watch::Sender::new(Progress::InFlight(None)),
             demand: Mutex::new(demand),
@@ -110,9 +111,10 @@ impl Flight {
         })
     }
 
-    /// The token that it began with.
-    pub(super) fn began_with(&self) -> TokenDigest {
-        self.began_with
+    /// The tokens that its calls are made with: the one that it began with, and each that lived longer than
+    /// those before.
+    pub(super) fn called_with(&self) -> Vec<TokenDigest> {
+        self.demand.lock().called_with.clone()
     }
 
     /// When it began.
@@ -120,16 +122,17 @@ impl Flight {
         self.began
     }
 
-    /// Takes part: the better priority and the longer-lived token win.
+    /// Takes part: the better priority wins, and the longer-lived token, where one is offered.
     pub(super) fn join(
         self: &Arc<Self>,
-        token: &PresentedToken,
+        token: Option<&PresentedToken>,
         priority: Priority,
         purpose: Purpose,
         now: BootTime,
     ) -> FlightHandle {
         let mut demand = self.demand.lock();
-        if token.expires > demand.token.expires {
+        if let Some(token) = token.filter(|token| token.expires > demand.token.expires) {
+            demand.called_with.push(token.token.digest());
             demand.token = token.clone();
         }
         if purpose == Purpose::Awaited {

@@ -42,7 +42,7 @@ struct Shared {
 struct Table {
     /// By pod, where its source has shown which one a token is of; else by the name that the flight is for.
     by_place: HashMap<CredentialKey, Arc<Flight>>,
-    /// Those of verified pods, by the token that each began with.
+    /// Those of verified pods, by each token that they call with.
     by_token: HashMap<TokenDigest, Arc<Flight>>,
 }
 
@@ -101,7 +101,8 @@ impl Flights {
         let mut table = self.shared.table.lock();
         match self.under_way(&table, request, now) {
             Some(UnderWay::Joinable(flight)) => {
-                return Joined::InFlight(flight.join(token, priority, purpose, now.boot));
+                let flight = Arc::clone(flight);
+                return Joined::InFlight(table.join(&flight, token, priority, purpose, now));
             }
             Some(UnderWay::OfAnotherToken(flight)) => return Joined::Behind(flight.watch()),
             None => {}
@@ -113,7 +114,7 @@ impl Flights {
         let id = FlightId::new(self.shared.rng.number());
         let place = self.place_of(request, now);
         let flight = Flight::new(id, place, request, peer, now.boot);
-        let handle = flight.join(token, priority, purpose, now.boot);
+        let handle = flight.join(Some(token), priority, purpose, now.boot);
         table.insert(&flight);
         drop(table);
         let shared = Arc::clone(&self.shared);
@@ -124,10 +125,12 @@ impl Flights {
     /// Joins the identity's flight if there is one.
     pub fn join(&self, request: &JoinRequest<'_>) -> Option<FlightHandle> {
         let now = self.shared.runner.clock.now();
-        let table = self.shared.table.lock();
+        let &JoinRequest { token, priority, purpose, .. } = request;
+        let mut table = self.shared.table.lock();
         match self.under_way(&table, request, now)? {
             UnderWay::Joinable(flight) => {
-                Some(flight.join(request.token, request.priority, request.purpose, now.boot))
+                let flight = Arc::clone(flight);
+                Some(table.join(&flight, token, priority, purpose, now))
             }
             UnderWay::OfAnotherToken(_) => None,
         }
@@ -149,8 +152,8 @@ impl Flights {
                 UnderWay::OfAnotherToken(flight)
             });
         }
-        // The key that had proven it has gone during its first call. That may end with another token of the
-        // pod, so it is waited for, and its outcome is no answer.
+        // Its pod's flight calls with it, and no key or no clock proves it at this moment. That call may end
+        // with another token of the pod, so it is waited for, and its outcome is no answer.
         let is_proven = principal.is_verified();
         table.by_token.get(&digest).filter(|_| !is_proven).map(UnderWay::OfAnotherToken)
     }
@@ -218,8 +221,31 @@ impl Table {
 
     fn insert(&mut self, flight: &Arc<Flight>) {
         self.by_place.insert(flight.place().clone(), Arc::clone(flight));
+        self.index(flight);
+    }
+
+    fn join(
+        &mut self,
+        flight: &Arc<Flight>,
+        token: &PresentedToken,
+        priority: Priority,
+        purpose: Purpose,
+        now: Now,
+    ) -> FlightHandle {
+        // It may be judged by itself at this moment: then the pod's flight does not call with it as well.
+        let by_itself = self.get(&CredentialKey::Unverified(token.token.digest()));
+        let is_free = by_itself.is_none_or(|other| Arc::ptr_eq(other, flight));
+        let handle = flight.join(Some(token).filter(|_| is_free), priority, purpose, now.boot);
+        self.index(flight);
+        handle
+    }
+
+    /// So that a token which its pod's flight calls with is not called with once more by itself.
+    fn index(&mut self, flight: &Arc<Flight>) {
         if flight.principal().is_verified() {
-            self.by_token.insert(flight.began_with(), Arc::clone(flight));
+            for token in flight.called_with() {
+                self.by_token.insert(token, Arc::clone(flight));
+            }
         }
     }
 
@@ -228,9 +254,10 @@ impl Table {
         if self.by_place.get(flight.place()).is_some_and(|found| Arc::ptr_eq(found, flight)) {
             self.by_place.remove(flight.place());
         }
-        let token = flight.began_with();
-        if self.by_token.get(&token).is_some_and(|found| Arc::ptr_eq(found, flight)) {
-            self.by_token.remove(&token);
+        for token in flight.called_with() {
+            if self.by_token.get(&token).is_some_and(|found| Arc::ptr_eq(found, flight)) {
+                self.by_token.remove(&token);
+            }
         }
     }
 }

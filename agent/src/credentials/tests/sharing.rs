@@ -4,6 +4,7 @@ use std::num::NonZeroUsize;
 use std::time::Duration;
 
 use super::aws::Mood;
+use super::names::{claimed, verified};
 use super::{HOUR, Node, peer};
 use crate::config::Retention;
 use crate::credentials::flight::shared_call::Purpose;
@@ -220,6 +221,35 @@ async fn a_pod_without_credentials_comes_before_an_urgent_renewal_whether_or_not
     node.ask(1000).await.unwrap();
     // One of those under way ends, then its own call.
     assert!(before.elapsed() <= Duration::from_millis(2_010), "{:?}", before.elapsed());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_token_that_is_judged_by_itself_is_not_called_with_for_its_pod_at_the_same_time() {
+    // A pod of three processes after the node was paused: the first has the token of before, the others the
+    // new one. That looks as if it were not valid yet, until an answer has told the time.
+    let node = Node::new();
+    let newer = PresentedToken {
+        token: BearerToken::from_header(b"a.newer.c").unwrap(),
+        expires: node.time_at_start() + 30 * HOUR,
+        issued: None,
+    };
+    let of_pod = |token| CredentialRequest { token, ..verified(&node, 1, "a.older.c") };
+    let untimely =
+        CredentialRequest { token: newer.clone(), must_be_judged: true, ..claimed(&node, 1, "a.newer.c") };
+    node.aws.be(Mood::Says(503, "ServiceUnavailableException"));
+    let [first, second, third] = [verified(&node, 1, "a.older.c"), untimely, of_pod(newer)];
+    let asked = async {
+        let asks = futures(vec![node.ask_as(&first), node.ask_as(&second), node.ask_as(&third)]);
+        asks.await.into_iter().for_each(|got| drop(got.unwrap()));
+    };
+    let aws = async {
+        tokio::time::sleep(Duration::from_millis(50)).await;
+        assert_eq!(node.credentials.flights.len(), 2, "the pod's own, and the token's");
+        node.aws.be(slow(1_000));
+    };
+    tokio::join!(asked, aws);
+    assert_eq!(node.aws.most_of_one(), 1);
+    assert!(node.aws.calls_with("a.newer.c") > 1 && node.aws.calls_with("a.older.c") > 1);
 }
 
 /// Polls all of them at once, in this task.

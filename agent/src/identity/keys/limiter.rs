@@ -15,6 +15,9 @@ const PER_PEER: Duration = Duration::from_secs(10);
 /// All peers together may cause one refetch in this time: at most sixty small documents a minute, and some
 /// are left for others when the host uses all of its own.
 const OVERALL: Duration = Duration::from_secs(1);
+/// Those who wait for the first keys, without which nobody is served, may cause one in this time: a request
+/// that is held for that long meets two of them.
+pub(in crate::identity) const FIRST_READS_APART: Duration = Duration::from_secs(2);
 const _: () =
     assert!(8 * OVERALL.as_millis() < PER_PEER.as_millis(), "the host leaves refetches to the pods");
 
@@ -28,6 +31,15 @@ pub(super) struct RefetchLimiter {
 }
 
 impl RefetchLimiter {
+    /// Whether those who wait for the first keys may cause a refetch now; if so, it is counted.
+    pub(super) fn admit_first(&mut self, now: BootTime) -> bool {
+        let is_due = self.last.is_none_or(|last| now.since(last) >= FIRST_READS_APART);
+        if is_due {
+            self.last = Some(now);
+        }
+        is_due
+    }
+
     /// Whether this peer may cause a refetch now; if so, it is counted.
     pub(super) fn admit(&mut self, peer: PeerKey, now: BootTime) -> bool {
         if self.last.is_some_and(|last| now.since(last) < OVERALL) {

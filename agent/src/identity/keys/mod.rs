@@ -24,6 +24,7 @@ use tokio::sync::{Notify, watch};
 use crate::clock::BootTime;
 use crate::workload::PeerKey;
 use key::TokenKey;
+pub(super) use limiter::FIRST_READS_APART;
 use limiter::RefetchLimiter;
 pub(in crate::identity) use table::{Entry, KeyTable};
 
@@ -151,6 +152,15 @@ impl TokenKeys {
             Progress::Complete => return None,
         };
         Some(Refetch { keys: self.clone(), number, progress })
+    }
+
+    /// Has all sources read once more, for those who wait for the first keys: each [`FIRST_READS_APART`] at
+    /// most, however many wait.
+    pub(super) fn request_first_read(&self, now: BootTime) {
+        let current = *self.shared.requested.borrow();
+        if self.progress_of(current) == Progress::Complete && self.shared.limiter.lock().admit_first(now) {
+            self.shared.requested.send_modify(|requested| *requested += 1);
+        }
     }
 
     /// Follows the reads of all sources without requesting one: a source that has provided no document yet is
