@@ -24,9 +24,12 @@ use tracing_subscriber::layer::Context;
 use tracing_subscriber::registry::LookupSpan;
 
 use super::cut;
+use super::logging::AUDIT;
 
 /// What is said where lines were left out.
 pub(super) const LINES_DROPPED: &str = "log lines were dropped: standard error was not read in time";
+/// The same of the audit log, for those who read nothing else of the log.
+const AUDIT_LINES_DROPPED: &str = "audit lines were dropped: standard error was not read in time";
 /// Reserved names; a field with such a name gets the prefix `field.`.
 const RESERVED: [&str; 4] = ["time", "level", "target", "msg"];
 
@@ -154,13 +157,22 @@ impl Serialize for Line {
 
 /// The line that stands where `lines` others were left out, because nobody read them.
 pub(super) fn notice(lines: u64) -> Vec<u8> {
+    warning(module_path!(), LINES_DROPPED, lines)
+}
+
+/// The same on the target of the audit log, where `lines` of that are missing.
+pub(super) fn audit_notice(lines: u64) -> Vec<u8> {
+    warning(AUDIT, AUDIT_LINES_DROPPED, lines)
+}
+
+fn warning(target: &str, message: &str, lines: u64) -> Vec<u8> {
     let mut fields = Fields::default();
     fields.set("lines", Value::from(lines));
     let head = [
         ("time", Value::from(now())),
         ("level", Value::from(name_of(Level::WARN))),
-        ("target", Value::from(module_path!())),
-        ("msg", Value::from(LINES_DROPPED)),
+        ("target", Value::from(target)),
+        ("msg", Value::from(message)),
     ];
     let mut line = serde_json::to_vec(&Line { head, fields }).unwrap_or_default();
     line.push(b'\n');

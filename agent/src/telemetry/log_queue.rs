@@ -17,10 +17,13 @@ use parking_lot::{Condvar, Mutex};
 use tracing::{Level, Metadata};
 use tracing_subscriber::fmt::MakeWriter;
 
+use super::logging::AUDIT;
+
 /// What waits at most, in bytes: the lines of a node on which all pods start at once while standard error is
 /// stuck for a second, and a small part of the smallest memory limit (64 MiB).
 const ROOM: usize = 1024 * 1024;
-/// What lines below `warn` leave free for those above: a flood of requests must not hide why it came.
+/// What lines below `warn` leave free for those above and for the audit log: a flood of requests must not
+/// hide why it came, or who got credentials meanwhile.
 const RESERVE: usize = ROOM / 4;
 /// What a line costs beside its text: its place in the queue, and its allocation.
 const OVERHEAD: usize = 64;
@@ -42,8 +45,27 @@ struct Shared {
     filled: Condvar,
     /// Everything is written.
     emptied: Condvar,
-    /// The line about lines that were left out, of so many.
-    notice: fn(u64) -> Vec<u8>,
+    notices: Notices,
+}
+
+/// What makes the lines about so many that were left out.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Notices {
+    /// About lines of any kind.
+    pub(super) of_lines: fn(u64) -> Vec<u8>,
+    /// About those of them that were the audit log's.
+    pub(super) of_audit: fn(u64) -> Vec<u8>,
+}
+
+/// What kind of line it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kind {
+    /// Below `warn`.
+    Ordinary,
+    /// At `warn` or above.
+    Urgent,
+    /// Of the audit log.
+    Audit,
 }
 
 #[derive(Debug, Default)]
@@ -56,13 +78,15 @@ struct State {
     dropped: u64,
     /// Those that no notice has mentioned yet.
     unmentioned: u64,
+    /// Those of them that are the audit log's.
+    unmentioned_audit: u64,
 }
 
 impl LogQueue {
-    /// An empty queue without a writer. `notice` makes the line that stands where lines were left out.
-    pub(super) fn new(notice: fn(u64) -> Vec<u8>) -> Self {
+    /// An empty queue without a writer. `notices` make the lines that stand where lines were left out.
+    pub(super) fn new(notices: Notices) -> Self {
         let (state, filled, emptied) = (Mutex::default(), Condvar::new(), Condvar::new());
-        Self { shared: Arc::new(Shared { state, filled, emptied, notice }) }
+        Self { shared: Arc::new(Shared { state, filled, emptied, notices }) }
     }
 
     /// Starts the one thread that writes. It lasts as long as the process.
@@ -93,7 +117,7 @@ impl LogQueue {
     }
 
     /// Never waits for standard error.
-    fn push(&self, mut line: Vec<u8>, is_urgent: bool) {
+    fn push(&self, mut line: Vec<u8>, kind: Kind) {
         if line.len() > LONGEST_LINE {
             line.truncate(LONGEST_LINE);
             line.push(b'\n');
@@ -101,14 +125,16 @@ impl LogQueue {
         let mut state = self.shared.state.lock();
         if state.is_full && state.bytes <= ROOM / 2 {
             state.is_full = false;
-            state.mention(self.shared.notice);
+            state.mention(self.shared.notices);
         }
+        let is_urgent = kind != Kind::Ordinary;
         let room = if is_urgent { ROOM } else { ROOM - RESERVE };
         let has_room = state.bytes + line.len() + OVERHEAD <= room;
         if !has_room || (state.is_full && !is_urgent) {
             state.is_full = true;
             state.dropped += 1;
             state.unmentioned += 1;
+            state.unmentioned_audit += u64::from(kind == Kind::Audit);
             return;
         }
         state.add(line);
@@ -125,7 +151,7 @@ impl LogQueue {
         }
         if state.lines.is_empty() {
             state.is_full = false;
-            state.mention(self.shared.notice);
+            state.mention(self.shared.notices);
         }
         let line = state.lines.pop_front().unwrap_or_default();
         state.bytes = state.bytes.saturating_sub(line.len() + OVERHEAD);
@@ -139,6 +165,18 @@ impl LogQueue {
     }
 }
 
+impl Kind {
+    fn of(metadata: &Metadata<'_>) -> Self {
+        if metadata.target() == AUDIT {
+            Self::Audit
+        } else if *metadata.level() <= Level::WARN {
+            Self::Urgent
+        } else {
+            Self::Ordinary
+        }
+    }
+}
+
 impl State {
     fn has_something(&self) -> bool {
         !self.lines.is_empty() || self.unmentioned > 0
@@ -149,10 +187,14 @@ impl State {
         self.lines.push_back(line);
     }
 
-    fn mention(&mut self, notice: fn(u64) -> Vec<u8>) {
+    fn mention(&mut self, notices: Notices) {
         if self.unmentioned > 0 {
-            self.add(notice(self.unmentioned));
+            self.add((notices.of_lines)(self.unmentioned));
             self.unmentioned = 0;
+        }
+        if self.unmentioned_audit > 0 {
+            self.add((notices.of_audit)(self.unmentioned_audit));
+            self.unmentioned_audit = 0;
         }
     }
 }
@@ -175,12 +217,12 @@ fn write(output: &mut impl Write, mut line: &[u8]) -> io::Result<()> {
 #[derive(Debug)]
 pub(super) struct LineWriter<'a> {
     queue: &'a LogQueue,
-    is_urgent: bool,
+    kind: Kind,
 }
 
 impl Write for LineWriter<'_> {
     fn write(&mut self, line: &[u8]) -> io::Result<usize> {
-        self.queue.push(line.to_vec(), self.is_urgent);
+        self.queue.push(line.to_vec(), self.kind);
         Ok(line.len())
     }
 
@@ -193,11 +235,11 @@ impl<'a> MakeWriter<'a> for LogQueue {
     type Writer = LineWriter<'a>;
 
     fn make_writer(&'a self) -> Self::Writer {
-        LineWriter { queue: self, is_urgent: false }
+        LineWriter { queue: self, kind: Kind::Ordinary }
     }
 
     fn make_writer_for(&'a self, metadata: &Metadata<'_>) -> Self::Writer {
-        LineWriter { queue: self, is_urgent: *metadata.level() <= Level::WARN }
+        LineWriter { queue: self, kind: Kind::of(metadata) }
     }
 }
 
@@ -208,20 +250,21 @@ mod tests {
     use std::thread;
     use std::time::Duration;
 
-    use super::{LONGEST_LINE, LogQueue, OVERHEAD, RESERVE, ROOM};
+    use super::{Kind, LONGEST_LINE, LogQueue, Notices, OVERHEAD, RESERVE, ROOM};
 
     const PATIENCE: Duration = Duration::from_secs(10);
     /// A full line of an access log.
     const LINE: usize = 600;
 
-    fn notice(lines: u64) -> Vec<u8> {
-        format!("{lines} left out\n").into_bytes()
-    }
+    const NOTICES: Notices = Notices {
+        of_lines: |lines| format!("{lines} left out\n").into_bytes(),
+        of_audit: |lines| format!("{lines} of the audit log left out\n").into_bytes(),
+    };
 
     /// A queue with a writer to a pipe, and the other end, which nobody reads yet.
     fn to_a_pipe() -> (LogQueue, PipeReader) {
         let (reader, writer) = io::pipe().unwrap();
-        let queue = LogQueue::new(notice);
+        let queue = LogQueue::new(NOTICES);
         queue.start_writer(writer).unwrap();
         (queue, reader)
     }
@@ -248,13 +291,13 @@ mod tests {
     fn while_nobody_reads_what_waits_is_bounded_and_the_rest_is_counted_and_mentioned_in_its_place() {
         let (queue, reader) = to_a_pipe();
         for number in 0..10_000 {
-            queue.push(line(number), false);
+            queue.push(line(number), Kind::Ordinary);
         }
         let dropped = queue.dropped();
         assert!(queue.shared.state.lock().bytes <= ROOM - RESERVE);
         let fit = u64::try_from((ROOM - RESERVE) / (LINE + OVERHEAD)).unwrap();
         assert!(10_000 - dropped >= fit && 10_000 - dropped < fit + 64 * 1024 / 600 + 100, "{dropped}");
-        queue.push(b"why it came\n".to_vec(), true);
+        queue.push(b"why it came\n".to_vec(), Kind::Urgent);
         assert_eq!(queue.dropped(), dropped, "what is urgent has room of its own");
         // Everything that waits is written as soon as somebody reads, and then what is missing.
         let lines = read_lines(reader, "left out");
@@ -267,15 +310,39 @@ mod tests {
     }
 
     #[test]
+    fn audit_lines_that_are_left_out_are_mentioned_once_more_by_themselves() {
+        let queue = LogQueue::new(NOTICES);
+        for number in 0..2_000 {
+            queue.push(line(number), Kind::Ordinary);
+        }
+        let dropped = queue.dropped();
+        assert!(dropped > 0);
+        queue.push(b"who got what\n".to_vec(), Kind::Audit);
+        assert_eq!(queue.dropped(), dropped, "the audit log has room that a flood of requests leaves free");
+        for number in 0..2_000 {
+            queue.push(line(number), Kind::Audit);
+        }
+        let of_audit = queue.dropped() - dropped;
+        assert!(of_audit > 0);
+        let last = std::iter::repeat_with(|| String::from_utf8(queue.next()).unwrap())
+            .skip_while(|line| !line.contains("left out"))
+            .take(2)
+            .collect::<String>();
+        let all = queue.dropped();
+        assert_eq!(last, format!("{all} left out\n{of_audit} of the audit log left out\n"));
+        assert!(!queue.shared.state.lock().has_something());
+    }
+
+    #[test]
     fn a_flush_returns_when_all_is_written_and_no_later_than_it_may() {
         let (queue, mut reader) = to_a_pipe();
-        queue.push(b"last\n".to_vec(), false);
+        queue.push(b"last\n".to_vec(), Kind::Ordinary);
         queue.flush(PATIENCE);
         let mut read = [0; 5];
         reader.read_exact(&mut read).unwrap();
         assert_eq!(&read, b"last\n");
         for number in 0..1_000 {
-            queue.push(line(number), false);
+            queue.push(line(number), Kind::Ordinary);
         }
         queue.flush(Duration::from_millis(50));
         assert!(!queue.shared.state.lock().lines.is_empty());
@@ -283,8 +350,8 @@ mod tests {
 
     #[test]
     fn a_very_long_line_is_cut() {
-        let queue = LogQueue::new(notice);
-        queue.push(vec![b'x'; ROOM], false);
+        let queue = LogQueue::new(NOTICES);
+        queue.push(vec![b'x'; ROOM], Kind::Ordinary);
         let line = queue.next();
         assert_eq!((line.len(), line.last()), (LONGEST_LINE + 1, Some(&b'\n')));
     }
@@ -293,9 +360,9 @@ mod tests {
     fn lines_that_cannot_be_written_are_counted_and_a_full_pipe_that_does_not_block_is_waited_for() {
         let (reader, writer) = io::pipe().unwrap();
         drop(reader);
-        let queue = LogQueue::new(notice);
+        let queue = LogQueue::new(NOTICES);
         queue.start_writer(writer).unwrap();
-        queue.push(b"to nobody\n".to_vec(), false);
+        queue.push(b"to nobody\n".to_vec(), Kind::Ordinary);
         queue.flush(PATIENCE);
         assert_eq!(queue.dropped(), 1);
 

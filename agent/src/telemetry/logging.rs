@@ -22,15 +22,20 @@ use tracing_subscriber::filter::{FilterFn, filter_fn};
 use tracing_subscriber::fmt::MakeWriter;
 use tracing_subscriber::fmt::format::debug_fn;
 use tracing_subscriber::layer::SubscriberExt;
-use tracing_subscriber::registry;
+use tracing_subscriber::{Layer, registry};
 
 use super::json_lines::{self, JsonLines};
-use super::log_queue::LogQueue;
+use super::log_queue::{LogQueue, Notices};
 use super::{cut, panic_text};
 use crate::config::{Format, Level, Log};
 
+/// The target of the audit log. Its lines are at info, no level leaves them out, and they are JSON in both
+/// formats.
+pub const AUDIT: &str = "audit";
 /// Targets that name a purpose instead of a module.
-const RESERVED_TARGETS: [&str; 2] = ["access", "audit"];
+const RESERVED_TARGETS: [&str; 2] = ["access", AUDIT];
+/// The lowest level at which the audit log is logged, whatever the level of all else.
+const AUDIT_LEVEL: LevelFilter = LevelFilter::INFO;
 /// This crate: the first part of all other targets of its events.
 const OWN_CRATE: &str = env!("CARGO_CRATE_NAME");
 /// The lowest level at which other crates are logged.
@@ -80,7 +85,7 @@ pub fn init(log: &Log) -> Result<LastLines, LoggingError> {
         Format::Json => json_lines::notice,
         Format::Text => text_notice,
     };
-    let queue = LogQueue::new(notice);
+    let queue = LogQueue::new(Notices { of_lines: notice, of_audit: json_lines::audit_notice });
     // A descriptor of its own: the lock of `std::io::stderr` would be held while a write waits.
     queue.start_writer(File::from(stderr().as_fd().try_clone_to_owned()?))?;
     let set = match log.format {
@@ -110,14 +115,17 @@ where
 
 fn text<W>(level: Level, writer: W, is_terminal: bool) -> impl Subscriber + Send + Sync
 where
-    W: for<'a> MakeWriter<'a> + Send + Sync + 'static,
+    W: for<'a> MakeWriter<'a> + Clone + Send + Sync + 'static,
 {
     let fields = debug_fn(|line, field, value| match field.name() {
         name @ "message" => write!(line, "{}", on_one_line(&cut::debug(name, value))),
         name => write!(line, "{name}={}", on_one_line(&cut::debug(name, value))),
     });
     let lines = tracing_subscriber::fmt::layer().fmt_fields(fields.delimited(" "));
-    registry().with(filter(level)).with(lines.with_writer(writer).with_ansi(is_terminal))
+    let lines = lines.with_writer(writer.clone()).with_ansi(is_terminal);
+    let audit = JsonLines::new(writer).with_filter(filter_fn(|metadata| metadata.target() == AUDIT));
+    let lines = lines.with_filter(filter_fn(|metadata| metadata.target() != AUDIT));
+    registry().with(filter(level)).with(lines).with(audit)
 }
 
 /// With control characters, a text of another program could write to a terminal, or make up lines.
@@ -137,10 +145,14 @@ fn filter(level: Level) -> FilterFn<impl Fn(&Metadata<'_>) -> bool> {
         // The module too: a target can be any text.
         let is_silent =
             [Some(metadata.target()), metadata.module_path()].into_iter().flatten().any(is_silent);
-        let lowest = if is_own(metadata.target()) { own } else { foreign };
+        let lowest = match metadata.target() {
+            AUDIT => own.max(AUDIT_LEVEL),
+            target if is_own(target) => own,
+            _ => foreign,
+        };
         !is_silent && *metadata.level() <= lowest
     })
-    .with_max_level_hint(own)
+    .with_max_level_hint(own.max(AUDIT_LEVEL))
 }
 
 fn threshold(level: Level) -> LevelFilter {
@@ -314,6 +326,32 @@ pub(crate) mod tests {
         }
         for foreign in ["accessory", "pod_identity_agent_helper", "hyper", "pod_identity", "", "access::x"] {
             assert!(!is_own(foreign), "{foreign}");
+        }
+    }
+
+    #[test]
+    fn audit_lines_are_json_in_both_formats_and_at_every_level() {
+        let write = || {
+            let _request = tracing::error_span!("request", field = "of a span").entered();
+            info!(target: super::AUDIT, access_key_id = "ASIA1", "credentials issued");
+            tracing::debug!(target: super::AUDIT, "below");
+            info!("an ordinary line");
+        };
+        for level in [Level::Error, Level::Warn, Level::Info] {
+            let json = logged(level, write);
+            let capture = Capture::default();
+            with_default(text(level, capture.clone(), false), write);
+            for lines in [json.text(), capture.text()] {
+                let of_audit: Vec<Value> = lines
+                    .lines()
+                    .filter(|line| line.contains("ASIA1"))
+                    .map(|line| serde_json::from_str(line).unwrap())
+                    .collect();
+                let [line] = of_audit.as_slice() else { panic!("{level:?}: {lines}") };
+                assert_eq!((&line["target"], &line["access_key_id"]), (&"audit".into(), &"ASIA1".into()));
+                assert_eq!(lines.contains("an ordinary line"), level == Level::Info, "{lines}");
+                assert!(!lines.contains("below"), "{lines}");
+            }
         }
     }
 
