@@ -223,6 +223,13 @@ pub struct ServerArgs {
     #[arg(long, default_value = "json", value_name = "FORMAT", help_heading = OURS)]
     pub log_format: String,
 
+    /// Log a line for each set of credentials that AWS issues: for which pod, from which address, by which
+    /// association and role, with which access key ID. On the target audit, as JSON in both formats, at every
+    /// --verbosity
+    #[arg(long, value_name = "BOOL", default_value = "false", default_missing_value = "true")]
+    #[arg(num_args = 0..=1, require_equals = true, help_heading = OURS)]
+    pub audit_log: String,
+
     /// Positional arguments between the flags.
     #[arg(hide = true)]
     pub stray: Vec<String>,

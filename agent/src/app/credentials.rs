@@ -13,6 +13,7 @@ use crate::aws::own_identity::imds::InstanceRole;
 use crate::aws::reach::Reached;
 use crate::config::{Config, OwnCredentials};
 use crate::credentials::assemble::{Credentials, Needs};
+use crate::credentials::audit_log::AuditLog;
 use crate::credentials::flight::final_answers::Granted;
 use crate::credentials::source::Sources;
 use crate::credentials::source::eks_auth::{EksAuth, Parts};
@@ -45,6 +46,7 @@ impl Services {
             limits: self.limits.clone(),
             metrics: Arc::clone(&self.metrics.upstream),
             tasks: self.tasks.clone(),
+            audit_log: audit_log(config),
         }))
     }
 
@@ -78,4 +80,8 @@ impl Services {
             self.until_stopped("renewals", renewals.run());
         }
     }
+}
+
+fn audit_log(config: &Config) -> Option<AuditLog> {
+    config.log.audit.then(|| AuditLog::new(&config.cluster_name, config.node.name.as_deref()))
 }

@@ -1,4 +1,4 @@
-//! Log level and log format.
+//! Log level, log format, and whether there is an audit log.
 //!
 //! Owns: the names of the levels, including those of Amazon's agent. Must not know: how a line is written.
 
@@ -28,13 +28,15 @@ pub enum Format {
     Text,
 }
 
-/// Level and format together.
+/// All about the log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Log {
     /// The level of our own targets.
     pub level: Level,
-    /// The format of every line.
+    /// The format of every line but those of the audit log, which are JSON.
     pub format: Format,
+    /// Whether each set of credentials that is issued has a line, at every level.
+    pub audit: bool,
 }
 
 /// Reads `-v`: the level names of logrus, the logger in Amazon's agent, in any case, as logrus accepts them.

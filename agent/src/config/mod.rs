@@ -85,7 +85,7 @@ pub struct Config {
     pub verification: TokenVerification,
     /// Maximum time to answer pending requests after SIGTERM.
     pub shutdown_grace: Duration,
-    /// Log level and format.
+    /// The log.
     pub log: Log,
 }
 
@@ -240,6 +240,7 @@ impl Config {
         let shutdown_grace = problems.take(shutdown_grace(&args.shutdown_grace));
         let level = problems.take(log::level(&args.verbosity));
         let format = problems.take(log::format(&args.log_format));
+        let audit = problems.take(go_bool("--audit-log", &args.audit_log));
         Some(Self {
             cluster_name: cluster_name?,
             region: region?,
@@ -257,7 +258,7 @@ impl Config {
             node_network: node_network?,
             verification: verification?,
             shutdown_grace: shutdown_grace?,
-            log: Log { level: level?, format: format? },
+            log: Log { level: level?, format: format?, audit: audit? },
         })
     }
 }

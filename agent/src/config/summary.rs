@@ -65,6 +65,7 @@ impl fmt::Display for Summary<'_> {
         let verification = &self.0.verification;
         write!(f, " token_verification={:?} key_sources={}", verification.mode, verification.keys.len())?;
         write!(f, " issuers={}", verification.issuers.join(","))?;
-        write!(f, " shutdown_grace={:?} level={:?}", self.0.shutdown_grace, self.0.log.level)
+        let log = &self.0.log;
+        write!(f, " shutdown_grace={:?} level={:?} audit_log={}", self.0.shutdown_grace, log.level, log.audit)
     }
 }

@@ -45,6 +45,7 @@ fn the_defaults_are_those_of_the_amazon_agent() {
     assert!(config.node.name.is_none() && !config.node.send);
     assert_eq!(config.shutdown_grace, Duration::from_secs(20));
     assert_eq!((config.log.level, config.log.format), (Level::Info, Format::Json));
+    assert!(!config.log.audit);
 }
 
 #[test]

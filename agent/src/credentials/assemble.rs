@@ -10,6 +10,7 @@ use parking_lot::Mutex;
 use crate::aws::reach::Reach;
 use crate::clock::Clock;
 use crate::config::Retention;
+use crate::credentials::audit_log::AuditLog;
 use crate::credentials::flight::attempts::FlightRunner;
 use crate::credentials::flight::final_answers::FinalAnswers;
 use crate::credentials::flight::outcome::Outcomes;
@@ -51,6 +52,8 @@ pub struct Needs<'a> {
     pub metrics: Arc<UpstreamMetrics>,
     /// Runs the flights.
     pub tasks: Tasks,
+    /// `--audit-log`.
+    pub audit_log: Option<AuditLog>,
 }
 
 /// The folder, put together. Clones share all of it.
@@ -106,7 +109,7 @@ impl Sizes {
 impl Credentials {
     /// Puts the parts together. Nothing runs yet but what requests start.
     pub fn assemble(needs: Needs<'_>) -> Self {
-        let Needs { clock, rng, sources, retention, limits, metrics, tasks, .. } = needs;
+        let Needs { clock, rng, sources, retention, limits, metrics, tasks, audit_log, .. } = needs;
         let store = Store::new(retention, clock.clone(), limits.clone());
         let quotas = PeerQuotas::new(clock.clone(), limits);
         let (refusals, schedule) = (RecentRefusals::new(), Schedule::default());
@@ -138,6 +141,7 @@ impl Credentials {
                 Retention::Off => Duration::MAX,
                 Retention::Keep { renew_after, .. } => *renew_after,
             },
+            audit_log,
         };
         let flights = Flights::new(runner, outcomes, rng, tasks);
         let provider = Provider {

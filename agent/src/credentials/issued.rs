@@ -14,6 +14,7 @@ use zeroize::Zeroizing;
 
 use crate::clock::Trust;
 use crate::credentials::policy::freshness::MIN_REMAINING_LIFE;
+use crate::credentials::receipt::Receipt;
 use crate::secret::Secret;
 
 /// The largest body that every SDK takes: aws-c-auth stops at 10,000 bytes
@@ -36,6 +37,8 @@ pub struct Issued {
     pub answered_at: Option<SystemTime>,
     /// What they were issued for.
     pub grant: Grant,
+    /// By which names AWS knows them.
+    pub receipt: Receipt,
 }
 
 /// What a set of credentials was issued for.
@@ -163,7 +166,7 @@ impl std::io::Write for Counting {
 /// (docs/design/client-contract.md#success-body).
 ///
 /// Not `OffsetDateTime::from(SystemTime)`, which panics beyond the year 9999.
-fn rfc3339(time: SystemTime) -> Option<String> {
+pub(in crate::credentials) fn rfc3339(time: SystemTime) -> Option<String> {
     let seconds = i64::try_from(time.duration_since(UNIX_EPOCH).ok()?.as_secs()).ok()?;
     OffsetDateTime::from_unix_timestamp(seconds).ok()?.format(&Rfc3339).ok()
 }
@@ -174,6 +177,7 @@ pub(crate) mod tests {
 
     use super::{Grant, GrantOrigin, Issued, Unservable};
     use crate::clock::Trust::{Confirmed, Unconfirmed, Unknown};
+    use crate::credentials::receipt::Receipt;
     use crate::secret::Secret;
 
     pub(crate) fn grant(association: &str, role: &str) -> Grant {
@@ -188,6 +192,7 @@ pub(crate) mod tests {
             expiration,
             answered_at: None,
             grant: grant("a-1", "arn:aws:sts::111122223333:assumed-role/app/eks-x"),
+            receipt: Receipt::default(),
         }
     }
 

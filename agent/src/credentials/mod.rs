@@ -20,16 +20,19 @@
 //! | [`cached`], [`record`] | a set that never changes; what is known of its identity |
 //! | [`store`] | the records, what was refused lately, what is checked when |
 //! | [`renewal`] | the worker that keeps sets fresh |
-//! | [`issued`] | a set as AWS issues it, and the JSON that SDKs read |
+//! | [`issued`], [`receipt`] | a set as AWS issues it, the JSON that SDKs read; its names at AWS |
+//! | [`audit_log`] | a line for each set that is issued |
 //! | [`assemble`] | the parts put together |
 
 pub mod assemble;
+pub mod audit_log;
 pub mod cached;
 pub mod flight;
 pub mod issued;
 pub mod limits;
 pub mod policy;
 pub mod provider;
+pub mod receipt;
 pub mod record;
 pub mod renewal;
 pub mod source;

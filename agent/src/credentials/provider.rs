@@ -43,7 +43,8 @@ pub struct CredentialRequest {
     pub token: PresentedToken,
     /// Its source must judge the token before anything is served: nothing from memory.
     pub must_be_judged: bool,
-    /// The peer it is charged to while there are no credentials and nobody has verified who asks.
+    /// From where it comes: the peer it is charged to while there are no credentials and nobody has verified
+    /// who asks.
     pub peer: PeerKey,
 }
 
@@ -282,7 +283,8 @@ impl Provider {
             Priority::UnverifiedWaiting
         };
         let (purpose, is_judgement) = (Purpose::Awaited, *must_be_judged);
-        JoinRequest { principal, token, priority, purpose, seen: None, is_judgement }
+        let asked_from = Some(request.peer);
+        JoinRequest { principal, token, priority, purpose, seen: None, is_judgement, asked_from }
     }
 
     /// Of a request that has nothing to fall back to.
@@ -300,6 +302,7 @@ fn renewal<'a>(request: &'a CredentialRequest, held: &'a Held, urgency: Urgency)
         purpose: Purpose::Background,
         seen: Some(&held.credentials),
         is_judgement: false,
+        asked_from: Some(request.peer),
     }
 }
 

@@ -174,6 +174,7 @@ impl Renewals {
             purpose: Purpose::Background,
             seen: Some(&record.credentials()),
             is_judgement: false,
+            asked_from: None,
         };
         self.flights.start_or_join(&request, None)
     }

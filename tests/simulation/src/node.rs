@@ -103,6 +103,7 @@ impl Node {
             limits: Limits::default(),
             metrics: Metrics::new().upstream,
             tasks: tasks.clone(),
+            audit_log: None,
         });
         if let Some(renewals) = credentials.renewals() {
             spawn("renewals", Box::pin(renewals.run()));

@@ -21,6 +21,7 @@ use crate::credentials::limits::upstream_budget::{
     PUNCTUAL, Permit, Position, Priority, Ticket, UpstreamBudget,
 };
 use crate::credentials::policy::young_pod::{self, FIRST_GRACE_RETRY};
+use crate::credentials::receipt::Receipt;
 use crate::credentials::source::{JudgedToken, Refusal, RefusalClass, SourceError, Sources, Unavailable};
 use crate::credentials::store::Store;
 use crate::credentials::store::recent_refusals::RecentRefusals;
@@ -54,6 +55,7 @@ pub(in crate::credentials) struct FlightRunner {
 /// What a flight brought, and the token that earned it.
 pub(super) struct Fetched {
     pub(super) credentials: Arc<CachedCredentials>,
+    pub(super) receipt: Receipt,
     pub(super) token: PresentedToken,
 }
 
@@ -92,7 +94,7 @@ impl FlightRunner {
             }
             let Called { result, took } = self.call(flight, &token, &permit, waited).await;
             let failure = match result {
-                Ok(credentials) => return Ok(Fetched { credentials, token }),
+                Ok(Usable { credentials, receipt }) => return Ok(Fetched { credentials, receipt, token }),
                 Err(SourceError::Refused(refusal)) => {
                     let pause = GRACE.jittered(failures + 1, &self.rng);
                     if !self.has_grace(flight, &refusal, began, pause) {
@@ -164,7 +166,7 @@ impl FlightRunner {
             }
             never = no_longer_punctual(permit) => match never {},
         };
-        let result = fetched.and_then(|issued| self.servable(&issued));
+        let result = fetched.and_then(|issued| self.servable(issued));
         let took = started.elapsed();
         self.metrics.called(outcome(&result), took);
         match &result {
@@ -181,13 +183,16 @@ impl FlightRunner {
     }
 
     /// What is issued must be something that an SDK can read and use; else there was no answer.
-    fn servable(&self, issued: &Issued) -> Result<Arc<CachedCredentials>, SourceError> {
+    fn servable(&self, issued: Issued) -> Result<Usable, SourceError> {
         let now = self.clock.now();
         let is_over = issued.is_over(self.clock.to_sign_with(), now.trust).then_some(Unservable::Expired);
-        is_over.map_or_else(|| CachedCredentials::new(issued, now), Err).map(Arc::new).map_err(|error| {
-            self.sources.answer_log().report_unusable(&error, now.boot);
-            SourceError::Unavailable(Unavailable::Unreadable)
-        })
+        match is_over.map_or_else(|| CachedCredentials::new(&issued, now), Err) {
+            Ok(credentials) => Ok(Usable { credentials: Arc::new(credentials), receipt: issued.receipt }),
+            Err(error) => {
+                self.sources.answer_log().report_unusable(&error, now.boot);
+                Err(SourceError::Unavailable(Unavailable::Unreadable))
+            }
+        }
     }
 
     /// Waits for a place in the budget. `None`: nobody wants it any more.
@@ -242,8 +247,14 @@ impl FlightRunner {
 
 /// What a call came to, and how long that took.
 struct Called {
-    result: Result<Arc<CachedCredentials>, SourceError>,
+    result: Result<Usable, SourceError>,
     took: Duration,
+}
+
+/// What AWS issued and an SDK can use.
+struct Usable {
+    credentials: Arc<CachedCredentials>,
+    receipt: Receipt,
 }
 
 /// While a call is under way: when it takes long, its place is not held against everybody any more.
@@ -259,7 +270,7 @@ enum Waited {
     Unwanted,
 }
 
-fn outcome(result: &Result<Arc<CachedCredentials>, SourceError>) -> CallOutcome {
+fn outcome(result: &Result<Usable, SourceError>) -> CallOutcome {
     match result {
         Ok(_) => CallOutcome::Done,
         Err(error @ SourceError::Refused(_)) => CallOutcome::Final(error.label()),

@@ -10,6 +10,7 @@ use parking_lot::Mutex;
 
 use crate::backoff::Backoff;
 use crate::clock::{BootTime, Clock};
+use crate::credentials::audit_log::{AuditLog, Entry, Fate};
 use crate::credentials::flight::attempts::Fetched;
 use crate::credentials::flight::shared_call::Flight;
 use crate::credentials::policy::entitlement::{Consequence, Entitlement};
@@ -44,6 +45,8 @@ pub(in crate::credentials) struct Outcomes {
     pub(in crate::credentials) schedule: Schedule,
     /// The longest time to keep a set before its renewal.
     pub(in crate::credentials) renew_after: Duration,
+    /// `None`: none was asked for.
+    pub(in crate::credentials) audit_log: Option<AuditLog>,
 }
 
 impl Outcomes {
@@ -64,12 +67,28 @@ impl Outcomes {
 
     fn keep(&self, flight: &Flight, fetched: Fetched) -> Held {
         let now = self.clock.now();
-        let Fetched { credentials, token } = fetched;
+        let Fetched { credentials: issued, receipt, token } = fetched;
         let principal = flight.principal();
-        let life = credentials.lifetime();
-        let due = Due::of_new(credentials.expiry(), life, self.renew_after, self.rng.fraction());
-        let origin = credentials.grant().origin.clone();
-        let record = IdentityRecord::new(principal.clone(), credentials, token.clone(), due, now.boot);
+        let life = issued.lifetime();
+        let due = Due::of_new(issued.expiry(), life, self.renew_after, self.rng.fraction());
+        let origin = issued.grant().origin.clone();
+        let record =
+            IdentityRecord::new(principal.clone(), Arc::clone(&issued), token.clone(), due, now.boot);
+        let before = self.store.get(&principal.key);
+        let had_a_set = before.as_ref().is_some_and(|before| !before.credentials().expiry().is_over(now));
+        let audit = |fate| {
+            if let Some(audit_log) = &self.audit_log {
+                audit_log.record(&Entry {
+                    principal,
+                    asked_from: flight.asked_from(),
+                    call: flight.id(),
+                    is_renewal: had_a_set || flight.began_with_a_set(),
+                    fate,
+                    credentials: &issued,
+                    receipt: &receipt,
+                });
+            }
+        };
         self.refusals.forget(&principal.key);
         self.recovery.lock().answered(now.boot);
         self.entitlement.found(&origin, now.boot);
@@ -83,13 +102,14 @@ impl Outcomes {
             // A renewal of what made room, or was taken away, while it was under way. It would take the room
             // of another, or bring back what its pod is entitled to no more. What expired meanwhile is kept:
             // its pod may be there.
+            audit(Fate::Discarded);
             return Held { credentials: record.credentials(), record: Arc::new(record) };
         }
-        let before = self.store.get(&principal.key);
         if before.is_none_or(|before| before.credentials().grant() != record.credentials().grant()) {
             self.store.remove_other_grants(&record);
         }
         let Kept { held, is_kept } = self.store.keep(record, flight.peer());
+        audit(Fate::of(&issued, &held, is_kept));
         if is_kept {
             self.schedule.put(&held.record, held.record.due_at(now));
             // The set that is served may live longer than the newest.

@@ -82,6 +82,7 @@ struct Demand {
     token: PresentedToken,
     /// Each token that was the one to call with.
     called_with: Vec<TokenDigest>,
+    asked_from: Option<PeerKey>,
     awaited_since: Option<BootTime>,
     last_awaited: Option<BootTime>,
 }
@@ -96,8 +97,14 @@ impl Flight {
     ) -> Arc<Self> {
         let &JoinRequest { principal, token, priority, seen, .. } = request;
         let began_with = token.token.digest();
-        let (token, called_with) = (token.clone(), vec![began_with]);
-        let demand = Demand { priority, token, called_with, awaited_since: None, last_awaited: None };
+        let demand = Demand {
+            priority,
+            token: token.clone(),
+            called_with: vec![began_with],
+            asked_from: None,
+            awaited_since: None,
+            last_awaited: None,
+        };
         Arc::new(Self {
             id,
             place,
@@ -122,16 +129,17 @@ impl Flight {
         self.began
     }
 
-    /// Takes part: the better priority wins, and the longer-lived token, where one is offered.
+    /// Takes part: the better priority wins, and the longer-lived token, if it may be called with.
     pub(super) fn join(
         self: &Arc<Self>,
-        token: Option<&PresentedToken>,
-        priority: Priority,
-        purpose: Purpose,
+        request: &JoinRequest<'_>,
+        may_use_token: bool,
         now: BootTime,
     ) -> FlightHandle {
+        let &JoinRequest { token, priority, purpose, asked_from, .. } = request;
         let mut demand = self.demand.lock();
-        if let Some(token) = token.filter(|token| token.expires > demand.token.expires) {
+        demand.asked_from = demand.asked_from.or(asked_from);
+        if may_use_token && token.expires > demand.token.expires {
             demand.called_with.push(token.token.digest());
             demand.token = token.clone();
         }
@@ -177,6 +185,11 @@ impl Flight {
         self.peer
     }
 
+    /// The first peer that asked for it, if any did.
+    pub(super) fn asked_from(&self) -> Option<PeerKey> {
+        self.demand.lock().asked_from
+    }
+
     /// Tells those who wait how it ended.
     pub(super) fn finish(&self, outcome: Result<Held, SourceError>) {
         self.progress.send_replace(Progress::Done(outcome));
@@ -206,6 +219,11 @@ impl Flight {
     /// Whether anybody ever waited for it.
     pub(super) fn was_awaited(&self) -> bool {
         self.demand.lock().last_awaited.is_some()
+    }
+
+    /// Whether there was a set when it began.
+    pub(super) fn began_with_a_set(&self) -> bool {
+        self.replaces.is_some()
     }
 
     /// Whether the set that was there when it began could still be served.

@@ -22,7 +22,7 @@ use crate::credentials::record::{Held, IdentityRecord};
 use crate::credentials::source::{SourceError, Unavailable};
 use crate::lifecycle::tasks::Tasks;
 use crate::rng::Rng;
-use crate::workload::{CredentialKey, PresentedToken, Principal, TokenDigest};
+use crate::workload::{CredentialKey, PeerKey, PresentedToken, Principal, TokenDigest};
 
 /// All flights under way; clones share them.
 #[derive(Clone)]
@@ -61,6 +61,8 @@ pub struct JoinRequest<'a> {
     pub seen: Option<&'a Arc<CachedCredentials>>,
     /// The source shall judge this very token: a call with another token of the same pod is no answer.
     pub is_judgement: bool,
+    /// From where the request came that wishes it; `None`: the schedule does.
+    pub asked_from: Option<PeerKey>,
 }
 
 /// What joining led to.
@@ -97,12 +99,11 @@ impl Flights {
     /// with it is over, or at once if it started none.
     pub fn start_or_join(&self, request: &JoinRequest<'_>, permit: Option<FlightPermit>) -> Joined {
         let now = self.shared.runner.clock.now();
-        let &JoinRequest { token, priority, purpose, .. } = request;
         let mut table = self.shared.table.lock();
         match self.under_way(&table, request, now) {
             Some(UnderWay::Joinable(flight)) => {
                 let flight = Arc::clone(flight);
-                return Joined::InFlight(table.join(&flight, token, priority, purpose, now));
+                return Joined::InFlight(table.join(&flight, request, now));
             }
             Some(UnderWay::OfAnotherToken(flight)) => return Joined::Behind(flight.watch()),
             None => {}
@@ -114,7 +115,7 @@ impl Flights {
         let id = FlightId::new(self.shared.rng.number());
         let place = self.place_of(request, now);
         let flight = Flight::new(id, place, request, peer, now.boot);
-        let handle = flight.join(Some(token), priority, purpose, now.boot);
+        let handle = flight.join(request, true, now.boot);
         table.insert(&flight);
         drop(table);
         let shared = Arc::clone(&self.shared);
@@ -125,12 +126,11 @@ impl Flights {
     /// Joins the identity's flight if there is one.
     pub fn join(&self, request: &JoinRequest<'_>) -> Option<FlightHandle> {
         let now = self.shared.runner.clock.now();
-        let &JoinRequest { token, priority, purpose, .. } = request;
         let mut table = self.shared.table.lock();
         match self.under_way(&table, request, now)? {
             UnderWay::Joinable(flight) => {
                 let flight = Arc::clone(flight);
-                Some(table.join(&flight, token, priority, purpose, now))
+                Some(table.join(&flight, request, now))
             }
             UnderWay::OfAnotherToken(_) => None,
         }
@@ -224,18 +224,11 @@ impl Table {
         self.index(flight);
     }
 
-    fn join(
-        &mut self,
-        flight: &Arc<Flight>,
-        token: &PresentedToken,
-        priority: Priority,
-        purpose: Purpose,
-        now: Now,
-    ) -> FlightHandle {
+    fn join(&mut self, flight: &Arc<Flight>, request: &JoinRequest<'_>, now: Now) -> FlightHandle {
         // It may be judged by itself at this moment: then the pod's flight does not call with it as well.
-        let by_itself = self.get(&CredentialKey::Unverified(token.token.digest()));
+        let by_itself = self.get(&CredentialKey::Unverified(request.token.token.digest()));
         let is_free = by_itself.is_none_or(|other| Arc::ptr_eq(other, flight));
-        let handle = flight.join(Some(token).filter(|_| is_free), priority, purpose, now.boot);
+        let handle = flight.join(request, is_free, now.boot);
         self.index(flight);
         handle
     }

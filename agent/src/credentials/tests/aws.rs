@@ -254,7 +254,7 @@ impl Aws {
 }
 
 fn issued(association: &str, role: &str, access_key_id: &str, expiration: i64) -> String {
-    let (secret, session) = ("sk", "st");
+    let (secret, session) = ("planted-secret-key", "planted-session-token");
     Issued { association, role, access_key_id, secret, session, expiration }.body()
 }
 

@@ -167,6 +167,7 @@ async fn a_token_that_expires_while_its_call_waits_for_a_turn_is_not_sent() {
         purpose: Purpose::Awaited,
         seen: None,
         is_judgement: false,
+        asked_from: None,
     };
     let joined = node.credentials.flights.start_or_join(&request, None);
     let Joined::InFlight(mut flight) = joined else { panic!("there are no credentials yet") };

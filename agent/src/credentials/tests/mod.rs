@@ -1,6 +1,7 @@
 //! The promises of this folder, on simulated time and a scripted AWS. Everything between the provider and the
 //! SDK's HTTP client is the real code.
 
+mod audit;
 mod aws;
 mod burst;
 mod clock;
@@ -26,6 +27,7 @@ use crate::aws::own_identity::OwnIdentity;
 use crate::clock::{Clock, Simulated};
 use crate::config::{Retention, Upstream};
 use crate::credentials::assemble::{Credentials, Needs};
+use crate::credentials::audit_log::AuditLog;
 use crate::credentials::policy::serving::LONGEST_HOLD;
 use crate::credentials::provider::{CredentialRequest, Lookup};
 use crate::credentials::source::eks_auth::{EksAuth, Parts};
@@ -103,6 +105,7 @@ impl Node {
             limits: limits.clone(),
             metrics: Metrics::new().upstream,
             tasks: tasks.clone(),
+            audit_log: Some(AuditLog::new("cluster", Some("node-1"))),
         });
         if let Some(renewals) = credentials.renewals() {
             tasks.spawn("renewals", renewals.run());

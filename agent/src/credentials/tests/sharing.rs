@@ -54,6 +54,7 @@ async fn a_flight_that_ends_between_the_lookup_and_the_join_is_not_repeated() {
                 purpose: Purpose::Awaited,
                 seen: None,
                 is_judgement: false,
+                asked_from: None,
             },
             None,
         )
@@ -206,8 +207,15 @@ async fn a_pod_without_credentials_comes_before_an_urgent_renewal_whether_or_not
         let request = CredentialRequest { peer: peer(pod), ..node.request(pod) };
         let seen = node.credentials.store.get(&request.principal.key).map(|record| record.credentials());
         let (principal, token) = (&request.principal, &request.token);
-        let wish =
-            JoinRequest { principal, token, priority, purpose, seen: seen.as_ref(), is_judgement: false };
+        let wish = JoinRequest {
+            principal,
+            token,
+            priority,
+            purpose,
+            seen: seen.as_ref(),
+            is_judgement: false,
+            asked_from: None,
+        };
         assert!(matches!(node.credentials.flights.start_or_join(&wish, None), Joined::InFlight(_)));
     };
     let limit = usize::try_from(node.credentials.budget.numbers().limit).unwrap();

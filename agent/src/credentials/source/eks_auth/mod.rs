@@ -34,6 +34,7 @@ use crate::aws::words::{self, CallSecrets};
 use crate::clock::Clock;
 use crate::config::Upstream;
 use crate::credentials::issued::{Grant, GrantOrigin, Issued};
+use crate::credentials::receipt::{self, Receipt};
 use crate::credentials::source::eks_auth::classify::{ErrorAnswer, classify};
 use crate::credentials::source::eks_auth::obstacle::{Failure, Obstacle, obstacle};
 use crate::credentials::source::{
@@ -344,5 +345,20 @@ fn issued(
         expiration: UNIX_EPOCH.checked_add(Duration::from_secs(seconds)).ok_or_else(unreadable)?,
         answered_at,
         grant,
+        receipt: receipt_of(output, credentials),
     })
+}
+
+/// The names in an answer, for those who look for it in AWS's own records.
+fn receipt_of(output: &AssumeRoleForPodIdentityOutput, credentials: &IssuedByAws) -> Receipt {
+    let subject = output.subject();
+    let association = output.pod_identity_association();
+    Receipt {
+        access_key_id: receipt::access_key_id(credentials.access_key_id()),
+        session_arn: output.assumed_role_user().and_then(|user| receipt::name(user.arn())),
+        association_arn: association.and_then(|found| receipt::name(found.association_arn())),
+        namespace: subject.and_then(|subject| receipt::name(subject.namespace())),
+        service_account: subject.and_then(|subject| receipt::name(subject.service_account())),
+        request_id: output.request_id().and_then(receipt::request_id),
+    }
 }

@@ -205,12 +205,13 @@ mod tests {
             status in a_status(),
             at in any::<prop::sample::Index>(),
             inserted in "[\"{}\\\\:,a0-9.e-]{0,3}",
-            left_out in 0_usize..6
+            left_out in 0_usize..6,
+            request_id in prop::sample::select(vec!["r-1", "$t", "$k", "$s"])
         ) {
             let at = at.index(WHOLE.len());
             let rest = WHOLE.get(at + left_out..).unwrap_or_default();
             let body = format!("{}{inserted}{rest}", &WHOLE[..at]);
-            of_answer(&Answer { status, code: None, request_id: Some("r-1".to_owned()), body });
+            of_answer(&Answer { status, code: None, request_id: Some(request_id.to_owned()), body });
         }
 
         /// Found by the fuzzer: the SDK's reader takes them.
