@@ -49,7 +49,7 @@ async fn dropped(agent: &Agent) -> u64 {
 #[tokio::test]
 async fn a_log_that_nobody_reads_stops_nobody_and_what_is_missing_is_counted_and_said() {
     let sandbox = sandbox();
-    let (mut agent, mut reader) = start_unread(&Builder::new(&sandbox)).await;
+    let (mut agent, mut reader) = start_unread(&Builder::new(&sandbox).switch("--audit-log")).await;
     send_rubbish(&agent, 0, 16).await;
     assert_served(&agent, &sandbox, "after-16").await;
     send_rubbish(&agent, 16, 184).await;
@@ -90,6 +90,10 @@ async fn a_log_that_nobody_reads_stops_nobody_and_what_is_missing_is_counted_and
         said.iter().filter(|line| line["msg"].as_str().unwrap().starts_with(DROPPED)).collect();
     assert!(!gaps.is_empty() && gaps.iter().all(|gap| gap["lines"].as_u64() > Some(0)), "{gaps:?}");
     assert!(text.contains("read-again"));
+    let audit = |line: &&serde_json::Value| line["target"] == "audit";
+    let named: Vec<_> = said.iter().filter(audit).map(|line| &line["claimed.name"]).collect();
+    let all = ["after-16", "after-200", "while-lines-are-dropped", "read-again"];
+    assert_eq!(named, all, "the audit log has room that requests leave free");
     assert_eq!(said.last().unwrap()["msg"], "stopped", "the last line is flushed");
 }
 

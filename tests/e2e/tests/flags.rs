@@ -117,6 +117,7 @@ const TABLE: &[Row] = &[
         "the_agent_finds_itself_from_where_a_pod_stands_and_leaves_nothing_behind",
     ),
     ("server", "--log-format", "flags/served.rs", "the_format_of_the_log_is_json_or_text"),
+    ("server", "--audit-log", "audit_log.rs", "there_is_no_audit_log_unless_it_is_switched_on"),
 ];
 
 /// What the binary says of itself.

@@ -12,6 +12,8 @@ mod adversary;
 #[cfg(test)]
 mod ageing;
 #[cfg(test)]
+mod audit_log;
+#[cfg(test)]
 mod clients;
 #[cfg(test)]
 mod clocks;

@@ -61,7 +61,8 @@ async fn no_secret_shows_while_tokens_are_verified() {
         let sandbox = sandbox();
         let builder = Builder::verifying(&sandbox)
             .flag("--token-verification", "required")
-            .switch("--send-node-details");
+            .switch("--send-node-details")
+            .switch("--audit-log");
         let mut run = Run::start(sandbox, builder, format).await;
         trouble(&mut run).await;
         run.imds_that_quotes().await;
