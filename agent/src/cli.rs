@@ -146,13 +146,25 @@ pub struct ServerArgs {
     #[arg(num_args = 0..=1, require_equals = true, help_heading = OURS)]
     pub send_node_details: String,
 
+    /// Whether the Kubernetes API is asked: auto asks it in a cluster where the agent has a token of its own,
+    /// off never
+    #[arg(long, default_value = "auto", value_name = "MODE", help_heading = OURS)]
+    pub kubernetes: String,
+
+    /// Folder with the agent's own service account token (token) and the cluster's certificates (ca.crt)
+    #[arg(long, default_value = "/var/run/secrets/kubernetes.io/serviceaccount", value_name = "PATH")]
+    #[arg(help_heading = OURS)]
+    pub kubernetes_credentials: String,
+
     /// URL or file of the keys (JWKS) that verify the cluster's service account tokens. Repeat the flag for
-    /// more. A verified pod keeps its cached credentials when its token is rotated. Keys of a URL below an
-    /// --issuer verify that issuer's tokens only, others those of every --issuer
-    #[arg(long, value_name = "URL|PATH", action = ArgAction::Append, help_heading = OURS)]
+    /// more. auto, the default: the keys and the issuer come from the API server, which is asked beside all
+    /// others unless --kubernetes=off. A verified pod keeps its cached credentials when its token is rotated.
+    /// Keys of a URL below an --issuer verify that issuer's tokens only, others those of every --issuer
+    #[arg(long, value_name = "auto|URL|PATH", action = ArgAction::Append, help_heading = OURS)]
     pub jwks: Vec<String>,
 
-    /// Issuer of the cluster's service account tokens (required with --jwks). Repeat the flag for more
+    /// Issuer of the cluster's service account tokens, beside the one that the API server names (required
+    /// with a URL or file of --jwks). Repeat the flag for more
     #[arg(long, value_name = "URL", action = ArgAction::Append, help_heading = OURS)]
     pub issuer: Vec<String>,
 

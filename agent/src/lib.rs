@@ -29,6 +29,7 @@ pub mod credentials;
 #[cfg(fuzzing)]
 pub mod fuzzing;
 pub mod identity;
+pub mod kubernetes;
 pub mod lifecycle;
 pub mod node;
 pub mod outgoing;

@@ -12,7 +12,7 @@ PLACES = {
     # The endpoint serves with hyper; `outgoing` is a client of it. A request's body is named by those who send one.
     "hyper": ("server/", "outgoing/"),
     "hyper_util": ("server/", "outgoing/"),
-    "http_body_util": ("server/", "outgoing/", "identity/keys/fetch.rs", "aws/http_client.rs"),
+    "http_body_util": ("server/", "outgoing/", "identity/keys/fetch.rs", "aws/http_client.rs", "kubernetes/"),
     "socket2": ("server/",),
     # The AWS SDK.
     "aws_sdk_*": ("aws/", "credentials/source/"),

@@ -19,10 +19,12 @@ use self::listener_names::{ListenerNames, is_first_of_family};
 use crate::aws::node_details::SentDetails;
 use crate::aws::own_identity::{Acceptance, OwnIdentity, OwnSource, OwnState};
 use crate::clock::Clock;
-use crate::config::{Config, Guard, VerificationMode};
+use crate::config::{ApiServer, Config, Guard, VerificationMode};
 use crate::credentials::assemble::Credentials;
-use crate::identity::keys::{FetchError, KeySource, TokenKeys};
+use crate::identity::keys::{FetchError, IssuerDocuments, KeySource, TokenKeys};
 use crate::identity::{Authenticator, Policy};
+use crate::kubernetes::api::Api;
+use crate::kubernetes::issuer::{Issuer, IssuerReader};
 use crate::lifecycle::condition_name::ConditionName;
 use crate::lifecycle::limits::{self, Limit, Limits};
 use crate::lifecycle::readiness::{Condition, Readiness};
@@ -284,15 +286,20 @@ impl Services {
         });
     }
 
-    /// Starts one task per source of token keys. There may be none.
+    /// Starts one task per source of token keys, the API server first. There may be none.
     fn keep_token_keys(&self, config: &Config) -> Result<TokenKeys, FetchError> {
-        let locations = match config.verification.mode {
-            VerificationMode::Auto | VerificationMode::Required => config.verification.keys.as_slice(),
-            VerificationMode::Off => &[],
-        };
-        let keys = TokenKeys::of_sources(locations.len());
-        for (index, location) in locations.iter().enumerate() {
-            let source = KeySource::new(location, index, keys.clone(), &config.upstream, &self.clock)?;
+        let verification = &config.verification;
+        if verification.mode == VerificationMode::Off {
+            return Ok(TokenKeys::of_sources(0));
+        }
+        let keys = TokenKeys::of_sources(verification.sources());
+        let api_server =
+            verification.api_server.iter().map(|server| Ok(api_servers_keys(server, keys.clone())));
+        let first = verification.api_server.iter().count();
+        let others = verification.keys.iter().enumerate().map(|(index, location)| {
+            KeySource::new(location, first + index, keys.clone(), &config.upstream, &self.clock)
+        });
+        for source in api_server.chain(others).collect::<Result<Vec<_>, _>>()? {
             // Shown and never waited for: without keys EKS Auth judges, or clients are asked to come again.
             let complete = self.readiness.advisory(ConditionName::TokenKeys);
             self.until_stopped("token-keys", source.keep(self.clock.clone(), Rng::from_entropy(), complete));
@@ -321,6 +328,18 @@ impl Services {
             }
         });
     }
+}
+
+/// The first source: the issuer of the cluster, read from the API server.
+fn api_servers_keys(server: &ApiServer, keys: TokenKeys) -> KeySource {
+    let reader = IssuerReader::new(Api::new(server.clone()));
+    KeySource::read_elsewhere(format!("the API server at {}", server.url), 0, keys, true, move || {
+        let reader = reader.clone();
+        async move {
+            let Issuer { name, keys } = reader.read().await?;
+            Ok(IssuerDocuments { issuer: Some(name), keys })
+        }
+    })
 }
 
 fn own_identity(config: &Config, clock: &Clock) -> (OwnIdentity, OwnSource) {

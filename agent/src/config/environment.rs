@@ -73,6 +73,8 @@ pub struct Environment {
     pub(super) https_proxy: Option<Secret>,
     pub(super) no_proxy: Option<String>,
     pub(super) node_name: Option<String>,
+    pub(super) kubernetes_host: Option<String>,
+    pub(super) kubernetes_port: Option<String>,
     /// Variables with a value that is not UTF-8.
     pub(super) unreadable: Vec<Problem>,
 }
@@ -126,6 +128,8 @@ impl Environment {
             https_proxy: text("HTTPS_PROXY").or_else(|| text("https_proxy")).map(Secret::new),
             no_proxy: text("NO_PROXY").or_else(|| text("no_proxy")),
             node_name: text("NODE_NAME"),
+            kubernetes_host: text("KUBERNETES_SERVICE_HOST"),
+            kubernetes_port: text("KUBERNETES_SERVICE_PORT"),
             unreadable,
         }
     }

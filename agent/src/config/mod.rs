@@ -13,6 +13,7 @@ mod addresses;
 mod boolean;
 pub(crate) mod duration;
 mod environment;
+mod kubernetes;
 mod log;
 mod names;
 pub(crate) mod no_proxy;
@@ -28,6 +29,7 @@ mod verification;
 
 pub use environment::Environment;
 pub(crate) use environment::variables_printing_secrets;
+pub use kubernetes::ApiServer;
 pub use log::{Format, Level, Log};
 pub use no_proxy::NoProxy;
 pub use node_network::{Guard, LinkPlace, NodeNetwork};
@@ -236,7 +238,8 @@ impl Config {
         let name = problems.take(names::node(args.node_name.as_deref(), environment));
         let send = problems.take(go_bool("--send-node-details", &args.send_node_details));
         let node_network = node_network::read(args, listen.as_ref(), [probe_port, metrics_port], problems);
-        let verification = verification::read(args, problems);
+        let kubernetes = kubernetes::read(args, environment, problems);
+        let verification = verification::read(args, kubernetes.as_ref().and_then(Option::as_ref), problems);
         let shutdown_grace = problems.take(shutdown_grace(&args.shutdown_grace));
         let level = problems.take(log::level(&args.verbosity));
         let format = problems.take(log::format(&args.log_format));

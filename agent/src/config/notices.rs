@@ -43,8 +43,11 @@ impl Config {
             notices
                 .push("--send-node-details cannot send the node's name: --node-name is not set".to_owned());
         }
-        if self.verification.keys.is_empty() && !self.verification.issuers.is_empty() {
-            notices.push("--issuer has no effect without keys: set --jwks".to_owned());
+        if self.verification.sources() == 0 && !self.verification.issuers.is_empty() {
+            notices.push(
+                "--issuer has no effect without keys: set --jwks, or let the agent ask the API server"
+                    .to_owned(),
+            );
         }
         if let Ok(zero_or_less @ ..=0) = args.max_service_qps.parse::<i64>() {
             notices.push(format!(

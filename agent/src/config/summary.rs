@@ -63,7 +63,9 @@ impl fmt::Display for Summary<'_> {
         write!(f, " node={} send_node_details={}", node.name.as_deref().unwrap_or("unknown"), node.send)?;
         write!(f, " {}", self.0.node_network)?;
         let verification = &self.0.verification;
-        write!(f, " token_verification={:?} key_sources={}", verification.mode, verification.keys.len())?;
+        write!(f, " token_verification={:?} key_sources={}", verification.mode, verification.sources())?;
+        let api_server = verification.api_server.as_ref().map_or("not asked", |server| &server.url);
+        write!(f, " api_server={api_server:?}")?;
         write!(f, " issuers={}", verification.issuers.join(","))?;
         let log = &self.0.log;
         write!(f, " shutdown_grace={:?} level={:?} audit_log={}", self.0.shutdown_grace, log.level, log.audit)

@@ -4,6 +4,7 @@
 
 use std::path::PathBuf;
 
+use super::ApiServer;
 use super::problem::{Problem, Problems};
 use super::url::Url;
 use crate::cli::ServerArgs;
@@ -12,14 +13,19 @@ use crate::cli::ServerArgs;
 /// two issuers.
 const MAX_SOURCES: usize = 8;
 
+/// The value of `--jwks` that stands for the API server, which is asked wherever there is one.
+const AUTO: &str = "auto";
+
 /// How tokens are verified.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TokenVerification {
     /// What to do with tokens that no configured key can verify.
     pub mode: VerificationMode,
-    /// The accepted issuers; not empty unless `keys` is.
+    /// The accepted issuers, beside those that sources name themselves.
     pub issuers: Vec<String>,
-    /// Where the cluster's keys are; not empty if `mode` is `Required`.
+    /// The API server, which has keys and names their issuer.
+    pub api_server: Option<ApiServer>,
+    /// Where else the cluster's keys are. There is some source if `mode` is `Required`.
     pub keys: Vec<KeyLocation>,
 }
 
@@ -44,9 +50,16 @@ pub enum KeyLocation {
 }
 
 impl TokenVerification {
-    /// Of each source of keys, the one issuer that its keys verify. `None`: those of every issuer.
+    /// Of each source of keys, the API server first, the one issuer that its keys verify. `None`: those of
+    /// every issuer.
     pub fn issuers_of_keys(&self) -> impl Iterator<Item = Option<&str>> {
-        self.keys.iter().map(|location| location.issuer_among(&self.issuers))
+        let of_api_server = self.api_server.iter().map(|_| None);
+        of_api_server.chain(self.keys.iter().map(|location| location.issuer_among(&self.issuers)))
+    }
+
+    /// The number of sources.
+    pub fn sources(&self) -> usize {
+        self.keys.len() + usize::from(self.api_server.is_some())
     }
 
     /// Sources of keys that verify tokens of several issuers, because nothing says which of them they are of.
@@ -72,25 +85,31 @@ impl KeyLocation {
 }
 
 /// Reads all three settings and notes every problem.
-pub(super) fn read(args: &ServerArgs, problems: &mut Problems) -> Option<TokenVerification> {
+pub(super) fn read(
+    args: &ServerArgs,
+    api_server: Option<&ApiServer>,
+    problems: &mut Problems,
+) -> Option<TokenVerification> {
     let mode = problems.take(mode(&args.token_verification));
-    let keys: Vec<_> = args.jwks.iter().map(|text| problems.take(location(text))).collect();
+    let explicit = args.jwks.iter().filter(|text| *text != AUTO);
+    let keys: Vec<_> = explicit.map(|text| problems.take(location(text))).collect();
     let issuers: Vec<_> = args.issuer.iter().map(|text| problems.take(issuer(text))).collect();
     if keys.len() > MAX_SOURCES {
         let rule = format!("must not be given more than {MAX_SOURCES} times");
         problems.note(Problem::without_value("--jwks", rule));
     }
     if !keys.is_empty() && issuers.is_empty() {
-        let rule = "is required with --jwks: the issuer of the tokens that the keys verify";
+        let rule = "is required with a URL or file of --jwks: the issuer of the tokens that the keys verify";
         problems.note(Problem::without_value("--issuer", rule));
     }
-    if mode == Some(VerificationMode::Required) && keys.is_empty() {
-        let rule = "is required with --token-verification=required: without keys no pod would be served";
+    if mode == Some(VerificationMode::Required) && keys.is_empty() && api_server.is_none() {
+        let rule = "is required with --token-verification=required where no API server is asked (no token of \
+                    the agent's own is mounted, or --kubernetes=off): without keys no pod would be served";
         problems.note(Problem::without_value("--jwks", rule));
     }
     let keys = keys.into_iter().collect::<Option<_>>();
     let issuers = issuers.into_iter().collect::<Option<_>>();
-    Some(TokenVerification { mode: mode?, issuers: issuers?, keys: keys? })
+    Some(TokenVerification { mode: mode?, issuers: issuers?, api_server: api_server.cloned(), keys: keys? })
 }
 
 fn mode(text: &str) -> Result<VerificationMode, Problem> {
@@ -133,11 +152,12 @@ fn issuer(text: &str) -> Result<String, Problem> {
 mod tests {
     use super::{KeyLocation, TokenVerification, VerificationMode, read};
     use crate::cli::ServerArgs;
+    use crate::config::ApiServer;
     use crate::config::problem::Problems;
 
     fn reads(arguments: &[&str]) -> Result<TokenVerification, String> {
         let mut problems = Problems::default();
-        let read = read(&ServerArgs::of(arguments), &mut problems);
+        let read = read(&ServerArgs::of(arguments), None, &mut problems);
         problems.finish(read).map_err(|error| {
             error.problems().iter().map(|problem| problem.setting().to_owned()).collect::<Vec<_>>().join(" ")
         })
@@ -146,7 +166,28 @@ mod tests {
     #[test]
     fn without_flags_there_are_no_keys_and_eks_auth_verifies() {
         let read = reads(&[]).unwrap();
-        assert_eq!(read, TokenVerification { mode: VerificationMode::Auto, issuers: vec![], keys: vec![] });
+        let (issuers, api_server, keys) = (vec![], None, vec![]);
+        assert_eq!(read, TokenVerification { mode: VerificationMode::Auto, issuers, api_server, keys });
+    }
+
+    #[test]
+    fn the_api_server_is_one_more_source_and_enough_where_verification_is_required() {
+        let api_server = ApiServer {
+            url: "https://10.0.0.1:443".to_owned(),
+            token_file: "/token".into(),
+            ca_file: "/ca.crt".into(),
+        };
+        let reads = |arguments: &[&str]| {
+            let mut problems = Problems::default();
+            let read = read(&ServerArgs::of(arguments), Some(&api_server), &mut problems);
+            problems.finish(read).unwrap()
+        };
+        assert_eq!(reads(&["--token-verification=required"]).api_server, Some(api_server.clone()));
+        assert_eq!(reads(&["--jwks=auto"]).sources(), 1);
+        let both = reads(&["--jwks=auto", "--jwks=/k", "--issuer=x", "--issuer=y"]);
+        assert_eq!((both.sources(), &both.keys[..]), (2, &[KeyLocation::File("/k".into())][..]));
+        assert_eq!(both.shared_keys().collect::<Vec<_>>(), ["/k"]);
+        assert_eq!(reads(&["--issuer=x"]).issuers, ["x"], "another issuer of the same keys");
     }
 
     #[test]

@@ -12,7 +12,7 @@ use tokio::time::Instant;
 
 use crate::clock::{BootTime, Now};
 use crate::config::VerificationMode;
-use crate::identity::keys::{FIRST_READS_APART, Refetch, TokenKeys};
+use crate::identity::keys::{FIRST_READS_APART, KeyTable, Refetch, TokenKeys};
 use crate::identity::verdict::{Authentication, Identity, RefusedToken, TokenFault};
 use crate::identity::verdict_cache::VerdictCache;
 use crate::identity::verify::{Policy, Unproven, Verdict, is_over, verify};
@@ -131,7 +131,7 @@ impl Authenticator {
                     Unproven::KeyUnknown => {
                         return Lookup::KeyUnknown(KeyUnknown { meanwhile, generation: keys.generation() });
                     }
-                    Unproven::ForeignIssuer(issuer) => self.say_foreign(&issuer, now),
+                    Unproven::ForeignIssuer(issuer) => self.say_foreign(&issuer, &keys, now),
                     Unproven::NoKeys => {}
                 }
                 match meanwhile {
@@ -146,10 +146,15 @@ impl Authenticator {
         }
     }
 
-    fn say_foreign(&self, issuer: &str, now: Now) {
+    fn say_foreign(&self, issuer: &str, keys: &KeyTable, now: Now) {
         if self.told_foreign.is_due(now) {
-            let (expected, follows) = (self.policy.issuers(), self.what_follows());
-            tracing::warn!(issuer, expected, "a token is of an issuer that is none of --issuer; {follows}");
+            let (expected, follows) = (self.policy.issuers(keys), self.what_follows());
+            tracing::warn!(
+                issuer,
+                expected,
+                "a token is of an issuer that is none of --issuer, and not the one that the API server names; \
+                 {follows}"
+            );
         }
     }
 
@@ -158,7 +163,7 @@ impl Authenticator {
     fn say_unknown(&self, now: Now) {
         let keys = self.keys.view(now.boot).keys;
         if keys > 0 && !self.has_verified.load(Ordering::Relaxed) && self.told_unknown.is_due(now) {
-            let (issuer, follows) = (self.policy.issuers(), self.what_follows());
+            let (issuer, follows) = (self.policy.issuers(&self.keys.table()), self.what_follows());
             tracing::warn!(
                 issuer,
                 keys,

@@ -11,7 +11,7 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde_json::{Value, json};
 
 use crate::clock::{BootTime, Now};
-use crate::config::{KeyLocation, TokenVerification, VerificationMode};
+use crate::config::{ApiServer, KeyLocation, TokenVerification, VerificationMode};
 use crate::identity::{Authenticator, Policy};
 use crate::workload::{BearerToken, PeerKey};
 
@@ -187,6 +187,27 @@ pub(super) fn authenticator_of(mode: VerificationMode, keys: &TokenKeys) -> Auth
     authenticator_with(mode, &[ISSUER], &["/keys"], keys)
 }
 
+/// On `node-1`, with the keys of the API server, which names its issuer, and these issuers beside it.
+pub(super) fn authenticator_of_api_server(
+    mode: VerificationMode,
+    issuers: &[&str],
+    keys: &TokenKeys,
+) -> Authenticator {
+    let api_server = ApiServer {
+        url: "https://10.0.0.1".to_owned(),
+        token_file: "/token".into(),
+        ca_file: "/ca.crt".into(),
+    };
+    let verification = TokenVerification {
+        mode,
+        issuers: issuers.iter().map(|&issuer| issuer.to_owned()).collect(),
+        api_server: Some(api_server),
+        keys: Vec::new(),
+    };
+    keys.await_issuer(0);
+    Authenticator::new(keys.clone(), Policy::new(&verification, "cluster", Some("node-1")))
+}
+
 /// On `node-1`, with these issuers, and keys that come from these places.
 pub(super) fn authenticator_with(
     mode: VerificationMode,
@@ -204,6 +225,7 @@ pub(super) fn authenticator_with(
     let verification = TokenVerification {
         mode,
         issuers: issuers.iter().map(|&issuer| issuer.to_owned()).collect(),
+        api_server: None,
         keys: places.iter().map(place).collect(),
     };
     Authenticator::new(keys.clone(), Policy::new(&verification, "cluster", Some("node-1")))

@@ -7,8 +7,8 @@ use aws_lc_rs::signature;
 use serde_json::{Value, json};
 
 use super::testing::{
-    EcSigner, ISSUER, NOW, RsaSigner, Signer, after, authenticator, authenticator_of, authenticator_with,
-    bearer, claims_with, encode, good_claims, now, pod,
+    EcSigner, ISSUER, NOW, RsaSigner, Signer, after, authenticator, authenticator_of,
+    authenticator_of_api_server, authenticator_with, bearer, claims_with, encode, good_claims, now, pod,
 };
 use super::{Authentication, Authenticator, Identity, Lookup, RefusedToken, TokenFault};
 use crate::clock::{Clock, Now, Trust};
@@ -313,6 +313,39 @@ async fn a_source_that_does_not_answer_costs_half_a_second_once() {
         authenticator.lookup(&token, now()),
         Lookup::Judged(Authentication::Identified(Identity::Unverified(_)))
     ));
+}
+
+#[test]
+fn keys_of_the_api_server_verify_tokens_of_the_issuer_that_it_names_and_of_those_that_are_given() {
+    let (key, given) = (EcSigner::new("k"), "https://issuer-of-last-year.example");
+    let keys = TokenKeys::of_sources(1);
+    let authenticator = authenticator_of_api_server(Auto, &[given], &keys);
+    let of = |issuer: &str| key.token(&claims_with("/iss", json!(issuer)));
+    keys.replace_of_issuer(0, ISSUER, &json!({ "keys": [key.jwk()] }));
+    assert_eq!(verdict(&authenticator, &of(ISSUER)), "verified p-uid");
+    assert_eq!(verdict(&authenticator, &of(given)), "verified p-uid");
+    // EKS Auth's to judge: it may be the public name of the same issuer.
+    assert_eq!(verdict(&authenticator, &of("https://other.example")), "unverified");
+    keys.replace_of_issuer(0, "https://renamed.example", &json!({ "keys": [key.jwk()] }));
+    assert_eq!(verdict(&authenticator, &of(ISSUER)), "unverified", "the same keys under another name");
+    assert_eq!(verdict(&authenticator, &of("https://renamed.example")), "verified p-uid");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_token_waits_for_an_api_server_that_has_not_named_its_issuer() {
+    for (mode, meanwhile) in [(Auto, "unverified"), (Required, "undecided")] {
+        let (key, keys) = (EcSigner::new("k"), TokenKeys::of_sources(1));
+        let authenticator = authenticator_of_api_server(mode, &[], &keys);
+        let token = key.token(&good_claims());
+        assert_eq!(verdict(&authenticator, &token), meanwhile, "{mode:?}");
+        let Lookup::KeyUnknown(unknown) = authenticator.lookup(&token, now()) else { panic!("{mode:?}") };
+        let source = async {
+            tokio::time::sleep(Duration::from_millis(200)).await;
+            keys.replace_of_issuer(0, ISSUER, &json!({ "keys": [key.jwk()] }));
+        };
+        let (judged, ()) = tokio::join!(authenticator.ask_sources(&unknown, &token, pod(), now()), source);
+        assert_eq!(name(&judged), "verified p-uid", "{mode:?}");
+    }
 }
 
 /// Seen on a node of 2,000 pods: keys came in the moment in which requests gave up waiting for them. One pod

@@ -25,7 +25,8 @@ pub struct Policy {
     mode: VerificationMode,
     has_keys: bool,
     issuers: Vec<Box<str>>,
-    /// Of each source of keys, by its number, the one issuer that its keys verify; `None`: any of `issuers`.
+    /// Of each source of keys, by its number, the one issuer that its keys verify; `None`: any of `issuers`,
+    /// and the one that the source names itself.
     issuers_of_keys: Vec<Option<Box<str>>>,
     cluster: Arc<str>,
     node: Option<Box<str>>,
@@ -54,7 +55,8 @@ pub(super) enum Unproven {
     NoKeys,
     /// The sources may have the key meanwhile.
     KeyUnknown,
-    /// It says that it is of this issuer, which is none of `--issuer`; no key here is that issuer's.
+    /// It says that it is of this issuer, which is none of `--issuer` and which no source names; no key here
+    /// is that issuer's.
     ForeignIssuer(Box<str>),
 }
 
@@ -71,7 +73,7 @@ impl Policy {
     /// What `--token-verification`, `--jwks`, `--issuer`, `--cluster-name` and `--node-name` amount to.
     pub fn new(verification: &TokenVerification, cluster: &str, node: Option<&str>) -> Self {
         let has_keys = match verification.mode {
-            VerificationMode::Auto | VerificationMode::Required => !verification.keys.is_empty(),
+            VerificationMode::Auto | VerificationMode::Required => verification.sources() > 0,
             VerificationMode::Off => false,
         };
         Self {
@@ -86,20 +88,33 @@ impl Policy {
 
     /// Nothing is verified here.
     pub(super) fn off() -> Self {
-        let verification =
-            TokenVerification { mode: VerificationMode::Off, issuers: Vec::new(), keys: Vec::new() };
+        let verification = TokenVerification {
+            mode: VerificationMode::Off,
+            issuers: Vec::new(),
+            api_server: None,
+            keys: Vec::new(),
+        };
         Self::new(&verification, "", None)
     }
 
     /// Whether keys of that source may verify tokens of that issuer.
-    fn trusts(&self, source: usize, issuer: &str) -> bool {
-        let bound = self.issuers_of_keys.get(source).and_then(Option::as_deref);
-        bound.is_none_or(|bound| bound == issuer)
+    fn trusts(&self, keys: &KeyTable, source: usize, issuer: &str) -> bool {
+        match self.issuers_of_keys.get(source).and_then(Option::as_deref) {
+            Some(bound) => bound == issuer,
+            None => self.is_given(issuer) || keys.is_issuer_of(source, issuer),
+        }
     }
 
-    /// The issuers of `--issuer`, for people.
-    pub(super) fn issuers(&self) -> String {
-        self.issuers.join(", ")
+    /// Whether it is one of `--issuer`.
+    fn is_given(&self, issuer: &str) -> bool {
+        self.issuers.iter().any(|given| **given == *issuer)
+    }
+
+    /// All issuers that are accepted, for people.
+    pub(super) fn issuers(&self, keys: &KeyTable) -> String {
+        let given = self.issuers.iter().map(AsRef::as_ref);
+        let named = keys.issuers().filter(|issuer| !self.is_given(issuer));
+        given.chain(named).collect::<Vec<_>>().join(", ")
     }
 
     /// What happens to tokens that no key can decide.
@@ -149,12 +164,15 @@ fn judge(
     if audience == Audience::Foreign {
         return Err(TokenFault::ForeignAudience);
     }
-    if !policy.issuers.contains(&claims.issuer) {
+    if !policy.is_given(&claims.issuer) && !keys.issuers().any(|named| *named == *claims.issuer) {
         // Like a token of an unknown key: no key speaks against it, and it is more often our --issuer that is
         // wrong (a slash too much) than the token.
-        return Ok(unproven(Unproven::ForeignIssuer(claims.issuer.clone())));
+        return Ok(unproven(match keys.lacks_issuers() {
+            true => Unproven::KeyUnknown,
+            false => Unproven::ForeignIssuer(claims.issuer.clone()),
+        }));
     }
-    let is_candidate = |entry: &&Entry| policy.trusts(entry.source, &claims.issuer);
+    let is_candidate = |entry: &&Entry| policy.trusts(keys, entry.source, &claims.issuer);
     let candidates = header.kid.as_deref().map(|id| keys.find(id)).unwrap_or_default();
     let candidates: Vec<_> = candidates.iter().filter(is_candidate).collect();
     if !is_signed(token, &header, &candidates)? {

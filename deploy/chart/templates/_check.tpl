@@ -62,11 +62,11 @@
 {{- if and .Values.jwks (not .Values.issuers) -}}
 {{- fail "jwks needs issuers: the issuers of the tokens that these keys verify" -}}
 {{- end -}}
-{{- if and .Values.issuers (not .Values.jwks) -}}
-{{- fail "issuers needs jwks: without the keys of these issuers no token is verified here" -}}
+{{- if and .Values.issuers (not .Values.jwks) (not .Values.kubernetes.enabled) -}}
+{{- fail "issuers needs jwks or kubernetes.enabled: without the keys of these issuers no token is verified here" -}}
 {{- end -}}
-{{- if and (eq "required" (include "agent.tokenVerification" .)) (not .Values.jwks) -}}
-{{- fail "tokenVerification=required needs jwks: without keys no pod would be served" -}}
+{{- if and (eq "required" (include "agent.tokenVerification" .)) (not .Values.jwks) (not .Values.kubernetes.enabled) -}}
+{{- fail "tokenVerification=required needs jwks or kubernetes.enabled: without keys no pod would be served" -}}
 {{- end -}}
 {{- $owned := dict "--manage-link" "manageLink" "--guard-address" "guardAddress" "--share-port" "sharePort" "--block-imds" "blockImds" "--probe-namespace" "probeNamespace" -}}
 {{- $flags := dict "agent" .Values.agent.additionalArgs -}}

@@ -43,6 +43,7 @@ pub(crate) async fn measure(sandbox: &Sandbox, token: &str) -> Outcome<Ratios> {
     let verification = TokenVerification {
         mode: VerificationMode::Required,
         issuers: vec![sandbox.issuer_url().to_owned()],
+        api_server: None,
         keys: vec![KeyLocation::Url(sandbox.jwks_url())],
     };
     let policy = Policy::new(&verification, "sandbox", None);

@@ -122,8 +122,8 @@ fn values(sandbox: &Sandbox) -> serde_json::Value {
         "env": {"AWS_REGION": sandbox.options().region, "AWS_CA_BUNDLE": format!("{folder}/ca.pem")},
         "image": {"override": IMAGE, "pullPolicy": "Never"},
         "agent": {"additionalArgs": {"--endpoint": sandbox.eks_auth_tls_url()}},
-        "jwks": [sandbox.jwks_tls_url()],
-        "issuers": [sandbox.issuer_url()],
+        // No keys and no issuer: the API server has them. Required, so that nobody is served who was not
+        // verified.
         "tokenVerification": "required",
         "volumes": [{"name": AWS_CA, "configMap": {"name": AWS_CA}}],
         "volumeMounts": [{"name": AWS_CA, "mountPath": folder, "readOnly": true}],

@@ -20,7 +20,7 @@ use pod_identity_agent::credentials::policy::serving::LONGEST_HOLD;
 use pod_identity_agent::credentials::provider::{CredentialRequest, Lookup};
 use pod_identity_agent::credentials::source::eks_auth::{EksAuth, Parts};
 use pod_identity_agent::credentials::source::{SourceError, Sources};
-use pod_identity_agent::identity::keys::{KeySource, TokenKeys};
+use pod_identity_agent::identity::keys::{IssuerDocuments, KeySource, TokenKeys};
 use pod_identity_agent::identity::{self, Authentication, Authenticator, Identity, Policy};
 use pod_identity_agent::lifecycle::condition_name::ConditionName;
 use pod_identity_agent::lifecycle::limits::Limits;
@@ -199,15 +199,20 @@ fn authenticator(
     clock: &Clock,
     spawn: &dyn Fn(&'static str, Pin<Box<dyn Future<Output = ()> + Send>>),
 ) -> Authenticator {
-    let Some(document) = document else { return Authenticator::default() };
+    let Some(mut document) = document else { return Authenticator::default() };
+    let read = move || {
+        let keys = document();
+        async move { Ok(IssuerDocuments { issuer: None, keys: keys.ok_or("no answer")?.into() }) }
+    };
     let verification = TokenVerification {
         mode: if shape.is_required { VerificationMode::Required } else { VerificationMode::Auto },
         issuers: vec![ISSUER.to_owned()],
+        api_server: None,
         keys: vec![KeyLocation::Url(format!("{ISSUER}/keys"))],
     };
     let keys = TokenKeys::of_sources(1);
     let complete = Readiness::new().advisory(ConditionName::TokenKeys);
-    let source = KeySource::simulated(document, keys.clone());
+    let source = KeySource::read_elsewhere("simulated".to_owned(), 0, keys.clone(), false, read);
     spawn("token-keys", Box::pin(source.keep(clock.clone(), Rng::seeded(seed + 1), complete)));
     Authenticator::new(keys, Policy::new(&verification, "cluster", None))
 }

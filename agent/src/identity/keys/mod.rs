@@ -30,7 +30,7 @@ pub(in crate::identity) use table::{Entry, KeyTable};
 
 pub use document::DocumentError;
 pub use fetch::FetchError;
-pub use source::{KeySource, LoadError};
+pub use source::{IssuerDocuments, KeySource, LoadError, ReadFailed};
 
 /// All keys of the process; clones share them.
 #[derive(Clone, Debug)]
@@ -55,12 +55,22 @@ struct Shared {
 /// The state of one source.
 #[derive(Debug, Default)]
 struct SourceKeys {
-    /// Its last good keys.
-    keys: Option<Vec<Arc<TokenKey>>>,
+    /// Whether its documents name their issuer.
+    names_issuer: bool,
+    /// What it last gave.
+    document: Option<Document>,
     /// When they were last confirmed.
     confirmed: Option<BootTime>,
     /// The number of the last refetch that it has finished, successfully or not.
     finished: u64,
+}
+
+/// What a source gives.
+#[derive(Debug, PartialEq, Eq)]
+struct Document {
+    keys: Vec<Arc<TokenKey>>,
+    /// The issuer of the tokens that they verify, where the source knows it.
+    issuer: Option<Box<str>>,
 }
 
 /// What metrics show of the keys.
@@ -107,7 +117,8 @@ impl TokenKeys {
     /// What metrics show.
     pub fn view(&self, now: BootTime) -> KeysView {
         let sources = self.shared.sources.lock();
-        let keys = sources.iter().map(|source| source.keys.as_ref().map_or(0, Vec::len)).sum();
+        let keys =
+            sources.iter().flat_map(|source| &source.document).map(|document| document.keys.len()).sum();
         let ages: Option<Vec<_>> =
             sources.iter().map(|source| source.confirmed.map(|at| now.since(at))).collect();
         KeysView { keys, age: ages.and_then(|ages| ages.into_iter().max()) }
@@ -115,12 +126,14 @@ impl TokenKeys {
 
     /// Whether every source has provided a valid document.
     pub fn are_complete(&self) -> bool {
-        self.shared.sources.lock().iter().all(|source| source.keys.is_some())
+        self.shared.sources.lock().iter().all(|source| source.document.is_some())
     }
 
     /// Whether a source has provided a document without a key that can be used.
     pub fn lack_some(&self) -> bool {
-        self.shared.sources.lock().iter().any(|source| source.keys.as_ref().is_some_and(Vec::is_empty))
+        let lacks =
+            |source: &SourceKeys| source.document.as_ref().is_some_and(|document| document.keys.is_empty());
+        self.shared.sources.lock().iter().any(lacks)
     }
 
     /// The current table.
@@ -179,20 +192,29 @@ impl TokenKeys {
         self.shared.requested.subscribe()
     }
 
-    /// A source was read: these are its keys from now on; `None` if they have not changed.
-    fn confirm(&self, source: usize, keys: Option<Vec<Arc<TokenKey>>>, now: BootTime) {
+    /// Says of a source that its documents name their issuer, before it is read.
+    fn names_issuer(&self, source: usize) {
+        let mut sources = self.shared.sources.lock();
+        let Some(entry) = sources.get_mut(source) else { return };
+        entry.names_issuer = true;
+        self.publish(&sources);
+    }
+
+    /// A source was read: this is what it gives from now on; `None` if that has not changed.
+    fn confirm(&self, source: usize, document: Option<Document>, now: BootTime) {
         let mut sources = self.shared.sources.lock();
         let Some(entry) = sources.get_mut(source) else { return };
         entry.confirmed = Some(now);
-        let Some(keys) = keys else { return };
-        if entry.keys.as_ref() == Some(&keys) {
+        if document.is_none() || entry.document == document {
             return;
         }
-        entry.keys = Some(keys);
+        entry.document = document;
+        self.publish(&sources);
+    }
+
+    fn publish(&self, sources: &[SourceKeys]) {
         let generation = self.generation() + 1;
-        let table =
-            KeyTable::of(generation, sources.iter().map(|source| source.keys.as_deref().unwrap_or_default()));
-        *self.shared.table.write() = Arc::new(table);
+        *self.shared.table.write() = Arc::new(KeyTable::of(generation, sources));
         // After the table, so that a reader of the new number finds the new table.
         self.shared.generation.store(generation, Ordering::Release);
     }
@@ -246,7 +268,25 @@ impl TokenKeys {
     /// The moment before that: the keys are there, and nobody has been told.
     pub(in crate::identity) fn provide(&self, source: usize, document: &serde_json::Value) {
         let keys = document::read(document.to_string().as_bytes()).unwrap();
-        self.confirm(source, Some(keys), BootTime::from_boot(Duration::ZERO));
+        self.confirm(source, Some(Document { keys, issuer: None }), BootTime::from_boot(Duration::ZERO));
+    }
+
+    /// The same of a source that names its issuer.
+    pub(in crate::identity) fn replace_of_issuer(
+        &self,
+        source: usize,
+        issuer: &str,
+        document: &serde_json::Value,
+    ) {
+        let keys = document::read(document.to_string().as_bytes()).unwrap();
+        let document = Document { keys, issuer: Some(issuer.into()) };
+        self.confirm(source, Some(document), BootTime::from_boot(Duration::ZERO));
+        self.finish(source, *self.shared.requested.borrow());
+    }
+
+    /// Says of a source that it will name its issuer.
+    pub(in crate::identity) fn await_issuer(&self, source: usize) {
+        self.names_issuer(source);
     }
 }
 

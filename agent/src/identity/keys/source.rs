@@ -4,12 +4,15 @@
 //! after a failure. Must not know: tokens. A source that is unavailable changes nothing: its last good keys
 //! stay.
 
-use std::io::ErrorKind;
+use std::error::Error;
+use std::pin::Pin;
 use std::time::Duration;
+
+use bytes::Bytes;
 
 use super::document::{self, DocumentError, MAX_DOCUMENT_BYTES};
 use super::fetch::{FetchError, KeyUrl};
-use super::{Arc, TokenKey, TokenKeys};
+use super::{Document, TokenKeys};
 use crate::backoff::Backoff;
 use crate::clock::Clock;
 use crate::config::{KeyLocation, Upstream};
@@ -38,6 +41,27 @@ pub enum LoadError {
     /// The content is not a valid key document.
     #[error(transparent)]
     Document(#[from] DocumentError),
+    /// What reads this source has failed.
+    #[error("the token keys cannot be read from {from}")]
+    Elsewhere {
+        /// The source.
+        from: String,
+        /// Why.
+        #[source]
+        error: ReadFailed,
+    },
+}
+
+/// Why a source that is read elsewhere gives nothing.
+pub type ReadFailed = Box<dyn Error + Send + Sync>;
+
+/// What an issuer says of itself.
+#[derive(Debug)]
+pub struct IssuerDocuments {
+    /// `iss` of its tokens, where it says so.
+    pub issuer: Option<String>,
+    /// Its keys, a JWKS document.
+    pub keys: Bytes,
 }
 
 /// A source and its part of the keys.
@@ -52,9 +76,10 @@ pub struct KeySource {
 enum Reader {
     Url(Box<KeyUrl>),
     File(WatchedFile),
-    /// Gives the document, or `None` while there is no answer.
-    Simulated(Box<dyn FnMut() -> Option<Vec<u8>> + Send>),
+    Elsewhere(Box<dyn FnMut() -> Reading + Send>),
 }
+
+type Reading = Pin<Box<dyn Future<Output = Result<IssuerDocuments, ReadFailed>> + Send>>;
 
 impl From<ReadError> for LoadError {
     fn from(error: ReadError) -> Self {
@@ -87,10 +112,24 @@ impl KeySource {
         Ok(Self { reader, name, index, keys })
     }
 
-    /// The only source of these keys, read by calling `read` as often as a URL is fetched: the simulation's
-    /// seam. `None` is a fetch that fails.
-    pub fn simulated(read: impl FnMut() -> Option<Vec<u8>> + Send + 'static, keys: TokenKeys) -> Self {
-        Self { reader: Reader::Simulated(Box::new(read)), name: "simulated".to_owned(), index: 0, keys }
+    /// Source number `index` of these keys, which `read` reads as often as a URL is fetched, with a deadline
+    /// of its own. It names its issuer if `names_issuer`: until it has, a token of an unknown issuer may be
+    /// its.
+    pub fn read_elsewhere<F>(
+        name: String,
+        index: usize,
+        keys: TokenKeys,
+        names_issuer: bool,
+        mut read: impl FnMut() -> F + Send + 'static,
+    ) -> Self
+    where
+        F: Future<Output = Result<IssuerDocuments, ReadFailed>> + Send + 'static,
+    {
+        if names_issuer {
+            keys.names_issuer(index);
+        }
+        let reader = Reader::Elsewhere(Box::new(move || Box::pin(read())));
+        Self { reader, name, index, keys }
     }
 
     /// Keeps its keys up to date without end; cancel by dropping. `complete` is met once every source has
@@ -101,8 +140,8 @@ impl KeySource {
         loop {
             let requested = *requests.borrow_and_update();
             match self.load().await {
-                Ok(keys) => {
-                    self.keys.confirm(self.index, keys, clock.now().boot);
+                Ok(document) => {
+                    self.keys.confirm(self.index, document, clock.now().boot);
                     if failures > 0 {
                         tracing::info!(source = self.name, "token keys can be read again");
                     }
@@ -127,26 +166,29 @@ impl KeySource {
         }
     }
 
-    /// Its keys; `None` if they have not changed.
-    async fn load(&mut self) -> Result<Option<Vec<Arc<TokenKey>>>, LoadError> {
-        match &mut self.reader {
-            Reader::Url(url) => Ok(Some(document::read(&url.fetch().await?)?)),
+    /// What it gives; `None` if that has not changed.
+    async fn load(&mut self) -> Result<Option<Document>, LoadError> {
+        let (keys, issuer) = match &mut self.reader {
+            Reader::Url(url) => (document::read(&url.fetch().await?)?, None),
             Reader::File(file) => {
                 let Some(changed) = file.read_if_changed().await? else { return Ok(None) };
                 let keys = document::read(&changed.content)?;
                 file.accept(changed.stamp);
-                Ok(Some(keys))
+                (keys, None)
             }
-            Reader::Simulated(read) => {
-                let content = read().ok_or_else(|| LoadError::File(ErrorKind::NotFound.into()))?;
-                Ok(Some(document::read(&content)?))
+            Reader::Elsewhere(read) => {
+                let read = read().await;
+                let IssuerDocuments { issuer, keys } =
+                    read.map_err(|error| LoadError::Elsewhere { from: self.name.clone(), error })?;
+                (document::read(&keys)?, issuer)
             }
-        }
+        };
+        Ok(Some(Document { keys, issuer: issuer.map(Into::into) }))
     }
 
     fn pause_after(&self, failures: u32) -> Duration {
         let regular = match self.reader {
-            Reader::Url(_) | Reader::Simulated(_) => REFRESH,
+            Reader::Url(_) | Reader::Elsewhere(_) => REFRESH,
             Reader::File(_) => FILE_POLL,
         };
         match failures {
@@ -233,8 +275,8 @@ mod tests {
         let (mut source, _keys) = source(&KeyLocation::File(path.clone()));
         assert!(matches!(source.load().await, Err(LoadError::File(_))), "it may be created later");
         std::fs::write(&path, document("one")).unwrap();
-        let ids = |keys: Option<Vec<super::Arc<super::TokenKey>>>| {
-            keys.map(|keys| keys.iter().map(|key| key.id().to_owned()).collect::<Vec<_>>())
+        let ids = |read: Option<super::Document>| {
+            read.map(|read| read.keys.iter().map(|key| key.id().to_owned()).collect::<Vec<_>>())
         };
         assert_eq!(ids(source.load().await.unwrap()), Some(vec!["one".to_owned()]));
         assert_eq!(ids(source.load().await.unwrap()), None, "nothing new");
@@ -258,7 +300,7 @@ mod tests {
         let broken = "HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\n{".to_owned();
         let (mut source, _keys) =
             source(&serving(vec![ok(&document("one")), redirect, long, ok("<html>"), broken]).await);
-        assert_eq!(source.load().await.unwrap().map(|keys| keys.len()), Some(1));
+        assert_eq!(source.load().await.unwrap().map(|read| read.keys.len()), Some(1));
         let failed = source.load().await.unwrap_err();
         assert!(
             matches!(failed, LoadError::Fetch(FetchError::Status(status)) if status == 302),

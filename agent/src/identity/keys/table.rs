@@ -6,6 +6,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use super::SourceKeys;
 use super::key::TokenKey;
 
 /// The union of all sources' keys.
@@ -13,6 +14,10 @@ use super::key::TokenKey;
 pub(in crate::identity) struct KeyTable {
     generation: u64,
     by_id: HashMap<Box<str>, Vec<Entry>>,
+    /// Of each source, the issuer that it names itself.
+    issuers: Vec<Option<Box<str>>>,
+    /// Whether a source that names an issuer has not done so yet.
+    lacks_issuers: bool,
 }
 
 /// A key and its source.
@@ -26,19 +31,41 @@ pub(in crate::identity) struct Entry {
 
 impl KeyTable {
     /// The union of these sources' keys.
-    pub(super) fn of<'a>(generation: u64, sources: impl Iterator<Item = &'a [Arc<TokenKey>]>) -> Self {
+    pub(super) fn of(generation: u64, sources: &[SourceKeys]) -> Self {
         let mut by_id: HashMap<Box<str>, Vec<Entry>> = HashMap::new();
-        for (source, keys) in sources.enumerate() {
-            for key in keys {
+        for (source, SourceKeys { document, .. }) in sources.iter().enumerate() {
+            for key in document.iter().flat_map(|document| &document.keys) {
                 by_id.entry(key.id().into()).or_default().push(Entry { source, key: Arc::clone(key) });
             }
         }
-        Self { generation, by_id }
+        let issuer = |source: &SourceKeys| source.document.as_ref()?.issuer.clone();
+        let lacks = |source: &SourceKeys| source.names_issuer && source.document.is_none();
+        Self {
+            generation,
+            by_id,
+            issuers: sources.iter().map(issuer).collect(),
+            lacks_issuers: sources.iter().any(lacks),
+        }
     }
 
     /// The number of this version of the table.
     pub(in crate::identity) fn generation(&self) -> u64 {
         self.generation
+    }
+
+    /// Whether that source says that it is this issuer's.
+    pub(in crate::identity) fn is_issuer_of(&self, source: usize, issuer: &str) -> bool {
+        self.issuers.get(source).and_then(Option::as_deref) == Some(issuer)
+    }
+
+    /// The issuers that sources name.
+    pub(in crate::identity) fn issuers(&self) -> impl Iterator<Item = &str> {
+        self.issuers.iter().flatten().map(AsRef::as_ref)
+    }
+
+    /// Whether an issuer that is not known may be one that a source has not named yet.
+    pub(in crate::identity) fn lacks_issuers(&self) -> bool {
+        self.lacks_issuers
     }
 
     /// The keys with that id.

@@ -69,8 +69,8 @@ impl Thief {
         self.asked.load(Ordering::SeqCst)
     }
 
-    /// The script that leads port 80 of every local address to it, as portmap does for a pod with addresses of
-    /// both families; it may run again after a flush.
+    /// The script that leads port 80 of every local address to it, as portmap does for a pod with addresses
+    /// of both families; it may run again after a flush.
     pub(crate) fn rules(&self, shape: Shape) -> String {
         let (ipv4, ipv6) = (format!("{}:{PORT}", self.pod.ipv4()), format!("[{}]:{PORT}", self.pod.ipv6()));
         match shape {
