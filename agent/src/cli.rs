@@ -156,6 +156,22 @@ pub struct ServerArgs {
     #[arg(help_heading = OURS)]
     pub kubernetes_credentials: String,
 
+    /// Watch the pods of this node at the Kubernetes API, where it is asked and --node-name is known: a
+    /// deleted pod's credentials and token are worth nothing within seconds
+    #[arg(long, value_name = "BOOL", default_value = "true", default_missing_value = "true")]
+    #[arg(num_args = 0..=1, require_equals = true, help_heading = OURS)]
+    pub watch_pods: String,
+
+    /// What to do with a token of a pod that the Kubernetes API does not know on this node: off, audit (count
+    /// it), enforce (refuse it)
+    #[arg(long, default_value = "audit", value_name = "MODE", help_heading = OURS)]
+    pub check_pod_uid: String,
+
+    /// What to do with a request from another address than its pod's: off, audit (count it), enforce (refuse
+    /// it)
+    #[arg(long, default_value = "audit", value_name = "MODE", help_heading = OURS)]
+    pub check_pod_address: String,
+
     /// URL or file of the keys (JWKS) that verify the cluster's service account tokens. Repeat the flag for
     /// more. auto, the default: the keys and the issuer come from the API server, which is asked beside all
     /// others unless --kubernetes=off. A verified pod keeps its cached credentials when its token is rotated.

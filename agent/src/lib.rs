@@ -33,6 +33,7 @@ pub mod kubernetes;
 pub mod lifecycle;
 pub mod node;
 pub mod outgoing;
+pub mod pods;
 pub mod rng;
 pub mod secret;
 pub mod server;

@@ -10,7 +10,7 @@ import yaml
 from conventions import check_labels, check_typos, check_upgrades
 from documentation import check_commands, check_documentation
 from manifests import MANIFESTS, check_manifest
-from features import check_capabilities, check_text, check_verification
+from features import check_capabilities, check_rights, check_text, check_verification
 from monitors import check_metrics_off, check_pod_monitor, check_service_monitor
 from nulls import check_nulls
 from page import check_page, check_readiness
@@ -51,8 +51,14 @@ REFUSED = {
     "Amazon's version": (GOOD + ["--set", "image.tag=v1.3.9-eksbuild.3"], "is a version of the Amazon agent"),
     "Amazon's watching of pods": (GOOD + ["--set", "podLivenessCheck.enabled=true"], "podLivenessCheck.enabled is not supported"),
     "keys of nobody": (GOOD + ["--set", "jwks={/keys.json}"], "jwks needs issuers"),
-    "issuers without keys": (GOOD + ["--set", "issuers={https://a.example}"], "issuers needs jwks"),
-    "verification without keys": (GOOD + ["--set", "tokenVerification=required"], "tokenVerification=required needs jwks"),
+    "issuers without keys": (
+        GOOD + ["--set", "issuers={https://a.example},kubernetes.enabled=false"],
+        "issuers needs jwks or kubernetes.enabled",
+    ),
+    "verification without keys": (
+        GOOD + ["--set", "tokenVerification=required,kubernetes.enabled=false"],
+        "tokenVerification=required needs jwks or kubernetes.enabled",
+    ),
     "verification that is on": (GOOD + ["--set", "tokenVerification=true"], "tokenVerification"),
     "two kinds of one name": (
         GOOD + ["--set", "daemonsets.gpu.create=true,daemonsets.gpu.env.A=b"],
@@ -167,7 +173,7 @@ def main():
         *(check_alerts, check_dashboard, check_dashboard_object, check_documentation, check_commands),
         *(check_page, check_readiness),
         *(check_upgrades, check_labels, check_typos, check_nulls),
-        *(check_capabilities, check_text, check_verification),
+        *(check_capabilities, check_text, check_rights, check_verification),
         *(check_pod_monitor, check_service_monitor, check_metrics_off),
     ):
         checks += 1

@@ -47,8 +47,11 @@ def check_text():
         for found in filter(None, yaml.safe_load_all(told.stdout)):
             metadata = found["metadata"]
             expected = text + "-dashboard" if found["kind"] == "ConfigMap" else text
-            if metadata["name"] != expected or metadata["namespace"] != text:
-                yield f"{text}: the {found['kind']} is {metadata['name']!r} in {metadata['namespace']!r}"
+            # What has no namespace has it in its name.
+            is_of_cluster = found["kind"].startswith("ClusterRole")
+            name, namespace = (f"{text}:{text}", None) if is_of_cluster else (expected, text)
+            if metadata["name"] != name or metadata.get("namespace") != namespace:
+                yield f"{text}: the {found['kind']} is {metadata['name']!r} in {metadata.get('namespace')!r}"
             if found["kind"] == "DaemonSet":
                 yield from text_of_pods(text, found["spec"]["template"])
     for container in agents("--set-string", f"clusterName={TEXT},agent.livenessEndpoint=/{TEXT}"):
@@ -70,10 +73,34 @@ def text_of_pods(text, template):
             yield f"{text}: the {what} is {name!r}"
 
 
+def check_rights():
+    """The role is there with what needs it, and only there; and it is never the account `default`'s."""
+    for values, is_there in (
+        ([], True),
+        (["--set", "kubernetes.pods=false"], False),
+        (["--set", "kubernetes.enabled=false"], False),
+        (["--set", "rbac.create=false"], False),
+        (["--set", "serviceAccount.create=false"], False),
+        (["--set", "serviceAccount.create=false,serviceAccount.name=agent"], True),
+    ):
+        documents = list(filter(None, yaml.safe_load_all(render(*GOOD, *values).stdout)))
+        kinds = [document["kind"] for document in documents if document["kind"].startswith("ClusterRole")]
+        if kinds != (["ClusterRole", "ClusterRoleBinding"] if is_there else []):
+            yield f"{values}: {kinds}"
+        for document in documents:
+            if document["kind"] == "ClusterRole":
+                if document["rules"] != [{"apiGroups": [""], "resources": ["pods"], "verbs": ["get", "list", "watch"]}]:
+                    yield f"{values}: {document['rules']}"
+    for container in agents("--set", "kubernetes.enabled=false,kubernetes.pods=false,kubernetes.checkPodUID=off"):
+        missing = {"--kubernetes=off", "--watch-pods=false", "--check-pod-uid=off"} - set(container["args"])
+        if missing or any(mount["name"] == "kubernetes-api" for mount in container.get("volumeMounts", [])):
+            yield f"without Kubernetes: {container['args']}, {container.get('volumeMounts')}"
+
+
 def check_verification():
     """The flag is always there: what the agent does is what the value says, and never its own default."""
     keys = ["--set", "jwks={/keys.json},issuers={https://a.example}"]
-    for value, more in (("auto", []), ("off", []), ("auto", keys), ("off", keys), ("required", keys)):
+    for value, more in (("auto", []), ("off", []), ("required", []), ("auto", keys), ("off", keys), ("required", keys)):
         for container in agents("--set", f"tokenVerification={value}", *more):
             if f"--token-verification={value}" not in container["args"]:
                 yield f"tokenVerification={value}: {container['args']}"

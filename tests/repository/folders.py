@@ -13,7 +13,7 @@ LAYERS = (
     ("workload", "clock", "rng", "secret", "backoff", "watched_file", "cli"),
     ("config",),
     ("lifecycle", "telemetry"),
-    ("outgoing",),
+    ("outgoing", "pods"),
     ("identity", "association", "aws", "node", "kubernetes"),
     ("credentials",),
     ("server",),

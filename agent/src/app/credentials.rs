@@ -18,6 +18,7 @@ use crate::credentials::flight::final_answers::Granted;
 use crate::credentials::source::Sources;
 use crate::credentials::source::eks_auth::{EksAuth, Parts};
 use crate::lifecycle::condition_name::ConditionName;
+use crate::pods::Pods;
 use crate::rng::Rng;
 
 impl Services {
@@ -26,6 +27,7 @@ impl Services {
         config: &Config,
         own: OwnIdentity,
         details: SentDetails,
+        pods: &Pods,
     ) -> Result<Credentials, Error> {
         let eks_auth = EksAuth::new(Parts {
             cluster: &config.cluster_name,
@@ -47,6 +49,7 @@ impl Services {
             metrics: Arc::clone(&self.metrics.upstream),
             tasks: self.tasks.clone(),
             audit_log: audit_log(config),
+            pods: pods.clone(),
         }))
     }
 
@@ -79,6 +82,7 @@ impl Services {
         if let Some(renewals) = credentials.renewals() {
             self.until_stopped("renewals", renewals.run());
         }
+        self.until_stopped("revocations", credentials.revocations().run());
     }
 }
 

@@ -4,6 +4,7 @@
 //! work. Nothing here fails for a lack of network: what cannot be had yet is a readiness condition, not an
 //! exit (invariant 10).
 
+mod cluster;
 mod credentials;
 mod listener_names;
 mod metrics;
@@ -19,12 +20,11 @@ use self::listener_names::{ListenerNames, is_first_of_family};
 use crate::aws::node_details::SentDetails;
 use crate::aws::own_identity::{Acceptance, OwnIdentity, OwnSource, OwnState};
 use crate::clock::Clock;
-use crate::config::{ApiServer, Config, Guard, VerificationMode};
+use crate::config::{Config, Guard, VerificationMode};
 use crate::credentials::assemble::Credentials;
-use crate::identity::keys::{FetchError, IssuerDocuments, KeySource, TokenKeys};
+use crate::identity::keys::{FetchError, KeySource, TokenKeys};
 use crate::identity::{Authenticator, Policy};
 use crate::kubernetes::api::Api;
-use crate::kubernetes::issuer::{Issuer, IssuerReader};
 use crate::lifecycle::condition_name::ConditionName;
 use crate::lifecycle::limits::{self, Limit, Limits};
 use crate::lifecycle::readiness::{Condition, Readiness};
@@ -32,6 +32,7 @@ use crate::lifecycle::shutdown::Shutdown;
 use crate::lifecycle::tasks::Tasks;
 use crate::node::self_probe::{ProbeKey, ProbeKeyError, Prober};
 use crate::outgoing::SetUpError;
+use crate::pods::Pods;
 use crate::rng::Rng;
 use crate::server::access_log::AccessLog;
 use crate::server::door::accept::Acceptor;
@@ -41,6 +42,7 @@ use crate::server::door::peers::Peers;
 use crate::server::pages::admin::Admin;
 use crate::server::pages::credentials::Endpoint;
 use crate::server::pages::host::AllowedHosts;
+use crate::server::pages::presence::PresenceChecks;
 use crate::telemetry::metrics::{Metrics, MetricsPage, Readings};
 
 /// How long the remaining tasks have to end, once everything is answered.
@@ -77,8 +79,9 @@ pub async fn run(config: Config, prober: Option<io::Result<Prober>>) -> Result<(
 
     let (own, own_source) = own_identity(&config, &services.clock);
     let details = SentDetails::from_config(&config.node);
-    let credentials = services.assemble_credentials(&config, own.clone(), details.clone())?;
-    let keys = services.keep_token_keys(&config)?;
+    let cluster = services.join_cluster(&config);
+    let credentials = services.assemble_credentials(&config, own.clone(), details.clone(), &cluster.pods)?;
+    let keys = services.keep_token_keys(&config, cluster.api.as_ref())?;
     let limits = PeerLimits::for_credentials(Capacity::of_this_process(), config.pod_request_rate);
     tracing::debug!(?limits, "places for connections");
     let peers = Peers::new(limits, host_addresses(&config));
@@ -86,7 +89,8 @@ pub async fn run(config: Config, prober: Option<io::Result<Prober>>) -> Result<(
     // First the listeners, so that a pod that is already waiting is held instead of refused; then what
     // answers behind them.
     let probe_key = ProbeKey::new()?;
-    let door = services.credential_door(&config, &credentials, &keys, &peers, probe_key.clone());
+    let door =
+        services.credential_door(&config, &credentials, &keys, &cluster.pods, &peers, probe_key.clone());
     let listeners = services.listen(&config, &door);
     let admin = services.serve_admin(&config, services.readings(&credentials, &keys, &peers, &own));
     node::start(&services, &config, &listeners, probe_key, prober);
@@ -145,6 +149,7 @@ impl Services {
         config: &Config,
         credentials: &Credentials,
         keys: &TokenKeys,
+        pods: &Pods,
         peers: &Peers,
         probe_key: ProbeKey,
     ) -> Acceptor<Endpoint> {
@@ -152,6 +157,11 @@ impl Services {
         let endpoint = Endpoint {
             hosts: AllowedHosts::new(&config.listen.hosts),
             authenticator: Authenticator::new(keys.clone(), policy),
+            presence: PresenceChecks {
+                pods: pods.clone(),
+                modes: config.pod_checks,
+                metrics: Arc::clone(&self.metrics.pod_checks),
+            },
             provider: credentials.provider.clone(),
             probe_key,
             clock: self.clock.clone(),
@@ -287,19 +297,18 @@ impl Services {
     }
 
     /// Starts one task per source of token keys, the API server first. There may be none.
-    fn keep_token_keys(&self, config: &Config) -> Result<TokenKeys, FetchError> {
+    fn keep_token_keys(&self, config: &Config, api: Option<&Api>) -> Result<TokenKeys, FetchError> {
         let verification = &config.verification;
         if verification.mode == VerificationMode::Off {
             return Ok(TokenKeys::of_sources(0));
         }
         let keys = TokenKeys::of_sources(verification.sources());
-        let api_server =
-            verification.api_server.iter().map(|server| Ok(api_servers_keys(server, keys.clone())));
-        let first = verification.api_server.iter().count();
+        let api_server = api.map(|api| Ok(cluster::keys_of_issuer(api, keys.clone())));
+        let first = api_server.iter().count();
         let others = verification.keys.iter().enumerate().map(|(index, location)| {
             KeySource::new(location, first + index, keys.clone(), &config.upstream, &self.clock)
         });
-        for source in api_server.chain(others).collect::<Result<Vec<_>, _>>()? {
+        for source in api_server.into_iter().chain(others).collect::<Result<Vec<_>, _>>()? {
             // Shown and never waited for: without keys EKS Auth judges, or clients are asked to come again.
             let complete = self.readiness.advisory(ConditionName::TokenKeys);
             self.until_stopped("token-keys", source.keep(self.clock.clone(), Rng::from_entropy(), complete));
@@ -328,18 +337,6 @@ impl Services {
             }
         });
     }
-}
-
-/// The first source: the issuer of the cluster, read from the API server.
-fn api_servers_keys(server: &ApiServer, keys: TokenKeys) -> KeySource {
-    let reader = IssuerReader::new(Api::new(server.clone()));
-    KeySource::read_elsewhere(format!("the API server at {}", server.url), 0, keys, true, move || {
-        let reader = reader.clone();
-        async move {
-            let Issuer { name, keys } = reader.read().await?;
-            Ok(IssuerDocuments { issuer: Some(name), keys })
-        }
-    })
 }
 
 fn own_identity(config: &Config, clock: &Clock) -> (OwnIdentity, OwnSource) {

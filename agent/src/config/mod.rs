@@ -20,6 +20,7 @@ pub(crate) mod no_proxy;
 mod node_network;
 mod notices;
 mod own_credentials;
+mod pods;
 mod problem;
 mod summary;
 mod unused_variables;
@@ -33,6 +34,7 @@ pub use kubernetes::ApiServer;
 pub use log::{Format, Level, Log};
 pub use no_proxy::NoProxy;
 pub use node_network::{Guard, LinkPlace, NodeNetwork};
+pub use pods::{CheckMode, PodChecks};
 pub use problem::{ConfigError, Problem};
 pub use unused_variables::UnusedVariable;
 pub use url::is_local_host;
@@ -85,6 +87,12 @@ pub struct Config {
     pub node_network: NodeNetwork,
     /// How tokens are verified.
     pub verification: TokenVerification,
+    /// The API server, where there is one to ask.
+    pub api_server: Option<ApiServer>,
+    /// Whether the pods of this node are watched at it.
+    pub watch_pods: bool,
+    /// What follows from what it says of a caller's pod.
+    pub pod_checks: PodChecks,
     /// Maximum time to answer pending requests after SIGTERM.
     pub shutdown_grace: Duration,
     /// The log.
@@ -239,6 +247,7 @@ impl Config {
         let send = problems.take(go_bool("--send-node-details", &args.send_node_details));
         let node_network = node_network::read(args, listen.as_ref(), [probe_port, metrics_port], problems);
         let kubernetes = kubernetes::read(args, environment, problems);
+        let pods = pods::read(args, problems);
         let verification = verification::read(args, kubernetes.as_ref().and_then(Option::as_ref), problems);
         let shutdown_grace = problems.take(shutdown_grace(&args.shutdown_grace));
         let level = problems.take(log::level(&args.verbosity));
@@ -260,6 +269,9 @@ impl Config {
             node: NodeDetails { name: name?, send: send? },
             node_network: node_network?,
             verification: verification?,
+            api_server: kubernetes?,
+            watch_pods: pods?.0,
+            pod_checks: pods?.1,
             shutdown_grace: shutdown_grace?,
             log: Log { level: level?, format: format?, audit: audit? },
         })

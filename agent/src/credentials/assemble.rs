@@ -23,12 +23,14 @@ use crate::credentials::policy::entitlement::Entitlement;
 use crate::credentials::policy::recovery::Recovery;
 use crate::credentials::provider::Provider;
 use crate::credentials::renewal::Renewals;
+use crate::credentials::revocation::Revocations;
 use crate::credentials::source::Sources;
 use crate::credentials::store::Store;
 use crate::credentials::store::recent_refusals::RecentRefusals;
 use crate::credentials::store::schedule::Schedule;
 use crate::lifecycle::limits::Limits;
 use crate::lifecycle::tasks::Tasks;
+use crate::pods::Pods;
 use crate::rng::Rng;
 use crate::telemetry::metrics::UpstreamMetrics;
 
@@ -54,6 +56,8 @@ pub struct Needs<'a> {
     pub tasks: Tasks,
     /// `--audit-log`.
     pub audit_log: Option<AuditLog>,
+    /// The pods of this node.
+    pub pods: Pods,
 }
 
 /// The folder, put together. Clones share all of it.
@@ -75,6 +79,7 @@ pub struct Credentials {
     refusals: RecentRefusals,
     quotas: PeerQuotas,
     clock: Clock,
+    pods: Pods,
 }
 
 /// How much there is of all that grows with pods, and must go with them (invariant 8).
@@ -109,8 +114,8 @@ impl Sizes {
 impl Credentials {
     /// Puts the parts together. Nothing runs yet but what requests start.
     pub fn assemble(needs: Needs<'_>) -> Self {
-        let Needs { clock, rng, sources, retention, limits, metrics, tasks, audit_log, .. } = needs;
-        let store = Store::new(retention, clock.clone(), limits.clone());
+        let Needs { clock, rng, sources, retention, limits, metrics, tasks, pods, audit_log, .. } = needs;
+        let store = Store::new(retention, clock.clone(), limits.clone(), pods.clone());
         let quotas = PeerQuotas::new(clock.clone(), limits);
         let (refusals, schedule) = (RecentRefusals::new(), Schedule::default());
         let budget = UpstreamBudget::new(clock.clone());
@@ -152,7 +157,7 @@ impl Credentials {
             recovery,
             clock: clock.clone(),
         };
-        Self { provider, store, flights, budget, answers, reach, schedule, refusals, quotas, clock }
+        Self { provider, store, flights, budget, answers, reach, schedule, refusals, quotas, clock, pods }
     }
 
     /// How much there is of all that grows with pods.
@@ -164,6 +169,11 @@ impl Credentials {
             checks: self.schedule.len(),
             peers: self.quotas.peers(),
         }
+    }
+
+    /// The worker that takes away what pods have that are gone.
+    pub fn revocations(&self) -> Revocations {
+        Revocations { pods: self.pods.clone(), store: self.store.clone() }
     }
 
     /// The worker that renews in the background; `None` where nothing is kept.

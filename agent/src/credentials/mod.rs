@@ -35,6 +35,7 @@ pub mod provider;
 pub mod receipt;
 pub mod record;
 pub mod renewal;
+pub mod revocation;
 pub mod source;
 pub mod store;
 

@@ -16,7 +16,7 @@ use crate::credentials::flight::shared_call::Purpose;
 use crate::credentials::flight::table::{Flights, JoinRequest, Joined};
 use crate::credentials::limits::peer_quota::PeerQuotas;
 use crate::credentials::policy::freshness::Urgency;
-use crate::credentials::policy::renewing::{Demand, NextStep, look_in, next_step};
+use crate::credentials::policy::renewing::{Checked, Demand, NextStep, look_in, next_step};
 use crate::credentials::record::IdentityRecord;
 use crate::credentials::store::Store;
 use crate::credentials::store::recent_refusals::RecentRefusals;
@@ -132,8 +132,9 @@ impl Renewals {
         if record.is_revoked() || !self.store.holds(record) {
             return;
         }
-        let mut step = next_step(&record.checked(now));
+        let mut step = next_step(&self.checked(record, now));
         if matches!(step, NextStep::Renew(..)) && self.is_for_nobody(record) {
+            // By its other name it is somebody.
             step = next_step(&record.checked(now));
         }
         let (urgency, again) = match step {
@@ -154,6 +155,14 @@ impl Renewals {
             // Once that call is over.
             Joined::Behind(_) => self.schedule.put(record, now.boot.plus(FIRST_RENEWAL_RETRY)),
         }
+    }
+
+    /// What is known of a record. A pod that lives by the cluster's word is somebody, however long ago it
+    /// asked.
+    fn checked(&self, record: &IdentityRecord, now: Now) -> Checked {
+        let checked = record.checked(now);
+        let is_wanted = self.store.is_of_living_pod(record);
+        Checked { demand: if is_wanted { Demand::Somebody } else { checked.demand }, ..checked }
     }
 
     /// Whether its pod was last asking by its other name: then this one is renewed for nobody, or a pod that

@@ -152,7 +152,7 @@ impl Authenticator {
             tracing::warn!(
                 issuer,
                 expected,
-                "a token is of an issuer that is none of --issuer, and not the one that the API server names; \
+                "a token is of an issuer that is none of --issuer, nor the one that the API server names; \
                  {follows}"
             );
         }

@@ -14,7 +14,7 @@ use super::{Authentication, Authenticator, Identity, Lookup, RefusedToken, Token
 use crate::clock::{Clock, Now, Trust};
 use crate::config::VerificationMode::{Auto, Off, Required};
 use crate::identity::claims::UnreadableClaims;
-use crate::identity::keys::{KeySource, TokenKeys};
+use crate::identity::keys::{IssuerDocuments, KeySource, TokenKeys};
 use crate::lifecycle::condition_name::ConditionName;
 use crate::lifecycle::readiness::Readiness;
 use crate::rng::Rng;
@@ -385,13 +385,17 @@ async fn required_and_without_any_keys_waits_for_the_first_of_them() {
 async fn required_and_after_a_long_time_without_keys_the_first_of_them_serve_a_pod_within_moments() {
     let (key, keys) = (EcSigner::new("k"), TokenKeys::of_sources(1));
     let authenticator = authenticator_of(Required, &keys);
-    let document = json!({ "keys": [key.jwk()] }).to_string().into_bytes();
+    let document = json!({ "keys": [key.jwk()] }).to_string();
     let began = tokio::time::Instant::now();
     let back = Duration::from_secs(600);
     // By then the source itself looks twice a minute.
-    let read = move || (began.elapsed() >= back).then(|| document.clone());
+    let read = move || {
+        let keys = (began.elapsed() >= back).then(|| document.clone().into());
+        async move { Ok(IssuerDocuments { issuer: None, keys: keys.ok_or("no answer")? }) }
+    };
     let complete = Readiness::new().advisory(ConditionName::TokenKeys);
-    let source = KeySource::simulated(read, keys).keep(Clock::system(), Rng::seeded(1), complete);
+    let source = KeySource::read_elsewhere("issuer".to_owned(), 0, keys, false, read);
+    let source = source.keep(Clock::system(), Rng::seeded(1), complete);
     let token = key.token(&good_claims());
     let asked = async {
         tokio::time::sleep_until(began + back - Duration::from_secs(1)).await;

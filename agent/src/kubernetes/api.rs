@@ -8,17 +8,30 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use futures_util::StreamExt;
+use futures_util::stream::BoxStream;
 use http::header::ACCEPT;
 use http::{HeaderValue, Request, StatusCode};
 use http_body_util::{BodyExt, LengthLimitError, Limited};
+use kube::api::{WatchEvent, WatchParams};
 use kube::client::{Body, ClientBuilder};
 use kube::config::AuthInfo;
 use parking_lot::Mutex;
+use serde::de::DeserializeOwned;
 
 use crate::config::ApiServer;
 
 /// The time for a request, from the connection to the last byte.
 const DEADLINE: Duration = Duration::from_secs(5);
+
+/// Its key document has a media type of its own, and it answers 406 to those who ask for another one.
+const ACCEPTED: &str = "application/json, application/jwk-set+json";
+
+/// So much of the API server's sentences is repeated.
+const MOST_SAID: usize = 300;
+
+/// Changes of objects, as they come.
+pub(super) type Events<T> = BoxStream<'static, Result<WatchEvent<T>, ApiError>>;
 
 /// Why the API server gives no answer that can be used.
 #[derive(Debug, thiserror::Error)]
@@ -42,13 +55,35 @@ pub enum ApiError {
     #[error("the API server answered {path} with status {status}")]
     Status {
         /// What was asked for.
-        path: &'static str,
+        path: Box<str>,
         /// The status.
         status: StatusCode,
+    },
+    /// It says in its own words why not.
+    #[error("the API server refuses to answer {path}: {said} ({status})")]
+    Refused {
+        /// What was asked for.
+        path: Box<str>,
+        /// The status.
+        status: StatusCode,
+        /// Its sentence.
+        said: String,
     },
     /// The deadline has passed.
     #[error("the API server did not answer within {} s", DEADLINE.as_secs())]
     Timeout,
+}
+
+impl ApiError {
+    /// What the API server has answered, if it has.
+    pub(super) fn status(&self) -> Option<StatusCode> {
+        match self {
+            Self::Status { status, .. } | Self::Refused { status, .. } => Some(*status),
+            Self::SetUp(_) | Self::Url | Self::Send(_) | Self::TooLong(_) | Self::Body(_) | Self::Timeout => {
+                None
+            }
+        }
+    }
 }
 
 /// The API server, as this agent asks it. Clones share the connections.
@@ -66,16 +101,21 @@ impl Api {
         Self { server: Arc::new(server), client: Arc::default() }
     }
 
+    /// The API server's URL.
+    pub fn url(&self) -> &str {
+        &self.server.url
+    }
+
     /// The document at a path, at most that long. Redirects are not followed.
     ///
     /// # Errors
     /// [`ApiError`], when there is no whole document in time.
-    pub(super) async fn get(&self, path: &'static str, most: usize) -> Result<Bytes, ApiError> {
+    pub(super) async fn get(&self, path: &str, most: usize) -> Result<Bytes, ApiError> {
         tokio::time::timeout(DEADLINE, self.whole(path, most)).await.map_err(|_| ApiError::Timeout)?
     }
 
-    async fn whole(&self, path: &'static str, most: usize) -> Result<Bytes, ApiError> {
-        let request = Request::get(path).header(ACCEPT, HeaderValue::from_static("application/json"));
+    async fn whole(&self, path: &str, most: usize) -> Result<Bytes, ApiError> {
+        let request = Request::get(path).header(ACCEPT, HeaderValue::from_static(ACCEPTED));
         let request = request.body(Body::empty()).map_err(|_| ApiError::Url)?;
         let answer = self.client()?.send(request).await.map_err(|error| ApiError::Send(Box::new(error)))?;
         let status = answer.status();
@@ -83,7 +123,7 @@ impl Api {
             self.forget();
         }
         if status != StatusCode::OK {
-            return Err(ApiError::Status { path, status });
+            return Err(ApiError::Status { path: path.into(), status });
         }
         let body = Limited::new(answer.into_body(), most).collect().await;
         let body = body.map_err(|error| match error.is::<LengthLimitError>() {
@@ -91,6 +131,38 @@ impl Api {
             false => ApiError::Body(error),
         })?;
         Ok(body.to_bytes())
+    }
+
+    /// Changes of what is at a path, from `version` on; they end when the server or the connection does. The
+    /// deadline is for the beginning.
+    ///
+    /// # Errors
+    /// [`ApiError`], when they do not begin in time.
+    pub(super) async fn watch<T>(
+        &self,
+        path: &'static str,
+        parameters: &WatchParams,
+        version: &str,
+    ) -> Result<Events<T>, ApiError>
+    where
+        T: DeserializeOwned + Clone + Send + 'static,
+    {
+        let request = kube::core::Request::new(path).watch(parameters, version).map_err(|_| ApiError::Url)?;
+        let client = self.client()?;
+        let beginning = tokio::time::timeout(DEADLINE, client.request_events(request)).await;
+        let events = beginning.map_err(|_| ApiError::Timeout)?.map_err(|error| self.failed(path, error))?;
+        let this = self.clone();
+        Ok(events.map(move |event| event.map_err(|error| this.failed(path, error))).boxed())
+    }
+
+    fn failed(&self, path: &str, error: kube::Error) -> ApiError {
+        let kube::Error::Api(status) = error else { return ApiError::Send(Box::new(error)) };
+        let said = status.message.chars().take(MOST_SAID).collect();
+        let status = StatusCode::from_u16(status.code).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+        if status == StatusCode::UNAUTHORIZED {
+            self.forget();
+        }
+        ApiError::Refused { path: path.into(), status, said }
     }
 
     fn client(&self) -> Result<kube::Client, ApiError> {

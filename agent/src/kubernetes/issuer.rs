@@ -139,6 +139,7 @@ mod tests {
         assert_eq!(heads.len(), 4);
         for head in heads.iter().map(|head| head.to_lowercase()) {
             assert!(head.contains("authorization: bearer own-token"), "{head}");
+            assert!(head.contains("accept: application/json, application/jwk-set+json\r\n"), "{head}");
             assert!(
                 head.starts_with("get /openid/v1/jwks ")
                     || head.starts_with("get /.well-known/openid-configuration "),

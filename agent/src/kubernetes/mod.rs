@@ -8,3 +8,4 @@
 
 pub mod api;
 pub mod issuer;
+pub mod pods;

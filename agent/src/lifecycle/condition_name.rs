@@ -73,6 +73,7 @@ condition_names! {
     Metrics = "metrics": "The agent listens on the port for metrics.";
 
     TokenKeys = "token-keys": "The agent has the cluster's keys to verify service account tokens with.";
+    Pods = "pods": "The agent follows which pods live on this node, at the Kubernetes API.";
 
     AddressIpv4 = "address-ipv4":
         "The node has 169.254.170.23 on one of its links and in its local routing table.";

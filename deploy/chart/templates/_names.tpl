@@ -98,8 +98,12 @@ that a float has exactly come out in decimal; the schema refuses others. */}}
 {{- end }}
 
 {{/* YAML reads `off` as false. */}}
+{{- define "agent.mode" -}}
+{{- ternary "off" (toString .) (eq "false" (toString .)) -}}
+{{- end }}
+
 {{- define "agent.tokenVerification" -}}
-{{- ternary "off" (toString .Values.tokenVerification) (eq "false" (toString .Values.tokenVerification)) -}}
+{{- include "agent.mode" .Values.tokenVerification -}}
 {{- end }}
 
 {{/* Whether port 80 is declared: only where nothing else protects the address, or where it is asked for. */}}

@@ -63,6 +63,31 @@ const TABLE: &[Row] = &[
     ),
     ("server", "--node-name", "flags/served.rs", "tokens_of_pods_on_another_node_are_refused"),
     ("server", "--send-node-details", "own_credentials.rs", "the_node_is_named_to_aws_only_when_asked_to"),
+    ("server", "--kubernetes", "flags/served.rs", "the_api_server_is_asked_where_the_folder_has_a_token"),
+    (
+        "server",
+        "--kubernetes-credentials",
+        "flags/served.rs",
+        "the_api_server_is_asked_where_the_folder_has_a_token",
+    ),
+    (
+        "server",
+        "--watch-pods",
+        "flags/served.rs",
+        "pods_are_watched_where_the_node_has_a_name_unless_switched_off",
+    ),
+    (
+        "server",
+        "--check-pod-uid",
+        "cluster/callers.rs",
+        "enforced_checks_serve_pods_where_they_are_and_nobody_with_a_neighbours_token",
+    ),
+    (
+        "server",
+        "--check-pod-address",
+        "cluster/callers.rs",
+        "enforced_checks_serve_pods_where_they_are_and_nobody_with_a_neighbours_token",
+    ),
     ("server", "--jwks", "verification.rs", "keys_from_a_file_are_followed_when_it_changes"),
     (
         "server",

@@ -26,6 +26,7 @@ use pod_identity_agent::lifecycle::condition_name::ConditionName;
 use pod_identity_agent::lifecycle::limits::Limits;
 use pod_identity_agent::lifecycle::readiness::Readiness;
 use pod_identity_agent::lifecycle::tasks::Tasks;
+use pod_identity_agent::pods::Pods;
 use pod_identity_agent::rng::Rng;
 use pod_identity_agent::telemetry::metrics::Metrics;
 use pod_identity_agent::workload::{BearerToken, PeerKey};
@@ -104,6 +105,7 @@ impl Node {
             metrics: Metrics::new().upstream,
             tasks: tasks.clone(),
             audit_log: None,
+            pods: Pods::unreported(),
         });
         if let Some(renewals) = credentials.renewals() {
             spawn("renewals", Box::pin(renewals.run()));

@@ -97,7 +97,16 @@ impl Links {
         self.links.write().remove(&token);
     }
 
-    /// Forgets all tokens of a pod.
+    /// Forgets all tokens of a pod, whatever they lead to.
+    pub(super) fn remove_pod(&self, uid: &str) {
+        let is_of_pod = |key: &CredentialKey| match key {
+            CredentialKey::Verified(key) => *key.pod().uid == *uid,
+            CredentialKey::Unverified(_) => false,
+        };
+        self.links.write().retain(|_, link| !is_of_pod(&link.key));
+    }
+
+    /// Forgets all tokens of a pod by one route.
     pub(super) fn remove(&self, key: &CredentialKey) {
         self.links.write().retain(|_, link| link.key != *key);
     }

@@ -28,6 +28,8 @@ use crate::clock::{Clock, Now};
 use crate::config::Retention;
 use crate::credentials::record::{Held, IdentityRecord};
 use crate::lifecycle::limits::{Limit, Limits};
+use crate::pods::Pods;
+use crate::pods::check::uid_of;
 use crate::workload::{CredentialKey, PeerKey, Principal, TokenDigest};
 
 /// The store; clones share it.
@@ -37,6 +39,7 @@ pub struct Store {
     records: Option<Arc<Records>>,
     clock: Clock,
     limits: Limits,
+    pods: Pods,
 }
 
 struct Records {
@@ -56,7 +59,7 @@ pub struct Kept {
 
 impl Store {
     /// An empty store.
-    pub fn new(retention: &Retention, clock: Clock, limits: Limits) -> Self {
+    pub fn new(retention: &Retention, clock: Clock, limits: Limits, pods: Pods) -> Self {
         let records = match retention {
             Retention::Off => None,
             Retention::Keep { max_identities, .. } => Some(Arc::new(Records {
@@ -65,7 +68,7 @@ impl Store {
                 links: Links::new(max_identities.get()),
             })),
         };
-        Self { records, clock, limits }
+        Self { records, clock, limits, pods }
     }
 
     /// Whether anything is ever kept.
@@ -134,9 +137,37 @@ impl Store {
             }
             (Some(records), CredentialKey::Unverified(_)) => Some(records.unverified.keep(&newer, peer, now)),
         };
-        let is_kept = held.is_some();
+        let is_kept = held.is_some() && !self.came_too_late(&newer);
         let held = held.unwrap_or_else(|| Held { credentials: newer.credentials(), record: newer });
         Kept { held, is_kept }
+    }
+
+    /// Whether its pod has gone while AWS was asked: then it is taken away again. After it was kept, so that
+    /// either this sees that the pod is gone, or those who take away what it has see this.
+    fn came_too_late(&self, record: &IdentityRecord) -> bool {
+        let uid = uid_of(&record.principal().caller);
+        uid.is_some_and(|uid| self.pods.is_gone(uid) && self.remove_pod(uid))
+    }
+
+    /// Takes away all that a pod has which is gone, by each of its names, and what tokens have earned that
+    /// only claim to be its own. Whether there was anything. Looks at all records.
+    pub fn remove_pod(&self, uid: &str) -> bool {
+        let Some(records) = &self.records else { return false };
+        let of_pod = |record: &IdentityRecord| uid_of(&record.principal().caller) == Some(uid);
+        let had: Vec<_> =
+            records.verified.all(&of_pod).into_iter().chain(records.unverified.all(&of_pod)).collect();
+        for record in &had {
+            record.revoke();
+            self.remove(record);
+        }
+        records.links.remove_pod(uid);
+        !had.is_empty()
+    }
+
+    /// Whether the cluster has reported, a moment ago, that this pod lives.
+    pub(in crate::credentials) fn is_of_living_pod(&self, record: &IdentityRecord) -> bool {
+        let pod = record.principal().caller.verified();
+        pod.is_some_and(|pod| self.pods.lives(&pod.uid))
     }
 
     /// Forgets an identity if its set has expired, unless a newer one took its place.
@@ -233,6 +264,7 @@ mod tests {
     use crate::credentials::record::IdentityRecord;
     use crate::credentials::record::tests::record;
     use crate::lifecycle::limits::{Limit, Limits};
+    use crate::pods::Pods;
     use crate::workload::{
         BearerToken, CredentialKey, PeerKey, Pod, PresentedToken, Route, ServiceAccount, VerifiedKey,
     };
@@ -242,7 +274,7 @@ mod tests {
     fn store(max: usize) -> Store {
         let max_identities = NonZeroUsize::new(max).unwrap();
         let retention = Retention::Keep { renew_after: 3 * HOUR, max_identities };
-        Store::new(&retention, Clock::system(), Limits::default())
+        Store::new(&retention, Clock::system(), Limits::default(), Pods::unreported())
     }
 
     fn token(n: usize) -> BearerToken {
@@ -332,7 +364,7 @@ mod tests {
 
     #[test]
     fn no_retention_keeps_nothing() {
-        let store = Store::new(&Retention::Off, Clock::system(), Limits::default());
+        let store = Store::new(&Retention::Off, Clock::system(), Limits::default(), Pods::unreported());
         store.keep(held(1, HOUR), None);
         assert!(store.get(&key(1)).is_none());
     }

@@ -12,6 +12,7 @@ mod freshness;
 mod gone;
 mod names;
 mod outage;
+mod revocation;
 mod sharing;
 
 use std::net::Ipv4Addr;
@@ -34,6 +35,7 @@ use crate::credentials::source::eks_auth::{EksAuth, Parts};
 use crate::credentials::source::{SourceError, Sources};
 use crate::lifecycle::limits::Limits;
 use crate::lifecycle::tasks::Tasks;
+use crate::pods::Pods;
 use crate::rng::Rng;
 use crate::telemetry::metrics::Metrics;
 use crate::workload::{BearerToken, Caller, CredentialKey, PeerKey, PresentedToken, Principal, Route};
@@ -49,6 +51,7 @@ struct Node {
     clock: Clock,
     time: Arc<Simulated>,
     aws: Aws,
+    pods: Pods,
 }
 
 /// What a client got.
@@ -95,6 +98,8 @@ impl Node {
             clock: &clock,
         });
         let (limits, tasks) = (Limits::default(), Tasks::new());
+        // Dropping the questions means only that nobody answers them.
+        let (pods, _questions) = Pods::new();
         let credentials = Credentials::assemble(Needs {
             clock: clock.clone(),
             rng: Rng::seeded(seed),
@@ -106,11 +111,13 @@ impl Node {
             metrics: Metrics::new().upstream,
             tasks: tasks.clone(),
             audit_log: Some(AuditLog::new("cluster", Some("node-1"))),
+            pods: pods.clone(),
         });
         if let Some(renewals) = credentials.renewals() {
             tasks.spawn("renewals", renewals.run());
         }
-        Self { credentials, limits, clock, time, aws }
+        tasks.spawn("revocations", credentials.revocations().run());
+        Self { credentials, limits, clock, time, aws, pods }
     }
 
     /// Asks as the endpoint does: looks, waits as long as a request is held, serves or says why not.

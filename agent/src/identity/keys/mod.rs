@@ -66,7 +66,7 @@ struct SourceKeys {
 }
 
 /// What a source gives.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug, PartialEq)]
 struct Document {
     keys: Vec<Arc<TokenKey>>,
     /// The issuer of the tokens that they verify, where the source knows it.

@@ -17,6 +17,7 @@ use hyper::body::Incoming;
 use tokio::time::Instant;
 
 use super::host::AllowedHosts;
+use super::presence::PresenceChecks;
 use super::rejection::Rejection;
 use super::{response, self_probe};
 use crate::association;
@@ -29,6 +30,7 @@ use crate::credentials::provider::{
 use crate::identity::{self, Authentication, Authenticator, Identity};
 use crate::lifecycle::shutdown::Shutdown;
 use crate::node::self_probe::ProbeKey;
+use crate::pods::check::Origin;
 use crate::server::access_log::{Access, AccessLog};
 use crate::server::door::connection::{Peer, Respond};
 use crate::server::door::limits::LONGEST_WAIT;
@@ -50,6 +52,8 @@ pub struct Endpoint {
     pub hosts: AllowedHosts,
     /// Who asks.
     pub authenticator: Authenticator,
+    /// Whether they are where their pods are.
+    pub presence: PresenceChecks,
     /// What they get.
     pub provider: Provider,
     /// What the agent's own probes are answered with.
@@ -103,10 +107,16 @@ impl Endpoint {
         let authentication = self.authenticate(peer, &token, now, deadline, account).await;
         account.caller = authentication.caller();
         let request = self.credential_request(peer, token, authentication)?;
+        let origin = Origin { address: peer.address, is_of_host: peer.is_host };
+        self.presence.check(&account.caller, origin).await.map_err(Rejection::Absent)?;
         match self.provider.lookup(&request, now) {
             Lookup::Serve(served) => Ok(served),
             Lookup::Refuse(failed) => Err(account.failed(failed)),
-            Lookup::Wait(waiting) => self.hold(peer, waiting, deadline, account).await,
+            Lookup::Wait(waiting) => {
+                let served = self.hold(peer, waiting, deadline, account).await?;
+                self.presence.check_again(&account.caller).map_err(Rejection::Absent)?;
+                Ok(served)
+            }
         }
     }
 

@@ -7,6 +7,7 @@ pub mod admin;
 pub mod credentials;
 pub mod host;
 mod negotiation;
+pub mod presence;
 pub mod rejection;
 mod response;
 mod self_probe;

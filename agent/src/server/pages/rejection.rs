@@ -11,6 +11,7 @@ use http_body_util::Full;
 use hyper::ext::ReasonPhrase;
 use serde::Serialize;
 
+use super::presence::Absent;
 use super::response;
 use crate::association::NoRoute;
 use crate::credentials::source::{OwnIdentityFault, Refusal, RefusalClass, SourceError, Unavailable};
@@ -18,6 +19,7 @@ use crate::identity::TokenFault;
 use crate::telemetry::metrics::Outcome;
 use crate::workload::MalformedToken;
 
+const OF_ANOTHER_NODE: &str = "The token belongs to a pod on another node";
 const NO_OWN_CREDENTIALS: &str = "The agent has no usable AWS credentials; ask your cluster admin";
 
 /// Why a request gets no credentials.
@@ -37,6 +39,8 @@ pub enum Rejection {
     NoRoute(NoRoute),
     /// A token that could not be verified where it must be.
     Undecided,
+    /// A token of a pod that is not where it should be.
+    Absent(Absent),
     /// This peer waits for too many answers already.
     TooManyHeld,
     /// What AWS answered, or why it did not; `None`: no answer yet.
@@ -89,6 +93,8 @@ impl Rejection {
         match self {
             Self::NotFound | Self::Method | Self::Host => Outcome::Invalid,
             Self::Malformed(_) | Self::Token(_) | Self::NoRoute(_) => Outcome::Refused,
+            Self::Absent(Absent::Gone | Absent::Elsewhere | Absent::OtherAddress) => Outcome::Refused,
+            Self::Absent(Absent::NotSeen) => Outcome::Unavailable,
             Self::Source(Some(SourceError::Refused(_))) => Outcome::Refused,
             Self::Undecided | Self::TooManyHeld | Self::Source(_) => Outcome::Unavailable,
         }
@@ -101,6 +107,7 @@ impl Rejection {
             Self::Source(None) => "no_answer_yet",
             Self::TooManyHeld => "too_many_held",
             Self::Token(fault) => cause_of_fault(fault),
+            Self::Absent(absent) => cause_of_absence(*absent),
             Self::NotFound
             | Self::Method
             | Self::Host
@@ -124,6 +131,7 @@ impl Rejection {
                 let message = "The token is not for audience pods.eks.amazonaws.com";
                 answer(StatusCode::BAD_REQUEST, "InvalidTokenException", message)
             }
+            Self::Absent(absent) => of_absence(*absent),
             Self::Undecided => unavailable("The token cannot be verified at this time; try again"),
             Self::TooManyHeld => unavailable("Too many requests from this pod are waiting; try again"),
             Self::Source(Some(error)) => of_source(error),
@@ -167,6 +175,28 @@ const fn cause_of_fault(fault: &TokenFault) -> &'static str {
     }
 }
 
+const fn cause_of_absence(absent: Absent) -> &'static str {
+    match absent {
+        Absent::Gone => "pod_gone",
+        Absent::NotSeen => "pod_not_seen",
+        Absent::Elsewhere => "pod_elsewhere",
+        Absent::OtherAddress => "pod_other_address",
+    }
+}
+
+/// The token is genuine: it is not the token's fault.
+fn of_absence(absent: Absent) -> Answer {
+    let message = match absent {
+        Absent::Gone => "The token belongs to a pod that was deleted",
+        Absent::NotSeen => {
+            return unavailable("Kubernetes has not named the pod of this token yet; try again");
+        }
+        Absent::Elsewhere => OF_ANOTHER_NODE,
+        Absent::OtherAddress => "The token belongs to a pod with another address",
+    };
+    answer(StatusCode::FORBIDDEN, "AccessDeniedException", message)
+}
+
 fn of_fault(fault: &TokenFault) -> Answer {
     let (code, message) = match fault {
         TokenFault::Unreadable(_) => ("InvalidTokenException", "The service account token cannot be read"),
@@ -187,9 +217,8 @@ fn of_fault(fault: &TokenFault) -> Answer {
             ("InvalidTokenException", "The token is not bound to a pod: use the projected token file")
         }
         TokenFault::OtherNode => {
-            // Genuine, and not to be used here: the one refusal that is not the token's fault.
-            let message = "The token belongs to a pod on another node";
-            return answer(StatusCode::FORBIDDEN, "AccessDeniedException", message);
+            // Genuine, and not to be used here.
+            return answer(StatusCode::FORBIDDEN, "AccessDeniedException", OF_ANOTHER_NODE);
         }
     };
     answer(StatusCode::BAD_REQUEST, code, message)
@@ -243,7 +272,7 @@ mod tests {
     use http_body_util::BodyExt;
     use hyper::ext::ReasonPhrase;
 
-    use super::Rejection;
+    use super::{Absent, Rejection};
     use crate::association::NoRoute;
     use crate::aws::own_identity;
     use crate::credentials::source::tests::refusal;
@@ -278,6 +307,10 @@ mod tests {
             (Rejection::Token(TokenFault::Contradiction), 400, "InvalidTokenException"),
             (Rejection::Token(TokenFault::OtherNode), 403, "AccessDeniedException"),
             (Rejection::NoRoute(NoRoute::ForeignAudience), 400, "InvalidTokenException"),
+            (Rejection::Absent(Absent::Gone), 403, "AccessDeniedException"),
+            (Rejection::Absent(Absent::NotSeen), 503, "ServiceUnavailableException"),
+            (Rejection::Absent(Absent::Elsewhere), 403, "AccessDeniedException"),
+            (Rejection::Absent(Absent::OtherAddress), 403, "AccessDeniedException"),
             (Rejection::Undecided, 503, "ServiceUnavailableException"),
             (Rejection::TooManyHeld, 503, "ServiceUnavailableException"),
             (refused(RefusalClass::RoleNotAssumable, "AccessDeniedException"), 400, "AccessDeniedException"),
@@ -336,6 +369,9 @@ mod tests {
             Rejection::Token(TokenFault::Forged),
             Rejection::Token(TokenFault::NotPodBound),
             Rejection::Token(TokenFault::OtherNode),
+            Rejection::Absent(Absent::Gone),
+            Rejection::Absent(Absent::NotSeen),
+            Rejection::Absent(Absent::OtherAddress),
             Rejection::Undecided,
             Rejection::TooManyHeld,
             Rejection::Source(None),

@@ -20,6 +20,7 @@ use process::Process;
 
 mod amazon;
 mod authentication;
+mod pod_checks;
 mod process;
 mod readings;
 #[cfg(test)]
@@ -30,6 +31,7 @@ mod text_format;
 mod upstream;
 
 pub use authentication::{Authenticated, AuthenticationMetrics};
+pub use pod_checks::{PodCheckMetrics, PodPresence};
 pub use readings::{BudgetNumbers, CachedIdentities, ConnectionNumbers, Read, Readings, TokenKeyNumbers};
 #[cfg(test)]
 pub(crate) use reference::page_with_everything;
@@ -49,6 +51,8 @@ pub struct Metrics {
     pub requests: Arc<RequestMetrics>,
     /// Of the verdicts on tokens.
     pub authentications: Arc<AuthenticationMetrics>,
+    /// Of the checks of callers against the cluster's pods.
+    pub pod_checks: Arc<PodCheckMetrics>,
     /// Of the calls to AWS.
     pub upstream: Arc<UpstreamMetrics>,
     /// Of the probes of the agent's own addresses.
@@ -68,9 +72,10 @@ impl Metrics {
         );
         let requests = Arc::new(RequestMetrics::new(&mut registry, amazon.clone()));
         let authentications = Arc::new(AuthenticationMetrics::new(&mut registry, amazon.clone()));
+        let pod_checks = Arc::new(PodCheckMetrics::new(&mut registry));
         let upstream = Arc::new(UpstreamMetrics::new(&mut registry, amazon));
         let self_probe = Arc::new(SelfProbeMetrics::new(&mut registry));
-        Self { requests, authentications, upstream, self_probe, registry }
+        Self { requests, authentications, pod_checks, upstream, self_probe, registry }
     }
 
     /// What is counted, as OpenMetrics text: the part of the page that is not read elsewhere.

@@ -5,6 +5,7 @@
 //! a rollout before it and one after it, so names bring those of one installation together.
 
 mod amazon;
+mod callers;
 mod end;
 mod failures;
 mod host_port;

@@ -6,6 +6,8 @@ use std::time::Duration;
 
 use sandbox::{Association, Options, PodSpec, Sandbox, Service};
 use serde_json::Value;
+use tokio::io::AsyncReadExt;
+use tokio::net::TcpListener;
 use tokio::time::Instant;
 
 use crate::harness::{Agent, Builder, Request, binary, eks_auth_calls, eventually, free_port, pod, sandbox};
@@ -178,6 +180,64 @@ async fn the_region_of_the_flag_comes_before_that_of_variables() {
         let agent = Builder::new(&sandbox).flag("--region", flag).env("AWS_REGION", variable).start().await;
         let answer = agent.ask(&pod(&sandbox, "app-0").token).await;
         assert_eq!(answer.status, status, "--region {flag}, AWS_REGION {variable}: {answer:?}");
+    }
+}
+
+/// A folder as the kubelet mounts it.
+fn mounted(sandbox: &Sandbox) -> String {
+    let folder = sandbox.dir().join("service-account");
+    std::fs::create_dir_all(&folder).unwrap();
+    std::fs::write(folder.join("token"), "own-token").unwrap();
+    let ca = concat!(env!("CARGO_MANIFEST_DIR"), "/../../agent/src/config/testdata/ca.pem");
+    std::fs::copy(ca, folder.join("ca.crt")).unwrap();
+    folder.to_str().unwrap().to_owned()
+}
+
+#[tokio::test]
+async fn the_api_server_is_asked_where_the_folder_has_a_token() {
+    let sandbox = sandbox();
+    let folder = mounted(&sandbox);
+    for (mode, folder, is_asked) in
+        [("auto", &*folder, true), ("off", &folder, false), ("auto", "/nothing-is-mounted-here", false)]
+    {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let port = listener.local_addr().unwrap().port().to_string();
+        let builder = Builder::new(&sandbox)
+            .env("KUBERNETES_SERVICE_HOST", "127.0.0.1")
+            .env("KUBERNETES_SERVICE_PORT", &port)
+            .flag("--kubernetes", mode)
+            .flag("--kubernetes-credentials", folder);
+        let agent = builder.start().await;
+        let asked = tokio::time::timeout(Duration::from_secs(3), listener.accept()).await;
+        assert_eq!(asked.is_ok(), is_asked, "--kubernetes={mode} --kubernetes-credentials={folder}");
+        if let Ok(Ok((mut stream, _))) = asked {
+            let mut first = [0; 1];
+            stream.read_exact(&mut first).await.unwrap();
+            assert_eq!(first, [0x16], "the hello of TLS: its token does not go in the clear");
+        }
+        // An API server that never answers costs nobody anything.
+        assert_eq!(agent.ask(&pod(&sandbox, "app-0").token).await.status, 200);
+    }
+}
+
+#[tokio::test]
+async fn pods_are_watched_where_the_node_has_a_name_unless_switched_off() {
+    let sandbox = sandbox();
+    let folder = mounted(&sandbox);
+    for (name, is_switched_off, is_watched) in
+        [(Some("node-1"), false, true), (Some("node-1"), true, false), (None, false, false)]
+    {
+        let builder = Builder::new(&sandbox)
+            .env("KUBERNETES_SERVICE_HOST", "127.0.0.1")
+            .env("KUBERNETES_SERVICE_PORT", "1")
+            .flag("--kubernetes-credentials", &folder);
+        let builder = if is_switched_off { builder.switch("--watch-pods=false") } else { builder };
+        let builder = name.into_iter().fold(builder, |builder, name| builder.flag("--node-name", name));
+        let agent = builder.start().await;
+        let page: Value = serde_json::from_str(&agent.probe("/readyz").await.unwrap().body).unwrap();
+        let conditions = page["conditions"].as_array().unwrap();
+        let names = conditions.iter().filter(|condition| condition["name"] == "pods").count();
+        assert_eq!(names == 1, is_watched, "{name:?}, switched off: {is_switched_off}: {page}");
     }
 }
 

@@ -1,0 +1,290 @@
+//! The watch against an API server that each test plays over a real connection.
+
+use std::collections::HashMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use serde_json::{Value, json};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::mpsc;
+
+use super::PodWatch;
+use crate::clock::Clock;
+use crate::config::ApiServer;
+use crate::kubernetes::api::Api;
+use crate::lifecycle::condition_name::ConditionName;
+use crate::lifecycle::readiness::Readiness;
+use crate::lifecycle::tasks::spawn_detached;
+use crate::pods::{PodName, PodStatus, Pods};
+use crate::rng::Rng;
+
+/// An API server that answers a GET of a pod by itself, and leaves lists and watches to the test.
+struct Server {
+    asked: mpsc::UnboundedReceiver<Asked>,
+    stored: Arc<Mutex<HashMap<String, Value>>>,
+    pods: Pods,
+    readiness: Readiness,
+}
+
+/// A list or a watch that was asked for.
+struct Asked {
+    line: String,
+    stream: TcpStream,
+}
+
+impl Server {
+    /// With an agent of node-1 that begins to watch.
+    async fn start() -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://{}", listener.local_addr().unwrap());
+        let (tell, asked) = mpsc::unbounded_channel();
+        let stored: Arc<Mutex<HashMap<String, Value>>> = Arc::default();
+        let of_server = Arc::clone(&stored);
+        spawn_detached("test-server", async move {
+            while let Ok((stream, _)) = listener.accept().await {
+                spawn_detached("test-server", serve(stream, tell.clone(), Arc::clone(&of_server)));
+            }
+        });
+        let (pods, questions) = Pods::new();
+        let readiness = Readiness::new();
+        let ca_file: PathBuf = concat!(env!("CARGO_MANIFEST_DIR"), "/src/config/testdata/ca.pem").into();
+        let token_file = std::env::temp_dir().join(format!("pod-identity-agent-pods-{}", std::process::id()));
+        std::fs::write(&token_file, "own-token").unwrap();
+        let api = Api::new(ApiServer { url, token_file, ca_file });
+        let (clock, rng) = (Clock::system(), Rng::seeded(1));
+        let watch = PodWatch::new(api, "node-1", pods.clone(), questions, clock, rng);
+        spawn_detached("test-watch", watch.keep(readiness.advisory(ConditionName::Pods)));
+        Self { asked, stored, pods, readiness }
+    }
+
+    async fn next(&mut self) -> Asked {
+        tokio::time::timeout(Duration::from_secs(10), self.asked.recv())
+            .await
+            .expect("asked in time")
+            .unwrap()
+    }
+
+    /// The first list, with these pods.
+    async fn listing(&mut self, uids: &[&str]) -> Asked {
+        let mut watch = self.next().await;
+        assert!(
+            watch.line.contains("sendInitialEvents=true") && watch.line.contains("resourceVersion= "),
+            "{}",
+            watch.line
+        );
+        watch.begin().await;
+        for uid in uids {
+            watch.event("ADDED", pod(uid)).await;
+        }
+        watch.end_of_list().await;
+        watch
+    }
+
+    fn store(&self, uid: &str, object: Value) {
+        self.stored.lock().insert(format!("/api/v1/namespaces/ns/pods/{uid}"), object);
+    }
+
+    /// What `/readyz` says of the watch.
+    fn says(&self) -> String {
+        let report = self.readiness.report();
+        let of_pods = report.into_iter().find(|report| report.name == ConditionName::Pods).unwrap();
+        format!("{} {}", of_pods.met, of_pods.reason)
+    }
+
+    fn is_here(&self, uid: &str) -> bool {
+        matches!(self.pods.status_of(uid), PodStatus::Here(_))
+    }
+
+    async fn until(&self, what: &str, is_so: impl Fn(&Self) -> bool) {
+        let waiting = async {
+            while !is_so(self) {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(10), waiting)
+            .await
+            .unwrap_or_else(|_| panic!("never: {what}"));
+    }
+}
+
+async fn serve(
+    mut stream: TcpStream,
+    tell: mpsc::UnboundedSender<Asked>,
+    stored: Arc<Mutex<HashMap<String, Value>>>,
+) {
+    let mut head = vec![0; 8192];
+    while let Ok(length @ 1..) = stream.read(&mut head).await {
+        let text = String::from_utf8_lossy(&head[..length]).into_owned();
+        let line = text.lines().next().unwrap().to_owned();
+        if line.starts_with("GET /api/v1/pods?") {
+            let _test_is_over = tell.send(Asked { line, stream });
+            return;
+        }
+        let path = line.split(' ').nth(1).unwrap();
+        let answer = stored.lock().get(path).map(ToString::to_string);
+        let (status, body) = answer.map_or(("404 Not Found", "{}".to_owned()), |body| ("200 OK", body));
+        let answer = format!("HTTP/1.1 {status}\r\nContent-Length: {}\r\n\r\n{body}", body.len());
+        let _client_is_gone = stream.write_all(answer.as_bytes()).await;
+    }
+}
+
+impl Asked {
+    async fn write(&mut self, text: &str) {
+        self.stream.write_all(text.as_bytes()).await.unwrap();
+    }
+
+    async fn answer(mut self, status: &str, body: &Value) {
+        let body = body.to_string();
+        let head = format!(
+            "HTTP/1.1 {status}\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n",
+            body.len()
+        );
+        self.write(&(head + &body)).await;
+    }
+
+    async fn begin(&mut self) {
+        self.write("HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n")
+            .await;
+    }
+
+    async fn event(&mut self, kind: &str, object: Value) {
+        let line = json!({"type": kind, "object": object}).to_string() + "\n";
+        self.write(&format!("{:x}\r\n{line}\r\n", line.len())).await;
+    }
+
+    async fn end_of_list(&mut self) {
+        let annotations = json!({"k8s.io/initial-events-end": "true"});
+        let metadata = json!({"resourceVersion": "100", "annotations": annotations});
+        self.event("BOOKMARK", json!({"kind": "Pod", "apiVersion": "v1", "metadata": metadata})).await;
+    }
+
+    async fn end(mut self) {
+        self.write("0\r\n\r\n").await;
+    }
+}
+
+fn pod_on(uid: &str, node: &str) -> Value {
+    json!({
+        "metadata": {"name": uid, "namespace": "ns", "uid": uid, "resourceVersion": "7"},
+        "spec": {"nodeName": node},
+        "status": {"podIPs": [{"ip": "10.0.0.7"}]},
+    })
+}
+
+fn pod(uid: &str) -> Value {
+    pod_on(uid, "node-1")
+}
+
+fn failure(status: u16, message: &str) -> Value {
+    json!({"kind": "Status", "status": "Failure", "code": status, "reason": "", "message": message})
+}
+
+#[tokio::test]
+async fn a_list_then_each_change_is_reported_over_watches_that_end_and_go_on() {
+    let mut server = Server::start().await;
+    let mut watch = server.listing(&["a", "b"]).await;
+    assert!(watch.line.contains("fieldSelector=spec.nodeName%3Dnode-1"), "{}", watch.line);
+    server.until("both are here", |server| server.pods.lives("a") && server.pods.lives("b")).await;
+    assert!(server.says().starts_with("true"), "{}", server.says());
+    watch.event("ADDED", pod("c")).await;
+    watch.event("DELETED", pod("a")).await;
+    server.until("a is gone and c is here", |server| server.pods.is_gone("a") && server.is_here("c")).await;
+    watch.end().await;
+    let mut next = server.next().await;
+    assert!(
+        next.line.contains("resourceVersion=7 ") && !next.line.contains("sendInitialEvents"),
+        "{}",
+        next.line
+    );
+    next.begin().await;
+    // What happened in between comes first.
+    next.event("DELETED", pod("b")).await;
+    server.until("b is gone", |server| server.pods.is_gone("b")).await;
+    assert!(server.pods.lives("c") && server.says().starts_with("true"), "{}", server.says());
+}
+
+#[tokio::test]
+async fn a_list_from_the_past_cuts_nobody_off_and_one_of_today_ends_who_is_gone() {
+    let mut server = Server::start().await;
+    let mut watch = server.listing(&["lives", "gone", "new-uid", "c", "d", "e"]).await;
+    server.until("all are here", |server| server.pods.lives("e")).await;
+    server.store("lives", pod("lives"));
+    let mut again = pod("new-uid");
+    again["metadata"]["uid"] = "another".into();
+    server.store("new-uid", again);
+    watch.event("ERROR", failure(410, "too old resource version")).await;
+    let _watch = server.listing(&["c", "d", "e"]).await;
+    server
+        .until("those who are gone are gone", |server| {
+            server.pods.is_gone("gone") && server.pods.is_gone("new-uid")
+        })
+        .await;
+    assert!(server.pods.lives("lives"), "asked about, it lives");
+}
+
+#[tokio::test]
+async fn a_list_that_lacks_most_is_not_believed_until_it_says_so_again() {
+    let mut server = Server::start().await;
+    let mut watch = server.listing(&["a", "b", "c"]).await;
+    server.until("all are here", |server| server.pods.lives("c")).await;
+    watch.event("ERROR", failure(410, "too old resource version")).await;
+    let _watch = server.listing(&["a"]).await;
+    server.until("it is doubted", |server| server.says().contains("lacks 2 of 3")).await;
+    assert!(server.says().contains("lacks 2 of 3"), "{}", server.says());
+    assert_eq!(server.pods.status_of("b"), PodStatus::Unknown);
+    let _watch = server.listing(&["a"]).await;
+    server.until("it is believed", |server| server.pods.lives("a")).await;
+    assert!(!server.pods.is_gone("b"), "but that it is gone nobody has said");
+}
+
+#[tokio::test]
+async fn a_server_without_streaming_lists_is_asked_for_pages() {
+    let mut server = Server::start().await;
+    let refusal = failure(
+        422,
+        "sendInitialEvents: Forbidden: forbidden for watch unless the WatchList feature gate is enabled",
+    );
+    server.next().await.answer("422 Unprocessable Entity", &refusal).await;
+    let page = server.next().await;
+    assert!(page.line.contains("limit=1000") && !page.line.contains("watch=true"), "{}", page.line);
+    let first = json!({"metadata": {"resourceVersion": "5", "continue": "more"}, "items": [pod("a")]});
+    page.answer("200 OK", &first).await;
+    let page = server.next().await;
+    assert!(page.line.contains("continue=more"), "{}", page.line);
+    page.answer("200 OK", &json!({"metadata": {"resourceVersion": "5"}, "items": [pod("b")]})).await;
+    let mut watch = server.next().await;
+    assert!(watch.line.contains("resourceVersion=5 "), "{}", watch.line);
+    watch.begin().await;
+    server.until("both are here", |server| server.pods.lives("a") && server.pods.lives("b")).await;
+}
+
+#[tokio::test]
+async fn without_the_right_nothing_is_known_and_the_condition_repeats_what_the_server_says() {
+    let mut server = Server::start().await;
+    let says =
+        "pods is forbidden: User \"system:serviceaccount:kube-system:agent\" cannot watch resource \"pods\"";
+    server.next().await.answer("403 Forbidden", &failure(403, says)).await;
+    server.until("it says so", |server| server.says().contains(says)).await;
+    assert_eq!(server.pods.status_of("a"), PodStatus::Unknown);
+    let _watch = server.listing(&["a"]).await;
+    server.until("the right was given", |server| server.pods.lives("a")).await;
+}
+
+#[tokio::test]
+async fn a_pod_that_no_list_has_named_is_asked_about() {
+    let mut server = Server::start().await;
+    let _watch = server.listing(&["a"]).await;
+    server.until("a is here", |server| server.pods.lives("a")).await;
+    server.store("late", pod("late"));
+    server.store("away", pod_on("away", "node-2"));
+    for uid in ["late", "away", "deleted", "../../evil"] {
+        server.pods.ask(&PodName { namespace: "ns".into(), name: uid.into(), uid: uid.into() });
+    }
+    server.until("all three are known", |server| server.pods.is_gone("deleted")).await;
+    assert!(server.is_here("late"));
+    assert_eq!(server.pods.status_of("away"), PodStatus::Elsewhere);
+    assert_eq!(server.pods.status_of("../../evil"), PodStatus::NotSeen, "no path is made of that");
+}
