@@ -148,7 +148,7 @@ compile_the_rest() {
 # One cluster for all of them, which they have one after the other; one test makes a cluster of its own.
 start_cluster_tests() {
     set -m
-    cargo test --locked --no-fail-fast -p e2e cluster:: -- --test-threads 2 >"$work/cluster" 2>&1 </dev/null &
+    end_to_end cluster:: -- --test-threads 2 >"$work/cluster" 2>&1 </dev/null &
     cluster_job=$!
     set +m
 }
@@ -218,9 +218,17 @@ cargo_test() {
     cargo test --locked --no-fail-fast "$@" 2>&1 | tee "$work/tests"
 }
 
+end_to_end() {
+    cargo test --locked --no-fail-fast --workspace --test e2e "$@"
+}
+
+end_to_end_tests() {
+    end_to_end "$@" 2>&1 | tee "$work/tests"
+}
+
 # Doc tests are never among the targets that are named.
 unit_tests() {
-    cargo test --locked --no-fail-fast --workspace --exclude e2e --lib --bins --test sandbox 2>&1 | tee "$work/tests" &&
+    cargo test --locked --no-fail-fast --workspace --lib --bins --test sandbox 2>&1 | tee "$work/tests" &&
         cargo test --locked --no-fail-fast --workspace --doc 2>&1 | tee --append "$work/tests"
 }
 
@@ -230,7 +238,7 @@ gives_way() {
 }
 
 simulation() {
-    cargo_test --config tests/simulation/optimized.toml --workspace --exclude e2e --test stories "$@"
+    cargo_test --config tests/simulation/optimized.toml --workspace --test stories "$@"
 }
 
 planted_bugs() {
@@ -258,7 +266,9 @@ set +m
 check "format" cargo fmt --all --check
 check "repository rules" tests/repository/run.sh
 check "clippy" cargo clippy --workspace --all-targets --locked -- -D warnings
-check "build" cargo build --workspace --locked
+# Everything at once: cargo unites the features of what it is asked for, so that parts asked for one by one would
+# compile tokio, and all that needs it, once for each.
+check "build" cargo build --workspace --all-targets --locked
 check "Debian packages" packages_are_there
 check "python environment" venv_is_made
 # Compiles the agent as the Dockerfile does, mostly on one processor, while the next stages test.
@@ -268,7 +278,6 @@ if ! $without_cluster; then
     images_job=$!
     set +m
 fi
-check "compiling end-to-end tests" cargo test --locked -p e2e --no-run
 export PATH="$PWD/$venv/bin:$PATH"
 # The cluster mostly waits: for rollouts, pods, time. What is tested beside it promises nothing in seconds, and gives way.
 # Where the agent has changed, what is beside it is compiled before it begins.
@@ -304,7 +313,7 @@ fi
 if [[ -n $runner ]]; then
     # Root of a user namespace cannot become nobody, and need not: whoever started us has no privileges.
     readonly as_user=an_agent_that_is_nobody
-    tests "end-to-end tests, as a user" cargo_test -p e2e "$as_user"
+    tests "end-to-end tests, as a user" end_to_end_tests "$as_user"
     skipped+=(--skip "$as_user")
     # Only the machine's root can make a cgroup with a limit.
     crowd+=(--skip in_a_cgroup)
@@ -312,9 +321,9 @@ if [[ -n $runner ]]; then
     export "${runner?}"
 fi
 # Most of them wait for time to pass: three times as many at once as there are processors, which still idle half the time.
-tests "end-to-end tests" cargo_test -p e2e -- "${skipped[@]}" --test-threads $((3 * $(nproc)))
+tests "end-to-end tests" end_to_end_tests -- "${skipped[@]}" --test-threads $((3 * $(nproc)))
 # What these promise is about an agent under load, and not about a machine that runs other tests meanwhile.
-tests "crowd tests" cargo_test -p e2e crowd:: -- "${crowd[@]}"
+tests "crowd tests" end_to_end_tests crowd:: -- "${crowd[@]}"
 check "image" tests/image/run.sh
 
 # Every failure has ended the run before this line.
