@@ -14,8 +14,8 @@
 //! Under `credentials` is [`aws`]: the SDK's HTTP client, AWS's time, the agent's own identity. Under it and
 //! under `identity` is [`outgoing`]: the connections that the agent opens. Beside the walk are
 //! [`node`], which gives the node the addresses and keeps them; [`lifecycle`] (readiness, shutdown, tasks),
-//! [`telemetry`] (logs, metrics), [`config`] and [`cli`]; [`clock`], [`rng`], [`backoff`], [`watched_file`]
-//! and [`secret`]; and [`app`], which alone knows every part.
+//! [`telemetry`] (logs, metrics), [`config`] and [`cli`]; [`clock`], [`rng`], [`backoff`], [`watched_file`],
+//! [`words`] and [`secret`]; and [`app`], which alone knows every part.
 
 pub mod app;
 pub mod association;
@@ -39,4 +39,5 @@ pub mod secret;
 pub mod server;
 pub mod telemetry;
 pub mod watched_file;
+pub mod words;
 pub mod workload;

@@ -10,7 +10,7 @@ ROOT = "agent/src/"
 
 # From the inside out. A folder may import what stands above it here; within a layer only what PEERS allows.
 LAYERS = (
-    ("workload", "clock", "rng", "secret", "backoff", "watched_file", "cli"),
+    ("workload", "clock", "rng", "secret", "words", "backoff", "watched_file", "cli"),
     ("config",),
     ("lifecycle", "telemetry"),
     ("outgoing", "pods"),

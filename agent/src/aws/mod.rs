@@ -12,4 +12,3 @@ pub mod node_details;
 pub mod own_identity;
 pub mod reach;
 pub mod time;
-pub mod words;

@@ -11,124 +11,105 @@ use bytes::Bytes;
 use futures_util::StreamExt;
 use futures_util::stream::BoxStream;
 use http::header::ACCEPT;
-use http::{HeaderValue, Request, StatusCode};
+use http::{HeaderValue, Request, StatusCode, Uri};
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 use kube::api::{WatchEvent, WatchParams};
 use kube::client::{Body, ClientBuilder};
 use kube::config::AuthInfo;
+use kube::core::Status;
 use parking_lot::Mutex;
 use serde::de::DeserializeOwned;
 
+use super::error::{ApiError, Missing};
+use super::said::{OwnTokens, Said};
 use crate::config::ApiServer;
 
 /// The time for a request, from the connection to the last byte.
-const DEADLINE: Duration = Duration::from_secs(5);
+pub(super) const DEADLINE: Duration = Duration::from_secs(5);
 
 /// Its key document has a media type of its own, and it answers 406 to those who ask for another one.
 const ACCEPTED: &str = "application/json, application/jwk-set+json";
 
-/// So much of the API server's sentences is repeated.
-const MOST_SAID: usize = 300;
+/// A refusal with its reason is some hundred bytes.
+const MOST_BYTES_OF_A_REFUSAL: usize = 16 * 1024;
 
 /// Changes of objects, as they come.
 pub(super) type Events<T> = BoxStream<'static, Result<WatchEvent<T>, ApiError>>;
 
-/// Why the API server gives no answer that can be used.
-#[derive(Debug, thiserror::Error)]
-pub enum ApiError {
-    /// URL, token or certificates cannot be used.
-    #[error("the connection to the API server cannot be set up")]
-    SetUp(#[source] Box<kube::Error>),
-    /// The URL is invalid.
-    #[error("the URL of the API server is invalid")]
-    Url,
-    /// No connection, or it broke.
-    #[error("the API server cannot be reached")]
-    Send(#[source] Box<kube::Error>),
-    /// The answer is longer than it may be.
-    #[error("the API server's answer is longer than {0} bytes")]
-    TooLong(usize),
-    /// The answer broke off.
-    #[error("the API server's answer broke off")]
-    Body(#[source] Box<dyn std::error::Error + Send + Sync>),
-    /// Another status than 200.
-    #[error("the API server answered {path} with status {status}")]
-    Status {
-        /// What was asked for.
-        path: Box<str>,
-        /// The status.
-        status: StatusCode,
-    },
-    /// It says in its own words why not.
-    #[error("the API server refuses to answer {path}: {said} ({status})")]
-    Refused {
-        /// What was asked for.
-        path: Box<str>,
-        /// The status.
-        status: StatusCode,
-        /// Its sentence.
-        said: String,
-    },
-    /// The deadline has passed.
-    #[error("the API server did not answer within {} s", DEADLINE.as_secs())]
-    Timeout,
-}
-
-impl ApiError {
-    /// What the API server has answered, if it has.
-    pub(super) fn status(&self) -> Option<StatusCode> {
-        match self {
-            Self::Status { status, .. } | Self::Refused { status, .. } => Some(*status),
-            Self::SetUp(_) | Self::Url | Self::Send(_) | Self::TooLong(_) | Self::Body(_) | Self::Timeout => {
-                None
-            }
-        }
-    }
-}
-
 /// The API server, as this agent asks it. Clones share the connections.
 #[derive(Clone)]
 pub struct Api {
-    server: Arc<ApiServer>,
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    server: ApiServer,
+    tokens: OwnTokens,
     /// Made when it is first needed, and again while it cannot be made: the cluster's certificates may come
     /// later.
-    client: Arc<Mutex<Option<kube::Client>>>,
+    client: Mutex<Option<kube::Client>>,
 }
 
 impl Api {
     /// Nothing is read or connected yet.
     pub fn new(server: ApiServer) -> Self {
-        Self { server: Arc::new(server), client: Arc::default() }
+        let tokens = OwnTokens::new(server.token_file.clone());
+        Self { shared: Arc::new(Shared { server, tokens, client: Mutex::default() }) }
     }
 
     /// The API server's URL.
     pub fn url(&self) -> &str {
-        &self.server.url
+        &self.shared.server.url
     }
 
-    /// The document at a path, at most that long. Redirects are not followed.
+    /// What may be repeated of a sentence that came from the API server.
+    pub(super) fn said(&self, text: &str) -> Said {
+        self.shared.tokens.said(text)
+    }
+
+    /// The object at a path, in at most that many bytes. Redirects are not followed.
     ///
     /// # Errors
-    /// [`ApiError`], when there is no whole document in time.
-    pub(super) async fn get(&self, path: &str, most: usize) -> Result<Bytes, ApiError> {
+    /// [`ApiError`], when there is none in time.
+    pub(super) async fn get<T: DeserializeOwned>(&self, path: &str, most: usize) -> Result<T, ApiError> {
+        let body = self.get_bytes(path, most).await?;
+        serde_json::from_slice(&body).map_err(|error| {
+            let why = self.shared.tokens.said_by(&error);
+            ApiError::Unreadable { path: path.into(), why }
+        })
+    }
+
+    /// The same as it comes.
+    ///
+    /// # Errors
+    /// [`ApiError`], when there is no whole answer in time.
+    pub(super) async fn get_bytes(&self, path: &str, most: usize) -> Result<Bytes, ApiError> {
         tokio::time::timeout(DEADLINE, self.whole(path, most)).await.map_err(|_| ApiError::Timeout)?
     }
 
     async fn whole(&self, path: &str, most: usize) -> Result<Bytes, ApiError> {
         let request = Request::get(path).header(ACCEPT, HeaderValue::from_static(ACCEPTED));
         let request = request.body(Body::empty()).map_err(|_| ApiError::Url)?;
-        let answer = self.client()?.send(request).await.map_err(|error| ApiError::Send(Box::new(error)))?;
+        let answer = self.client()?.send(request).await.map_err(|error| self.failed(path, error))?;
         let status = answer.status();
+        if status == StatusCode::OK {
+            return self.body(answer.into_body(), most).await;
+        }
         if status == StatusCode::UNAUTHORIZED {
             self.forget();
         }
-        if status != StatusCode::OK {
-            return Err(ApiError::Status { path: path.into(), status });
-        }
-        let body = Limited::new(answer.into_body(), most).collect().await;
+        let body = self.body(answer.into_body(), MOST_BYTES_OF_A_REFUSAL).await.unwrap_or_default();
+        Err(match serde_json::from_slice::<Status>(&body) {
+            Ok(said) if said.code == status.as_u16() => self.refused(path, &said),
+            Ok(_) | Err(_) => ApiError::Status { path: path.into(), status },
+        })
+    }
+
+    async fn body(&self, body: Body, most: usize) -> Result<Bytes, ApiError> {
+        let body = Limited::new(body, most).collect().await;
         let body = body.map_err(|error| match error.is::<LengthLimitError>() {
             true => ApiError::TooLong(most),
-            false => ApiError::Body(error),
+            false => ApiError::Body(self.shared.tokens.said_by(&*error)),
         })?;
         Ok(body.to_bytes())
     }
@@ -156,21 +137,34 @@ impl Api {
     }
 
     fn failed(&self, path: &str, error: kube::Error) -> ApiError {
-        let kube::Error::Api(status) = error else { return ApiError::Send(Box::new(error)) };
-        let said = status.message.chars().take(MOST_SAID).collect();
-        let status = StatusCode::from_u16(status.code).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-        if status == StatusCode::UNAUTHORIZED {
+        let kube::Error::Api(status) = error else {
+            return ApiError::Send(self.shared.tokens.said_by(&error));
+        };
+        if status.code == StatusCode::UNAUTHORIZED.as_u16() {
             self.forget();
         }
-        ApiError::Refused { path: path.into(), status, said }
+        self.refused(path, &status)
+    }
+
+    fn refused(&self, path: &str, status: &Status) -> ApiError {
+        let missing = status.details.as_ref().filter(|_| status.reason == "NotFound");
+        ApiError::Refused {
+            path: path.into(),
+            status: StatusCode::from_u16(status.code).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR),
+            said: self.said(&status.message),
+            missing: missing.map(|it| Missing { kind: it.kind.clone(), name: it.name.clone() }),
+        }
     }
 
     fn client(&self) -> Result<kube::Client, ApiError> {
-        let mut made = self.client.lock();
+        self.shared.tokens.note();
+        let mut made = self.shared.client.lock();
         if let Some(client) = &*made {
             return Ok(client.clone());
         }
-        let client = make(&self.server)?;
+        let url = self.url().parse().map_err(|_| ApiError::Url)?;
+        let client = make(&self.shared.server, url)
+            .map_err(|error| ApiError::SetUp(self.shared.tokens.said_by(&error)))?;
         *made = Some(client.clone());
         Ok(client)
     }
@@ -178,12 +172,12 @@ impl Api {
     /// Lets the next request read the token again. kube reads it every minute, by the wall clock: where that
     /// was set back by hours, it shows one that has expired.
     fn forget(&self) {
-        *self.client.lock() = None;
+        *self.shared.client.lock() = None;
     }
 }
 
-fn make(server: &ApiServer) -> Result<kube::Client, ApiError> {
-    let mut config = kube::Config::new(server.url.parse().map_err(|_| ApiError::Url)?);
+fn make(server: &ApiServer, url: Uri) -> kube::Result<kube::Client> {
+    let mut config = kube::Config::new(url);
     // Read again every minute by the verifier of this file. The list beside it is unused, and without one
     // kube would look for the system's roots, which the image does not have.
     config.root_cert_file = Some(server.ca_file.clone());
@@ -192,6 +186,5 @@ fn make(server: &ApiServer) -> Result<kube::Client, ApiError> {
         AuthInfo { token_file: Some(server.token_file.display().to_string()), ..AuthInfo::default() };
     // Those who ask repeat, at rates of their own.
     config.default_retry = false;
-    let builder = ClientBuilder::try_from(config).map_err(|error| ApiError::SetUp(Box::new(error)))?;
-    Ok(builder.build())
+    Ok(ClientBuilder::try_from(config)?.build())
 }

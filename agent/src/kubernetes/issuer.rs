@@ -9,24 +9,14 @@
 use bytes::Bytes;
 use serde::Deserialize;
 
-use super::api::{Api, ApiError};
+use super::api::Api;
+use super::error::ApiError;
 
 const DISCOVERY: &str = "/.well-known/openid-configuration";
 const KEYS: &str = "/openid/v1/jwks";
 /// Some hundred bytes each; keys have a limit of their own (`identity::keys::document`).
 const MAX_DISCOVERY_BYTES: usize = 16 * 1024;
 const MAX_KEYS_BYTES: usize = 256 * 1024;
-
-/// Why the issuer is not known.
-#[derive(Debug, thiserror::Error)]
-pub enum IssuerError {
-    /// The API server gives no answer that can be used.
-    #[error(transparent)]
-    Api(#[from] ApiError),
-    /// The discovery document is none.
-    #[error("the API server's discovery document cannot be read")]
-    Discovery(#[source] serde_json::Error),
-}
 
 /// What the API server says of its issuer.
 #[derive(Debug)]
@@ -58,13 +48,12 @@ impl IssuerReader {
     /// Reads name and keys.
     ///
     /// # Errors
-    /// [`IssuerError`], when one of them cannot be had.
-    pub async fn read(&self) -> Result<Issuer, IssuerError> {
-        let (discovery, keys) = tokio::try_join!(
+    /// [`ApiError`], when one of them cannot be had.
+    pub async fn read(&self) -> Result<Issuer, ApiError> {
+        let (Discovery { issuer }, keys) = tokio::try_join!(
             self.api.get(DISCOVERY, MAX_DISCOVERY_BYTES),
-            self.api.get(KEYS, MAX_KEYS_BYTES)
+            self.api.get_bytes(KEYS, MAX_KEYS_BYTES)
         )?;
-        let Discovery { issuer } = serde_json::from_slice(&discovery).map_err(IssuerError::Discovery)?;
         Ok(Issuer { name: issuer, keys })
     }
 }
@@ -78,9 +67,10 @@ mod tests {
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
     use tokio::net::TcpListener;
 
-    use super::{Issuer, IssuerError, IssuerReader};
+    use super::{Issuer, IssuerReader};
     use crate::config::ApiServer;
-    use crate::kubernetes::api::{Api, ApiError};
+    use crate::kubernetes::api::Api;
+    use crate::kubernetes::error::ApiError;
     use crate::lifecycle::tasks::spawn_detached;
 
     const NAMED: &str = r#"{"issuer":"https://issuer.example","jwks_uri":"https://evil.example/keys"}"#;
@@ -158,11 +148,29 @@ mod tests {
             (ok(NAMED), forbidden, "answered /openid/v1/jwks with status 403"),
             (ok(NAMED), redirect, "with status 302"),
             (ok(NAMED), long, "longer than 262144 bytes"),
-            (ok("<html>"), ok("{}"), "discovery document cannot be read"),
-            (ok(r#"{"jwks_uri":"x"}"#), ok("{}"), "discovery document cannot be read"),
+            (ok("<html>"), ok("{}"), "/.well-known/openid-configuration cannot be read"),
+            (ok(r#"{"jwks_uri":"x"}"#), ok("{}"), "/.well-known/openid-configuration cannot be read"),
         ] {
             let error = reader(serving(discovery, keys).await.0).read().await.unwrap_err();
             assert!(error.to_string().contains(says), "{error}: {says}");
+        }
+    }
+
+    #[tokio::test]
+    async fn no_answer_gets_our_token_into_an_error() {
+        let refusal = concat!(
+            r#"{"kind":"Status","status":"Failure","code":403,"reason":"Forbidden","#,
+            r#""message":"no own-token-of-the-agent"}"#
+        );
+        let refusal = format!("HTTP/1.1 403 F\r\nContent-Length: {}\r\n\r\n{refusal}", refusal.len()).leak();
+        for (discovery, says) in
+            [(&*refusal, "no [redacted] (403"), (ok(r#""own-token-of-the-agent""#), "string \"[redacted]\"")]
+        {
+            let (mut server, _) = serving(discovery, ok("{}")).await;
+            server.token_file = folder().join("token-that-is-quoted");
+            std::fs::write(&server.token_file, "own-token-of-the-agent").unwrap();
+            let error = reader(server).read().await.unwrap_err();
+            assert!(error.to_string().contains(says), "{error}");
         }
     }
 
@@ -174,7 +182,7 @@ mod tests {
         let good = server.ca_file.clone();
         let reader = reader(ApiServer { ca_file: path.clone(), ..server });
         let error = reader.read().await.unwrap_err();
-        assert!(matches!(error, IssuerError::Api(ApiError::SetUp(_))), "{error:?}");
+        assert!(matches!(error, ApiError::SetUp(_)), "{error:?}");
         std::fs::copy(good, &path).unwrap();
         reader.read().await.unwrap();
         std::fs::remove_file(path).unwrap();

@@ -7,5 +7,7 @@
 //! The only place that names kube.
 
 pub mod api;
+pub mod error;
 pub mod issuer;
 pub mod pods;
+mod said;

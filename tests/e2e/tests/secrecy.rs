@@ -8,7 +8,7 @@ mod run;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
-use sandbox::{Options, Sandbox};
+use sandbox::{Effect, Fault, Options, Sandbox, Service};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
 use tokio::task::JoinSet;
@@ -67,6 +67,37 @@ async fn no_secret_shows_while_tokens_are_verified() {
         trouble(&mut run).await;
         run.imds_that_quotes().await;
         run.shows_no_secret(&["node's session token", "pod's session token", "pod token"]).await;
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn no_secret_shows_in_a_cluster() {
+    in_both_formats(async |format| {
+        let sandbox = Sandbox::start(Options { tls: true, ..Options::default() }).unwrap();
+        let folder = sandbox.dir().join("own");
+        std::fs::create_dir(&folder).unwrap();
+        std::fs::copy(sandbox.ca_file(), folder.join("ca.crt")).unwrap();
+        let own = pod(&sandbox, "agent").token;
+        std::fs::write(folder.join("token"), &own).unwrap();
+        let url = sandbox.jwks_tls_url().unwrap();
+        let api_server: SocketAddr = url.split('/').nth(2).unwrap().parse().unwrap();
+        let builder = Builder::new(&sandbox)
+            .flag("--node-name", sandbox.node_name())
+            .flag("--token-verification", "required")
+            .flag("--kubernetes-credentials", folder.to_str().unwrap())
+            .env("KUBERNETES_SERVICE_HOST", &api_server.ip().to_string())
+            .env("KUBERNETES_SERVICE_PORT", &api_server.port().to_string());
+        sandbox.faults().set([("Forbidden", 403), ("InternalError", 500)].map(|(code, status)| {
+            let (code, message) = (code.to_owned(), format!("no {own}, no {}", &own[7..90]));
+            Fault::new(Service::Issuer, Effect::Status { status, code, message }).times(2)
+        }));
+        let mut run = Run::start(sandbox, builder, format).await;
+        run.plant("agent's token", &own);
+        logged(&run, "no [redacted], no [redacted]").await;
+        trouble(&mut run).await;
+        run.shows_no_secret(&["agent's token", "node's session token", "pod's secret key", "pod token"])
+            .await;
     })
     .await;
 }

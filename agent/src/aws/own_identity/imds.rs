@@ -27,8 +27,9 @@ use aws_smithy_runtime_api::http::StatusCode;
 use parking_lot::Mutex;
 
 use crate::aws::own_identity::load_error::LoadError;
-use crate::aws::{http_client, time, words};
+use crate::aws::{http_client, time};
 use crate::clock::Clock;
+use crate::words;
 
 /// The time for one request. IMDS answers in milliseconds or, behind a hop limit of 1, never; where it is
 /// slow (throttled, or another program stands before it), a limit that is too short would be met by no retry.

@@ -6,7 +6,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use crate::aws::answer_log::Asked;
-use crate::aws::words;
+use crate::words;
 
 /// What AWS said when it rejected who signed.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use crate::aws::answer_log::{About, Asked, No};
-use crate::aws::words;
+use crate::words;
 use crate::workload::{PresentedToken, TokenDigest};
 
 /// A refusal that is about the pod, its token or its role.

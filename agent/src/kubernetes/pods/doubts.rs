@@ -11,12 +11,12 @@ use std::future::pending;
 use std::pin::Pin;
 use std::time::Duration;
 
-use http::StatusCode;
 use tokio::time::Instant;
 
 use super::object::Object;
 use crate::clock::Clock;
-use crate::kubernetes::api::{Api, ApiError};
+use crate::kubernetes::api::Api;
+use crate::kubernetes::error::ApiError;
 use crate::pods::{PodName, PodStatus, Pods, Questions};
 
 /// Between two questions: five a second.
@@ -121,11 +121,12 @@ async fn find(api: &Api, pod: &PodName) -> Result<Found, ApiError> {
     }
     let path = format!("/api/v1/namespaces/{namespace}/pods/{name}");
     match api.get(&path, MOST_BYTES).await {
-        Ok(body) => {
-            let object = serde_json::from_slice(&body).map_err(|error| ApiError::Body(Box::new(error)))?;
-            Ok(Found::Pod(object))
+        Ok(object) => Ok(Found::Pod(object)),
+        Err(ApiError::Refused { missing: Some(missing), .. })
+            if missing.kind == "pods" && missing.name == **name =>
+        {
+            Ok(Found::Nothing)
         }
-        Err(ApiError::Status { status: StatusCode::NOT_FOUND, .. }) => Ok(Found::Nothing),
         Err(error) => Err(error),
     }
 }

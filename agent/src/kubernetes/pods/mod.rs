@@ -20,7 +20,9 @@ use tokio::time::{Instant, timeout_at};
 
 use self::doubts::Doubts;
 use self::object::{List, Object};
-use super::api::{Api, ApiError, Events};
+use super::api::{Api, Events};
+use super::error::ApiError;
+use super::said::Said;
 use crate::backoff::Backoff;
 use crate::clock::Clock;
 use crate::lifecycle::readiness::Condition;
@@ -68,14 +70,14 @@ enum Broken {
     #[error("the API server has forgotten how far the watch had come")]
     Expired,
     #[error("the API server has ended the watch: {0}")]
-    Ended(String),
+    Ended(Said),
+    #[error("the API server has ended the watch within a list")]
+    HalfAList,
     #[error(
         "the API server's list of this node's pods lacks {} of {} known ones, so it is not believed",
         .0.missing, .0.known
     )]
     Doubtful(DoubtfulList),
-    #[error("the API server's list of pods cannot be read")]
-    List(#[source] serde_json::Error),
 }
 
 impl PodWatch {
@@ -126,7 +128,7 @@ impl PodWatch {
                 () = self.doubts.settle_one() => {}
             }
         }
-        if self.is_listing { Err(Broken::Ended("within a list".to_owned())) } else { Ok(()) }
+        if self.is_listing { Err(Broken::HalfAList) } else { Ok(()) }
     }
 
     async fn begin(&mut self, known: &Condition) -> Result<Events<Object>, Broken> {
@@ -190,8 +192,7 @@ impl PodWatch {
         let mut more = String::new();
         loop {
             let path = format!("{PATH}?fieldSelector={}&limit={PAGE}&continue={more}", self.selector());
-            let page = self.api.get(&path, MOST_BYTES_OF_A_LIST).await?;
-            let List { metadata, items } = serde_json::from_slice(&page).map_err(Broken::List)?;
+            let List { metadata, items } = self.api.get(&path, MOST_BYTES_OF_A_LIST).await?;
             items.into_iter().for_each(|object| self.pods.here(object.into_pod()));
             match metadata.more.filter(|more| !more.is_empty()) {
                 Some(next) => more = next,
@@ -233,7 +234,7 @@ impl PodWatch {
             WatchEvent::Error(status) if status.code == StatusCode::GONE.as_u16() => {
                 return Err(Broken::Expired);
             }
-            WatchEvent::Error(status) => return Err(Broken::Ended(status.message.clone())),
+            WatchEvent::Error(status) => return Err(Broken::Ended(self.api.said(&status.message))),
         }
         Ok(())
     }

@@ -24,10 +24,13 @@ use crate::rng::Rng;
 /// An API server that answers a GET of a pod by itself, and leaves lists and watches to the test.
 struct Server {
     asked: mpsc::UnboundedReceiver<Asked>,
-    stored: Arc<Mutex<HashMap<String, Value>>>,
+    stored: Stored,
     pods: Pods,
     readiness: Readiness,
 }
+
+/// What a GET of a path is answered with: status and body. Of all else Kubernetes says that it is not there.
+type Stored = Arc<Mutex<HashMap<String, (&'static str, String)>>>;
 
 /// A list or a watch that was asked for.
 struct Asked {
@@ -41,7 +44,7 @@ impl Server {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
         let (tell, asked) = mpsc::unbounded_channel();
-        let stored: Arc<Mutex<HashMap<String, Value>>> = Arc::default();
+        let stored = Stored::default();
         let of_server = Arc::clone(&stored);
         spawn_detached("test-server", async move {
             while let Ok((stream, _)) = listener.accept().await {
@@ -83,8 +86,12 @@ impl Server {
         watch
     }
 
-    fn store(&self, uid: &str, object: Value) {
-        self.stored.lock().insert(format!("/api/v1/namespaces/ns/pods/{uid}"), object);
+    fn store(&self, uid: &str, object: &Value) {
+        self.answers_get_of(uid, "200 OK", object.to_string());
+    }
+
+    fn answers_get_of(&self, uid: &str, status: &'static str, body: String) {
+        self.stored.lock().insert(format!("/api/v1/namespaces/ns/pods/{uid}"), (status, body));
     }
 
     /// What `/readyz` says of the watch.
@@ -110,11 +117,7 @@ impl Server {
     }
 }
 
-async fn serve(
-    mut stream: TcpStream,
-    tell: mpsc::UnboundedSender<Asked>,
-    stored: Arc<Mutex<HashMap<String, Value>>>,
-) {
+async fn serve(mut stream: TcpStream, tell: mpsc::UnboundedSender<Asked>, stored: Stored) {
     let mut head = vec![0; 8192];
     while let Ok(length @ 1..) = stream.read(&mut head).await {
         let text = String::from_utf8_lossy(&head[..length]).into_owned();
@@ -124,8 +127,11 @@ async fn serve(
             return;
         }
         let path = line.split(' ').nth(1).unwrap();
-        let answer = stored.lock().get(path).map(ToString::to_string);
-        let (status, body) = answer.map_or(("404 Not Found", "{}".to_owned()), |body| ("200 OK", body));
+        let answer = stored.lock().get(path).cloned();
+        let (status, body) = answer.unwrap_or_else(|| {
+            let name = path.rsplit('/').next().unwrap();
+            ("404 Not Found", not_found("NotFound", "pods", name).to_string())
+        });
         let answer = format!("HTTP/1.1 {status}\r\nContent-Length: {}\r\n\r\n{body}", body.len());
         let _client_is_gone = stream.write_all(answer.as_bytes()).await;
     }
@@ -182,6 +188,14 @@ fn failure(status: u16, message: &str) -> Value {
     json!({"kind": "Status", "status": "Failure", "code": status, "reason": "", "message": message})
 }
 
+/// As Kubernetes says it (apimachinery, api/errors NewNotFound).
+fn not_found(reason: &str, kind: &str, name: &str) -> Value {
+    let mut status = failure(404, &format!("{kind} \"{name}\" not found"));
+    status["reason"] = reason.into();
+    status["details"] = json!({"name": name, "kind": kind});
+    status
+}
+
 #[tokio::test]
 async fn a_list_then_each_change_is_reported_over_watches_that_end_and_go_on() {
     let mut server = Server::start().await;
@@ -211,10 +225,10 @@ async fn a_list_from_the_past_cuts_nobody_off_and_one_of_today_ends_who_is_gone(
     let mut server = Server::start().await;
     let mut watch = server.listing(&["lives", "gone", "new-uid", "c", "d", "e"]).await;
     server.until("all are here", |server| server.pods.lives("e")).await;
-    server.store("lives", pod("lives"));
+    server.store("lives", &pod("lives"));
     let mut again = pod("new-uid");
     again["metadata"]["uid"] = "another".into();
-    server.store("new-uid", again);
+    server.store("new-uid", &again);
     watch.event("ERROR", failure(410, "too old resource version")).await;
     let _watch = server.listing(&["c", "d", "e"]).await;
     server
@@ -278,8 +292,8 @@ async fn a_pod_that_no_list_has_named_is_asked_about() {
     let mut server = Server::start().await;
     let _watch = server.listing(&["a"]).await;
     server.until("a is here", |server| server.pods.lives("a")).await;
-    server.store("late", pod("late"));
-    server.store("away", pod_on("away", "node-2"));
+    server.store("late", &pod("late"));
+    server.store("away", &pod_on("away", "node-2"));
     for uid in ["late", "away", "deleted", "../../evil"] {
         server.pods.ask(&PodName { namespace: "ns".into(), name: uid.into(), uid: uid.into() });
     }
@@ -287,4 +301,29 @@ async fn a_pod_that_no_list_has_named_is_asked_about() {
     assert!(server.is_here("late"));
     assert_eq!(server.pods.status_of("away"), PodStatus::Elsewhere);
     assert_eq!(server.pods.status_of("../../evil"), PodStatus::NotSeen, "no path is made of that");
+}
+
+#[tokio::test]
+async fn a_404_that_does_not_say_that_this_pod_is_not_there_ends_nobody() {
+    let mut server = Server::start().await;
+    let _watch = server.listing(&["a"]).await;
+    server.until("a is here", |server| server.pods.lives("a")).await;
+    let of_today = |uid: &str| PodName { namespace: "ns".into(), name: uid.into(), uid: uid.into() };
+    let answers = [
+        ("page", "404 page not found".to_owned()),
+        ("empty", "{}".to_owned()),
+        ("namespace", not_found("NotFound", "namespaces", "namespace").to_string()),
+        ("other", not_found("NotFound", "pods", "another").to_string()),
+        ("reason", not_found("", "pods", "reason").to_string()),
+    ];
+    for (uid, body) in &answers {
+        server.answers_get_of(uid, "404 Not Found", body.clone());
+        server.pods.ask(&of_today(uid));
+    }
+    // Asked about after all others.
+    server.pods.ask(&of_today("deleted"));
+    server.until("the last was asked about", |server| server.pods.is_gone("deleted")).await;
+    for (uid, _) in answers {
+        assert_eq!(server.pods.status_of(uid), PodStatus::NotSeen, "{uid}");
+    }
 }

@@ -67,4 +67,17 @@ impl Answer for Issuer {
         // The max-age of the API server for keys from a file (docs/design/facts.md#issuer-and-keys).
         reply.header("cache-control", "public, max-age=3600")
     }
+
+    /// A Status, as the API server has it.
+    fn error(&self, status: StatusCode, code: &str, message: &str) -> Reply {
+        let of_kubernetes = json!({
+            "kind": "Status",
+            "apiVersion": "v1",
+            "status": "Failure",
+            "message": message,
+            "reason": code,
+            "code": status.as_u16(),
+        });
+        Reply::json(&of_kubernetes).status(status).code(code)
+    }
 }

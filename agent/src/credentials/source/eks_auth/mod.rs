@@ -30,7 +30,6 @@ use crate::aws::node_details::SentDetails;
 use crate::aws::own_identity::{OwnIdentity, SigningCredentials};
 use crate::aws::reach::Reach;
 use crate::aws::time::AwsTime;
-use crate::aws::words::{self, CallSecrets};
 use crate::clock::Clock;
 use crate::config::Upstream;
 use crate::credentials::issued::{Grant, GrantOrigin, Issued};
@@ -42,6 +41,7 @@ use crate::credentials::source::{
 };
 use crate::outgoing::Carrier;
 use crate::secret::Secret;
+use crate::words::{self, CallSecrets};
 use crate::workload::PresentedToken;
 
 /// Asks EKS Auth.

@@ -13,12 +13,12 @@ use aws_sdk_eksauth::operation::assume_role_for_pod_identity::{
 use aws_smithy_runtime_api::http::Response;
 use aws_smithy_types::body::SdkBody;
 
-use crate::aws::words;
 use crate::credentials::source::eks_auth::classify::{ErrorAnswer, classify, is_of_aws};
 use crate::credentials::source::eks_auth::whole_credentials;
 use crate::credentials::source::{JudgedToken, SourceError, Unavailable};
 use crate::outgoing::Carrier;
 use crate::telemetry::error_chain::ErrorChain;
+use crate::words;
 
 /// What kept the answer away.
 #[derive(Debug, PartialEq, Eq)]

@@ -1,4 +1,4 @@
-//! AWS's own words, made fit for a log line, a condition and a client.
+//! The words of AWS and of the API server, made fit for a log line, a condition and a client.
 //!
 //! Owns: what of a message is passed on. Must not know: whom it is about.
 
@@ -6,21 +6,22 @@ use std::borrow::Cow;
 use std::collections::HashSet;
 use std::sync::Arc;
 
-/// The longest message of AWS that is passed on, in characters.
+/// The longest message that is passed on, in characters.
 const LONGEST_MESSAGE: usize = 400;
 /// The longest request id that is passed on, in bytes; AWS's have 36.
 const LONGEST_REQUEST_ID: usize = 128;
 /// The longest code that is passed on, in bytes; AWS's longest have under 50.
 const LONGEST_CODE: usize = 64;
 
-/// The shortest piece of a secret that is not passed on, in bytes. AWS's own words have none of that length
-/// in common with a token by chance.
+/// The shortest piece of a secret that is not passed on, in bytes. Sentences have none of that length in
+/// common with a token by chance.
 const SECRET_PIECE: usize = 12;
 /// What stands for the pieces of a secret.
 const REDACTED: &str = "[redacted]";
 
 /// The secrets that went into one call. An answer may quote them: AWS quotes the canonical request of a
-/// signature that does not match, proxies and gateways quote what they refuse.
+/// signature that does not match, proxies and gateways quote what they refuse, and a parser quotes what it
+/// cannot read.
 pub struct CallSecrets<'a> {
     pieces: HashSet<&'a [u8]>,
 }
