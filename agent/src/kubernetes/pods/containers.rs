@@ -132,6 +132,7 @@ mod tests {
             ("one of two has them", json!([plain, injected]), "", Injected),
             ("they beat other credentials", json!([keys, injected]), "", Injected),
             ("a sidecar beside keys", json!([plain, keys]), "", NotWanted),
+            ("keys beside a sidecar", json!([keys, plain]), "", NotWanted),
             ("variables of a Secret", json!([secret]), "", NotWanted),
             ("variables of a ConfigMap", json!([config]), "", Missing),
             ("its only container is skipped", json!([plain]), "plain", NotWanted),
