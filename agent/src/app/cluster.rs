@@ -10,7 +10,7 @@ use crate::kubernetes::api::Api;
 use crate::kubernetes::issuer::{Issuer, IssuerReader};
 use crate::kubernetes::pods::PodWatch;
 use crate::lifecycle::condition_name::ConditionName;
-use crate::pods::Pods;
+use crate::pods::{Pods, missed};
 use crate::rng::Rng;
 
 /// The cluster, as far as the agent asks about it.
@@ -33,6 +33,8 @@ impl Services {
             // time.
             let known = self.readiness.advisory(ConditionName::Pods);
             self.until_stopped("pods", watch.keep(known));
+            let reports = missed::report_each(pods.clone(), self.clock.clone(), missed::warn);
+            self.until_stopped("missed-pods", reports);
         }
         Cluster { api, pods }
     }

@@ -7,8 +7,9 @@ use std::time::Duration;
 use super::{Credentials, OwnIdentity, Peers, Services, reached};
 use crate::identity::keys::TokenKeys;
 use crate::lifecycle::limits::LIMITS;
+use crate::pods::{PodStates, Pods};
 use crate::telemetry::logging;
-use crate::telemetry::metrics::{CachedIdentities, ConnectionNumbers, Readings, TokenKeyNumbers};
+use crate::telemetry::metrics::{CachedIdentities, ConnectionNumbers, PodNumbers, Readings, TokenKeyNumbers};
 
 impl Services {
     /// What others count or know, each read when Prometheus asks.
@@ -18,10 +19,12 @@ impl Services {
         keys: &TokenKeys,
         peers: &Peers,
         own: &OwnIdentity,
+        pods: &Pods,
     ) -> Readings {
         let (store, flights) = (credentials.store.clone(), credentials.flights.clone());
         let (budget, own, keys) = (credentials.budget.clone(), own.clone(), keys.clone());
-        let (keys_clock, clock) = (self.clock.clone(), self.clock.clone());
+        let (keys_clock, pods_clock, clock) = (self.clock.clone(), self.clock.clone(), self.clock.clone());
+        let pods = pods.clone();
         let (connections, limits, limited) = (peers.clone(), self.limits.clone(), peers.clone());
         let readiness = self.readiness.clone();
         Readings {
@@ -41,6 +44,7 @@ impl Services {
                 }
             }),
             clock_offset_seconds: Box::new(move || signed_seconds(clock.offset_ms())),
+            pods: Box::new(move || pods.states(pods_clock.now().boot).map(pod_numbers)),
             connections: Box::new(move || {
                 let counts = connections.stats().snapshot();
                 ConnectionNumbers {
@@ -59,6 +63,11 @@ impl Services {
             }),
         }
     }
+}
+
+const fn pod_numbers(states: PodStates) -> PodNumbers {
+    let PodStates { asked, silent, missed, other } = states;
+    [("asked", asked), ("silent", silent), ("missed", missed), ("other", other)]
 }
 
 fn signed_seconds(ms: i64) -> f64 {

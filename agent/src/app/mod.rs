@@ -92,7 +92,8 @@ pub async fn run(config: Config, prober: Option<io::Result<Prober>>) -> Result<(
     let door =
         services.credential_door(&config, &credentials, &keys, &cluster.pods, &peers, probe_key.clone());
     let listeners = services.listen(&config, &door);
-    let admin = services.serve_admin(&config, services.readings(&credentials, &keys, &peers, &own));
+    let admin =
+        services.serve_admin(&config, services.readings(&credentials, &keys, &peers, &own, &cluster.pods));
     node::start(&services, &config, &listeners, probe_key, prober);
     services.keep_own_identity(own, own_source);
     services.watch_answers(&credentials);

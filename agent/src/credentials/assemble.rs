@@ -147,6 +147,7 @@ impl Credentials {
                 Retention::Keep { renew_after, .. } => *renew_after,
             },
             audit_log,
+            pods: pods.clone(),
         };
         let flights = Flights::new(runner, outcomes, rng, tasks);
         let provider = Provider {

@@ -73,7 +73,7 @@ mod tests {
     use std::sync::Arc;
 
     use super::{Origin, Presence, presence, uid_of};
-    use crate::pods::register::tests::pod;
+    use crate::pods::testing::pod;
     use crate::pods::{LivePod, PodStatus};
     use crate::workload::{Caller, ClaimedPod, Pod, ServiceAccount};
 

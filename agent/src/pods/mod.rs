@@ -5,18 +5,26 @@
 //!
 //! Without a report nothing is known of anybody, and nobody is worse off for it.
 
+mod associations;
 pub mod check;
+mod injection;
+pub mod missed;
 mod register;
+#[cfg(test)]
+pub(crate) mod testing;
 
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use parking_lot::RwLock;
 use tokio::sync::{Notify, mpsc};
 
+pub use self::injection::{Injection, PodStates};
 pub use self::register::PodStatus;
 use self::register::Register;
-use crate::clock::BootTime;
+use crate::clock::{BootTime, Clock};
+use crate::workload::{Caller, ServiceAccountName};
 
 /// Questions that wait to be asked. One more is dropped: its pod asks again.
 const MOST_QUESTIONS: usize = 64;
@@ -26,11 +34,50 @@ const MOST_QUESTIONS: usize = 64;
 pub struct LivePod {
     /// Which pod it is.
     pub name: PodName,
+    /// The service account that it runs under; a mirror pod has none, and an empty name here.
+    pub service_account: ServiceAccountName,
     /// Its addresses; none before its network is set up.
     pub addresses: Box<[IpAddr]>,
     /// Whether it has no network of its own, and calls from the node's addresses.
     pub is_on_host_network: bool,
+    /// Whether it has ended, or is being deleted: nobody needs to mend it any more.
+    pub is_finished: bool,
+    /// Whether it has the variables by which SDKs find this agent.
+    pub injection: Injection,
+    /// Whether it has asked this agent.
+    pub asked: Asked,
 }
+
+impl LivePod {
+    /// Whether it has asked this agent for credentials, with a verified token, as far as is known.
+    pub fn has_asked(&self) -> bool {
+        self.asked.0.load(Ordering::Relaxed)
+    }
+}
+
+/// A mark that requests set without waiting for a lock of their own.
+#[derive(Debug, Default)]
+pub struct Asked(AtomicBool);
+
+impl Asked {
+    fn note(&self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
+impl Clone for Asked {
+    fn clone(&self) -> Self {
+        Self(AtomicBool::new(self.0.load(Ordering::Relaxed)))
+    }
+}
+
+impl PartialEq for Asked {
+    fn eq(&self, other: &Self) -> bool {
+        self.0.load(Ordering::Relaxed) == other.0.load(Ordering::Relaxed)
+    }
+}
+
+impl Eq for Asked {}
 
 /// A pod by all its names.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -56,6 +103,8 @@ struct Shared {
     reported: Notify,
     /// Notified when a pod is gone.
     gone: Notify,
+    /// Notified when a pod may be missed: at a report, or when AWS has granted something.
+    missed: Notify,
     questions: mpsc::Sender<PodName>,
 }
 
@@ -75,8 +124,8 @@ impl Pods {
     /// Nobody yet. Those who report take the questions; dropping them means that nobody will.
     pub fn new() -> (Self, Questions) {
         let (questions, asked) = mpsc::channel(MOST_QUESTIONS);
-        let shared =
-            Shared { register: RwLock::default(), reported: Notify::new(), gone: Notify::new(), questions };
+        let (reported, gone, missed) = (Notify::new(), Notify::new(), Notify::new());
+        let shared = Shared { register: RwLock::default(), reported, gone, missed, questions };
         (Self { shared: Arc::new(shared) }, asked)
     }
 
@@ -135,6 +184,44 @@ impl Pods {
         }
     }
 
+    /// The next pod that lacks the variables of EKS Pod Identity though its service account has an
+    /// association. Each is returned once, as long as it is known. Cancel-safe.
+    pub async fn next_missed(&self, clock: &Clock) -> Arc<LivePod> {
+        loop {
+            let may_be_missed = self.shared.missed.notified();
+            if let Some(pod) = self.shared.register.write().next_missed(clock.now().boot) {
+                return pod;
+            }
+            may_be_missed.await;
+        }
+    }
+
+    /// How many pods are in each state; `None` while that is not known.
+    pub fn states(&self, now: BootTime) -> Option<PodStates> {
+        self.shared.register.read().states(now)
+    }
+
+    /// A pod that lives here has asked for credentials, with a token that a key has verified.
+    pub fn note_asked(&self, uid: &str) {
+        self.shared.register.read().note_asked(uid);
+    }
+
+    /// AWS granted a caller a set that lives so long. So it has verified the token, whatever this agent
+    /// could, and the service account has an association.
+    pub fn granted(&self, caller: &Caller, until: BootTime) {
+        if let Some(account) = caller.service_account() {
+            self.shared.register.write().granted(account, until);
+            self.shared.missed.notify_one();
+        }
+    }
+
+    /// AWS said that a caller's service account has no association.
+    pub fn has_no_association(&self, caller: &Caller) {
+        if let Some(account) = caller.service_account() {
+            self.shared.register.write().has_no_association(&account);
+        }
+    }
+
     /// A list begins: what it does not name is missing.
     pub fn begin_list(&self) {
         self.shared.register.write().begin_list();
@@ -156,6 +243,7 @@ impl Pods {
     pub fn here(&self, pod: LivePod) {
         self.shared.register.write().here(pod);
         self.shared.reported.notify_waiters();
+        self.shared.missed.notify_one();
     }
 
     /// A pod is gone: the cluster says so of this very UID.
@@ -187,9 +275,9 @@ impl Pods {
 mod tests {
     use std::time::Duration;
 
-    use super::register::tests::pod;
-    use super::{PodName, PodStatus, Pods};
-    use crate::clock::BootTime;
+    use super::testing::{caller, missing, pod};
+    use super::{PodName, PodStates, PodStatus, Pods};
+    use crate::clock::{BootTime, Clock};
 
     fn now() -> BootTime {
         BootTime::from_boot(Duration::from_secs(100))
@@ -237,5 +325,38 @@ mod tests {
         assert!(waiting.is_err());
         pods.gone("never-seen", now());
         assert_eq!(&*pods.next_gone().await, "never-seen", "its credentials may be here anyway");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_pod_is_missed_whether_its_association_or_the_pod_is_known_first() {
+        let (pods, _questions) = Pods::new();
+        let clock = Clock::system();
+        let later = clock.now().boot.plus(Duration::from_secs(3_600));
+        let next = || tokio::time::timeout(Duration::from_secs(1), pods.next_missed(&clock));
+        pods.here(missing("before"));
+        assert!(next().await.is_err(), "nothing is known of its account");
+        let (found, ()) = tokio::join!(next(), async { pods.granted(&caller("sa"), later) });
+        assert_eq!(&*found.unwrap().name.uid, "before");
+        let (found, ()) = tokio::join!(next(), async { pods.here(missing("after")) });
+        assert_eq!(&*found.unwrap().name.uid, "after");
+        pods.here(missing("after"));
+        pods.granted(&caller("sa"), later);
+        assert!(next().await.is_err(), "each is returned once");
+    }
+
+    #[test]
+    fn states_are_counted_while_reports_are_fresh() {
+        let (pods, _questions) = Pods::new();
+        pods.begin_list();
+        ["a", "b"].into_iter().for_each(|uid| pods.here(pod(uid)));
+        assert_eq!(pods.states(now()), None);
+        pods.end_list().unwrap();
+        pods.note_asked("a");
+        let one_of_two = PodStates { asked: 1, silent: 1, missed: 0, other: 0 };
+        assert_eq!(pods.states(now()), Some(one_of_two));
+        pods.here(pod("a"));
+        assert_eq!(pods.states(now()), Some(one_of_two), "a change of the pod takes nothing back");
+        pods.lost();
+        assert_eq!(pods.states(now()), None);
     }
 }

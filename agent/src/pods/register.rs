@@ -1,14 +1,16 @@
 //! Who lives on this node, at one moment. Pure.
 //!
-//! Owns: the tombstones, and what a list that lacks somebody means (docs/design/decisions.md#pods). Must not
-//! know: who reports, or who waits.
+//! Owns: the tombstones, what a list that lacks somebody means, and who was missed by the injection
+//! (docs/design/decisions.md#pods). Must not know: who reports, or who waits.
 
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{DoubtfulList, LivePod, PodName};
+use super::associations::Associations;
+use super::{DoubtfulList, Injection, LivePod, PodName, PodStates};
 use crate::clock::BootTime;
+use crate::workload::ServiceAccountName;
 
 /// A token of a pod that is gone is good for so long at most, as far as EKS and Kubernetes' defaults go: 24
 /// hours, and the leeway of clocks (docs/design/facts.md#tokens).
@@ -41,6 +43,7 @@ pub(super) struct Register {
     tombstones: HashMap<Box<str>, BootTime>,
     elsewhere: HashSet<Box<str>>,
     to_revoke: VecDeque<Box<str>>,
+    associations: Associations,
     is_fresh: bool,
     /// The number of the list that was begun last.
     list: u64,
@@ -53,6 +56,8 @@ struct Known {
     pod: Arc<LivePod>,
     /// The number of the list after which it was reported last.
     reported_in: u64,
+    /// Whether it was returned as missed. It stays so when the answer of AWS that told so is old.
+    was_missed: bool,
 }
 
 impl Register {
@@ -84,7 +89,51 @@ impl Register {
         let uid = pod.name.uid.clone();
         self.tombstones.remove(&uid);
         self.elsewhere.remove(&uid);
-        self.pods.insert(uid, Known { pod: Arc::new(pod), reported_in: self.list });
+        let before = self.pods.get(&uid);
+        if before.is_some_and(|before| before.pod.has_asked()) {
+            pod.asked.note();
+        }
+        let was_missed = before.is_some_and(|before| before.was_missed);
+        self.pods.insert(uid, Known { pod: Arc::new(pod), reported_in: self.list, was_missed });
+    }
+
+    pub(super) fn note_asked(&self, uid: &str) {
+        if let Some(known) = self.pods.get(uid) {
+            known.pod.asked.note();
+        }
+    }
+
+    pub(super) fn granted(&mut self, account: ServiceAccountName, until: BootTime) {
+        self.associations.granted(account, until);
+    }
+
+    pub(super) fn has_no_association(&mut self, account: &ServiceAccountName) {
+        if self.associations.refused(account) {
+            let its_pods = self.pods.values_mut().filter(|known| known.pod.service_account == *account);
+            its_pods.for_each(|known| known.was_missed = false);
+        }
+    }
+
+    /// Looks at all pods: there are few hundred, and reports and grants are rare.
+    pub(super) fn next_missed(&mut self, now: BootTime) -> Option<Arc<LivePod>> {
+        let associations = &self.associations;
+        let is_next = |known: &&mut Known| {
+            let pod = &known.pod;
+            let lacks_variables = pod.injection == Injection::Missing && !pod.is_finished && !pod.has_asked();
+            lacks_variables && !known.was_missed && associations.has(&pod.service_account, now)
+        };
+        let next = self.pods.values_mut().find(is_next)?;
+        next.was_missed = true;
+        Some(Arc::clone(&next.pod))
+    }
+
+    pub(super) fn states(&self, now: BootTime) -> Option<PodStates> {
+        let mut states = PodStates::default();
+        for known in self.pods.values() {
+            let is_missed = known.was_missed || self.associations.has(&known.pod.service_account, now);
+            states.count(&known.pod, is_missed);
+        }
+        self.is_fresh.then_some(states)
     }
 
     pub(super) fn gone(&mut self, uid: &str, now: BootTime) {
@@ -155,18 +204,14 @@ impl Register {
 }
 
 #[cfg(test)]
-pub(super) mod tests {
+mod tests {
     use std::time::Duration;
 
     use super::{MOST_ELSEWHERE, MOST_TOMBSTONES, PodStatus, Register, TOMBSTONE};
     use crate::clock::BootTime;
-    use crate::pods::{DoubtfulList, LivePod, PodName};
-
-    /// A pod of this UID.
-    pub(in crate::pods) fn pod(uid: &str) -> LivePod {
-        let name = PodName { namespace: "ns".into(), name: format!("pod-{uid}").into(), uid: uid.into() };
-        LivePod { name, addresses: [[10, 0, 0, 7].into()].into(), is_on_host_network: false }
-    }
+    use crate::pods::testing::{missing, pod};
+    use crate::pods::{DoubtfulList, Injection, LivePod, PodStates};
+    use crate::workload::ServiceAccountName;
 
     fn at(seconds: u64) -> BootTime {
         BootTime::from_boot(Duration::from_secs(seconds))
@@ -270,5 +315,72 @@ pub(super) mod tests {
             register.gone(&format!("later-{n}"), later);
         }
         assert!(!register.is_gone("newest"));
+    }
+
+    fn account() -> ServiceAccountName {
+        ServiceAccountName { namespace: "ns".into(), name: "sa".into() }
+    }
+
+    /// With an association of "sa" that is known until second 100.
+    fn with_association() -> Register {
+        let mut register = Register::default();
+        register.granted(account(), at(100));
+        register.set_fresh(true);
+        register
+    }
+
+    fn missed_at(register: &mut Register, seconds: u64) -> Option<String> {
+        register.next_missed(at(seconds)).map(|pod| pod.name.uid.to_string())
+    }
+
+    #[test]
+    fn a_pod_is_missed_only_if_it_lives_lacks_its_variables_and_has_not_asked() {
+        let changed = |change: fn(&mut LivePod)| {
+            let mut pod = missing("a");
+            change(&mut pod);
+            pod
+        };
+        let cases = [
+            ("it lacks them", changed(|_| ()), true),
+            ("on the host network too", changed(|pod| pod.is_on_host_network = true), true),
+            ("it has them", changed(|pod| pod.injection = Injection::Injected), false),
+            ("it needs none", changed(|pod| pod.injection = Injection::NotWanted), false),
+            ("it has ended", changed(|pod| pod.is_finished = true), false),
+            ("it has asked", changed(|pod| pod.asked.note()), false),
+            ("of another account", changed(|pod| pod.service_account.name = "other".into()), false),
+            ("of another namespace", changed(|pod| pod.service_account.namespace = "other".into()), false),
+        ];
+        for (what, pod, is_missed) in cases {
+            let mut register = with_association();
+            register.here(pod);
+            assert_eq!(missed_at(&mut register, 99).is_some(), is_missed, "{what}");
+        }
+    }
+
+    #[test]
+    fn what_was_missed_stays_so_though_the_grant_is_old_until_aws_knows_no_association() {
+        let mut register = with_association();
+        register.here(missing("a"));
+        assert_eq!(missed_at(&mut register, 99).as_deref(), Some("a"));
+        register.here(missing("a"));
+        assert_eq!(missed_at(&mut register, 99), None);
+        register.here(missing("later"));
+        assert_eq!(missed_at(&mut register, 100), None, "by then nobody knows of an association");
+        let states = |missed, other| Some(PodStates { missed, other, ..PodStates::default() });
+        assert_eq!(register.states(at(100)), states(1, 1));
+        register.granted(account(), at(200));
+        (0..3).for_each(|_| register.has_no_association(&account()));
+        assert_eq!(register.states(at(101)), states(0, 2));
+        register.granted(account(), at(200));
+        let mut again = [missed_at(&mut register, 101), missed_at(&mut register, 101)];
+        again.sort();
+        assert_eq!(again, [Some("a".to_owned()), Some("later".to_owned())]);
+        register.gone("a", at(102));
+        register.here(missing("a"));
+        assert_eq!(
+            missed_at(&mut register, 102).as_deref(),
+            Some("a"),
+            "nothing is kept of one that was gone"
+        );
     }
 }

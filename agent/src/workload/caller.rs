@@ -6,7 +6,7 @@
 
 use std::sync::Arc;
 
-use super::pod::{ClaimedPod, Pod};
+use super::pod::{ClaimedPod, Pod, ServiceAccountName};
 
 /// Who asks for credentials.
 #[derive(Clone, Debug)]
@@ -26,6 +26,16 @@ impl Caller {
             Self::Verified(pod) => Some(pod),
             Self::Claimed(_) | Self::Unknown => None,
         }
+    }
+
+    /// Its service account, or the one that it claims.
+    pub fn service_account(&self) -> Option<ServiceAccountName> {
+        let (namespace, name) = match self {
+            Self::Verified(pod) => (&pod.service_account.namespace, &pod.service_account.name),
+            Self::Claimed(claimed) => (&claimed.namespace, &claimed.service_account),
+            Self::Unknown => return None,
+        };
+        Some(ServiceAccountName { namespace: namespace.clone(), name: name.clone() })
     }
 
     /// What the token claims, if that is not proven.

@@ -19,7 +19,7 @@ pub use audience::Audience;
 pub use caller::Caller;
 pub use key::{CredentialKey, VerifiedKey};
 pub use peer::PeerKey;
-pub use pod::{ClaimedPod, Pod, ServiceAccount};
+pub use pod::{ClaimedPod, Pod, ServiceAccount, ServiceAccountName};
 pub use principal::Principal;
 pub use route::Route;
 pub use token::{BearerToken, MalformedToken, PresentedToken, TokenDigest};

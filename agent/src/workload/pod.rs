@@ -13,6 +13,15 @@ pub struct ServiceAccount {
     pub uid: Box<str>,
 }
 
+/// A service account by its name alone: what an association is made for.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct ServiceAccountName {
+    /// Its namespace.
+    pub namespace: Box<str>,
+    /// Its name.
+    pub name: Box<str>,
+}
+
 /// A pod, as a proven token or the API server names it.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Pod {

@@ -22,6 +22,7 @@ use crate::credentials::source::{RefusalClass, SourceError};
 use crate::credentials::store::recent_refusals::RecentRefusals;
 use crate::credentials::store::schedule::Schedule;
 use crate::credentials::store::{Kept, Store};
+use crate::pods::Pods;
 use crate::rng::Rng;
 use crate::workload::{CredentialKey, Principal};
 
@@ -47,6 +48,8 @@ pub(in crate::credentials) struct Outcomes {
     pub(in crate::credentials) renew_after: Duration,
     /// `None`: none was asked for.
     pub(in crate::credentials) audit_log: Option<AuditLog>,
+    /// Learns which service accounts have associations.
+    pub(in crate::credentials) pods: Pods,
 }
 
 impl Outcomes {
@@ -92,6 +95,7 @@ impl Outcomes {
         self.refusals.forget(&principal.key);
         self.recovery.lock().answered(now.boot);
         self.entitlement.found(&origin, now.boot);
+        self.pods.granted(&principal.caller, issued.expiry().boot);
         if let Some(of_pod) = self.store.of_pod_behind(&principal.key) {
             of_pod.has_another_name();
         }
@@ -138,6 +142,9 @@ impl Outcomes {
         if let SourceError::Refused(refusal) = error {
             self.recovery.lock().answered(now);
             self.refusals.remember(key, refusal.clone(), now);
+            if refusal.class == RefusalClass::NoAssociation {
+                self.pods.has_no_association(&flight.principal().caller);
+            }
             if refusal.class.is_about_token() {
                 self.store.token_refused(refusal.judged.digest);
             }

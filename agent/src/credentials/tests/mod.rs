@@ -1,6 +1,7 @@
 //! The promises of this folder, on simulated time and a scripted AWS. Everything between the provider and the
 //! SDK's HTTP client is the real code.
 
+mod associations;
 mod audit;
 mod aws;
 mod burst;

@@ -5,14 +5,9 @@ use std::time::Duration;
 use super::aws::Mood;
 use super::names::{claimed, verified};
 use super::{HOUR, Node};
-use crate::pods::{LivePod, PodName};
+use crate::pods::testing::pod as live;
 
 const HEALTHY: Mood = Mood::Issues { after: Duration::from_millis(80), life: Duration::from_secs(6 * 3600) };
-
-fn live(uid: &str) -> LivePod {
-    let name = PodName { namespace: "ns".into(), name: "p".into(), uid: uid.into() };
-    LivePod { name, addresses: [].into(), is_on_host_network: false }
-}
 
 impl Node {
     fn delete(&self, uid: &str) {

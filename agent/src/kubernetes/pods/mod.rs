@@ -6,6 +6,7 @@
 //! kube's own watcher is not used: it does not say when it has lost the server or gone on, which is what
 //! decides whether a pod that nobody has reported may be there.
 
+mod containers;
 mod doubts;
 mod object;
 #[cfg(test)]

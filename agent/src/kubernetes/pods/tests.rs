@@ -18,6 +18,7 @@ use crate::kubernetes::api::Api;
 use crate::lifecycle::condition_name::ConditionName;
 use crate::lifecycle::readiness::Readiness;
 use crate::lifecycle::tasks::spawn_detached;
+use crate::pods::testing::caller;
 use crate::pods::{PodName, PodStatus, Pods};
 use crate::rng::Rng;
 
@@ -326,4 +327,44 @@ async fn a_404_that_does_not_say_that_this_pod_is_not_there_ends_nobody() {
     for (uid, _) in answers {
         assert_eq!(server.pods.status_of(uid), PodStatus::NotSeen, "{uid}");
     }
+}
+
+/// A pod of the account "sa" with this variable.
+fn pod_with(uid: &str, variable: &str) -> Value {
+    let mut pod = pod(uid);
+    pod["spec"]["serviceAccountName"] = "sa".into();
+    pod["spec"]["containers"] = json!([{"name": "main", "env": [{"name": variable, "value": "secret"}]}]);
+    pod
+}
+
+#[tokio::test]
+async fn of_the_pods_of_an_account_with_an_association_those_without_variables_are_missed() {
+    let mut server = Server::start().await;
+    let mut watch = server.listing(&["of-another-account"]).await;
+    for (uid, variable) in [
+        ("injected", "AWS_CONTAINER_CREDENTIALS_FULL_URI"),
+        ("with-keys", "AWS_ACCESS_KEY_ID"),
+        ("missed", "LANG"),
+    ] {
+        watch.event("ADDED", pod_with(uid, variable)).await;
+    }
+    let clock = Clock::system();
+    let now = clock.now().boot;
+    server.until("all are here", |server| server.is_here("missed")).await;
+    let (known, _fresh) = server.pods.count();
+    assert_eq!(known, 4);
+    server.pods.granted(&caller("sa"), now.plus(Duration::from_secs(3_600)));
+    let next = || tokio::time::timeout(Duration::from_secs(10), server.pods.next_missed(&clock));
+    assert_eq!(&*next().await.unwrap().name.uid, "missed");
+    // One that came by a GET is judged in the same way.
+    server.store("asked-about", &pod_with("asked-about", "LANG"));
+    let name: Box<str> = "asked-about".into();
+    server.pods.ask(&PodName { namespace: "ns".into(), name: name.clone(), uid: name });
+    assert_eq!(&*next().await.unwrap().name.uid, "asked-about");
+    let mut ended = pod_with("ended", "LANG");
+    ended["status"]["phase"] = "Succeeded".into();
+    watch.event("ADDED", ended).await;
+    server.until("it is here", |server| server.is_here("ended")).await;
+    let states = server.pods.states(now).unwrap();
+    assert_eq!((states.silent, states.missed, states.other), (1, 2, 3));
 }

@@ -7,8 +7,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::config::{CheckMode, PodChecks};
-use crate::pods::Pods;
 use crate::pods::check::{Origin, Presence, presence, uid_of};
+use crate::pods::{PodStatus, Pods};
 use crate::telemetry::metrics::{PodCheckMetrics, PodPresence};
 use crate::workload::Caller;
 
@@ -45,7 +45,11 @@ impl PresenceChecks {
     /// [`Absent`], when it is not, and the mode of that check says that this matters.
     pub async fn check(&self, caller: &Caller, origin: Origin) -> Result<(), Absent> {
         let Some(uid) = uid_of(caller) else { return Ok(()) };
-        let judge = || presence(caller, &self.pods.status_of(uid), origin);
+        let judge = || {
+            let status = self.pods.status_of(uid);
+            self.note(caller, &status);
+            presence(caller, &status, origin)
+        };
         let mut judged = judge();
         if let Presence::NotSeen(pod) = &judged {
             match self.modes.uid {
@@ -69,6 +73,16 @@ impl PresenceChecks {
         match mode {
             CheckMode::Off | CheckMode::Audit => Ok(()),
             CheckMode::Enforce => Err(absent),
+        }
+    }
+
+    /// Notes that a pod asks. Once is enough: the others only look at the mark.
+    fn note(&self, caller: &Caller, status: &PodStatus) {
+        match (caller, status) {
+            (Caller::Verified(caller), PodStatus::Here(pod)) if !pod.has_asked() => {
+                self.pods.note_asked(&caller.uid);
+            }
+            (Caller::Verified(_) | Caller::Claimed(_) | Caller::Unknown, _) => {}
         }
     }
 
@@ -107,16 +121,12 @@ mod tests {
     use crate::config::CheckMode::{self, Audit, Enforce, Off};
     use crate::config::PodChecks;
     use crate::pods::check::Origin;
-    use crate::pods::{LivePod, PodName, Pods, Questions};
+    use crate::pods::testing::pod as live;
+    use crate::pods::{Pods, Questions};
     use crate::telemetry::metrics::Metrics;
     use crate::workload::{Caller, ClaimedPod, Pod, ServiceAccount};
 
     const ITS_ADDRESS: [u8; 4] = [10, 0, 0, 7];
-
-    fn live(uid: &str) -> LivePod {
-        let name = PodName { namespace: "ns".into(), name: "p".into(), uid: uid.into() };
-        LivePod { name, addresses: [ITS_ADDRESS.into()].into(), is_on_host_network: false }
-    }
 
     fn verified(uid: &str) -> Caller {
         let service_account = ServiceAccount { namespace: "ns".into(), name: "sa".into(), uid: "sa".into() };
@@ -194,5 +204,17 @@ mod tests {
         // Where reports have stopped nothing is known of it, and it is served.
         checks.pods.lost();
         assert_eq!(checks.check(&verified("never"), from(ITS_ADDRESS)).await, Ok(()));
+    }
+
+    #[tokio::test]
+    async fn a_pod_has_asked_once_its_token_was_verified_and_no_claim_makes_it_so() {
+        let (checks, _questions) = checks(Audit, Audit);
+        let silent = || checks.pods.states(BootTime::from_boot(Duration::ZERO)).unwrap().silent;
+        let claimed = Caller::Claimed(Arc::new(ClaimedPod::new("ns", "sa", None, Some("here"))));
+        assert_eq!(checks.check(&claimed, from(ITS_ADDRESS)).await, Ok(()));
+        assert_eq!(checks.check(&verified("away"), from(ITS_ADDRESS)).await, Ok(()));
+        assert_eq!(silent(), 1);
+        assert_eq!(checks.check(&verified("here"), from(ITS_ADDRESS)).await, Ok(()));
+        assert_eq!(silent(), 0);
     }
 }

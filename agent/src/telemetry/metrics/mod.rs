@@ -32,7 +32,9 @@ mod upstream;
 
 pub use authentication::{Authenticated, AuthenticationMetrics};
 pub use pod_checks::{PodCheckMetrics, PodPresence};
-pub use readings::{BudgetNumbers, CachedIdentities, ConnectionNumbers, Read, Readings, TokenKeyNumbers};
+pub use readings::{
+    BudgetNumbers, CachedIdentities, ConnectionNumbers, PodNumbers, Read, Readings, TokenKeyNumbers,
+};
 #[cfg(test)]
 pub(crate) use reference::page_with_everything;
 pub use requests::{Outcome, RequestMetrics};

@@ -30,6 +30,8 @@ pub struct Readings {
     pub token_keys: Read<TokenKeyNumbers>,
     /// By how many seconds AWS's clock is ahead of the node's.
     pub clock_offset_seconds: Read<f64>,
+    /// The pods of this node, by their state; `None` while that is not known.
+    pub pods: Read<Option<PodNumbers>>,
     /// Connections to the credential endpoint.
     pub connections: Read<ConnectionNumbers>,
     /// How often each limit was reached, by its label.
@@ -70,6 +72,9 @@ pub struct TokenKeyNumbers {
     pub refreshed: Option<SystemTime>,
 }
 
+/// The pods of this node, by their state.
+pub type PodNumbers = [(&'static str, usize); 4];
+
 /// Connections to the credential endpoint.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct ConnectionNumbers {
@@ -95,6 +100,7 @@ impl Collector for Readings {
         self.cache(encoder)?;
         self.upstream(encoder)?;
         self.times(encoder)?;
+        self.pods(encoder)?;
         self.connections(encoder)?;
         counter(
             encoder,
@@ -198,6 +204,22 @@ impl Readings {
              AWS has not answered yet.",
             (self.clock_offset_seconds)(),
         )
+    }
+
+    fn pods(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
+        let Some(pods) = (self.pods)() else { return Ok(()) };
+        let mut states = gauges(
+            encoder,
+            "pod_identity_agent_pods",
+            "Pods of this node, by their state. asked: they have asked for credentials, with a token that a \
+             key has verified, since the agent started; silent: they have the variables of EKS Pod Identity, \
+             and have not asked; missed: they lack the variables, though their service accounts have \
+             associations; other: all else, finished pods included. Absent while the pods are not followed.",
+        )?;
+        for (state, number) in pods {
+            gauge_by(&mut states, ("state", state), count(number))?;
+        }
+        Ok(())
     }
 
     fn connections(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {

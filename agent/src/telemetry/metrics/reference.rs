@@ -63,6 +63,7 @@ fn readings() -> Readings {
         own_credentials_expiration: Box::new(move || known),
         token_keys: Box::new(move || TokenKeyNumbers { count: 2, refreshed: known }),
         clock_offset_seconds: Box::new(|| -0.5),
+        pods: Box::new(|| Some([("asked", 3), ("silent", 1), ("missed", 1), ("other", 5)])),
         connections: Box::new(ConnectionNumbers::default),
         limits_reached: Box::new(|| LIMITS.map(|limit| (limit.label(), 3)).to_vec()),
         log_lines_dropped: Box::new(|| 4),
@@ -210,6 +211,7 @@ fn what_is_not_known_has_no_sample() {
     let unknown = Readings {
         own_credentials_expiration: Box::new(|| None),
         token_keys: Box::new(TokenKeyNumbers::default),
+        pods: Box::new(|| None),
         ..readings()
     };
     let known = page_with_everything().render(Format::Text);
@@ -221,6 +223,7 @@ fn what_is_not_known_has_no_sample() {
         assert!(known.lines().any(|line| line == format!("{series} {value}")), "{known}");
         assert!(!unknown.contains(series), "{unknown}");
     }
+    assert!(!unknown.contains("pod_identity_agent_pods{"), "{unknown}");
     assert!(unknown.contains("pod_identity_agent_token_keys 0\n"), "{unknown}");
     assert!(!unknown.contains("pod_identity_agent_self_probe"), "{unknown}");
 }
