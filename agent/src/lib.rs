@@ -13,7 +13,9 @@
 //!
 //! Under `credentials` is [`aws`]: the SDK's HTTP client, AWS's time, the agent's own identity. Under it and
 //! under `identity` is [`outgoing`]: the connections that the agent opens. Beside the walk are
-//! [`node`], which gives the node the addresses and keeps them; [`lifecycle`] (readiness, shutdown, tasks),
+//! [`node`], which gives the node the addresses and keeps them; [`kubernetes`], which asks the API server,
+//! [`pods`], what it says of this node's pods, and [`events`], what is reported about them;
+//! [`lifecycle`] (readiness, shutdown, tasks),
 //! [`telemetry`] (logs, metrics), [`config`] and [`cli`]; [`clock`], [`rng`], [`backoff`], [`watched_file`]
 //! and [`secret`]; and [`app`], which alone knows every part.
 
@@ -26,6 +28,7 @@ pub mod clock;
 pub mod command;
 pub mod config;
 pub mod credentials;
+pub mod events;
 #[cfg(fuzzing)]
 pub mod fuzzing;
 pub mod identity;

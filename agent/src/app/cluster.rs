@@ -3,10 +3,14 @@
 //! Owns: which of it is asked, and who is given it. Must not know: how it is asked (`kubernetes`), or what
 //! follows.
 
+use std::sync::Arc;
+
 use super::Services;
 use crate::config::Config;
+use crate::events::{Events, Names};
 use crate::identity::keys::{IssuerDocuments, KeySource, TokenKeys};
 use crate::kubernetes::api::Api;
+use crate::kubernetes::events::EventWriter;
 use crate::kubernetes::issuer::{Issuer, IssuerReader};
 use crate::kubernetes::pods::PodWatch;
 use crate::lifecycle::condition_name::ConditionName;
@@ -19,6 +23,8 @@ pub(super) struct Cluster {
     pub(super) api: Option<Api>,
     /// Who lives on this node. Nobody is reported where nobody watches.
     pub(super) pods: Pods,
+    /// Where problems of pods are reported. Nobody is interested where Events are off.
+    pub(super) events: Events,
 }
 
 impl Services {
@@ -34,7 +40,33 @@ impl Services {
             let known = self.readiness.advisory(ConditionName::Pods);
             self.until_stopped("pods", watch.keep(known));
         }
-        Cluster { api, pods }
+        let events = self.write_events(config, api.as_ref(), &pods);
+        Cluster { api, pods, events }
+    }
+
+    /// Begins to write Events about pods, where they are asked for and the pods of this node are watched: an
+    /// Event is about a pod that the cluster has named.
+    fn write_events(&self, config: &Config, api: Option<&Api>, pods: &Pods) -> Events {
+        let (Some(api), Some(node), true) = (api, &config.node.name, config.writes_events()) else {
+            return Events::off();
+        };
+        let metrics = &self.metrics.events;
+        let (events, reports) = Events::new(pods.clone(), Arc::clone(metrics));
+        let names = Names { cluster: config.cluster_name.as_str().into(), node: node.as_str().into() };
+        let (api, clock) = (api.clone(), self.clock.clone());
+        match EventWriter::new(api, names, pods.clone(), clock, Arc::clone(metrics), reports) {
+            Some(writer) => {
+                self.until_stopped("events", writer.keep());
+                events
+            }
+            None => {
+                tracing::warn!(
+                    node,
+                    "no Events are written: Kubernetes takes none from a node with so long a name"
+                );
+                Events::off()
+            }
+        }
     }
 }
 

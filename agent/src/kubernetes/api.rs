@@ -10,13 +10,14 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures_util::StreamExt;
 use futures_util::stream::BoxStream;
-use http::header::ACCEPT;
-use http::{HeaderValue, Request, StatusCode};
+use http::header::{ACCEPT, CONTENT_TYPE};
+use http::{HeaderValue, Method, Request, StatusCode};
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 use kube::api::{WatchEvent, WatchParams};
 use kube::client::{Body, ClientBuilder};
 use kube::config::AuthInfo;
 use parking_lot::Mutex;
+use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
 use crate::config::ApiServer;
@@ -29,6 +30,9 @@ const ACCEPTED: &str = "application/json, application/jwk-set+json";
 
 /// So much of the API server's sentences is repeated.
 const MOST_SAID: usize = 300;
+
+/// An answer that nobody reads on: an object that was sent, with what the API server added to it.
+const MOST_ECHOED: usize = 64 * 1024;
 
 /// Changes of objects, as they come.
 pub(super) type Events<T> = BoxStream<'static, Result<WatchEvent<T>, ApiError>>;
@@ -74,6 +78,12 @@ pub enum ApiError {
     Timeout,
 }
 
+/// A refusal in the API server's words (`Status`).
+#[derive(Deserialize)]
+struct Said {
+    message: String,
+}
+
 impl ApiError {
     /// What the API server has answered, if it has.
     pub(super) fn status(&self) -> Option<StatusCode> {
@@ -84,6 +94,18 @@ impl ApiError {
             }
         }
     }
+}
+
+/// Something to send.
+pub(super) struct Sent<'a> {
+    /// POST or PATCH.
+    pub(super) method: Method,
+    /// Where to.
+    pub(super) path: &'a str,
+    /// What the body is.
+    pub(super) media_type: &'static str,
+    /// JSON.
+    pub(super) body: Vec<u8>,
 }
 
 /// The API server, as this agent asks it. Clones share the connections.
@@ -155,9 +177,37 @@ impl Api {
         Ok(events.map(move |event| event.map_err(|error| this.failed(path, error))).boxed())
     }
 
+    /// Sends an object, or a change of one.
+    ///
+    /// # Errors
+    /// [`ApiError`], when the API server does not take it in time.
+    pub(super) async fn send(&self, object: Sent<'_>) -> Result<(), ApiError> {
+        tokio::time::timeout(DEADLINE, self.taken(object)).await.map_err(|_| ApiError::Timeout)?
+    }
+
+    async fn taken(&self, object: Sent<'_>) -> Result<(), ApiError> {
+        let Sent { method, path, media_type, body } = object;
+        let request = Request::builder().method(method).uri(path).header(CONTENT_TYPE, media_type);
+        let request = request.header(ACCEPT, HeaderValue::from_static("application/json"));
+        let request = request.body(Body::from(body)).map_err(|_| ApiError::Url)?;
+        let answer = self.client()?.send(request).await.map_err(|error| ApiError::Send(Box::new(error)))?;
+        let status = answer.status();
+        if status == StatusCode::UNAUTHORIZED {
+            self.forget();
+        }
+        // Read in any case: the connection carries the next request only after that.
+        let echoed = Limited::new(answer.into_body(), MOST_ECHOED).collect().await;
+        if status.is_success() {
+            return Ok(());
+        }
+        let said = echoed.ok().and_then(|body| serde_json::from_slice(&body.to_bytes()).ok());
+        let said = said.map(|Said { message }| message).unwrap_or_default();
+        Err(ApiError::Refused { path: path.into(), status, said: cut(&said) })
+    }
+
     fn failed(&self, path: &str, error: kube::Error) -> ApiError {
         let kube::Error::Api(status) = error else { return ApiError::Send(Box::new(error)) };
-        let said = status.message.chars().take(MOST_SAID).collect();
+        let said = cut(&status.message);
         let status = StatusCode::from_u16(status.code).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
         if status == StatusCode::UNAUTHORIZED {
             self.forget();
@@ -180,6 +230,10 @@ impl Api {
     fn forget(&self) {
         *self.client.lock() = None;
     }
+}
+
+fn cut(said: &str) -> String {
+    said.chars().take(MOST_SAID).collect()
 }
 
 fn make(server: &ApiServer) -> Result<kube::Client, ApiError> {

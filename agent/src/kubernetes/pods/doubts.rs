@@ -18,6 +18,7 @@ use super::object::Object;
 use crate::clock::Clock;
 use crate::kubernetes::api::{Api, ApiError};
 use crate::pods::{PodName, PodStatus, Pods, Questions};
+use crate::workload::is_name;
 
 /// Between two questions: five a second.
 const PACE: Duration = Duration::from_millis(200);
@@ -128,13 +129,4 @@ async fn find(api: &Api, pod: &PodName) -> Result<Found, ApiError> {
         Err(ApiError::Status { status: StatusCode::NOT_FOUND, .. }) => Ok(Found::Nothing),
         Err(error) => Err(error),
     }
-}
-
-/// The characters of names in Kubernetes (RFC 1123 subdomain): a path of them leads nowhere else.
-fn is_name(text: &str) -> bool {
-    !text.is_empty()
-        && text
-            .bytes()
-            .all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || b"-.".contains(&byte))
-        && text.split('.').all(|label| !label.is_empty())
 }
