@@ -84,19 +84,19 @@ impl Problem {
             ),
             Self::RoleNotAssumable { service_account, said } => format!(
                 "EKS Auth cannot assume the role that the pod identity association of service account \
-                 {namespace}/{service_account} in cluster {cluster} names. The trust policy of the role must \
+                 {namespace}/{service_account} in cluster {cluster} names. The role's trust policy must \
                  allow the principal {{\"Service\": \"pods.eks.amazonaws.com\"}} both sts:AssumeRole and \
                  sts:TagSession, and its conditions must hold for this pod{said}"
             ),
             Self::WrongAudience => "The token that this pod sends for its AWS credentials does not have the \
-                 audience pods.eks.amazonaws.com, so it is refused. \
-                 AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE must name the token that EKS Pod Identity injects, or \
-                 a projected serviceAccountToken with that audience"
+                 audience pods.eks.amazonaws.com, so it is refused. The variable \
+                 AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE must name the token that EKS Pod Identity injects, \
+                 or another projected serviceAccountToken with that audience"
                 .to_owned(),
             Self::OtherNode => format!(
                 "A token of this pod was presented on node {}, where this pod does not run, and was refused. \
                  A token must not leave its pod: if no workload passes it on by mistake, it was stolen. \
-                 Deleting this pod ends the token",
+                 Delete this pod: the token of a deleted pod is refused",
                 names.node
             ),
             Self::NotInjected { service_account } => format!(

@@ -156,8 +156,8 @@ impl Outcomes {
     }
 
     /// What the pod's owner or an admin can mend is an Event about the pod, whether a request waited or a
-    /// renewal was due. AWS has accepted the token before it says either. A wrong token is not worth one: that
-    /// the pod will be given a newer one is the kubelet's affair.
+    /// renewal was due. AWS has accepted the token before it says either. A token that AWS does not accept is
+    /// not worth one: the kubelet will bring a newer one, and a forger's is nobody's.
     fn tell_owner(&self, principal: &Principal, refusal: &Refusal) {
         let said = || AwsWords { code: refusal.code, message: Arc::clone(&refusal.message) };
         let problem: fn(Box<str>, AwsWords) -> Problem = match refusal.class {

@@ -169,7 +169,9 @@ mod tests {
             "reportingInstance": "node-1",
             "action": "IssueCredentials",
             "reason": "RoleNotAssumable",
-            "regarding": {"apiVersion": "v1", "kind": "Pod", "namespace": "shop", "name": "cart-0", "uid": "u-1"},
+            "regarding": {
+                "apiVersion": "v1", "kind": "Pod", "namespace": "shop", "name": "cart-0", "uid": "u-1",
+            },
             "note": "Mend it",
             "type": "Warning",
         });

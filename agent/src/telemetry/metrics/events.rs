@@ -34,9 +34,9 @@ impl EventMetrics {
         let outcomes = Family::<ByOutcome, Counter>::default();
         registry.register(
             "pod_identity_agent_events",
-            "Kubernetes Events about pods that get no credentials. posted: a new one; repeated: a new count of \
-             one that the cluster has; dropped: too many waited; failed: the API server refused it, as it does \
-             without the right to create and patch events.k8s.io events, or did not answer",
+            "Kubernetes Events about pods that get no credentials. posted: a new one; repeated: a new count \
+             of one that the cluster has; dropped: too many waited; failed: the API server refused it, as it \
+             does without the right to create and patch events of events.k8s.io, or did not answer",
             outcomes.clone(),
         );
         let outcome = |outcome| outcomes.get_or_create_owned(&ByOutcome { outcome });

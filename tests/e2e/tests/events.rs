@@ -1,0 +1,69 @@
+//! Kubernetes Events about pods: for whom they are written, and for whom not.
+
+use std::time::Duration;
+
+use sandbox::{Sandbox, TokenKey, TokenSpec};
+use tokio::time::timeout;
+
+use crate::harness::{ApiServer, Agent, Builder, eventually, pod, sandbox};
+
+/// An agent with keys, at an API server that knows these pods.
+async fn start(sandbox: &Sandbox, api: &ApiServer, switch: &str) -> Agent {
+    let agent = Builder::verifying(sandbox)
+        .env("KUBERNETES_SERVICE_HOST", "127.0.0.1")
+        .env("KUBERNETES_SERVICE_PORT", &api.port.to_string())
+        .flag("--kubernetes-credentials", api.folder.to_str().unwrap())
+        .flag("--node-name", sandbox.node_name())
+        .switch(switch)
+        .start()
+        .await;
+    eventually("the pods are known", async || {
+        agent.metric(r#"pod_identity_agent_condition{condition="pods"}"#).await == 1
+    })
+    .await;
+    agent
+}
+
+#[tokio::test]
+async fn a_pod_without_an_association_gets_an_event_that_says_what_to_run_if_events_are_on() {
+    for (switch, is_written) in [("--kubernetes-events", true), ("--kubernetes-events=false", false)] {
+        let sandbox = sandbox();
+        sandbox.set_associations(Vec::new()).unwrap();
+        let app = pod(&sandbox, "app-0");
+        let mut api = ApiServer::start(sandbox.dir(), &[("default", "app-0", &app.uid)]).await;
+        let agent = start(&sandbox, &api, switch).await;
+        assert_eq!(agent.ask(&app.token).await.status, 403);
+        let event = timeout(Duration::from_secs(if is_written { 10 } else { 2 }), api.next()).await;
+        assert_eq!(event.is_ok(), is_written, "{switch}");
+        let Ok(event) = event else { continue };
+        assert_eq!(event["reason"], "NoPodIdentityAssociation");
+        assert_eq!(event["regarding"]["uid"], *app.uid);
+        assert_eq!(event["metadata"]["namespace"], "default");
+        assert_eq!(event["reportingInstance"], sandbox.node_name());
+        let note = event["note"].as_str().unwrap();
+        assert!(note.contains("--namespace default --service-account app --role-arn"), "{note}");
+        eventually("it is counted", async || {
+            agent.metric(r#"pod_identity_agent_events_total{outcome="posted"}"#).await == 1
+        })
+        .await;
+    }
+}
+
+#[tokio::test]
+async fn a_forger_writes_no_events_and_a_wrong_audience_is_one_where_a_key_proves_the_pod() {
+    let sandbox = sandbox();
+    let (app, other) = (pod(&sandbox, "app-0"), pod(&sandbox, "app-1"));
+    let pods = [("default", "app-0", &*app.uid), ("default", "app-1", &*other.uid)];
+    let mut api = ApiServer::start(sandbox.dir(), &pods).await;
+    let agent = start(&sandbox, &api, "--kubernetes-events").await;
+    let foreign = |pod: &sandbox::Pod| TokenSpec::new(pod.spec.clone()).audiences(&["sts.amazonaws.com"]);
+    for key in [TokenKey::Stray, TokenKey::Forged, TokenKey::Unsigned] {
+        let token = sandbox.token(&foreign(&other).key(key)).unwrap();
+        assert_eq!(agent.ask(&token).await.status, 400, "{key:?}");
+    }
+    assert_eq!(agent.ask(&sandbox.token(&foreign(&app)).unwrap()).await.status, 400);
+    let event = timeout(Duration::from_secs(10), api.next()).await.expect("an Event");
+    assert_eq!(event["reason"], "WrongTokenAudience");
+    assert_eq!(event["regarding"]["uid"], *app.uid, "nothing was written of the other pod before");
+    assert!(timeout(Duration::from_secs(1), api.next()).await.is_err());
+}
