@@ -5,7 +5,7 @@ use std::time::Duration;
 use sandbox::{Sandbox, TokenKey, TokenSpec};
 use tokio::time::timeout;
 
-use crate::harness::{ApiServer, Agent, Builder, eventually, pod, sandbox};
+use crate::harness::{Agent, ApiServer, Builder, eventually, pod, sandbox};
 
 /// An agent with keys, at an API server that knows these pods.
 async fn start(sandbox: &Sandbox, api: &ApiServer, switch: &str) -> Agent {
@@ -17,8 +17,9 @@ async fn start(sandbox: &Sandbox, api: &ApiServer, switch: &str) -> Agent {
         .switch(switch)
         .start()
         .await;
-    eventually("the pods are known", async || {
-        agent.metric(r#"pod_identity_agent_condition{condition="pods"}"#).await == 1
+    eventually("pods and keys are known", async || {
+        let pods = agent.metric(r#"pod_identity_agent_condition{condition="pods"}"#).await;
+        (pods, agent.metric("pod_identity_agent_token_keys").await) == (1, 1)
     })
     .await;
     agent

@@ -95,7 +95,8 @@ async fn serve(
     let mut stream = acceptor.accept(stream).await?;
     while let Some((line, body)) = read(&mut stream).await? {
         if line.starts_with("GET /api/v1/pods?") {
-            let head = "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n";
+            let head =
+                "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n";
             stream.write_all(format!("{head}{:x}\r\n{list}\r\n", list.len()).as_bytes()).await?;
             stream.flush().await?;
             // A watch goes on for ever.
