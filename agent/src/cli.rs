@@ -162,6 +162,12 @@ pub struct ServerArgs {
     #[arg(num_args = 0..=1, require_equals = true, help_heading = OURS)]
     pub watch_pods: String,
 
+    /// Write Kubernetes Events about pods that get no credentials for a reason that somebody can mend, such
+    /// as a missing association. Needs --watch-pods
+    #[arg(long, value_name = "BOOL", default_value = "false", default_missing_value = "true")]
+    #[arg(num_args = 0..=1, require_equals = true, help_heading = OURS)]
+    pub kubernetes_events: String,
+
     /// What to do with a token of a pod that the Kubernetes API does not know on this node: off, audit (count
     /// it), enforce (refuse it)
     #[arg(long, default_value = "audit", value_name = "MODE", help_heading = OURS)]

@@ -13,9 +13,10 @@
 //!
 //! Under `credentials` is [`aws`]: the SDK's HTTP client, AWS's time, the agent's own identity. Under it and
 //! under `identity` is [`outgoing`]: the connections that the agent opens. Beside the walk are
-//! [`node`], which gives the node the addresses and keeps them; [`lifecycle`] (readiness, shutdown, tasks),
-//! [`telemetry`] (logs, metrics), [`config`] and [`cli`]; [`clock`], [`rng`], [`backoff`], [`watched_file`],
-//! [`words`] and [`secret`]; and [`app`], which alone knows every part.
+//! [`node`], which gives the node the addresses and keeps them; [`kubernetes`], which asks the API server,
+//! [`pods`], what it says of this node's pods, and [`events`], what is reported about them; [`lifecycle`]
+//! (readiness, shutdown, tasks), [`telemetry`] (logs, metrics), [`config`] and [`cli`]; [`clock`], [`rng`],
+//! [`backoff`], [`watched_file`], [`words`] and [`secret`]; and [`app`], which alone knows every part.
 
 pub mod app;
 pub mod association;
@@ -26,6 +27,7 @@ pub mod clock;
 pub mod command;
 pub mod config;
 pub mod credentials;
+pub mod events;
 #[cfg(fuzzing)]
 pub mod fuzzing;
 pub mod identity;

@@ -10,7 +10,7 @@ import yaml
 from conventions import check_labels, check_typos, check_upgrades
 from documentation import check_commands, check_documentation
 from manifests import MANIFESTS, check_manifest
-from features import check_capabilities, check_rights, check_text, check_verification
+from features import check_capabilities, check_events, check_rights, check_text, check_verification
 from monitors import check_metrics_off, check_pod_monitor, check_service_monitor
 from nulls import check_nulls
 from page import check_page, check_readiness
@@ -173,7 +173,7 @@ def main():
         *(check_alerts, check_dashboard, check_dashboard_object, check_documentation, check_commands),
         *(check_page, check_readiness),
         *(check_upgrades, check_labels, check_typos, check_nulls),
-        *(check_capabilities, check_text, check_rights, check_verification),
+        *(check_capabilities, check_text, check_rights, check_events, check_verification),
         *(check_pod_monitor, check_service_monitor, check_metrics_off),
     ):
         checks += 1

@@ -48,8 +48,12 @@ def check_text():
             metadata = found["metadata"]
             expected = text + "-dashboard" if found["kind"] == "ConfigMap" else text
             # What has no namespace has it in its name.
-            is_of_cluster = found["kind"].startswith("ClusterRole")
-            name, namespace = (f"{text}:{text}", None) if is_of_cluster else (expected, text)
+            if found["kind"].startswith("ClusterRole"):
+                name, namespace = f"{text}:{text}", None
+            elif found["kind"].startswith("ValidatingAdmissionPolicy"):
+                name, namespace = f"{text}.{text}", None
+            else:
+                name, namespace = expected, text
             if metadata["name"] != name or metadata.get("namespace") != namespace:
                 yield f"{text}: the {found['kind']} is {metadata['name']!r} in {metadata.get('namespace')!r}"
             if found["kind"] == "DaemonSet":
@@ -73,28 +77,59 @@ def text_of_pods(text, template):
             yield f"{text}: the {what} is {name!r}"
 
 
+PODS = {"apiGroups": [""], "resources": ["pods"], "verbs": ["get", "list", "watch"]}
+EVENTS = {"apiGroups": ["events.k8s.io"], "resources": ["events"], "verbs": ["create", "patch"]}
+
+
 def check_rights():
-    """The role is there with what needs it, and only there; and it is never the account `default`'s."""
-    for values, is_there in (
-        ([], True),
-        (["--set", "kubernetes.pods=false"], False),
-        (["--set", "kubernetes.enabled=false"], False),
-        (["--set", "rbac.create=false"], False),
-        (["--set", "serviceAccount.create=false"], False),
-        (["--set", "serviceAccount.create=false,serviceAccount.name=agent"], True),
+    """Each right is there with what needs it, and only there; and it is never the account `default`'s."""
+    for values, rules in (
+        ("kubernetes.pods=true", [PODS, EVENTS]),
+        ("kubernetes.events=false", [PODS]),
+        ("kubernetes.pods=false", []),
+        ("kubernetes.enabled=false", []),
+        ("rbac.create=false", []),
+        ("serviceAccount.create=false", []),
+        ("serviceAccount.create=false,serviceAccount.name=agent", [PODS, EVENTS]),
     ):
-        documents = list(filter(None, yaml.safe_load_all(render(*GOOD, *values).stdout)))
+        documents = list(filter(None, yaml.safe_load_all(render(*GOOD, "--set", values).stdout)))
         kinds = [document["kind"] for document in documents if document["kind"].startswith("ClusterRole")]
-        if kinds != (["ClusterRole", "ClusterRoleBinding"] if is_there else []):
+        if kinds != (["ClusterRole", "ClusterRoleBinding"] if rules else []):
             yield f"{values}: {kinds}"
         for document in documents:
-            if document["kind"] == "ClusterRole":
-                if document["rules"] != [{"apiGroups": [""], "resources": ["pods"], "verbs": ["get", "list", "watch"]}]:
-                    yield f"{values}: {document['rules']}"
+            if document["kind"] == "ClusterRole" and document["rules"] != rules:
+                yield f"{values}: {document['rules']}"
     for container in agents("--set", "kubernetes.enabled=false,kubernetes.pods=false,kubernetes.checkPodUID=off"):
         missing = {"--kubernetes=off", "--watch-pods=false", "--check-pod-uid=off"} - set(container["args"])
         if missing or any(mount["name"] == "kubernetes-api" for mount in container.get("volumeMounts", [])):
             yield f"without Kubernetes: {container['args']}, {container.get('volumeMounts')}"
+
+
+def check_events():
+    """The flag and the policy are there where Events are written; the policy only where Kubernetes has policies."""
+    for values, version, writes, has_policy in (
+        ("kubernetes.pods=true", "1.30", True, True),
+        ("kubernetes.pods=true", "1.29", True, False),
+        ("rbac.create=false", "1.30", True, True),
+        ("kubernetes.eventsPolicy=false", "1.30", True, False),
+        ("serviceAccount.create=false", "1.30", True, False),
+        ("kubernetes.events=false", "1.30", False, False),
+        ("kubernetes.pods=false", "1.30", False, False),
+        ("kubernetes.enabled=false", "1.30", False, False),
+    ):
+        documents = rendered(*GOOD, "--set", values, "--kube-version", version)
+        kinds = [document["kind"] for document in documents if document["kind"].startswith("ValidatingAdmission")]
+        if kinds != (["ValidatingAdmissionPolicy", "ValidatingAdmissionPolicyBinding"] if has_policy else []):
+            yield f"{values} for {version}: {kinds}"
+        for document in documents:
+            if document["kind"] == "DaemonSet":
+                arguments = document["spec"]["template"]["spec"]["containers"][0]["args"]
+                if ("--kubernetes-events=true" in arguments) != writes:
+                    yield f"{values}: {arguments}"
+            if document["kind"] == "ValidatingAdmissionPolicy":
+                (condition,) = document["spec"]["matchConditions"]
+                if condition["expression"] != "request.userInfo.username == 'system:serviceaccount:kube-system:pod-identity-agent'":
+                    yield f"{values}: it is for {condition['expression']}"
 
 
 def check_verification():

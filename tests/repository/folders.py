@@ -14,6 +14,7 @@ LAYERS = (
     ("config",),
     ("lifecycle", "telemetry"),
     ("outgoing", "pods"),
+    ("events",),
     ("identity", "association", "aws", "node", "kubernetes"),
     ("credentials",),
     ("server",),

@@ -5,6 +5,7 @@
 
 use std::sync::Arc;
 
+use super::cluster::Cluster;
 use super::{Error, Services};
 use crate::aws::http_client;
 use crate::aws::node_details::SentDetails;
@@ -18,7 +19,6 @@ use crate::credentials::flight::final_answers::Granted;
 use crate::credentials::source::Sources;
 use crate::credentials::source::eks_auth::{EksAuth, Parts};
 use crate::lifecycle::condition_name::ConditionName;
-use crate::pods::Pods;
 use crate::rng::Rng;
 
 impl Services {
@@ -27,7 +27,7 @@ impl Services {
         config: &Config,
         own: OwnIdentity,
         details: SentDetails,
-        pods: &Pods,
+        cluster: &Cluster,
     ) -> Result<Credentials, Error> {
         let eks_auth = EksAuth::new(Parts {
             cluster: &config.cluster_name,
@@ -49,7 +49,8 @@ impl Services {
             metrics: Arc::clone(&self.metrics.upstream),
             tasks: self.tasks.clone(),
             audit_log: audit_log(config),
-            pods: pods.clone(),
+            pods: cluster.pods.clone(),
+            events: cluster.events.clone(),
         }))
     }
 

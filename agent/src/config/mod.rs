@@ -91,6 +91,8 @@ pub struct Config {
     pub api_server: Option<ApiServer>,
     /// Whether the pods of this node are watched at it.
     pub watch_pods: bool,
+    /// Whether Events about pods are written at it, as far as `--kubernetes-events` says.
+    pub kubernetes_events: bool,
     /// What follows from what it says of a caller's pod.
     pub pod_checks: PodChecks,
     /// Maximum time to answer pending requests after SIGTERM.
@@ -215,6 +217,12 @@ impl Config {
         problems.finish(config)
     }
 
+    /// Whether Events about pods are written: it takes the pods of this node to know about whom.
+    pub fn writes_events(&self) -> bool {
+        let knows_pods = self.api_server.is_some() && self.node.name.is_some() && self.watch_pods;
+        self.kubernetes_events && knows_pods
+    }
+
     fn read(args: &ServerArgs, environment: &Environment, problems: &mut Problems) -> Option<Self> {
         let cluster_name = problems.take(names::cluster(args.cluster_name.as_deref()));
         let region = problems.take(names::region(args.region.as_deref(), environment));
@@ -248,6 +256,7 @@ impl Config {
         let node_network = node_network::read(args, listen.as_ref(), [probe_port, metrics_port], problems);
         let kubernetes = kubernetes::read(args, environment, problems);
         let pods = pods::read(args, problems);
+        let events = problems.take(go_bool("--kubernetes-events", &args.kubernetes_events));
         let verification = verification::read(args, kubernetes.as_ref().and_then(Option::as_ref), problems);
         let shutdown_grace = problems.take(shutdown_grace(&args.shutdown_grace));
         let level = problems.take(log::level(&args.verbosity));
@@ -271,6 +280,7 @@ impl Config {
             verification: verification?,
             api_server: kubernetes?,
             watch_pods: pods?.0,
+            kubernetes_events: events?,
             pod_checks: pods?.1,
             shutdown_grace: shutdown_grace?,
             log: Log { level: level?, format: format?, audit: audit? },

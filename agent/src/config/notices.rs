@@ -49,6 +49,13 @@ impl Config {
                     .to_owned(),
             );
         }
+        if self.kubernetes_events && !self.writes_events() {
+            notices.push(
+                "--kubernetes-events has no effect: Events are about pods of this node, which takes the \
+                 Kubernetes API (--kubernetes), --node-name and --watch-pods"
+                    .to_owned(),
+            );
+        }
         if let Ok(zero_or_less @ ..=0) = args.max_service_qps.parse::<i64>() {
             notices.push(format!(
                 "--max-service-qps={zero_or_less} means {}, as in Amazon's agent",

@@ -285,6 +285,9 @@ fn settings_without_effect_are_noticed_and_not_refused() {
     assert!(noticed[0].contains("AWS_WEB_IDENTITY_TOKEN_FILE is not used"), "{noticed:?}");
     assert!(noticed[2].contains("read from /config"), "{noticed:?}");
     assert!(notices(&["--send-node-details"]).concat().contains("--node-name"));
+    assert!(
+        notices(&["--kubernetes-events", "--node-name", "n"]).concat().contains("--kubernetes-events has no")
+    );
     assert!(notices(&["--max-cache-size", "0"]).concat().contains("not cached"));
     assert!(notices(&["--max-service-qps", "0"]).concat().contains("means 3"));
     let keys = ["--jwks", "https://a/keys", "--jwks", "/b", "--issuer", "https://a", "--issuer", "https://b"];

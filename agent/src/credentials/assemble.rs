@@ -28,6 +28,7 @@ use crate::credentials::source::Sources;
 use crate::credentials::store::Store;
 use crate::credentials::store::recent_refusals::RecentRefusals;
 use crate::credentials::store::schedule::Schedule;
+use crate::events::Events;
 use crate::lifecycle::limits::Limits;
 use crate::lifecycle::tasks::Tasks;
 use crate::pods::Pods;
@@ -58,6 +59,8 @@ pub struct Needs<'a> {
     pub audit_log: Option<AuditLog>,
     /// The pods of this node.
     pub pods: Pods,
+    /// Where problems of pods are reported.
+    pub events: Events,
 }
 
 /// The folder, put together. Clones share all of it.
@@ -114,7 +117,8 @@ impl Sizes {
 impl Credentials {
     /// Puts the parts together. Nothing runs yet but what requests start.
     pub fn assemble(needs: Needs<'_>) -> Self {
-        let Needs { clock, rng, sources, retention, limits, metrics, tasks, pods, audit_log, .. } = needs;
+        let Needs { clock, rng, sources, retention, limits, metrics, tasks, pods, audit_log, events, .. } =
+            needs;
         let store = Store::new(retention, clock.clone(), limits.clone(), pods.clone());
         let quotas = PeerQuotas::new(clock.clone(), limits);
         let (refusals, schedule) = (RecentRefusals::new(), Schedule::default());
@@ -148,6 +152,7 @@ impl Credentials {
             },
             audit_log,
             pods: pods.clone(),
+            events,
         };
         let flights = Flights::new(runner, outcomes, rng, tasks);
         let provider = Provider {

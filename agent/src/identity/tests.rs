@@ -177,6 +177,32 @@ fn what_no_key_can_decide_is_unverified_undecided_or_not_looked_at() {
     assert_eq!(verdict(&auto, &other_node), "unverified", "nobody has vouched for the node claim");
 }
 
+/// It is refused by what it says of itself; whom one may believe it to be of is another matter.
+#[test]
+fn a_token_for_somebody_else_is_its_pods_only_where_a_key_proves_it() {
+    let (known, stranger, unknown) = (EcSigner::new("k"), EcSigner::new("k"), EcSigner::new("unknown"));
+    let (authenticator, _keys) = authenticator(Auto, &[known.jwk()]);
+    let foreign = claims_with("/aud", json!(["sts.amazonaws.com"]));
+    let with = |path: &str, value: Value| {
+        let mut claims = foreign.clone();
+        *claims.pointer_mut(path).unwrap() = value;
+        claims
+    };
+    for (what, token, is_proven) in [
+        ("genuine", known.token(&foreign), true),
+        ("forged", stranger.token(&foreign), false),
+        ("of an unknown key", unknown.token(&foreign), false),
+        ("of another issuer", known.token(&with("/iss", json!("https://evil.example"))), false),
+        ("of no pod", known.token(&with("/kubernetes.io/pod/uid", json!(""))), false),
+    ] {
+        let Authentication::Refused(refused) = authenticator.authenticate(&token, now()) else {
+            panic!("{what}: it is not refused");
+        };
+        assert_eq!(refused.fault, TokenFault::ForeignAudience, "{what}");
+        assert_eq!(refused.caller.verified().is_some(), is_proven, "{what}: {:?}", refused.caller);
+    }
+}
+
 /// An issuer with a slash too much in `--issuer` must not cost every pod its credentials.
 #[test]
 fn a_token_of_an_unknown_issuer_is_for_eks_auth_to_judge_or_undecided_and_never_refused() {

@@ -162,7 +162,10 @@ fn judge(
     }
     let header = header_of(token)?;
     if audience == Audience::Foreign {
-        return Err(TokenFault::ForeignAudience);
+        // Who made this mistake matters only if it is proven: a forger must not speak for a pod.
+        let pod = proven_pod(token, &header, claims, keys, policy);
+        let caller = pod.map_or_else(|| claims.caller(), |pod| Caller::Verified(Arc::new(pod)));
+        return Ok(Verdict::Refused(RefusedToken { fault: TokenFault::ForeignAudience, caller }));
     }
     if !policy.is_given(&claims.issuer) && !keys.issuers().any(|named| *named == *claims.issuer) {
         // Like a token of an unknown key: no key speaks against it, and it is more often our --issuer that is
@@ -172,10 +175,7 @@ fn judge(
             false => Unproven::ForeignIssuer(claims.issuer.clone()),
         }));
     }
-    let is_candidate = |entry: &&Entry| policy.trusts(keys, entry.source, &claims.issuer);
-    let candidates = header.kid.as_deref().map(|id| keys.find(id)).unwrap_or_default();
-    let candidates: Vec<_> = candidates.iter().filter(is_candidate).collect();
-    if !is_signed(token, &header, &candidates)? {
+    if !is_signed(token, &header, &candidates(&header, claims, keys, policy))? {
         return Ok(unproven(Unproven::KeyUnknown));
     }
     // From here on the claims are the issuer's word.
@@ -209,6 +209,29 @@ fn header_of(token: &BearerToken) -> Result<Header, TokenFault> {
         return Err(TokenFault::Algorithm);
     }
     Ok(header)
+}
+
+/// The keys that may prove it: its issuer's with its id.
+fn candidates<'a>(
+    header: &Header,
+    claims: &UnverifiedClaims,
+    keys: &'a KeyTable,
+    policy: &Policy,
+) -> Vec<&'a Entry> {
+    let named = header.kid.as_deref().map(|id| keys.find(id)).unwrap_or_default();
+    named.iter().filter(|entry| policy.trusts(keys, entry.source, &claims.issuer)).collect()
+}
+
+/// The pod of a token that is refused anyway, if a key proves it.
+fn proven_pod(
+    token: &BearerToken,
+    header: &Header,
+    claims: &UnverifiedClaims,
+    keys: &KeyTable,
+    policy: &Policy,
+) -> Option<Pod> {
+    let is_proven = is_signed(token, header, &candidates(header, claims, keys, policy)) == Ok(true);
+    is_proven.then(|| pod_of(claims).ok()).flatten()
 }
 
 /// Whether a key proves it. `false`: its key is not known. A known key that does not prove it refutes it. The

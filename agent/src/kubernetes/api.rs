@@ -10,8 +10,8 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures_util::StreamExt;
 use futures_util::stream::BoxStream;
-use http::header::ACCEPT;
-use http::{HeaderValue, Request, StatusCode, Uri};
+use http::header::{ACCEPT, CONTENT_TYPE};
+use http::{HeaderValue, Method, Request, StatusCode, Uri};
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 use kube::api::{WatchEvent, WatchParams};
 use kube::client::{Body, ClientBuilder};
@@ -35,6 +35,20 @@ const MOST_BYTES_OF_A_REFUSAL: usize = 16 * 1024;
 
 /// Changes of objects, as they come.
 pub(super) type Events<T> = BoxStream<'static, Result<WatchEvent<T>, ApiError>>;
+
+/// Something to send.
+pub(super) struct Sent<'a> {
+    /// POST or PATCH.
+    pub(super) method: Method,
+    /// Where to.
+    pub(super) path: &'a str,
+    /// What the body is.
+    pub(super) media_type: &'static str,
+    /// JSON.
+    pub(super) body: Bytes,
+    /// A secret in it, which no error may quote.
+    pub(super) secret: Option<&'a str>,
+}
 
 /// The API server, as this agent asks it. Clones share the connections.
 #[derive(Clone)]
@@ -67,6 +81,11 @@ impl Api {
         self.shared.tokens.said(text)
     }
 
+    /// The same, where a secret was sent.
+    pub(super) fn said_without(&self, secret: &str, text: &str) -> Said {
+        self.shared.tokens.said_without(Some(secret), text)
+    }
+
     /// The object at a path, in at most that many bytes. Redirects are not followed.
     ///
     /// # Errors
@@ -84,23 +103,54 @@ impl Api {
     /// # Errors
     /// [`ApiError`], when there is no whole answer in time.
     pub(super) async fn get_bytes(&self, path: &str, most: usize) -> Result<Bytes, ApiError> {
-        tokio::time::timeout(DEADLINE, self.whole(path, most)).await.map_err(|_| ApiError::Timeout)?
-    }
-
-    async fn whole(&self, path: &str, most: usize) -> Result<Bytes, ApiError> {
         let request = Request::get(path).header(ACCEPT, HeaderValue::from_static(ACCEPTED));
         let request = request.body(Body::empty()).map_err(|_| ApiError::Url)?;
+        self.in_time(path, request, most, None).await
+    }
+
+    /// Sends an object, or a change of one, and returns what the API server makes of it: at most that many
+    /// bytes.
+    ///
+    /// # Errors
+    /// [`ApiError`], when the API server does not take it in time.
+    pub(super) async fn send(&self, object: Sent<'_>, most: usize) -> Result<Bytes, ApiError> {
+        let Sent { method, path, media_type, body, secret } = object;
+        let request = Request::builder().method(method).uri(path).header(CONTENT_TYPE, media_type);
+        let request = request.header(ACCEPT, HeaderValue::from_static("application/json"));
+        let request = request.body(Body::from(body)).map_err(|_| ApiError::Url)?;
+        self.in_time(path, request, most, secret).await
+    }
+
+    async fn in_time(
+        &self,
+        path: &str,
+        request: Request<Body>,
+        most: usize,
+        secret: Option<&str>,
+    ) -> Result<Bytes, ApiError> {
+        let answer = tokio::time::timeout(DEADLINE, self.whole(path, request, most, secret));
+        answer.await.map_err(|_| ApiError::Timeout)?
+    }
+
+    async fn whole(
+        &self,
+        path: &str,
+        request: Request<Body>,
+        most: usize,
+        secret: Option<&str>,
+    ) -> Result<Bytes, ApiError> {
         let answer = self.client()?.send(request).await.map_err(|error| self.failed(path, error))?;
         let status = answer.status();
-        if status == StatusCode::OK {
+        if status.is_success() {
             return self.body(answer.into_body(), most).await;
         }
         if status == StatusCode::UNAUTHORIZED {
             self.forget();
         }
+        // Read in any case: the connection carries the next request only after that.
         let body = self.body(answer.into_body(), MOST_BYTES_OF_A_REFUSAL).await.unwrap_or_default();
         Err(match serde_json::from_slice::<Status>(&body) {
-            Ok(said) if said.code == status.as_u16() => self.refused(path, &said),
+            Ok(said) if said.code == status.as_u16() => self.refused(path, &said, secret),
             Ok(_) | Err(_) => ApiError::Status { path: path.into(), status },
         })
     }
@@ -143,15 +193,15 @@ impl Api {
         if status.code == StatusCode::UNAUTHORIZED.as_u16() {
             self.forget();
         }
-        self.refused(path, &status)
+        self.refused(path, &status, None)
     }
 
-    fn refused(&self, path: &str, status: &Status) -> ApiError {
+    fn refused(&self, path: &str, status: &Status, secret: Option<&str>) -> ApiError {
         let missing = status.details.as_ref().filter(|_| status.reason == "NotFound");
         ApiError::Refused {
             path: path.into(),
             status: StatusCode::from_u16(status.code).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR),
-            said: self.said(&status.message),
+            said: self.shared.tokens.said_without(secret, &status.message),
             missing: missing.map(|it| Missing { kind: it.kind.clone(), name: it.name.clone() }),
         }
     }

@@ -56,9 +56,14 @@ impl OwnTokens {
 
     /// What may be repeated of a sentence.
     pub(super) fn said(&self, text: &str) -> Said {
+        self.said_without(None, text)
+    }
+
+    /// The same, where this secret was sent too.
+    pub(super) fn said_without(&self, secret: Option<&str>, text: &str) -> Said {
         let last = self.last.lock();
         let tokens = [&last.latest, &last.before].into_iter().flatten();
-        let secrets = CallSecrets::new(tokens.map(|token| token.reveal().trim()));
+        let secrets = CallSecrets::new(tokens.map(|token| token.reveal().trim()).chain(secret));
         Said(one_line(&secrets.redact(text)))
     }
 
@@ -83,7 +88,9 @@ mod tests {
         }
         std::fs::remove_file(&file).unwrap();
         tokens.note();
-        let said = tokens.said(&format!("no\n{first}, no {second}, no other"));
-        assert_eq!(said.to_string(), "no [redacted], no [redacted], no other");
+        let says = format!("no\n{first}, no {second}, no token-of-a-pod");
+        assert_eq!(tokens.said(&says).to_string(), "no [redacted], no [redacted], no token-of-a-pod");
+        let said = tokens.said_without(Some("token-of-a-pod"), &says);
+        assert_eq!(said.to_string(), "no [redacted], no [redacted], no [redacted]");
     }
 }

@@ -2,6 +2,8 @@
 //!
 //! Owns: these two types, so that no reader can take one for the other. Must not know: how a token is proven.
 
+use super::name::LONGEST_NAME;
+
 /// A service account, as a token or the API server names it.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct ServiceAccount {
@@ -34,9 +36,6 @@ pub struct Pod {
     /// The node it was bound to, where the token says so.
     pub node: Option<Box<str>>,
 }
-
-/// The longest name in Kubernetes, in bytes (RFC 1123 subdomain). A claim may be longer; it is cut.
-const LONGEST_NAME: usize = 253;
 
 /// What an unproven token says of its pod: good for a log line, never for finding credentials.
 ///

@@ -97,6 +97,11 @@ that a float has exactly come out in decimal; the schema refuses others. */}}
 {{- end -}}
 {{- end }}
 
+{{/* Whether Events are written: they are about pods that the watch has named. */}}
+{{- define "agent.writesEvents" -}}
+{{- if and .Values.kubernetes.enabled .Values.kubernetes.pods .Values.kubernetes.events -}}true{{- end -}}
+{{- end }}
+
 {{/* YAML reads `off` as false. */}}
 {{- define "agent.mode" -}}
 {{- ternary "off" (toString .) (eq "false" (toString .)) -}}

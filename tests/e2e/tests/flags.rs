@@ -78,6 +78,12 @@ const TABLE: &[Row] = &[
     ),
     (
         "server",
+        "--kubernetes-events",
+        "events.rs",
+        "a_pod_without_an_association_gets_an_event_that_says_what_to_run_if_events_are_on",
+    ),
+    (
+        "server",
         "--check-pod-uid",
         "cluster/callers.rs",
         "enforced_checks_serve_pods_where_they_are_and_nobody_with_a_neighbours_token",

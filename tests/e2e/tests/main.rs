@@ -26,6 +26,8 @@ mod crowd;
 #[cfg(test)]
 mod dead_log;
 #[cfg(test)]
+mod events;
+#[cfg(test)]
 mod flags;
 #[cfg(test)]
 mod names;

@@ -20,6 +20,7 @@ use pod_identity_agent::credentials::policy::serving::LONGEST_HOLD;
 use pod_identity_agent::credentials::provider::{CredentialRequest, Lookup};
 use pod_identity_agent::credentials::source::eks_auth::{EksAuth, Parts};
 use pod_identity_agent::credentials::source::{SourceError, Sources};
+use pod_identity_agent::events::Events;
 use pod_identity_agent::identity::keys::{IssuerDocuments, KeySource, TokenKeys};
 use pod_identity_agent::identity::{self, Authentication, Authenticator, Identity, Policy};
 use pod_identity_agent::lifecycle::condition_name::ConditionName;
@@ -106,6 +107,7 @@ impl Node {
             tasks: tasks.clone(),
             audit_log: None,
             pods: Pods::unreported(),
+            events: Events::off(),
         });
         if let Some(renewals) = credentials.renewals() {
             spawn("renewals", Box::pin(renewals.run()));

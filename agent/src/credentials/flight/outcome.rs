@@ -18,10 +18,11 @@ use crate::credentials::policy::freshness::Due;
 use crate::credentials::policy::recovery::{Recovery, Unanswered};
 use crate::credentials::policy::renewing::Demand;
 use crate::credentials::record::{Held, IdentityRecord};
-use crate::credentials::source::{RefusalClass, SourceError};
+use crate::credentials::source::{Refusal, RefusalClass, SourceError};
 use crate::credentials::store::recent_refusals::RecentRefusals;
 use crate::credentials::store::schedule::Schedule;
 use crate::credentials::store::{Kept, Store};
+use crate::events::{AwsWords, Events, Problem};
 use crate::pods::Pods;
 use crate::rng::Rng;
 use crate::workload::{CredentialKey, Principal};
@@ -50,6 +51,7 @@ pub(in crate::credentials) struct Outcomes {
     pub(in crate::credentials) audit_log: Option<AuditLog>,
     /// Learns which service accounts have associations.
     pub(in crate::credentials) pods: Pods,
+    pub(in crate::credentials) events: Events,
 }
 
 impl Outcomes {
@@ -145,6 +147,7 @@ impl Outcomes {
             if refusal.class == RefusalClass::NoAssociation {
                 self.pods.has_no_association(&flight.principal().caller);
             }
+            self.tell_owner(flight.principal(), refusal);
             if refusal.class.is_about_token() {
                 self.store.token_refused(refusal.judged.digest);
             }
@@ -157,6 +160,24 @@ impl Outcomes {
             self.after_failed_renewal(&record, now, error);
             record.set_unanswered(unanswered);
         }
+    }
+
+    /// What the pod's owner or an admin can mend is an Event about the pod, whether a request waited or a
+    /// renewal was due. AWS has accepted the token before it says either. A token that AWS does not accept is
+    /// not worth one: the kubelet will bring a newer one, and a forger's is nobody's.
+    fn tell_owner(&self, principal: &Principal, refusal: &Refusal) {
+        let said = || AwsWords { code: refusal.code, message: Arc::clone(&refusal.message) };
+        let problem: fn(Box<str>, AwsWords) -> Problem = match refusal.class {
+            RefusalClass::NoAssociation => {
+                |service_account, said| Problem::NoAssociation { service_account, said }
+            }
+            RefusalClass::RoleNotAssumable => {
+                |service_account, said| Problem::RoleNotAssumable { service_account, said }
+            }
+            RefusalClass::TokenExpired | RefusalClass::TokenInvalid | RefusalClass::BadRequest => return,
+        };
+        self.events
+            .tell_of_caller(&principal.caller, |service_account| problem(service_account.into(), said()));
     }
 
     /// What else an outcome is about, if the token that was judged has nothing of its own. That there is no

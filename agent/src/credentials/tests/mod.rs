@@ -7,6 +7,7 @@ mod aws;
 mod burst;
 mod clock;
 mod entitlement;
+mod events;
 mod fairness;
 mod fleet;
 mod freshness;
@@ -22,6 +23,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use aws_credential_types::Credentials as OwnCredentials;
+use parking_lot::Mutex;
 
 use self::aws::Aws;
 use crate::aws::node_details::SentDetails;
@@ -34,6 +36,7 @@ use crate::credentials::policy::serving::LONGEST_HOLD;
 use crate::credentials::provider::{CredentialRequest, Lookup};
 use crate::credentials::source::eks_auth::{EksAuth, Parts};
 use crate::credentials::source::{SourceError, Sources};
+use crate::events::{Events, Reports};
 use crate::lifecycle::limits::Limits;
 use crate::lifecycle::tasks::Tasks;
 use crate::pods::Pods;
@@ -53,6 +56,8 @@ struct Node {
     time: Arc<Simulated>,
     aws: Aws,
     pods: Pods,
+    /// What was reported of pods.
+    reports: Arc<Mutex<Reports>>,
 }
 
 /// What a client got.
@@ -101,6 +106,8 @@ impl Node {
         let (limits, tasks) = (Limits::default(), Tasks::new());
         // Dropping the questions means only that nobody answers them.
         let (pods, _questions) = Pods::new();
+        let metrics = Metrics::new();
+        let (events, reports) = Events::new(pods.clone(), metrics.events);
         let credentials = Credentials::assemble(Needs {
             clock: clock.clone(),
             rng: Rng::seeded(seed),
@@ -109,16 +116,17 @@ impl Node {
             max_service_qps: 3,
             max_stale_after_refusal,
             limits: limits.clone(),
-            metrics: Metrics::new().upstream,
+            metrics: metrics.upstream,
             tasks: tasks.clone(),
             audit_log: Some(AuditLog::new("cluster", Some("node-1"))),
             pods: pods.clone(),
+            events,
         });
         if let Some(renewals) = credentials.renewals() {
             tasks.spawn("renewals", renewals.run());
         }
         tasks.spawn("revocations", credentials.revocations().run());
-        Self { credentials, limits, clock, time, aws, pods }
+        Self { credentials, limits, clock, time, aws, pods, reports: Arc::new(Mutex::new(reports)) }
     }
 
     /// Asks as the endpoint does: looks, waits as long as a request is held, serves or says why not.

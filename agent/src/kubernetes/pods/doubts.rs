@@ -18,6 +18,7 @@ use crate::clock::Clock;
 use crate::kubernetes::api::Api;
 use crate::kubernetes::error::ApiError;
 use crate::pods::{PodName, PodStatus, Pods, Questions};
+use crate::workload::is_name;
 
 /// Between two questions: five a second.
 const PACE: Duration = Duration::from_millis(200);
@@ -129,13 +130,4 @@ async fn find(api: &Api, pod: &PodName) -> Result<Found, ApiError> {
         }
         Err(error) => Err(error),
     }
-}
-
-/// The characters of names in Kubernetes (RFC 1123 subdomain): a path of them leads nowhere else.
-fn is_name(text: &str) -> bool {
-    !text.is_empty()
-        && text
-            .bytes()
-            .all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || b"-.".contains(&byte))
-        && text.split('.').all(|label| !label.is_empty())
 }

@@ -27,7 +27,8 @@ use crate::credentials::policy::serving::LONGEST_HOLD;
 use crate::credentials::provider::{
     CredentialRequest, Failed, Lookup, Provider, Served, ServedFrom, Waiting,
 };
-use crate::identity::{self, Authentication, Authenticator, Identity};
+use crate::events::{Events, Problem};
+use crate::identity::{self, Authentication, Authenticator, Identity, TokenFault};
 use crate::lifecycle::shutdown::Shutdown;
 use crate::node::self_probe::ProbeKey;
 use crate::pods::check::Origin;
@@ -54,6 +55,8 @@ pub struct Endpoint {
     pub authenticator: Authenticator,
     /// Whether they are where their pods are.
     pub presence: PresenceChecks,
+    /// Where what is wrong with them is reported.
+    pub events: Events,
     /// What they get.
     pub provider: Provider,
     /// What the agent's own probes are answered with.
@@ -266,6 +269,7 @@ impl<'a> Account<'a> {
                 response::json(StatusCode::OK, served.body)
             }
             Err(rejection) => {
+                self.tell_owner(&rejection);
                 let response = rejection.to_response();
                 self.record(
                     rejection.outcome(),
@@ -275,6 +279,33 @@ impl<'a> Account<'a> {
                 );
                 response
             }
+        }
+    }
+
+    /// What is wrong with a token is an Event about its pod only where a key has proven it to be that pod's.
+    /// What AWS refuses is reported where its answers arrive: renewals are refused as well, and one answer
+    /// refuses many requests.
+    fn tell_owner(&self, rejection: &Rejection) {
+        let Rejection::Token(fault) = rejection else { return };
+        match (fault, &self.caller) {
+            (TokenFault::ForeignAudience, Caller::Verified(_)) => {
+                self.endpoint.events.tell_of_caller(&self.caller, |_| Problem::WrongAudience);
+            }
+            (TokenFault::OtherNode, Caller::Verified(_)) => {
+                self.endpoint.events.tell_of_other_node(&self.caller);
+            }
+            (
+                TokenFault::Unreadable(_)
+                | TokenFault::Expired
+                | TokenFault::SeveralAudiences
+                | TokenFault::ForeignAudience
+                | TokenFault::Algorithm
+                | TokenFault::Forged
+                | TokenFault::NotPodBound
+                | TokenFault::Contradiction
+                | TokenFault::OtherNode,
+                Caller::Verified(_) | Caller::Claimed(_) | Caller::Unknown,
+            ) => {}
         }
     }
 

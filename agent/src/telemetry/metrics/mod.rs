@@ -20,6 +20,7 @@ use process::Process;
 
 mod amazon;
 mod authentication;
+mod events;
 mod pod_checks;
 mod process;
 mod readings;
@@ -31,6 +32,7 @@ mod text_format;
 mod upstream;
 
 pub use authentication::{Authenticated, AuthenticationMetrics};
+pub use events::{EventMetrics, EventOutcome};
 pub use pod_checks::{PodCheckMetrics, PodPresence};
 pub use readings::{
     BudgetNumbers, CachedIdentities, ConnectionNumbers, PodNumbers, Read, Readings, TokenKeyNumbers,
@@ -55,6 +57,8 @@ pub struct Metrics {
     pub authentications: Arc<AuthenticationMetrics>,
     /// Of the checks of callers against the cluster's pods.
     pub pod_checks: Arc<PodCheckMetrics>,
+    /// Of Kubernetes Events.
+    pub events: Arc<EventMetrics>,
     /// Of the calls to AWS.
     pub upstream: Arc<UpstreamMetrics>,
     /// Of the probes of the agent's own addresses.
@@ -75,9 +79,10 @@ impl Metrics {
         let requests = Arc::new(RequestMetrics::new(&mut registry, amazon.clone()));
         let authentications = Arc::new(AuthenticationMetrics::new(&mut registry, amazon.clone()));
         let pod_checks = Arc::new(PodCheckMetrics::new(&mut registry));
+        let events = Arc::new(EventMetrics::new(&mut registry));
         let upstream = Arc::new(UpstreamMetrics::new(&mut registry, amazon));
         let self_probe = Arc::new(SelfProbeMetrics::new(&mut registry));
-        Self { requests, authentications, pod_checks, upstream, self_probe, registry }
+        Self { requests, authentications, pod_checks, events, upstream, self_probe, registry }
     }
 
     /// What is counted, as OpenMetrics text: the part of the page that is not read elsewhere.

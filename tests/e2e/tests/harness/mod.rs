@@ -2,6 +2,7 @@
 //! it matters.
 
 mod agent;
+mod api_server;
 pub(crate) mod boto3;
 mod cgroup;
 pub(crate) mod cluster;
@@ -16,6 +17,7 @@ mod thief;
 mod wired;
 
 pub(crate) use agent::{Agent, Builder, binary, free_port};
+pub(crate) use api_server::ApiServer;
 pub(crate) use boto3::{as_boto3, attempt};
 pub(crate) use cgroup::Cgroup;
 pub(crate) use dns::{Dns, Says, Zone};
