@@ -77,7 +77,7 @@ def check_rights():
     """The role is there with what needs it, and only there; and it is never the account `default`'s."""
     for values, is_there in (
         ([], True),
-        (["--set", "kubernetes.pods=false"], False),
+        (["--set", "kubernetes.pods=false,kubernetes.tokenReview=false"], False),
         (["--set", "kubernetes.enabled=false"], False),
         (["--set", "rbac.create=false"], False),
         (["--set", "serviceAccount.create=false"], False),
@@ -87,12 +87,21 @@ def check_rights():
         kinds = [document["kind"] for document in documents if document["kind"].startswith("ClusterRole")]
         if kinds != (["ClusterRole", "ClusterRoleBinding"] if is_there else []):
             yield f"{values}: {kinds}"
-        for document in documents:
-            if document["kind"] == "ClusterRole":
-                if document["rules"] != [{"apiGroups": [""], "resources": ["pods"], "verbs": ["get", "list", "watch"]}]:
-                    yield f"{values}: {document['rules']}"
-    for container in agents("--set", "kubernetes.enabled=false,kubernetes.pods=false,kubernetes.checkPodUID=off"):
-        missing = {"--kubernetes=off", "--watch-pods=false", "--check-pod-uid=off"} - set(container["args"])
+    pods = {"apiGroups": [""], "resources": ["pods"], "verbs": ["get", "list", "watch"]}
+    reviews = {"apiGroups": ["authentication.k8s.io"], "resources": ["tokenreviews"], "verbs": ["create"]}
+    for values, rules in (
+        ([], [pods, reviews]),
+        (["--set", "kubernetes.pods=false"], [reviews]),
+        (["--set", "kubernetes.tokenReview=false"], [pods]),
+    ):
+        documents = filter(None, yaml.safe_load_all(render(*GOOD, *values).stdout))
+        roles = [document["rules"] for document in documents if document["kind"] == "ClusterRole"]
+        if roles != [rules]:
+            yield f"{values}: {roles}"
+    off = "kubernetes.enabled=false,kubernetes.pods=false,kubernetes.tokenReview=false,kubernetes.checkPodUID=off"
+    for container in agents("--set", off):
+        flags = {"--kubernetes=off", "--watch-pods=false", "--token-review=off", "--check-pod-uid=off"}
+        missing = flags - set(container["args"])
         if missing or any(mount["name"] == "kubernetes-api" for mount in container.get("volumeMounts", [])):
             yield f"without Kubernetes: {container['args']}, {container.get('volumeMounts')}"
 

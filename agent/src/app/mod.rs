@@ -16,6 +16,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
+use self::cluster::Cluster;
 use self::listener_names::{ListenerNames, is_first_of_family};
 use crate::aws::node_details::SentDetails;
 use crate::aws::own_identity::{Acceptance, OwnIdentity, OwnSource, OwnState};
@@ -32,7 +33,6 @@ use crate::lifecycle::shutdown::Shutdown;
 use crate::lifecycle::tasks::Tasks;
 use crate::node::self_probe::{ProbeKey, ProbeKeyError, Prober};
 use crate::outgoing::SetUpError;
-use crate::pods::Pods;
 use crate::rng::Rng;
 use crate::server::access_log::AccessLog;
 use crate::server::door::accept::Acceptor;
@@ -89,8 +89,7 @@ pub async fn run(config: Config, prober: Option<io::Result<Prober>>) -> Result<(
     // First the listeners, so that a pod that is already waiting is held instead of refused; then what
     // answers behind them.
     let probe_key = ProbeKey::new()?;
-    let door =
-        services.credential_door(&config, &credentials, &keys, &cluster.pods, &peers, probe_key.clone());
+    let door = services.credential_door(&config, &credentials, &keys, &cluster, &peers, probe_key.clone());
     let listeners = services.listen(&config, &door);
     let admin = services.serve_admin(&config, services.readings(&credentials, &keys, &peers, &own));
     node::start(&services, &config, &listeners, probe_key, prober);
@@ -149,16 +148,16 @@ impl Services {
         config: &Config,
         credentials: &Credentials,
         keys: &TokenKeys,
-        pods: &Pods,
+        cluster: &Cluster,
         peers: &Peers,
         probe_key: ProbeKey,
     ) -> Acceptor<Endpoint> {
         let policy = Policy::new(&config.verification, &config.cluster_name, config.node.name.as_deref());
         let endpoint = Endpoint {
             hosts: AllowedHosts::new(&config.listen.hosts),
-            authenticator: Authenticator::new(keys.clone(), policy),
+            authenticator: Authenticator::new(keys.clone(), policy).with_reviews(cluster.reviews.clone()),
             presence: PresenceChecks {
-                pods: pods.clone(),
+                pods: cluster.pods.clone(),
                 modes: config.pod_checks,
                 metrics: Arc::clone(&self.metrics.pod_checks),
             },

@@ -89,6 +89,8 @@ pub struct Config {
     pub verification: TokenVerification,
     /// The API server, where there is one to ask.
     pub api_server: Option<ApiServer>,
+    /// Whether it is shown tokens that no key proves.
+    pub review_tokens: bool,
     /// Whether the pods of this node are watched at it.
     pub watch_pods: bool,
     /// What follows from what it says of a caller's pod.
@@ -248,6 +250,7 @@ impl Config {
         let node_network = node_network::read(args, listen.as_ref(), [probe_port, metrics_port], problems);
         let kubernetes = kubernetes::read(args, environment, problems);
         let pods = pods::read(args, problems);
+        let review_tokens = problems.take(kubernetes::reviews(&args.token_review));
         let verification = verification::read(args, kubernetes.as_ref().and_then(Option::as_ref), problems);
         let shutdown_grace = problems.take(shutdown_grace(&args.shutdown_grace));
         let level = problems.take(log::level(&args.verbosity));
@@ -270,6 +273,7 @@ impl Config {
             node_network: node_network?,
             verification: verification?,
             api_server: kubernetes?,
+            review_tokens: review_tokens?,
             watch_pods: pods?.0,
             pod_checks: pods?.1,
             shutdown_grace: shutdown_grace?,

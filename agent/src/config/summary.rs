@@ -66,6 +66,7 @@ impl fmt::Display for Summary<'_> {
         write!(f, " token_verification={:?} key_sources={}", verification.mode, verification.sources())?;
         let api_server = verification.api_server.as_ref().map_or("not asked", |server| &server.url);
         write!(f, " api_server={api_server:?}")?;
+        write!(f, " token_review={}", self.0.review_tokens)?;
         write!(f, " issuers={}", verification.issuers.join(","))?;
         let log = &self.0.log;
         write!(f, " shutdown_grace={:?} level={:?} audit_log={}", self.0.shutdown_grace, log.level, log.audit)

@@ -10,13 +10,14 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures_util::StreamExt;
 use futures_util::stream::BoxStream;
-use http::header::ACCEPT;
+use http::header::{ACCEPT, CONTENT_TYPE};
 use http::{HeaderValue, Request, StatusCode};
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 use kube::api::{WatchEvent, WatchParams};
 use kube::client::{Body, ClientBuilder};
 use kube::config::AuthInfo;
 use parking_lot::Mutex;
+use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
 use crate::config::ApiServer;
@@ -27,8 +28,17 @@ const DEADLINE: Duration = Duration::from_secs(5);
 /// Its key document has a media type of its own, and it answers 406 to those who ask for another one.
 const ACCEPTED: &str = "application/json, application/jwk-set+json";
 
+const JSON: &str = "application/json";
+
 /// So much of the API server's sentences is repeated.
 const MOST_SAID: usize = 300;
+
+/// How it says that it refuses (`meta/v1.Status`).
+#[derive(Default, Deserialize)]
+struct Status {
+    #[serde(default)]
+    message: String,
+}
 
 /// Changes of objects, as they come.
 pub(super) type Events<T> = BoxStream<'static, Result<WatchEvent<T>, ApiError>>;
@@ -114,6 +124,28 @@ impl Api {
         tokio::time::timeout(DEADLINE, self.whole(path, most)).await.map_err(|_| ApiError::Timeout)?
     }
 
+    /// Posts JSON to a path; the answer is at most that long.
+    ///
+    /// # Errors
+    /// [`ApiError`], when there is no whole answer in time.
+    pub(super) async fn post(&self, path: &str, body: Bytes, most: usize) -> Result<Bytes, ApiError> {
+        let request = Request::post(path).header(CONTENT_TYPE, HeaderValue::from_static(JSON));
+        let request = request.header(ACCEPT, HeaderValue::from_static(JSON));
+        let request = request.body(Body::from(body)).map_err(|_| ApiError::Url)?;
+        let asking = async {
+            let client = self.client()?;
+            let answer = client.send(request).await.map_err(|error| ApiError::Send(Box::new(error)))?;
+            let status = answer.status();
+            let body = bounded(answer.into_body(), most).await?;
+            if !status.is_success() {
+                let said: Status = serde_json::from_slice(&body).unwrap_or_default();
+                return Err(self.refused(path, status, &said.message));
+            }
+            Ok(body)
+        };
+        tokio::time::timeout(DEADLINE, asking).await.map_err(|_| ApiError::Timeout)?
+    }
+
     async fn whole(&self, path: &str, most: usize) -> Result<Bytes, ApiError> {
         let request = Request::get(path).header(ACCEPT, HeaderValue::from_static(ACCEPTED));
         let request = request.body(Body::empty()).map_err(|_| ApiError::Url)?;
@@ -125,12 +157,7 @@ impl Api {
         if status != StatusCode::OK {
             return Err(ApiError::Status { path: path.into(), status });
         }
-        let body = Limited::new(answer.into_body(), most).collect().await;
-        let body = body.map_err(|error| match error.is::<LengthLimitError>() {
-            true => ApiError::TooLong(most),
-            false => ApiError::Body(error),
-        })?;
-        Ok(body.to_bytes())
+        bounded(answer.into_body(), most).await
     }
 
     /// Changes of what is at a path, from `version` on; they end when the server or the connection does. The
@@ -157,11 +184,15 @@ impl Api {
 
     fn failed(&self, path: &str, error: kube::Error) -> ApiError {
         let kube::Error::Api(status) = error else { return ApiError::Send(Box::new(error)) };
-        let said = status.message.chars().take(MOST_SAID).collect();
-        let status = StatusCode::from_u16(status.code).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+        let code = StatusCode::from_u16(status.code).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+        self.refused(path, code, &status.message)
+    }
+
+    fn refused(&self, path: &str, status: StatusCode, message: &str) -> ApiError {
         if status == StatusCode::UNAUTHORIZED {
             self.forget();
         }
+        let said = message.chars().take(MOST_SAID).collect();
         ApiError::Refused { path: path.into(), status, said }
     }
 
@@ -180,6 +211,15 @@ impl Api {
     fn forget(&self) {
         *self.client.lock() = None;
     }
+}
+
+async fn bounded(body: Body, most: usize) -> Result<Bytes, ApiError> {
+    let body = Limited::new(body, most).collect().await;
+    let body = body.map_err(|error| match error.is::<LengthLimitError>() {
+        true => ApiError::TooLong(most),
+        false => ApiError::Body(error),
+    })?;
+    Ok(body.to_bytes())
 }
 
 fn make(server: &ApiServer) -> Result<kube::Client, ApiError> {

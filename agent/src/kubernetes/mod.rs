@@ -9,3 +9,4 @@
 pub mod api;
 pub mod issuer;
 pub mod pods;
+pub mod review;

@@ -28,6 +28,7 @@ mod reference;
 mod requests;
 mod self_probe;
 mod text_format;
+mod token_reviews;
 mod upstream;
 
 pub use authentication::{Authenticated, AuthenticationMetrics};
@@ -37,6 +38,7 @@ pub use readings::{BudgetNumbers, CachedIdentities, ConnectionNumbers, Read, Rea
 pub(crate) use reference::page_with_everything;
 pub use requests::{Outcome, RequestMetrics};
 pub use self_probe::{ProbedFrom, SelfProbeMetrics};
+pub use token_reviews::{ReviewOutcome, TokenReviewMetrics};
 pub use upstream::{CallOutcome, UpstreamMetrics};
 
 /// The label that requests, verdicts and calls have in common.
@@ -51,6 +53,8 @@ pub struct Metrics {
     pub requests: Arc<RequestMetrics>,
     /// Of the verdicts on tokens.
     pub authentications: Arc<AuthenticationMetrics>,
+    /// Of the reviews of tokens at the API server.
+    pub token_reviews: Arc<TokenReviewMetrics>,
     /// Of the checks of callers against the cluster's pods.
     pub pod_checks: Arc<PodCheckMetrics>,
     /// Of the calls to AWS.
@@ -72,10 +76,11 @@ impl Metrics {
         );
         let requests = Arc::new(RequestMetrics::new(&mut registry, amazon.clone()));
         let authentications = Arc::new(AuthenticationMetrics::new(&mut registry, amazon.clone()));
+        let token_reviews = Arc::new(TokenReviewMetrics::new(&mut registry));
         let pod_checks = Arc::new(PodCheckMetrics::new(&mut registry));
         let upstream = Arc::new(UpstreamMetrics::new(&mut registry, amazon));
         let self_probe = Arc::new(SelfProbeMetrics::new(&mut registry));
-        Self { requests, authentications, pod_checks, upstream, self_probe, registry }
+        Self { requests, authentications, token_reviews, pod_checks, upstream, self_probe, registry }
     }
 
     /// What is counted, as OpenMetrics text: the part of the page that is not read elsewhere.
