@@ -114,7 +114,7 @@ async fn fifty_who_ask_about_one_token_are_one_review() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_flood_of_junk_makes_five_reviews_a_second_and_another_peer_has_its_turn_within_one() {
+async fn a_flood_of_junk_makes_five_reviews_a_second_and_every_other_peer_has_its_turn() {
     let judge = Judge::new(|| Ok(Answer::Denied("junk".to_owned())));
     let began = tokio::time::Instant::now();
     // 1,000 tokens a second, of 50 peers.
@@ -127,7 +127,6 @@ async fn a_flood_of_junk_makes_five_reviews_a_second_and_another_peer_has_its_tu
     };
     let one = async {
         tokio::time::sleep(Duration::from_millis(500)).await;
-        // Before the line is full of other peers' tokens: each has two places.
         judge.ask(&question(20_000, 1, 1), Patience::Little).await
     };
     let (_, asked) = tokio::join!(flood, one);
@@ -136,7 +135,9 @@ async fn a_flood_of_junk_makes_five_reviews_a_second_and_another_peer_has_its_tu
     for six in asked.windows(6) {
         assert!(six[5] - six[0] >= 1_000, "{six:?}");
     }
-    assert!((45..=51).contains(&asked.len()), "{} in {:?}", asked.len(), began.elapsed());
+    let most = 5.0 * began.elapsed().as_secs_f64() + 5.0;
+    let share = f64::from(u32::try_from(asked.len()).unwrap()) / most;
+    assert!((0.9..=1.0).contains(&share), "{} of {most}", asked.len());
     assert!(judge.counts("skipped") > 9_000, "{}", judge.counts("skipped"));
 }
 

@@ -217,6 +217,7 @@ async fn both_judges_give_a_pod_one_key() {
     assert!(matches!(by_key, CredentialKey::Verified(_)));
     let by_review = Node::new(Auto, Accept);
     assert_eq!(held_under(&by_review, &good_claims()).await, by_key);
+    tokio::time::sleep(Duration::from_secs(2)).await;
     assert_eq!(held_under(&by_review, &claims_with("/exp", json!(NOW + 7200))).await, by_key, "rotated");
     assert_eq!(by_review.reviews(), 2);
 }
