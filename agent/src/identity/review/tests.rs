@@ -73,7 +73,8 @@ impl Judge {
     }
 
     async fn ask(&self, question: &Question, patience: Patience) -> Asked {
-        self.reviews.ask(question, patience, self.now()).await
+        let asked = self.reviews.ask(question, patience, self.now());
+        tokio::time::timeout(Duration::from_secs(60), asked).await.expect("nobody waits without end")
     }
 
     fn is_genuine(&self, question: &Question) -> bool {
