@@ -195,6 +195,12 @@ pub struct ServerArgs {
     #[arg(long, default_value = "auto", value_name = "MODE", help_heading = OURS)]
     pub token_verification: String,
 
+    /// Whether tokens that no key can verify are shown to the API server (TokenReview): auto, where it is
+    /// asked; off. Needs the right to create tokenreviews, as the ClusterRole system:auth-delegator gives it;
+    /// without it, and where the API server does not answer, --token-verification decides
+    #[arg(long, default_value = "auto", value_name = "MODE", help_heading = OURS)]
+    pub token_review: String,
+
     /// Stop serving cached credentials when AWS reports that the association no longer exists and first did
     /// so this long ago; it is asked again at that time. Default: after three such reports spanning five
     /// minutes; this flag can only shorten that. Not while AWS fails, or reports it of most associations

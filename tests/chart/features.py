@@ -78,19 +78,22 @@ def text_of_pods(text, template):
 
 
 PODS = {"apiGroups": [""], "resources": ["pods"], "verbs": ["get", "list", "watch"]}
+REVIEWS = {"apiGroups": ["authentication.k8s.io"], "resources": ["tokenreviews"], "verbs": ["create"]}
 EVENTS = {"apiGroups": ["events.k8s.io"], "resources": ["events"], "verbs": ["create", "patch"]}
 
 
 def check_rights():
     """Each right is there with what needs it, and only there; and it is never the account `default`'s."""
     for values, rules in (
-        ("kubernetes.pods=true", [PODS, EVENTS]),
-        ("kubernetes.events=false", [PODS]),
-        ("kubernetes.pods=false", []),
+        ("kubernetes.pods=true", [PODS, REVIEWS, EVENTS]),
+        ("kubernetes.events=false", [PODS, REVIEWS]),
+        ("kubernetes.tokenReview=false", [PODS, EVENTS]),
+        ("kubernetes.pods=false", [REVIEWS]),
+        ("kubernetes.pods=false,kubernetes.tokenReview=false", []),
         ("kubernetes.enabled=false", []),
         ("rbac.create=false", []),
         ("serviceAccount.create=false", []),
-        ("serviceAccount.create=false,serviceAccount.name=agent", [PODS, EVENTS]),
+        ("serviceAccount.create=false,serviceAccount.name=agent", [PODS, REVIEWS, EVENTS]),
     ):
         documents = list(filter(None, yaml.safe_load_all(render(*GOOD, "--set", values).stdout)))
         kinds = [document["kind"] for document in documents if document["kind"].startswith("ClusterRole")]
@@ -99,8 +102,10 @@ def check_rights():
         for document in documents:
             if document["kind"] == "ClusterRole" and document["rules"] != rules:
                 yield f"{values}: {document['rules']}"
-    for container in agents("--set", "kubernetes.enabled=false,kubernetes.pods=false,kubernetes.checkPodUID=off"):
-        missing = {"--kubernetes=off", "--watch-pods=false", "--check-pod-uid=off"} - set(container["args"])
+    off = "kubernetes.enabled=false,kubernetes.pods=false,kubernetes.tokenReview=false,kubernetes.checkPodUID=off"
+    for container in agents("--set", off):
+        flags = {"--kubernetes=off", "--watch-pods=false", "--token-review=off", "--check-pod-uid=off"}
+        missing = flags - set(container["args"])
         if missing or any(mount["name"] == "kubernetes-api" for mount in container.get("volumeMounts", [])):
             yield f"without Kubernetes: {container['args']}, {container.get('volumeMounts')}"
 

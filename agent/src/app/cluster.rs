@@ -1,4 +1,4 @@
-//! What the agent learns from the Kubernetes API.
+//! What the agent learns from the Kubernetes API, and what it writes there.
 //!
 //! Owns: which of it is asked, and who is given it. Must not know: how it is asked (`kubernetes`), or what
 //! follows.
@@ -6,16 +6,20 @@
 use std::sync::Arc;
 
 use super::Services;
-use crate::config::Config;
+use crate::config::{Config, VerificationMode};
 use crate::events::{Events, Names, Problem};
 use crate::identity::keys::{IssuerDocuments, KeySource, TokenKeys};
+use crate::identity::review::{Answer, NoAnswer, ReviewedUser, Reviews};
+use crate::kubernetes;
 use crate::kubernetes::api::Api;
 use crate::kubernetes::events::EventWriter;
 use crate::kubernetes::issuer::{Issuer, IssuerReader};
 use crate::kubernetes::pods::PodWatch;
+use crate::kubernetes::review::{ReviewError, Reviewed, TokenReviewer};
 use crate::lifecycle::condition_name::ConditionName;
-use crate::pods::{LivePod, Pods, missed};
+use crate::pods::{LivePod, Pods, Questions, missed};
 use crate::rng::Rng;
+use crate::workload::BearerToken;
 
 /// The cluster, as far as the agent asks about it.
 pub(super) struct Cluster {
@@ -23,27 +27,40 @@ pub(super) struct Cluster {
     pub(super) api: Option<Api>,
     /// Who lives on this node. Nobody is reported where nobody watches.
     pub(super) pods: Pods,
+    /// What it says of tokens that no key proves. `None`: it is not shown any.
+    pub(super) reviews: Option<Reviews>,
     /// Where problems of pods are reported. Nobody is interested where Events are off.
     pub(super) events: Events,
 }
 
 impl Services {
-    /// Begins to follow the pods of this node, where there is an API server to ask and the node has a name.
+    /// Begins to ask the API server, where there is one. Its keys are a source among others.
     pub(super) fn join_cluster(&self, config: &Config) -> Cluster {
         let api = config.api_server.clone().map(Api::new);
         let (pods, questions) = Pods::new();
+        let reviews = self.review_tokens(config, api.as_ref());
         let events = self.write_events(config, api.as_ref(), &pods);
-        if let (Some(api), Some(node), true) = (&api, &config.node.name, config.watch_pods) {
-            let (clock, rng) = (self.clock.clone(), Rng::from_entropy());
-            let watch = PodWatch::new(api.clone(), node, pods.clone(), questions, clock, rng);
-            // Shown and never waited for: without it both checks only count, and nothing ends before its
-            // time.
-            let known = self.readiness.advisory(ConditionName::Pods);
-            self.until_stopped("pods", watch.keep(known));
-            let reports = missed::report_each(pods.clone(), self.clock.clone(), tell_missed(events.clone()));
-            self.until_stopped("missed-pods", reports);
-        }
-        Cluster { api, pods, events }
+        self.follow_pods(config, api.as_ref(), &pods, questions, events.clone());
+        Cluster { api, pods, reviews, events }
+    }
+
+    /// Begins to follow the pods of this node, where the node has a name.
+    fn follow_pods(
+        &self,
+        config: &Config,
+        api: Option<&Api>,
+        pods: &Pods,
+        questions: Questions,
+        events: Events,
+    ) {
+        let (Some(api), Some(node), true) = (api, &config.node.name, config.watch_pods) else { return };
+        let (clock, rng) = (self.clock.clone(), Rng::from_entropy());
+        let watch = PodWatch::new(api.clone(), node, pods.clone(), questions, clock, rng);
+        // Shown and never waited for: without it both checks only count, and nothing ends before its time.
+        let known = self.readiness.advisory(ConditionName::Pods);
+        self.until_stopped("pods", watch.keep(known));
+        let reports = missed::report_each(pods.clone(), self.clock.clone(), tell_missed(events));
+        self.until_stopped("missed-pods", reports);
     }
 
     /// Begins to write Events about pods, where they are asked for and the pods of this node are watched: an
@@ -68,6 +85,34 @@ impl Services {
                 );
                 Events::off()
             }
+        }
+    }
+
+    /// Begins to show tokens to the API server, where tokens are verified.
+    fn review_tokens(&self, config: &Config, api: Option<&Api>) -> Option<Reviews> {
+        let are_verified = config.verification.mode != VerificationMode::Off;
+        let api = api.filter(|_| config.review_tokens && are_verified)?;
+        let reviews = Reviews::new(Arc::clone(&self.metrics.token_reviews));
+        let reviewer = TokenReviewer::new(api.clone());
+        let ask = move |token: BearerToken, audience| {
+            let reviewer = reviewer.clone();
+            async move { answer_of(reviewer.review(token.reveal(), audience).await) }
+        };
+        self.until_stopped("token-reviews", reviews.clone().keep(self.clock.clone(), ask));
+        Some(reviews)
+    }
+}
+
+fn answer_of(reviewed: Result<Reviewed, ReviewError>) -> Result<Answer, NoAnswer> {
+    match reviewed {
+        Ok(Reviewed::Authenticated { audiences, user }) => {
+            let kubernetes::review::ReviewedUser { name, uid, pod, pod_uid, node } = user;
+            Ok(Answer::Authenticated(ReviewedUser { name, uid, audiences, pod, pod_uid, node }))
+        }
+        Ok(Reviewed::Denied(said)) => Ok(Answer::Denied(said)),
+        Err(ReviewError::Forbidden(said)) => Err(NoAnswer::Forbidden(said)),
+        Err(error @ (ReviewError::Api(_) | ReviewError::Unreadable)) => {
+            Err(NoAnswer::Failed(Box::new(error)))
         }
     }
 }

@@ -156,7 +156,7 @@ impl Services {
         let policy = Policy::new(&config.verification, &config.cluster_name, config.node.name.as_deref());
         let endpoint = Endpoint {
             hosts: AllowedHosts::new(&config.listen.hosts),
-            authenticator: Authenticator::new(keys.clone(), policy),
+            authenticator: Authenticator::new(keys.clone(), policy).with_reviews(cluster.reviews.clone()),
             presence: PresenceChecks {
                 pods: cluster.pods.clone(),
                 modes: config.pod_checks,

@@ -1,6 +1,7 @@
 //! Whether and how the Kubernetes API is asked.
 //!
-//! Owns: `--kubernetes`, and what makes a process one in a cluster. Must not know: what is asked.
+//! Owns: `--kubernetes`, `--token-review`, and what makes a process one in a cluster. Must not know: what is
+//! asked.
 
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
@@ -36,6 +37,15 @@ pub(super) fn read(
     }
 }
 
+/// Whether the API server is shown tokens that no key proves, where it is asked.
+pub(super) fn reviews(text: &str) -> Result<bool, Problem> {
+    match text {
+        "auto" => Ok(true),
+        "off" => Ok(false),
+        other => Err(Problem::with_value("--token-review", "must be auto or off", other)),
+    }
+}
+
 /// As every client of Kubernetes finds it: two variables that the kubelet sets, and a token that is mounted.
 /// The chart mounts one; where there is none, the agent has nothing to show and does not ask.
 fn in_cluster(folder: &Path, environment: &Environment) -> Option<ApiServer> {
@@ -54,7 +64,7 @@ fn in_cluster(folder: &Path, environment: &Environment) -> Option<ApiServer> {
 mod tests {
     use std::path::PathBuf;
 
-    use super::{ApiServer, read};
+    use super::{ApiServer, read, reviews};
     use crate::cli::ServerArgs;
     use crate::config::Environment;
     use crate::config::problem::Problems;
@@ -72,6 +82,13 @@ mod tests {
         std::fs::create_dir_all(&folder).unwrap();
         std::fs::write(folder.join("token"), "t").unwrap();
         folder
+    }
+
+    #[test]
+    fn tokens_are_reviewed_unless_switched_off() {
+        assert_eq!(ServerArgs::of(&[]).token_review, "auto");
+        assert_eq!((reviews("auto").unwrap(), reviews("off").unwrap()), (true, false));
+        assert_eq!(reviews("true").unwrap_err().setting(), "--token-review");
     }
 
     #[test]

@@ -2,7 +2,9 @@
 //!
 //! Owns: the names of the levels, including those of Amazon's agent. Must not know: how a line is written.
 
-use super::problem::Problem;
+use super::boolean::go_bool;
+use super::problem::{Problem, Problems};
+use crate::cli::ServerArgs;
 
 /// The lowest level of our own targets that is logged.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -39,8 +41,16 @@ pub struct Log {
     pub audit: bool,
 }
 
+/// Reads all of it.
+pub(super) fn read(args: &ServerArgs, problems: &mut Problems) -> Option<Log> {
+    let level = problems.take(level(&args.verbosity));
+    let format = problems.take(format(&args.log_format));
+    let audit = problems.take(go_bool("--audit-log", &args.audit_log));
+    Some(Log { level: level?, format: format?, audit: audit? })
+}
+
 /// Reads `-v`: the level names of logrus, the logger in Amazon's agent, in any case, as logrus accepts them.
-pub(super) fn level(text: &str) -> Result<Level, Problem> {
+fn level(text: &str) -> Result<Level, Problem> {
     match text.to_ascii_lowercase().as_str() {
         "panic" | "fatal" | "error" => Ok(Level::Error),
         "warn" | "warning" => Ok(Level::Warn),
@@ -56,7 +66,7 @@ pub(super) fn level(text: &str) -> Result<Level, Problem> {
 }
 
 /// Reads `--log-format`.
-pub(super) fn format(text: &str) -> Result<Format, Problem> {
+fn format(text: &str) -> Result<Format, Problem> {
     match text {
         "json" => Ok(Format::Json),
         "text" => Ok(Format::Text),

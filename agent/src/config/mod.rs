@@ -89,6 +89,8 @@ pub struct Config {
     pub verification: TokenVerification,
     /// The API server, where there is one to ask.
     pub api_server: Option<ApiServer>,
+    /// Whether it is shown tokens that no key proves.
+    pub review_tokens: bool,
     /// Whether the pods of this node are watched at it.
     pub watch_pods: bool,
     /// Whether Events about pods are written at it, as far as `--kubernetes-events` says.
@@ -257,11 +259,10 @@ impl Config {
         let kubernetes = kubernetes::read(args, environment, problems);
         let pods = pods::read(args, problems);
         let events = problems.take(go_bool("--kubernetes-events", &args.kubernetes_events));
+        let review_tokens = problems.take(kubernetes::reviews(&args.token_review));
         let verification = verification::read(args, kubernetes.as_ref().and_then(Option::as_ref), problems);
         let shutdown_grace = problems.take(shutdown_grace(&args.shutdown_grace));
-        let level = problems.take(log::level(&args.verbosity));
-        let format = problems.take(log::format(&args.log_format));
-        let audit = problems.take(go_bool("--audit-log", &args.audit_log));
+        let log = log::read(args, problems);
         Some(Self {
             cluster_name: cluster_name?,
             region: region?,
@@ -279,11 +280,12 @@ impl Config {
             node_network: node_network?,
             verification: verification?,
             api_server: kubernetes?,
+            review_tokens: review_tokens?,
             watch_pods: pods?.0,
             kubernetes_events: events?,
             pod_checks: pods?.1,
             shutdown_grace: shutdown_grace?,
-            log: Log { level: level?, format: format?, audit: audit? },
+            log: log?,
         })
     }
 }

@@ -65,7 +65,9 @@ impl fmt::Display for Summary<'_> {
         let verification = &self.0.verification;
         write!(f, " token_verification={:?} key_sources={}", verification.mode, verification.sources())?;
         let api_server = verification.api_server.as_ref().map_or("not asked", |server| &server.url);
-        write!(f, " api_server={api_server:?} events={}", self.0.writes_events())?;
+        write!(f, " api_server={api_server:?}")?;
+        let (reviews, events) = (self.0.review_tokens, self.0.writes_events());
+        write!(f, " token_review={reviews} events={events}")?;
         write!(f, " issuers={}", verification.issuers.join(","))?;
         let log = &self.0.log;
         write!(f, " shutdown_grace={:?} level={:?} audit_log={}", self.0.shutdown_grace, log.level, log.audit)

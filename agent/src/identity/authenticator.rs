@@ -1,49 +1,51 @@
 //! The verdict on a token, remembered; and what happens to tokens that no key can decide.
 //!
-//! Owns: when the sources of keys are asked again. Must not know: HTTP statuses or AWS, or how one
-//! token is judged (`verify`).
+//! Owns: which verdict counts. Must not know: HTTP statuses or AWS, or how one token is judged (`verify`,
+//! `review`).
 
-use std::convert::Infallible;
+mod asking;
+
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
-
-use parking_lot::Mutex;
-use tokio::time::Instant;
 
 use crate::clock::{BootTime, Now};
 use crate::config::VerificationMode;
-use crate::identity::keys::{FIRST_READS_APART, KeyTable, Refetch, TokenKeys};
+use crate::identity::claims::UnverifiedClaims;
+use crate::identity::keys::{KeyTable, TokenKeys};
+use crate::identity::last_told::LastTold;
+use crate::identity::review::{Known, Question, Reviews, judge_reviewed};
 use crate::identity::verdict::{Authentication, Identity, RefusedToken, TokenFault};
-use crate::identity::verdict_cache::VerdictCache;
+use crate::identity::verdict_cache::{Recalled, VerdictCache};
 use crate::identity::verify::{Policy, Unproven, Verdict, is_over, verify};
-use crate::workload::{BearerToken, Caller, PeerKey};
+use crate::workload::{Audience, BearerToken, Caller, PeerKey};
 
-/// How long a token that only an unknown key could prove waits for the sources, where there is another judge:
-/// a document comes within a few hundred milliseconds, and clients of the 1 s family
-/// (docs/design/client-contract.md#holding) must still get their answer.
-const KEY_WAIT: Duration = Duration::from_millis(500);
-/// The same where there is no other judge and a source has given nothing yet; the request is held no longer
-/// than that.
-pub const FIRST_KEYS_WAIT: Duration = Duration::from_millis(4_400);
-
-/// How often each mistake is logged that pods alone would notice.
-const SAY_AGAIN: Duration = Duration::from_secs(60);
+pub use self::asking::FIRST_KEYS_WAIT;
 
 /// What is found of a token without waiting.
 #[derive(Clone, Debug)]
 pub enum Lookup {
     /// This is the verdict.
     Judged(Authentication),
-    /// It names an unknown key. [`Authenticator::ask_sources`] has the sources of keys asked and judges it.
-    KeyUnknown(KeyUnknown),
+    /// Nothing that is known here decides it. [`Authenticator::ask_others`] asks those who may know more.
+    Open(OpenToken),
 }
 
-/// A token that names a key that we do not know.
+/// A token that nothing speaks against and nothing proves, and about which somebody can be asked.
 #[derive(Clone, Debug)]
-pub struct KeyUnknown {
+pub struct OpenToken {
+    /// What it is while nobody has been asked.
     meanwhile: Authentication,
     /// The keys it was looked for among.
     generation: u64,
+    /// Why none of them proves it.
+    unproven: Unproven,
+}
+
+/// What is found of a token, and whether the API server should be asked about it again.
+enum Found {
+    Judged(Authentication),
+    /// It counts until there is another answer.
+    Due(Authentication),
+    Open(OpenToken),
 }
 
 /// Judges tokens, and remembers its verdicts.
@@ -51,6 +53,8 @@ pub struct KeyUnknown {
 pub struct Authenticator {
     cache: VerdictCache,
     keys: TokenKeys,
+    /// Where the API server may be asked.
+    reviews: Option<Reviews>,
     policy: Policy,
     /// Whether a key has ever proven a token: then keys and issuer are this cluster's.
     has_verified: AtomicBool,
@@ -58,21 +62,6 @@ pub struct Authenticator {
     told_foreign: LastTold,
     /// When it was logged last that tokens name unknown keys.
     told_unknown: LastTold,
-}
-
-/// When something was logged last. Anybody can send such a token, so that is once a minute at most.
-#[derive(Debug, Default)]
-struct LastTold(Mutex<Option<BootTime>>);
-
-impl LastTold {
-    fn is_due(&self, now: Now) -> bool {
-        let mut told = self.0.lock();
-        let is_due = told.is_none_or(|told| now.boot.since(told) >= SAY_AGAIN);
-        if is_due {
-            *told = Some(now.boot);
-        }
-        is_due
-    }
 }
 
 impl Default for Authenticator {
@@ -88,6 +77,7 @@ impl Authenticator {
         Self {
             cache: VerdictCache::default(),
             keys,
+            reviews: None,
             policy,
             has_verified: AtomicBool::new(false),
             told_foreign: LastTold::default(),
@@ -95,31 +85,52 @@ impl Authenticator {
         }
     }
 
-    /// Judges a token with the keys that are known now.
+    /// The same, with the API server as the next judge.
+    #[must_use]
+    pub fn with_reviews(self, reviews: Option<Reviews>) -> Self {
+        Self { reviews, ..self }
+    }
+
+    /// Judges a token with what is known now.
     pub fn authenticate(&self, token: &BearerToken, now: Now) -> Authentication {
-        match self.lookup(token, now) {
-            Lookup::Judged(authentication) => authentication,
-            Lookup::KeyUnknown(unknown) => unknown.meanwhile,
+        match self.find(token, now) {
+            Found::Judged(authentication) | Found::Due(authentication) => authentication,
+            Found::Open(open) => open.meanwhile,
         }
     }
 
-    /// The same, and says whether asking the sources of keys again might change it.
-    pub fn lookup(&self, token: &BearerToken, now: Now) -> Lookup {
-        let Some(identity) = self.cache.recall(token.digest(), self.keys.generation()) else {
-            return self.judge(token, now);
-        };
-        Lookup::Judged(at_this_time(identity, now))
+    /// The same, and says whether asking others might change it. Where the API server has judged it a while
+    /// ago, it is asked again in the background.
+    pub fn lookup(&self, token: &BearerToken, peer: PeerKey, now: Now) -> Lookup {
+        match self.find(token, now) {
+            Found::Judged(authentication) => Lookup::Judged(authentication),
+            Found::Due(authentication) => {
+                if let Some((reviews, question)) = self.question(token, peer) {
+                    reviews.ask_in_background(&question, now.boot);
+                }
+                Lookup::Judged(authentication)
+            }
+            Found::Open(open) => Lookup::Open(open),
+        }
     }
 
-    fn judge(&self, token: &BearerToken, now: Now) -> Lookup {
+    fn find(&self, token: &BearerToken, now: Now) -> Found {
+        match self.cache.recall(token.digest(), self.keys.generation(), now.boot) {
+            Recalled::Identity(identity) => Found::Judged(at_this_time(identity, now)),
+            Recalled::Lapsed => self.judge(token, true, now),
+            Recalled::Nothing => self.judge(token, false, now),
+        }
+    }
+
+    fn judge(&self, token: &BearerToken, has_lapsed: bool, now: Now) -> Found {
         let keys = self.keys.table();
         match verify(token, &keys, &self.policy, now) {
-            Verdict::Refused(refused) => Lookup::Judged(Authentication::Refused(refused)),
+            Verdict::Refused(refused) => Found::Judged(Authentication::Refused(refused)),
             Verdict::Verified(identity) => {
                 self.has_verified.store(true, Ordering::Relaxed);
                 let identity = Identity::Verified(identity);
-                self.cache.remember(identity.clone(), keys.generation());
-                Lookup::Judged(at_this_time(identity, now))
+                self.cache.remember(identity.clone(), keys.generation(), None);
+                Found::Judged(at_this_time(identity, now))
             }
             Verdict::Unproven { identity, why } => {
                 let identity = Identity::Unverified(identity);
@@ -127,23 +138,86 @@ impl Authenticator {
                     VerificationMode::Auto | VerificationMode::Off => at_this_time(identity.clone(), now),
                     VerificationMode::Required => Authentication::Undecided(identity.caller()),
                 };
-                match why {
-                    Unproven::KeyUnknown => {
-                        return Lookup::KeyUnknown(KeyUnknown { meanwhile, generation: keys.generation() });
+                let open = OpenToken { meanwhile, generation: keys.generation(), unproven: why };
+                match self.reviews.as_ref().filter(|_| identity.audience().name().is_some()) {
+                    Some(reviews) => {
+                        let known = reviews.known(token.digest(), now.boot);
+                        self.judge_by_review(token, identity, open, known, has_lapsed, now)
                     }
-                    Unproven::ForeignIssuer(issuer) => self.say_foreign(&issuer, &keys, now),
-                    Unproven::NoKeys => {}
+                    None => self.judge_by_keys_alone(identity, open, &keys, now),
                 }
-                match meanwhile {
-                    // What is remembered is good for EKS Auth, which must not get this one.
-                    Authentication::Undecided(_) => {}
-                    Authentication::Identified(_) | Authentication::Refused(_) => {
-                        self.cache.remember(identity, keys.generation());
-                    }
-                }
-                Lookup::Judged(meanwhile)
             }
         }
+    }
+
+    fn judge_by_keys_alone(&self, identity: Identity, open: OpenToken, keys: &KeyTable, now: Now) -> Found {
+        match &open.unproven {
+            Unproven::KeyUnknown => return Found::Open(open),
+            Unproven::ForeignIssuer(issuer) => self.say_foreign(issuer, keys, now),
+            Unproven::NoKeys => {}
+        }
+        match &open.meanwhile {
+            // What is remembered is good for EKS Auth, which must not get this one.
+            Authentication::Undecided(_) => {}
+            Authentication::Identified(_) | Authentication::Refused(_) => {
+                self.cache.remember(identity, keys.generation(), None);
+            }
+        }
+        Found::Judged(open.meanwhile)
+    }
+
+    /// Judges a token by what the API server has said of it before.
+    fn judge_by_review(
+        &self,
+        token: &BearerToken,
+        identity: Identity,
+        open: OpenToken,
+        known: Known,
+        has_lapsed: bool,
+        now: Now,
+    ) -> Found {
+        let has_other_judge = match self.policy.mode() {
+            VerificationMode::Auto | VerificationMode::Off => true,
+            VerificationMode::Required => false,
+        };
+        match known {
+            Known::Authenticated { user, again_at } => match judge_reviewed(token, &user, &self.policy) {
+                Ok(verified) => {
+                    self.count_until(again_at, Identity::Verified(verified), open.generation, now)
+                }
+                Err(refused) => Found::Judged(Authentication::Refused(refused)),
+            },
+            Known::Denied { again_at } if has_other_judge => {
+                self.count_until(again_at, identity, open.generation, now)
+            }
+            Known::Denied { again_at } if now.boot < again_at => {
+                let (fault, caller) = (TokenFault::NotAuthenticated, identity.caller());
+                Found::Judged(Authentication::Refused(RefusedToken { fault, caller }))
+            }
+            // Somebody has waited for it before.
+            Known::Nothing { again_at } if has_other_judge && has_lapsed => {
+                self.count_until(again_at, identity, open.generation, now)
+            }
+            Known::Denied { .. } | Known::Nothing { .. } => Found::Open(open),
+        }
+    }
+
+    /// What counts until the API server is asked again, and after that until it has answered.
+    fn count_until(&self, again_at: BootTime, identity: Identity, generation: u64, now: Now) -> Found {
+        let authentication = at_this_time(identity.clone(), now);
+        if again_at <= now.boot {
+            return Found::Due(authentication);
+        }
+        self.cache.remember(identity, generation, Some(again_at));
+        Found::Judged(authentication)
+    }
+
+    /// What the API server is asked about a token, where it is asked.
+    fn question(&self, token: &BearerToken, peer: PeerKey) -> Option<(&Reviews, Question)> {
+        let reviews = self.reviews.as_ref()?;
+        let claims = UnverifiedClaims::of(token).ok()?;
+        let audience = Audience::of(&claims.audiences).name()?;
+        Some((reviews, Question { token: token.clone(), audience, peer }))
     }
 
     fn say_foreign(&self, issuer: &str, keys: &KeyTable, now: Now) {
@@ -173,71 +247,21 @@ impl Authenticator {
         }
     }
 
+    /// Says why nobody could decide a token.
+    fn say_open(&self, open: &OpenToken, now: Now) {
+        match &open.unproven {
+            Unproven::KeyUnknown => self.say_unknown(now),
+            Unproven::ForeignIssuer(issuer) => self.say_foreign(issuer, &self.keys.table(), now),
+            Unproven::NoKeys => {}
+        }
+    }
+
     /// What happens to a token that no key can decide.
     fn what_follows(&self) -> &'static str {
         match self.policy.mode() {
             VerificationMode::Auto | VerificationMode::Off => "EKS Auth judges it",
             VerificationMode::Required => "the pod gets 503",
         }
-    }
-
-    /// Judges a token each time that a source has been read, until a key decides or all have been read.
-    async fn until_judged(&self, mut reads: Refetch, token: &BearerToken, now: Now) -> Lookup {
-        // First the result, then the lookup: a result from before this call counts as well.
-        while reads.next_result().await {
-            if let Lookup::Judged(authentication) = self.lookup(token, now) {
-                return Lookup::Judged(authentication);
-            }
-        }
-        self.lookup(token, now)
-    }
-
-    /// Has a source that has given nothing yet read often while somebody waits for it: after an outage its
-    /// own retries are half a minute apart. Never ends.
-    async fn keep_asking(&self, now: Now) -> Infallible {
-        let began = Instant::now();
-        loop {
-            self.keys.request_first_read(now.boot.plus(began.elapsed()));
-            tokio::time::sleep(FIRST_READS_APART).await;
-        }
-    }
-
-    /// Has the sources asked for a key that we do not know, where the rates allow, waits for them a moment,
-    /// and judges the token. Dropping it cancels the waiting and nothing else.
-    pub async fn ask_sources(
-        &self,
-        unknown: &KeyUnknown,
-        token: &BearerToken,
-        peer: PeerKey,
-        now: Now,
-    ) -> Authentication {
-        let lacks_keys = self.policy.mode() == VerificationMode::Required && !self.keys.are_complete();
-        let asked = if lacks_keys {
-            // There is no other judge.
-            let asking = self.until_judged(self.keys.watch_reads(), token, now);
-            tokio::select! {
-                asked = tokio::time::timeout(FIRST_KEYS_WAIT, asking) => asked.ok(),
-                never = self.keep_asking(now) => match never {},
-            }
-        } else {
-            let Some(refetch) = self.keys.request_refetch(peer, now.boot) else {
-                self.say_unknown(now);
-                return unknown.meanwhile.clone();
-            };
-            tokio::time::timeout(KEY_WAIT, self.until_judged(refetch, token, now)).await.ok()
-        };
-        // Also when the time is over: a key may have come in the same moment.
-        let (authentication, generation) = match asked.unwrap_or_else(|| self.lookup(token, now)) {
-            Lookup::Judged(authentication) => return authentication,
-            Lookup::KeyUnknown(unknown) => (unknown.meanwhile, unknown.generation),
-        };
-        self.say_unknown(now);
-        if let Authentication::Identified(identity @ Identity::Unverified(_)) = &authentication {
-            // The sources were asked: until they say something new, no request needs to wait for them with
-            // this token. Since that lookup they may have: then it is judged anew.
-            self.cache.remember(identity.clone(), generation);
-        }
-        authentication
     }
 }
 
@@ -257,13 +281,13 @@ fn at_this_time(identity: Identity, now: Now) -> Authentication {
     }
 }
 
-impl KeyUnknown {
+impl OpenToken {
     /// Who the token says it is.
     pub fn caller(&self) -> Caller {
         self.meanwhile.caller()
     }
 
-    /// What it is while no source has been asked.
+    /// What it is while nobody has been asked.
     pub fn meanwhile(self) -> Authentication {
         self.meanwhile
     }

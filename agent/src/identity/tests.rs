@@ -1,5 +1,7 @@
 //! The adversary table, and what keys that come and go do to verdicts.
 
+mod reviews;
+
 use std::time::Duration;
 
 use aws_lc_rs::hmac;
@@ -317,12 +319,12 @@ async fn an_unknown_key_is_waited_for_and_verifies_when_it_comes() {
     let (old, new) = (EcSigner::new("old"), EcSigner::new("new"));
     let (authenticator, keys) = authenticator(Auto, &[old.jwk()]);
     let token = new.token(&good_claims());
-    let Lookup::KeyUnknown(unknown) = authenticator.lookup(&token, now()) else { panic!("it is unknown") };
+    let Lookup::Open(open) = authenticator.lookup(&token, pod(), now()) else { panic!("it is unknown") };
     let source = async {
         tokio::time::sleep(Duration::from_millis(200)).await;
         keys.replace(0, &json!({ "keys": [old.jwk(), new.jwk()] }));
     };
-    let (judged, ()) = tokio::join!(authenticator.ask_sources(&unknown, &token, pod(), now()), source);
+    let (judged, ()) = tokio::join!(authenticator.ask_others(&open, &token, pod(), now()), source);
     assert_eq!(name(&judged), "verified p-uid");
 }
 
@@ -331,12 +333,12 @@ async fn a_source_that_does_not_answer_costs_half_a_second_once() {
     let (old, new) = (EcSigner::new("old"), EcSigner::new("new"));
     let (authenticator, _keys) = authenticator(Auto, &[old.jwk()]);
     let token = new.token(&good_claims());
-    let Lookup::KeyUnknown(unknown) = authenticator.lookup(&token, now()) else { panic!("it is unknown") };
+    let Lookup::Open(open) = authenticator.lookup(&token, pod(), now()) else { panic!("it is unknown") };
     let before = tokio::time::Instant::now();
-    assert_eq!(name(&authenticator.ask_sources(&unknown, &token, pod(), now()).await), "unverified");
+    assert_eq!(name(&authenticator.ask_others(&open, &token, pod(), now()).await), "unverified");
     assert_eq!(before.elapsed(), Duration::from_millis(500));
     assert!(matches!(
-        authenticator.lookup(&token, now()),
+        authenticator.lookup(&token, pod(), now()),
         Lookup::Judged(Authentication::Identified(Identity::Unverified(_)))
     ));
 }
@@ -364,12 +366,12 @@ async fn a_token_waits_for_an_api_server_that_has_not_named_its_issuer() {
         let authenticator = authenticator_of_api_server(mode, &[], &keys);
         let token = key.token(&good_claims());
         assert_eq!(verdict(&authenticator, &token), meanwhile, "{mode:?}");
-        let Lookup::KeyUnknown(unknown) = authenticator.lookup(&token, now()) else { panic!("{mode:?}") };
+        let Lookup::Open(open) = authenticator.lookup(&token, pod(), now()) else { panic!("{mode:?}") };
         let source = async {
             tokio::time::sleep(Duration::from_millis(200)).await;
             keys.replace_of_issuer(0, ISSUER, &json!({ "keys": [key.jwk()] }));
         };
-        let (judged, ()) = tokio::join!(authenticator.ask_sources(&unknown, &token, pod(), now()), source);
+        let (judged, ()) = tokio::join!(authenticator.ask_others(&open, &token, pod(), now()), source);
         assert_eq!(name(&judged), "verified p-uid", "{mode:?}");
     }
 }
@@ -381,10 +383,10 @@ async fn a_key_that_comes_while_a_request_gives_up_waiting_verifies() {
     let (old, new) = (EcSigner::new("old"), EcSigner::new("new"));
     let (authenticator, keys) = authenticator(Auto, &[old.jwk()]);
     let token = new.token(&good_claims());
-    let Lookup::KeyUnknown(unknown) = authenticator.lookup(&token, now()) else { panic!("it is unknown") };
+    let Lookup::Open(open) = authenticator.lookup(&token, pod(), now()) else { panic!("it is unknown") };
     // It is there, and those who wait have not been told.
     keys.provide(0, &json!({ "keys": [old.jwk(), new.jwk()] }));
-    let judged = authenticator.ask_sources(&unknown, &token, pod(), now()).await;
+    let judged = authenticator.ask_others(&open, &token, pod(), now()).await;
     assert_eq!(name(&judged), "verified p-uid");
     assert_eq!(verdict(&authenticator, &token), "verified p-uid");
 }
@@ -395,15 +397,15 @@ async fn required_and_without_any_keys_waits_for_the_first_of_them() {
     let keys = TokenKeys::of_sources(1);
     let authenticator = authenticator_of(Required, &keys);
     let token = key.token(&good_claims());
-    let Lookup::KeyUnknown(unknown) = authenticator.lookup(&token, now()) else { panic!("it is unknown") };
+    let Lookup::Open(open) = authenticator.lookup(&token, pod(), now()) else { panic!("it is unknown") };
     let before = tokio::time::Instant::now();
-    assert_eq!(name(&authenticator.ask_sources(&unknown, &token, pod(), now()).await), "undecided");
+    assert_eq!(name(&authenticator.ask_others(&open, &token, pod(), now()).await), "undecided");
     assert_eq!(before.elapsed(), Duration::from_millis(4_400));
     let source = async {
         tokio::time::sleep(Duration::from_millis(3_000)).await;
         keys.replace(0, &json!({ "keys": [key.jwk()] }));
     };
-    let (judged, ()) = tokio::join!(authenticator.ask_sources(&unknown, &token, pod(), now()), source);
+    let (judged, ()) = tokio::join!(authenticator.ask_others(&open, &token, pod(), now()), source);
     assert_eq!(name(&judged), "verified p-uid");
 }
 
@@ -425,10 +427,8 @@ async fn required_and_after_a_long_time_without_keys_the_first_of_them_serve_a_p
     let token = key.token(&good_claims());
     let asked = async {
         tokio::time::sleep_until(began + back - Duration::from_secs(1)).await;
-        let Lookup::KeyUnknown(unknown) = authenticator.lookup(&token, now()) else {
-            panic!("it is unknown")
-        };
-        let judged = authenticator.ask_sources(&unknown, &token, pod(), now()).await;
+        let Lookup::Open(open) = authenticator.lookup(&token, pod(), now()) else { panic!("it is unknown") };
+        let judged = authenticator.ask_others(&open, &token, pod(), now()).await;
         assert_eq!(name(&judged), "verified p-uid");
         let waited = began.elapsed().saturating_sub(back);
         assert!(waited <= Duration::from_secs(2), "{waited:?}");

@@ -26,9 +26,9 @@ pub enum Authentication {
 /// A caller that may ask for credentials.
 #[derive(Clone, Debug)]
 pub enum Identity {
-    /// A key of the cluster proves that this is the pod.
+    /// A key of the cluster proves that this is the pod, or the API server says so.
     Verified(VerifiedIdentity),
-    /// No key can decide; the source that is asked next must.
+    /// Nobody here can decide; the source that is asked next must.
     Unverified(UnverifiedIdentity),
     /// It looks expired by a clock that may be wrong, or not valid yet: then the clock may always be behind.
     /// Its source must judge it before anything is served, also if a key has proven all the rest.
@@ -102,12 +102,15 @@ pub enum TokenFault {
     /// Genuine, but of no pod.
     #[error("the token is not bound to a pod")]
     NotPodBound,
-    /// Genuine, but its subject is not its service account.
+    /// Genuine, but it contradicts itself, or the API server: its subject is not its service account, say.
     #[error("the token's subject is not its service account")]
     Contradiction,
     /// Genuine, but its pod runs on another node.
     #[error("the token's pod runs on another node")]
     OtherNode,
+    /// No key proves it, and the API server, which was asked, does not accept it.
+    #[error("the API server does not accept the token")]
+    NotAuthenticated,
 }
 
 impl Authentication {

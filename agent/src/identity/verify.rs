@@ -49,7 +49,7 @@ pub(super) enum Verdict {
 }
 
 /// Why a token that nothing speaks against is not proven.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) enum Unproven {
     /// There are no keys.
     NoKeys,
@@ -121,6 +121,16 @@ impl Policy {
     pub(super) fn mode(&self) -> VerificationMode {
         self.mode
     }
+
+    /// The verdict on a genuine token of this pod, of which all else was judged.
+    pub(super) fn admit(&self, token: TokenFacts, pod: Arc<Pod>) -> Result<VerifiedIdentity, RefusedToken> {
+        match (&self.node, &pod.node) {
+            (Some(ours), Some(its)) if ours != its => {
+                Err(RefusedToken { fault: TokenFault::OtherNode, caller: Caller::Verified(pod) })
+            }
+            (Some(_) | None, _) => Ok(VerifiedIdentity::proven(token, Arc::clone(&self.cluster), pod)),
+        }
+    }
 }
 
 /// Judges a token: all of it but its times, of which one is decided already if it is [`is_over`].
@@ -179,16 +189,10 @@ fn judge(
         return Ok(unproven(Unproven::KeyUnknown));
     }
     // From here on the claims are the issuer's word.
-    let pod = Arc::new(pod_of(claims)?);
-    if let (Some(ours), Some(its)) = (&policy.node, &pod.node)
-        && ours != its
-    {
-        return Ok(Verdict::Refused(RefusedToken {
-            fault: TokenFault::OtherNode,
-            caller: Caller::Verified(pod),
-        }));
-    }
-    Ok(Verdict::Verified(VerifiedIdentity::proven(facts, Arc::clone(&policy.cluster), pod)))
+    Ok(match policy.admit(facts, Arc::new(pod_of(claims)?)) {
+        Ok(identity) => Verdict::Verified(identity),
+        Err(refused) => Verdict::Refused(refused),
+    })
 }
 
 /// Whether a token has expired for sure. That is the one thing that times alone decide: a clock that may be

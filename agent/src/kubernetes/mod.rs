@@ -11,4 +11,5 @@ pub mod error;
 pub mod events;
 pub mod issuer;
 pub mod pods;
+pub mod review;
 mod said;

@@ -24,6 +24,14 @@ impl Audience {
         if is_pod_identity { Self::PodIdentity } else { Self::Foreign }
     }
 
+    /// Its name in tokens, where it has one that this agent serves.
+    pub const fn name(self) -> Option<&'static str> {
+        match self {
+            Self::PodIdentity => Some(POD_IDENTITY_AUDIENCE),
+            Self::Foreign => None,
+        }
+    }
+
     /// Whether a token is good for more than one of the services that this agent calls: each of them could
     /// use it at the other.
     pub fn are_several_of_ours(audiences: &[Box<str>]) -> bool {

@@ -104,6 +104,12 @@ const TABLE: &[Row] = &[
     ("server", "--token-verification", "verification.rs", "required_without_keys_is_503_until_the_keys_come"),
     (
         "server",
+        "--token-review",
+        "flags/served.rs",
+        "a_token_that_no_key_proves_is_shown_to_the_api_server_unless_switched_off",
+    ),
+    (
+        "server",
         "--max-stale-after-refusal",
         "flags/served.rs",
         "an_association_that_is_gone_ends_when_the_flag_says",

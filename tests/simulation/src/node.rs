@@ -167,11 +167,9 @@ impl Node {
     }
 
     async fn authenticate(&self, pod: usize, token: &BearerToken, now: Now) -> Authentication {
-        match self.authenticator.lookup(token, now) {
+        match self.authenticator.lookup(token, peer(pod), now) {
             identity::Lookup::Judged(authentication) => authentication,
-            identity::Lookup::KeyUnknown(unknown) => {
-                self.authenticator.ask_sources(&unknown, token, peer(pod), now).await
-            }
+            identity::Lookup::Open(open) => self.authenticator.ask_others(&open, token, peer(pod), now).await,
         }
     }
 }

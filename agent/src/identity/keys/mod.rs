@@ -182,6 +182,11 @@ impl TokenKeys {
         Refetch { keys: self.clone(), number: u64::MAX, progress: self.next_progress() }
     }
 
+    /// Follows the first read of each source. It may be over.
+    pub(super) fn watch_first_reads(&self) -> Refetch {
+        Refetch { keys: self.clone(), number: 1, progress: self.next_progress() }
+    }
+
     /// The next time that a source has been read, from now on.
     fn next_progress(&self) -> Pin<Box<OwnedNotified>> {
         Box::pin(Arc::clone(&self.shared.progress).notified_owned())
@@ -263,6 +268,18 @@ impl TokenKeys {
     pub(in crate::identity) fn replace(&self, source: usize, document: &serde_json::Value) {
         self.provide(source, document);
         self.finish(source, *self.shared.requested.borrow());
+    }
+
+    /// The source is read whenever that is requested, and never has anything new.
+    pub(in crate::identity) async fn read_for_nothing(self, source: usize) {
+        let mut requests = self.refetch_requests();
+        loop {
+            let requested = *requests.borrow_and_update();
+            self.finish(source, requested);
+            if requests.changed().await.is_err() {
+                return;
+            }
+        }
     }
 
     /// The moment before that: the keys are there, and nobody has been told.

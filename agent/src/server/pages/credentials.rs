@@ -123,7 +123,7 @@ impl Endpoint {
         }
     }
 
-    /// Who asks. A token of an unknown key waits until the sources of keys have been asked.
+    /// Who asks. A token that nothing here decides waits until others have been asked.
     async fn authenticate(
         &self,
         peer: &Peer,
@@ -132,20 +132,20 @@ impl Endpoint {
         deadline: Instant,
         account: &mut Account<'_>,
     ) -> Authentication {
-        let authentication = match self.authenticator.lookup(token, now) {
+        let authentication = match self.authenticator.lookup(token, peer.key(), now) {
             identity::Lookup::Judged(authentication) => authentication,
-            identity::Lookup::KeyUnknown(unknown) => {
-                account.caller = unknown.caller();
-                // A request that waits for keys is held like one that waits for AWS.
+            identity::Lookup::Open(open) => {
+                account.caller = open.caller();
+                // A request that waits for others is held like one that waits for AWS.
                 let asked = async {
                     let _hold = peer.hold().await;
-                    self.authenticator.ask_sources(&unknown, token, peer.key(), now).await
+                    self.authenticator.ask_others(&open, token, peer.key(), now).await
                 };
                 let asked = tokio::select! {
                     judged = asked => Some(judged),
                     () = self.until_time_is_over(deadline) => None,
                 };
-                asked.unwrap_or_else(|| unknown.meanwhile())
+                asked.unwrap_or_else(|| open.meanwhile())
             }
         };
         self.authentications.judged(label(&authentication));
@@ -303,6 +303,7 @@ impl<'a> Account<'a> {
                 | TokenFault::Forged
                 | TokenFault::NotPodBound
                 | TokenFault::Contradiction
+                | TokenFault::NotAuthenticated
                 | TokenFault::OtherNode,
                 Caller::Verified(_) | Caller::Claimed(_) | Caller::Unknown,
             ) => {}

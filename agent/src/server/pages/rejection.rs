@@ -172,6 +172,7 @@ const fn cause_of_fault(fault: &TokenFault) -> &'static str {
         TokenFault::NotPodBound => "token_not_pod_bound",
         TokenFault::Contradiction => "token_contradiction",
         TokenFault::OtherNode => "token_other_node",
+        TokenFault::NotAuthenticated => "token_not_authenticated",
     }
 }
 
@@ -215,6 +216,9 @@ fn of_fault(fault: &TokenFault) -> Answer {
         }
         TokenFault::NotPodBound => {
             ("InvalidTokenException", "The token is not bound to a pod: use the projected token file")
+        }
+        TokenFault::NotAuthenticated => {
+            ("InvalidTokenException", "The cluster's API server does not accept the token")
         }
         TokenFault::OtherNode => {
             // Genuine, and not to be used here.
@@ -306,6 +310,7 @@ mod tests {
             (Rejection::Token(TokenFault::NotPodBound), 400, "InvalidTokenException"),
             (Rejection::Token(TokenFault::Contradiction), 400, "InvalidTokenException"),
             (Rejection::Token(TokenFault::OtherNode), 403, "AccessDeniedException"),
+            (Rejection::Token(TokenFault::NotAuthenticated), 400, "InvalidTokenException"),
             (Rejection::NoRoute(NoRoute::ForeignAudience), 400, "InvalidTokenException"),
             (Rejection::Absent(Absent::Gone), 403, "AccessDeniedException"),
             (Rejection::Absent(Absent::NotSeen), 503, "ServiceUnavailableException"),
@@ -369,6 +374,7 @@ mod tests {
             Rejection::Token(TokenFault::Forged),
             Rejection::Token(TokenFault::NotPodBound),
             Rejection::Token(TokenFault::OtherNode),
+            Rejection::Token(TokenFault::NotAuthenticated),
             Rejection::Absent(Absent::Gone),
             Rejection::Absent(Absent::NotSeen),
             Rejection::Absent(Absent::OtherAddress),

@@ -12,13 +12,13 @@ use super::amazon::AmazonMetrics;
 /// A verdict on a token.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Authenticated {
-    /// A key proved it.
+    /// A key proved it, or the API server.
     Verified,
-    /// No key could decide; EKS Auth judges.
+    /// Neither could decide; EKS Auth judges.
     Unverified,
     /// It is not accepted.
     Refused,
-    /// No key could decide, and one must.
+    /// Neither could decide, and one must.
     Undecided,
 }
 
@@ -36,8 +36,9 @@ impl AuthenticationMetrics {
         let verdicts = Family::<ByOutcome, Counter>::default();
         registry.register(
             "pod_identity_agent_authentications",
-            "Tokens judged. verified: by a key of the cluster; unverified: no key could decide, so EKS Auth \
-             judges; refused: not accepted; undecided: no key could decide, and one must",
+            "Tokens judged. verified: by a key of the cluster, or by its API server; unverified: neither \
+             could decide, so EKS Auth judges; refused: not accepted; undecided: neither could decide, and \
+             one must",
             verdicts.clone(),
         );
         let verdict = |outcome| verdicts.get_or_create_owned(&ByOutcome { outcome });

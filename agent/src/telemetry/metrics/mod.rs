@@ -29,6 +29,7 @@ mod reference;
 mod requests;
 mod self_probe;
 mod text_format;
+mod token_reviews;
 mod upstream;
 
 pub use authentication::{Authenticated, AuthenticationMetrics};
@@ -41,6 +42,7 @@ pub use readings::{
 pub(crate) use reference::page_with_everything;
 pub use requests::{Outcome, RequestMetrics};
 pub use self_probe::{ProbedFrom, SelfProbeMetrics};
+pub use token_reviews::{ReviewOutcome, TokenReviewMetrics};
 pub use upstream::{CallOutcome, UpstreamMetrics};
 
 /// The label that requests, verdicts and calls have in common.
@@ -55,6 +57,8 @@ pub struct Metrics {
     pub requests: Arc<RequestMetrics>,
     /// Of the verdicts on tokens.
     pub authentications: Arc<AuthenticationMetrics>,
+    /// Of the reviews of tokens at the API server.
+    pub token_reviews: Arc<TokenReviewMetrics>,
     /// Of the checks of callers against the cluster's pods.
     pub pod_checks: Arc<PodCheckMetrics>,
     /// Of Kubernetes Events.
@@ -78,11 +82,12 @@ impl Metrics {
         );
         let requests = Arc::new(RequestMetrics::new(&mut registry, amazon.clone()));
         let authentications = Arc::new(AuthenticationMetrics::new(&mut registry, amazon.clone()));
+        let token_reviews = Arc::new(TokenReviewMetrics::new(&mut registry));
         let pod_checks = Arc::new(PodCheckMetrics::new(&mut registry));
         let events = Arc::new(EventMetrics::new(&mut registry));
         let upstream = Arc::new(UpstreamMetrics::new(&mut registry, amazon));
         let self_probe = Arc::new(SelfProbeMetrics::new(&mut registry));
-        Self { requests, authentications, pod_checks, events, upstream, self_probe, registry }
+        Self { requests, authentications, token_reviews, pod_checks, events, upstream, self_probe, registry }
     }
 
     /// What is counted, as OpenMetrics text: the part of the page that is not read elsewhere.

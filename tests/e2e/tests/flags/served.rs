@@ -221,6 +221,25 @@ async fn the_api_server_is_asked_where_the_folder_has_a_token() {
 }
 
 #[tokio::test]
+async fn a_token_that_no_key_proves_is_shown_to_the_api_server_unless_switched_off() {
+    let sandbox = sandbox();
+    let folder = mounted(&sandbox);
+    for (mode, is_shown) in [("auto", true), ("off", false)] {
+        // Nobody listens there.
+        let agent = Builder::new(&sandbox)
+            .env("KUBERNETES_SERVICE_HOST", "127.0.0.1")
+            .env("KUBERNETES_SERVICE_PORT", "1")
+            .flag("--kubernetes-credentials", &folder)
+            .flag("--token-review", mode)
+            .start()
+            .await;
+        assert_eq!(agent.ask(&pod(&sandbox, "app-0").token).await.status, 200);
+        let failed = agent.metric(r#"pod_identity_agent_token_reviews_total{outcome="failed"}"#).await;
+        assert_eq!(failed > 0, is_shown, "--token-review={mode}");
+    }
+}
+
+#[tokio::test]
 async fn pods_are_watched_where_the_node_has_a_name_unless_switched_off() {
     let sandbox = sandbox();
     let folder = mounted(&sandbox);
