@@ -26,9 +26,9 @@ impl Services {
     pub(super) fn join_cluster(&self, config: &Config) -> Cluster {
         let api = config.api_server.clone().map(Api::new);
         let (pods, questions) = Pods::new();
-        if let (Some(api), Some(node), true) = (&api, &config.node.name, config.watch_pods) {
+        if let (Some(api), Some(node), Some(timeout)) = (&api, &config.node.name, config.watch_pods) {
             let (clock, rng) = (self.clock.clone(), Rng::from_entropy());
-            let watch = PodWatch::new(api.clone(), node, pods.clone(), questions, clock, rng);
+            let watch = PodWatch::new(api.clone(), node, timeout, pods.clone(), questions, clock, rng);
             // Shown and never waited for: without it both checks only count, and nothing ends before its
             // time.
             let known = self.readiness.advisory(ConditionName::Pods);

@@ -309,6 +309,7 @@ impl Services {
             KeySource::new(location, first + index, keys.clone(), &config.upstream, &self.clock)
         });
         for source in api_server.into_iter().chain(others).collect::<Result<Vec<_>, _>>()? {
+            let source = source.refreshed_every(config.jwks_refresh_interval);
             // Shown and never waited for: without keys EKS Auth judges, or clients are asked to come again.
             let complete = self.readiness.advisory(ConditionName::TokenKeys);
             self.until_stopped("token-keys", source.keep(self.clock.clone(), Rng::from_entropy(), complete));

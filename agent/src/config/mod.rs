@@ -49,6 +49,9 @@ use crate::secret::Secret;
 
 /// The longest useful grace in minutes: a pod's termination grace period is 30 s by default.
 const MAX_SHUTDOWN_GRACE_MINUTES: u64 = 5;
+/// At most once in 5 s, as files are checked: hundreds of nodes ask the same API server. An hour is what EKS
+/// leaves between publishing a key and signing with it (docs/design/facts.md#issuer-and-keys).
+const REFRESH_INTERVALS: (Duration, Duration) = (Duration::from_secs(5), Duration::from_secs(60 * 60));
 /// The default of `--max-service-qps`, and what 0 means.
 const DEFAULT_SERVICE_QPS: u32 = 3;
 
@@ -87,10 +90,12 @@ pub struct Config {
     pub node_network: NodeNetwork,
     /// How tokens are verified.
     pub verification: TokenVerification,
+    /// The time after which keys that come over the network are read again.
+    pub jwks_refresh_interval: Duration,
     /// The API server, where there is one to ask.
     pub api_server: Option<ApiServer>,
-    /// Whether the pods of this node are watched at it.
-    pub watch_pods: bool,
+    /// How long each watch of the pods of this node lasts at it; `None`: they are not watched.
+    pub watch_pods: Option<Duration>,
     /// What follows from what it says of a caller's pod.
     pub pod_checks: PodChecks,
     /// Maximum time to answer pending requests after SIGTERM.
@@ -249,6 +254,7 @@ impl Config {
         let kubernetes = kubernetes::read(args, environment, problems);
         let pods = pods::read(args, problems);
         let verification = verification::read(args, kubernetes.as_ref().and_then(Option::as_ref), problems);
+        let jwks_refresh_interval = problems.take(refresh_interval(&args.jwks_refresh_interval));
         let shutdown_grace = problems.take(shutdown_grace(&args.shutdown_grace));
         let level = problems.take(log::level(&args.verbosity));
         let format = problems.take(log::format(&args.log_format));
@@ -269,6 +275,7 @@ impl Config {
             node: NodeDetails { name: name?, send: send? },
             node_network: node_network?,
             verification: verification?,
+            jwks_refresh_interval: jwks_refresh_interval?,
             api_server: kubernetes?,
             watch_pods: pods?.0,
             pod_checks: pods?.1,
@@ -324,6 +331,10 @@ fn pod_request_rate(text: &str) -> Result<Option<u32>, Problem> {
     }
 }
 
+fn refresh_interval(text: &str) -> Result<Duration, Problem> {
+    duration_within("--jwks-refresh-interval", text, REFRESH_INTERVALS)
+}
+
 fn shutdown_grace(text: &str) -> Result<Duration, Problem> {
     let grace = duration_of("--shutdown-grace", text)?;
     if grace <= Duration::from_secs(60 * MAX_SHUTDOWN_GRACE_MINUTES) {
@@ -340,6 +351,19 @@ fn duration_of(setting: &str, text: &str) -> Result<Duration, Problem> {
     duration::parse(text).map_err(|error| {
         Problem::with_value(setting, format!("must be a duration such as 1h30m: {error}"), text)
     })
+}
+
+fn duration_within(
+    setting: &'static str,
+    text: &str,
+    (least, most): (Duration, Duration),
+) -> Result<Duration, Problem> {
+    let duration = duration_of(setting, text)?;
+    if (least..=most).contains(&duration) {
+        Ok(duration)
+    } else {
+        Err(Problem::with_value(setting, format!("must be between {least:?} and {most:?}"), text))
+    }
 }
 
 #[cfg(test)]

@@ -67,6 +67,11 @@ impl fmt::Display for Summary<'_> {
         let api_server = verification.api_server.as_ref().map_or("not asked", |server| &server.url);
         write!(f, " api_server={api_server:?}")?;
         write!(f, " issuers={}", verification.issuers.join(","))?;
+        write!(f, " jwks_refresh_interval={:?}", self.0.jwks_refresh_interval)?;
+        match self.0.watch_pods {
+            Some(timeout) => write!(f, " watch_timeout={timeout:?}")?,
+            None => f.write_str(" watch_pods=off")?,
+        }
         let log = &self.0.log;
         write!(f, " shutdown_grace={:?} level={:?} audit_log={}", self.0.shutdown_grace, log.level, log.audit)
     }
