@@ -51,7 +51,7 @@ image: ## Build target/image/pod-identity-agent.tar without a container engine; 
 nightly: test bench ## What takes too long for each change: a hundred days, long lives, bench, fuzzing, planted bugs, the image and the release build (root), advisories
 	# Stories that no night has told before.
 	day=$$(date +%Y%m%d) && cargo --config tests/simulation/optimized.toml run --locked -p simulation -- $${day}00-$${day}99 24 60
-	NIGHTLY=1 cargo test --locked -p e2e -- ageing:: own_rotation:: --test-threads 4
+	NIGHTLY=1 cargo test --locked -p e2e -- ageing:: own_rotation:: cluster::api_server:: --test-threads 4
 	target/release/bench judge
 	tests/fuzz/run.sh
 	tests/simulation/bugs/cargo.sh clippy --all-targets -- -D warnings

@@ -162,6 +162,12 @@ pub struct ServerArgs {
     #[arg(num_args = 0..=1, require_equals = true, help_heading = OURS)]
     pub watch_pods: String,
 
+    /// How long a watch of the pods lasts until the API server ends it and another goes on where it was, 10s
+    /// to 1h. Up to a fifth of it is taken off, so that the nodes of a cluster do not begin theirs together
+    #[arg(long, default_value = "290s", value_name = "DURATION", allow_hyphen_values = true)]
+    #[arg(help_heading = OURS)]
+    pub watch_timeout: String,
+
     /// Write Kubernetes Events about pods that get no credentials for a reason that somebody can mend, such
     /// as a missing association. Needs --watch-pods
     #[arg(long, value_name = "BOOL", default_value = "false", default_missing_value = "true")]
@@ -189,6 +195,13 @@ pub struct ServerArgs {
     /// with a URL or file of --jwks). Repeat the flag for more
     #[arg(long, value_name = "URL", action = ArgAction::Append, help_heading = OURS)]
     pub issuer: Vec<String>,
+
+    /// How often the keys of the API server and of the URLs of --jwks are read again, 5s to 1h. A key that
+    /// was withdrawn verifies for so long, a tenth more at most. They are also read when a token names an
+    /// unknown key
+    #[arg(long, default_value = "5m", value_name = "DURATION", allow_hyphen_values = true)]
+    #[arg(help_heading = OURS)]
+    pub jwks_refresh_interval: String,
 
     /// What to do with tokens that no configured key can verify: auto forwards them to EKS Auth, required
     /// answers 503, off skips local verification

@@ -36,7 +36,7 @@ pub(super) struct Cluster {
 impl Services {
     /// Begins to ask the API server, where there is one. Its keys are a source among others.
     pub(super) fn join_cluster(&self, config: &Config) -> Cluster {
-        let api = config.api_server.clone().map(Api::new);
+        let api = config.kubernetes.api_server.clone().map(Api::new);
         let (pods, questions) = Pods::new();
         let reviews = self.review_tokens(config, api.as_ref());
         let events = self.write_events(config, api.as_ref(), &pods);
@@ -53,9 +53,12 @@ impl Services {
         questions: Questions,
         events: Events,
     ) {
-        let (Some(api), Some(node), true) = (api, &config.node.name, config.watch_pods) else { return };
+        let (Some(api), Some(node), Some(timeout)) = (api, &config.node.name, config.kubernetes.watch_pods)
+        else {
+            return;
+        };
         let (clock, rng) = (self.clock.clone(), Rng::from_entropy());
-        let watch = PodWatch::new(api.clone(), node, pods.clone(), questions, clock, rng);
+        let watch = PodWatch::new(api.clone(), node, timeout, pods.clone(), questions, clock, rng);
         // Shown and never waited for: without it both checks only count, and nothing ends before its time.
         let known = self.readiness.advisory(ConditionName::Pods);
         self.until_stopped("pods", watch.keep(known));
@@ -91,7 +94,7 @@ impl Services {
     /// Begins to show tokens to the API server, where tokens are verified.
     fn review_tokens(&self, config: &Config, api: Option<&Api>) -> Option<Reviews> {
         let are_verified = config.verification.mode != VerificationMode::Off;
-        let api = api.filter(|_| config.review_tokens && are_verified)?;
+        let api = api.filter(|_| config.kubernetes.reviews_tokens && are_verified)?;
         let reviews = Reviews::new(Arc::clone(&self.metrics.token_reviews));
         let reviewer = TokenReviewer::new(api.clone());
         let ask = move |token: BearerToken, audience| {

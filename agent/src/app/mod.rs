@@ -159,7 +159,7 @@ impl Services {
             authenticator: Authenticator::new(keys.clone(), policy).with_reviews(cluster.reviews.clone()),
             presence: PresenceChecks {
                 pods: cluster.pods.clone(),
-                modes: config.pod_checks,
+                modes: config.kubernetes.pod_checks,
                 metrics: Arc::clone(&self.metrics.pod_checks),
             },
             events: cluster.events.clone(),
@@ -310,6 +310,7 @@ impl Services {
             KeySource::new(location, first + index, keys.clone(), &config.upstream, &self.clock)
         });
         for source in api_server.into_iter().chain(others).collect::<Result<Vec<_>, _>>()? {
+            let source = source.refreshed_every(config.jwks_refresh_interval);
             // Shown and never waited for: without keys EKS Auth judges, or clients are asked to come again.
             let complete = self.readiness.advisory(ConditionName::TokenKeys);
             self.until_stopped("token-keys", source.keep(self.clock.clone(), Rng::from_entropy(), complete));

@@ -1,14 +1,32 @@
-//! Whether and how the Kubernetes API is asked.
+//! Whether the Kubernetes API is asked, what for, and what is written there.
 //!
-//! Owns: `--kubernetes`, `--token-review`, and what makes a process one in a cluster. Must not know: what is
-//! asked.
+//! Owns: `--kubernetes`, `--token-review`, `--kubernetes-events`, and what makes a process one in a cluster.
+//! Must not know: how it is asked.
 
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use super::Environment;
+use super::boolean::go_bool;
+use super::pods::{self, PodChecks};
 use super::problem::{Problem, Problems};
 use crate::cli::ServerArgs;
+
+/// What the agent has to do with the API server.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Kubernetes {
+    /// Where there is one to ask.
+    pub api_server: Option<ApiServer>,
+    /// Whether it is shown tokens that no key proves.
+    pub reviews_tokens: bool,
+    /// How long each watch of the pods of this node lasts at it; `None`: they are not watched.
+    pub watch_pods: Option<Duration>,
+    /// What follows from what it says of a caller's pod.
+    pub pod_checks: PodChecks,
+    /// Whether Events about pods are written at it, as far as `--kubernetes-events` says.
+    pub events: bool,
+}
 
 /// The API server, and the folder with what the agent shows it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -21,8 +39,26 @@ pub struct ApiServer {
     pub ca_file: PathBuf,
 }
 
-/// `None` in the outer option: there are problems. In the inner one: there is no API server to ask.
 pub(super) fn read(
+    args: &ServerArgs,
+    api_server: Option<Option<ApiServer>>,
+    problems: &mut Problems,
+) -> Option<Kubernetes> {
+    let reviews = problems.take(reviews(&args.token_review));
+    let pods = pods::read(args, problems);
+    let events = problems.take(go_bool("--kubernetes-events", &args.kubernetes_events));
+    let (watch_pods, pod_checks) = pods?;
+    Some(Kubernetes {
+        api_server: api_server?,
+        reviews_tokens: reviews?,
+        watch_pods,
+        pod_checks,
+        events: events?,
+    })
+}
+
+/// `None` in the outer option: there are problems. In the inner one: there is no API server to ask.
+pub(super) fn api_server(
     args: &ServerArgs,
     environment: &Environment,
     problems: &mut Problems,
@@ -38,7 +74,7 @@ pub(super) fn read(
 }
 
 /// Whether the API server is shown tokens that no key proves, where it is asked.
-pub(super) fn reviews(text: &str) -> Result<bool, Problem> {
+fn reviews(text: &str) -> Result<bool, Problem> {
     match text {
         "auto" => Ok(true),
         "off" => Ok(false),
@@ -64,7 +100,7 @@ fn in_cluster(folder: &Path, environment: &Environment) -> Option<ApiServer> {
 mod tests {
     use std::path::PathBuf;
 
-    use super::{ApiServer, read, reviews};
+    use super::{ApiServer, api_server, reviews};
     use crate::cli::ServerArgs;
     use crate::config::Environment;
     use crate::config::problem::Problems;
@@ -73,7 +109,7 @@ mod tests {
         let host = host.map(|host| ("KUBERNETES_SERVICE_HOST", host));
         let variables: Vec<_> = host.into_iter().chain([("KUBERNETES_SERVICE_PORT", "6443")]).collect();
         let environment = Environment::of(&variables);
-        read(&ServerArgs::of(arguments), &environment, &mut Problems::default())
+        api_server(&ServerArgs::of(arguments), &environment, &mut Problems::default())
     }
 
     /// A folder as the kubelet mounts it.

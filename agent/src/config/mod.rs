@@ -30,7 +30,7 @@ mod verification;
 
 pub use environment::Environment;
 pub(crate) use environment::variables_printing_secrets;
-pub use kubernetes::ApiServer;
+pub use kubernetes::{ApiServer, Kubernetes};
 pub use log::{Format, Level, Log};
 pub use no_proxy::NoProxy;
 pub use node_network::{Guard, LinkPlace, NodeNetwork};
@@ -49,6 +49,9 @@ use crate::secret::Secret;
 
 /// The longest useful grace in minutes: a pod's termination grace period is 30 s by default.
 const MAX_SHUTDOWN_GRACE_MINUTES: u64 = 5;
+/// At most once in 5 s, as files are checked: hundreds of nodes ask the same API server. An hour is what EKS
+/// leaves between publishing a key and signing with it (docs/design/facts.md#issuer-and-keys).
+const REFRESH_INTERVALS: (Duration, Duration) = (Duration::from_secs(5), Duration::from_secs(60 * 60));
 /// The default of `--max-service-qps`, and what 0 means.
 const DEFAULT_SERVICE_QPS: u32 = 3;
 
@@ -87,16 +90,10 @@ pub struct Config {
     pub node_network: NodeNetwork,
     /// How tokens are verified.
     pub verification: TokenVerification,
-    /// The API server, where there is one to ask.
-    pub api_server: Option<ApiServer>,
-    /// Whether it is shown tokens that no key proves.
-    pub review_tokens: bool,
-    /// Whether the pods of this node are watched at it.
-    pub watch_pods: bool,
-    /// Whether Events about pods are written at it, as far as `--kubernetes-events` says.
-    pub kubernetes_events: bool,
-    /// What follows from what it says of a caller's pod.
-    pub pod_checks: PodChecks,
+    /// The time after which keys that come over the network are read again.
+    pub jwks_refresh_interval: Duration,
+    /// What the agent has to do with the API server.
+    pub kubernetes: Kubernetes,
     /// Maximum time to answer pending requests after SIGTERM.
     pub shutdown_grace: Duration,
     /// The log.
@@ -221,8 +218,8 @@ impl Config {
 
     /// Whether Events about pods are written: it takes the pods of this node to know about whom.
     pub fn writes_events(&self) -> bool {
-        let knows_pods = self.api_server.is_some() && self.node.name.is_some() && self.watch_pods;
-        self.kubernetes_events && knows_pods
+        let Kubernetes { api_server, watch_pods, events, .. } = &self.kubernetes;
+        *events && api_server.is_some() && self.node.name.is_some() && watch_pods.is_some()
     }
 
     fn read(args: &ServerArgs, environment: &Environment, problems: &mut Problems) -> Option<Self> {
@@ -256,11 +253,10 @@ impl Config {
         let name = problems.take(names::node(args.node_name.as_deref(), environment));
         let send = problems.take(go_bool("--send-node-details", &args.send_node_details));
         let node_network = node_network::read(args, listen.as_ref(), [probe_port, metrics_port], problems);
-        let kubernetes = kubernetes::read(args, environment, problems);
-        let pods = pods::read(args, problems);
-        let events = problems.take(go_bool("--kubernetes-events", &args.kubernetes_events));
-        let review_tokens = problems.take(kubernetes::reviews(&args.token_review));
-        let verification = verification::read(args, kubernetes.as_ref().and_then(Option::as_ref), problems);
+        let api_server = kubernetes::api_server(args, environment, problems);
+        let verification = verification::read(args, api_server.as_ref().and_then(Option::as_ref), problems);
+        let kubernetes = kubernetes::read(args, api_server, problems);
+        let jwks_refresh_interval = problems.take(refresh_interval(&args.jwks_refresh_interval));
         let shutdown_grace = problems.take(shutdown_grace(&args.shutdown_grace));
         let log = log::read(args, problems);
         Some(Self {
@@ -279,11 +275,8 @@ impl Config {
             node: NodeDetails { name: name?, send: send? },
             node_network: node_network?,
             verification: verification?,
-            api_server: kubernetes?,
-            review_tokens: review_tokens?,
-            watch_pods: pods?.0,
-            kubernetes_events: events?,
-            pod_checks: pods?.1,
+            jwks_refresh_interval: jwks_refresh_interval?,
+            kubernetes: kubernetes?,
             shutdown_grace: shutdown_grace?,
             log: log?,
         })
@@ -336,6 +329,10 @@ fn pod_request_rate(text: &str) -> Result<Option<u32>, Problem> {
     }
 }
 
+fn refresh_interval(text: &str) -> Result<Duration, Problem> {
+    duration_within("--jwks-refresh-interval", text, REFRESH_INTERVALS)
+}
+
 fn shutdown_grace(text: &str) -> Result<Duration, Problem> {
     let grace = duration_of("--shutdown-grace", text)?;
     if grace <= Duration::from_secs(60 * MAX_SHUTDOWN_GRACE_MINUTES) {
@@ -352,6 +349,19 @@ fn duration_of(setting: &str, text: &str) -> Result<Duration, Problem> {
     duration::parse(text).map_err(|error| {
         Problem::with_value(setting, format!("must be a duration such as 1h30m: {error}"), text)
     })
+}
+
+fn duration_within(
+    setting: &'static str,
+    text: &str,
+    (least, most): (Duration, Duration),
+) -> Result<Duration, Problem> {
+    let duration = duration_of(setting, text)?;
+    if (least..=most).contains(&duration) {
+        Ok(duration)
+    } else {
+        Err(Problem::with_value(setting, format!("must be between {least:?} and {most:?}"), text))
+    }
 }
 
 #[cfg(test)]

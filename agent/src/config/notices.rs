@@ -49,7 +49,7 @@ impl Config {
                     .to_owned(),
             );
         }
-        if self.kubernetes_events && !self.writes_events() {
+        if self.kubernetes.events && !self.writes_events() {
             notices.push(
                 "--kubernetes-events has no effect: Events are about pods of this node, which takes the \
                  Kubernetes API (--kubernetes), --node-name and --watch-pods"

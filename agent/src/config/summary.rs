@@ -66,9 +66,14 @@ impl fmt::Display for Summary<'_> {
         write!(f, " token_verification={:?} key_sources={}", verification.mode, verification.sources())?;
         let api_server = verification.api_server.as_ref().map_or("not asked", |server| &server.url);
         write!(f, " api_server={api_server:?}")?;
-        let (reviews, events) = (self.0.review_tokens, self.0.writes_events());
+        let (reviews, events) = (self.0.kubernetes.reviews_tokens, self.0.writes_events());
         write!(f, " token_review={reviews} events={events}")?;
         write!(f, " issuers={}", verification.issuers.join(","))?;
+        write!(f, " jwks_refresh_interval={:?}", self.0.jwks_refresh_interval)?;
+        match self.0.kubernetes.watch_pods {
+            Some(timeout) => write!(f, " watch_timeout={timeout:?}")?,
+            None => f.write_str(" watch_pods=off")?,
+        }
         let log = &self.0.log;
         write!(f, " shutdown_grace={:?} level={:?} audit_log={}", self.0.shutdown_grace, log.level, log.audit)
     }

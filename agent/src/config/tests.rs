@@ -187,6 +187,14 @@ fn the_time_to_serve_a_refused_set_is_limited_only_by_its_flag() {
 }
 
 #[test]
+fn token_keys_are_read_again_between_each_five_seconds_and_each_hour() {
+    assert_eq!(good(&[]).jwks_refresh_interval, Duration::from_secs(300));
+    assert_eq!(good(&["--jwks-refresh-interval", "5s"]).jwks_refresh_interval, Duration::from_secs(5));
+    let expected = "--jwks-refresh-interval: must be between 5s and 3600s (got \"4s\")";
+    assert_eq!(problems(&["--jwks-refresh-interval=4s"]), [expected]);
+}
+
+#[test]
 fn a_rate_of_zero_is_no_limit() {
     assert_eq!(good(&["--pod-request-rate", "0"]).pod_request_rate, None);
     assert!(good(&["--pod-request-rate=100"]).summary().to_string().contains(" pod_request_rate=100 "));

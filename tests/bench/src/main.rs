@@ -4,10 +4,13 @@
 //! that sends the same bytes, asked in turns by the same client. All figures go to
 //! `target/bench/summary.json` by name; `bench judge` then compares them with what README.md says.
 
+mod api_server;
 mod authentication;
 mod floor;
 mod judge;
 mod load;
+mod memory;
+mod node_pods;
 mod process;
 mod rounds;
 
@@ -89,6 +92,11 @@ async fn measure() -> Outcome<Map<String, Value>> {
     }
     tokio::time::sleep(Duration::from_secs(2)).await;
     record(&mut summary, "rss_10k_identities_mib", rounded(agent.rss_mib()?))?;
+    drop(agent);
+
+    let node = memory::measure(&sandbox, &tokens).await?;
+    record(&mut summary, "rss_250_pods_mib", rounded(node.all))?;
+    record(&mut summary, "rss_250_pods_of_kubernetes_mib", rounded(node.of_kubernetes))?;
     Ok(summary)
 }
 

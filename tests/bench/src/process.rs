@@ -12,6 +12,7 @@ use tokio::net::TcpStream;
 use tokio::time::Instant;
 
 use crate::Outcome;
+use crate::api_server::ApiServer;
 use crate::load;
 
 /// An agent with default logging and metrics; killed when dropped.
@@ -36,10 +37,30 @@ impl Agent {
         Ok(agent)
     }
 
+    /// The same with everything on, in a cluster of which it is a node.
+    pub(crate) async fn start_in_cluster(sandbox: &Sandbox, api_server: &ApiServer) -> Outcome<Self> {
+        let (host, port) = (api_server.address.ip().to_string(), api_server.address.port().to_string());
+        let agent = Self::spawn_with(sandbox, |command| {
+            command
+                .args(["--node-name", sandbox.node_name(), "--audit-log"])
+                .arg("--kubernetes-credentials")
+                .arg(&api_server.credentials)
+                .env("KUBERNETES_SERVICE_HOST", host)
+                .env("KUBERNETES_SERVICE_PORT", port);
+        })?;
+        agent.until_ready().await?;
+        Ok(agent)
+    }
+
     fn spawn(sandbox: &Sandbox) -> Outcome<Self> {
+        Self::spawn_with(sandbox, |_| ())
+    }
+
+    fn spawn_with(sandbox: &Sandbox, change: impl FnOnce(&mut Command)) -> Outcome<Self> {
         let (port, probe_port, metrics_port) = (free_port()?, free_port()?, free_port()?);
         let binary = built("pod-identity-agent")?;
-        let child = Command::new(binary)
+        let mut command = Command::new(binary);
+        command
             .args(["server", "--cluster-name", "sandbox", "--bind-hosts", "127.0.0.1"])
             .args(["--metrics-address", "127.0.0.1", "--max-cache-size", "12000"])
             .args(["--port", &port.to_string(), "--probe-port", &probe_port.to_string()])
@@ -52,21 +73,32 @@ impl Agent {
             .env("AWS_REGION", "us-west-2")
             .env("AWS_EC2_METADATA_SERVICE_ENDPOINT", sandbox.imds_url())
             .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .spawn()?;
+            .stderr(Stdio::null());
+        change(&mut command);
+        let child = command.spawn()?;
         Ok(Self { child, port, probe_port, metrics_port })
     }
 
     async fn until_ready(&self) -> Outcome<()> {
+        self.until("was not ready", |page| page.starts_with("HTTP/1.1 200")).await
+    }
+
+    /// Waits until it has read the list of its node's pods.
+    pub(crate) async fn until_pods_are_known(&self) -> Outcome<()> {
+        self.until("did not know its pods", |page| page.contains(r#""name":"pods","met":true"#)).await
+    }
+
+    /// Waits until its readiness page is so.
+    async fn until(&self, what: &str, is_so: impl Fn(&str) -> bool) -> Outcome<()> {
         let deadline = Instant::now() + Duration::from_secs(10);
         let probes = SocketAddr::from((Ipv4Addr::LOCALHOST, self.probe_port));
         while Instant::now() < deadline {
-            if is_ready(probes).await.unwrap_or(false) {
+            if readiness(probes).await.is_ok_and(|page| is_so(&page)) {
                 return Ok(());
             }
             tokio::time::sleep(Duration::from_micros(200)).await;
         }
-        Err("the agent was not ready after ten seconds".into())
+        Err(format!("the agent {what} after ten seconds").into())
     }
 
     pub(crate) fn address(&self) -> SocketAddr {
@@ -152,12 +184,12 @@ pub(crate) async fn median_ready(sandbox: &Sandbox, starts: usize) -> Outcome<Du
     Ok(times.get(starts / 2).copied().unwrap_or_default())
 }
 
-async fn is_ready(probes: SocketAddr) -> Outcome<bool> {
+async fn readiness(probes: SocketAddr) -> Outcome<String> {
     let mut stream = TcpStream::connect(probes).await?;
     stream.write_all(b"GET /readyz HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n").await?;
     let mut answer = String::new();
     stream.read_to_string(&mut answer).await?;
-    Ok(answer.starts_with("HTTP/1.1 200"))
+    Ok(answer)
 }
 
 /// CPU time that a process has used, by all its threads.

@@ -1,6 +1,6 @@
-"""Asks the agent for credentials as an SDK does, over and over, and says what came: load.py RATE
+"""Asks the agent for credentials as an SDK does, over and over, and says what came: load.py RATE [SECONDS]
 
-Ends on SIGTERM, and after three minutes in any case. One line of JSON per failed try, and one at the end of it all. A try is one connection and no second try, so that what SDKs
+Ends on SIGTERM, and after three minutes or those seconds in any case. One line of JSON per failed try, and one at the end of it all. A try is one connection and no second try, so that what SDKs
 would smooth over is seen. Only access key ids are printed.
 """
 
@@ -28,12 +28,12 @@ def ask(url, token):
         connection.close()
 
 
-def main(rate):
+def main(rate, longest=LONGEST):
     url = urllib.parse.urlsplit(os.environ["AWS_CONTAINER_CREDENTIALS_FULL_URI"])
     token_file = os.environ["AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE"]
     ended = []
     signal.signal(signal.SIGTERM, lambda *_: ended.append(True))
-    end, keys, good, failed = time.monotonic() + LONGEST, set(), 0, []
+    end, keys, good, failed = time.monotonic() + longest, set(), 0, []
     while not ended and time.monotonic() < end:
         started = time.monotonic()
         try:
@@ -50,4 +50,4 @@ def main(rate):
     print(json.dumps({"good": good, "failed": len(failed), "window": window, "keys": sorted(keys)}), flush=True)
 
 
-main(float(sys.argv[1]))
+main(*map(float, sys.argv[1:]))

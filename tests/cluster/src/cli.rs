@@ -32,6 +32,8 @@ pub(crate) enum Command {
     Enter(EnterArgs),
     /// Cut a node's power; it starts again at once, with its disk as it was
     Reboot(NodeArgs),
+    /// Stop, freeze or start the API server; etcd and all else go on
+    ApiServer(ApiServerArgs),
     /// The cluster itself: `up` starts this in namespaces
     #[command(hide = true)]
     Inside(InsideArgs),
@@ -74,6 +76,37 @@ pub(crate) struct EnterArgs {
     /// The command and its arguments
     #[arg(last = true, required = true, value_name = "CMD")]
     pub(crate) command: Vec<OsString>,
+}
+
+/// Arguments of `api-server`.
+#[derive(Debug, Args)]
+pub(crate) struct ApiServerArgs {
+    /// What it is to do
+    #[command(subcommand)]
+    pub(crate) order: Order,
+    /// Folder of the cluster's kubeconfig
+    #[arg(long, global = true, value_name = "FOLDER", default_value = "")]
+    pub(crate) cluster: PathBuf,
+}
+
+/// What the API server is to do.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Order {
+    /// End by SIGTERM, with `--kill` by SIGKILL, and stay away
+    Stop {
+        /// At once
+        #[arg(long)]
+        kill: bool,
+    },
+    /// Keep all connections and answer nothing
+    Freeze,
+    /// Go on, if it is frozen. Run again, if it was stopped, with these flags instead of its own of the same
+    /// names
+    Start {
+        /// Flags of kube-apiserver, each with its value after an equals sign
+        #[arg(last = true, value_name = "FLAG")]
+        flags: Vec<String>,
+    },
 }
 
 /// Arguments of `inside`.

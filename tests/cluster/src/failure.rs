@@ -37,6 +37,9 @@ pub(crate) enum Failure {
     /// There is no such node.
     #[error("no node {0} of a cluster that is up (they are called node-1 and node-2)")]
     NoNode(String),
+    /// Nor such a cluster.
+    #[error("no cluster that is up has its kubeconfig in {0:?}; --cluster names the folder")]
+    NoCluster(PathBuf),
     /// Which one is not said.
     #[error("several clusters are up: name the folder of one's kubeconfig with --cluster")]
     SeveralClusters,

@@ -15,12 +15,13 @@ use nix::errno::Errno;
 use nix::sys::signal::{Signal, kill};
 use nix::sys::wait::waitpid;
 use nix::unistd::Pid;
-use sandbox::{Association, Options, Sandbox};
+use sandbox::{Association, KeyKind, Options, Sandbox};
 use serde_json::json;
 
+use crate::api_server::{self, API_SERVER, ApiServer};
 use crate::certificates::Authority;
 use crate::cli::InsideArgs;
-use crate::control_plane::{API_SERVER, Tokens};
+use crate::control_plane::{ControlPlane, Tokens};
 use crate::door::Door;
 use crate::failure::{Failure, at, chain};
 use crate::layout::{AWS_CA, CLUSTER, IMDS, Layout, NODES, Node, ROUTER};
@@ -70,10 +71,14 @@ fn start(layout: &Layout, cgroup: &str) -> Result<Sandbox, Failure> {
     control.lead_to(address(sandbox.control_url())?);
     let authority = Authority::new()?;
     let key = sandbox.signing_key_file();
+    // EKS Auth accepts tokens of this one too, for an API server that is started with it.
+    sandbox.publish_next_key(KeyKind::Rsa)?;
     let tokens = Tokens { issuer: sandbox.issuer_url(), key: &key };
-    for (name, child) in control_plane::start_all(layout, &authority, &tokens)? {
+    let ControlPlane { api_server, others } = control_plane::start_all(layout, &authority, &tokens)?;
+    for (name, child) in others {
         watch(name, child);
     }
+    keep_api_server(api_server);
     for node in NODES {
         node::prepare(layout, node, cgroup, &authority)?;
         keep_on(layout, node, cgroup)?;
@@ -88,6 +93,9 @@ fn start(layout: &Layout, cgroup: &str) -> Result<Sandbox, Failure> {
         "logs": layout.logs(),
         "controlUrl": control_url,
         "stsUrl": sandbox.sts_url(),
+        "issuer": sandbox.issuer_url(),
+        "signingKey": sandbox.signing_key_file(),
+        "nextSigningKey": sandbox.next_signing_key_file(),
         "peakMemoryFile": cgroups::peak_memory_file(cgroup),
         "nodes": NODES.map(Node::name),
     });
@@ -160,6 +168,24 @@ fn keep_on(layout: &Layout, node: Node, cgroup: &str) -> Result<(), Failure> {
         }
     });
     Ok(())
+}
+
+/// Keeps the API server running: whenever it has ended it is started again, unless it was stopped.
+fn keep_api_server((api_server, mut child): (ApiServer, Child)) {
+    thread::spawn(move || {
+        loop {
+            let status = ended(&mut child);
+            if ENDING.load(Ordering::Relaxed) {
+                return;
+            }
+            say(&format!("{} ended ({status})", api_server::NAME));
+            api_server.await_start();
+            match api_server.start() {
+                Ok(next) => child = next,
+                Err(failure) => return say(&format!("it stays down: {}", chain(&failure))),
+            }
+        }
+    });
 }
 
 /// Tells when a part of the control plane ends: nothing works without it.

@@ -12,6 +12,8 @@
 //! the namespaces. What does not go by itself, the cgroups and one folder, is removed by whichever of the two
 //! outer processes is left.
 
+mod api_server;
+mod api_server_switch;
 mod certificates;
 mod cgroups;
 mod cli;
@@ -39,6 +41,7 @@ fn main() -> ExitCode {
         Command::Up(arguments) => up::up(&arguments).map(|()| ExitCode::SUCCESS),
         Command::Enter(arguments) => enter::enter(&arguments),
         Command::Reboot(arguments) => enter::reboot(&arguments).map(|()| ExitCode::SUCCESS),
+        Command::ApiServer(arguments) => api_server_switch::run(&arguments).map(|()| ExitCode::SUCCESS),
         Command::Inside(arguments) => inside::run(&arguments).map(|()| ExitCode::SUCCESS),
     };
     done.unwrap_or_else(|failure| {

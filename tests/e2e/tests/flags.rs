@@ -84,6 +84,12 @@ const TABLE: &[Row] = &[
     ),
     (
         "server",
+        "--watch-timeout",
+        "cluster/api_server.rs",
+        "pods_do_not_notice_an_api_server_that_restarts_is_away_or_changes_its_keys",
+    ),
+    (
+        "server",
         "--check-pod-uid",
         "cluster/callers.rs",
         "enforced_checks_serve_pods_where_they_are_and_nobody_with_a_neighbours_token",
@@ -93,6 +99,12 @@ const TABLE: &[Row] = &[
         "--check-pod-address",
         "cluster/callers.rs",
         "enforced_checks_serve_pods_where_they_are_and_nobody_with_a_neighbours_token",
+    ),
+    (
+        "server",
+        "--jwks-refresh-interval",
+        "cluster/api_server.rs",
+        "pods_do_not_notice_an_api_server_that_restarts_is_away_or_changes_its_keys",
     ),
     ("server", "--jwks", "verification.rs", "keys_from_a_file_are_followed_when_it_changes"),
     (

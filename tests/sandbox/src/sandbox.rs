@@ -39,6 +39,8 @@ use crate::world::World;
 const STOP: Duration = Duration::from_millis(500);
 /// Name of the file that `cluster_signs` asks for.
 const SIGNING_KEY: &str = "service-account.key";
+/// Name of the file with the key that was published for the next rotation.
+const NEXT_SIGNING_KEY: &str = "service-account-next.key";
 
 /// The sandbox could not be started or extended.
 #[derive(Debug, Error)]
@@ -210,6 +212,13 @@ impl Sandbox {
         self.world.dir.join(SIGNING_KEY)
     }
 
+    /// The key that was published for the next rotation, in PEM; exists once there is one, if the options say
+    /// that a cluster signs.
+    #[must_use]
+    pub fn next_signing_key_file(&self) -> PathBuf {
+        self.world.dir.join(NEXT_SIGNING_KEY)
+    }
+
     /// The control port.
     #[must_use]
     pub fn control_url(&self) -> &str {
@@ -255,9 +264,13 @@ impl Sandbox {
     /// its id.
     ///
     /// # Errors
-    /// If no key can be made.
+    /// If no key can be made or written.
     pub fn publish_next_key(&self, kind: KeyKind) -> Result<String, SandboxError> {
-        Ok(self.world.keys.publish_next(kind)?)
+        let id = self.world.keys.publish_next(kind)?;
+        if let (true, Some(next)) = (self.world.options.cluster_signs, self.world.keys.published(&id)) {
+            write_private(&self.next_signing_key_file(), &next.pem()?)?;
+        }
+        Ok(id)
     }
 
     /// Publishes members of a key document that no token here is signed with, before the issuer's own.

@@ -1,6 +1,6 @@
 //! One source of keys, kept up to date in the background.
 //!
-//! Owns: when a source is read: at start, every five minutes, when a token has an unknown key id, and soon
+//! Owns: when a source is read: at start, at its interval, when a token has an unknown key id, and soon
 //! after a failure. Must not know: tokens. A source that is unavailable changes nothing: its last good keys
 //! stay.
 
@@ -21,7 +21,7 @@ use crate::rng::Rng;
 use crate::telemetry::error_chain::ErrorChain;
 use crate::watched_file::{ReadError, WatchedFile};
 
-/// A URL is read again after this time, plus or minus a tenth. An issuer publishes a key an hour before it
+/// A URL is read again after this time unless told otherwise, plus or minus a tenth. An issuer publishes a key an hour before it
 /// signs with it (docs/design/facts.md#issuer-and-keys), and a withdrawn key should not be accepted for long.
 const REFRESH: Duration = Duration::from_secs(5 * 60);
 /// A file is checked this often; a check is one `open` and one `fstat`.
@@ -71,6 +71,7 @@ pub struct KeySource {
     name: String,
     index: usize,
     keys: TokenKeys,
+    refresh: Duration,
 }
 
 enum Reader {
@@ -109,7 +110,7 @@ impl KeySource {
                 (Reader::File(WatchedFile::new(path.clone(), MAX_DOCUMENT_BYTES)), path.display().to_string())
             }
         };
-        Ok(Self { reader, name, index, keys })
+        Ok(Self { reader, name, index, keys, refresh: REFRESH })
     }
 
     /// Source number `index` of these keys, which `read` reads as often as a URL is fetched, with a deadline
@@ -129,7 +130,13 @@ impl KeySource {
             keys.names_issuer(index);
         }
         let reader = Reader::Elsewhere(Box::new(move || Box::pin(read())));
-        Self { reader, name, index, keys }
+        Self { reader, name, index, keys, refresh: REFRESH }
+    }
+
+    /// The same, read again after that time. A file is checked as often as ever.
+    #[must_use]
+    pub fn refreshed_every(self, refresh: Duration) -> Self {
+        Self { refresh, ..self }
     }
 
     /// Keeps its keys up to date without end; cancel by dropping. `complete` is met once every source has
@@ -188,7 +195,7 @@ impl KeySource {
 
     fn pause_after(&self, failures: u32) -> Duration {
         let regular = match self.reader {
-            Reader::Url(_) | Reader::Elsewhere(_) => REFRESH,
+            Reader::Url(_) | Reader::Elsewhere(_) => self.refresh,
             Reader::File(_) => FILE_POLL,
         };
         match failures {
@@ -380,6 +387,9 @@ mod tests {
         let (url, _keys) = source(&KeyLocation::Url("http://127.0.0.1:1/keys".to_owned()));
         let pauses: Vec<_> = (0..8).map(|failures| url.pause_after(failures).as_secs()).collect();
         assert_eq!(pauses, [300, 1, 2, 4, 8, 16, 30, 30]);
+        let often = url.refreshed_every(Duration::from_secs(10));
+        let pauses: Vec<_> = (0..8).map(|failures| often.pause_after(failures).as_secs()).collect();
+        assert_eq!(pauses, [10, 1, 2, 4, 8, 10, 10, 10], "nor is a retry later than the next read");
         let (file, _keys) = source(&KeyLocation::File("/keys".into()));
         let pauses: Vec<_> = (0..8).map(|failures| file.pause_after(failures).as_secs()).collect();
         assert_eq!(pauses, [5, 1, 2, 4, 5, 5, 5, 5]);

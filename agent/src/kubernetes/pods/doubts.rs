@@ -11,6 +11,7 @@ use std::future::pending;
 use std::pin::Pin;
 use std::time::Duration;
 
+use http::StatusCode;
 use tokio::time::Instant;
 
 use super::object::Object;
@@ -37,6 +38,8 @@ pub(super) struct Doubts {
     waiting: VecDeque<Doubt>,
     asking: Option<Asking>,
     next_at: Instant,
+    /// Why the last question was not allowed, if so.
+    refused: Option<String>,
 }
 
 struct Doubt {
@@ -55,7 +58,13 @@ enum Found {
 impl Doubts {
     pub(super) fn new(api: Api, node: &str, pods: Pods, questions: Questions, clock: Clock) -> Self {
         let (node, next_at) = (node.into(), Instant::now());
-        Self { api, node, pods, clock, questions, waiting: VecDeque::new(), asking: None, next_at }
+        let (waiting, asking, refused) = (VecDeque::new(), None, None);
+        Self { api, node, pods, clock, questions, waiting, asking, next_at, refused }
+    }
+
+    /// Why nobody may be asked about: the right to get pods is missing.
+    pub(super) fn are_refused(&self) -> Option<&str> {
+        self.refused.as_deref()
     }
 
     /// Doubts whether these live: a list lacked them.
@@ -86,6 +95,13 @@ impl Doubts {
 
     fn conclude(&mut self, mut doubt: Doubt, found: Result<Found, ApiError>) {
         let uid = &doubt.pod.uid;
+        match &found {
+            Ok(_) => self.refused = None,
+            Err(error) if error.status() == Some(StatusCode::FORBIDDEN) => {
+                self.refused = Some(error.to_string());
+            }
+            Err(_) => {}
+        }
         match found {
             Ok(Found::Pod(object)) if object.metadata.uid != *uid => {
                 self.pods.gone(uid, self.clock.now().boot)

@@ -36,9 +36,8 @@ const PATH: &str = "/api/v1/pods";
 const END_OF_LIST: &str = "k8s.io/initial-events-end";
 /// The API server sends a bookmark about once a minute: after so long without one the connection is dead.
 const LONGEST_SILENCE: Duration = Duration::from_secs(100);
-/// The API server ends a watch after so many seconds, less up to a fifth, so that nodes do not begin theirs
-/// together.
-const WATCH_SECONDS: f64 = 290.0;
+/// The API server ends each watch in time: so long after that the connection is dead, bookmarks or not.
+const LATE: Duration = Duration::from_secs(10);
 const BETWEEN_FAILURES: Backoff = Backoff::new(Duration::from_millis(500), Duration::from_secs(30));
 /// A watch that lasted so long has worked: the next failure is the first.
 const WORKED: Duration = Duration::from_secs(10);
@@ -50,6 +49,8 @@ const MOST_BYTES_OF_A_LIST: usize = 64 * 1024 * 1024;
 pub struct PodWatch {
     api: Api,
     node: Box<str>,
+    /// The API server ends a watch after it, less up to a fifth, so that nodes do not begin theirs together.
+    timeout: Duration,
     pods: Pods,
     doubts: Doubts,
     clock: Clock,
@@ -66,8 +67,8 @@ pub struct PodWatch {
 enum Broken {
     #[error(transparent)]
     Api(#[from] ApiError),
-    #[error("the API server has said nothing for {} s", LONGEST_SILENCE.as_secs())]
-    Silent,
+    #[error("the API server has said nothing for {} s", .0.as_secs())]
+    Silent(Duration),
     #[error("the API server has forgotten how far the watch had come")]
     Expired,
     #[error("the API server has ended the watch: {0}")]
@@ -82,13 +83,22 @@ enum Broken {
 }
 
 impl PodWatch {
-    /// Of the pods of this node. Nothing is asked yet.
-    pub fn new(api: Api, node: &str, pods: Pods, questions: Questions, clock: Clock, rng: Rng) -> Self {
+    /// Of the pods of this node, begun anew each `timeout`. Nothing is asked yet.
+    pub fn new(
+        api: Api,
+        node: &str,
+        timeout: Duration,
+        pods: Pods,
+        questions: Questions,
+        clock: Clock,
+        rng: Rng,
+    ) -> Self {
         let doubts = Doubts::new(api.clone(), node, pods.clone(), questions, clock.clone());
         let node = node.into();
         Self {
             api,
             node,
+            timeout,
             pods,
             doubts,
             clock,
@@ -119,14 +129,15 @@ impl PodWatch {
     async fn follow(&mut self, known: &Condition) -> Result<(), Broken> {
         let mut events = self.begin(known).await?;
         let mut last_event = Instant::now();
+        let longest = LONGEST_SILENCE.min(self.timeout + LATE);
         loop {
             tokio::select! {
-                event = timeout_at(last_event + LONGEST_SILENCE, events.next()) => {
-                    let Some(event) = event.map_err(|_| Broken::Silent)? else { break };
+                event = timeout_at(last_event + longest, events.next()) => {
+                    let Some(event) = event.map_err(|_| Broken::Silent(longest))? else { break };
                     last_event = Instant::now();
                     self.take(event?, known)?;
                 }
-                () = self.doubts.settle_one() => {}
+                () = self.doubts.settle_one() => if !self.is_listing { self.tell(known) },
             }
         }
         if self.is_listing { Err(Broken::HalfAList) } else { Ok(()) }
@@ -159,8 +170,19 @@ impl PodWatch {
         })?;
         self.version = Some(version);
         self.pods.resumed();
-        known.met();
+        self.tell(known);
         Ok(events)
+    }
+
+    /// The watch is alive: what it tells is known, but for what it may not ask.
+    fn tell(&self, known: &Condition) {
+        match self.doubts.are_refused() {
+            Some(said) => known.unmet(format!(
+                "the right to get pods is missing, so a pod that is deleted while nobody watches is not \
+                 found out: {said}"
+            )),
+            None => known.met(),
+        }
     }
 
     /// A resource version that is not given asks for what is stored now, not for what this server may have of
@@ -170,12 +192,12 @@ impl PodWatch {
         version: &str,
         is_list: bool,
     ) -> impl Future<Output = Result<Events<Object>, ApiError>> + Send + use<> {
-        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "between 232 and 290")]
-        let seconds = (WATCH_SECONDS * (1.0 - self.rng.fraction() / 5.0)) as u32;
+        let seconds = self.timeout.mul_f64(1.0 - self.rng.fraction() / 5.0).as_secs();
         let parameters = WatchParams {
             label_selector: None,
             field_selector: Some(self.selector()),
-            timeout: Some(seconds),
+            // An hour at most.
+            timeout: u32::try_from(seconds).ok(),
             bookmarks: true,
             send_initial_events: is_list,
         };
@@ -228,7 +250,7 @@ impl PodWatch {
                 if self.is_listing && mark.metadata.annotations.contains_key(END_OF_LIST) {
                     self.end_list()?;
                     self.is_listing = false;
-                    known.met();
+                    self.tell(known);
                 }
                 self.has_come_to(&mark.metadata.resource_version);
             }

@@ -22,6 +22,9 @@ use crate::pods::testing::caller;
 use crate::pods::{PodName, PodStatus, Pods};
 use crate::rng::Rng;
 
+/// Of each watch; the shortest that `--watch-timeout` takes.
+const TIMEOUT: Duration = Duration::from_secs(10);
+
 /// An API server that answers a GET of a pod by itself, and leaves lists and watches to the test.
 struct Server {
     asked: mpsc::UnboundedReceiver<Asked>,
@@ -59,7 +62,7 @@ impl Server {
         std::fs::write(&token_file, "own-token").unwrap();
         let api = Api::new(ApiServer { url, token_file, ca_file });
         let (clock, rng) = (Clock::system(), Rng::seeded(1));
-        let watch = PodWatch::new(api, "node-1", pods.clone(), questions, clock, rng);
+        let watch = PodWatch::new(api, "node-1", TIMEOUT, pods.clone(), questions, clock, rng);
         spawn_detached("test-watch", watch.keep(readiness.advisory(ConditionName::Pods)));
         Self { asked, stored, pods, readiness }
     }
@@ -202,6 +205,8 @@ async fn a_list_then_each_change_is_reported_over_watches_that_end_and_go_on() {
     let mut server = Server::start().await;
     let mut watch = server.listing(&["a", "b"]).await;
     assert!(watch.line.contains("fieldSelector=spec.nodeName%3Dnode-1"), "{}", watch.line);
+    let seconds = watch.line.split("timeoutSeconds=").nth(1).unwrap().split(['&', ' ']).next().unwrap();
+    assert!((8..=10).contains(&seconds.parse::<u64>().unwrap()), "{}", watch.line);
     server.until("both are here", |server| server.pods.lives("a") && server.pods.lives("b")).await;
     assert!(server.says().starts_with("true"), "{}", server.says());
     watch.event("ADDED", pod("c")).await;
@@ -367,4 +372,27 @@ async fn of_the_pods_of_an_account_with_an_association_those_without_variables_a
     server.until("it is here", |server| server.is_here("ended")).await;
     let states = server.pods.states(now).unwrap();
     assert_eq!((states.silent, states.missed, states.other), (1, 2, 3));
+}
+
+#[tokio::test]
+async fn without_the_right_to_get_a_pod_the_watch_goes_on_and_the_condition_says_so_until_it_is_given() {
+    let mut server = Server::start().await;
+    let mut watch = server.listing(&["a"]).await;
+    server.until("a is here", |server| server.pods.lives("a")).await;
+    server.answers_get_of("late", "403 Forbidden", failure(403, "cannot get pods").to_string());
+    let late = PodName { namespace: "ns".into(), name: "late".into(), uid: "late".into() };
+    server.pods.ask(&late);
+    server.until("it says so", |server| server.says().contains("right to get pods")).await;
+    watch.event("ADDED", pod("b")).await;
+    server.until("b is here", |server| server.is_here("b")).await;
+    watch.end().await;
+    let mut watch = server.next().await;
+    watch.begin().await;
+    watch.event("ADDED", pod("c")).await;
+    server.until("c is here", |server| server.is_here("c")).await;
+    assert!(server.says().starts_with("false"), "still: {}", server.says());
+    server.store("late", &pod("late"));
+    server.pods.ask(&late);
+    server.until("it was asked about again", |server| server.is_here("late")).await;
+    server.until("the right was given", |server| server.says().starts_with("true")).await;
 }

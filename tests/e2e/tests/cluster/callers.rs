@@ -5,7 +5,7 @@
 
 use serde_json::json;
 
-use crate::harness::cluster::{NODES, RELEASE, Turn, cluster, eventually};
+use crate::harness::cluster::{NODES, RELEASE, cluster, eventually};
 
 /// Shows a token over one connection: once, and after a line of input again until it is refused or 5 s are
 /// over.
@@ -26,37 +26,11 @@ for _ in sys.stdin:
     print(status, body if status != 200 else "", flush=True)
 "#;
 
-fn token_of(cluster: &Turn, pod: &str) -> String {
-    cluster.kubectl(&["exec", pod, "--", "sh", "-c", "cat \"$AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE\""])
-}
-
-/// The page of an agent's condition, and of its metrics.
-fn page(cluster: &Turn, node: &str, url: &str) -> String {
-    cluster.on_node(node, &["curl", "--silent", url])
-}
-
-fn readiness(cluster: &Turn, node: &str) -> String {
-    page(cluster, node, "http://127.0.0.1:2703/readyz")
-}
-
-/// A counter of an agent.
-fn count(cluster: &Turn, node: &str, series: &str) -> u64 {
-    let metrics = page(cluster, node, "http://127.0.0.1:2705/metrics");
-    let line = metrics.lines().find_map(|line| line.strip_prefix(series));
-    line.expect("the series is there").trim().parse().expect("a number")
-}
-
-fn pods_are_known(cluster: &Turn, node: &str) -> bool {
-    let page: serde_json::Value = serde_json::from_str(&readiness(cluster, node)).expect("JSON");
-    let conditions = page["conditions"].as_array().expect("a list");
-    conditions.iter().any(|condition| condition["name"] == "pods" && condition["met"] == true)
-}
-
 #[test]
 fn a_deleted_pods_token_is_served_through_its_grace_and_refused_within_seconds_after_it() {
     let cluster = cluster("deleted pods");
     cluster.install(&json!({}));
-    eventually("the pods are known", || pods_are_known(&cluster, NODES[0]));
+    eventually("the pods are known", || cluster.knows_pods(NODES[0]));
     let pods = [("deleted", NODES[0]), ("shows", NODES[0]), ("elsewhere", NODES[1])];
     for (pod, node) in pods {
         cluster.start_pod(pod, "app", node, &["/bin/sleep", "1000"]);
@@ -65,7 +39,7 @@ fn a_deleted_pods_token_is_served_through_its_grace_and_refused_within_seconds_a
         cluster.until_running(pod);
     }
     let (_, key) = cluster.who_am_i("deleted").expect("its token is verified by the API server's keys");
-    let (old, away) = (token_of(&cluster, "deleted"), token_of(&cluster, "elsewhere"));
+    let (old, away) = (cluster.token_of("deleted"), cluster.token_of("elsewhere"));
     let mut waits = cluster.start_in("shows", &["python3", "-c", SHOWS_A_TOKEN, &old, "until"]);
     let mut asks = cluster.start_in("shows", &["python3", "-c", SHOWS_A_TOKEN, &old]);
     assert_eq!((waits.line(), asks.line()), ("200".to_owned(), "200".to_owned()));
@@ -86,11 +60,10 @@ fn a_deleted_pods_token_is_served_through_its_grace_and_refused_within_seconds_a
     assert_ne!(again, key);
     asks.go_on();
     assert!(asks.line().starts_with("403"), "and the old one's token is not its own");
-    let checks = "pod_identity_agent_pod_checks_total";
-    assert!(count(&cluster, NODES[0], &format!("{checks}{{outcome=\"gone\"}}")) >= 2);
-    assert!(count(&cluster, NODES[0], &format!("{checks}{{outcome=\"confirmed\"}}")) >= 2);
-    assert!(count(&cluster, NODES[0], &format!("{checks}{{outcome=\"other_address\"}}")) >= 2);
-    assert_eq!(count(&cluster, NODES[0], &format!("{checks}{{outcome=\"not_seen\"}}")), 0);
+    assert!(cluster.pod_checks(NODES[0], "gone") >= 2);
+    assert!(cluster.pod_checks(NODES[0], "confirmed") >= 2);
+    assert!(cluster.pod_checks(NODES[0], "other_address") >= 2);
+    assert_eq!(cluster.pod_checks(NODES[0], "not_seen"), 0);
 }
 
 #[test]
@@ -103,11 +76,11 @@ fn an_agent_without_rights_verifies_says_what_it_lacks_and_goes_on_once_it_has_t
     cluster.pod("asks", "app", NODES[0]);
     cluster.who_am_i("asks").expect("keys and issuer need no right");
     eventually("it says what it lacks", || {
-        let says = readiness(&cluster, NODES[0]);
+        let says = cluster.condition(NODES[0], "pods").reason;
         says.contains("cannot watch resource") || says.contains("cannot list resource")
     });
     cluster.install(&json!({}));
-    eventually("it goes on by itself", || pods_are_known(&cluster, NODES[0]));
+    eventually("it goes on by itself", || cluster.knows_pods(NODES[0]));
 }
 
 #[test]
@@ -127,9 +100,8 @@ fn enforced_checks_serve_pods_where_they_are_and_nobody_with_a_neighbours_token(
     for pod in ["own-network", "host-network"] {
         cluster.who_am_i(pod).unwrap();
     }
-    let of_neighbour = token_of(&cluster, "own-network");
+    let of_neighbour = cluster.token_of("own-network");
     let mut asks = cluster.start_in("host-network", &["python3", "-c", SHOWS_A_TOKEN, &of_neighbour]);
     assert_eq!(asks.line(), "403", "from the node's address");
-    let checks = "pod_identity_agent_pod_checks_total";
-    assert!(count(&cluster, NODES[0], &format!("{checks}{{outcome=\"other_address\"}}")) > 0);
+    assert!(cluster.pod_checks(NODES[0], "other_address") > 0);
 }

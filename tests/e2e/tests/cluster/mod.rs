@@ -5,6 +5,7 @@
 //! a rollout before it and one after it, so names bring those of one installation together.
 
 mod amazon;
+mod api_server;
 mod callers;
 mod end;
 mod failures;
@@ -12,6 +13,7 @@ mod host_port;
 mod identities;
 mod metadata;
 mod removal;
+mod rights;
 mod update;
 
 use serde_json::{Value, json};

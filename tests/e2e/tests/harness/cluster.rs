@@ -4,6 +4,9 @@
 //!
 //! The cluster ends when this process does: it lives as long as the pipe to its starter.
 
+mod api_server;
+mod pages;
+
 use std::cell::RefCell;
 use std::fs;
 use std::io::{self, BufRead as _, BufReader, Write as _};
@@ -20,6 +23,7 @@ use serde_json::{Value, json};
 use tokio::time::Instant;
 
 use super::binary;
+pub(crate) use api_server::Stop;
 
 pub(crate) const NODES: [&str; 2] = ["node-1", "node-2"];
 /// What the chart is installed as, unless a test says otherwise.
@@ -135,10 +139,15 @@ impl Cluster {
     /// A cluster that is ready, with the service accounts of the tests.
     fn start() -> Self {
         let cluster = Self::start_bare();
-        for account in ["app", "shop", "stranger"] {
-            cluster.kubectl(&["create", "serviceaccount", account]);
-        }
+        cluster.make_accounts();
         cluster
+    }
+
+    /// The service accounts of the tests.
+    pub(crate) fn make_accounts(&self) {
+        for account in ["app", "shop", "stranger"] {
+            self.kubectl(&["create", "serviceaccount", account]);
+        }
     }
 
     /// A cluster of a test's own, to be ended by it.
@@ -245,8 +254,11 @@ impl Cluster {
 
     /// Runs a program in all namespaces of a node; it must succeed.
     pub(crate) fn on_node(&self, node: &str, command: &[&str]) -> String {
-        let output = self.starter("enter", node).arg("--").args(command).output().expect("the starter runs");
-        succeeded(node, command, &output)
+        succeeded(node, command, &self.try_on_node(node, command))
+    }
+
+    fn try_on_node(&self, node: &str, command: &[&str]) -> Output {
+        self.starter("enter", node).arg("--").args(command).output().expect("the starter runs")
     }
 
     /// Cuts a node's power; it boots again.
@@ -301,13 +313,20 @@ impl Cluster {
 
     /// What boto3 says in a pod: the ARN it is and the access key.
     pub(crate) fn who_am_i(&self, pod: &str) -> Result<(String, String), String> {
-        let output = self.try_kubectl(&["exec", pod, "--", "python3", "/who_am_i.py"]);
-        let said = String::from_utf8_lossy(&output.stdout).into_owned();
-        let mut lines = said.lines().map(str::to_owned);
-        match (output.status.success(), lines.next(), lines.next()) {
-            (true, Some(arn), Some(key)) => Ok((arn, key)),
-            _ => Err(String::from_utf8_lossy(&output.stderr).into_owned()),
-        }
+        identity(&self.try_kubectl(&["exec", pod, "--", "python3", "/who_am_i.py"]))
+    }
+
+    /// The container of a pod, as its node's containerd knows it.
+    pub(crate) fn container(&self, pod: &str) -> String {
+        let id =
+            self.kubectl(&["get", "pod", pod, "-o", "jsonpath={.status.containerStatuses[0].containerID}"]);
+        id.strip_prefix("containerd://").expect("an id of containerd").to_owned()
+    }
+
+    /// The same as [`Self::who_am_i`], asked on the node: the API server has no part in it.
+    pub(crate) fn who_am_i_on(&self, node: &str, container: &str) -> Result<(String, String), String> {
+        let exec = ["ctr", "--namespace", "k8s.io", "tasks", "exec", "--exec-id", "who-am-i", container];
+        identity(&self.try_on_node(node, &[&exec[..], &["python3", "/who_am_i.py"]].concat()))
     }
 
     /// Starts a program in a pod, to be talked to.
@@ -373,9 +392,13 @@ impl Cluster {
     }
 
     fn starter(&self, command: &str, node: &str) -> Command {
-        let mut starter = Command::new(binary().with_file_name("cluster"));
+        let mut starter = self.program();
         starter.args([command, node, "--cluster"]).arg(self.folder());
         starter
+    }
+
+    fn program(&self) -> Command {
+        Command::new(binary().with_file_name("cluster"))
     }
 
     /// Where it is, as the machine sees it.
@@ -426,6 +449,16 @@ pub(crate) fn eventually(what: &str, mut is_so: impl FnMut() -> bool) {
     while !is_so() {
         assert!(started.elapsed() < PATIENCE, "not within {} s: {what}", PATIENCE.as_secs());
         sleep(Duration::from_millis(200));
+    }
+}
+
+/// Of the output of who_am_i.py.
+fn identity(output: &Output) -> Result<(String, String), String> {
+    let said = String::from_utf8_lossy(&output.stdout).into_owned();
+    let mut lines = said.lines().map(str::to_owned);
+    match (output.status.success(), lines.next(), lines.next()) {
+        (true, Some(arn), Some(key)) => Ok((arn, key)),
+        _ => Err(String::from_utf8_lossy(&output.stderr).into_owned()),
     }
 }
 
