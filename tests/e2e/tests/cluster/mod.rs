@@ -8,6 +8,7 @@ mod amazon;
 mod api_server;
 mod callers;
 mod end;
+mod events;
 mod failures;
 mod host_port;
 mod identities;
