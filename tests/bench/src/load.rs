@@ -153,12 +153,12 @@ pub(crate) async fn response(address: SocketAddr, token: &str) -> Outcome<String
     Ok(format!("{}\n\n{body}", headers.collect::<Vec<_>>().join("\n")))
 }
 
-/// Fetches once with each token, 64 at a time.
-pub(crate) async fn fetch_all(address: SocketAddr, tokens: &[String]) -> Outcome<()> {
+/// Fetches once with each token, so many at a time.
+pub(crate) async fn fetch_all(address: SocketAddr, tokens: &[String], at_once: usize) -> Outcome<()> {
     let next = Arc::new(AtomicUsize::new(0));
     let tokens: Arc<[String]> = tokens.into();
     let mut clients = JoinSet::new();
-    for _ in 0..64 {
+    for _ in 0..at_once {
         let (next, tokens) = (Arc::clone(&next), Arc::clone(&tokens));
         clients.spawn(async move {
             let mut buffer = vec![0; LONGEST_ANSWER];

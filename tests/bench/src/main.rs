@@ -85,7 +85,7 @@ async fn measure() -> Outcome<Map<String, Value>> {
     let agent = Agent::start(&sandbox).await?;
     let tokens = (0..IDENTITIES).map(|n| token(&sandbox, n)).collect::<Outcome<Vec<_>>>()?;
     say(&format!("{IDENTITIES} tokens of {} bytes", tokens.first().map_or(0, String::len)))?;
-    load::fetch_all(agent.address(), &tokens).await?;
+    load::fetch_all(agent.address(), &tokens, 64).await?;
     let held = agent.identities().await?;
     if held != IDENTITIES {
         return Err(format!("the agent has {held} identities in hand: their memory says nothing").into());

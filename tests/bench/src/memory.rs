@@ -18,6 +18,8 @@ use crate::{Outcome, load};
 const ON_NODE: usize = 250;
 /// Pods in the API.
 const IN_CLUSTER: usize = 10_000;
+/// Pods that ask for the first time at once: the kubelet pulls five images a second (registryPullQPS).
+const AT_ONCE: usize = 5;
 /// Until the allocator has given back what the list needed while it was read.
 const SETTLED: Duration = Duration::from_secs(3);
 
@@ -43,7 +45,7 @@ pub(crate) async fn measure(sandbox: &Sandbox, tokens: &[String]) -> Outcome<Ful
 
 /// With credentials of each of its pods.
 async fn full(agent: &Agent, tokens: &[String]) -> Outcome<f64> {
-    load::fetch_all(agent.address(), tokens).await?;
+    load::fetch_all(agent.address(), tokens, AT_ONCE).await?;
     let held = agent.identities().await?;
     if held != tokens.len() {
         return Err(format!("the agent has {held} identities: their memory says nothing").into());

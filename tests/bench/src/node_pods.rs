@@ -37,7 +37,8 @@ pub(crate) fn object(pod: &Named<'_>) -> Value {
                 "checksum/config": "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08",
                 "prometheus.io/scrape": "true", "prometheus.io/port": "9090"},
             "ownerReferences": [{"apiVersion": "apps/v1", "kind": "ReplicaSet", "name": "app-6d4cf56db6",
-                "uid": "0b5c9c0e-6d5c-4f33-9d60-3f0f4f2d8a11", "controller": true, "blockOwnerDeletion": true}],
+                "uid": "0b5c9c0e-6d5c-4f33-9d60-3f0f4f2d8a11", "controller": true,
+                "blockOwnerDeletion": true}],
             "managedFields": [managed("kube-controller-manager", ""), managed("kubelet", "status")],
         },
         "spec": {
@@ -66,7 +67,8 @@ pub(crate) fn object(pod: &Named<'_>) -> Value {
 
 fn container(name: &str) -> Value {
     let variables = (0..12).map(|n| {
-        json!({"name": format!("SETTING_NUMBER_{n}"), "value": format!("https://service-{n}.payments.svc:8443/")})
+        let value = format!("https://service-{n}.payments.svc:8443/");
+        json!({"name": format!("SETTING_NUMBER_{n}"), "value": value})
     });
     json!({
         "name": name,

@@ -16,8 +16,11 @@ use crate::layout::Layout;
 use crate::programs::tails;
 use crate::wait::until;
 
-/// Longest wait for its end: by SIGTERM it first ends all requests.
-const ENDED: u64 = 30;
+/// The time that SIGTERM gives it. It listens no more then, but keeps the watches of those who are connected for
+/// a minute: SIGKILL ends them, as supervisors do.
+const GRACE: u64 = 5;
+/// Longest wait for its end by SIGKILL.
+const ENDED: u64 = 10;
 
 /// Does as told. It has stopped when this returns, but needs some seconds until it is ready.
 pub(crate) fn run(arguments: &ApiServerArgs) -> Result<(), Failure> {
@@ -50,7 +53,12 @@ fn order(layout: &Layout, orders: &Orders) -> Result<(), Failure> {
 
 fn stop(layout: &Layout, signal: Signal) -> Result<(), Failure> {
     let Some(pid) = send(layout, signal)? else { return Ok(()) };
-    if until(ENDED, || is_api_server(pid, &layout.folder).is_none()) {
+    let is_gone = || is_api_server(pid, &layout.folder).is_none();
+    if signal == Signal::SIGTERM && until(GRACE, is_gone) {
+        return Ok(());
+    }
+    send(layout, Signal::SIGKILL)?;
+    if until(ENDED, is_gone) {
         return Ok(());
     }
     Err(Failure::Late("the API server does not end", ENDED, tails(&layout.logs())))

@@ -85,16 +85,16 @@ pub(crate) struct ApiServerArgs {
     #[command(subcommand)]
     pub(crate) order: Order,
     /// Folder of the cluster's kubeconfig
-    #[arg(long, global = true, value_name = "FOLDER", default_value = "")]
+    #[arg(long, value_name = "FOLDER")]
     pub(crate) cluster: PathBuf,
 }
 
 /// What the API server is to do.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Order {
-    /// End by SIGTERM, with `--kill` by SIGKILL, and stay away
+    /// End by SIGTERM and five seconds later by SIGKILL, and stay away
     Stop {
-        /// At once
+        /// By SIGKILL at once
         #[arg(long)]
         kill: bool,
     },

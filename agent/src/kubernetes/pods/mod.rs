@@ -38,7 +38,9 @@ const END_OF_LIST: &str = "k8s.io/initial-events-end";
 const LONGEST_SILENCE: Duration = Duration::from_secs(100);
 /// The API server ends each watch in time: so long after that the connection is dead, bookmarks or not.
 const LATE: Duration = Duration::from_secs(10);
-const BETWEEN_FAILURES: Backoff = Backoff::new(Duration::from_millis(500), Duration::from_secs(30));
+/// Up to half of it is taken off by chance. So long after the API server's return a deletion may go
+/// unnoticed; the kubelet of each node tries every 7 s (its lease).
+const BETWEEN_FAILURES: Backoff = Backoff::new(Duration::from_millis(500), Duration::from_secs(10));
 /// A watch that lasted so long has worked: the next failure is the first.
 const WORKED: Duration = Duration::from_secs(10);
 /// A list in pages: more pods than a node may have.

@@ -7,7 +7,7 @@ use super::{Cluster, eventually, succeeded};
 /// How the API server is stopped.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Stop {
-    /// It ends what it has begun, and its watches.
+    /// For five seconds it listens no more and keeps the watches that it has.
     Term,
     /// At once.
     Kill,
