@@ -16,8 +16,8 @@ use crate::layout::Layout;
 use crate::programs::tails;
 use crate::wait::until;
 
-/// The time that SIGTERM gives it. It listens no more then, but keeps the watches of those who are connected for
-/// a minute: SIGKILL ends them, as supervisors do.
+/// The time that SIGTERM gives it. It listens no more then, but keeps the watches that it has for a minute:
+/// SIGKILL ends them, as supervisors do.
 const GRACE: u64 = 5;
 /// Longest wait for its end by SIGKILL.
 const ENDED: u64 = 10;

@@ -21,8 +21,9 @@ use crate::rng::Rng;
 use crate::telemetry::error_chain::ErrorChain;
 use crate::watched_file::{ReadError, WatchedFile};
 
-/// A URL is read again after this time unless told otherwise, plus or minus a tenth. An issuer publishes a key an hour before it
-/// signs with it (docs/design/facts.md#issuer-and-keys), and a withdrawn key should not be accepted for long.
+/// A URL is read again after this time unless told otherwise, plus or minus a tenth. An issuer publishes a
+/// key an hour before it signs with it (docs/design/facts.md#issuer-and-keys), and a withdrawn key should not
+/// be accepted for long.
 const REFRESH: Duration = Duration::from_secs(5 * 60);
 /// A file is checked this often; a check is one `open` and one `fstat`.
 const FILE_POLL: Duration = Duration::from_secs(5);

@@ -1,8 +1,8 @@
 //! The API server restarts, is away for minutes and changes its keys, while pods ask all the time.
 //!
-//! One test, because it needs a cluster of its own, and two clusters at once are enough for a machine: it takes
-//! no turn, and is named to begin with the first and to run beside all others. The outage is longer than a
-//! watch and than the time between two reads of the keys, which are shortened by their flags.
+//! One test, because it needs a cluster of its own and a machine has two processors. It takes no turn, and is
+//! named to begin with the first and to run beside all others. The outage is longer than a watch and than the
+//! time between two reads of the keys, which are shortened by their flags.
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
