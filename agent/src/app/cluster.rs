@@ -63,7 +63,7 @@ impl Services {
         let known = self.readiness.advisory(ConditionName::Pods);
         self.until_stopped("pods", watch.keep(known));
         let reports = missed::report_each(pods.clone(), self.clock.clone(), tell_missed(events));
-        self.until_stopped("missed-pods", reports);
+        self.beside("missed-pods", reports);
     }
 
     /// Begins to write Events about pods, where they are asked for and the pods of this node are watched: an
@@ -78,7 +78,7 @@ impl Services {
         let (api, clock) = (api.clone(), self.clock.clone());
         match EventWriter::new(api, names, pods.clone(), clock, Arc::clone(metrics), reports) {
             Some(writer) => {
-                self.until_stopped("events", writer.keep());
+                self.beside("events", writer.keep());
                 events
             }
             None => {
@@ -101,7 +101,7 @@ impl Services {
             let reviewer = reviewer.clone();
             async move { answer_of(reviewer.review(token.reveal(), audience).await) }
         };
-        self.until_stopped("token-reviews", reviews.clone().keep(self.clock.clone(), ask));
+        self.beside("token-reviews", reviews.clone().keep(self.clock.clone(), ask));
         Some(reviews)
     }
 }

@@ -10,6 +10,7 @@ mod listener_names;
 mod metrics;
 mod node;
 mod probes;
+mod tasks;
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -327,17 +328,6 @@ impl Services {
         let (limits, peers) = (self.limits.clone(), peers.clone());
         let watching = limits::watch(self.readiness.clone(), move |limit| reached(limit, &limits, &peers));
         self.until_stopped("limits", watching);
-    }
-
-    /// A task that works until there is nothing left to answer. The agent is not ready without it.
-    fn until_stopped(&self, name: &'static str, work: impl Future<Output = ()> + Send + 'static) {
-        let shutdown = self.shutdown.clone();
-        self.tasks.spawn_essential(name, self.running.clone(), async move {
-            tokio::select! {
-                () = work => {}
-                () = shutdown.wait_for_stopped() => {}
-            }
-        });
     }
 }
 

@@ -5,7 +5,6 @@
 //! what is asked.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::StreamExt;
@@ -20,12 +19,10 @@ use kube::core::Status;
 use parking_lot::Mutex;
 use serde::de::DeserializeOwned;
 
+use super::DEADLINE;
 use super::error::{ApiError, Missing};
 use super::said::{OwnTokens, Said};
 use crate::config::ApiServer;
-
-/// The time for a request, from the connection to the last byte.
-pub(super) const DEADLINE: Duration = Duration::from_secs(5);
 
 /// Its key document has a media type of its own, and it answers 406 to those who ask for another one.
 const ACCEPTED: &str = "application/json, application/jwk-set+json";

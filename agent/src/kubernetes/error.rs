@@ -4,7 +4,7 @@
 
 use http::StatusCode;
 
-use super::api::DEADLINE;
+use super::DEADLINE;
 use super::said::Said;
 
 /// Why the API server gives no answer that can be used. What others say in it quotes no token.

@@ -13,3 +13,8 @@ pub mod issuer;
 pub mod pods;
 pub mod review;
 mod said;
+
+use std::time::Duration;
+
+/// The time for a request, from the connection to the last byte.
+const DEADLINE: Duration = Duration::from_secs(5);

@@ -41,6 +41,10 @@ const LATE: Duration = Duration::from_secs(10);
 /// Up to half of it is taken off by chance. So long after the API server's return a deletion may go
 /// unnoticed; the kubelet of each node tries every 7 s (its lease).
 const BETWEEN_FAILURES: Backoff = Backoff::new(Duration::from_millis(500), Duration::from_secs(10));
+/// A watch that ends sooner is none, though it ended in good order: something on the way closes each at once,
+/// and begun again without a pause it would be asked for as fast as the network carries it (client-go's
+/// reflector counts it as a failure too).
+const SHORTEST: Duration = Duration::from_secs(1);
 /// A watch that lasted so long has worked: the next failure is the first.
 const WORKED: Duration = Duration::from_secs(10);
 /// A list in pages: more pods than a node may have.
@@ -75,6 +79,8 @@ enum Broken {
     Expired,
     #[error("the API server has ended the watch: {0}")]
     Ended(Said),
+    #[error("the API server, or something before it, ends each watch at once")]
+    AtOnce,
     #[error("the API server has ended the watch within a list")]
     HalfAList,
     #[error(
@@ -130,7 +136,8 @@ impl PodWatch {
     /// One watch, until the server ends it in good order.
     async fn follow(&mut self, known: &Condition) -> Result<(), Broken> {
         let mut events = self.begin(known).await?;
-        let mut last_event = Instant::now();
+        let began = Instant::now();
+        let mut last_event = began;
         let longest = LONGEST_SILENCE.min(self.timeout + LATE);
         loop {
             tokio::select! {
@@ -142,7 +149,13 @@ impl PodWatch {
                 () = self.doubts.settle_one() => if !self.is_listing { self.tell(known) },
             }
         }
-        if self.is_listing { Err(Broken::HalfAList) } else { Ok(()) }
+        if self.is_listing {
+            Err(Broken::HalfAList)
+        } else if began.elapsed() < SHORTEST {
+            Err(Broken::AtOnce)
+        } else {
+            Ok(())
+        }
     }
 
     async fn begin(&mut self, known: &Condition) -> Result<Events<Object>, Broken> {

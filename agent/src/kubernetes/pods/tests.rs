@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc;
+use tokio::time::Instant;
 
 use super::PodWatch;
 use crate::clock::Clock;
@@ -395,4 +396,22 @@ async fn without_the_right_to_get_a_pod_the_watch_goes_on_and_the_condition_says
     server.pods.ask(&late);
     server.until("it was asked about again", |server| server.is_here("late")).await;
     server.until("the right was given", |server| server.says().starts_with("true")).await;
+}
+
+#[tokio::test]
+async fn watches_that_end_at_once_are_begun_again_with_growing_pauses_and_tell_nothing() {
+    let mut server = Server::start().await;
+    server.listing(&["a"]).await.end().await;
+    let began = Instant::now();
+    let mut watches = 0;
+    while began.elapsed() < Duration::from_secs(2) {
+        if let Ok(Some(mut watch)) = tokio::time::timeout(Duration::from_secs(1), server.asked.recv()).await {
+            watch.begin().await;
+            watch.end().await;
+            watches += 1;
+        }
+        server.until("it says so", |server| server.says().contains("ends each watch at once")).await;
+        assert_eq!(server.pods.status_of("b"), PodStatus::Unknown, "nobody is taken for a stranger");
+    }
+    assert!((1..=4).contains(&watches), "{watches} in two seconds");
 }
