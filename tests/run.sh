@@ -267,18 +267,18 @@ set +m
 check "format" cargo fmt --all --check
 check "repository rules" tests/repository/run.sh
 check "clippy" cargo clippy --workspace --all-targets --locked -- -D warnings
-# Everything at once: cargo unites the features of what it is asked for, so that parts asked for one by one would
-# compile tokio, and all that needs it, once for each.
-check "build" cargo build --workspace --all-targets --locked
 check "Debian packages" packages_are_there
 check "python environment" venv_is_made
-# Compiles the agent as the Dockerfile does, mostly on one processor, while the next stages test.
+# Compiles the agent as the Dockerfile does, mostly on one processor, beside the next stages: the cluster begins with it.
 if ! $without_cluster; then
     set -m
     tests/cluster/prepare.sh images >"$work/images" 2>&1 </dev/null &
     images_job=$!
     set +m
 fi
+# Everything at once: cargo unites the features of what it is asked for, so that parts asked for one by one would
+# compile tokio, and all that needs it, once for each.
+check "build" cargo build --workspace --all-targets --locked
 export PATH="$PWD/$venv/bin:$PATH"
 # The cluster mostly waits: for rollouts, pods, time. What is tested beside it promises nothing in seconds, and gives way.
 # Where the agent has changed, what is beside it is compiled before it begins.
