@@ -15,9 +15,14 @@ use super::reason::Reason;
 use crate::clock::{BootTime, Now};
 use crate::pods::PodName;
 
-/// Between two writes of one Event: client-go ends a series after so long (`finishTime`), so `kubectl` shows
-/// counts of that age. Also after the API server has refused one: the next will hardly do better.
+/// Between the first two writes of one Event: client-go ends a series after so long (`finishTime`). Each
+/// further write waits twice as long as the one before. Also after the API server has refused one: the next
+/// will hardly do better.
 const BETWEEN_WRITES: Duration = Duration::from_secs(6 * 60);
+/// The longest time between two writes of one Event, so the greatest age of the counts that `kubectl` shows.
+/// Shorter than [`SILENCE`], so that a last occurrence is written before it is forgotten, and than the hour
+/// after which the API server deletes an Event that nobody has written.
+const LONGEST_BETWEEN_WRITES: Duration = Duration::from_secs(24 * 60);
 /// After a write that the API server did not answer.
 const AFTER_NO_ANSWER: Duration = Duration::from_secs(60);
 /// What has not occurred for so long is forgotten: the next time is a new Event. As long as client-go leaves
@@ -50,6 +55,8 @@ struct Entry {
     /// What the cluster has of it.
     stored: Option<Stored>,
     not_before: BootTime,
+    /// From the next write that is stored to the one after it.
+    pause: Duration,
 }
 
 #[derive(Clone, Debug)]
@@ -115,16 +122,14 @@ impl Occurrences {
             self.forget_the_oldest();
         }
         let note = note(&pod);
-        let entry =
-            Entry { pod, note, first: now.wall, last: now, count: 1, stored: None, not_before: now.boot };
-        self.entries.insert(key, entry);
+        self.entries.insert(key, Entry::new(pod, note, now));
     }
 
-    /// What is to be written now, or when to look again.
+    /// What is to be written now, or when to look again. What the cluster has nothing of goes before new
+    /// counts: those of a few hundred pods take all of the pace, and an owner looks for the first Event.
     pub fn next(&mut self, now: BootTime) -> Next {
         let unwritten = self.entries.iter().filter(|(_, entry)| entry.is_unwritten());
-        let Some((key, entry)) = unwritten.min_by_key(|(_, entry)| (entry.not_before, entry.last.boot))
-        else {
+        let Some((key, entry)) = unwritten.min_by_key(|(_, entry)| entry.turn(now)) else {
             return Next::Nothing;
         };
         let wait = entry.not_before.since(now).max(self.pace.wait(now));
@@ -150,7 +155,7 @@ impl Occurrences {
         entry.not_before = match how {
             Written::Stored(name) => {
                 entry.stored = Some(Stored { name: name.into(), count: write.count });
-                now.plus(BETWEEN_WRITES)
+                now.plus(entry.next_pause())
             }
             Written::Gone => {
                 entry.stored = None;
@@ -175,6 +180,24 @@ impl Occurrences {
 }
 
 impl Entry {
+    fn new(pod: PodName, note: Box<str>, now: Now) -> Self {
+        let (first, not_before) = (now.wall, now.boot);
+        Self { pod, note, first, last: now, count: 1, stored: None, not_before, pause: BETWEEN_WRITES }
+    }
+
+    /// The least is written first: what may be written now before what must wait, then the new ones, then
+    /// what may have been written for longest.
+    fn turn(&self, now: BootTime) -> (BootTime, bool, BootTime, BootTime) {
+        (self.not_before.max(now), self.stored.is_some(), self.not_before, self.last.boot)
+    }
+
+    /// How long the next write waits for the one that has just been stored.
+    fn next_pause(&mut self) -> Duration {
+        let pause = self.pause;
+        self.pause = (pause * 2).min(LONGEST_BETWEEN_WRITES);
+        pause
+    }
+
     /// Whether the cluster does not have all of it.
     fn is_unwritten(&self) -> bool {
         self.stored.as_ref().is_none_or(|stored| stored.count < self.count)
@@ -226,7 +249,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_the_same_is_one_event_with_a_count_that_is_written_every_six_minutes() {
+    fn what_is_the_same_is_one_event_with_a_count_that_is_written_after_six_minutes() {
         let mut occurrences = stored();
         assert_eq!(occurrences.next(at(0).boot), Next::Nothing);
         for seconds in 1..=100 {
@@ -240,7 +263,45 @@ mod tests {
         occurrences.written(&repeated, Written::Stored("p.1"), at(361).boot);
         assert_eq!(occurrences.next(at(361).boot), Next::Nothing);
         add(&mut occurrences, "a", RoleNotAssumable, 400);
-        assert_eq!(occurrences.next(at(400).boot), Next::Wait(Duration::from_secs(321)));
+        assert_eq!(occurrences.next(at(400).boot), Next::Wait(Duration::from_secs(681)));
+    }
+
+    #[test]
+    fn the_time_between_writes_of_one_event_doubles_from_6_minutes_to_24() {
+        let mut occurrences = stored();
+        let mut minutes = Vec::new();
+        for minute in 1..=90 {
+            add(&mut occurrences, "a", RoleNotAssumable, minute * 60);
+            occurrences.forget(|_| false, at(minute * 60).boot);
+            if let Next::Write(write) = occurrences.next(at(minute * 60).boot) {
+                assert_eq!(write.existing.as_deref(), Some("p.1"));
+                occurrences.written(&write, Written::Stored("p.1"), at(minute * 60).boot);
+                minutes.push(minute);
+            }
+        }
+        assert_eq!(minutes, [6, 18, 42, 66, 90]);
+    }
+
+    #[test]
+    fn a_new_event_goes_before_the_counts_of_250_others() {
+        let mut occurrences = Occurrences::default();
+        let names: Vec<_> = (0..250).map(|n| n.to_string()).collect();
+        for (name, seconds) in names.iter().zip((0..).step_by(5)) {
+            add(&mut occurrences, name, RoleNotAssumable, seconds);
+            let write = write(&mut occurrences, seconds);
+            occurrences.written(&write, Written::Stored(name), at(seconds).boot);
+        }
+        // All may be written now, and no more than 25 of them at once.
+        let now = 250 * 5 + secs(BETWEEN_WRITES);
+        names.iter().for_each(|name| add(&mut occurrences, name, RoleNotAssumable, now));
+        for _ in 0..25 {
+            let update = write(&mut occurrences, now);
+            assert!(update.existing.is_some());
+            occurrences.written(&update, Written::Stored("p.1"), at(now).boot);
+        }
+        add(&mut occurrences, "new", NoPodIdentityAssociation, now + 4);
+        assert_eq!(occurrences.next(at(now + 4).boot), Next::Wait(Duration::from_secs(1)));
+        assert_eq!(*write(&mut occurrences, now + 5).pod.uid, *"new");
     }
 
     #[test]
@@ -250,7 +311,7 @@ mod tests {
         let repeated = write(&mut occurrences, 360);
         add(&mut occurrences, "a", RoleNotAssumable, 361);
         occurrences.written(&repeated, Written::Stored("p.1"), at(361).boot);
-        assert_eq!(write(&mut occurrences, 721).count, 3);
+        assert_eq!(write(&mut occurrences, 361 + 720).count, 3);
     }
 
     #[test]

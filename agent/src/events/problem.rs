@@ -103,7 +103,8 @@ impl Problem {
                 "Service account {namespace}/{service_account} has a pod identity association in cluster \
                  {cluster}, but this pod was created without AWS_CONTAINER_CREDENTIALS_FULL_URI and the \
                  token of EKS Pod Identity: the association is younger than the pod, or the webhook did not \
-                 see it. Create the pod again, such as by kubectl rollout restart of its workload"
+                 see it. Unless the association was deleted meanwhile, create the pod again, such as by \
+                 kubectl rollout restart of its workload"
             ),
         };
         cut(&note).into()
@@ -173,6 +174,7 @@ mod tests {
             (&audience, "audience pods.eks.amazonaws.com"),
             (&other_node, "presented on node node-1"),
             (&not_injected, "Service account shop/cart"),
+            (&not_injected, "Unless the association was deleted meanwhile, create the pod again"),
         ] {
             assert!(note.contains(says), "{note}: {says}");
         }
@@ -205,8 +207,10 @@ mod tests {
         let (longest, namespace) = ("n".repeat(253), "m".repeat(63));
         let pod = PodName { namespace: namespace.clone().into(), ..pod() };
         let names = Names { cluster: "c".repeat(100).into(), ..names() };
-        let [no_association, ..] = all(&longest, &said("no"));
+        let [no_association, _, _, _, not_injected] = all(&longest, &said("no"));
         let note = no_association.note(&pod, &names);
         assert!(note.contains(&format!("--namespace {namespace} --service-account {longest} --role-arn")));
+        let note = not_injected.note(&pod, &names);
+        assert!(note.ends_with("such as by kubectl rollout restart of its workload"), "{note}");
     }
 }

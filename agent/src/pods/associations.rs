@@ -36,15 +36,13 @@ impl Associations {
         self.accounts.insert(account, Association { until, refusals: 0 });
     }
 
-    /// AWS said that this account has no association. Returns whether that is believed now.
-    pub(super) fn refused(&mut self, account: &ServiceAccountName) -> bool {
-        let Some(association) = self.accounts.get_mut(account) else { return false };
+    /// AWS said that this account has no association. That is believed when it was said [`REFUSALS`] times.
+    pub(super) fn refused(&mut self, account: &ServiceAccountName) {
+        let Some(association) = self.accounts.get_mut(account) else { return };
         association.refusals += 1;
-        let is_gone = association.refusals >= REFUSALS;
-        if is_gone {
+        if association.refusals >= REFUSALS {
             self.accounts.remove(account);
         }
-        is_gone
     }
 
     /// Whether this account has an association.
@@ -91,13 +89,13 @@ mod tests {
     fn three_refusals_in_a_row_end_it_and_a_grant_in_between_begins_anew() {
         let mut associations = Associations::default();
         let account = account("ns", "sa");
-        assert!(!associations.refused(&account), "nothing was known of it");
-        associations.granted(account.clone(), at(100));
-        assert!(!associations.refused(&account) && !associations.refused(&account));
-        associations.granted(account.clone(), at(100));
-        assert!(!associations.refused(&account) && !associations.refused(&account));
-        assert!(associations.has(&account, at(1)));
-        assert!(associations.refused(&account));
+        associations.refused(&account);
+        for _ in 0..2 {
+            associations.granted(account.clone(), at(100));
+            (0..2).for_each(|_| associations.refused(&account));
+            assert!(associations.has(&account, at(1)));
+        }
+        associations.refused(&account);
         assert!(!associations.has(&account, at(1)));
     }
 

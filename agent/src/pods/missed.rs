@@ -28,8 +28,8 @@ pub fn warn(pod: &LivePod) {
         pod.uid = &*pod.name.uid,
         pod.service_account = &*pod.service_account.name,
         "the pod has none of the variables of EKS Pod Identity, though its service account has an \
-         association, so its SDKs use other credentials, perhaps the node's; delete the pod so that it is \
-         created again: its variables are set only at creation"
+         association, so its SDKs use other credentials, perhaps the node's; unless the association was \
+         deleted, delete the pod so that it is created again: its variables are set only at creation"
     );
 }
 

@@ -56,8 +56,8 @@ struct Known {
     pod: Arc<LivePod>,
     /// The number of the list after which it was reported last.
     reported_in: u64,
-    /// Whether it was returned as missed. It stays so when the answer of AWS that told so is old.
-    was_missed: bool,
+    /// Whether it was returned as missed: that is done once, however often its association comes and goes.
+    was_reported: bool,
 }
 
 impl Register {
@@ -93,8 +93,8 @@ impl Register {
         if before.is_some_and(|before| before.pod.has_asked()) {
             pod.asked.note();
         }
-        let was_missed = before.is_some_and(|before| before.was_missed);
-        self.pods.insert(uid, Known { pod: Arc::new(pod), reported_in: self.list, was_missed });
+        let was_reported = before.is_some_and(|before| before.was_reported);
+        self.pods.insert(uid, Known { pod: Arc::new(pod), reported_in: self.list, was_reported });
     }
 
     pub(super) fn note_asked(&self, uid: &str) {
@@ -108,10 +108,7 @@ impl Register {
     }
 
     pub(super) fn has_no_association(&mut self, account: &ServiceAccountName) {
-        if self.associations.refused(account) {
-            let its_pods = self.pods.values_mut().filter(|known| known.pod.service_account == *account);
-            its_pods.for_each(|known| known.was_missed = false);
-        }
+        self.associations.refused(account);
     }
 
     /// Looks at all pods: there are few hundred, and reports and grants are rare.
@@ -120,17 +117,19 @@ impl Register {
         let is_next = |known: &&mut Known| {
             let pod = &known.pod;
             let lacks_variables = pod.injection == Injection::Missing && !pod.is_finished && !pod.has_asked();
-            lacks_variables && !known.was_missed && associations.has(&pod.service_account, now)
+            lacks_variables && !known.was_reported && associations.has(&pod.service_account, now)
         };
         let next = self.pods.values_mut().find(is_next)?;
-        next.was_missed = true;
+        next.was_reported = true;
         Some(Arc::clone(&next.pod))
     }
 
+    /// A pod is missed only while its account is known to have an association: nobody would mend one that
+    /// lacks what it is not meant to have any more.
     pub(super) fn states(&self, now: BootTime) -> Option<PodStates> {
         let mut states = PodStates::default();
         for known in self.pods.values() {
-            let is_missed = known.was_missed || self.associations.has(&known.pod.service_account, now);
+            let is_missed = self.associations.has(&known.pod.service_account, now);
             states.count(&known.pod, is_missed);
         }
         self.is_fresh.then_some(states)
@@ -358,7 +357,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_missed_stays_so_though_the_grant_is_old_until_aws_knows_no_association() {
+    fn a_pod_is_reported_once_and_missed_only_while_its_association_is_known() {
         let mut register = with_association();
         register.here(missing("a"));
         assert_eq!(missed_at(&mut register, 99).as_deref(), Some("a"));
@@ -367,14 +366,15 @@ mod tests {
         register.here(missing("later"));
         assert_eq!(missed_at(&mut register, 100), None, "by then nobody knows of an association");
         let states = |missed, other| Some(PodStates { missed, other, ..PodStates::default() });
-        assert_eq!(register.states(at(100)), states(1, 1));
+        assert_eq!(register.states(at(99)), states(2, 0));
+        assert_eq!(register.states(at(100)), states(0, 2), "its last set has ended");
         register.granted(account(), at(200));
+        assert_eq!(register.states(at(101)), states(2, 0), "it is known again");
         (0..3).for_each(|_| register.has_no_association(&account()));
-        assert_eq!(register.states(at(101)), states(0, 2));
+        assert_eq!(register.states(at(101)), states(0, 2), "AWS knows of none");
         register.granted(account(), at(200));
-        let mut again = [missed_at(&mut register, 101), missed_at(&mut register, 101)];
-        again.sort();
-        assert_eq!(again, [Some("a".to_owned()), Some("later".to_owned())]);
+        assert_eq!(missed_at(&mut register, 101).as_deref(), Some("later"));
+        assert_eq!(missed_at(&mut register, 101), None, "the other was reported before");
         register.gone("a", at(102));
         register.here(missing("a"));
         assert_eq!(

@@ -164,10 +164,13 @@ impl Outcomes {
 
     /// What the pod's owner or an admin can mend is an Event about the pod, whether a request waited or a
     /// renewal was due. AWS has accepted the token before it says either. A token that AWS does not accept is
-    /// not worth one: the kubelet will bring a newer one, and a forger's is nobody's.
+    /// not worth one: the kubelet will bring a newer one, and a forger's is nobody's. Nor is a cluster that
+    /// AWS does not know: that is the agent's own setting, told to admins by the condition `upstream-grants`,
+    /// and AWS may not have looked at the token by then.
     fn tell_owner(&self, principal: &Principal, refusal: &Refusal) {
         let said = || AwsWords { code: refusal.code, message: Arc::clone(&refusal.message) };
         let problem: fn(Box<str>, AwsWords) -> Problem = match refusal.class {
+            RefusalClass::NoAssociation if refusal.blames_cluster() => return,
             RefusalClass::NoAssociation => {
                 |service_account, said| Problem::NoAssociation { service_account, said }
             }

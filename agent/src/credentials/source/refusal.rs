@@ -33,7 +33,8 @@ pub struct Refusal {
 /// What a refusal means, whichever source gives it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum RefusalClass {
-    /// Nothing gives this service account a role (or there is no such cluster).
+    /// Nothing gives this service account a role, or there is no such cluster
+    /// ([`Refusal::blames_cluster`]).
     NoAssociation,
     /// There is a role, and it cannot be assumed for this pod.
     RoleNotAssumable,
@@ -75,6 +76,19 @@ impl Refusal {
     ) -> Self {
         let (message, request_id) = (words::one_line(message), words::request_id(request_id));
         Self { class, code, message, request_id, asked: None, judged: Arc::new(judged), answered_at: None }
+    }
+
+    /// Whether AWS's sentence is about the cluster that the agent names, and so about no pod. EKS Auth has
+    /// one code for a missing association and a missing cluster; only its words tell them apart, and no
+    /// document lists these. The one that comes first is what is missing: "No association found for service account s
+    /// of namespace n in cluster c", but "No cluster found for name: c", whatever the name of c is.
+    pub fn blames_cluster(&self) -> bool {
+        let message = self.message.to_ascii_lowercase();
+        match (message.find("cluster"), message.find("association")) {
+            (Some(cluster), Some(association)) => cluster < association,
+            (Some(_), None) => true,
+            (None, Some(_) | None) => false,
+        }
     }
 
     /// The same, for admins. `None`: AWS was not asked.
@@ -124,5 +138,21 @@ pub(crate) mod tests {
         let refusal = Refusal::new(RefusalClass::BadRequest, "C", &message, Some(&long_id), judged);
         assert!(refusal.message.starts_with("a b") && refusal.message.len() == 400);
         assert_eq!(refusal.request_id, None);
+    }
+
+    #[test]
+    fn the_cluster_is_blamed_where_the_words_of_aws_speak_of_it_first() {
+        for (message, blames_cluster) in [
+            ("No cluster found for name: sandbx.", true),
+            ("Cluster not found", true),
+            ("No cluster found for name: association-tests.", true),
+            ("No association found for service account cart of namespace shop in cluster prod.", false),
+            ("Association not found", false),
+            ("Not found", false),
+            ("", false),
+        ] {
+            let refusal = Refusal { message: message.into(), ..refusal(RefusalClass::NoAssociation) };
+            assert_eq!(refusal.blames_cluster(), blames_cluster, "{message}");
+        }
     }
 }

@@ -23,7 +23,7 @@ pub(super) enum Mood {
     Says(u16, &'static str),
     /// The same, after this time.
     SaysAfter(Duration, u16, &'static str),
-    /// This status with a body that has no code: of something on the way, unless it has AWS's request id.
+    /// This status and body: without a code, of something on the way, unless it has AWS's request id.
     Page { status: u16, body: &'static str, has_request_id: bool },
     /// Credentials that end at this second of the epoch, whatever that is.
     IssuesUntil(i64),

@@ -52,6 +52,18 @@ async fn a_missing_association_and_a_role_that_cannot_be_assumed_are_events_and_
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_cluster_that_aws_does_not_know_is_blamed_on_no_pod() {
+    let body = r#"{"code":"ResourceNotFoundException","message":"No cluster found for name: sandbx."}"#;
+    for asks in [verified, claimed] {
+        let node = Node::with_pod(1);
+        node.aws.be(Mood::Page { status: 404, body, has_request_id: true });
+        let error = node.ask_as(&asks(&node, 1, "a.b.c")).await.unwrap_err().unwrap();
+        assert!(error.to_string().contains("No cluster found"), "{error}");
+        assert_eq!(node.reported(), []);
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn nothing_is_reported_of_a_pod_that_the_cluster_has_not_named() {
     let node = Node::with_pod(2);
     node.aws.be(Mood::Says(404, "ResourceNotFoundException"));
