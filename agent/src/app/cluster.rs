@@ -95,7 +95,7 @@ impl Services {
     fn review_tokens(&self, config: &Config, api: Option<&Api>) -> Option<Reviews> {
         let are_verified = config.verification.mode != VerificationMode::Off;
         let api = api.filter(|_| config.kubernetes.reviews_tokens && are_verified)?;
-        let reviews = Reviews::new(Arc::clone(&self.metrics.token_reviews));
+        let reviews = Reviews::new(Arc::clone(&self.metrics.token_reviews), Rng::from_entropy());
         let reviewer = TokenReviewer::new(api.clone());
         let ask = move |token: BearerToken, audience| {
             let reviewer = reviewer.clone();

@@ -69,6 +69,22 @@ pub struct Missing {
 }
 
 impl ApiError {
+    /// Whether Kubernetes itself says that the agent may not. A status of 403 alone says nothing of rights:
+    /// proxies answer with that too.
+    pub(super) fn is_forbidden(&self) -> bool {
+        match self {
+            Self::Refused { status, .. } => *status == StatusCode::FORBIDDEN,
+            Self::Status { .. }
+            | Self::SetUp(_)
+            | Self::Url
+            | Self::Send(_)
+            | Self::TooLong(_)
+            | Self::Body(_)
+            | Self::Unreadable { .. }
+            | Self::Timeout => false,
+        }
+    }
+
     /// What the API server has answered, if it has.
     pub(super) fn status(&self) -> Option<StatusCode> {
         match self {

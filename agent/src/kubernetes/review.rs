@@ -8,7 +8,7 @@
 use std::collections::HashMap;
 
 use bytes::Bytes;
-use http::{Method, StatusCode};
+use http::Method;
 use serde::{Deserialize, Serialize};
 use zeroize::{Zeroize, Zeroizing};
 
@@ -130,9 +130,9 @@ impl TokenReviewer {
         let body = request(token, audience).ok_or(ReviewError::Unreadable)?;
         let (method, path, media_type) = (Method::POST, PATH, "application/json");
         let request = Sent { method, path, media_type, body, secret: Some(token) };
-        let answer = self.api.send(request, MOST_BYTES).await.map_err(|error| match error.status() {
-            Some(StatusCode::FORBIDDEN) => ReviewError::Forbidden(error.to_string()),
-            Some(_) | None => ReviewError::Api(error),
+        let answer = self.api.send(request, MOST_BYTES).await.map_err(|error| match error.is_forbidden() {
+            true => ReviewError::Forbidden(error.to_string()),
+            false => ReviewError::Api(error),
         })?;
         let read = serde_json::from_slice::<Answer>(&answer).map_err(|_| ReviewError::Unreadable);
         wipe(answer);

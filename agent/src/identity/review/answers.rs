@@ -16,6 +16,10 @@ use crate::workload::TokenDigest;
 /// takes it back within 10 s, and deleted pods of this node are reported within seconds
 /// (docs/design/facts.md#tokenreview); this is for all that nobody reports.
 const GENUINE_FOR: Duration = Duration::from_secs(10 * 60);
+/// The API server denies a token also when it could not check it: any error of its look for the pod is "service
+/// account token has been invalidated" (kubernetes `pkg/serviceaccount/claims.go`). So one denial takes back
+/// no genuine token: it is shown again, and a second one after this time counts.
+const DENIALS_APART: Duration = Duration::from_secs(10);
 /// A denied token is shown again after 10 s, because a pod may be so new that one of several API servers does
 /// not know it; then less and less often.
 const BETWEEN_DENIALS: Backoff = Backoff::new(Duration::from_secs(10), Duration::from_secs(120));
@@ -59,6 +63,8 @@ pub(super) struct Answers {
 struct Genuine {
     user: Arc<ReviewedUser>,
     again_at: BootTime,
+    /// When it was denied first since it was found genuine.
+    first_denial: Option<BootTime>,
 }
 
 #[derive(Debug)]
@@ -76,11 +82,15 @@ impl Known {
         }
     }
 
-    /// The same, and the judge is not asked before that time.
+    /// The same, and the judge is not asked before that time. A denial does not count any longer for that: a
+    /// judge that says nothing does not deny.
     pub(super) fn not_before(mut self, time: BootTime) -> Self {
-        let (Self::Authenticated { again_at, .. } | Self::Denied { again_at } | Self::Nothing { again_at }) =
-            &mut self;
-        *again_at = time.max(*again_at);
+        match &mut self {
+            Self::Authenticated { again_at, .. } | Self::Nothing { again_at } => {
+                *again_at = time.max(*again_at);
+            }
+            Self::Denied { .. } => {}
+        }
         self
     }
 }
@@ -88,7 +98,7 @@ impl Known {
 impl Answers {
     /// What is known of this very token.
     pub(super) fn find(&self, digest: TokenDigest) -> Known {
-        if let Some(Genuine { user, again_at }) = self.genuine.get(&digest) {
+        if let Some(Genuine { user, again_at, .. }) = self.genuine.get(&digest) {
             return Known::Authenticated { user: Arc::clone(user), again_at: *again_at };
         }
         match self.denied.get(&digest) {
@@ -101,18 +111,33 @@ impl Answers {
     pub(super) fn authenticated(&mut self, digest: TokenDigest, user: ReviewedUser, now: BootTime) {
         self.denied.remove(&digest);
         make_room(&mut self.genuine, MOST_GENUINE, digest, |genuine| genuine.again_at);
-        let genuine = Genuine { user: Arc::new(user), again_at: now.plus(GENUINE_FOR) };
+        let again_at = now.plus(GENUINE_FOR);
+        let genuine = Genuine { user: Arc::new(user), again_at, first_denial: None };
         self.genuine.insert(digest, genuine);
     }
 
-    /// The judge denies it, whatever it said before.
+    /// The judge denies it. One that was genuine stays so until it is denied twice, [`DENIALS_APART`].
     pub(super) fn denied(&mut self, digest: TokenDigest, now: BootTime) {
+        if let Some(genuine) = self.genuine.get_mut(&digest)
+            && !genuine.is_taken_back(now)
+        {
+            return;
+        }
         self.genuine.remove(&digest);
         self.denied.retain(|_, denied| now.since(denied.again_at) < FORGOTTEN_AFTER);
         make_room(&mut self.denied, MOST_DENIED, digest, |denied| denied.again_at);
         let denied = self.denied.entry(digest).or_insert(Denied { times: 0, again_at: now });
         denied.times = denied.times.saturating_add(1);
         denied.again_at = now.plus(BETWEEN_DENIALS.pause(denied.times));
+    }
+}
+
+impl Genuine {
+    /// Whether this denial takes it back; the first one makes it due again.
+    fn is_taken_back(&mut self, now: BootTime) -> bool {
+        let first = *self.first_denial.get_or_insert(now);
+        self.again_at = first.plus(DENIALS_APART);
+        now >= self.again_at
     }
 }
 
@@ -160,7 +185,7 @@ mod tests {
     }
 
     #[test]
-    fn a_genuine_token_is_asked_about_after_ten_minutes_and_stays_genuine_until_it_is_denied() {
+    fn a_genuine_token_is_asked_about_after_ten_minutes_and_stays_genuine_without_an_answer() {
         let mut answers = Answers::default();
         assert_eq!(known(&answers, 100), ("nothing", 0));
         answers.authenticated(digest(1), user(), at(100));
@@ -169,10 +194,24 @@ mod tests {
         assert_eq!(known(&answers, 100_000), ("genuine", 0), "nobody has said anything else");
         answers.authenticated(digest(1), user(), at(100_000));
         assert_eq!(known(&answers, 100_000), ("genuine", 600));
-        answers.denied(digest(1), at(100_010));
-        assert_eq!(known(&answers, 100_010), ("denied", 10));
-        answers.authenticated(digest(1), user(), at(100_020));
-        assert_eq!(known(&answers, 100_020), ("genuine", 600));
+    }
+
+    #[test]
+    fn a_genuine_token_is_taken_back_by_the_second_denial_ten_seconds_after_the_first() {
+        let mut answers = Answers::default();
+        answers.authenticated(digest(1), user(), at(100));
+        answers.denied(digest(1), at(700));
+        assert_eq!(known(&answers, 700), ("genuine", 10), "it may not have been checked");
+        answers.denied(digest(1), at(709));
+        assert_eq!(known(&answers, 709), ("genuine", 1), "the same trouble");
+        answers.authenticated(digest(1), user(), at(710));
+        assert_eq!(known(&answers, 710), ("genuine", 600));
+        answers.denied(digest(1), at(1_310));
+        assert_eq!(known(&answers, 1_310), ("genuine", 10), "the first one again");
+        answers.denied(digest(1), at(1_320));
+        assert_eq!(known(&answers, 1_320), ("denied", 10));
+        answers.authenticated(digest(1), user(), at(1_330));
+        assert_eq!(known(&answers, 1_330), ("genuine", 600));
     }
 
     #[test]

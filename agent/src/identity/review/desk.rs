@@ -10,6 +10,7 @@ use futures_util::stream::FuturesUnordered;
 
 use super::{Answer, NoAnswer, Question, Reviews, State};
 use crate::clock::{BootTime, Clock};
+use crate::rng::Rng;
 use crate::telemetry::error_chain::ErrorChain;
 use crate::telemetry::metrics::ReviewOutcome;
 use crate::workload::BearerToken;
@@ -65,7 +66,7 @@ impl Reviews {
     }
 
     fn note(&self, question: &Question, answer: Result<Answer, NoAnswer>, now: BootTime) {
-        let outcome = self.shared.state.lock().note(question, answer, now);
+        let outcome = self.shared.state.lock().note(question, answer, now, &self.shared.rng);
         self.shared.metrics.reviewed(outcome);
         self.shared.answered.notify_waiters();
     }
@@ -94,6 +95,7 @@ impl State {
         question: &Question,
         answer: Result<Answer, NoAnswer>,
         now: BootTime,
+        rng: &Rng,
     ) -> ReviewOutcome {
         let digest = question.token.digest();
         self.under_way.remove(&digest);
@@ -111,23 +113,23 @@ impl State {
                 self.denied(question, "it does not confirm the audience", now)
             }
             Ok(Answer::Denied(said)) => self.denied(question, &said, now),
-            Err(NoAnswer::Forbidden(said)) => self.forbidden(&said, now),
+            Err(NoAnswer::Forbidden(said)) => self.forbidden(&said, now, rng),
             Err(NoAnswer::Failed(error)) => {
                 // Only the first failure in a row.
                 if !self.rest.is_trial() {
                     let err = ErrorChain(&*error);
                     tracing::warn!(%err, "the API server says nothing of a token that no key proves");
                 }
-                self.rest.failed(now);
+                self.rest.failed(now, rng);
                 ReviewOutcome::Failed
             }
         }
     }
 
-    fn forbidden(&mut self, said: &str, now: BootTime) -> ReviewOutcome {
-        // Nobody waits for five minutes.
+    fn forbidden(&mut self, said: &str, now: BootTime, rng: &Rng) -> ReviewOutcome {
+        // It may take minutes until somebody gives the right.
         self.line.clear();
-        if !self.rest.forbidden(now) {
+        if !self.rest.forbidden(now, rng) {
             tracing::warn!(
                 said = cut(said),
                 "the agent may not create tokenreviews, so tokens that no key proves are not shown to the \

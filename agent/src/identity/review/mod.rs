@@ -27,6 +27,7 @@ use self::line::Line;
 use self::rates::Rates;
 use self::rest::Rest;
 use crate::clock::BootTime;
+use crate::rng::Rng;
 use crate::telemetry::metrics::{ReviewOutcome, TokenReviewMetrics};
 use crate::workload::{BearerToken, PeerKey, TokenDigest};
 
@@ -73,6 +74,7 @@ struct Shared {
     /// Notified when a question has its answer, or will have none.
     answered: Notify,
     metrics: Arc<TokenReviewMetrics>,
+    rng: Rng,
 }
 
 #[derive(Default)]
@@ -125,9 +127,9 @@ enum Progress {
 
 impl Reviews {
     /// Nothing is known, and nobody is asked until [`Reviews::keep`] runs.
-    pub fn new(metrics: Arc<TokenReviewMetrics>) -> Self {
-        let shared =
-            Shared { state: Mutex::default(), asked: Notify::new(), answered: Notify::new(), metrics };
+    pub fn new(metrics: Arc<TokenReviewMetrics>, rng: Rng) -> Self {
+        let (asked, answered) = (Notify::new(), Notify::new());
+        let shared = Shared { state: Mutex::default(), asked, answered, metrics, rng };
         Self { shared: Arc::new(shared) }
     }
 

@@ -9,6 +9,7 @@ use parking_lot::Mutex;
 use super::{Answer, Asked, Known, NoAnswer, Patience, Question, ReviewedUser, Reviews};
 use crate::clock::{BootTime, Clock, Simulated};
 use crate::lifecycle::tasks::spawn_detached;
+use crate::rng::Rng;
 use crate::telemetry::metrics::Metrics;
 use crate::workload::{BearerToken, PeerKey};
 
@@ -49,7 +50,7 @@ impl Judge {
         let answers: Answers = Arc::new(Mutex::new(Box::new(answers)));
         let asked: Arc<Mutex<Vec<u64>>> = Arc::default();
         let metrics = Metrics::new();
-        let reviews = Reviews::new(Arc::clone(&metrics.token_reviews));
+        let reviews = Reviews::new(Arc::clone(&metrics.token_reviews), Rng::seeded(7));
         let (noted, of_clock, given) = (Arc::clone(&asked), clock.clone(), Arc::clone(&answers));
         let ask = move |_token, audience| {
             assert_eq!(audience, AUDIENCE);
@@ -93,6 +94,12 @@ impl Judge {
 
 fn ms(at: BootTime) -> u64 {
     at.as_nanos() / 1_000_000
+}
+
+/// For how many milliseconds from then on the judge is left alone.
+fn pause_of(asked: Asked, now: u64) -> u64 {
+    let Asked::NotNow(Some(until)) = asked else { panic!("{asked:?}") };
+    ms(until) - now
 }
 
 fn genuine() -> Result<Answer, NoAnswer> {
@@ -172,7 +179,8 @@ async fn a_judge_that_gives_no_answer_is_left_alone_and_then_tried_one_at_a_time
     let judge = Judge::new(away);
     let first = question(0, 1, 1);
     let resting = judge.ask(&first, Patience::Little).await;
-    assert_eq!(resting, Asked::NotNow(Some(BootTime::from_boot(Duration::from_millis(1_100)))));
+    let pause = pause_of(resting, 100);
+    assert!((500..=1_000).contains(&pause), "{pause}");
     assert_eq!(judge.ask(&question(1, 2, 1), Patience::Little).await, resting, "it is not asked");
     assert_eq!((judge.asked.lock().len(), judge.counts("failed"), judge.counts("skipped")), (1, 1, 1));
     tokio::time::sleep(Duration::from_secs(1)).await;
@@ -184,7 +192,8 @@ async fn a_judge_that_gives_no_answer_is_left_alone_and_then_tried_one_at_a_time
     // One without another judge waits for it.
     let last = question(20, 20, 1);
     let back = async {
-        tokio::time::sleep(Duration::from_millis(1_000)).await;
+        // The second pause takes a second at least.
+        tokio::time::sleep(Duration::from_millis(400)).await;
         judge.says(genuine);
     };
     let (asked, ()) = tokio::join!(judge.ask(&last, Patience::Great), back);
@@ -192,17 +201,25 @@ async fn a_judge_that_gives_no_answer_is_left_alone_and_then_tried_one_at_a_time
 }
 
 #[tokio::test(start_paused = true)]
-async fn without_the_right_nobody_waits_and_it_is_asked_again_after_five_minutes() {
+async fn without_the_right_nobody_waits_and_it_is_asked_again_within_five_seconds_and_then_less_often() {
     let judge = Judge::new(|| Err(NoAnswer::Forbidden("cannot create resource tokenreviews".to_owned())));
     for patience in [Patience::Little, Patience::Great] {
-        let until = Some(BootTime::from_boot(Duration::from_millis(300_100)));
-        assert_eq!(judge.ask(&question(1, 1, 1), patience).await, Asked::NotNow(until));
+        let pause = pause_of(judge.ask(&question(1, 1, 1), patience).await, 100);
+        assert!((2_500..=5_000).contains(&pause), "{pause}");
     }
-    tokio::time::sleep(Duration::from_secs(299)).await;
+    tokio::time::sleep(Duration::from_millis(2_400)).await;
     assert!(matches!(judge.ask(&question(1, 1, 1), Patience::Great).await, Asked::NotNow(_)));
     assert_eq!(judge.asked.lock().len(), 1);
+    for _ in 0..3_600 {
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        judge.reviews.ask_in_background(&question(1, 1, 1), judge.now());
+    }
+    let asked = judge.asked.lock().clone();
+    assert!((15..=30).contains(&asked.len()), "{asked:?}");
+    let longest = asked.windows(2).map(|two| two[1] - two[0]).max();
+    assert!(longest.is_some_and(|longest| (150_000..=302_000).contains(&longest)), "{asked:?}");
     judge.says(genuine);
-    tokio::time::sleep(Duration::from_secs(1)).await;
+    tokio::time::sleep(Duration::from_secs(300)).await;
     assert_eq!(judge.ask(&question(1, 1, 1), Patience::Little).await, Asked::Answered);
 }
 

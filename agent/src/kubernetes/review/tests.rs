@@ -144,6 +144,9 @@ async fn what_is_no_answer_is_an_error_and_a_missing_right_is_one_of_its_own() {
         ("503 Service Unavailable", r#"{"code":503,"message":"etcd is away"}"#, "etcd is away (503"),
         ("500 Internal Server Error", "<html>", "status 500"),
         ("302 Found", "{}", "status 302"),
+        // Of a proxy on the way.
+        ("403 Forbidden", "<html>", "status 403"),
+        ("403 Forbidden", "{}", "status 403"),
         ("201 Created", "planted-claims", "no TokenReview"),
         ("201 Created", r#"{"status":{"authenticated":"planted-claims"}}"#, "no TokenReview"),
         ("201 Created", &long, "longer than 65536 bytes"),
