@@ -63,7 +63,7 @@ fn each_pod_that_somebody_can_help_has_one_event_that_says_how() {
     assert!(events(&cluster, "missed").is_empty(), "nobody knows of an association yet");
     cluster.who_am_i("works").expect("it has one");
     let says = note(&cluster, "missed", "PodIdentityNotInjected");
-    assert!(says.contains("default/app") && says.contains("Create the pod again"), "{says}");
+    assert!(says.contains("default/app") && says.contains("create the pod again"), "{says}");
     assert_eq!(cluster.metric(NODES[0], "pod_identity_agent_pods{state=\"missed\"}"), 1.0);
 
     let away = cluster.token_of("elsewhere");
