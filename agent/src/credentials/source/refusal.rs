@@ -78,10 +78,11 @@ impl Refusal {
         Self { class, code, message, request_id, asked: None, judged: Arc::new(judged), answered_at: None }
     }
 
-    /// Whether AWS's sentence is about the cluster that the agent names, and so about no pod. EKS Auth has
-    /// one code for a missing association and a missing cluster; only its words tell them apart, and no
-    /// document lists these. The one that comes first is what is missing: "No association found for service account s
-    /// of namespace n in cluster c", but "No cluster found for name: c", whatever the name of c is.
+    /// Whether AWS's sentence is about the cluster that the agent names, and so about no pod.
+    ///
+    /// EKS Auth has one code for a missing association and a missing cluster; only its words tell them apart,
+    /// and no document lists these. The word that comes first is what is missing: "No association found for
+    /// service account s of namespace n in cluster c", but "No cluster found for name: c", whatever c is.
     pub fn blames_cluster(&self) -> bool {
         let message = self.message.to_ascii_lowercase();
         match (message.find("cluster"), message.find("association")) {
