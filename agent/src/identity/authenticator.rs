@@ -153,7 +153,7 @@ impl Authenticator {
     fn judge_by_keys_alone(&self, identity: Identity, open: OpenToken, keys: &KeyTable, now: Now) -> Found {
         match &open.unproven {
             Unproven::KeyUnknown => return Found::Open(open),
-            Unproven::ForeignIssuer(issuer) => self.say_foreign(issuer, keys, now),
+            Unproven::ForeignIssuer(issuer) => self.say_foreign(issuer, keys, self.what_follows(), now),
             Unproven::NoKeys => {}
         }
         match &open.meanwhile {
@@ -181,12 +181,16 @@ impl Authenticator {
             VerificationMode::Required => false,
         };
         match known {
-            Known::Authenticated { user, again_at } => match judge_reviewed(token, &user, &self.policy) {
-                Ok(verified) => {
-                    self.count_until(again_at, Identity::Verified(verified), open.generation, now)
+            Known::Authenticated { user, again_at } => {
+                // Its pod is served, and the flags are wrong: while the API server is away it would not be.
+                self.say_open(&open, "the API server authenticates it", now);
+                match judge_reviewed(token, &user, &self.policy) {
+                    Ok(verified) => {
+                        self.count_until(again_at, Identity::Verified(verified), open.generation, now)
+                    }
+                    Err(refused) => Found::Judged(Authentication::Refused(refused)),
                 }
-                Err(refused) => Found::Judged(Authentication::Refused(refused)),
-            },
+            }
             Known::Denied { again_at } if has_other_judge => {
                 self.count_until(again_at, identity, open.generation, now)
             }
@@ -220,9 +224,9 @@ impl Authenticator {
         Some((reviews, Question { token: token.clone(), audience, peer }))
     }
 
-    fn say_foreign(&self, issuer: &str, keys: &KeyTable, now: Now) {
-        if self.told_foreign.is_due(now) {
-            let (expected, follows) = (self.policy.issuers(keys), self.what_follows());
+    fn say_foreign(&self, issuer: &str, keys: &KeyTable, follows: &str, now: Now) {
+        if self.told_foreign.is_due(now.boot) {
+            let expected = self.policy.issuers(keys);
             tracing::warn!(
                 issuer,
                 expected,
@@ -234,10 +238,10 @@ impl Authenticator {
 
     /// Once a token was verified, an unknown key is the token's affair. No keys at all are reported
     /// elsewhere: as a condition.
-    fn say_unknown(&self, now: Now) {
+    fn say_unknown(&self, follows: &str, now: Now) {
         let keys = self.keys.view(now.boot).keys;
-        if keys > 0 && !self.has_verified.load(Ordering::Relaxed) && self.told_unknown.is_due(now) {
-            let (issuer, follows) = (self.policy.issuers(&self.keys.table()), self.what_follows());
+        if keys > 0 && !self.has_verified.load(Ordering::Relaxed) && self.told_unknown.is_due(now.boot) {
+            let issuer = self.policy.issuers(&self.keys.table());
             tracing::warn!(
                 issuer,
                 keys,
@@ -247,16 +251,16 @@ impl Authenticator {
         }
     }
 
-    /// Says why nobody could decide a token.
-    fn say_open(&self, open: &OpenToken, now: Now) {
+    /// Says why no key could decide a token.
+    fn say_open(&self, open: &OpenToken, follows: &str, now: Now) {
         match &open.unproven {
-            Unproven::KeyUnknown => self.say_unknown(now),
-            Unproven::ForeignIssuer(issuer) => self.say_foreign(issuer, &self.keys.table(), now),
+            Unproven::KeyUnknown => self.say_unknown(follows, now),
+            Unproven::ForeignIssuer(issuer) => self.say_foreign(issuer, &self.keys.table(), follows, now),
             Unproven::NoKeys => {}
         }
     }
 
-    /// What happens to a token that no key can decide.
+    /// What happens to a token that nobody here can decide.
     fn what_follows(&self) -> &'static str {
         match self.policy.mode() {
             VerificationMode::Auto | VerificationMode::Off => "EKS Auth judges it",

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 
-use crate::clock::{BootTime, Now};
+use crate::clock::BootTime;
 
 const SAY_AGAIN: Duration = Duration::from_secs(60);
 
@@ -16,11 +16,11 @@ pub(super) struct LastTold(Mutex<Option<BootTime>>);
 
 impl LastTold {
     /// Whether it may be logged now; if so, it counts as logged.
-    pub(super) fn is_due(&self, now: Now) -> bool {
+    pub(super) fn is_due(&self, now: BootTime) -> bool {
         let mut told = self.0.lock();
-        let is_due = told.is_none_or(|told| now.boot.since(told) >= SAY_AGAIN);
+        let is_due = told.is_none_or(|told| now.since(told) >= SAY_AGAIN);
         if is_due {
-            *told = Some(now.boot);
+            *told = Some(now);
         }
         is_due
     }

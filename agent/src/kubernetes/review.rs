@@ -130,10 +130,11 @@ impl TokenReviewer {
         let body = request(token, audience).ok_or(ReviewError::Unreadable)?;
         let (method, path, media_type) = (Method::POST, PATH, "application/json");
         let request = Sent { method, path, media_type, body, secret: Some(token) };
-        let answer = self.api.send(request, MOST_BYTES).await.map_err(|error| match error.is_forbidden() {
-            true => ReviewError::Forbidden(error.to_string()),
-            false => ReviewError::Api(error),
-        })?;
+        let answer =
+            self.api.send(request, MOST_BYTES).await.map_err(|error| match error.is_forbidden() {
+                true => ReviewError::Forbidden(error.to_string()),
+                false => ReviewError::Api(error),
+            })?;
         let read = serde_json::from_slice::<Answer>(&answer).map_err(|_| ReviewError::Unreadable);
         wipe(answer);
         Ok(read?.status.reviewed(|said| self.api.said_without(token, said).to_string()))

@@ -70,7 +70,7 @@ impl Authenticator {
                 Found::Open(open) => Some((open, until)),
             },
         };
-        self.say_open(open, now);
+        self.say_open(open, self.what_follows(), now);
         let Some((open, until)) = asked else { return open.meanwhile.clone() };
         if let Authentication::Identified(identity @ Identity::Unverified(_)) = &open.meanwhile {
             // They were asked: until they say something new, no request needs to wait for them with this

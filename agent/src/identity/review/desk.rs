@@ -13,7 +13,7 @@ use crate::clock::{BootTime, Clock};
 use crate::rng::Rng;
 use crate::telemetry::error_chain::ErrorChain;
 use crate::telemetry::metrics::ReviewOutcome;
-use crate::workload::BearerToken;
+use crate::workload::{BearerToken, PeerKey, TokenDigest};
 
 /// As many as begin while the slowest has its answer: five a second, for 5 s.
 const MOST_UNDER_WAY: usize = 25;
@@ -144,10 +144,17 @@ impl State {
         let digest = question.token.digest();
         self.rest.answered();
         self.answers.denied(digest, now);
-        // Five a second at most.
-        let (said, peer) = (cut(said), question.peer);
-        tracing::info!(token = %digest, %peer, said, "the API server does not authenticate a token");
+        self.say_denied(digest, question.peer, &cut(said), now);
         ReviewOutcome::Denied
+    }
+
+    /// Anybody can send junk: at info that is five lines a second of each agent.
+    fn say_denied(&self, digest: TokenDigest, peer: PeerKey, said: &str, now: BootTime) {
+        if self.told_denied.is_due(now) {
+            tracing::info!(token = %digest, %peer, said, "the API server does not authenticate a token");
+        } else {
+            tracing::debug!(token = %digest, %peer, said, "the API server does not authenticate a token");
+        }
     }
 }
 

@@ -27,6 +27,7 @@ use self::line::Line;
 use self::rates::Rates;
 use self::rest::Rest;
 use crate::clock::BootTime;
+use crate::identity::last_told::LastTold;
 use crate::rng::Rng;
 use crate::telemetry::metrics::{ReviewOutcome, TokenReviewMetrics};
 use crate::workload::{BearerToken, PeerKey, TokenDigest};
@@ -85,6 +86,8 @@ struct State {
     under_way: HashSet<TokenDigest>,
     rates: Rates,
     rest: Rest,
+    /// When a denial was logged last at info.
+    told_denied: LastTold,
 }
 
 /// What is to be shown to the judge.

@@ -10,6 +10,7 @@ use super::{Answer, Asked, Known, NoAnswer, Patience, Question, ReviewedUser, Re
 use crate::clock::{BootTime, Clock, Simulated};
 use crate::lifecycle::tasks::spawn_detached;
 use crate::rng::Rng;
+use crate::telemetry::logging::tests::Logged;
 use crate::telemetry::metrics::Metrics;
 use crate::workload::{BearerToken, PeerKey};
 
@@ -221,6 +222,19 @@ async fn without_the_right_nobody_waits_and_it_is_asked_again_within_five_second
     judge.says(genuine);
     tokio::time::sleep(Duration::from_secs(300)).await;
     assert_eq!(judge.ask(&question(1, 1, 1), Patience::Little).await, Asked::Answered);
+}
+
+#[tokio::test(start_paused = true)]
+async fn denials_are_logged_once_a_minute() {
+    let logged = Logged::from_now_on();
+    let judge = Judge::new(|| Ok(Answer::Denied("junk".to_owned())));
+    for token in 0..120 {
+        let peer = 1 + u8::try_from(token).unwrap();
+        assert_eq!(judge.ask(&question(token, peer, 1), Patience::Little).await, Asked::Answered);
+        tokio::time::sleep(Duration::from_millis(900)).await;
+    }
+    assert_eq!(judge.counts("denied"), 120);
+    assert_eq!(logged.lines_of("the API server does not authenticate a token"), 2);
 }
 
 #[tokio::test(start_paused = true)]

@@ -1,5 +1,7 @@
 //! Tokens that no key proves, with an API server that each test plays, in simulated time.
 
+mod warnings;
+
 use std::sync::Arc;
 use std::time::{Duration, UNIX_EPOCH};
 
