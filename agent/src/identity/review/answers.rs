@@ -16,9 +16,9 @@ use crate::workload::TokenDigest;
 /// takes it back within 10 s, and deleted pods of this node are reported within seconds
 /// (docs/design/facts.md#tokenreview); this is for all that nobody reports.
 const GENUINE_FOR: Duration = Duration::from_secs(10 * 60);
-/// The API server denies a token also when it could not check it: any error of its look for the pod is "service
-/// account token has been invalidated" (kubernetes `pkg/serviceaccount/claims.go`). So one denial takes back
-/// no genuine token: it is shown again, and a second one after this time counts.
+/// The API server denies a token also when it could not check it: any error of its look for the pod is
+/// "service account token has been invalidated" (kubernetes `pkg/serviceaccount/claims.go`). So one denial
+/// takes back no genuine token: it is shown again, and a second one after this time counts.
 const DENIALS_APART: Duration = Duration::from_secs(10);
 /// A denied token is shown again after 10 s, because a pod may be so new that one of several API servers does
 /// not know it; then less and less often.
