@@ -191,12 +191,12 @@ fn log_panic(panic: &PanicHookInfo<'_>) {
 #[cfg(test)]
 pub(crate) mod tests {
     use std::io::{self, Write};
-    use std::sync::Arc;
+    use std::sync::{Arc, LazyLock};
 
     use parking_lot::Mutex;
     use serde_json::Value;
     use tracing::subscriber::{DefaultGuard, set_default, with_default};
-    use tracing::{debug, error, info, trace, warn};
+    use tracing::{Dispatch, debug, error, info, trace, warn};
     use tracing_subscriber::fmt::MakeWriter;
 
     use super::{Level, is_own, json, log_panic, text};
@@ -238,6 +238,12 @@ pub(crate) mod tests {
         }
     }
 
+    /// There are always two subscribers. With one in the process, tracing asks the thread that first meets a
+    /// line whether anybody wants it: where that is another test's thread, which has none, the line is lost
+    /// to all until the next subscriber comes (tracing-core, `callsite::Rebuilder::JustOne`).
+    static ANOTHER: LazyLock<Dispatch> =
+        LazyLock::new(|| Dispatch::new(json(Level::Info, Capture::default())));
+
     /// What this thread logs until it is dropped: all tasks of a test's runtime, which has one thread.
     pub(crate) struct Logged {
         capture: Capture,
@@ -246,6 +252,7 @@ pub(crate) mod tests {
 
     impl Logged {
         pub(crate) fn from_now_on() -> Self {
+            LazyLock::force(&ANOTHER);
             let capture = Capture::default();
             let _until_dropped = set_default(json(Level::Info, capture.clone()));
             Self { capture, _until_dropped }
@@ -262,6 +269,7 @@ pub(crate) mod tests {
     }
 
     fn logged(level: Level, write: impl FnOnce()) -> Capture {
+        LazyLock::force(&ANOTHER);
         let capture = Capture::default();
         with_default(json(level, capture.clone()), write);
         capture
