@@ -12,6 +12,7 @@ mod name;
 mod peer;
 mod pod;
 mod principal;
+mod role;
 mod route;
 pub(crate) mod token;
 
@@ -23,5 +24,6 @@ pub use name::is_name;
 pub use peer::PeerKey;
 pub use pod::{ClaimedPod, Pod, ServiceAccount, ServiceAccountName};
 pub use principal::Principal;
-pub use route::Route;
+pub use role::{NotARoleArn, RoleArn};
+pub use route::{Route, StsEndpoint, WebIdentity};
 pub use token::{BearerToken, MalformedToken, PresentedToken, TokenDigest};

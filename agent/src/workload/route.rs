@@ -2,6 +2,10 @@
 //!
 //! Owns: the list of ways. Must not know: how one is chosen (`association`) or taken (`credentials::source`).
 
+use std::sync::Arc;
+
+use super::role::RoleArn;
+
 /// The way to credentials. It is part of the key under which they are kept: the same pod may hold a set of
 /// each.
 ///
@@ -10,6 +14,30 @@
 pub enum Route {
     /// `AssumeRoleForPodIdentity` of EKS Auth, which knows the role itself.
     EksAuth,
+    /// `AssumeRoleWithWebIdentity` of STS, for a role that the cluster gives.
+    WebIdentity(Arc<WebIdentity>),
+}
+
+/// What STS is asked for.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct WebIdentity {
+    /// The role.
+    pub role: RoleArn,
+    /// The audience of tokens that the role is given for.
+    pub audience: Arc<str>,
+    /// `RoleSessionName`. It is a name and no more: the key of credentials has the pod beside it.
+    pub session_name: Arc<str>,
+    /// Which endpoint of STS is asked.
+    pub endpoint: StsEndpoint,
+}
+
+/// Which endpoint of STS is asked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum StsEndpoint {
+    /// That of the region.
+    Regional,
+    /// `sts.amazonaws.com`, where the partition has it.
+    Global,
 }
 
 impl Route {
@@ -17,6 +45,7 @@ impl Route {
     pub const fn source(&self) -> &'static str {
         match self {
             Self::EksAuth => "eks-auth",
+            Self::WebIdentity(_) => "web-identity",
         }
     }
 }
