@@ -95,7 +95,8 @@ pub struct Switches {
     pub workload_identity_provider: bool,
     /// Take away the node role's permission: every call is AccessDeniedException with 403.
     pub node_role_denied: bool,
-    /// STS is switched off in this region for the account: AssumeRoleWithWebIdentity is RegionDisabledException.
+    /// STS is switched off in this region for the account: AssumeRoleWithWebIdentity is
+    /// RegionDisabledException.
     pub sts_region_disabled: bool,
     /// Seconds until a change of roles or identity providers is seen by STS and EKS Auth.
     pub iam_delay_seconds: u64,

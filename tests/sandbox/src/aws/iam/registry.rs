@@ -151,7 +151,8 @@ impl Iam {
             Source::Held(held) => return Ok(here(held.at(self.clock.now()))),
             Source::Elsewhere(elsewhere) => elsewhere.clone(),
         };
-        // Without the lock: another process takes its time to answer. The servers' other requests go on meanwhile.
+        // Without the lock: another process takes its time to answer. The servers' other requests go on
+        // meanwhile.
         tokio::task::block_in_place(|| there(&elsewhere)).map_err(IamError::Unavailable)
     }
 
