@@ -27,7 +27,7 @@ pub enum IamError {
     MaxSessionDuration(String, u64),
     /// MalformedPolicyDocument.
     #[error("the trust policy of {0} is not one: {1}")]
-    Trust(String, #[source] MalformedPolicy),
+    Trust(String, MalformedPolicy),
     /// A provider that is none.
     #[error("{0:?} is not arn:aws:iam::<account>:oidc-provider/<issuer without https://>")]
     ProviderArn(String),
