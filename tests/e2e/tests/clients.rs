@@ -28,7 +28,7 @@ pub(crate) fn script() -> PathBuf {
 }
 
 /// Runs a client with exactly the environment that EKS injects, and what points it at the sandbox's STS.
-async fn run(mut client: Command, sandbox: &Sandbox, agent: &Agent, pod: &Pod) -> Output {
+pub(crate) async fn run(mut client: Command, sandbox: &Sandbox, agent: &Agent, pod: &Pod) -> Output {
     client
         .env_clear()
         .env("PATH", "/usr/bin:/bin")
@@ -45,7 +45,7 @@ async fn run(mut client: Command, sandbox: &Sandbox, agent: &Agent, pod: &Pod) -
         .expect("the client runs")
 }
 
-fn lines(output: &Output) -> Vec<&str> {
+pub(crate) fn lines(output: &Output) -> Vec<&str> {
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     str::from_utf8(&output.stdout).expect("UTF-8").lines().collect()
 }
