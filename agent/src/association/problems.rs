@@ -11,7 +11,7 @@ const MOST_QUOTED: usize = 100;
 
 /// What is wrong in a file.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Problems {
+pub(super) struct Problems {
     named: Vec<String>,
     more: usize,
 }

@@ -11,13 +11,13 @@ const LONGEST_AUDIENCE: usize = 512;
 
 /// A role, and how STS is asked for it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct RoleSettings {
+pub(super) struct RoleSettings {
     /// The role.
-    pub role: RoleArn,
+    pub(super) role: RoleArn,
     /// The audience of the tokens that it is given for. `None`: the agent's default.
-    pub audience: Option<Arc<str>>,
+    pub(super) audience: Option<Arc<str>>,
     /// Which endpoint of STS is asked.
-    pub endpoint: StsEndpoint,
+    pub(super) endpoint: StsEndpoint,
 }
 
 /// The shortest life of a token that Kubernetes issues, in seconds (docs/design/facts.md#token-requests).

@@ -16,7 +16,7 @@ const TOKEN_EXPIRATION: &str = "eks.amazonaws.com/token-expiration";
 
 /// The role that a service account is annotated with.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Annotated {
+pub(in crate::association) enum Annotated {
     /// This one.
     Role(Arc<RoleSettings>),
     /// None.
@@ -27,17 +27,17 @@ pub enum Annotated {
 
 /// What annotations amount to.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Reading {
+pub(super) struct Reading {
     /// The role.
-    pub annotated: Annotated,
+    pub(super) annotated: Annotated,
     /// What is wrong and does no harm here, for the log.
-    pub warnings: Vec<String>,
+    pub(super) warnings: Vec<String>,
 }
 
 /// Reads annotations, by their whole names. Others than the four are not looked at.
 ///
 /// An empty value is none: that is what a chart leaves behind where a value is not set.
-pub fn read(annotations: &HashMap<Box<str>, Box<str>>) -> Reading {
+pub(super) fn read(annotations: &HashMap<Box<str>, Box<str>>) -> Reading {
     let value = |name: &str| annotations.get(name).map(|value| &**value).filter(|value| !value.is_empty());
     let mut warnings = Vec::new();
     let Some(role) = value(ROLE) else { return Reading { annotated: Annotated::None, warnings } };

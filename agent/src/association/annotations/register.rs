@@ -270,7 +270,7 @@ impl Register {
                 was_forbidden || had_failed
             }
             Answer::Forbidden => {
-                entry.to_the_end(now);
+                entry.let_others_first(now);
                 self.last_answer = Some(now);
                 self.failed.end();
                 let is_new = !self.forbidden.contains_key(&account.namespace);
@@ -278,7 +278,7 @@ impl Register {
                 is_new
             }
             Answer::Failed => {
-                entry.to_the_end(now);
+                entry.let_others_first(now);
                 entry.failed.begin(AFTER_FAILURES, now, rng);
                 let is_new = !self.failed.is_trial();
                 self.failed.begin(AFTER_FAILURES, now, rng);
@@ -302,7 +302,7 @@ impl Account {
     }
 
     /// There was no answer: others come first now, so that one that always fails holds nobody up.
-    fn to_the_end(&mut self, now: BootTime) {
+    fn let_others_first(&mut self, now: BootTime) {
         if let Some(waiting) = &mut self.waiting {
             waiting.since = now;
         }

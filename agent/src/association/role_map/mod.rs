@@ -4,6 +4,8 @@
 //! read.
 
 mod reading;
+#[cfg(test)]
+mod tests;
 
 use std::collections::HashMap;
 use std::sync::Arc;
