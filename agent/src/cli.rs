@@ -12,6 +12,8 @@ pub(crate) mod unknown_flags;
 
 use clap::{ArgAction, Args, Parser, Subcommand};
 
+use crate::workload::WEB_IDENTITY_AUDIENCE;
+
 pub use unknown_flags::CommandLine;
 
 /// Provides AWS credentials to the pods of a node.
@@ -214,6 +216,43 @@ pub struct ServerArgs {
     #[arg(long, default_value = "auto", value_name = "MODE", help_heading = OURS)]
     pub token_review: String,
 
+    /// Exchange tokens for EKS Pod Identity at EKS Auth. false where there is no EKS: then the agent needs no
+    /// AWS credentials of its own
+    #[arg(long, value_name = "BOOL", default_value = "true", default_missing_value = "true")]
+    #[arg(num_args = 0..=1, require_equals = true, help_heading = ROLES)]
+    pub pod_identity: String,
+
+    /// Give pods the role that the annotation eks.amazonaws.com/role-arn of their service account names, by
+    /// STS, for tokens of --web-identity-audience. Needs the right to get serviceaccounts
+    #[arg(long, value_name = "BOOL", default_value = "false", default_missing_value = "true")]
+    #[arg(num_args = 0..=1, require_equals = true, help_heading = ROLES)]
+    pub service_account_roles: String,
+
+    /// File with roles of service accounts, as the ConfigMap of the EKS pod identity webhook has them:
+    /// {"namespace/name": {"RoleARN": "arn:aws:iam::..."}}. An entry counts before an annotation. Read again
+    /// when it changes
+    #[arg(long, value_name = "PATH", help_heading = ROLES)]
+    pub role_map: Option<String>,
+
+    /// File with the roles that pods of a namespace may have by annotation or map: {"namespace": ["ARN"]},
+    /// each with * for any text. What matches nothing is denied. Read again when it changes
+    #[arg(long, value_name = "PATH", help_heading = ROLES)]
+    pub role_limits: Option<String>,
+
+    /// Audience of tokens that are exchanged at STS. Repeat the flag for more
+    #[arg(long, value_name = "AUDIENCE", action = ArgAction::Append, help_heading = ROLES)]
+    #[arg(default_value = WEB_IDENTITY_AUDIENCE)]
+    pub web_identity_audience: Vec<String>,
+
+    /// Name of the sessions at STS: pod (namespace and pod), service-account (the same for all its pods, as
+    /// Amazon MSK wants it), or fixed:NAME
+    #[arg(long, default_value = "pod", value_name = "NAMES", help_heading = ROLES)]
+    pub session_name: String,
+
+    /// URL of STS, instead of the region's endpoint [also: AWS_ENDPOINT_URL_STS, AWS_ENDPOINT_URL]
+    #[arg(long, value_name = "URL", help_heading = ROLES)]
+    pub sts_endpoint: Option<String>,
+
     /// Stop serving cached credentials when AWS reports that the association no longer exists and first did
     /// so this long ago; it is asked again at that time. Default: after three such reports spanning five
     /// minutes; this flag can only shorten that. Not while AWS fails, or reports it of most associations
@@ -300,6 +339,8 @@ pub struct ServerArgs {
 const DEFAULT_BIND_HOSTS: [&str; 2] = ["169.254.170.23", "[fd00:ec2::23]"];
 /// Heading of the flags that Amazon's agent does not have.
 const OURS: &str = "Options that Amazon's agent does not have";
+/// Heading of the flags about roles and where they come from.
+const ROLES: &str = "Role options";
 /// Heading of the flags about the node's network.
 const NODE: &str = "Node network options";
 

@@ -97,9 +97,9 @@ impl Services {
         let api = api.filter(|_| config.kubernetes.reviews_tokens && are_verified)?;
         let reviews = Reviews::new(Arc::clone(&self.metrics.token_reviews), Rng::from_entropy());
         let reviewer = TokenReviewer::new(api.clone());
-        let ask = move |token: BearerToken, audience| {
+        let ask = move |token: BearerToken, audience: Arc<str>| {
             let reviewer = reviewer.clone();
-            async move { answer_of(reviewer.review(token.reveal(), audience).await) }
+            async move { answer_of(reviewer.review(token.reveal(), &audience).await) }
         };
         self.beside("token-reviews", reviews.clone().keep(self.clock.clone(), ask));
         Some(reviews)

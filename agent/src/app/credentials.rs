@@ -11,13 +11,14 @@ use crate::aws::http_client;
 use crate::aws::node_details::SentDetails;
 use crate::aws::own_identity::OwnIdentity;
 use crate::aws::own_identity::imds::InstanceRole;
-use crate::aws::reach::Reached;
+use crate::aws::reach::{Reach, Reached};
 use crate::config::{Config, OwnCredentials};
 use crate::credentials::assemble::{Credentials, Needs};
 use crate::credentials::audit_log::AuditLog;
 use crate::credentials::flight::final_answers::Granted;
-use crate::credentials::source::Sources;
 use crate::credentials::source::eks_auth::{EksAuth, Parts};
+use crate::credentials::source::web_identity::{self, StsWebIdentity};
+use crate::credentials::source::{OfEach, Sources};
 use crate::lifecycle::condition_name::ConditionName;
 use crate::rng::Rng;
 
@@ -29,19 +30,29 @@ impl Services {
         details: SentDetails,
         cluster: &Cluster,
     ) -> Result<Credentials, Error> {
-        let eks_auth = EksAuth::new(Parts {
-            cluster: &config.cluster_name,
-            region: &config.region,
-            upstream: &config.upstream,
-            own,
-            details,
-            http_client: http_client::for_aws(&config.upstream, &self.clock)?,
-            clock: &self.clock,
+        let answer_log = own.answer_log().clone();
+        let (region, upstream, clock) = (&config.region, &config.upstream, &self.clock);
+        // One client for both: they share proxy and certificates, and each host has its own connections.
+        let http_client = http_client::for_aws(upstream, clock)?;
+        let web_identity = config.web_identity.as_ref().map(|web_identity| {
+            StsWebIdentity::new(web_identity::Parts {
+                region,
+                sts: &web_identity.sts,
+                upstream,
+                answer_log: answer_log.clone(),
+                http_client: http_client.clone(),
+                clock,
+            })
+        });
+        let cluster_name = &config.cluster_name;
+        let eks_auth = config.pod_identity.then(|| {
+            let cluster = cluster_name;
+            EksAuth::new(Parts { cluster, region, upstream, own, details, http_client, clock })
         });
         Ok(Credentials::assemble(Needs {
             clock: self.clock.clone(),
             rng: Rng::from_entropy(),
-            sources: Sources { eks_auth },
+            sources: Sources { eks_auth, web_identity, answer_log },
             retention: &config.retention,
             max_service_qps: config.max_service_qps,
             max_stale_after_refusal: config.max_stale_after_refusal,
@@ -51,12 +62,13 @@ impl Services {
             audit_log: audit_log(config),
             pods: cluster.pods.clone(),
             events: cluster.events.clone(),
+            still_gives: Arc::new(|_| true),
         }))
     }
 
     pub(super) fn learn_node_details(&self, config: &Config, details: SentDetails) {
         let OwnCredentials::Imds { endpoint, ipv6 } = &config.own_credentials else { return };
-        if config.node.send {
+        if config.node.send && config.pod_identity {
             let mut imds = InstanceRole::new(endpoint.as_deref(), *ipv6, &self.clock);
             self.tasks.spawn("node-details", async move { details.learn(&mut imds).await });
         }
@@ -71,8 +83,16 @@ impl Services {
             Granted::Nothing(why) => grants.unmet(why),
         });
         self.until_stopped("aws-answers", reporting);
-        let reachable = self.readiness.advisory(ConditionName::UpstreamReachable);
-        let reporting = credentials.reach.clone().report(move |reached| match reached {
+        let OfEach { eks_auth, web_identity } = &credentials.reaches;
+        self.watch_reach(ConditionName::UpstreamReachable, eks_auth.as_ref());
+        self.watch_reach(ConditionName::StsReachable, web_identity.as_ref());
+    }
+
+    /// Whether a source answers, where it is asked.
+    fn watch_reach(&self, name: ConditionName, reach: Option<&Reach>) {
+        let Some(reach) = reach.cloned() else { return };
+        let reachable = self.readiness.advisory(name);
+        let reporting = reach.report(move |reached| match reached {
             Reached::Yes => reachable.met(),
             Reached::No(why) => reachable.unmet(why),
         });

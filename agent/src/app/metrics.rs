@@ -22,7 +22,7 @@ impl Services {
         pods: &Pods,
     ) -> Readings {
         let (store, flights) = (credentials.store.clone(), credentials.flights.clone());
-        let (budget, own, keys) = (credentials.budget.clone(), own.clone(), keys.clone());
+        let (budgets, own, keys) = (credentials.budgets.clone(), own.clone(), keys.clone());
         let (keys_clock, pods_clock, clock) = (self.clock.clone(), self.clock.clone(), self.clock.clone());
         let pods = pods.clone();
         let (connections, limits, limited) = (peers.clone(), self.limits.clone(), peers.clone());
@@ -33,7 +33,7 @@ impl Services {
                 unverified: store.unverified_len(),
             }),
             identities_in_flight: Box::new(move || flights.len()),
-            upstream_budget: Box::new(move || budget.numbers()),
+            upstream_budget: Box::new(move || budgets.numbers()),
             own_credentials_expiration: Box::new(move || own.expires()),
             token_keys: Box::new(move || {
                 let now = keys_clock.now();

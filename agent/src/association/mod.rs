@@ -8,7 +8,6 @@
 //! annotate a service account is often somebody else. The role limits bind both.
 
 pub mod annotations;
-pub mod audience_shim;
 mod files;
 mod grants;
 mod json;
@@ -30,11 +29,10 @@ use parking_lot::Mutex;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
-use self::audience_shim::Audience;
 use self::state::{Chosen, State};
 use crate::clock::Now;
 use crate::rng::Rng;
-use crate::workload::{Caller, Pod, RoleArn, Route, ServiceAccount};
+use crate::workload::{Audience, Caller, Pod, RoleArn, Route, ServiceAccount};
 
 pub use self::no_route::NoRoute;
 pub use self::session_name::{FixedName, NotSessionNames, SessionNames};
@@ -232,15 +230,33 @@ impl Withdrawals {
 ///
 /// # Errors
 /// [`NoRoute`], when no source serves such a token.
-pub const fn route_for(audience: crate::workload::Audience) -> Result<Route, NoRoute> {
+pub const fn route_for(audience: &Audience) -> Result<Route, NoRoute> {
     match audience {
-        crate::workload::Audience::PodIdentity => Ok(Route::EksAuth),
-        crate::workload::Audience::Foreign => Err(NoRoute::ForeignAudience),
+        Audience::PodIdentity => Ok(Route::EksAuth),
+        Audience::WebIdentity(_) | Audience::Foreign => Err(NoRoute::ForeignAudience),
     }
 }
 
 impl fmt::Debug for Associations {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Associations").finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{NoRoute, route_for};
+    use crate::workload::{Route, ServedAudiences};
+
+    #[test]
+    fn the_audience_chooses_the_route() {
+        let of = |audiences: &[&str]| {
+            let audiences: Vec<_> = audiences.iter().map(|a| Box::from(*a)).collect();
+            route_for(&ServedAudiences::default().meant_by(&audiences))
+        };
+        assert_eq!(of(&["pods.eks.amazonaws.com"]), Ok(Route::EksAuth));
+        assert_eq!(of(&["other", "pods.eks.amazonaws.com"]), Ok(Route::EksAuth));
+        assert_eq!(of(&["sts.amazonaws.com"]), Err(NoRoute::ForeignAudience));
+        assert_eq!(of(&[]), Err(NoRoute::ForeignAudience));
     }
 }

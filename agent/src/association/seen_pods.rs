@@ -45,6 +45,12 @@ pub(super) struct Given {
 }
 
 impl SeenPods {
+    /// How many there are.
+    #[cfg(test)]
+    pub(super) fn len(&self) -> usize {
+        self.pods.len()
+    }
+
     /// A pod asks that has asked before.
     pub(super) fn ask(&mut self, uid: &str, now: BootTime) -> Option<&mut SeenPod> {
         let pod = self.pods.get_mut(uid)?;

@@ -391,3 +391,6 @@ impl<T> Content<T> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -69,8 +69,8 @@ pub struct No<'a> {
 pub struct Asked {
     /// The service, its region, and the cluster that was named.
     pub whom: Arc<str>,
-    /// Who signed.
-    pub signer: Signer,
+    /// Who signed; `None`: nobody, the call needs no signature.
+    pub signer: Option<Signer>,
 }
 
 /// The credentials that signed a call. Names, not secrets.
@@ -80,6 +80,13 @@ pub struct Signer {
     pub source: Arc<str>,
     /// Their access key id.
     pub access_key_id: Arc<str>,
+}
+
+impl fmt::Display for Asked {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.whom)?;
+        self.signer.as_ref().map_or(Ok(()), |signer| write!(f, " by {signer}"))
+    }
 }
 
 impl fmt::Display for Signer {
@@ -94,8 +101,8 @@ impl About {
             Self::Agent => "AWS rejects the agent's own credentials",
             Self::Pod => "AWS refuses credentials for a pod",
             Self::Issued => "AWS issued credentials that no SDK can use",
-            Self::Service => "EKS Auth answers that it fails or throttles",
-            Self::Way => "EKS Auth gives no answer",
+            Self::Service => "AWS answers that it fails or throttles",
+            Self::Way => "AWS gives no answer",
         }
     }
 }
@@ -107,8 +114,8 @@ impl AnswerLog {
         if self.is_due(cause, now) {
             tracing::warn!(
                 asked = %no.asked.whom,
-                own.source = %no.asked.signer.source,
-                own.access_key_id = %no.asked.signer.access_key_id,
+                own.source = no.asked.signer.as_ref().map(|signer| &*signer.source),
+                own.access_key_id = no.asked.signer.as_ref().map(|signer| &*signer.access_key_id),
                 aws.status = no.status,
                 aws.code = no.code,
                 aws.message = no.message,

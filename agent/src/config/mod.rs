@@ -27,6 +27,7 @@ mod unused_variables;
 mod upstream;
 pub(crate) mod url;
 mod verification;
+mod web_identity;
 
 pub use environment::Environment;
 pub(crate) use environment::variables_printing_secrets;
@@ -39,6 +40,7 @@ pub use problem::{ConfigError, Problem};
 pub use unused_variables::UnusedVariable;
 pub use url::is_local_host;
 pub use verification::{KeyLocation, TokenVerification, VerificationMode};
+pub use web_identity::{SessionName, Sts, WebIdentity};
 
 use boolean::go_bool;
 use problem::Problems;
@@ -80,6 +82,10 @@ pub struct Config {
     pub pod_request_rate: Option<u32>,
     /// The connection to EKS Auth.
     pub upstream: Upstream,
+    /// Whether tokens for EKS Pod Identity are exchanged at EKS Auth. Without it the agent has nothing to sign.
+    pub pod_identity: bool,
+    /// How pods get roles that the cluster gives them; `None`: it gives none.
+    pub web_identity: Option<WebIdentity>,
     /// The source of the credentials that the agent signs with.
     pub own_credentials: OwnCredentials,
     /// Variables of credentials that are set and that the agent does not use.
@@ -256,6 +262,13 @@ impl Config {
         let api_server = kubernetes::api_server(args, environment, problems);
         let verification = verification::read(args, api_server.as_ref().and_then(Option::as_ref), problems);
         let kubernetes = kubernetes::read(args, api_server, problems);
+        let web_identity =
+            web_identity::read(args, environment, verification.as_ref(), kubernetes.as_ref(), problems);
+        let pod_identity = problems.take(go_bool("--pod-identity", &args.pod_identity));
+        if let (Some(false), Some(None)) = (pod_identity, &web_identity) {
+            let rule = "must be true unless --service-account-roles or --role-map gives roles: nobody would be served";
+            problems.note(Problem::without_value("--pod-identity", rule));
+        }
         let jwks_refresh_interval = problems.take(refresh_interval(&args.jwks_refresh_interval));
         let shutdown_grace = problems.take(shutdown_grace(&args.shutdown_grace));
         let log = log::read(args, problems);
@@ -270,6 +283,8 @@ impl Config {
             max_service_qps: max_service_qps?,
             pod_request_rate: pod_request_rate?,
             upstream: upstream?,
+            pod_identity: pod_identity?,
+            web_identity: web_identity?,
             unused_own_credentials: unused(own_credentials.as_ref()?, flags.names_a_file(), environment),
             own_credentials: own_credentials?,
             node: NodeDetails { name: name?, send: send? },

@@ -23,7 +23,9 @@ pub(super) fn read(
     problems: &mut Problems,
 ) -> Option<Upstream> {
     let use_fips = problems.take(aws_bool("AWS_USE_FIPS_ENDPOINT", environment.use_fips.as_deref()));
-    let chosen = problems.take(choose_endpoint(endpoint, environment));
+    let of_service = environment.endpoint_eks_auth.as_deref().map(|url| ("AWS_ENDPOINT_URL_EKS_AUTH", url));
+    let flag = endpoint.map(|url| ("--endpoint", url));
+    let chosen = problems.take(choose_endpoint(flag, of_service, environment));
     if let (Some(true), Some(Some((setting, _)))) = (use_fips, chosen) {
         // The endpoint rules of EKS Auth fail when both are set.
         let rule = "must not be combined with AWS_USE_FIPS_ENDPOINT=true";
@@ -44,22 +46,22 @@ pub(super) fn read(
 
 /// The flag, else the variable of the service, else that of all services. The variables count unless
 /// `AWS_IGNORE_CONFIGURED_ENDPOINT_URLS` is true.
-fn choose_endpoint<'a>(
-    flag: Option<&'a str>,
+pub(super) fn choose_endpoint<'a>(
+    flag: Option<(&'static str, &'a str)>,
+    of_service: Option<(&'static str, &'a str)>,
     environment: &'a Environment,
 ) -> Result<Option<(&'static str, &'a str)>, Problem> {
     // Amazon's agent treats an empty --endpoint as not set.
-    if let Some(flag) = flag.filter(|flag| !flag.is_empty()) {
-        return Ok(Some(("--endpoint", flag)));
+    if let Some(flag) = flag.filter(|(_, url)| !url.is_empty()) {
+        return Ok(Some(flag));
     }
     if aws_bool("AWS_IGNORE_CONFIGURED_ENDPOINT_URLS", environment.ignore_endpoints.as_deref())? {
         return Ok(None);
     }
-    let of_service = environment.endpoint_eks_auth.as_deref().map(|url| ("AWS_ENDPOINT_URL_EKS_AUTH", url));
     Ok(of_service.or_else(|| environment.endpoint_any.as_deref().map(|url| ("AWS_ENDPOINT_URL", url))))
 }
 
-fn checked_endpoint(setting: &str, text: &str) -> Result<String, Problem> {
+pub(super) fn checked_endpoint(setting: &str, text: &str) -> Result<String, Problem> {
     let url = Url::read(setting, text)?;
     if url.scheme() == "http" && !url.is_local() {
         let rule =

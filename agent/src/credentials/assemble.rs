@@ -16,15 +16,15 @@ use crate::credentials::flight::final_answers::FinalAnswers;
 use crate::credentials::flight::outcome::Outcomes;
 use crate::credentials::flight::patience::Patience;
 use crate::credentials::flight::table::Flights;
+use crate::credentials::limits::budgets::Budgets;
 use crate::credentials::limits::peer_quota::PeerQuotas;
 use crate::credentials::limits::renewal_rate::RenewalRate;
-use crate::credentials::limits::upstream_budget::UpstreamBudget;
 use crate::credentials::policy::entitlement::Entitlement;
 use crate::credentials::policy::recovery::Recovery;
 use crate::credentials::provider::Provider;
 use crate::credentials::renewal::Renewals;
 use crate::credentials::revocation::Revocations;
-use crate::credentials::source::Sources;
+use crate::credentials::source::{OfEach, Sources};
 use crate::credentials::store::Store;
 use crate::credentials::store::recent_refusals::RecentRefusals;
 use crate::credentials::store::schedule::Schedule;
@@ -34,6 +34,7 @@ use crate::lifecycle::tasks::Tasks;
 use crate::pods::Pods;
 use crate::rng::Rng;
 use crate::telemetry::metrics::UpstreamMetrics;
+use crate::workload::Principal;
 
 /// What the folder needs from outside.
 pub struct Needs<'a> {
@@ -61,7 +62,13 @@ pub struct Needs<'a> {
     pub pods: Pods,
     /// Where problems of pods are reported.
     pub events: Events,
+    /// Whether the route of a principal is still the one that the cluster gives it: what is not is renewed no
+    /// more. Where that is not known, it is.
+    pub still_gives: StillGives,
 }
+
+/// Whether the cluster still gives a principal its route.
+pub type StillGives = Arc<dyn Fn(&Principal) -> bool + Send + Sync>;
 
 /// The folder, put together. Clones share all of it.
 #[derive(Clone)]
@@ -72,17 +79,18 @@ pub struct Credentials {
     pub store: Store,
     /// What is under way.
     pub flights: Flights,
-    /// The share of AWS.
-    pub budget: UpstreamBudget,
+    /// The share of each source.
+    pub budgets: Budgets,
     /// What AWS answers for good.
     pub answers: FinalAnswers,
-    /// Whether it answers.
-    pub reach: Reach,
+    /// Whether it answers, of each source that is asked.
+    pub reaches: OfEach<Option<Reach>>,
     schedule: Schedule,
     refusals: RecentRefusals,
     quotas: PeerQuotas,
     clock: Clock,
     pods: Pods,
+    still_gives: StillGives,
 }
 
 /// How much there is of all that grows with pods, and must go with them (invariant 8).
@@ -119,18 +127,19 @@ impl Credentials {
     pub fn assemble(needs: Needs<'_>) -> Self {
         let Needs { clock, rng, sources, retention, limits, metrics, tasks, pods, audit_log, events, .. } =
             needs;
+        let still_gives = needs.still_gives;
         let store = Store::new(retention, clock.clone(), limits.clone(), pods.clone());
         let quotas = PeerQuotas::new(clock.clone(), limits);
         let (refusals, schedule) = (RecentRefusals::new(), Schedule::default());
-        let budget = UpstreamBudget::new(clock.clone());
-        let answers = FinalAnswers::new(sources.answer_log().clone(), clock.clone());
-        let reach = sources.reach().clone();
-        let recovery = Arc::new(Mutex::new(Recovery::default()));
+        let budgets = Budgets::new(&sources, &clock);
+        let answers = FinalAnswers::new(sources.answer_log.clone(), clock.clone());
+        let reaches = sources.reaches();
+        let recovery = Arc::new(Mutex::new(OfEach::<Recovery>::default()));
         let runner = FlightRunner {
             clock: clock.clone(),
             rng: rng.clone(),
-            patience: Patience::default(),
-            budget: budget.clone(),
+            patience: OfEach::<Patience>::default(),
+            budgets: budgets.clone(),
             renewal_rate: RenewalRate::per_second(needs.max_service_qps),
             sources,
             store: store.clone(),
@@ -163,7 +172,20 @@ impl Credentials {
             recovery,
             clock: clock.clone(),
         };
-        Self { provider, store, flights, budget, answers, reach, schedule, refusals, quotas, clock, pods }
+        Self {
+            provider,
+            store,
+            flights,
+            budgets,
+            answers,
+            reaches,
+            schedule,
+            refusals,
+            quotas,
+            clock,
+            pods,
+            still_gives,
+        }
     }
 
     /// How much there is of all that grows with pods.
@@ -191,6 +213,7 @@ impl Credentials {
             refusals: self.refusals.clone(),
             quotas: self.quotas.clone(),
             clock: self.clock.clone(),
+            still_gives: Arc::clone(&self.still_gives),
         })
     }
 }

@@ -16,6 +16,7 @@ use crate::clock::Trust;
 use crate::credentials::policy::freshness::MIN_REMAINING_LIFE;
 use crate::credentials::receipt::Receipt;
 use crate::secret::Secret;
+use crate::workload::RoleArn;
 
 /// The largest body that every SDK takes: aws-c-auth stops at 10,000 bytes
 /// (docs/design/client-contract.md#success-body).
@@ -57,12 +58,15 @@ pub struct Grant {
 pub enum GrantOrigin {
     /// A pod identity association, by its id, e.g. `a-4wvljrezsukshq1bv`.
     Association(Box<str>),
+    /// An annotation of the service account, or an entry of the role map.
+    Role(RoleArn),
 }
 
 impl fmt::Display for GrantOrigin {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Association(id) => write!(f, "association {id}"),
+            Self::Role(role) => write!(f, "role {role}"),
         }
     }
 }
@@ -78,6 +82,7 @@ impl Grant {
     pub fn association(&self) -> Option<&str> {
         match &self.origin {
             GrantOrigin::Association(id) => Some(id),
+            GrantOrigin::Role(_) => None,
         }
     }
 

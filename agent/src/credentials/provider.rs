@@ -18,7 +18,7 @@ use crate::credentials::policy::freshness::{Freshness, Urgency};
 use crate::credentials::policy::recovery::{Recovery, Remedy};
 use crate::credentials::policy::serving::{Decision, RENEWAL_WAIT, decide, in_error_window, is_short};
 use crate::credentials::record::{Held, IdentityRecord};
-use crate::credentials::source::{SourceError, Unavailable};
+use crate::credentials::source::{OfEach, SourceError, Unavailable};
 use crate::credentials::store::Store;
 use crate::credentials::store::recent_refusals::RecentRefusals;
 use crate::workload::{CredentialKey, PeerKey, PresentedToken, Principal};
@@ -30,7 +30,7 @@ pub struct Provider {
     pub(in crate::credentials) flights: Flights,
     pub(in crate::credentials) refusals: RecentRefusals,
     pub(in crate::credentials) quotas: PeerQuotas,
-    pub(in crate::credentials) recovery: Arc<Mutex<Recovery>>,
+    pub(in crate::credentials) recovery: Arc<Mutex<OfEach<Recovery>>>,
     pub(in crate::credentials) clock: Clock,
 }
 
@@ -172,7 +172,9 @@ impl Provider {
         let may_renew = freshness.is_quiet && !request.must_be_judged;
         let unanswered = held.record.unanswered().filter(|_| may_renew);
         let remedy = unanswered.map_or(Remedy::None, |unanswered| {
-            self.recovery.lock().remedy(unanswered, is_short(&freshness), now.boot)
+            let mut recovery = self.recovery.lock();
+            let of_source = recovery.of_mut(&request.principal.route);
+            of_source.remedy(unanswered, is_short(&freshness), now.boot)
         });
         match remedy {
             Remedy::None => freshness,

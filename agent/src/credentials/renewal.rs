@@ -11,6 +11,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::clock::{Clock, Now};
+use crate::credentials::assemble::StillGives;
 use crate::credentials::flight::outcome::FIRST_RENEWAL_RETRY;
 use crate::credentials::flight::shared_call::Purpose;
 use crate::credentials::flight::table::{Flights, JoinRequest, Joined};
@@ -44,6 +45,7 @@ pub struct Renewals {
     pub(in crate::credentials) quotas: PeerQuotas,
     /// The clock.
     pub(in crate::credentials) clock: Clock,
+    pub(in crate::credentials) still_gives: StillGives,
 }
 
 impl Renewals {
@@ -130,6 +132,12 @@ impl Renewals {
 
     fn check(&self, record: &Arc<IdentityRecord>, now: Now) {
         if record.is_revoked() || !self.store.holds(record) {
+            return;
+        }
+        if !(self.still_gives)(record.principal()) {
+            tracing::info!(key = ?record.key(), "the pod has this role no more; its credentials are dropped");
+            record.revoke();
+            self.store.remove(record);
             return;
         }
         let mut step = next_step(&self.checked(record, now));

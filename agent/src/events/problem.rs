@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use super::reason::Reason;
 use crate::pods::PodName;
+use crate::workload::WebIdentity;
 
 /// The API server takes no longer note (docs/design/facts.md#events), in bytes.
 const LONGEST_NOTE: usize = 1_024;
@@ -29,6 +30,22 @@ pub enum Problem {
         service_account: Box<str>,
         /// What AWS said.
         said: AwsWords,
+    },
+    /// STS does not let the pod assume the role that the cluster gives it.
+    RefusedBySts {
+        /// The service account.
+        service_account: Box<str>,
+        /// What STS was asked for.
+        wanted: Arc<WebIdentity>,
+        /// What STS said.
+        said: AwsWords,
+    },
+    /// The pod asks for the role of its service account, and there is none for it.
+    NoRole {
+        /// The service account.
+        service_account: Box<str>,
+        /// Why.
+        why: Box<str>,
     },
     /// The pod sends a token that is for somebody else.
     WrongAudience,
@@ -64,7 +81,8 @@ impl Problem {
     pub const fn reason(&self) -> Reason {
         match self {
             Self::NoAssociation { .. } => Reason::NoPodIdentityAssociation,
-            Self::RoleNotAssumable { .. } => Reason::RoleNotAssumable,
+            Self::RoleNotAssumable { .. } | Self::RefusedBySts { .. } => Reason::RoleNotAssumable,
+            Self::NoRole { .. } => Reason::NoRoleForServiceAccount,
             Self::WrongAudience => Reason::WrongTokenAudience,
             Self::OtherNode => Reason::TokenOfAnotherNode,
             Self::NotInjected { .. } => Reason::PodIdentityNotInjected,
@@ -87,6 +105,20 @@ impl Problem {
                  {namespace}/{service_account} in cluster {cluster} names. The role's trust policy must \
                  allow the principal {{\"Service\": \"pods.eks.amazonaws.com\"}} both sts:AssumeRole and \
                  sts:TagSession, and its conditions must hold for this pod{said}"
+            ),
+            Self::RefusedBySts { service_account, wanted, said } => {
+                let WebIdentity { role, audience, .. } = &**wanted;
+                format!(
+                    "STS does not let service account {namespace}/{service_account} assume {role}. The account \
+                     must have an IAM OIDC provider for the issuer of the cluster with audience {audience}, \
+                     and the role's trust policy must allow that provider sts:AssumeRoleWithWebIdentity for \
+                     sub system:serviceaccount:{namespace}:{service_account} and aud {audience}{said}"
+                )
+            }
+            Self::NoRole { service_account, why } => format!(
+                "Service account {namespace}/{service_account} gets no AWS credentials for a token of STS: \
+                 {why}. Its role is what the annotation eks.amazonaws.com/role-arn or the agent's role map \
+                 names, within the agent's role limits"
             ),
             Self::WrongAudience => "The token that this pod sends for its AWS credentials does not have the \
                  audience pods.eks.amazonaws.com, so it is refused. The variable \
@@ -129,8 +161,11 @@ fn cut(text: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use super::{AwsWords, LONGEST_NOTE, Names, Problem};
     use crate::pods::PodName;
+    use crate::workload::{RoleArn, StsEndpoint, WebIdentity};
 
     fn names() -> Names {
         Names { cluster: "prod".into(), node: "node-1".into() }
@@ -140,25 +175,33 @@ mod tests {
         PodName { namespace: "shop".into(), name: "cart-0".into(), uid: "u".into() }
     }
 
+    fn wanted() -> Arc<WebIdentity> {
+        let role = RoleArn::read("arn:aws:iam::111122223333:role/reader").unwrap();
+        let (audience, session_name) = ("sts.amazonaws.com".into(), "shop.cart-0".into());
+        Arc::new(WebIdentity { role, audience, session_name, endpoint: StsEndpoint::Regional })
+    }
+
     fn said(message: &str) -> AwsWords {
         AwsWords { code: "AccessDeniedException", message: message.into() }
     }
 
-    fn all(service_account: &str, said: &AwsWords) -> [Problem; 5] {
+    fn all(service_account: &str, said: &AwsWords) -> [Problem; 7] {
         let (service_account, said) = (Box::<str>::from(service_account), said.clone());
         [
             Problem::NoAssociation { service_account: service_account.clone(), said: said.clone() },
-            Problem::RoleNotAssumable { service_account: service_account.clone(), said },
+            Problem::RoleNotAssumable { service_account: service_account.clone(), said: said.clone() },
             Problem::WrongAudience,
             Problem::OtherNode,
-            Problem::NotInjected { service_account },
+            Problem::NotInjected { service_account: service_account.clone() },
+            Problem::RefusedBySts { service_account: service_account.clone(), wanted: wanted(), said },
+            Problem::NoRole { service_account, why: "the annotation names none".into() },
         ]
     }
 
     #[test]
     fn a_note_has_the_names_and_says_what_to_do() {
         let said = said("Service failed to assume role due to trust policy");
-        let [no_association, not_assumable, audience, other_node, not_injected] =
+        let [no_association, not_assumable, audience, other_node, not_injected, by_sts, no_role] =
             all("cart", &said).map(|problem| problem.note(&pod(), &names()));
         for (note, says) in [
             (
@@ -174,6 +217,12 @@ mod tests {
             (&audience, "audience pods.eks.amazonaws.com"),
             (&other_node, "presented on node node-1"),
             (&not_injected, "Service account shop/cart"),
+            (&by_sts, "service account shop/cart assume arn:aws:iam::111122223333:role/reader"),
+            (&by_sts, "sub system:serviceaccount:shop:cart and aud sts.amazonaws.com. AWS says: Access"),
+            (
+                &no_role,
+                "Service account shop/cart gets no AWS credentials for a token of STS: the annotation",
+            ),
             (&not_injected, "Unless the association was deleted meanwhile, create the pod again"),
         ] {
             assert!(note.contains(says), "{note}: {says}");
@@ -207,7 +256,7 @@ mod tests {
         let (longest, namespace) = ("n".repeat(253), "m".repeat(63));
         let pod = PodName { namespace: namespace.clone().into(), ..pod() };
         let names = Names { cluster: "c".repeat(100).into(), ..names() };
-        let [no_association, _, _, _, not_injected] = all(&longest, &said("no"));
+        let [no_association, _, _, _, not_injected, ..] = all(&longest, &said("no"));
         let note = no_association.note(&pod, &names);
         assert!(note.contains(&format!("--namespace {namespace} --service-account {longest} --role-arn")));
         let note = not_injected.note(&pod, &names);

@@ -32,6 +32,8 @@ reasons! {
     NoPodIdentityAssociation;
     /// The role of its association cannot be assumed.
     RoleNotAssumable;
+    /// Its token is for STS, and the cluster gives its service account no role.
+    NoRoleForServiceAccount;
     /// Its token is for somebody else.
     WrongTokenAudience;
     /// Its token was presented on a node where it does not run.

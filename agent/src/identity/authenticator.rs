@@ -6,6 +6,7 @@
 mod asking;
 
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use crate::clock::{BootTime, Now};
 use crate::config::VerificationMode;
@@ -16,7 +17,7 @@ use crate::identity::review::{Known, Question, Reviews, judge_reviewed};
 use crate::identity::verdict::{Authentication, Identity, RefusedToken, TokenFault};
 use crate::identity::verdict_cache::{Recalled, VerdictCache};
 use crate::identity::verify::{Policy, Unproven, Verdict, is_over, verify};
-use crate::workload::{Audience, BearerToken, Caller, PeerKey};
+use crate::workload::{BearerToken, Caller, PeerKey};
 
 pub use self::asking::FIRST_KEYS_WAIT;
 
@@ -34,6 +35,8 @@ pub enum Lookup {
 pub struct OpenToken {
     /// What it is while nobody has been asked.
     meanwhile: Authentication,
+    /// What happens to it if nobody decides.
+    mode: VerificationMode,
     /// The keys it was looked for among.
     generation: u64,
     /// Why none of them proves it.
@@ -134,11 +137,12 @@ impl Authenticator {
             }
             Verdict::Unproven { identity, why } => {
                 let identity = Identity::Unverified(identity);
-                let meanwhile = match self.policy.mode() {
+                let mode = self.policy.mode_for(identity.audience());
+                let meanwhile = match mode {
                     VerificationMode::Auto | VerificationMode::Off => at_this_time(identity.clone(), now),
                     VerificationMode::Required => Authentication::Undecided(identity.caller()),
                 };
-                let open = OpenToken { meanwhile, generation: keys.generation(), unproven: why };
+                let open = OpenToken { meanwhile, mode, generation: keys.generation(), unproven: why };
                 match self.reviews.as_ref().filter(|_| identity.audience().name().is_some()) {
                     Some(reviews) => {
                         let known = reviews.known(token.digest(), now.boot);
@@ -153,7 +157,7 @@ impl Authenticator {
     fn judge_by_keys_alone(&self, identity: Identity, open: OpenToken, keys: &KeyTable, now: Now) -> Found {
         match &open.unproven {
             Unproven::KeyUnknown => return Found::Open(open),
-            Unproven::ForeignIssuer(issuer) => self.say_foreign(issuer, keys, self.what_follows(), now),
+            Unproven::ForeignIssuer(issuer) => self.say_foreign(issuer, keys, open.what_follows(), now),
             Unproven::NoKeys => {}
         }
         match &open.meanwhile {
@@ -176,7 +180,7 @@ impl Authenticator {
         has_lapsed: bool,
         now: Now,
     ) -> Found {
-        let has_other_judge = match self.policy.mode() {
+        let has_other_judge = match open.mode {
             VerificationMode::Auto | VerificationMode::Off => true,
             VerificationMode::Required => false,
         };
@@ -220,7 +224,7 @@ impl Authenticator {
     fn question(&self, token: &BearerToken, peer: PeerKey) -> Option<(&Reviews, Question)> {
         let reviews = self.reviews.as_ref()?;
         let claims = UnverifiedClaims::of(token).ok()?;
-        let audience = Audience::of(&claims.audiences).name()?;
+        let audience = self.policy.audience(&claims.audiences).name()?;
         Some((reviews, Question { token: token.clone(), audience, peer }))
     }
 
@@ -259,14 +263,6 @@ impl Authenticator {
             Unproven::NoKeys => {}
         }
     }
-
-    /// What happens to a token that nobody here can decide.
-    fn what_follows(&self) -> &'static str {
-        match self.policy.mode() {
-            VerificationMode::Auto | VerificationMode::Off => "EKS Auth judges it",
-            VerificationMode::Required => "the pod gets 503",
-        }
-    }
 }
 
 /// Judges the times, each time anew: a token that was good may have expired since. One that looks untimely,
@@ -289,6 +285,22 @@ impl OpenToken {
     /// Who the token says it is.
     pub fn caller(&self) -> Caller {
         self.meanwhile.caller()
+    }
+
+    /// What happens to it if nobody decides.
+    fn what_follows(&self) -> &'static str {
+        match self.mode {
+            VerificationMode::Auto | VerificationMode::Off => "EKS Auth judges it",
+            VerificationMode::Required => "the pod gets 503",
+        }
+    }
+
+    /// For how long it waits for those who may know more.
+    const fn longest_wait(&self) -> Duration {
+        match self.mode {
+            VerificationMode::Auto | VerificationMode::Off => asking::KEY_WAIT,
+            VerificationMode::Required => FIRST_KEYS_WAIT,
+        }
     }
 
     /// What it is while nobody has been asked.

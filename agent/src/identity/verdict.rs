@@ -62,7 +62,7 @@ struct Claim {
 }
 
 /// What matters of a token, proven or not.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct TokenFacts {
     pub(super) digest: TokenDigest,
     pub(super) validity: Validity,
@@ -135,8 +135,8 @@ impl Identity {
 
     /// For whom the token was issued. An unverified one only says so: good for choosing a source that
     /// verifies it.
-    pub fn audience(&self) -> Audience {
-        self.token().audience
+    pub fn audience(&self) -> &Audience {
+        &self.token().audience
     }
 
     /// The caller on its way to credentials. A verified pod has one key over all its tokens; an unverified
@@ -160,10 +160,10 @@ impl Identity {
         PresentedToken { token, expires, issued }
     }
 
-    pub(super) fn token(&self) -> TokenFacts {
+    pub(super) fn token(&self) -> &TokenFacts {
         match self {
-            Self::Verified(identity) => identity.proof.token,
-            Self::Unverified(identity) | Self::Untimely(identity) => identity.claim.token,
+            Self::Verified(identity) => &identity.proof.token,
+            Self::Unverified(identity) | Self::Untimely(identity) => &identity.claim.token,
         }
     }
 
@@ -177,7 +177,7 @@ impl Identity {
 
     /// The same, with times that only its source can judge: it finds no more than the token itself earns.
     pub(super) fn untimely(&self) -> Self {
-        Self::Untimely(UnverifiedIdentity::claimed(self.token(), self.caller()))
+        Self::Untimely(UnverifiedIdentity::claimed(self.token().clone(), self.caller()))
     }
 }
 

@@ -17,7 +17,7 @@ use crate::identity::json;
 use crate::identity::keys::key::Algorithm;
 use crate::identity::keys::{Entry, KeyTable};
 use crate::identity::verdict::{RefusedToken, TokenFacts, TokenFault, UnverifiedIdentity, VerifiedIdentity};
-use crate::workload::{Audience, BearerToken, Caller, Pod, ServiceAccount};
+use crate::workload::{Audience, BearerToken, Caller, Pod, ServedAudiences, ServiceAccount};
 
 /// What a token must be.
 #[derive(Clone, Debug)]
@@ -28,6 +28,7 @@ pub struct Policy {
     /// Of each source of keys, by its number, the one issuer that its keys verify; `None`: any of `issuers`,
     /// and the one that the source names itself.
     issuers_of_keys: Vec<Option<Box<str>>>,
+    audiences: ServedAudiences,
     cluster: Arc<str>,
     node: Option<Box<str>>,
 }
@@ -81,9 +82,21 @@ impl Policy {
             has_keys,
             issuers: verification.issuers.iter().map(|issuer| issuer.as_str().into()).collect(),
             issuers_of_keys: verification.issuers_of_keys().map(|issuer| issuer.map(Into::into)).collect(),
+            audiences: ServedAudiences::default(),
             cluster: cluster.into(),
             node: node.map(Into::into),
         }
+    }
+
+    /// The same, of tokens for these audiences.
+    #[must_use]
+    pub fn serving(self, audiences: ServedAudiences) -> Self {
+        Self { audiences, ..self }
+    }
+
+    /// What the audiences of a token amount to.
+    pub(super) fn audience(&self, audiences: &[Box<str>]) -> Audience {
+        self.audiences.meant_by(audiences)
     }
 
     /// Nothing is verified here.
@@ -117,9 +130,9 @@ impl Policy {
         given.chain(named).collect::<Vec<_>>().join(", ")
     }
 
-    /// What happens to tokens that no key can decide.
-    pub(super) fn mode(&self) -> VerificationMode {
-        self.mode
+    /// What happens to tokens for this audience that no key can decide.
+    pub(super) fn mode_for(&self, audience: &Audience) -> VerificationMode {
+        if audience.has_judge() { self.mode } else { VerificationMode::Required }
     }
 
     /// The verdict on a genuine token of this pod, of which all else was judged.
@@ -158,13 +171,13 @@ fn judge(
     if is_over(claims.validity, now) {
         return Err(TokenFault::Expired);
     }
-    let audience = Audience::of(&claims.audiences);
-    let facts = TokenFacts { digest: token.digest(), validity: claims.validity, audience };
+    let audience = policy.audience(&claims.audiences);
+    let facts = TokenFacts { digest: token.digest(), validity: claims.validity, audience: audience.clone() };
     let unproven = |why| {
-        let identity = UnverifiedIdentity::claimed(facts, claims.caller());
+        let identity = UnverifiedIdentity::claimed(facts.clone(), claims.caller());
         Verdict::Unproven { identity, why }
     };
-    if policy.mode != VerificationMode::Off && Audience::are_several_of_ours(&claims.audiences) {
+    if policy.mode != VerificationMode::Off && policy.audiences.are_several_in(&claims.audiences) {
         return Err(TokenFault::SeveralAudiences);
     }
     if !policy.has_keys {
@@ -189,7 +202,7 @@ fn judge(
         return Ok(unproven(Unproven::KeyUnknown));
     }
     // From here on the claims are the issuer's word.
-    Ok(match policy.admit(facts, Arc::new(pod_of(claims)?)) {
+    Ok(match policy.admit(facts.clone(), Arc::new(pod_of(claims)?)) {
         Ok(identity) => Verdict::Verified(identity),
         Err(refused) => Verdict::Refused(refused),
     })

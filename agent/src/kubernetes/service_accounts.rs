@@ -212,7 +212,9 @@ mod tests {
     #[tokio::test]
     async fn a_name_that_leads_elsewhere_is_not_asked_for() {
         let (reader, requests) = answering("200 OK", "{}").await;
-        for (namespace, name) in [("..", "sa"), ("ns", "a/b"), ("ns", ""), ("ns?x", "sa"), ("ns", "../secrets/s")] {
+        for (namespace, name) in
+            [("..", "sa"), ("ns", "a/b"), ("ns", ""), ("ns?x", "sa"), ("ns", "../secrets/s")]
+        {
             assert!(reader.read(namespace, name).await.is_err(), "{namespace} {name}");
         }
         assert!(requests.lock().is_empty());

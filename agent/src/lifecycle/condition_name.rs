@@ -45,8 +45,10 @@ condition_names! {
         "The last answers of EKS Auth did not reject the agent's own credentials.";
     UpstreamReachable = "upstream-reachable":
         "EKS Auth has answered one of the last three calls, or calls have failed for less than a minute.";
+    StsReachable = "sts-reachable":
+        "STS has answered one of the last three calls, or calls have failed for less than a minute.";
     UpstreamGrants = "upstream-grants":
-        "Not every answer of EKS Auth since the start, or in ten minutes, was a refusal.";
+        "Not every answer of EKS Auth and STS since the start, or in ten minutes, was a refusal.";
 
     ListenerIpv4 = "listener-ipv4":
         "The first IPv4 address and port that credentials are served on lead to a listener of the agent.";
@@ -73,6 +75,8 @@ condition_names! {
     Metrics = "metrics": "The agent listens on the port for metrics.";
 
     TokenKeys = "token-keys": "The agent has the cluster's keys to verify service account tokens with.";
+    Roles = "roles":
+        "The agent has read the role map and limits, and may read the annotations of service accounts.";
     Pods = "pods": "The agent follows which pods live on this node, at the Kubernetes API.";
 
     AddressIpv4 = "address-ipv4":

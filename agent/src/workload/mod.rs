@@ -17,7 +17,7 @@ mod route;
 pub(crate) mod token;
 
 pub use addresses::{INSTANCE_METADATA, WELL_KNOWN};
-pub use audience::Audience;
+pub use audience::{Audience, ServedAudiences, WEB_IDENTITY_AUDIENCE};
 pub use caller::Caller;
 pub use key::{CredentialKey, VerifiedKey};
 pub use name::is_name;

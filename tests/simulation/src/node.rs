@@ -95,10 +95,11 @@ impl Node {
             renew_after: RENEW_AFTER,
             max_identities: NonZeroUsize::MIN.saturating_add(shape.most_identities - 1),
         };
+        let answer_log = own.answer_log().clone();
         let credentials = Credentials::assemble(Needs {
             clock: clock.clone(),
             rng: Rng::seeded(seed),
-            sources: Sources { eks_auth: eks_auth(&clock, own, aws) },
+            sources: Sources { eks_auth: Some(eks_auth(&clock, own, aws)), web_identity: None, answer_log },
             retention: &retention,
             max_service_qps: 3,
             max_stale_after_refusal: shape.max_stale,
@@ -108,6 +109,7 @@ impl Node {
             audit_log: None,
             pods: Pods::unreported(),
             events: Events::off(),
+            still_gives: Arc::new(|_| true),
         });
         if let Some(renewals) = credentials.renewals() {
             spawn("renewals", Box::pin(renewals.run()));

@@ -315,3 +315,6 @@ impl Waiting {
         now.since(self.seen) < LONGEST_WAIT
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -49,7 +49,11 @@ fn the_exact_name_counts_then_the_longest_beginning() {
 fn an_entry_has_the_agents_audience_and_the_regional_endpoint_unless_it_says_otherwise() {
     for (fields, audience, endpoint) in [
         ("", None, Regional),
-        (r#","Audience":"my.audience","UseRegionalSTS":true,"TokenExpiration":86400"#, Some("my.audience"), Regional),
+        (
+            r#","Audience":"my.audience","UseRegionalSTS":true,"TokenExpiration":86400"#,
+            Some("my.audience"),
+            Regional,
+        ),
         (r#","UseRegionalSTS":false"#, None, Global),
         (r#","Audience":"","TokenExpiration":600"#, None, Regional),
     ] {
@@ -104,8 +108,10 @@ fn an_entry_that_is_not_understood_refuses_the_file() {
         (r#"{"RoleARN":"ARN","TokenExpiration":600.5}"#, "TokenExpiration must be"),
         (r#"{"RoleARN":"ARN","RoleARN":"ARN"}"#, "RoleARN is there twice"),
     ] {
-        let said = said(&format!(r#"{{"a/b":{}}}"#, value.replace("ARN\"}", &format!("{ARN}/r\"}}"))
-            .replace(":\"ARN\"", &format!(":\"{ARN}/r\""))));
+        let said = said(&format!(
+            r#"{{"a/b":{}}}"#,
+            value.replace("ARN\"}", &format!("{ARN}/r\"}}")).replace(":\"ARN\"", &format!(":\"{ARN}/r\""))
+        ));
         assert!(said.contains(says), "{value}: {said}");
     }
 }

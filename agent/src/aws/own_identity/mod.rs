@@ -148,7 +148,7 @@ impl OwnIdentity {
     pub fn rejected(&self, signed: &SigningCredentials, whom: &Arc<str>, rejection: &Arc<Rejection>) {
         let now = self.shared.clock.now().boot;
         let read_source = self.shared.candidates.lock().rejected(signed, now);
-        let asked = Asked { whom: Arc::clone(whom), signer: signed.signer() };
+        let asked = Asked { whom: Arc::clone(whom), signer: Some(signed.signer()) };
         self.shared.answers.report(&of_agent(rejection, &asked), now);
         let call = RejectedCall { asked, rejection: Arc::clone(rejection) };
         self.shared.acceptance.send_if_modified(|acceptance| {

@@ -66,7 +66,9 @@ pub struct RejectedCall {
 impl fmt::Display for RejectedCall {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { asked: Asked { whom, signer }, rejection } = self;
-        write!(f, "{whom} rejects the agent's own AWS credentials ({signer}): {rejection}")
+        write!(f, "{whom} rejects the agent's own AWS credentials")?;
+        signer.as_ref().map_or(Ok(()), |signer| write!(f, " ({signer})"))?;
+        write!(f, ": {rejection}")
     }
 }
 

@@ -16,13 +16,14 @@ use crate::credentials::flight::final_answers::FinalAnswers;
 use crate::credentials::flight::patience::Patience;
 use crate::credentials::flight::shared_call::{Flight, Setback};
 use crate::credentials::issued::{Issued, Unservable};
+use crate::credentials::limits::budgets::Budgets;
 use crate::credentials::limits::renewal_rate::RenewalRate;
-use crate::credentials::limits::upstream_budget::{
-    PUNCTUAL, Permit, Position, Priority, Ticket, UpstreamBudget,
-};
+use crate::credentials::limits::upstream_budget::{PUNCTUAL, Permit, Position, Priority, Ticket};
 use crate::credentials::policy::young_pod::{self, FIRST_GRACE_RETRY};
 use crate::credentials::receipt::Receipt;
-use crate::credentials::source::{JudgedToken, Refusal, RefusalClass, SourceError, Sources, Unavailable};
+use crate::credentials::source::{
+    JudgedToken, OfEach, Refusal, RefusalClass, SourceError, Sources, Unavailable,
+};
 use crate::credentials::store::Store;
 use crate::credentials::store::recent_refusals::RecentRefusals;
 use crate::rng::Rng;
@@ -42,8 +43,8 @@ const GRACE: Backoff = Backoff::new(FIRST_GRACE_RETRY, SLOWEST_RETRY);
 pub(in crate::credentials) struct FlightRunner {
     pub(in crate::credentials) clock: Clock,
     pub(in crate::credentials) rng: Rng,
-    pub(in crate::credentials) patience: Patience,
-    pub(in crate::credentials) budget: UpstreamBudget,
+    pub(in crate::credentials) patience: OfEach<Patience>,
+    pub(in crate::credentials) budgets: Budgets,
     pub(in crate::credentials) renewal_rate: RenewalRate,
     pub(in crate::credentials) sources: Sources,
     pub(in crate::credentials) store: Store,
@@ -156,7 +157,8 @@ impl FlightRunner {
         waited: Duration,
     ) -> Called {
         let started = tokio::time::Instant::now();
-        let limits = self.patience.limits(waited, flight.is_wanted(self.clock.now().boot));
+        let patience = self.patience.of(&flight.principal().route);
+        let limits = patience.limits(waited, flight.is_wanted(self.clock.now().boot));
         let fetched = tokio::select! {
             // In this order: an answer that is there is not passed over.
             biased;
@@ -172,11 +174,11 @@ impl FlightRunner {
         match &result {
             // A refusal is AWS in good health.
             Ok(_) | Err(SourceError::Refused(_)) => {
-                self.patience.answered(took);
+                patience.answered(took);
                 permit.succeeded();
             }
             Err(SourceError::Throttled) => permit.throttled(),
-            Err(SourceError::Unavailable(Unavailable::Timeout)) => self.patience.not_answered(took),
+            Err(SourceError::Unavailable(Unavailable::Timeout)) => patience.not_answered(took),
             Err(SourceError::Unavailable(_) | SourceError::OwnIdentity(_)) => {}
         }
         Called { result, took }
@@ -189,7 +191,7 @@ impl FlightRunner {
         match is_over.map_or_else(|| CachedCredentials::new(&issued, now), Err) {
             Ok(credentials) => Ok(Usable { credentials: Arc::new(credentials), receipt: issued.receipt }),
             Err(error) => {
-                self.sources.answer_log().report_unusable(&error, now.boot);
+                self.sources.answer_log.report_unusable(&error, now.boot);
                 Err(SourceError::Unavailable(Unavailable::Unreadable))
             }
         }
@@ -207,7 +209,7 @@ impl FlightRunner {
             }
         }
         let mut priority = flight.priority();
-        let mut ticket = self.budget.queue(priority, position);
+        let mut ticket = self.budgets.of(&flight.principal().route).queue(priority, position);
         loop {
             match self.wait_in_line(flight, &mut ticket).await {
                 Waited::Admitted(permit) => return Some(permit),

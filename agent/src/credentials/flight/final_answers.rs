@@ -133,7 +133,7 @@ impl fmt::Display for Told<'_> {
             write!(f, " (request id {id})")?;
         }
         match &self.0.asked {
-            Some(asked) => write!(f, ", asked was {} by {}", asked.whom, asked.signer),
+            Some(asked) => write!(f, ", asked was {asked}"),
             None => Ok(()),
         }
     }
@@ -165,7 +165,7 @@ mod tests {
 
     fn refused() -> SourceError {
         let signer = Signer { source: "instance role node".into(), access_key_id: "ASIAONE".into() };
-        let asked = Asked { whom: "EKS Auth in us-west-2 (cluster prod)".into(), signer };
+        let asked = Asked { whom: "EKS Auth in us-west-2 (cluster prod)".into(), signer: Some(signer) };
         let refusal = refusal(RefusalClass::NoAssociation);
         SourceError::Refused(Refusal { asked: Some(Arc::new(asked)), ..refusal })
     }

@@ -18,14 +18,14 @@ use crate::credentials::policy::freshness::Due;
 use crate::credentials::policy::recovery::{Recovery, Unanswered};
 use crate::credentials::policy::renewing::Demand;
 use crate::credentials::record::{Held, IdentityRecord};
-use crate::credentials::source::{Refusal, RefusalClass, SourceError};
+use crate::credentials::source::{OfEach, Refusal, RefusalClass, SourceError};
 use crate::credentials::store::recent_refusals::RecentRefusals;
 use crate::credentials::store::schedule::Schedule;
 use crate::credentials::store::{Kept, Store};
 use crate::events::{AwsWords, Events, Problem};
 use crate::pods::Pods;
 use crate::rng::Rng;
-use crate::workload::{CredentialKey, Principal};
+use crate::workload::{CredentialKey, Principal, Route, WebIdentity};
 
 /// Renewals that fail are tried again after this, doubling up to [`SLOWEST_RENEWAL_RETRY`], with jitter.
 pub(in crate::credentials) const FIRST_RENEWAL_RETRY: Duration = Duration::from_secs(5);
@@ -43,7 +43,7 @@ pub(in crate::credentials) struct Outcomes {
     pub(in crate::credentials) store: Store,
     pub(in crate::credentials) refusals: RecentRefusals,
     pub(in crate::credentials) entitlement: Entitlement,
-    pub(in crate::credentials) recovery: Arc<Mutex<Recovery>>,
+    pub(in crate::credentials) recovery: Arc<Mutex<OfEach<Recovery>>>,
     pub(in crate::credentials) schedule: Schedule,
     /// The longest time to keep a set before its renewal.
     pub(in crate::credentials) renew_after: Duration,
@@ -95,9 +95,13 @@ impl Outcomes {
             }
         };
         self.refusals.forget(&principal.key);
-        self.recovery.lock().answered(now.boot);
+        self.recovery.lock().of_mut(&principal.route).answered(now.boot);
         self.entitlement.found(&origin, now.boot);
-        self.pods.granted(&principal.caller, issued.expiry().boot);
+        match principal.route {
+            Route::EksAuth => self.pods.granted(&principal.caller, issued.expiry().boot),
+            // A role by annotation or map says nothing of associations.
+            Route::WebIdentity(_) => {}
+        }
         if let Some(of_pod) = self.store.of_pod_behind(&principal.key) {
             of_pod.has_another_name();
         }
@@ -140,9 +144,9 @@ impl Outcomes {
 
     fn failed(&self, flight: &Flight, error: &SourceError) {
         let now = self.clock.now().boot;
-        let key = &flight.principal().key;
+        let Principal { key, route, .. } = flight.principal();
         if let SourceError::Refused(refusal) = error {
-            self.recovery.lock().answered(now);
+            self.recovery.lock().of_mut(route).answered(now);
             self.refusals.remember(key, refusal.clone(), now);
             if refusal.class == RefusalClass::NoAssociation {
                 self.pods.has_no_association(&flight.principal().caller);
@@ -154,7 +158,7 @@ impl Outcomes {
         }
         let unanswered = Unanswered::of(error, flight.began(), now);
         if unanswered.is_some() {
-            self.recovery.lock().not_answered(now);
+            self.recovery.lock().of_mut(route).not_answered(now);
         }
         if let Some(record) = self.store.get(key).or_else(|| self.judged_with(key, error)) {
             self.after_failed_renewal(&record, now, error);
@@ -169,6 +173,9 @@ impl Outcomes {
     /// and AWS may not have looked at the token by then.
     fn tell_owner(&self, principal: &Principal, refusal: &Refusal) {
         let said = || AwsWords { code: refusal.code, message: Arc::clone(&refusal.message) };
+        if let Route::WebIdentity(wanted) = &principal.route {
+            return self.tell_of_web_identity(principal, wanted, refusal.class, said());
+        }
         let problem: fn(Box<str>, AwsWords) -> Problem = match refusal.class {
             RefusalClass::NoAssociation if refusal.blames_cluster() => return,
             RefusalClass::NoAssociation => {
@@ -181,6 +188,26 @@ impl Outcomes {
         };
         self.events
             .tell_of_caller(&principal.caller, |service_account| problem(service_account.into(), said()));
+    }
+
+    /// The same of what STS refuses. The agent has verified the token: one that STS does not accept is no
+    /// forgery, but has an issuer or an audience that the account does not know.
+    fn tell_of_web_identity(
+        &self,
+        principal: &Principal,
+        wanted: &Arc<WebIdentity>,
+        class: RefusalClass,
+        said: AwsWords,
+    ) {
+        match class {
+            RefusalClass::RoleNotAssumable | RefusalClass::TokenInvalid | RefusalClass::NoAssociation => {}
+            RefusalClass::TokenExpired | RefusalClass::BadRequest => return,
+        }
+        self.events.tell_of_caller(&principal.caller, |service_account| Problem::RefusedBySts {
+            service_account: service_account.into(),
+            wanted: Arc::clone(wanted),
+            said,
+        });
     }
 
     /// What else an outcome is about, if the token that was judged has nothing of its own. That there is no

@@ -2,6 +2,7 @@
 //!
 //! Owns: these three limits. Must not know: what is called.
 
+pub mod budgets;
 pub mod peer_quota;
 pub mod renewal_rate;
 pub mod upstream_budget;

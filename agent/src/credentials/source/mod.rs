@@ -6,13 +6,19 @@
 //! All sources have one shape: a route and a token go in; an [`Issued`] set or a [`SourceError`] comes out.
 //! To add a source: a variant of [`Route`], a file here, a field and an arm in [`Sources`].
 
+mod answer;
+mod call;
 pub mod eks_auth;
+mod obstacle;
+mod of_each;
 mod refusal;
+pub mod web_identity;
 
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
+pub use self::of_each::OfEach;
 #[cfg(test)]
 pub(crate) use self::refusal::tests;
 pub use self::refusal::{JudgedToken, Refusal, RefusalClass};
@@ -25,19 +31,20 @@ use crate::workload::{PresentedToken, Route};
 /// All sources of this process.
 #[derive(Clone, Debug)]
 pub struct Sources {
-    /// EKS Auth, for pod identity associations.
-    pub eks_auth: eks_auth::EksAuth,
+    /// EKS Auth, for pod identity associations. `None`: no route leads there.
+    pub eks_auth: Option<eks_auth::EksAuth>,
+    /// STS, for roles that the cluster gives. `None`: no route leads there.
+    pub web_identity: Option<web_identity::StsWebIdentity>,
+    /// Where what AWS says no to is logged.
+    pub answer_log: AnswerLog,
 }
 
 impl Sources {
-    /// The log of AWS's noes.
-    pub fn answer_log(&self) -> &AnswerLog {
-        self.eks_auth.answer_log()
-    }
-
-    /// Whether AWS answers.
-    pub fn reach(&self) -> &Reach {
-        self.eks_auth.reach()
+    /// Whether AWS answers, of each source that there is.
+    pub fn reaches(&self) -> OfEach<Option<Reach>> {
+        let eks_auth = self.eks_auth.as_ref().map(|source| source.reach().clone());
+        let web_identity = self.web_identity.as_ref().map(|source| source.reach().clone());
+        OfEach { eks_auth, web_identity }
     }
 
     /// Exchanges a token for credentials by this route: one attempt, which is given up at its limits.
@@ -50,8 +57,13 @@ impl Sources {
         token: &PresentedToken,
         limits: TimeLimits,
     ) -> Result<Issued, SourceError> {
+        // The choice of routes knows which sources there are, so neither is missing.
+        let missing = || SourceError::Unavailable(Unavailable::Lost);
         match route {
-            Route::EksAuth => self.eks_auth.fetch(token, limits).await,
+            Route::EksAuth => self.eks_auth.as_ref().ok_or_else(missing)?.fetch(token, limits).await,
+            Route::WebIdentity(wanted) => {
+                self.web_identity.as_ref().ok_or_else(missing)?.fetch(wanted, token, limits).await
+            }
         }
     }
 }

@@ -98,7 +98,8 @@ impl Store {
     /// living set, under its other one.
     pub fn lookup(&self, who: &Principal, token: TokenDigest, now: Now) -> Option<Arc<IdentityRecord>> {
         let lives = |record: &Arc<IdentityRecord>| !record.credentials().expiry().is_over(now);
-        let own = self.get(&who.key);
+        // A digest says nothing of the route: the role of an untimely token may have changed meanwhile.
+        let own = self.get(&who.key).filter(|record| record.principal().route == who.route);
         if own.as_ref().is_some_and(lives) {
             return own;
         }

@@ -94,11 +94,13 @@ impl Node {
             ca_bundle: None,
             proxy: None,
         };
+        let own = OwnIdentity::fixed(own, clock.clone());
+        let answer_log = own.answer_log().clone();
         let eks_auth = EksAuth::new(Parts {
             cluster: "cluster",
             region: "us-west-2",
             upstream: &upstream,
-            own: OwnIdentity::fixed(own, clock.clone()),
+            own,
             details: SentDetails::default(),
             http_client: aws.http_client(),
             clock: &clock,
@@ -111,7 +113,7 @@ impl Node {
         let credentials = Credentials::assemble(Needs {
             clock: clock.clone(),
             rng: Rng::seeded(seed),
-            sources: Sources { eks_auth },
+            sources: Sources { eks_auth: Some(eks_auth), web_identity: None, answer_log },
             retention,
             max_service_qps: 3,
             max_stale_after_refusal,
@@ -121,6 +123,7 @@ impl Node {
             audit_log: Some(AuditLog::new("cluster", Some("node-1"))),
             pods: pods.clone(),
             events,
+            still_gives: Arc::new(|_| true),
         });
         if let Some(renewals) = credentials.renewals() {
             tasks.spawn("renewals", renewals.run());

@@ -21,7 +21,7 @@ use crate::workload::{BearerToken, PeerKey};
 /// How long a token that only an unknown key could prove waits for the sources, where there is another judge:
 /// a document comes within a few hundred milliseconds, and clients of the 1 s family
 /// (docs/design/client-contract.md#holding) must still get their answer.
-const KEY_WAIT: Duration = Duration::from_millis(500);
+pub(super) const KEY_WAIT: Duration = Duration::from_millis(500);
 /// The same where there is no other judge than keys that have not come yet, or the API server; the request is
 /// held no longer than that.
 pub const FIRST_KEYS_WAIT: Duration = Duration::from_millis(4_400);
@@ -50,15 +50,15 @@ impl Authenticator {
         peer: PeerKey,
         now: Now,
     ) -> Authentication {
-        let is_required = self.policy.mode() == VerificationMode::Required;
+        let is_required = open.mode == VerificationMode::Required;
         let asked = match open.unproven {
             Unproven::KeyUnknown if is_required && !self.keys.are_complete() => {
-                self.until_first_keys(token, peer, now).await
+                self.until_first_keys(open, token, peer, now).await
             }
-            Unproven::KeyUnknown => self.ask_sources_then_reviewer(token, peer, now).await,
+            Unproven::KeyUnknown => self.ask_sources_then_reviewer(open, token, peer, now).await,
             Unproven::ForeignIssuer(_) | Unproven::NoKeys => {
-                let deadline = Instant::now() + self.longest_wait();
-                self.ask_reviewer(token, peer, deadline, now).await
+                let deadline = Instant::now() + open.longest_wait();
+                self.ask_reviewer(open, token, peer, deadline, now).await
             }
         };
         let asked = match asked {
@@ -70,7 +70,7 @@ impl Authenticator {
                 Found::Open(open) => Some((open, until)),
             },
         };
-        self.say_open(open, self.what_follows(), now);
+        self.say_open(open, open.what_follows(), now);
         let Some((open, until)) = asked else { return open.meanwhile.clone() };
         if let Authentication::Identified(identity @ Identity::Unverified(_)) = &open.meanwhile {
             // They were asked: until they say something new, no request needs to wait for them with this
@@ -81,7 +81,13 @@ impl Authenticator {
     }
 
     /// There is no other judge than keys that have not come yet, and the API server.
-    async fn until_first_keys(&self, token: &BearerToken, peer: PeerKey, now: Now) -> Asked {
+    async fn until_first_keys(
+        &self,
+        open: &OpenToken,
+        token: &BearerToken,
+        peer: PeerKey,
+        now: Now,
+    ) -> Asked {
         let deadline = Instant::now() + FIRST_KEYS_WAIT;
         let by_key = self.until_judged(self.keys.watch_reads(), token, now);
         let by_review = async {
@@ -91,7 +97,7 @@ impl Authenticator {
             {
                 return judged;
             }
-            match self.ask_reviewer(token, peer, deadline, now).await {
+            match self.ask_reviewer(open, token, peer, deadline, now).await {
                 judged @ Asked::Judged(_) => judged,
                 Asked::Undecided(_) | Asked::NotNow => pending().await,
             }
@@ -104,7 +110,13 @@ impl Authenticator {
         }
     }
 
-    async fn ask_sources_then_reviewer(&self, token: &BearerToken, peer: PeerKey, now: Now) -> Asked {
+    async fn ask_sources_then_reviewer(
+        &self,
+        open: &OpenToken,
+        token: &BearerToken,
+        peer: PeerKey,
+        now: Now,
+    ) -> Asked {
         let began = Instant::now();
         let of_sources = match self.keys.request_refetch(peer, now.boot) {
             Some(refetch) => {
@@ -119,15 +131,23 @@ impl Authenticator {
             Asked::Undecided(_) | Asked::NotNow => {}
         }
         // The waiting is one, so it may be over: then it is reviewed for the next request.
-        match (self.ask_reviewer(token, peer, began + self.longest_wait(), now).await, of_sources) {
+        let deadline = began + open.longest_wait();
+        match (self.ask_reviewer(open, token, peer, deadline, now).await, of_sources) {
             (Asked::NotNow, Asked::Undecided(_)) => Asked::Undecided(Some(now.boot.plus(REVIEWED_WITHIN))),
             (of_reviewer, _) => of_reviewer,
         }
     }
 
-    async fn ask_reviewer(&self, token: &BearerToken, peer: PeerKey, deadline: Instant, now: Now) -> Asked {
+    async fn ask_reviewer(
+        &self,
+        open: &OpenToken,
+        token: &BearerToken,
+        peer: PeerKey,
+        deadline: Instant,
+        now: Now,
+    ) -> Asked {
         let Some((reviews, question)) = self.question(token, peer) else { return Asked::NotNow };
-        let patience = match self.policy.mode() {
+        let patience = match open.mode {
             VerificationMode::Auto | VerificationMode::Off => Patience::Little,
             VerificationMode::Required => Patience::Great,
         };
@@ -139,14 +159,6 @@ impl Authenticator {
             Ok(Reviewed::NotNow(None)) => Asked::NotNow,
             Ok(Reviewed::NotNow(until)) => Asked::Undecided(until),
             Err(_elapsed) => Asked::Undecided(Some(now.boot.plus(REVIEWED_WITHIN))),
-        }
-    }
-
-    /// For how long a token waits for those who may know more.
-    fn longest_wait(&self) -> Duration {
-        match self.policy.mode() {
-            VerificationMode::Auto | VerificationMode::Off => KEY_WAIT,
-            VerificationMode::Required => FIRST_KEYS_WAIT,
         }
     }
 

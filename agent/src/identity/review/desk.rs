@@ -3,6 +3,7 @@
 //! Owns: how many are under way at once. Must not know: who the judge is.
 
 use std::future::pending;
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::StreamExt;
@@ -33,7 +34,7 @@ enum Next {
 impl Reviews {
     /// Has the judge asked by `ask` (token and audience), which has a deadline of its own, without end;
     /// cancel by dropping.
-    pub async fn keep<F>(self, clock: Clock, ask: impl Fn(BearerToken, &'static str) -> F + Send)
+    pub async fn keep<F>(self, clock: Clock, ask: impl Fn(BearerToken, Arc<str>) -> F + Send)
     where
         F: Future<Output = Result<Answer, NoAnswer>> + Send,
     {
@@ -42,7 +43,7 @@ impl Reviews {
             let next = self.shared.state.lock().next(clock.now().boot);
             let pause = match next {
                 Next::Ask(question) => {
-                    let answer = ask(question.token.clone(), question.audience);
+                    let answer = ask(question.token.clone(), Arc::clone(&question.audience));
                     under_way.push(async move { (question, answer.await) });
                     continue;
                 }

@@ -96,7 +96,7 @@ pub(super) struct Question {
     /// The token.
     pub(super) token: BearerToken,
     /// For whom it claims to be issued; the judge must confirm that.
-    pub(super) audience: &'static str,
+    pub(super) audience: Arc<str>,
     /// The peer that it is charged to.
     pub(super) peer: PeerKey,
 }

@@ -31,7 +31,7 @@ pub(in crate::identity::review) fn user() -> ReviewedUser {
 pub(in crate::identity::review) fn question(token: u32, peer: u8, shares: usize) -> Question {
     let token = BearerToken::from_header(format!("a.{token}.c").as_bytes()).unwrap();
     let peer = PeerKey::new(Ipv4Addr::new(10, 0, 0, peer).into(), shares);
-    Question { token, audience: AUDIENCE, peer }
+    Question { token, audience: AUDIENCE.into(), peer }
 }
 
 type Answers = Arc<Mutex<Box<dyn FnMut() -> Result<Answer, NoAnswer> + Send>>>;
@@ -53,8 +53,8 @@ impl Judge {
         let metrics = Metrics::new();
         let reviews = Reviews::new(Arc::clone(&metrics.token_reviews), Rng::seeded(7));
         let (noted, of_clock, given) = (Arc::clone(&asked), clock.clone(), Arc::clone(&answers));
-        let ask = move |_token, audience| {
-            assert_eq!(audience, AUDIENCE);
+        let ask = move |_token, audience: Arc<str>| {
+            assert_eq!(&*audience, AUDIENCE);
             noted.lock().push(ms(of_clock.now().boot));
             let given = Arc::clone(&given);
             async move {

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use crate::identity::claims::{ClaimedWorkload, UnverifiedClaims};
 use crate::identity::verdict::{RefusedToken, TokenFacts, TokenFault, VerifiedIdentity};
 use crate::identity::verify::Policy;
-use crate::workload::{Audience, BearerToken, Caller, Pod, ServiceAccount};
+use crate::workload::{BearerToken, Caller, Pod, ServiceAccount};
 
 /// Who a genuine token was issued to.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -34,7 +34,7 @@ pub(in crate::identity) fn judge_reviewed(
 ) -> Result<VerifiedIdentity, RefusedToken> {
     let claims = UnverifiedClaims::of(token)
         .map_err(|error| RefusedToken { fault: TokenFault::Unreadable(error), caller: Caller::Unknown })?;
-    let audience = Audience::of(&claims.audiences);
+    let audience = policy.audience(&claims.audiences);
     let facts = TokenFacts { digest: token.digest(), validity: claims.validity, audience };
     let pod = pod_of(&claims, user).map_err(|fault| RefusedToken { fault, caller: claims.caller() })?;
     policy.admit(facts, Arc::new(pod))

@@ -63,8 +63,8 @@ impl Node {
         let asked: Arc<Mutex<Vec<Instant>>> = Arc::default();
         let reviews = Reviews::new(Metrics::new().token_reviews, Rng::seeded(7));
         let (doing, noted) = (Arc::clone(&does), Arc::clone(&asked));
-        let ask = move |_token, audience| {
-            assert_eq!(audience, "pods.eks.amazonaws.com");
+        let ask = move |_token, audience: Arc<str>| {
+            assert_eq!(&*audience, "pods.eks.amazonaws.com");
             noted.lock().push(Instant::now());
             let does = *doing.lock();
             async move {

@@ -92,6 +92,7 @@ impl Rejection {
     pub fn outcome(&self) -> Outcome {
         match self {
             Self::NotFound | Self::Method | Self::Host => Outcome::Invalid,
+            Self::NoRoute(NoRoute::Unverified | NoRoute::NotYetKnown) => Outcome::Unavailable,
             Self::Malformed(_) | Self::Token(_) | Self::NoRoute(_) => Outcome::Refused,
             Self::Absent(Absent::Gone | Absent::Elsewhere | Absent::OtherAddress) => Outcome::Refused,
             Self::Absent(Absent::NotSeen) => Outcome::Unavailable,
@@ -108,12 +109,10 @@ impl Rejection {
             Self::TooManyHeld => "too_many_held",
             Self::Token(fault) => cause_of_fault(fault),
             Self::Absent(absent) => cause_of_absence(*absent),
-            Self::NotFound
-            | Self::Method
-            | Self::Host
-            | Self::Malformed(_)
-            | Self::NoRoute(_)
-            | Self::Undecided => self.answer().code,
+            Self::NoRoute(no_route) => cause_of_no_route(no_route),
+            Self::NotFound | Self::Method | Self::Host | Self::Malformed(_) | Self::Undecided => {
+                self.answer().code
+            }
         }
     }
 
@@ -127,10 +126,7 @@ impl Rejection {
             }
             Self::Malformed(malformed) => of_malformed(*malformed),
             Self::Token(fault) => of_fault(fault),
-            Self::NoRoute(NoRoute::ForeignAudience) => {
-                let message = "The token is not for audience pods.eks.amazonaws.com";
-                answer(StatusCode::BAD_REQUEST, "InvalidTokenException", message)
-            }
+            Self::NoRoute(no_route) => of_no_route(no_route),
             Self::Absent(absent) => of_absence(*absent),
             Self::Undecided => unavailable("The token cannot be verified at this time; try again"),
             Self::TooManyHeld => unavailable("Too many requests from this pod are waiting; try again"),
@@ -185,6 +181,47 @@ const fn cause_of_absence(absent: Absent) -> &'static str {
     }
 }
 
+const fn cause_of_no_route(no_route: &NoRoute) -> &'static str {
+    match no_route {
+        NoRoute::ForeignAudience => "token_foreign_audience",
+        NoRoute::PodIdentityOff => "pod_identity_off",
+        NoRoute::WebIdentityOff => "web_identity_off",
+        NoRoute::Unverified => "token_not_verified",
+        NoRoute::NoRole => "no_role",
+        NoRoute::InvalidRole(_) => "invalid_role",
+        NoRoute::OtherAudience => "role_for_other_audience",
+        NoRoute::NotAllowed => "role_not_allowed",
+        NoRoute::NotYetKnown => "role_not_known_yet",
+    }
+}
+
+fn of_no_route(no_route: &NoRoute) -> Answer {
+    let refused = |code, message: &str| answer(StatusCode::BAD_REQUEST, code, message);
+    let denied = |message: &str| answer(StatusCode::FORBIDDEN, "AccessDeniedException", message);
+    match no_route {
+        NoRoute::ForeignAudience => {
+            refused("InvalidTokenException", "The token is not for audience pods.eks.amazonaws.com")
+        }
+        NoRoute::PodIdentityOff => {
+            refused("InvalidTokenException", "This agent does not serve tokens for pods.eks.amazonaws.com")
+        }
+        NoRoute::WebIdentityOff => {
+            refused("InvalidTokenException", "This agent does not serve tokens for STS")
+        }
+        // The API server or a key may say a moment later that it is genuine.
+        NoRoute::Unverified => unavailable("The token cannot be verified at this time; try again"),
+        NoRoute::NotYetKnown => unavailable("The role of this service account is not known yet; try again"),
+        NoRoute::NoRole => denied("No annotation or map entry gives this service account a role"),
+        NoRoute::InvalidRole(why) => {
+            denied(&format!("The role of this service account cannot be used: {why}"))
+        }
+        NoRoute::OtherAudience => {
+            refused("InvalidTokenException", "The role is given for tokens of another audience")
+        }
+        NoRoute::NotAllowed => denied("The role limits of this cluster do not allow this role here"),
+    }
+}
+
 /// The token is genuine: it is not the token's fault.
 fn of_absence(absent: Absent) -> Answer {
     let message = match absent {
@@ -236,11 +273,11 @@ fn of_source(error: &SourceError) -> Answer {
             answer(StatusCode::SERVICE_UNAVAILABLE, "ThrottlingException", message)
         }
         SourceError::Unavailable(Unavailable::Unreadable) => {
-            unavailable("Something on the way to EKS Auth may have answered; try again")
+            unavailable("Something on the way to AWS may have answered; try again")
         }
         SourceError::Unavailable(
             Unavailable::Timeout | Unavailable::Connection | Unavailable::ServerError | Unavailable::Lost,
-        ) => unavailable("EKS Auth is unreachable or failing; try again"),
+        ) => unavailable("AWS is unreachable or failing; try again"),
         SourceError::OwnIdentity(OwnIdentityFault::Missing) => unavailable(NO_OWN_CREDENTIALS),
         SourceError::OwnIdentity(OwnIdentityFault::Rejected(rejection)) => {
             unavailable(&format!("{NO_OWN_CREDENTIALS}: {rejection}"))
@@ -249,7 +286,26 @@ fn of_source(error: &SourceError) -> Answer {
 }
 
 fn of_refusal(refusal: &Refusal) -> Answer {
-    let (status, sentence) = match refusal.class {
+    let (status, sentence) = sentence_of(refusal);
+    let details = if refusal.message.is_empty() { String::new() } else { format!(": {}", refusal.message) };
+    let id = refusal.request_id.as_deref().map(|id| format!(" (request id {id})")).unwrap_or_default();
+    Answer { status, code: refusal.code, message: format!("{sentence}{details}{id}") }
+}
+
+/// STS has codes of its own, each with a usual mistake behind it; those of EKS Auth are its classes.
+fn sentence_of(refusal: &Refusal) -> (StatusCode, &'static str) {
+    let of_sts = match refusal.code {
+        "AccessDenied" => Some("STS refuses: the role's trust policy must allow this sub and aud"),
+        "RegionDisabledException" => Some("STS is not active in this region for the account of the role"),
+        "InvalidIdentityToken" => Some("STS rejects the token: check the OIDC provider in the account"),
+        "IDPRejectedClaim" => Some("STS rejects the token: its identity provider does"),
+        "ValidationError" => Some("STS finds the request invalid: check the ARN of the role"),
+        _ => None,
+    };
+    if let Some(sentence) = of_sts {
+        return (StatusCode::BAD_REQUEST, sentence);
+    }
+    match refusal.class {
         // 403: Java hides any 404 behind "the requested metadata is not found"
         // (docs/design/client-contract.md#error-rules).
         RefusalClass::NoAssociation => {
@@ -263,10 +319,7 @@ fn of_refusal(refusal: &Refusal) -> Answer {
         }
         RefusalClass::TokenInvalid => (StatusCode::BAD_REQUEST, "EKS Auth does not accept the token"),
         RefusalClass::BadRequest => (StatusCode::BAD_REQUEST, "EKS Auth does not accept the request"),
-    };
-    let details = if refusal.message.is_empty() { String::new() } else { format!(": {}", refusal.message) };
-    let id = refusal.request_id.as_deref().map(|id| format!(" (request id {id})")).unwrap_or_default();
-    Answer { status, code: refusal.code, message: format!("{sentence}{details}{id}") }
+    }
 }
 
 #[cfg(test)]
@@ -312,6 +365,16 @@ mod tests {
             (Rejection::Token(TokenFault::OtherNode), 403, "AccessDeniedException"),
             (Rejection::Token(TokenFault::NotAuthenticated), 400, "InvalidTokenException"),
             (Rejection::NoRoute(NoRoute::ForeignAudience), 400, "InvalidTokenException"),
+            (Rejection::NoRoute(NoRoute::PodIdentityOff), 400, "InvalidTokenException"),
+            (Rejection::NoRoute(NoRoute::WebIdentityOff), 400, "InvalidTokenException"),
+            (Rejection::NoRoute(NoRoute::Unverified), 503, "ServiceUnavailableException"),
+            (Rejection::NoRoute(NoRoute::NotYetKnown), 503, "ServiceUnavailableException"),
+            (Rejection::NoRoute(NoRoute::NoRole), 403, "AccessDeniedException"),
+            (Rejection::NoRoute(NoRoute::InvalidRole("no ARN".into())), 403, "AccessDeniedException"),
+            (Rejection::NoRoute(NoRoute::OtherAudience), 400, "InvalidTokenException"),
+            (Rejection::NoRoute(NoRoute::NotAllowed), 403, "AccessDeniedException"),
+            (refused(RefusalClass::RoleNotAssumable, "AccessDenied"), 400, "AccessDenied"),
+            (refused(RefusalClass::TokenInvalid, "InvalidIdentityToken"), 400, "InvalidIdentityToken"),
             (Rejection::Absent(Absent::Gone), 403, "AccessDeniedException"),
             (Rejection::Absent(Absent::NotSeen), 503, "ServiceUnavailableException"),
             (Rejection::Absent(Absent::Elsewhere), 403, "AccessDeniedException"),
@@ -378,6 +441,14 @@ mod tests {
             Rejection::Absent(Absent::Gone),
             Rejection::Absent(Absent::NotSeen),
             Rejection::Absent(Absent::OtherAddress),
+            Rejection::NoRoute(NoRoute::ForeignAudience),
+            Rejection::NoRoute(NoRoute::PodIdentityOff),
+            Rejection::NoRoute(NoRoute::WebIdentityOff),
+            Rejection::NoRoute(NoRoute::Unverified),
+            Rejection::NoRoute(NoRoute::NotYetKnown),
+            Rejection::NoRoute(NoRoute::NoRole),
+            Rejection::NoRoute(NoRoute::OtherAudience),
+            Rejection::NoRoute(NoRoute::NotAllowed),
             Rejection::Undecided,
             Rejection::TooManyHeld,
             Rejection::Source(None),

@@ -62,6 +62,18 @@ pub struct BudgetNumbers {
     pub waiting: [(&'static str, usize); 5],
 }
 
+impl BudgetNumbers {
+    /// Those of two budgets together.
+    #[must_use]
+    pub fn and(self, other: Self) -> Self {
+        let mut waiting = self.waiting;
+        for ((label, number), (same, more)) in waiting.iter_mut().zip(other.waiting) {
+            (*label, *number) = (same, *number + more);
+        }
+        Self { limit: self.limit + other.limit, in_flight: self.in_flight + other.in_flight, waiting }
+    }
+}
+
 /// The keys that tokens are verified with.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct TokenKeyNumbers {

@@ -7,6 +7,7 @@
 use std::sync::Arc;
 
 use crate::aws::own_identity::rejection::Rejection;
+use crate::credentials::source::answer::ErrorAnswer;
 use crate::credentials::source::{
     JudgedToken, OwnIdentityFault, Refusal, RefusalClass, SourceError, Unavailable,
 };
@@ -26,32 +27,6 @@ const SIGNATURE_CODES: [&str; 10] = [
     "UnrecognizedClientException",
 ];
 
-/// Codes that mean "slower", whatever the status (aws-runtime, `THROTTLING_ERRORS`).
-const THROTTLING_CODES: [&str; 9] = [
-    "BandwidthLimitExceeded",
-    "LimitExceededException",
-    "RequestLimitExceeded",
-    "RequestThrottled",
-    "RequestThrottledException",
-    "SlowDown",
-    "Throttling",
-    "ThrottlingException",
-    "TooManyRequestsException",
-];
-
-/// An answer that is not a success.
-#[derive(Clone, Copy, Debug)]
-pub struct ErrorAnswer<'a> {
-    /// Its status.
-    pub status: u16,
-    /// AWS's code, where there is one.
-    pub code: Option<&'a str>,
-    /// AWS's sentence, or nothing.
-    pub message: &'a str,
-    /// AWS's request id, where there is one.
-    pub request_id: Option<&'a str>,
-}
-
 /// Classifies an answer that is not a success; `judged` is the token that it is about. The refusals are those
 /// of EKS Auth (botocore model, eks-auth 2023-11-26), all of them 400 but the one 404.
 pub fn classify(answer: &ErrorAnswer<'_>, judged: JudgedToken) -> SourceError {
@@ -60,14 +35,14 @@ pub fn classify(answer: &ErrorAnswer<'_>, judged: JudgedToken) -> SourceError {
     if SIGNATURE_CODES.contains(&code) {
         return rejected(answer);
     }
-    if status == 429 || THROTTLING_CODES.contains(&code) {
+    if answer.is_throttling() {
         return SourceError::Throttled;
     }
     let refused = |class, code| {
         SourceError::Refused(Refusal::new(class, code, answer.message, answer.request_id, judged))
     };
     match (status, code) {
-        (401 | 403, _) if is_of_aws(answer) => rejected(answer),
+        (401 | 403, _) if answer.is_of_aws() => rejected(answer),
         (400, "AccessDeniedException") => refused(RoleNotAssumable, "AccessDeniedException"),
         (400, "ExpiredTokenException") => refused(TokenExpired, "ExpiredTokenException"),
         (400, "InvalidTokenException") => refused(TokenInvalid, "InvalidTokenException"),
@@ -80,12 +55,6 @@ pub fn classify(answer: &ErrorAnswer<'_>, judged: JudgedToken) -> SourceError {
         // are not EKS Auth's either.
         (_, _) => SourceError::Unavailable(Unavailable::Unreadable),
     }
-}
-
-/// Whether anything shows that AWS answered. Its front ends put a request id on each answer and a code on
-/// each error. What stands on the way has neither, and its 403 says nothing of the credentials that signed.
-pub(super) fn is_of_aws(answer: &ErrorAnswer<'_>) -> bool {
-    [answer.code, answer.request_id].into_iter().flatten().any(|word| !word.is_empty())
 }
 
 /// The agent's own credentials were rejected, in AWS's words.

@@ -4,11 +4,9 @@
 //! answer.
 
 pub mod classify;
-mod obstacle;
 #[cfg(any(test, fuzzing))]
 pub(crate) mod properties;
 
-use std::borrow::Cow;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -16,16 +14,15 @@ use aws_sdk_eksauth::Client;
 use aws_sdk_eksauth::config::retry::RetryConfig;
 use aws_sdk_eksauth::config::timeout::TimeoutConfig;
 use aws_sdk_eksauth::config::{
-    AppName, BehaviorVersion, IdentityCache, Region, SharedCredentialsProvider, StalledStreamProtectionConfig,
+    BehaviorVersion, IdentityCache, Region, SharedCredentialsProvider, StalledStreamProtectionConfig,
 };
-use aws_sdk_eksauth::error::{ProvideErrorMetadata, SdkError};
 use aws_sdk_eksauth::operation::RequestId;
 use aws_sdk_eksauth::operation::assume_role_for_pod_identity::AssumeRoleForPodIdentityOutput;
 use aws_sdk_eksauth::types::Credentials as IssuedByAws;
 use aws_smithy_async::rt::sleep::TokioSleep;
 use aws_smithy_runtime_api::client::http::SharedHttpClient;
 
-use crate::aws::answer_log::{About, AnswerLog, Asked, No};
+use crate::aws::answer_log::{About, Asked, No};
 use crate::aws::node_details::SentDetails;
 use crate::aws::own_identity::{OwnIdentity, SigningCredentials};
 use crate::aws::reach::Reach;
@@ -34,8 +31,9 @@ use crate::clock::Clock;
 use crate::config::Upstream;
 use crate::credentials::issued::{Grant, GrantOrigin, Issued};
 use crate::credentials::receipt::{self, Receipt};
-use crate::credentials::source::eks_auth::classify::{ErrorAnswer, classify};
-use crate::credentials::source::eks_auth::obstacle::{Failure, Obstacle, obstacle};
+use crate::credentials::source::call::{Words, app_name, dated, translate, within};
+use crate::credentials::source::eks_auth::classify::classify;
+use crate::credentials::source::obstacle::{Obstacle, Service, obstacle};
 use crate::credentials::source::{
     JudgedToken, OwnIdentityFault, Refusal, SourceError, TimeLimits, Unavailable,
 };
@@ -43,6 +41,9 @@ use crate::outgoing::Carrier;
 use crate::secret::Secret;
 use crate::words::{self, CallSecrets};
 use crate::workload::PresentedToken;
+
+/// What its answers are told by.
+const SERVICE: Service = Service { name: "EKS Auth", classify };
 
 /// Asks EKS Auth.
 #[derive(Clone, Debug)]
@@ -135,7 +136,9 @@ impl EksAuth {
             .config_override(signing_with(&signing));
         let sent = within(limits, &carrier, call.send()).await;
         let secrets = || secrets_of(presented, &signing);
-        match obstacle(sent.as_ref(), &carrier, presented.into()) {
+        let brought =
+            sent.as_ref().map(|sent| sent.as_ref().map(|output| whole_credentials(output).is_some()));
+        match obstacle(brought, &carrier, &SERVICE, presented.into()) {
             Obstacle::None => {
                 let failure = sent.as_ref().and_then(|sent| sent.as_ref().err());
                 let words = failure.and_then(|failure| Words::of(failure, &secrets()));
@@ -147,7 +150,8 @@ impl EksAuth {
         let result = match sent {
             None => Err(SourceError::Unavailable(Unavailable::Timeout)),
             Some(Err(error)) => {
-                Err(dated(translate(&error, presented.into(), &secrets()), observer.answered_at()))
+                let error = translate(&error, presented.into(), &secrets(), classify);
+                Err(dated(error, observer.answered_at()))
             }
             Some(Ok(output)) => issued(&output, observer.answered_at()),
         };
@@ -169,11 +173,6 @@ impl EksAuth {
         result.map_err(|error| self.asked_with(&signing, error))
     }
 
-    /// The log of AWS's noes.
-    pub fn answer_log(&self) -> &AnswerLog {
-        self.own.answer_log()
-    }
-
     /// Whether it answers.
     pub fn reach(&self) -> &Reach {
         &self.reach
@@ -193,7 +192,7 @@ impl EksAuth {
             code: code.as_deref().unwrap_or_default(),
             message: &words::one_line(answer.message),
             request_id: request_id.as_deref(),
-            asked: &Asked { whom: Arc::clone(&self.whom), signer: signing.signer() },
+            asked: &Asked { whom: Arc::clone(&self.whom), signer: Some(signing.signer()) },
         });
     }
 
@@ -201,24 +200,13 @@ impl EksAuth {
     fn asked_with(&self, signing: &SigningCredentials, error: SourceError) -> SourceError {
         match error {
             SourceError::Refused(refusal) => {
-                let asked = Asked { whom: Arc::clone(&self.whom), signer: signing.signer() };
+                let asked = Asked { whom: Arc::clone(&self.whom), signer: Some(signing.signer()) };
                 SourceError::Refused(Refusal { asked: Some(Arc::new(asked)), ..refusal })
             }
             other @ (SourceError::Throttled | SourceError::Unavailable(_) | SourceError::OwnIdentity(_)) => {
                 other
             }
         }
-    }
-}
-
-/// What the call comes to, unless that takes too long.
-async fn within<T>(limits: TimeLimits, carrier: &Carrier, call: impl Future<Output = T>) -> Option<T> {
-    tokio::select! {
-        // An answer that is there is not passed over.
-        biased;
-        answer = call => Some(answer),
-        () = carrier.used_for(limits.on_used_connection) => None,
-        () = tokio::time::sleep(limits.in_all) => None,
     }
 }
 
@@ -230,90 +218,11 @@ fn signing_with(signing: &SigningCredentials) -> aws_sdk_eksauth::config::Builde
         .identity_cache(IdentityCache::no_cache())
 }
 
-fn app_name() -> Option<AppName> {
-    // The name is a literal of allowed characters; were it not, calls would go out without it.
-    AppName::new(concat!("pod-identity-agent-", env!("CARGO_PKG_VERSION"))).ok()
-}
-
 /// What a call carries that nobody may see in the answer to it (invariant 9).
 fn secrets_of<'a>(presented: &'a PresentedToken, signing: &'a SigningCredentials) -> CallSecrets<'a> {
     let signed = signing.credentials();
     let of_agent = [Some(signed.secret_access_key()), signed.session_token()];
     CallSecrets::new(of_agent.into_iter().flatten().chain([presented.token.reveal()]))
-}
-
-fn translate(error: &Failure, judged: JudgedToken, secrets: &CallSecrets<'_>) -> SourceError {
-    match error {
-        SdkError::TimeoutError(_) => SourceError::Unavailable(Unavailable::Timeout),
-        SdkError::DispatchFailure(failure) if failure.is_timeout() => {
-            SourceError::Unavailable(Unavailable::Timeout)
-        }
-        SdkError::DispatchFailure(failure) if failure.is_other() => {
-            SourceError::Unavailable(Unavailable::Unreadable)
-        }
-        SdkError::DispatchFailure(_) => SourceError::Unavailable(Unavailable::Connection),
-        // The request could not be built or signed; our own identity is the only part of it that can be
-        // missing.
-        SdkError::ConstructionFailure(_) => SourceError::OwnIdentity(OwnIdentityFault::Missing),
-        // Credentials that the SDK could not read.
-        SdkError::ResponseError(response) if response.raw().status().is_success() => {
-            SourceError::Unavailable(Unavailable::Unreadable)
-        }
-        SdkError::ResponseError(_) | SdkError::ServiceError(_) | _ => Words::of(error, secrets)
-            .map_or(SourceError::Unavailable(Unavailable::Unreadable), |words| {
-                classify(&words.answer(), judged)
-            }),
-    }
-}
-
-/// What AWS says in an answer that is not a success, without the secrets of the call.
-struct Words<'a> {
-    status: u16,
-    code: Option<Cow<'a, str>>,
-    message: Cow<'a, str>,
-    request_id: Option<Cow<'a, str>>,
-}
-
-impl<'a> Words<'a> {
-    /// Those in a failure, if it is an answer. Of a body that the SDK could not read only the head can be
-    /// believed.
-    fn of(failure: &'a Failure, secrets: &CallSecrets<'_>) -> Option<Self> {
-        let (status, code, message) = match failure {
-            SdkError::ResponseError(response) => (response.raw().status(), None, None),
-            SdkError::ServiceError(service) => {
-                let said = service.err();
-                (service.raw().status(), said.code(), said.message())
-            }
-            SdkError::ConstructionFailure(_)
-            | SdkError::TimeoutError(_)
-            | SdkError::DispatchFailure(_)
-            | _ => return None,
-        };
-        Some(Self {
-            status: status.as_u16(),
-            code: code.map(|code| secrets.redact(code)),
-            message: secrets.redact(message.unwrap_or_default()),
-            // The metadata of a body that the SDK cannot read is empty; the header is there.
-            request_id: failure.request_id().map(|id| secrets.redact(id)),
-        })
-    }
-
-    fn answer(&self) -> ErrorAnswer<'_> {
-        ErrorAnswer {
-            status: self.status,
-            code: self.code.as_deref(),
-            message: &self.message,
-            request_id: self.request_id.as_deref(),
-        }
-    }
-}
-
-/// A refusal is kept with the time it was given at.
-fn dated(error: SourceError, answered_at: Option<SystemTime>) -> SourceError {
-    match error {
-        SourceError::Refused(refusal) => SourceError::Refused(Refusal { answered_at, ..refusal }),
-        SourceError::Throttled | SourceError::Unavailable(_) | SourceError::OwnIdentity(_) => error,
-    }
 }
 
 /// The credentials in an answer, if no part of them is missing. The SDK reads any JSON object as an answer:

@@ -5,17 +5,13 @@
 
 use std::error::Error;
 
-use aws_sdk_eksauth::error::{ProvideErrorMetadata, SdkError};
-use aws_sdk_eksauth::operation::RequestId;
-use aws_sdk_eksauth::operation::assume_role_for_pod_identity::{
-    AssumeRoleForPodIdentityError, AssumeRoleForPodIdentityOutput,
-};
-use aws_smithy_runtime_api::http::Response;
-use aws_smithy_types::body::SdkBody;
+use aws_smithy_runtime_api::client::result::SdkError;
+use aws_smithy_types::error::metadata::ProvideErrorMetadata;
+use aws_types::request_id::RequestId;
 
-use crate::credentials::source::eks_auth::classify::{ErrorAnswer, classify, is_of_aws};
-use crate::credentials::source::eks_auth::whole_credentials;
-use crate::credentials::source::{JudgedToken, SourceError, Unavailable};
+use super::answer::ErrorAnswer;
+use super::call::{Classify, Failure};
+use super::{JudgedToken, SourceError, Unavailable};
 use crate::outgoing::Carrier;
 use crate::telemetry::error_chain::ErrorChain;
 use crate::words;
@@ -31,28 +27,43 @@ pub(super) enum Obstacle {
     OnTheWay(String),
 }
 
-/// What the SDK brings from a call.
-pub(super) type Sent = Result<AssumeRoleForPodIdentityOutput, Failure>;
-/// And when it fails.
-pub(super) type Failure = SdkError<AssumeRoleForPodIdentityError, Response<SdkBody>>;
+/// The service that was called.
+pub(super) struct Service {
+    /// Its name, for people.
+    pub(super) name: &'static str,
+    /// What its answers mean.
+    pub(super) classify: Classify,
+}
 
-/// What kept the answer to a call away; `None`: its time is over.
-pub(super) fn obstacle(sent: Option<&Sent>, carrier: &Carrier, judged: JudgedToken) -> Obstacle {
-    match sent {
+/// What kept the answer to a call away. `None`: its time is over; in a success: whether it brought whole
+/// credentials.
+pub(super) fn obstacle<E: ProvideErrorMetadata>(
+    brought: Option<Result<bool, &Failure<E>>>,
+    carrier: &Carrier,
+    service: &Service,
+    judged: JudgedToken,
+) -> Obstacle {
+    match brought {
         None if carrier.is_under_way() => {
             Obstacle::OnTheWay("there is a connection, and no answer in time".to_owned())
         }
         None => Obstacle::OnTheWay("no connection was made in time".to_owned()),
-        Some(Ok(output)) if whole_credentials(output).is_some() => Obstacle::None,
-        Some(Ok(_)) => Obstacle::OnTheWay("an answer without credentials is not one of EKS Auth".to_owned()),
-        Some(Err(failure)) => in_failure(failure, judged),
+        Some(Ok(true)) => Obstacle::None,
+        Some(Ok(false)) => {
+            Obstacle::OnTheWay(format!("an answer without credentials is not one of {}", service.name))
+        }
+        Some(Err(failure)) => in_failure(failure, service, judged),
     }
 }
 
-fn in_failure(failure: &Failure, judged: JudgedToken) -> Obstacle {
+fn in_failure<E: ProvideErrorMetadata>(
+    failure: &Failure<E>,
+    service: &Service,
+    judged: JudgedToken,
+) -> Obstacle {
     let in_answer = |status, code| {
         let request_id = failure.request_id();
-        in_answer(&ErrorAnswer { status, code, message: "", request_id }, judged)
+        in_answer(&ErrorAnswer { status, code, message: "", request_id }, service, judged)
     };
     match failure {
         SdkError::ConstructionFailure(_) => Obstacle::Unsent,
@@ -64,34 +75,36 @@ fn in_failure(failure: &Failure, judged: JudgedToken) -> Obstacle {
             Obstacle::OnTheWay(told.unwrap_or_else(|| "the request was not sent".to_owned()))
         }
         SdkError::ResponseError(response) => in_answer(response.raw().status().as_u16(), None),
-        SdkError::ServiceError(service) => in_answer(service.raw().status().as_u16(), service.err().code()),
+        SdkError::ServiceError(said) => in_answer(said.raw().status().as_u16(), said.err().code()),
         _ => Obstacle::OnTheWay("the SDK gives an error that the agent does not know".to_owned()),
     }
 }
 
 /// A 5xx may be a proxy's as well: without a sign of AWS it is one.
-fn in_answer(answer: &ErrorAnswer<'_>, judged: JudgedToken) -> Obstacle {
-    let is_of_eks_auth = match classify(answer, judged) {
+fn in_answer(answer: &ErrorAnswer<'_>, service: &Service, judged: JudgedToken) -> Obstacle {
+    let is_of_service = match (service.classify)(answer, judged) {
         SourceError::Refused(_) | SourceError::Throttled | SourceError::OwnIdentity(_) => true,
-        SourceError::Unavailable(Unavailable::ServerError) => is_of_aws(answer),
+        SourceError::Unavailable(Unavailable::ServerError) => answer.is_of_aws(),
         SourceError::Unavailable(
             Unavailable::Timeout | Unavailable::Connection | Unavailable::Unreadable | Unavailable::Lost,
         ) => false,
     };
-    if is_of_eks_auth {
+    if is_of_service {
         return Obstacle::None;
     }
     let status = answer.status;
     let code = words::code(answer.code).map(|code| format!(" and code {code}")).unwrap_or_default();
     Obstacle::OnTheWay(format!(
-        "an answer with status {status}{code} is not one of EKS Auth; a proxy or a wrong endpoint may give it"
+        "an answer with status {status}{code} is not one of {}; a proxy or a wrong endpoint may give it",
+        service.name
     ))
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{ErrorAnswer, Obstacle, in_answer};
+    use super::{ErrorAnswer, Obstacle, Service, in_answer};
     use crate::credentials::source::RefusalClass;
+    use crate::credentials::source::eks_auth::classify::classify;
     use crate::credentials::source::tests::refusal;
 
     #[test]
@@ -110,7 +123,8 @@ mod tests {
         ] {
             let answer = ErrorAnswer { status, code, message: "", request_id };
             let judged = *refusal(RefusalClass::BadRequest).judged;
-            let is_none = in_answer(&answer, judged) == Obstacle::None;
+            let eks_auth = Service { name: "EKS Auth", classify };
+            let is_none = in_answer(&answer, &eks_auth, judged) == Obstacle::None;
             assert_eq!(is_none, is_of_aws, "{status} {code:?} {request_id:?}");
         }
     }
