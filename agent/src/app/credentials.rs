@@ -16,9 +16,9 @@ use crate::config::{Config, OwnCredentials};
 use crate::credentials::assemble::{Credentials, Needs};
 use crate::credentials::audit_log::AuditLog;
 use crate::credentials::flight::final_answers::Granted;
-use crate::credentials::source::{OfEach, Sources};
 use crate::credentials::source::eks_auth::{EksAuth, Parts};
 use crate::credentials::source::web_identity::{self, StsWebIdentity};
+use crate::credentials::source::{OfEach, Sources};
 use crate::lifecycle::condition_name::ConditionName;
 use crate::rng::Rng;
 

@@ -1,13 +1,230 @@
-//! Which route a caller takes to its credentials.
+//! Which route a caller takes to its credentials, and which role it is given on the way.
 //!
-//! Owns: the choice of the credential source by the audience that a token was issued for. Must not know: how
-//! a source is asked or what it answers. Today there is one source; IRSA annotations and a mounted map come
-//! to stand beside it here.
+//! Owns: the choice of the source by the audience that a token was issued for, and of the role by the role
+//! map or the annotation of the service account. Must not know: how a source is asked or what it answers, or
+//! how the API server is asked (`app` gives a closure).
+//!
+//! The map's entry wins over an annotation: it is the admin's own file, it needs no API server, and who may
+//! annotate a service account is often somebody else. The role limits bind both.
 
+pub mod annotations;
+mod files;
+mod grants;
+mod json;
 mod no_route;
+mod problems;
+mod role_limits;
+mod role_map;
+mod seen_pods;
+mod session_name;
+mod settings;
+mod state;
+
+use std::fmt;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use tokio::sync::Notify;
+use tokio::time::Instant;
+
+use self::state::{Chosen, State};
+use crate::clock::Now;
+use crate::rng::Rng;
+use crate::workload::{Audience, Caller, Pod, RoleArn, Route, ServiceAccount};
 
 pub use self::no_route::NoRoute;
-use crate::workload::{Audience, Route};
+pub use self::session_name::{FixedName, NotSessionNames, SessionNames};
+
+/// One who waits looks again after this time, though nothing has changed: by then an old answer may count.
+const LOOK_AGAIN: Duration = Duration::from_millis(500);
+
+/// Which sources this agent has.
+pub struct Parts {
+    /// Whether tokens for EKS Pod Identity are exchanged.
+    pub pod_identity: bool,
+    /// Where roles come from. `None`: nobody is given one.
+    pub roles: Option<WebIdentityRoles>,
+}
+
+/// Where the roles of service accounts come from.
+pub struct WebIdentityRoles {
+    /// The role map. `None`: there is none.
+    pub map: Option<PathBuf>,
+    /// The role limits. `None`: every role may be given.
+    pub limits: Option<PathBuf>,
+    /// Whether annotations of service accounts are read.
+    pub annotations: bool,
+    /// How sessions are named.
+    pub session_names: SessionNames,
+    /// The audience of roles that name none.
+    pub default_audience: Arc<str>,
+}
+
+/// What is to be done for a caller.
+#[derive(Debug)]
+pub enum Choice {
+    /// It takes this route.
+    Route(Route),
+    /// There is none.
+    Refused(NoRoute),
+    /// Somebody has to be asked first: [`Associations::ask`].
+    Ask(Question),
+}
+
+/// Which role a pod has.
+#[derive(Clone, Debug)]
+pub struct Question {
+    pod: Arc<Pod>,
+    audience: Arc<str>,
+}
+
+/// An entitlement that has ended: by the annotation, the role map or the role limits.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Withdrawn {
+    /// The service account that may use the role no more.
+    pub service_account: ServiceAccount,
+    /// The role.
+    pub role: RoleArn,
+}
+
+/// The associations of the process; clones share them.
+#[derive(Clone)]
+pub struct Associations {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    has_pod_identity: bool,
+    /// `None`: nobody is given a role.
+    roles: Option<Roles>,
+}
+
+struct Roles {
+    state: Mutex<State>,
+    map: Option<PathBuf>,
+    limits: Option<PathBuf>,
+    rng: Rng,
+    /// Notified when a service account is to be read.
+    wanted: Notify,
+    /// Notified when something has become known, or will not.
+    learned: Notify,
+    /// Notified when an entitlement has ended.
+    withdrawn: Notify,
+}
+
+/// Entitlements that have ended, each given to one reader once.
+pub struct Withdrawals {
+    associations: Associations,
+}
+
+impl Associations {
+    /// Nothing is known, and nothing is read until [`Associations::keep_files`] and
+    /// [`Associations::keep_annotations`] run.
+    pub fn new(parts: Parts, rng: Rng) -> Self {
+        let roles = parts.roles.map(|roles| Roles {
+            state: Mutex::new(State::new(&roles)),
+            map: roles.map,
+            limits: roles.limits,
+            rng,
+            wanted: Notify::new(),
+            learned: Notify::new(),
+            withdrawn: Notify::new(),
+        });
+        Self { shared: Arc::new(Shared { has_pod_identity: parts.pod_identity, roles }) }
+    }
+
+    /// What is to be done for a caller with a token for that audience. Waits for nothing.
+    pub fn choose(&self, caller: &Caller, audience: &Audience, now: Now) -> Choice {
+        match audience {
+            Audience::PodIdentity if self.shared.has_pod_identity => Choice::Route(Route::EksAuth),
+            Audience::PodIdentity => Choice::Refused(NoRoute::PodIdentityOff),
+            Audience::Foreign => Choice::Refused(NoRoute::ForeignAudience),
+            Audience::WebIdentity(audience) => {
+                let Some(roles) = &self.shared.roles else { return Choice::Refused(NoRoute::WebIdentityOff) };
+                let Caller::Verified(pod) = caller else { return Choice::Refused(NoRoute::Unverified) };
+                roles.choose(pod, audience, now)
+            }
+        }
+    }
+
+    /// The answer to a question, however long that takes: one who asks has a deadline. Cancel-safe: what was
+    /// begun for it goes on for others.
+    ///
+    /// # Errors
+    /// [`NoRoute`], when there is none.
+    pub async fn ask(&self, question: Question, now: Now) -> Result<Route, NoRoute> {
+        match &self.shared.roles {
+            Some(roles) => roles.ask(question, now).await,
+            None => Err(NoRoute::WebIdentityOff),
+        }
+    }
+
+    /// The entitlements that end from now on, and those that ended and nobody was given yet.
+    pub fn withdrawals(&self) -> Withdrawals {
+        Withdrawals { associations: self.clone() }
+    }
+}
+
+impl Roles {
+    fn choose(&self, pod: &Arc<Pod>, audience: &Arc<str>, now: Now) -> Choice {
+        let mut state = self.state.lock();
+        let chosen = state.choose(pod, audience, now.boot);
+        let has_wish = state.has_new_wish();
+        drop(state);
+        if has_wish {
+            self.wanted.notify_one();
+        }
+        match chosen {
+            Chosen::Route(route) => Choice::Route(Route::WebIdentity(route)),
+            Chosen::Refused(why) => Choice::Refused(why),
+            Chosen::Unknown => Choice::Ask(Question { pod: Arc::clone(pod), audience: Arc::clone(audience) }),
+        }
+    }
+
+    async fn ask(&self, Question { pod, audience }: Question, now: Now) -> Result<Route, NoRoute> {
+        let (asked_at, began) = (now.boot, Instant::now());
+        loop {
+            // First the notice, then the look: an answer in between is not missed.
+            let learned = self.learned.notified();
+            let chosen = {
+                let now = asked_at.plus(began.elapsed());
+                self.state.lock().choose_waiting(&pod, &audience, asked_at, now)
+            };
+            match chosen {
+                Chosen::Route(route) => return Ok(Route::WebIdentity(route)),
+                Chosen::Refused(why) => return Err(why),
+                Chosen::Unknown => {}
+            }
+            self.wanted.notify_one();
+            let _or_later = tokio::time::timeout(LOOK_AGAIN, learned).await;
+        }
+    }
+
+    /// Something was learned under the lock: those who wait look again.
+    fn tell(&self, has_ended: bool) {
+        self.learned.notify_waiters();
+        if has_ended {
+            self.withdrawn.notify_one();
+        }
+    }
+}
+
+impl Withdrawals {
+    /// The next one, however long that takes. Cancel-safe.
+    pub async fn next(&mut self) -> Withdrawn {
+        let Some(roles) = &self.associations.shared.roles else { return std::future::pending().await };
+        loop {
+            let withdrawn = roles.withdrawn.notified();
+            let next = roles.state.lock().next_withdrawn();
+            match next {
+                Some(next) => return next,
+                None => withdrawn.await,
+            }
+        }
+    }
+}
 
 /// Chooses the route by the token's audience.
 ///
@@ -17,6 +234,12 @@ pub const fn route_for(audience: &Audience) -> Result<Route, NoRoute> {
     match audience {
         Audience::PodIdentity => Ok(Route::EksAuth),
         Audience::WebIdentity(_) | Audience::Foreign => Err(NoRoute::ForeignAudience),
+    }
+}
+
+impl fmt::Debug for Associations {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Associations").finish_non_exhaustive()
     }
 }
 

@@ -83,9 +83,9 @@ pub(super) fn read(
         return Some(None);
     }
     let setting = if role_map.is_some() { "--role-map" } else { "--service-account-roles" };
-    if verification.is_some_and(|verification| {
-        verification.mode == VerificationMode::Off || verification.sources() == 0
-    }) {
+    if verification
+        .is_some_and(|verification| verification.mode == VerificationMode::Off || verification.sources() == 0)
+    {
         let rule = "needs keys that verify tokens (--jwks or an API server that is asked, and not \
                     --token-verification=off): nobody gets a role by what a token only claims";
         problems.note(Problem::without_value(setting, rule));
@@ -233,9 +233,8 @@ mod tests {
 
     #[test]
     fn the_audience_of_pod_identity_is_none_of_sts() {
-        let named = |audience: &str| {
-            reads(&["--role-map=/map", &format!("--web-identity-audience={audience}")], &[])
-        };
+        let named =
+            |audience: &str| reads(&["--role-map=/map", &format!("--web-identity-audience={audience}")], &[]);
         assert_eq!(named("https://mine.example").unwrap().unwrap().audiences, ["https://mine.example"]);
         for audience in ["", "a b", "pods.eks.amazonaws.com"] {
             assert!(named(audience).is_err(), "{audience}");

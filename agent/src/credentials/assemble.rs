@@ -16,9 +16,9 @@ use crate::credentials::flight::final_answers::FinalAnswers;
 use crate::credentials::flight::outcome::Outcomes;
 use crate::credentials::flight::patience::Patience;
 use crate::credentials::flight::table::Flights;
+use crate::credentials::limits::budgets::Budgets;
 use crate::credentials::limits::peer_quota::PeerQuotas;
 use crate::credentials::limits::renewal_rate::RenewalRate;
-use crate::credentials::limits::budgets::Budgets;
 use crate::credentials::policy::entitlement::Entitlement;
 use crate::credentials::policy::recovery::Recovery;
 use crate::credentials::provider::Provider;
@@ -172,7 +172,20 @@ impl Credentials {
             recovery,
             clock: clock.clone(),
         };
-        Self { provider, store, flights, budgets, answers, reaches, schedule, refusals, quotas, clock, pods, still_gives }
+        Self {
+            provider,
+            store,
+            flights,
+            budgets,
+            answers,
+            reaches,
+            schedule,
+            refusals,
+            quotas,
+            clock,
+            pods,
+            still_gives,
+        }
     }
 
     /// How much there is of all that grows with pods.

@@ -219,7 +219,10 @@ mod tests {
             (&not_injected, "Service account shop/cart"),
             (&by_sts, "service account shop/cart assume arn:aws:iam::111122223333:role/reader"),
             (&by_sts, "sub system:serviceaccount:shop:cart and aud sts.amazonaws.com. AWS says: Access"),
-            (&no_role, "Service account shop/cart gets no AWS credentials for a token of STS: the annotation"),
+            (
+                &no_role,
+                "Service account shop/cart gets no AWS credentials for a token of STS: the annotation",
+            ),
             (&not_injected, "Unless the association was deleted meanwhile, create the pod again"),
         ] {
             assert!(note.contains(says), "{note}: {says}");

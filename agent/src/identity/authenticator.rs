@@ -263,7 +263,6 @@ impl Authenticator {
             Unproven::NoKeys => {}
         }
     }
-
 }
 
 /// Judges the times, each time anew: a token that was good may have expired since. One that looks untimely,

@@ -172,8 +172,7 @@ fn judge(
         return Err(TokenFault::Expired);
     }
     let audience = policy.audience(&claims.audiences);
-    let facts =
-        TokenFacts { digest: token.digest(), validity: claims.validity, audience: audience.clone() };
+    let facts = TokenFacts { digest: token.digest(), validity: claims.validity, audience: audience.clone() };
     let unproven = |why| {
         let identity = UnverifiedIdentity::claimed(facts.clone(), claims.caller());
         Verdict::Unproven { identity, why }

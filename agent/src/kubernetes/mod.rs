@@ -13,6 +13,7 @@ pub mod issuer;
 pub mod pods;
 pub mod review;
 mod said;
+pub mod service_accounts;
 
 use std::time::Duration;
 

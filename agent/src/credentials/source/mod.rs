@@ -18,9 +18,9 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
+pub use self::of_each::OfEach;
 #[cfg(test)]
 pub(crate) use self::refusal::tests;
-pub use self::of_each::OfEach;
 pub use self::refusal::{JudgedToken, Refusal, RefusalClass};
 use crate::aws::answer_log::AnswerLog;
 use crate::aws::own_identity::rejection::Rejection;

@@ -212,7 +212,9 @@ fn of_no_route(no_route: &NoRoute) -> Answer {
         NoRoute::Unverified => unavailable("The token cannot be verified at this time; try again"),
         NoRoute::NotYetKnown => unavailable("The role of this service account is not known yet; try again"),
         NoRoute::NoRole => denied("No annotation or map entry gives this service account a role"),
-        NoRoute::InvalidRole(why) => denied(&format!("The role of this service account cannot be used: {why}")),
+        NoRoute::InvalidRole(why) => {
+            denied(&format!("The role of this service account cannot be used: {why}"))
+        }
         NoRoute::OtherAudience => {
             refused("InvalidTokenException", "The role is given for tokens of another audience")
         }

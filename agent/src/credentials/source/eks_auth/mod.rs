@@ -136,7 +136,8 @@ impl EksAuth {
             .config_override(signing_with(&signing));
         let sent = within(limits, &carrier, call.send()).await;
         let secrets = || secrets_of(presented, &signing);
-        let brought = sent.as_ref().map(|sent| sent.as_ref().map(|output| whole_credentials(output).is_some()));
+        let brought =
+            sent.as_ref().map(|sent| sent.as_ref().map(|output| whole_credentials(output).is_some()));
         match obstacle(brought, &carrier, &SERVICE, presented.into()) {
             Obstacle::None => {
                 let failure = sent.as_ref().and_then(|sent| sent.as_ref().err());

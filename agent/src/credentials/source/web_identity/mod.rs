@@ -129,7 +129,8 @@ impl StsWebIdentity {
             .config_override(at);
         let sent = within(limits, &carrier, call.send()).await;
         let secrets = || CallSecrets::new([presented.token.reveal()]);
-        let brought = sent.as_ref().map(|sent| sent.as_ref().map(|output| whole_credentials(output).is_some()));
+        let brought =
+            sent.as_ref().map(|sent| sent.as_ref().map(|output| whole_credentials(output).is_some()));
         match obstacle(brought, &carrier, &SERVICE, presented.into()) {
             Obstacle::None => {
                 let failure = sent.as_ref().and_then(|sent| sent.as_ref().err());
@@ -226,9 +227,9 @@ fn issued(
 /// The names in an answer, for those who look for it in AWS's own records.
 fn receipt_of(output: &AssumeRoleWithWebIdentityOutput, credentials: &IssuedByAws) -> Receipt {
     // `system:serviceaccount:<namespace>:<name>`: the `sub` of the token that STS has verified.
-    let subject = output.subject_from_web_identity_token().and_then(|subject| {
-        subject.strip_prefix("system:serviceaccount:")?.split_once(':')
-    });
+    let subject = output
+        .subject_from_web_identity_token()
+        .and_then(|subject| subject.strip_prefix("system:serviceaccount:")?.split_once(':'));
     Receipt {
         access_key_id: receipt::access_key_id(credentials.access_key_id()),
         session_arn: output.assumed_role_user().and_then(|user| receipt::name(user.arn())),

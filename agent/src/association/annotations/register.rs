@@ -1,0 +1,320 @@
+//! Which service accounts are known, and which is read next. Pure.
+//!
+//! Owns: what was read last of each, when it is read again, the rate, and the order. Must not know: what
+//! follows from an annotation.
+
+use std::collections::{HashMap, VecDeque};
+use std::time::Duration;
+
+use super::pause::Pause;
+use super::{Annotated, Answer};
+use crate::backoff::Backoff;
+use crate::clock::BootTime;
+use crate::rng::Rng;
+use crate::workload::ServiceAccount;
+
+/// More service accounts than the pods of a node have; at the bound the one is forgotten that was asked for
+/// longest ago. One takes about 300 bytes.
+pub(in crate::association) const MOST_ACCOUNTS: usize = 1_024;
+/// Reads in [`OVERALL`]: of a cluster of 1,000 nodes no more than 2,000 a second reach the API server.
+const MOST_READS: usize = 2;
+const OVERALL: Duration = Duration::from_secs(1);
+/// As many as begin while the slowest has its answer: two a second, for 5 s.
+const MOST_UNDER_WAY: usize = 10;
+/// An answer older than this is renewed when somebody asks.
+const STALE: Duration = Duration::from_secs(60);
+/// An account is read again after this time although nobody asks, give or take a fifth, so that renewals
+/// notice an annotation that is gone.
+const AGAIN: Duration = Duration::from_secs(10 * 60);
+/// But only if somebody has asked within this time.
+const ASKED_LATELY: Duration = Duration::from_secs(24 * 60 * 60);
+/// A client that waits has left after this time, if it does not say again that it waits.
+const LONGEST_WAIT: Duration = Duration::from_secs(2);
+/// After so many reads in a row for those who wait, one comes that nobody waits for: pods without a role that
+/// ask all the time must not keep the agent from noticing that another annotation is gone.
+const FOR_WAITING: u8 = 3;
+/// Where the API server, or the answer about one account, fails. Jittered, because all nodes see that at once.
+const AFTER_FAILURES: Backoff = Backoff::new(Duration::from_secs(1), Duration::from_secs(30));
+/// Where the agent may not ask: at installation the right comes some seconds after the agent. For each
+/// namespace, because rights may be given for some of them.
+const WITHOUT_RIGHT: Backoff = Backoff::new(Duration::from_secs(5), Duration::from_secs(5 * 60));
+
+/// What was read last of an account.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(in crate::association) struct Known {
+    /// What it is annotated with.
+    pub(in crate::association) annotated: Annotated,
+    /// When that read began: what changed before is in it.
+    pub(in crate::association) began: BootTime,
+}
+
+/// What is to be done next.
+#[derive(Debug, PartialEq, Eq)]
+pub(in crate::association) enum Next {
+    /// Read this account. [`Register::note`] must follow.
+    Read(ServiceAccount),
+    /// Look again after this time, or when something has changed.
+    Wait(Duration),
+    /// Look again when something has changed.
+    Idle,
+}
+
+/// The accounts.
+#[derive(Debug, Default)]
+pub(in crate::association) struct Register {
+    accounts: HashMap<ServiceAccount, Account>,
+    under_way: usize,
+    /// When the last reads began, [`MOST_READS`] at most.
+    recent: VecDeque<BootTime>,
+    /// Reads in a row for those who wait.
+    for_waiting: u8,
+    /// The API server has failed.
+    failed: Pause,
+    /// By namespace; no more than there are accounts.
+    forbidden: HashMap<Box<str>, Pause>,
+    last_answer: Option<BootTime>,
+    has_new_wish: bool,
+}
+
+#[derive(Debug)]
+struct Account {
+    known: Option<Known>,
+    asked_at: BootTime,
+    waiting: Option<Waiting>,
+    /// When it is read although nobody waits.
+    due: Option<BootTime>,
+    /// When the read began that is under way.
+    reading: Option<BootTime>,
+    /// The answer about this one has failed.
+    failed: Pause,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Waiting {
+    /// Its place in the order.
+    since: BootTime,
+    /// When somebody last said so.
+    seen: BootTime,
+}
+
+/// Since when a read is due, which is the order of reads, and of which account.
+type Wish<'a> = (BootTime, &'a ServiceAccount);
+
+impl Register {
+    /// Somebody asks for an account. What is known of it, if anything; it is read again in the background
+    /// where that is old. At the bound another account is forgotten, and returned.
+    pub(in crate::association) fn ask(&mut self, account: &ServiceAccount, now: BootTime) -> Option<&Known> {
+        let entry = self.accounts.get_mut(account)?;
+        let is_old = entry.known.as_ref().is_some_and(|known| now.since(known.began) > STALE);
+        let is_due = entry.wish(now).is_some_and(|(at, _)| at <= now);
+        if is_old && entry.reading.is_none() && !is_due {
+            entry.due = Some(now);
+            self.has_new_wish = true;
+        }
+        entry.asked_at = now;
+        entry.known.as_ref()
+    }
+
+    /// Enters an account that is not known. At the bound another one is forgotten, and returned.
+    pub(in crate::association) fn enter(
+        &mut self,
+        account: &ServiceAccount,
+        now: BootTime,
+    ) -> Option<ServiceAccount> {
+        if self.accounts.contains_key(account) {
+            return None;
+        }
+        let forgotten = (self.accounts.len() >= MOST_ACCOUNTS).then(|| self.forget_one()).flatten();
+        let failed = Pause::default();
+        let entry = Account { known: None, asked_at: now, waiting: None, due: None, reading: None, failed };
+        self.accounts.insert(account.clone(), entry);
+        forgotten
+    }
+
+    fn forget_one(&mut self) -> Option<ServiceAccount> {
+        let oldest = self.accounts.iter().min_by_key(|(_, entry)| entry.asked_at)?.0.clone();
+        if self.accounts.remove(&oldest).is_some_and(|entry| entry.reading.is_some()) {
+            self.under_way -= 1;
+        }
+        let accounts = &self.accounts;
+        self.forbidden.retain(|namespace, _| accounts.keys().any(|account| account.namespace == *namespace));
+        Some(oldest)
+    }
+
+    /// Somebody waits for an account to be read from now on. To be repeated while that is so.
+    pub(in crate::association) fn wait_for(&mut self, account: &ServiceAccount, now: BootTime) {
+        let Some(entry) = self.accounts.get_mut(account) else { return };
+        let since = entry.waiting.filter(|waiting| waiting.is_here(now)).map_or(now, |waiting| waiting.since);
+        entry.waiting = Some(Waiting { since, seen: now });
+        self.has_new_wish = true;
+    }
+
+    /// Has an account read at that time, unless it is read before.
+    pub(in crate::association) fn read_at(&mut self, account: &ServiceAccount, at: BootTime) {
+        let Some(entry) = self.accounts.get_mut(account) else { return };
+        entry.due = Some(entry.due.map_or(at, |due| due.min(at)));
+        self.has_new_wish = true;
+    }
+
+    /// What is known of an account.
+    pub(in crate::association) fn known(&self, account: &ServiceAccount) -> Option<&Known> {
+        self.accounts.get(account)?.known.as_ref()
+    }
+
+    /// Whether there is a wish that [`Register::next`] does not know of; from now on it does.
+    pub(in crate::association) const fn take_new_wish(&mut self) -> bool {
+        std::mem::replace(&mut self.has_new_wish, false)
+    }
+
+    /// Whether the agent may not read this account, by the last answer, and will not try for a while.
+    pub(in crate::association) fn is_forbidden(&self, account: &ServiceAccount, now: BootTime) -> bool {
+        self.forbidden.get(&account.namespace).is_some_and(|pause| pause.until(now).is_some())
+    }
+
+    /// Of how many namespaces the agent may not read service accounts.
+    pub(in crate::association) fn forbidden_namespaces(&self) -> usize {
+        self.forbidden.len()
+    }
+
+    /// Whether the API server has answered a read at that time or later.
+    pub(in crate::association) fn has_answered_since(&self, at: BootTime) -> bool {
+        self.last_answer.is_some_and(|answered| answered >= at)
+    }
+
+    /// What is to be done next. A read counts as begun.
+    pub(in crate::association) fn next(&mut self, now: BootTime) -> Next {
+        self.has_new_wish = false;
+        let most = if self.failed.is_trial() { 1 } else { MOST_UNDER_WAY };
+        if self.under_way >= most {
+            return Next::Idle;
+        }
+        let (account, is_waiting) = match self.first(now) {
+            Ok(((_, account), is_waiting)) => (account.clone(), is_waiting),
+            Err(Some(later)) => return Next::Wait(later.since(now)),
+            Err(None) => return Next::Idle,
+        };
+        if let Some(until) = self.failed.until(now).or_else(|| self.next_by_rate(now)) {
+            return Next::Wait(until.since(now));
+        }
+        self.begin(&account, is_waiting, now);
+        Next::Read(account)
+    }
+
+    /// The first wish and whether somebody waits; else when the next one comes.
+    fn first(&self, now: BootTime) -> Result<(Wish<'_>, bool), Option<BootTime>> {
+        let (mut waiting, mut due): (Option<Wish<'_>>, Option<Wish<'_>>) = (None, None);
+        let mut later: Option<BootTime> = None;
+        let is_before = |at: BootTime, first: Option<Wish<'_>>| first.is_none_or(|(first, _)| at < first);
+        for (account, entry) in &self.accounts {
+            let Some((at, is_waiting)) = entry.wish(now) else { continue };
+            let forbidden = self.forbidden.get(&account.namespace).and_then(|pause| pause.until(now));
+            let from =
+                [forbidden, entry.failed.until(now), Some(at)].into_iter().flatten().max().unwrap_or(at);
+            if now < from {
+                later = Some(later.map_or(from, |later| later.min(from)));
+            } else if is_waiting && is_before(at, waiting) {
+                waiting = Some((at, account));
+            } else if !is_waiting && is_before(at, due) {
+                due = Some((at, account));
+            }
+        }
+        let is_turn_of_due = self.for_waiting >= FOR_WAITING;
+        match (waiting, due) {
+            (Some(_), Some(due)) if is_turn_of_due => Ok((due, false)),
+            (Some(waiting), _) => Ok((waiting, true)),
+            (None, Some(due)) => Ok((due, false)),
+            (None, None) => Err(later),
+        }
+    }
+
+    fn next_by_rate(&self, now: BootTime) -> Option<BootTime> {
+        let oldest = self.recent.front().filter(|_| self.recent.len() >= MOST_READS)?;
+        let next = oldest.plus(OVERALL);
+        (now < next).then_some(next)
+    }
+
+    fn begin(&mut self, account: &ServiceAccount, is_waiting: bool, now: BootTime) {
+        self.for_waiting = if is_waiting { self.for_waiting.saturating_add(1) } else { 0 };
+        self.recent.push_back(now);
+        if self.recent.len() > MOST_READS {
+            self.recent.pop_front();
+        }
+        self.under_way += 1;
+        if let Some(entry) = self.accounts.get_mut(account) {
+            entry.reading = Some(now);
+        }
+    }
+
+    /// A read has ended. Whether its kind of answer is new: the first failure in a row, or the first answer
+    /// after one.
+    pub(in crate::association) fn note(
+        &mut self,
+        account: &ServiceAccount,
+        answer: &Answer,
+        now: BootTime,
+        rng: &Rng,
+    ) -> bool {
+        let Some(entry) = self.accounts.get_mut(account) else { return false };
+        let Some(began) = entry.reading.take() else { return false };
+        self.under_way -= 1;
+        match answer {
+            Answer::Annotated(annotated) => {
+                entry.known = Some(Known { annotated: annotated.clone(), began });
+                entry.waiting = None;
+                entry.due = Some(now.plus(AGAIN.mul_f64(0.8 + 0.4 * rng.fraction())));
+                entry.failed.end();
+                self.last_answer = Some(now);
+                let was_forbidden = self.forbidden.remove(&account.namespace).is_some();
+                let had_failed = self.failed.is_trial();
+                self.failed.end();
+                was_forbidden || had_failed
+            }
+            Answer::Forbidden => {
+                entry.let_others_first(now);
+                self.last_answer = Some(now);
+                self.failed.end();
+                let is_new = !self.forbidden.contains_key(&account.namespace);
+                self.forbidden.entry(account.namespace.clone()).or_default().begin(WITHOUT_RIGHT, now, rng);
+                is_new
+            }
+            Answer::Failed => {
+                entry.let_others_first(now);
+                entry.failed.begin(AFTER_FAILURES, now, rng);
+                let is_new = !self.failed.is_trial();
+                self.failed.begin(AFTER_FAILURES, now, rng);
+                is_new
+            }
+        }
+    }
+}
+
+impl Account {
+    /// Since when it is to be read, or from when on; and whether somebody waits for that.
+    fn wish(&self, now: BootTime) -> Option<(BootTime, bool)> {
+        if self.reading.is_some() {
+            return None;
+        }
+        if let Some(waiting) = self.waiting.filter(|waiting| waiting.is_here(now)) {
+            return Some((waiting.since, true));
+        }
+        let is_asked_for = now.since(self.asked_at) < ASKED_LATELY;
+        self.due.filter(|_| is_asked_for).map(|due| (due, false))
+    }
+
+    /// There was no answer: others come first now, so that one that always fails holds nobody up.
+    fn let_others_first(&mut self, now: BootTime) {
+        if let Some(waiting) = &mut self.waiting {
+            waiting.since = now;
+        }
+        self.due = self.due.map(|due| due.max(now));
+    }
+}
+
+impl Waiting {
+    fn is_here(self, now: BootTime) -> bool {
+        now.since(self.seen) < LONGEST_WAIT
+    }
+}
+
+#[cfg(test)]
+mod tests;

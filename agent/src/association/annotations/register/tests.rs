@@ -1,0 +1,297 @@
+//! The order of reads, and when there are none.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::{Annotated, Answer, MOST_ACCOUNTS, Next, Register};
+use crate::association::settings::RoleSettings;
+use crate::clock::BootTime;
+use crate::rng::Rng;
+use crate::workload::{RoleArn, ServiceAccount, StsEndpoint};
+
+fn at(ms: u64) -> BootTime {
+    BootTime::from_boot(Duration::from_millis(1_000_000 + ms))
+}
+
+fn account(number: usize) -> ServiceAccount {
+    in_namespace("ns", number)
+}
+
+fn in_namespace(namespace: &str, number: usize) -> ServiceAccount {
+    let (name, uid) = (format!("sa-{number}").into(), format!("uid-{number}").into());
+    ServiceAccount { namespace: namespace.into(), name, uid }
+}
+
+fn number_of(account: &ServiceAccount) -> usize {
+    account.name.trim_start_matches("sa-").parse().unwrap()
+}
+
+fn a_role() -> Answer {
+    let role = RoleArn::read("arn:aws:iam::111122223333:role/reader").unwrap();
+    let settings = RoleSettings { role, audience: None, endpoint: StsEndpoint::Regional };
+    Answer::Annotated(Annotated::Role(Arc::new(settings)))
+}
+
+/// A register in which time passes by 10 ms, with an API server that takes 50 ms for each answer.
+struct Played {
+    register: Register,
+    rng: Rng,
+    ms: u64,
+    under_way: Vec<(u64, ServiceAccount)>,
+    /// When reads began, in milliseconds, and of which account.
+    reads: Vec<(u64, usize)>,
+    most_under_way: usize,
+}
+
+impl Played {
+    fn new() -> Self {
+        let (register, rng) = (Register::default(), Rng::seeded(7));
+        Self { register, rng, ms: 0, under_way: Vec::new(), reads: Vec::new(), most_under_way: 0 }
+    }
+
+    /// Until then; `before` is called at each step, `answer` for each read.
+    fn until(
+        &mut self,
+        ms: u64,
+        mut before: impl FnMut(&mut Register, u64),
+        mut answer: impl FnMut(&ServiceAccount, u64) -> Answer,
+    ) {
+        while self.ms < ms {
+            let now = at(self.ms);
+            before(&mut self.register, self.ms);
+            let (over, under_way) = self.under_way.drain(..).partition(|(began, _)| self.ms - began >= 50);
+            self.under_way = under_way;
+            for (_, account) in over {
+                self.register.note(&account, &answer(&account, self.ms), now, &self.rng);
+            }
+            while let Next::Read(account) = self.register.next(now) {
+                assert!(self.under_way.iter().all(|(_, other)| *other != account), "one read of an account");
+                self.reads.push((self.ms, number_of(&account)));
+                self.under_way.push((self.ms, account));
+                self.most_under_way = self.most_under_way.max(self.under_way.len());
+            }
+            self.ms += 10;
+        }
+    }
+}
+
+fn nothing(_: &mut Register, _: u64) {}
+
+#[test]
+fn of_250_accounts_each_has_its_turn_in_order_at_two_reads_a_second() {
+    let mut played = Played::new();
+    let waits = |register: &mut Register, _| {
+        for number in
+            (0..250).filter(|number| register.known(&account(*number)).is_none()).collect::<Vec<_>>()
+        {
+            register.enter(&account(number), at(number as u64));
+            register.wait_for(&account(number), at(number as u64));
+        }
+    };
+    waits(&mut played.register, 0);
+    // They go on waiting.
+    played.until(
+        126_000,
+        |register, ms| {
+            for number in 0..250 {
+                if register.known(&account(number)).is_none() {
+                    register.wait_for(&account(number), at(ms));
+                }
+            }
+        },
+        |_, _| a_role(),
+    );
+    let order: Vec<usize> = played.reads.iter().map(|(_, number)| *number).collect();
+    assert_eq!(order, (0..250).collect::<Vec<_>>());
+    assert!(played.reads.windows(3).all(|three| three[2].0 - three[0].0 >= 1_000), "{:?}", played.reads);
+    assert!(played.reads[249].0 <= 125_000, "{:?}", played.reads[249]);
+    assert_eq!(played.reads[1].0, 0, "two at once");
+}
+
+#[test]
+fn those_who_wait_come_first_and_leave_every_fourth_read_to_the_others() {
+    let mut played = Played::new();
+    for number in 0..10 {
+        played.register.enter(&account(number), at(0));
+        played.register.read_at(&account(number), at(0));
+    }
+    // Twenty accounts without a role, of which pods ask all the time.
+    let greedy = |register: &mut Register, ms| {
+        for number in 100..120 {
+            register.enter(&account(number), at(ms));
+            register.wait_for(&account(number), at(ms));
+        }
+    };
+    played.until(30_000, greedy, |_, _| Answer::Annotated(Annotated::None));
+    let quiet: Vec<usize> =
+        played.reads.iter().map(|(_, number)| *number).filter(|number| *number < 100).collect();
+    assert_eq!(quiet.len(), 10, "{:?}", played.reads);
+    let place = |number: usize| played.reads.iter().position(|(_, read)| *read == number);
+    assert!((0..10).all(|number| place(number) >= Some(3)), "those who wait first");
+    let mut of_greedy = HashMap::<usize, usize>::new();
+    played.reads.iter().filter(|(_, number)| *number >= 100).for_each(|(_, number)| {
+        *of_greedy.entry(*number).or_default() += 1;
+    });
+    let (least, most) = (of_greedy.values().min().unwrap(), of_greedy.values().max().unwrap());
+    assert!(of_greedy.len() == 20 && most - least <= 1, "{of_greedy:?}");
+}
+
+#[test]
+fn an_account_is_read_again_every_ten_minutes_for_a_day_and_sooner_if_somebody_asks() {
+    let mut played = Played::new();
+    played.register.enter(&account(1), at(0));
+    played.register.wait_for(&account(1), at(0));
+    const HOUR: u64 = 3_600_000;
+    played.until(26 * HOUR, nothing, |_, _| a_role());
+    let pauses: Vec<u64> = played.reads.windows(2).map(|two| two[1].0 - two[0].0).collect();
+    assert!(pauses.iter().all(|pause| (480_000..=720_100).contains(pause)), "{pauses:?}");
+    assert!(pauses.iter().min().unwrap() + 120_000 < *pauses.iter().max().unwrap(), "jittered: {pauses:?}");
+    let last = played.reads.last().unwrap().0;
+    assert!((23 * HOUR..24 * HOUR + 1_000).contains(&last), "{last}");
+    // Somebody asks again: the old answer counts, and is renewed.
+    assert!(played.register.ask(&account(1), at(26 * HOUR)).is_some());
+    assert!(played.register.take_new_wish());
+    played.until(26 * HOUR + 1_000, nothing, |_, _| a_role());
+    assert_eq!(played.reads.last().unwrap().0, 26 * HOUR);
+    let reads = played.reads.len();
+    // All the time: no more than once a minute.
+    played.until(
+        26 * HOUR + 601_000,
+        |register, ms| drop(register.ask(&account(1), at(ms)).cloned()),
+        |_, _| a_role(),
+    );
+    let more = played.reads.len() - reads;
+    assert!((9..=10).contains(&more), "{more}");
+}
+
+#[test]
+fn an_api_server_that_is_away_is_tried_once_at_a_time_and_less_and_less_often() {
+    let mut played = Played::new();
+    for number in 0..50 {
+        played.register.enter(&account(number), at(0));
+    }
+    let wait =
+        |register: &mut Register, ms| (0..50).for_each(|number| register.wait_for(&account(number), at(ms)));
+    played.until(300_000, wait, |_, _| Answer::Failed);
+    let tries: Vec<u64> = played.reads.iter().map(|(ms, _)| *ms).collect();
+    assert!(tries[..2] == [0, 0] && tries.len() <= 2 + 7 + 300 / 15, "{tries:?}");
+    assert!(tries.windows(2).skip(1).all(|two| two[1] - two[0] >= 500), "{tries:?}");
+    let accounts: Vec<usize> = played.reads.iter().map(|(_, number)| *number).collect();
+    let distinct: std::collections::HashSet<_> = accounts.iter().collect();
+    assert_eq!(distinct.len(), accounts.len().min(50), "each time another one: {accounts:?}");
+    // It is back.
+    let began = played.ms;
+    played.until(
+        began + 56_000,
+        |register, ms| {
+            (0..50)
+                .filter(|number| register.known(&account(*number)).is_none())
+                .collect::<Vec<_>>()
+                .into_iter()
+                .for_each(|number| register.wait_for(&account(number), at(ms)));
+        },
+        |_, _| a_role(),
+    );
+    assert!((0..50).all(|number| played.register.known(&account(number)).is_some()));
+}
+
+#[test]
+fn one_account_that_always_fails_holds_nobody_up() {
+    let mut played = Played::new();
+    let wait = |register: &mut Register, ms: u64| {
+        for number in 0..20 {
+            register.enter(&account(number), at(ms));
+            if register.known(&account(number)).is_none() {
+                register.wait_for(&account(number), at(ms));
+            }
+        }
+    };
+    let one_fails =
+        |account: &ServiceAccount, _| if number_of(account) == 0 { Answer::Failed } else { a_role() };
+    played.until(20_000, wait, one_fails);
+    assert!((1..20).all(|number| played.register.known(&account(number)).is_some()), "{:?}", played.reads);
+}
+
+#[test]
+fn without_the_right_in_one_namespace_the_others_are_read() {
+    let mut played = Played::new();
+    let closed = |number| in_namespace("closed", number);
+    let wait = |register: &mut Register, ms: u64| {
+        for account in (0..5).map(closed).chain((10..15).map(account)) {
+            register.enter(&account, at(ms));
+            if register.known(&account).is_none() {
+                register.wait_for(&account, at(ms));
+            }
+        }
+    };
+    let answer = |account: &ServiceAccount, _| match &*account.namespace {
+        "closed" => Answer::Forbidden,
+        _ => a_role(),
+    };
+    played.until(600_000, wait, answer);
+    assert!((10..15).all(|number| played.register.known(&account(number)).is_some()));
+    assert!(
+        played.register.is_forbidden(&closed(0), at(played.ms))
+            || played.register.forbidden_namespaces() == 1
+    );
+    let forbidden: Vec<u64> =
+        played.reads.iter().filter(|(_, number)| *number < 10).map(|(ms, _)| *ms).collect();
+    // 5, 10, 20, 40, 80, 160, 300 s, or half of that.
+    assert!(forbidden.len() <= 5 + 9, "{forbidden:?}");
+    assert!(!played.register.is_forbidden(&account(10), at(played.ms)));
+    // Somebody gives the right.
+    played.until(played.ms + 310_000, wait, |_, _| a_role());
+    assert!(
+        (0..5).all(|number| played.register.known(&closed(number)).is_some()),
+        "{:?}",
+        played.reads.last()
+    );
+    assert_eq!(played.register.forbidden_namespaces(), 0);
+}
+
+#[test]
+fn a_failure_is_new_once_and_so_is_the_answer_after_it() {
+    let (mut register, rng) = (Register::default(), Rng::seeded(7));
+    register.enter(&account(1), at(0));
+    let mut noted = Vec::new();
+    let mut ms = 0;
+    for answer in
+        [a_role(), Answer::Failed, Answer::Failed, a_role(), Answer::Forbidden, Answer::Forbidden, a_role()]
+    {
+        register.read_at(&account(1), at(ms));
+        while !matches!(register.next(at(ms)), Next::Read(_)) {
+            ms += 100;
+        }
+        noted.push(register.note(&account(1), &answer, at(ms), &rng));
+    }
+    assert_eq!(noted, [false, true, false, true, true, false, true]);
+}
+
+#[test]
+fn at_the_bound_the_account_is_forgotten_that_was_asked_for_longest_ago() {
+    let mut register = Register::default();
+    for number in 0..MOST_ACCOUNTS {
+        assert_eq!(register.enter(&account(number), at(number as u64)), None);
+    }
+    register.ask(&account(0), at(5_000));
+    assert_eq!(register.enter(&account(0), at(5_001)), None, "it is there");
+    assert_eq!(register.enter(&account(9_999), at(6_000)), Some(account(1)));
+    assert_eq!(register.accounts.len(), MOST_ACCOUNTS);
+    // One that is being read is forgotten too, and its answer with it.
+    register.wait_for(&account(2), at(6_000));
+    assert_eq!(register.next(at(6_000)), Next::Read(account(2)));
+    assert_eq!(register.enter(&account(10_000), at(6_000)), Some(account(2)));
+    assert!(!register.note(&account(2), &a_role(), at(6_100), &Rng::seeded(7)));
+    assert_eq!((register.under_way, register.known(&account(2))), (0, None));
+}
+
+#[test]
+fn one_who_has_left_is_not_read_for() {
+    let mut register = Register::default();
+    register.enter(&account(1), at(0));
+    register.wait_for(&account(1), at(0));
+    assert_eq!(register.next(at(2_000)), Next::Idle);
+    register.wait_for(&account(1), at(2_000));
+    assert_eq!(register.next(at(2_000)), Next::Read(account(1)));
+}

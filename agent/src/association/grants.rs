@@ -1,0 +1,162 @@
+//! What service accounts were given, and when that ends. Pure.
+//!
+//! Owns: that an entitlement ends only by two successful reads some time apart. Must not know: how anything
+//! is read, or who used a role.
+//!
+//! A half-written file, a chart that is being upgraded, or a webhook that strips annotations for a moment must
+//! not take credentials from pods that run.
+
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::Withdrawn;
+use super::settings::RoleSettings;
+use crate::clock::BootTime;
+use crate::workload::ServiceAccount;
+
+/// Two reads so far apart end an entitlement (docs/design/decisions.md#entitlement).
+pub(super) const APART: Duration = Duration::from_secs(10);
+/// Settings of one account: today's, and former ones for the pods that have them. At the bound the oldest end.
+const MOST_OF_ACCOUNT: usize = 8;
+
+/// Whether something speaks for a grant, by its own successful reads.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Support {
+    /// It does, by the last read.
+    Given,
+    /// The last reads say that it does not; the first of them was made then.
+    Doubted(BootTime),
+    /// It does not.
+    Gone,
+    /// It was not read.
+    Unknown,
+}
+
+/// What a service account was given.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Grant {
+    /// What that is.
+    pub(super) settings: Arc<RoleSettings>,
+    /// Whether the role map speaks for it.
+    pub(super) map: Support,
+    /// Whether the role map gives nothing else, which would win.
+    pub(super) no_other_entry: Support,
+    /// Whether the annotation speaks for it.
+    pub(super) annotation: Support,
+    /// Whether the limits allow it.
+    pub(super) limits: Support,
+}
+
+/// All grants in force.
+#[derive(Debug, Default)]
+pub(super) struct Grants {
+    accounts: HashMap<ServiceAccount, Vec<Grant>>,
+}
+
+impl Support {
+    /// What a successful read says that began at that time.
+    pub(super) fn read(&mut self, is_given: bool, began: BootTime) {
+        *self = match (*self, is_given) {
+            (_, true) => Self::Given,
+            (Self::Given | Self::Unknown, false) => Self::Doubted(began),
+            (Self::Doubted(since), false) if began.since(since) >= APART => Self::Gone,
+            (Self::Doubted(since), false) => Self::Doubted(since),
+            (Self::Gone, false) => Self::Gone,
+        };
+    }
+}
+
+impl Grant {
+    /// Whether the entitlement has ended.
+    fn has_ended(&self) -> bool {
+        let is_gone = |support: Support| support == Support::Gone;
+        is_gone(self.no_other_entry)
+            || is_gone(self.limits)
+            || (is_gone(self.map) && is_gone(self.annotation))
+    }
+
+    /// Whether it depends on an annotation that nobody has read.
+    pub(super) fn needs_annotation(&self) -> bool {
+        self.map != Support::Given && self.annotation == Support::Unknown
+    }
+}
+
+impl Grants {
+    /// The accounts that were given something.
+    pub(super) fn accounts(&self) -> impl ExactSizeIterator<Item = &ServiceAccount> {
+        self.accounts.keys()
+    }
+
+    /// Whether there are grants of this account.
+    pub(super) fn has(&self, account: &ServiceAccount) -> bool {
+        self.accounts.contains_key(account)
+    }
+
+    /// The account is given this, if it is not already. Returns the grant that had to end for it.
+    pub(super) fn give(&mut self, account: &ServiceAccount, grant: Grant) -> Option<Grant> {
+        let grants = match self.accounts.entry(account.clone()) {
+            Entry::Occupied(entry) => entry.into_mut(),
+            Entry::Vacant(entry) => entry.insert(Vec::new()),
+        };
+        if grants.iter().any(|given| given.settings == grant.settings) {
+            return None;
+        }
+        let ended = (grants.len() >= MOST_OF_ACCOUNT).then(|| grants.remove(0));
+        grants.push(grant);
+        ended
+    }
+
+    /// Nothing is known of this account any more, and nothing ends.
+    pub(super) fn forget(&mut self, account: &ServiceAccount) {
+        self.accounts.remove(account);
+    }
+
+    /// Something was read that concerns all accounts, or one. `update` is given each grant of them. Returns
+    /// what has ended by that.
+    pub(super) fn update(
+        &mut self,
+        only: Option<&ServiceAccount>,
+        mut update: impl FnMut(&ServiceAccount, &mut Grant),
+    ) -> Vec<(ServiceAccount, Grant)> {
+        let mut ended = Vec::new();
+        let mut of_account = |account: &ServiceAccount, grants: &mut Vec<Grant>| {
+            grants.iter_mut().for_each(|grant| update(account, grant));
+            ended.extend(
+                grants.extract_if(.., |grant| grant.has_ended()).map(|grant| (account.clone(), grant)),
+            );
+        };
+        match only {
+            Some(account) => {
+                if let Some(grants) = self.accounts.get_mut(account) {
+                    of_account(account, grants);
+                }
+            }
+            None => self.accounts.iter_mut().for_each(|(account, grants)| of_account(account, grants)),
+        }
+        self.accounts.retain(|_, grants| !grants.is_empty());
+        ended
+    }
+
+    /// What is to be reported of a grant that has ended: nothing while another one gives the same role.
+    pub(super) fn withdrawn(&self, account: &ServiceAccount, ended: &Grant) -> Option<Withdrawn> {
+        let role = &ended.settings.role;
+        let mut grants = self.accounts.get(account).into_iter().flatten();
+        let is_given = grants.any(|grant| grant.settings.role == *role);
+        (!is_given).then(|| Withdrawn { service_account: account.clone(), role: role.clone() })
+    }
+
+    /// Whether the annotation of this account is doubted: another read decides.
+    pub(super) fn doubts_annotation(&self, account: &ServiceAccount) -> bool {
+        let mut grants = self.accounts.get(account).into_iter().flatten();
+        grants.any(|grant| matches!(grant.annotation, Support::Doubted(_)))
+    }
+
+    /// The accounts of which the annotation is not known, and decides.
+    pub(super) fn in_need_of_annotation(&self) -> Vec<ServiceAccount> {
+        let needs = |grants: &Vec<Grant>| grants.iter().any(Grant::needs_annotation);
+        let accounts = self.accounts.iter().filter(|(_, grants)| needs(grants));
+        accounts.map(|(account, _)| account.clone()).collect()
+    }
+}

@@ -1,0 +1,31 @@
+//! What a service account is given: a role, and how STS is asked for it.
+//!
+//! Owns: these three together. Must not know: whether an annotation or a map gave them.
+
+use std::sync::Arc;
+
+use crate::workload::{RoleArn, StsEndpoint};
+
+/// The longest audience, in bytes. Kubernetes has no limit; the longest known ones are URLs.
+const LONGEST_AUDIENCE: usize = 512;
+
+/// A role, and how STS is asked for it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct RoleSettings {
+    /// The role.
+    pub(super) role: RoleArn,
+    /// The audience of the tokens that it is given for. `None`: the agent's default.
+    pub(super) audience: Option<Arc<str>>,
+    /// Which endpoint of STS is asked.
+    pub(super) endpoint: StsEndpoint,
+}
+
+/// The shortest life of a token that Kubernetes issues, in seconds (docs/design/facts.md#token-requests).
+pub(super) const SHORTEST_TOKEN_LIFE: u64 = 600;
+
+/// What is wrong with an audience, if anything.
+pub(super) fn fault_of_audience(audience: &str) -> Option<&'static str> {
+    let is_usable =
+        audience.len() <= LONGEST_AUDIENCE && audience.bytes().all(|byte| byte.is_ascii_graphic());
+    (!is_usable).then_some("an audience has at most 512 printable ASCII characters and no space")
+}

@@ -1,0 +1,396 @@
+//! All that is known about roles, and what a pod is given by it. Pure.
+//!
+//! Owns: the choice of a pod's role, and which grants an answer or a file ends. Must not know: how anything
+//! is read, or who waits.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::annotations::{Annotated, Answer, Known, MOST_ACCOUNTS, Next, Register};
+use super::grants::{APART, Grant, Grants, Support};
+use super::role_limits::RoleLimits;
+use super::role_map::RoleMap;
+use super::seen_pods::{Given, SeenPods};
+use super::settings::RoleSettings;
+use super::{NoRoute, SessionNames, WebIdentityRoles, Withdrawn};
+use crate::clock::BootTime;
+use crate::rng::Rng;
+use crate::workload::{Pod, ServiceAccount, WebIdentity};
+
+/// That an account has no role is remembered so long: its admin may be about to annotate it.
+const NO_ROLE_COUNTS: Duration = Duration::from_secs(5);
+/// So long a new pod waits for an API server that answers nobody, where its account's role is known already.
+const SILENCE: Duration = Duration::from_secs(1);
+/// And so long for its turn, where the API server answers others. Clients give up after 4.5 s.
+const LONGEST_TURN: Duration = Duration::from_secs(3);
+/// Entitlements that have ended and were not asked for yet; at the bound the first ones are lost, and the
+/// log says so.
+const MOST_WITHDRAWN: usize = 8 * MOST_ACCOUNTS;
+
+/// What a file says.
+#[derive(Debug)]
+pub(super) enum Content<T> {
+    /// There is no such file.
+    NotConfigured,
+    /// Nobody has looked yet.
+    NotRead,
+    /// It could not be read yet.
+    Unusable,
+    /// This, by the last good read.
+    Known(Arc<T>),
+}
+
+/// What is chosen for a pod.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Chosen {
+    /// This.
+    Route(Arc<WebIdentity>),
+    /// Nothing.
+    Refused(NoRoute),
+    /// A file or the API server has not said yet.
+    Unknown,
+}
+
+/// What an account would be given now, and by what.
+enum Role {
+    ByMap(Arc<RoleSettings>),
+    ByAnnotation(Arc<RoleSettings>),
+}
+
+/// For how long somebody waits.
+#[derive(Clone, Copy)]
+struct Wait {
+    since: BootTime,
+}
+
+/// All that is known.
+pub(super) struct State {
+    session_names: SessionNames,
+    default_audience: Arc<str>,
+    map: Content<RoleMap>,
+    limits: Content<RoleLimits>,
+    /// Counts the limits that were read, so that a refusal by the last ones is found again.
+    limits_version: u64,
+    /// `None`: annotations are not read.
+    register: Option<Register>,
+    pods: SeenPods,
+    grants: Grants,
+    withdrawn: VecDeque<Withdrawn>,
+}
+
+impl State {
+    /// Nothing is known.
+    pub(super) fn new(roles: &WebIdentityRoles) -> Self {
+        Self {
+            session_names: roles.session_names.clone(),
+            default_audience: Arc::clone(&roles.default_audience),
+            map: Content::at_start(roles.map.is_some()),
+            limits: Content::at_start(roles.limits.is_some()),
+            limits_version: 0,
+            register: roles.annotations.then(Register::default),
+            pods: SeenPods::default(),
+            grants: Grants::default(),
+            withdrawn: VecDeque::new(),
+        }
+    }
+
+    /// What a pod is given.
+    pub(super) fn choose(&mut self, pod: &Pod, audience: &Arc<str>, now: BootTime) -> Chosen {
+        self.decide(pod, audience, None, now)
+    }
+
+    /// The same for one who has waited since then, and goes on waiting if nothing is known.
+    pub(super) fn choose_waiting(
+        &mut self,
+        pod: &Pod,
+        audience: &Arc<str>,
+        since: BootTime,
+        now: BootTime,
+    ) -> Chosen {
+        let chosen = self.decide(pod, audience, Some(Wait { since }), now);
+        if let (Chosen::Unknown, Some(register)) = (&chosen, &mut self.register) {
+            register.wait_for(&pod.service_account, now);
+        }
+        chosen
+    }
+
+    fn decide(&mut self, pod: &Pod, audience: &Arc<str>, wait: Option<Wait>, now: BootTime) -> Chosen {
+        let account = &pod.service_account;
+        if let Some(register) = &mut self.register {
+            register.ask(account, now);
+        }
+        let first_asked = match self.pods.ask(&pod.uid, now) {
+            Some(seen) => {
+                if let Some(given) = &seen.given {
+                    let is_meant = *given.route.audience == **audience;
+                    return match is_meant {
+                        true => Chosen::Route(Arc::clone(&given.route)),
+                        false => Chosen::Refused(NoRoute::OtherAudience),
+                    };
+                }
+                seen.first_asked
+            }
+            None => {
+                self.pods.enter(&pod.uid, account, now);
+                now
+            }
+        };
+        let role = match self.role_of(account, first_asked, wait, now) {
+            Ok(role) => role,
+            Err(other) => return other,
+        };
+        let settings = role.settings();
+        if settings.audience.as_ref().unwrap_or(&self.default_audience) != audience {
+            return Chosen::Refused(NoRoute::OtherAudience);
+        }
+        match self.is_allowed(pod, settings) {
+            Ok(true) => self.give(pod, &role, audience),
+            Ok(false) => Chosen::Refused(NoRoute::NotAllowed),
+            Err(other) => other,
+        }
+    }
+
+    /// What an account is given by what is known, for a pod that asked first at that time.
+    fn role_of(
+        &mut self,
+        account: &ServiceAccount,
+        first_asked: BootTime,
+        wait: Option<Wait>,
+        now: BootTime,
+    ) -> Result<Role, Chosen> {
+        let map = self.map.known().map_err(Content::<RoleMap>::lacking)?;
+        let entry = map.as_deref().and_then(|map| map.find(&account.namespace, &account.name));
+        if let Some(settings) = entry {
+            return Ok(Role::ByMap(Arc::clone(settings)));
+        }
+        let Some(register) = &mut self.register else { return Err(Chosen::Refused(NoRoute::NoRole)) };
+        if let Some(forgotten) = register.enter(account, now) {
+            self.grants.forget(&forgotten);
+            self.pods.take_back(&forgotten, None);
+        }
+        let known = register.known(account);
+        let is_of_now = |known: &&Known| {
+            let counts =
+                matches!(known.annotated, Annotated::Role(_)) || now.since(known.began) < NO_ROLE_COUNTS;
+            known.began >= first_asked && counts
+        };
+        let old_role = || match &known?.annotated {
+            Annotated::Role(settings) => Some(Role::ByAnnotation(Arc::clone(settings))),
+            Annotated::None | Annotated::Invalid(_) => None,
+        };
+        if let Some(known) = known.filter(is_of_now) {
+            return match &known.annotated {
+                Annotated::Role(settings) => Ok(Role::ByAnnotation(Arc::clone(settings))),
+                Annotated::None => Err(Chosen::Refused(NoRoute::NoRole)),
+                Annotated::Invalid(said) => Err(Chosen::Refused(NoRoute::InvalidRole(Arc::clone(said)))),
+            };
+        }
+        if register.is_forbidden(account, now) {
+            return old_role().ok_or(Chosen::Refused(NoRoute::NotYetKnown));
+        }
+        let is_over = |wait: Wait| {
+            let waited = now.since(wait.since);
+            waited >= LONGEST_TURN || (waited >= SILENCE && !register.has_answered_since(wait.since))
+        };
+        let old_counts = wait.is_some_and(is_over);
+        old_role().filter(|_| old_counts).ok_or(Chosen::Unknown)
+    }
+
+    /// Whether the limits let this pod have that. Remembered, because a pod that may not can ask often.
+    fn is_allowed(&mut self, pod: &Pod, settings: &Arc<RoleSettings>) -> Result<bool, Chosen> {
+        let Some(limits) = self.limits.known().map_err(Content::<RoleLimits>::lacking)? else {
+            return Ok(true);
+        };
+        let version = self.limits_version;
+        let Some(seen) = self.pods.find(&pod.uid) else { return Err(Chosen::Unknown) };
+        if seen.denied.as_ref().is_some_and(|(denied, by)| denied == settings && *by == version) {
+            return Ok(false);
+        }
+        let is_allowed = limits.allow(&pod.service_account.namespace, settings.role.as_str());
+        seen.denied = (!is_allowed).then(|| (Arc::clone(settings), version));
+        Ok(is_allowed)
+    }
+
+    fn give(&mut self, pod: &Pod, role: &Role, audience: &Arc<str>) -> Chosen {
+        let (account, settings) = (&pod.service_account, role.settings());
+        let if_any = |is_any: bool| if is_any { Support::Unknown } else { Support::Gone };
+        let (map, annotation) = match role {
+            Role::ByMap(_) => (Support::Given, if_any(self.register.is_some())),
+            Role::ByAnnotation(_) => (Support::Gone, Support::Given),
+        };
+        let (settings, no_other_entry, limits) = (Arc::clone(settings), Support::Given, Support::Given);
+        let grant = Grant { settings: Arc::clone(&settings), map, no_other_entry, annotation, limits };
+        if !self.grants.has(account) && self.grants.accounts().len() >= MOST_ACCOUNTS {
+            let least = self.pods.least_recent(self.grants.accounts()).cloned();
+            least.iter().for_each(|least| {
+                self.grants.forget(least);
+                self.pods.take_back(least, None);
+            });
+        }
+        if let Some(ended) = self.grants.give(account, grant) {
+            self.end(vec![(account.clone(), ended)]);
+        }
+        let route = Arc::new(WebIdentity {
+            role: settings.role.clone(),
+            audience: Arc::clone(audience),
+            session_name: self.session_names.of(pod),
+            endpoint: settings.endpoint,
+        });
+        if let Some(seen) = self.pods.find(&pod.uid) {
+            seen.given = Some(Given { settings, route: Arc::clone(&route) });
+        }
+        Chosen::Route(route)
+    }
+
+    /// A service account was read. Returns whether that is the first failure in a row, or the first answer
+    /// after one.
+    pub(super) fn note_read(
+        &mut self,
+        account: &ServiceAccount,
+        answer: &Answer,
+        now: BootTime,
+        rng: &Rng,
+    ) -> bool {
+        let Some(register) = &mut self.register else { return false };
+        let is_change = register.note(account, answer, now, rng);
+        if let Answer::Annotated(annotated) = answer
+            && let Some(began) = register.known(account).map(|known| known.began)
+        {
+            let ended = self.grants.update(Some(account), |_, grant| {
+                let is_given = matches!(annotated, Annotated::Role(settings) if *settings == grant.settings);
+                grant.annotation.read(is_given, began);
+            });
+            if self.grants.doubts_annotation(account) {
+                register.read_at(account, began.plus(APART));
+            }
+            self.end(ended);
+        }
+        is_change
+    }
+
+    /// The role map was read; `None`: it says what it said.
+    pub(super) fn note_map(&mut self, map: Option<RoleMap>, now: BootTime) {
+        if let Some(map) = map {
+            self.map = Content::Known(Arc::new(map));
+        }
+        let Ok(Some(map)) = self.map.known() else { return };
+        let ended = self.grants.update(None, |account, grant| {
+            let entry = map.find(&account.namespace, &account.name);
+            grant.map.read(entry.is_some_and(|settings| *settings == grant.settings), now);
+            grant.no_other_entry.read(entry.is_none_or(|settings| *settings == grant.settings), now);
+        });
+        self.end(ended);
+        if let Some(register) = &mut self.register {
+            for account in self.grants.in_need_of_annotation() {
+                register.enter(&account, now);
+                register.read_at(&account, now);
+            }
+        }
+    }
+
+    /// The role limits were read; `None`: they say what they said.
+    pub(super) fn note_limits(&mut self, limits: Option<RoleLimits>, now: BootTime) {
+        if let Some(limits) = limits {
+            self.limits = Content::Known(Arc::new(limits));
+            self.limits_version += 1;
+        }
+        let Ok(Some(limits)) = self.limits.known() else { return };
+        let ended = self.grants.update(None, |account, grant| {
+            grant.limits.read(limits.allow(&account.namespace, grant.settings.role.as_str()), now);
+        });
+        self.end(ended);
+    }
+
+    /// The role map cannot be read; what it said counts.
+    pub(super) fn map_failed(&mut self) {
+        self.map.failed();
+    }
+
+    /// The role limits cannot be read; what they said counts.
+    pub(super) fn limits_failed(&mut self) {
+        self.limits.failed();
+    }
+
+    fn end(&mut self, ended: Vec<(ServiceAccount, Grant)>) {
+        for (account, grant) in ended {
+            self.pods.take_back(&account, Some(&grant.settings));
+            let Some(withdrawn) = self.grants.withdrawn(&account, &grant) else { continue };
+            let (namespace, name, role) = (&account.namespace, &account.name, &withdrawn.role);
+            tracing::info!(%namespace, service_account = %name, %role, "a service account has lost its role");
+            if self.withdrawn.len() >= MOST_WITHDRAWN {
+                tracing::error!(
+                    "too many roles were lost at once; credentials of some are kept to their end"
+                );
+                self.withdrawn.pop_front();
+            }
+            self.withdrawn.push_back(withdrawn);
+        }
+    }
+
+    /// The next entitlement that has ended.
+    pub(super) fn next_withdrawn(&mut self) -> Option<Withdrawn> {
+        self.withdrawn.pop_front()
+    }
+
+    /// Whether there is one.
+    pub(super) fn has_withdrawn(&self) -> bool {
+        !self.withdrawn.is_empty()
+    }
+
+    /// Whether an account is to be read that nobody knew of.
+    pub(super) fn has_new_wish(&mut self) -> bool {
+        self.register.as_mut().is_some_and(Register::take_new_wish)
+    }
+
+    /// Which account is read next.
+    pub(super) fn next_read(&mut self, now: BootTime) -> Next {
+        self.register.as_mut().map_or(Next::Idle, |register| register.next(now))
+    }
+
+    /// Of how many namespaces the agent may not read service accounts.
+    pub(super) fn unreadable_namespaces(&self) -> usize {
+        self.register.as_ref().map_or(0, Register::forbidden_namespaces)
+    }
+}
+
+impl Role {
+    const fn settings(&self) -> &Arc<RoleSettings> {
+        match self {
+            Self::ByMap(settings) | Self::ByAnnotation(settings) => settings,
+        }
+    }
+}
+
+impl<T> Content<T> {
+    const fn at_start(is_configured: bool) -> Self {
+        if is_configured { Self::NotRead } else { Self::NotConfigured }
+    }
+
+    /// What it says; `None`: there is no such file.
+    fn known(&self) -> Result<Option<Arc<T>>, &Self> {
+        match self {
+            Self::NotConfigured => Ok(None),
+            Self::Known(content) => Ok(Some(Arc::clone(content))),
+            Self::NotRead | Self::Unusable => Err(self),
+        }
+    }
+
+    /// What somebody gets who needs what is not known.
+    const fn lacking(&self) -> Chosen {
+        match self {
+            // In a moment.
+            Self::NotRead | Self::NotConfigured | Self::Known(_) => Chosen::Unknown,
+            Self::Unusable => Chosen::Refused(NoRoute::NotYetKnown),
+        }
+    }
+
+    fn failed(&mut self) {
+        if matches!(self, Self::NotRead) {
+            *self = Self::Unusable;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,420 @@
+//! What pods are given, and what ends that. Times are in milliseconds.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::{Chosen, MOST_ACCOUNTS, State};
+use crate::association::annotations::{Annotated, Answer, Next};
+use crate::association::role_limits::RoleLimits;
+use crate::association::role_map::RoleMap;
+use crate::association::settings::RoleSettings;
+use crate::association::{NoRoute, SessionNames, WebIdentityRoles, Withdrawn};
+use crate::clock::BootTime;
+use crate::rng::Rng;
+use crate::workload::{Pod, RoleArn, ServiceAccount, StsEndpoint};
+
+const STS: &str = "sts.amazonaws.com";
+
+fn at(ms: u64) -> BootTime {
+    BootTime::from_boot(Duration::from_millis(1_000_000 + ms))
+}
+
+fn account() -> ServiceAccount {
+    ServiceAccount { namespace: "ns".into(), name: "sa".into(), uid: "sa-uid".into() }
+}
+
+fn pod(uid: &str) -> Pod {
+    Pod { service_account: account(), name: uid.into(), uid: uid.into(), node: None }
+}
+
+fn arn(role: &str) -> String {
+    format!("arn:aws:iam::111122223333:role/{role}")
+}
+
+fn annotated(role: &str, audience: Option<&str>) -> Annotated {
+    let (role, audience) = (RoleArn::read(&arn(role)).unwrap(), audience.map(Arc::from));
+    Annotated::Role(Arc::new(RoleSettings { role, audience, endpoint: StsEndpoint::Regional }))
+}
+
+fn map(role: Option<&str>) -> RoleMap {
+    let entry = role.map(|role| format!(r#""ns/sa":{{"RoleARN":"{}"}}"#, arn(role)));
+    RoleMap::read(format!("{{{}}}", entry.unwrap_or_default()).as_bytes()).unwrap()
+}
+
+fn limits(role: &str) -> RoleLimits {
+    RoleLimits::read(format!(r#"{{"ns":["{}"]}}"#, arn(role)).as_bytes()).unwrap()
+}
+
+/// With a map, limits, annotations.
+fn state(map: bool, limits: bool, annotations: bool) -> State {
+    State::new(&WebIdentityRoles {
+        map: map.then(|| "/map".into()),
+        limits: limits.then(|| "/limits".into()),
+        annotations,
+        session_names: SessionNames::Pod,
+        default_audience: STS.into(),
+    })
+}
+
+/// What a pod is given, in a word.
+fn choice(state: &mut State, pod_uid: &str, ms: u64) -> String {
+    said(&state.choose(&pod(pod_uid), &STS.into(), at(ms)))
+}
+
+fn said(chosen: &Chosen) -> String {
+    match chosen {
+        Chosen::Route(route) => route.role.as_str().replace("arn:aws:iam::111122223333:role/", ""),
+        Chosen::Refused(why) => format!("{why:?}"),
+        Chosen::Unknown => "?".to_owned(),
+    }
+}
+
+/// The account is read: it begins at that time, unless it is not wanted then.
+fn read(state: &mut State, ms: u64, annotated: Annotated) {
+    assert_eq!(state.next_read(at(ms)), Next::Read(account()), "at {ms}");
+    state.note_read(&account(), &Answer::Annotated(annotated), at(ms + 5), &Rng::seeded(7));
+}
+
+/// The same for a new pod, which waits for it.
+fn read_for(state: &mut State, pod_uid: &str, ms: u64, annotated: Annotated) -> String {
+    let waits =
+        |state: &mut State, ms| said(&state.choose_waiting(&pod(pod_uid), &STS.into(), at(ms), at(ms)));
+    assert_eq!(waits(state, ms), "?");
+    read(state, ms, annotated);
+    waits(state, ms + 6)
+}
+
+fn withdrawn(state: &mut State) -> Vec<String> {
+    std::iter::from_fn(|| state.next_withdrawn())
+        .map(|Withdrawn { service_account, role }| {
+            assert_eq!(service_account, account());
+            role.as_str().rsplit('/').next().unwrap().to_owned()
+        })
+        .collect()
+}
+
+#[test]
+fn a_new_pod_has_the_annotation_read_and_an_old_one_does_not() {
+    let mut state = state(false, false, true);
+    assert_eq!(choice(&mut state, "a", 0), "?");
+    assert_eq!(read_for(&mut state, "a", 0, annotated("r", None)), "r");
+    assert_eq!(choice(&mut state, "a", 30_000), "r");
+    assert_eq!(state.next_read(at(30_000)), Next::Wait(state_due(&mut state, 30_000)), "nothing to read yet");
+    assert_eq!(choice(&mut state, "b", 30_000), "?", "a new pod");
+}
+
+/// For how long the register would wait.
+fn state_due(state: &mut State, ms: u64) -> Duration {
+    match state.next_read(at(ms)) {
+        Next::Wait(pause) => pause,
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn a_missing_role_is_remembered_for_five_seconds_and_a_new_pod_does_not_inherit_it() {
+    let mut state = state(false, false, true);
+    assert_eq!(read_for(&mut state, "a", 0, Annotated::None), "NoRole");
+    assert_eq!(choice(&mut state, "a", 4_999), "NoRole");
+    assert_eq!(choice(&mut state, "b", 2_000), "?", "annotated and restarted");
+    assert_eq!(read_for(&mut state, "b", 2_100, annotated("r", None)), "r");
+    assert_eq!(choice(&mut state, "a", 2_200), "r");
+    let mut state = self::state(false, false, true);
+    assert_eq!(read_for(&mut state, "a", 0, Annotated::None), "NoRole");
+    assert_eq!(choice(&mut state, "a", 5_000), "?");
+    assert_eq!(
+        read_for(&mut state, "a", 5_000, Annotated::Invalid("no ARN".into())),
+        r#"InvalidRole("no ARN")"#
+    );
+}
+
+#[test]
+fn an_annotation_that_is_gone_once_changes_nothing_for_known_pods() {
+    let mut state = state(false, false, true);
+    assert_eq!(read_for(&mut state, "a", 0, annotated("r", None)), "r");
+    assert_eq!(
+        read_for(&mut state, "b", 60_000, Annotated::None),
+        "NoRole",
+        "a new pod is given what there is"
+    );
+    assert_eq!(choice(&mut state, "a", 60_100), "r");
+    // It is read again ten seconds after that, whoever asks.
+    assert_eq!(state_due(&mut state, 60_100), Duration::from_millis(9_900));
+    read(&mut state, 70_000, annotated("r", None));
+    assert_eq!((withdrawn(&mut state), choice(&mut state, "a", 70_100)), (vec![], "r".to_owned()));
+    // A second time, from the beginning.
+    assert_eq!(read_for(&mut state, "c", 90_000, Annotated::None), "NoRole");
+    assert_eq!((withdrawn(&mut state), choice(&mut state, "a", 90_100)), (vec![], "r".to_owned()));
+}
+
+#[test]
+fn an_annotation_that_is_gone_twice_ends_the_entitlement() {
+    let mut state = state(false, false, true);
+    assert_eq!(read_for(&mut state, "a", 0, annotated("r", None)), "r");
+    assert_eq!(read_for(&mut state, "b", 60_000, Annotated::None), "NoRole");
+    // New pods have it read in between: that is too soon.
+    assert_eq!(read_for(&mut state, "c", 69_000, Annotated::None), "NoRole");
+    assert_eq!((withdrawn(&mut state), choice(&mut state, "a", 69_100)), (vec![], "r".to_owned()));
+    read(&mut state, 70_000, Annotated::Invalid("no ARN".into()));
+    assert_eq!(withdrawn(&mut state), ["r"]);
+    assert_eq!(choice(&mut state, "a", 70_100), r#"InvalidRole("no ARN")"#);
+    assert_eq!(withdrawn(&mut state), [""; 0], "once");
+    // It comes back.
+    assert_eq!(read_for(&mut state, "a", 76_000, annotated("r", None)), "r");
+}
+
+#[test]
+fn another_role_is_for_new_pods_at_once_and_for_old_ones_when_the_former_has_ended() {
+    let mut state = state(false, false, true);
+    assert_eq!(read_for(&mut state, "a", 0, annotated("old", None)), "old");
+    assert_eq!(read_for(&mut state, "b", 60_000, annotated("new", None)), "new");
+    assert_eq!(choice(&mut state, "a", 60_100), "old");
+    read(&mut state, 70_000, annotated("new", None));
+    assert_eq!(withdrawn(&mut state), ["old"]);
+    assert_eq!(
+        (choice(&mut state, "a", 70_100), choice(&mut state, "b", 70_100)),
+        ("new".into(), "new".into())
+    );
+}
+
+#[test]
+fn other_settings_of_the_same_role_withdraw_nothing() {
+    let mut state = state(false, false, true);
+    assert_eq!(read_for(&mut state, "a", 0, annotated("r", None)), "r");
+    assert_eq!(read_for(&mut state, "b", 60_000, annotated("r", Some("mine"))), "OtherAudience");
+    let mine = state.choose(&pod("b"), &"mine".into(), at(60_100));
+    assert_eq!(said(&mine), "r");
+    read(&mut state, 70_000, annotated("r", Some("mine")));
+    assert_eq!(withdrawn(&mut state), [""; 0]);
+    assert_eq!(choice(&mut state, "a", 70_100), "OtherAudience", "it needs a token of the new audience");
+    assert_eq!(choice(&mut state, "b", 70_100), "OtherAudience");
+}
+
+#[test]
+fn an_api_server_that_is_away_ends_nothing_and_a_new_pod_gets_the_known_answer_after_a_second() {
+    let mut state = state(false, false, true);
+    assert_eq!(read_for(&mut state, "a", 0, annotated("r", None)), "r");
+    let waits =
+        |state: &mut State, ms| said(&state.choose_waiting(&pod("b"), &STS.into(), at(60_000), at(ms)));
+    assert_eq!(waits(&mut state, 60_000), "?");
+    assert_eq!(state.next_read(at(60_000)), Next::Read(account()));
+    state.note_read(&account(), &Answer::Failed, at(60_500), &Rng::seeded(7));
+    assert_eq!(waits(&mut state, 60_999), "?");
+    assert_eq!(waits(&mut state, 61_000), "r");
+    for day in 1..20 {
+        let ms = day * 86_400_000;
+        assert_eq!(choice(&mut state, "a", ms), "r");
+        while let Next::Read(account) = state.next_read(at(ms)) {
+            state.note_read(&account, &Answer::Failed, at(ms), &Rng::seeded(7));
+        }
+    }
+    assert_eq!(withdrawn(&mut state), [""; 0]);
+}
+
+#[test]
+fn a_new_pod_waits_longer_for_its_turn_than_for_silence_and_never_for_an_old_refusal() {
+    let mut state = state(false, false, true);
+    assert_eq!(read_for(&mut state, "a", 0, annotated("old", None)), "old");
+    let waits = |state: &mut State, uid: &str, ms| {
+        said(&state.choose_waiting(&pod(uid), &STS.into(), at(60_000), at(ms)))
+    };
+    assert_eq!(waits(&mut state, "b", 60_000), "?");
+    // Another account is answered: the API server is there.
+    let other = Pod { service_account: ServiceAccount { name: "other".into(), ..account() }, ..pod("o") };
+    state.choose_waiting(&other, &STS.into(), at(59_990), at(59_990));
+    let Next::Read(first) = state.next_read(at(60_000)) else { panic!() };
+    state.note_read(&first, &Answer::Annotated(Annotated::None), at(60_010), &Rng::seeded(7));
+    assert_eq!(&*first.name, "other");
+    assert_eq!((waits(&mut state, "b", 61_500), waits(&mut state, "b", 62_999)), ("?".into(), "?".into()));
+    assert_eq!(waits(&mut state, "b", 63_000), "old");
+    let mut state = self::state(false, false, true);
+    assert_eq!(read_for(&mut state, "a", 0, Annotated::None), "NoRole");
+    assert_eq!(waits(&mut state, "b", 120_000), "?", "it could have a role by now");
+}
+
+#[test]
+fn without_the_right_a_known_role_counts_at_once_and_an_unknown_one_is_not_known() {
+    let mut state = state(false, false, true);
+    assert_eq!(choice(&mut state, "a", 0), "?");
+    let waits = |state: &mut State, uid: &str, ms| {
+        said(&state.choose_waiting(&pod(uid), &STS.into(), at(ms), at(ms)))
+    };
+    assert_eq!(waits(&mut state, "a", 0), "?");
+    assert_eq!(state.next_read(at(0)), Next::Read(account()));
+    state.note_read(&account(), &Answer::Forbidden, at(10), &Rng::seeded(7));
+    assert_eq!(
+        (choice(&mut state, "a", 20), waits(&mut state, "b", 20)),
+        ("NotYetKnown".into(), "NotYetKnown".into())
+    );
+    assert_eq!(read_for(&mut state, "a", 6_000, annotated("r", None)), "r");
+    assert_eq!(waits(&mut state, "c", 7_000), "?");
+    assert_eq!(state.next_read(at(7_000)), Next::Read(account()));
+    state.note_read(&account(), &Answer::Forbidden, at(7_010), &Rng::seeded(7));
+    assert_eq!((waits(&mut state, "c", 7_020), choice(&mut state, "a", 7_020)), ("r".into(), "r".into()));
+    assert_eq!(withdrawn(&mut state), [""; 0]);
+}
+
+#[test]
+fn the_map_wins_and_needs_no_api_server() {
+    let mut state = state(true, false, true);
+    assert_eq!(choice(&mut state, "a", 0), "?", "the file was not looked at yet");
+    state.note_map(Some(map(Some("mapped"))), at(10));
+    assert_eq!(choice(&mut state, "a", 20), "mapped");
+    assert_eq!(state.next_read(at(20)), Next::Idle);
+    let mut state = self::state(true, false, false);
+    state.note_map(Some(map(None)), at(10));
+    assert_eq!(choice(&mut state, "a", 20), "NoRole");
+}
+
+#[test]
+fn an_entry_that_leaves_the_map_ends_the_entitlement_by_two_good_reads_ten_seconds_apart() {
+    let mut state = state(true, false, false);
+    state.note_map(Some(map(Some("r"))), at(0));
+    assert_eq!(choice(&mut state, "a", 0), "r");
+    state.note_map(Some(map(None)), at(5_000));
+    assert_eq!(
+        (choice(&mut state, "a", 5_000), choice(&mut state, "b", 5_000)),
+        ("r".into(), "NoRole".into())
+    );
+    // A bad edit, or none: that is no read.
+    state.map_failed();
+    state.note_map(None, at(14_999));
+    assert_eq!(withdrawn(&mut state), [""; 0]);
+    state.note_map(None, at(15_000));
+    assert_eq!(
+        (withdrawn(&mut state), choice(&mut state, "a", 15_000)),
+        (vec!["r".to_owned()], "NoRole".into())
+    );
+    // It comes, goes, and is back in time.
+    state.note_map(Some(map(Some("r"))), at(20_000));
+    assert_eq!(choice(&mut state, "a", 20_000), "r");
+    state.note_map(Some(map(None)), at(25_000));
+    state.note_map(Some(map(Some("r"))), at(30_000));
+    state.note_map(Some(map(None)), at(35_000));
+    state.note_map(None, at(40_000));
+    assert_eq!((withdrawn(&mut state), choice(&mut state, "a", 40_000)), (vec![], "r".into()));
+}
+
+#[test]
+fn an_entry_that_leaves_the_map_while_an_annotation_names_the_same_role_takes_nothing_away() {
+    for (annotation, ends) in [(annotated("r", None), vec![]), (Annotated::None, vec!["r".to_owned()])] {
+        let mut state = state(true, false, true);
+        state.note_map(Some(map(Some("r"))), at(0));
+        assert_eq!(choice(&mut state, "a", 0), "r");
+        state.note_map(Some(map(None)), at(5_000));
+        // Now the annotation decides, so it is read at once.
+        assert!(state.has_new_wish());
+        read(&mut state, 5_000, annotation.clone());
+        state.note_map(None, at(15_000));
+        if !ends.is_empty() {
+            read(&mut state, 15_000, annotation);
+        }
+        assert_eq!(withdrawn(&mut state), ends);
+    }
+}
+
+#[test]
+fn an_entry_with_another_role_ends_what_the_annotation_gave() {
+    let mut state = state(true, false, true);
+    state.note_map(Some(map(None)), at(0));
+    assert_eq!(read_for(&mut state, "a", 0, annotated("r", None)), "r");
+    state.note_map(Some(map(Some("mapped"))), at(5_000));
+    assert_eq!(
+        (choice(&mut state, "a", 5_000), choice(&mut state, "b", 5_000)),
+        ("r".into(), "mapped".into())
+    );
+    state.note_map(None, at(15_000));
+    assert_eq!(
+        (withdrawn(&mut state), choice(&mut state, "a", 15_000)),
+        (vec!["r".to_owned()], "mapped".into())
+    );
+}
+
+#[test]
+fn the_limits_bind_map_and_annotation() {
+    let mut state = state(true, true, true);
+    state.note_map(Some(map(Some("r"))), at(0));
+    assert_eq!(choice(&mut state, "a", 0), "?");
+    state.limits_failed();
+    assert_eq!(choice(&mut state, "a", 10), "NotYetKnown");
+    state.note_limits(Some(limits("other")), at(20));
+    assert_eq!(
+        (choice(&mut state, "a", 20), choice(&mut state, "a", 21)),
+        ("NotAllowed".into(), "NotAllowed".into())
+    );
+    state.note_limits(Some(limits("*")), at(30));
+    assert_eq!(choice(&mut state, "a", 30), "r");
+    // They are tightened.
+    state.note_limits(Some(limits("other")), at(5_000));
+    assert_eq!(
+        (choice(&mut state, "a", 5_000), choice(&mut state, "b", 5_000)),
+        ("r".into(), "NotAllowed".into())
+    );
+    state.note_limits(None, at(15_000));
+    assert_eq!(
+        (withdrawn(&mut state), choice(&mut state, "a", 15_000)),
+        (vec!["r".to_owned()], "NotAllowed".into())
+    );
+    let mut state = self::state(false, true, true);
+    state.note_limits(Some(limits("other")), at(0));
+    assert_eq!(read_for(&mut state, "a", 0, annotated("r", None)), "NotAllowed");
+    state.limits_failed();
+    assert_eq!(choice(&mut state, "a", 100), "NotAllowed", "what they said counts");
+}
+
+#[test]
+fn a_file_that_cannot_be_read_at_start_is_not_known_yet_and_later_it_is() {
+    let mut state = state(true, false, true);
+    state.map_failed();
+    assert_eq!(choice(&mut state, "a", 0), "NotYetKnown");
+    state.note_map(Some(map(Some("r"))), at(5_000));
+    assert_eq!(choice(&mut state, "a", 5_000), "r");
+}
+
+#[test]
+fn what_sts_is_asked_for() {
+    let mut state = state(true, false, false);
+    let content =
+        format!(r#"{{"ns/s*":{{"RoleARN":"{}","Audience":"mine","UseRegionalSTS":false}}}}"#, arn("r"));
+    state.note_map(Some(RoleMap::read(content.as_bytes()).unwrap()), at(0));
+    assert_eq!(state.choose(&pod("a"), &STS.into(), at(0)), Chosen::Refused(NoRoute::OtherAudience));
+    let Chosen::Route(route) = state.choose(&pod("a"), &"mine".into(), at(0)) else { panic!() };
+    assert_eq!((route.role.as_str(), &*route.audience, &*route.session_name), (&*arn("r"), "mine", "ns.a"));
+    assert_eq!(route.endpoint, StsEndpoint::Global);
+    let Chosen::Route(again) = state.choose(&pod("a"), &"mine".into(), at(1)) else { panic!() };
+    assert!(Arc::ptr_eq(&route, &again), "nothing is made anew for a hit");
+    assert_eq!(state.choose(&pod("a"), &STS.into(), at(2)), Chosen::Refused(NoRoute::OtherAudience));
+}
+
+#[test]
+fn everything_is_bounded() {
+    let mut state = state(true, false, true);
+    let any = format!(r#"{{"ns/sa":{{"RoleARN":"{}"}},"many/*":{{"RoleARN":"{0}"}}}}"#, arn("r"));
+    state.note_map(Some(RoleMap::read(any.as_bytes()).unwrap()), at(0));
+    let of = |namespace: &str, number: usize| {
+        let name = number.to_string();
+        let service_account =
+            ServiceAccount { namespace: namespace.into(), name: name.as_str().into(), uid: "u".into() };
+        Pod {
+            service_account,
+            name: name.as_str().into(),
+            uid: format!("{namespace}-{name}").into(),
+            node: None,
+        }
+    };
+    for number in 0..3 * MOST_ACCOUNTS {
+        state.choose(&of("many", number), &STS.into(), at(number as u64));
+        state.choose_waiting(&of("annotated", number), &STS.into(), at(number as u64), at(number as u64));
+    }
+    assert!(state.grants.accounts().len() <= MOST_ACCOUNTS);
+    assert!(state.pods.len() <= MOST_ACCOUNTS);
+    assert_eq!(withdrawn(&mut state), [""; 0], "what is forgotten is not withdrawn");
+    // One account that is annotated with another role all the time.
+    for number in 0..30 {
+        let ms = 10_000 + number * 1_000;
+        state.note_map(Some(map(Some(&format!("r{number}")))), at(ms));
+        state.choose(&pod(&format!("p{number}")), &STS.into(), at(ms));
+    }
+    let ended = withdrawn(&mut state);
+    assert!((19..=22).contains(&ended.len()), "{ended:?}");
+}
