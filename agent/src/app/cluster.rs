@@ -6,6 +6,8 @@
 use std::sync::Arc;
 
 use super::Services;
+use crate::association::annotations::{FoundAccount, NotRead};
+use crate::association::{Associations, Parts};
 use crate::config::{Config, VerificationMode};
 use crate::events::{Events, Names, Problem};
 use crate::identity::keys::{IssuerDocuments, KeySource, TokenKeys};
@@ -16,10 +18,12 @@ use crate::kubernetes::events::EventWriter;
 use crate::kubernetes::issuer::{Issuer, IssuerReader};
 use crate::kubernetes::pods::PodWatch;
 use crate::kubernetes::review::{ReviewError, Reviewed, TokenReviewer};
+use crate::kubernetes::service_accounts::{ReadAccount, ReadAccountError, ServiceAccountReader};
 use crate::lifecycle::condition_name::ConditionName;
+use crate::lifecycle::readiness::Condition;
 use crate::pods::{LivePod, Pods, Questions, missed};
 use crate::rng::Rng;
-use crate::workload::BearerToken;
+use crate::workload::{BearerToken, ServiceAccountName};
 
 /// The cluster, as far as the agent asks about it.
 pub(super) struct Cluster {
@@ -31,6 +35,8 @@ pub(super) struct Cluster {
     pub(super) reviews: Option<Reviews>,
     /// Where problems of pods are reported. Nobody is interested where Events are off.
     pub(super) events: Events,
+    /// By which route pods get credentials.
+    pub(super) associations: Associations,
 }
 
 impl Services {
@@ -41,7 +47,35 @@ impl Services {
         let reviews = self.review_tokens(config, api.as_ref());
         let events = self.write_events(config, api.as_ref(), &pods);
         self.follow_pods(config, api.as_ref(), &pods, questions, events.clone());
-        Cluster { api, pods, reviews, events }
+        let associations = self.give_roles(config, api.as_ref());
+        Cluster { api, pods, reviews, events, associations }
+    }
+
+    /// Begins to read which roles the cluster gives, where it gives any.
+    fn give_roles(&self, config: &Config, api: Option<&Api>) -> Associations {
+        let (pod_identity, roles) = (config.pod_identity, config.web_identity.clone());
+        let associations = Associations::new(Parts { pod_identity, roles }, Rng::from_entropy());
+        let Some(roles) = &config.web_identity else { return associations };
+        // Shown and never waited for: what was known still counts, and EKS Auth needs none of it.
+        if roles.role_map.is_some() || roles.role_limits.is_some() {
+            let known = self.readiness.advisory(ConditionName::RoleFiles);
+            let files = associations.clone().keep_files(self.clock.clone(), shown_by(known));
+            self.until_stopped("role-files", files);
+        }
+        if let Some(api) = api.filter(|_| roles.reads_annotations) {
+            let reader = ServiceAccountReader::new(api.clone());
+            let read = move |account: ServiceAccountName| {
+                let reader = reader.clone();
+                async move { account_of(reader.read(&account.namespace, &account.name).await) }
+            };
+            let known = self.readiness.advisory(ConditionName::RoleAnnotations);
+            // Nothing has been read, and nothing has failed.
+            known.met();
+            let annotations =
+                associations.clone().keep_annotations(self.clock.clone(), read, shown_by(known));
+            self.until_stopped("role-annotations", annotations);
+        }
+        associations
     }
 
     /// Begins to follow the pods of this node, where the node has a name.
@@ -117,6 +151,22 @@ fn answer_of(reviewed: Result<Reviewed, ReviewError>) -> Result<Answer, NoAnswer
         Err(error @ (ReviewError::Api(_) | ReviewError::Unreadable)) => {
             Err(NoAnswer::Failed(Box::new(error)))
         }
+    }
+}
+
+fn account_of(read: Result<Option<ReadAccount>, ReadAccountError>) -> Result<Option<FoundAccount>, NotRead> {
+    match read {
+        Ok(found) => Ok(found.map(|ReadAccount { uid, annotations }| FoundAccount { uid, annotations })),
+        Err(ReadAccountError::Forbidden(said)) => Err(NotRead::Forbidden(said)),
+        Err(error @ ReadAccountError::Api(_)) => Err(NotRead::Failed(Box::new(error))),
+    }
+}
+
+/// Shows whether something is known, and why not.
+fn shown_by(known: Condition) -> impl Fn(Result<(), String>) + Send {
+    move |read| match read {
+        Ok(()) => known.met(),
+        Err(why) => known.unmet(why),
     }
 }
 

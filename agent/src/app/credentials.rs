@@ -7,13 +7,14 @@ use std::sync::Arc;
 
 use super::cluster::Cluster;
 use super::{Error, Services};
+use crate::association::{Associations, Withdrawn};
 use crate::aws::http_client;
 use crate::aws::node_details::SentDetails;
 use crate::aws::own_identity::OwnIdentity;
 use crate::aws::own_identity::imds::InstanceRole;
 use crate::aws::reach::{Reach, Reached};
 use crate::config::{Config, OwnCredentials};
-use crate::credentials::assemble::{Credentials, Needs};
+use crate::credentials::assemble::{Credentials, Needs, StillGives};
 use crate::credentials::audit_log::AuditLog;
 use crate::credentials::flight::final_answers::Granted;
 use crate::credentials::source::eks_auth::{EksAuth, Parts};
@@ -62,7 +63,7 @@ impl Services {
             audit_log: audit_log(config),
             pods: cluster.pods.clone(),
             events: cluster.events.clone(),
-            still_gives: Arc::new(|_| true),
+            still_gives: still_gives(cluster.associations.clone()),
         }))
     }
 
@@ -99,12 +100,23 @@ impl Services {
         self.until_stopped("aws-reach", reporting);
     }
 
-    pub(super) fn renew_credentials(&self, credentials: &Credentials) {
+    pub(super) fn renew_credentials(&self, credentials: &Credentials, cluster: &Cluster) {
         if let Some(renewals) = credentials.renewals() {
             self.until_stopped("renewals", renewals.run());
         }
         self.until_stopped("revocations", credentials.revocations().run());
+        let (mut withdrawals, store) = (cluster.associations.withdrawals(), credentials.store.clone());
+        self.until_stopped("withdrawals", async move {
+            loop {
+                let Withdrawn { service_account, role } = withdrawals.next().await;
+                store.remove_role(&service_account, &role);
+            }
+        });
     }
+}
+
+fn still_gives(associations: Associations) -> StillGives {
+    Arc::new(move |principal| associations.still_gives(&principal.caller, &principal.route))
 }
 
 fn audit_log(config: &Config) -> Option<AuditLog> {

@@ -100,7 +100,7 @@ pub async fn run(config: Config, prober: Option<io::Result<Prober>>) -> Result<(
         services.keep_own_identity(own, own_source);
     }
     services.watch_answers(&credentials);
-    services.renew_credentials(&credentials);
+    services.renew_credentials(&credentials, &cluster);
     services.learn_node_details(&config, details);
     services.keep_access_log();
     services.show_limits(&peers);

@@ -31,11 +31,11 @@ use tokio::time::Instant;
 
 use self::state::{Chosen, State};
 use crate::clock::Now;
+use crate::config::WebIdentity;
 use crate::rng::Rng;
 use crate::workload::{Audience, Caller, Pod, RoleArn, Route, ServiceAccount};
 
 pub use self::no_route::NoRoute;
-pub use self::session_name::{FixedName, NotSessionNames, SessionNames};
 
 /// One who waits looks again after this time, though nothing has changed: by then an old answer may count.
 const LOOK_AGAIN: Duration = Duration::from_millis(500);
@@ -45,21 +45,7 @@ pub struct Parts {
     /// Whether tokens for EKS Pod Identity are exchanged.
     pub pod_identity: bool,
     /// Where roles come from. `None`: nobody is given one.
-    pub roles: Option<WebIdentityRoles>,
-}
-
-/// Where the roles of service accounts come from.
-pub struct WebIdentityRoles {
-    /// The role map. `None`: there is none.
-    pub map: Option<PathBuf>,
-    /// The role limits. `None`: every role may be given.
-    pub limits: Option<PathBuf>,
-    /// Whether annotations of service accounts are read.
-    pub annotations: bool,
-    /// How sessions are named.
-    pub session_names: SessionNames,
-    /// The audience of roles that name none.
-    pub default_audience: Arc<str>,
+    pub roles: Option<WebIdentity>,
 }
 
 /// What is to be done for a caller.
@@ -125,8 +111,8 @@ impl Associations {
     pub fn new(parts: Parts, rng: Rng) -> Self {
         let roles = parts.roles.map(|roles| Roles {
             state: Mutex::new(State::new(&roles)),
-            map: roles.map,
-            limits: roles.limits,
+            map: roles.role_map,
+            limits: roles.role_limits,
             rng,
             wanted: Notify::new(),
             learned: Notify::new(),
@@ -159,6 +145,12 @@ impl Associations {
             Some(roles) => roles.ask(question, now).await,
             None => Err(NoRoute::WebIdentityOff),
         }
+    }
+
+    /// Whether a caller that took this route is still given it. Where that is not known, it is.
+    pub fn still_gives(&self, caller: &Caller, route: &Route) -> bool {
+        let (Route::WebIdentity(wanted), Some(roles)) = (route, &self.shared.roles) else { return true };
+        caller.verified().is_none_or(|pod| roles.state.lock().still_gives(pod, wanted))
     }
 
     /// The entitlements that end from now on, and those that ended and nobody was given yet.
@@ -226,37 +218,8 @@ impl Withdrawals {
     }
 }
 
-/// Chooses the route by the token's audience.
-///
-/// # Errors
-/// [`NoRoute`], when no source serves such a token.
-pub const fn route_for(audience: &Audience) -> Result<Route, NoRoute> {
-    match audience {
-        Audience::PodIdentity => Ok(Route::EksAuth),
-        Audience::WebIdentity(_) | Audience::Foreign => Err(NoRoute::ForeignAudience),
-    }
-}
-
 impl fmt::Debug for Associations {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Associations").finish_non_exhaustive()
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::{NoRoute, route_for};
-    use crate::workload::{Route, ServedAudiences};
-
-    #[test]
-    fn the_audience_chooses_the_route() {
-        let of = |audiences: &[&str]| {
-            let audiences: Vec<_> = audiences.iter().map(|a| Box::from(*a)).collect();
-            route_for(&ServedAudiences::default().meant_by(&audiences))
-        };
-        assert_eq!(of(&["pods.eks.amazonaws.com"]), Ok(Route::EksAuth));
-        assert_eq!(of(&["other", "pods.eks.amazonaws.com"]), Ok(Route::EksAuth));
-        assert_eq!(of(&["sts.amazonaws.com"]), Err(NoRoute::ForeignAudience));
-        assert_eq!(of(&[]), Err(NoRoute::ForeignAudience));
     }
 }

@@ -12,9 +12,12 @@ use super::grants::{APART, Grant, Grants, Support};
 use super::role_limits::RoleLimits;
 use super::role_map::RoleMap;
 use super::seen_pods::{Given, SeenPods};
+use super::session_name::session_name;
 use super::settings::RoleSettings;
-use super::{NoRoute, SessionNames, WebIdentityRoles, Withdrawn};
+use super::{NoRoute, Withdrawn};
 use crate::clock::BootTime;
+use crate::config;
+use crate::config::SessionName;
 use crate::rng::Rng;
 use crate::workload::{Pod, ServiceAccount, WebIdentity};
 
@@ -66,8 +69,7 @@ struct Wait {
 
 /// All that is known.
 pub(super) struct State {
-    session_names: SessionNames,
-    default_audience: Arc<str>,
+    session_name: SessionName,
     map: Content<RoleMap>,
     limits: Content<RoleLimits>,
     /// Counts the limits that were read, so that a refusal by the last ones is found again.
@@ -81,14 +83,13 @@ pub(super) struct State {
 
 impl State {
     /// Nothing is known.
-    pub(super) fn new(roles: &WebIdentityRoles) -> Self {
+    pub(super) fn new(roles: &config::WebIdentity) -> Self {
         Self {
-            session_names: roles.session_names.clone(),
-            default_audience: Arc::clone(&roles.default_audience),
-            map: Content::at_start(roles.map.is_some()),
-            limits: Content::at_start(roles.limits.is_some()),
+            session_name: roles.session_name.clone(),
+            map: Content::at_start(roles.role_map.is_some()),
+            limits: Content::at_start(roles.role_limits.is_some()),
             limits_version: 0,
-            register: roles.annotations.then(Register::default),
+            register: roles.reads_annotations.then(Register::default),
             pods: SeenPods::default(),
             grants: Grants::default(),
             withdrawn: VecDeque::new(),
@@ -141,13 +142,24 @@ impl State {
             Err(other) => return other,
         };
         let settings = role.settings();
-        if settings.audience.as_ref().unwrap_or(&self.default_audience) != audience {
+        // A role that names no audience is for all that the agent serves.
+        if settings.audience.as_ref().is_some_and(|named| named != audience) {
             return Chosen::Refused(NoRoute::OtherAudience);
         }
         match self.is_allowed(pod, settings) {
             Ok(true) => self.give(pod, &role, audience),
             Ok(false) => Chosen::Refused(NoRoute::NotAllowed),
             Err(other) => other,
+        }
+    }
+
+    /// Whether a pod may still have what it was given. What nobody remembers, nobody has ended.
+    pub(super) fn still_gives(&mut self, pod: &Pod, wanted: &WebIdentity) -> bool {
+        match self.pods.find(&pod.uid).map(|seen| &seen.given) {
+            Some(Some(given)) => *given.route == *wanted,
+            // It was taken back, or another one is found at its next request.
+            Some(None) => false,
+            None => true,
         }
     }
 
@@ -234,7 +246,7 @@ impl State {
         let route = Arc::new(WebIdentity {
             role: settings.role.clone(),
             audience: Arc::clone(audience),
-            session_name: self.session_names.of(pod),
+            session_name: session_name(&self.session_name, pod),
             endpoint: settings.endpoint,
         });
         if let Some(seen) = self.pods.find(&pod.uid) {

@@ -242,9 +242,7 @@ impl Config {
             addresses::note_clashes(listen, probe_port, metrics, problems);
         }
         let retention = read_retention(args, problems);
-        let max_stale = args.max_stale_after_refusal.as_deref();
-        let max_stale = max_stale.map(|text| duration_of("--max-stale-after-refusal", text)).transpose();
-        let max_stale_after_refusal = problems.take(max_stale);
+        let max_stale_after_refusal = problems.take(max_stale(args.max_stale_after_refusal.as_deref()));
         let max_service_qps = problems.take(service_qps(&args.max_service_qps));
         let pod_request_rate = problems.take(pod_request_rate(&args.pod_request_rate));
         let upstream = upstream::read(args.endpoint.as_deref(), environment, problems);
@@ -262,16 +260,12 @@ impl Config {
         let api_server = kubernetes::api_server(args, environment, problems);
         let verification = verification::read(args, api_server.as_ref().and_then(Option::as_ref), problems);
         let kubernetes = kubernetes::read(args, api_server, problems);
-        let web_identity =
-            web_identity::read(args, environment, verification.as_ref(), kubernetes.as_ref(), problems);
-        let pod_identity = problems.take(go_bool("--pod-identity", &args.pod_identity));
-        if let (Some(false), Some(None)) = (pod_identity, &web_identity) {
-            let rule = "must be true unless --service-account-roles or --role-map gives roles: nobody would be served";
-            problems.note(Problem::without_value("--pod-identity", rule));
-        }
+        let verified = verification.as_ref();
+        let sources = web_identity::sources(args, environment, verified, kubernetes.as_ref(), problems);
         let jwks_refresh_interval = problems.take(refresh_interval(&args.jwks_refresh_interval));
         let shutdown_grace = problems.take(shutdown_grace(&args.shutdown_grace));
         let log = log::read(args, problems);
+        let (pod_identity, web_identity) = sources?;
         Some(Self {
             cluster_name: cluster_name?,
             region: region?,
@@ -283,8 +277,8 @@ impl Config {
             max_service_qps: max_service_qps?,
             pod_request_rate: pod_request_rate?,
             upstream: upstream?,
-            pod_identity: pod_identity?,
-            web_identity: web_identity?,
+            pod_identity,
+            web_identity,
             unused_own_credentials: unused(own_credentials.as_ref()?, flags.names_a_file(), environment),
             own_credentials: own_credentials?,
             node: NodeDetails { name: name?, send: send? },
@@ -318,6 +312,10 @@ fn read_retention(args: &ServerArgs, problems: &mut Problems) -> Option<Retentio
         Some(max_identities) if !renew_after.is_zero() => Retention::Keep { renew_after, max_identities },
         Some(_) | None => Retention::Off,
     })
+}
+
+fn max_stale(text: Option<&str>) -> Result<Option<Duration>, Problem> {
+    text.map(|text| duration_of("--max-stale-after-refusal", text)).transpose()
 }
 
 /// As in Amazon's agent, which takes its default for whatever is not more than zero.

@@ -55,8 +55,26 @@ pub struct Sts {
     pub use_dual_stack: bool,
 }
 
+/// Which sources there are: whether tokens for EKS Pod Identity are served, and how the cluster gives roles.
+pub(super) fn sources(
+    args: &ServerArgs,
+    environment: &Environment,
+    verification: Option<&TokenVerification>,
+    kubernetes: Option<&Kubernetes>,
+    problems: &mut Problems,
+) -> Option<(bool, Option<WebIdentity>)> {
+    let web_identity = read(args, environment, verification, kubernetes, problems);
+    let pod_identity = problems.take(go_bool("--pod-identity", &args.pod_identity));
+    if let (Some(false), Some(None)) = (pod_identity, &web_identity) {
+        let rule = "must be true unless --service-account-roles or --role-map gives roles: nobody would be \
+                    served";
+        problems.note(Problem::without_value("--pod-identity", rule));
+    }
+    Some((pod_identity?, web_identity?))
+}
+
 /// `None` in the inner option: the cluster gives no roles.
-pub(super) fn read(
+fn read(
     args: &ServerArgs,
     environment: &Environment,
     verification: Option<&TokenVerification>,

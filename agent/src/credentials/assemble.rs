@@ -125,15 +125,13 @@ impl Sizes {
 impl Credentials {
     /// Puts the parts together. Nothing runs yet but what requests start.
     pub fn assemble(needs: Needs<'_>) -> Self {
-        let Needs { clock, rng, sources, retention, limits, metrics, tasks, pods, audit_log, events, .. } =
-            needs;
-        let still_gives = needs.still_gives;
+        let Needs { clock, rng, sources, retention, limits, metrics, tasks, pods, still_gives, .. } = needs;
         let store = Store::new(retention, clock.clone(), limits.clone(), pods.clone());
         let quotas = PeerQuotas::new(clock.clone(), limits);
         let (refusals, schedule) = (RecentRefusals::new(), Schedule::default());
         let budgets = Budgets::new(&sources, &clock);
-        let answers = FinalAnswers::new(sources.answer_log.clone(), clock.clone());
-        let reaches = sources.reaches();
+        let (answer_log, reaches) = (sources.answer_log.clone(), sources.reaches());
+        let answers = FinalAnswers::new(answer_log, clock.clone());
         let recovery = Arc::new(Mutex::new(OfEach::<Recovery>::default()));
         let runner = FlightRunner {
             clock: clock.clone(),
@@ -159,9 +157,9 @@ impl Credentials {
                 Retention::Off => Duration::MAX,
                 Retention::Keep { renew_after, .. } => *renew_after,
             },
-            audit_log,
+            audit_log: needs.audit_log,
             pods: pods.clone(),
-            events,
+            events: needs.events,
         };
         let flights = Flights::new(runner, outcomes, rng, tasks);
         let provider = Provider {

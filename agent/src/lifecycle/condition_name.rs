@@ -75,8 +75,9 @@ condition_names! {
     Metrics = "metrics": "The agent listens on the port for metrics.";
 
     TokenKeys = "token-keys": "The agent has the cluster's keys to verify service account tokens with.";
-    Roles = "roles":
-        "The agent has read the role map and limits, and may read the annotations of service accounts.";
+    RoleFiles = "role-files": "The role map and the role limits can be used as they are now.";
+    RoleAnnotations = "role-annotations":
+        "The annotations of service accounts that were asked for could be read at the Kubernetes API.";
     Pods = "pods": "The agent follows which pods live on this node, at the Kubernetes API.";
 
     AddressIpv4 = "address-ipv4":

@@ -63,4 +63,5 @@ mod switches;
 mod verification;
 #[cfg(test)]
 mod web_identity;
+#[cfg(test)]
 mod wire;

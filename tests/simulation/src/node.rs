@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use aws_smithy_runtime_api::client::http::SharedHttpClient;
-use pod_identity_agent::association;
+use pod_identity_agent::association::{self, Associations, Choice};
 use pod_identity_agent::aws::node_details::SentDetails;
 use pod_identity_agent::aws::own_identity::imds::InstanceRole;
 use pod_identity_agent::aws::own_identity::{OwnIdentity, OwnSource};
@@ -43,6 +43,7 @@ const RENEW_AFTER: Duration = Duration::from_secs(3 * 3600);
 #[derive(Clone)]
 pub struct Node {
     authenticator: Arc<Authenticator>,
+    associations: Associations,
     credentials: Credentials,
     clock: Clock,
     life: Life,
@@ -115,7 +116,10 @@ impl Node {
             spawn("renewals", Box::pin(renewals.run()));
         }
         let authenticator = Arc::new(authenticator(seed, shape, keys, &clock, &spawn));
-        Self { authenticator, credentials, clock, life, pods_per_address: shape.pods_per_address }
+        let parts = association::Parts { pod_identity: true, roles: None };
+        let associations = Associations::new(parts, Rng::seeded(seed));
+        let pods_per_address = shape.pods_per_address;
+        Self { authenticator, associations, credentials, clock, life, pods_per_address }
     }
 
     /// Its process is killed.
@@ -135,7 +139,7 @@ impl Node {
         let now = self.clock.now();
         let authentication = self.authenticate(pod, token, now).await;
         judged(matches!(authentication, Authentication::Identified(Identity::Verified(_))));
-        let request = match request(pod, token, authentication) {
+        let request = match request(&self.associations, now, pod, token, authentication) {
             Ok(request) => request,
             Err(answer) => return answer,
         };
@@ -177,14 +181,19 @@ impl Node {
 }
 
 fn request(
+    associations: &Associations,
+    now: Now,
     pod: usize,
     token: &BearerToken,
     authentication: Authentication,
 ) -> Result<CredentialRequest, Answer> {
     match authentication {
         Authentication::Identified(identity) => {
-            let route = association::route_for(identity.audience())
-                .map_err(|_| Answer::RefusedByAgent("wrong audience"))?;
+            let route = match associations.choose(&identity.caller(), identity.audience(), now) {
+                Choice::Route(route) => route,
+                Choice::Refused(_) => return Err(Answer::RefusedByAgent("no route")),
+                Choice::Ask(_) => return Err(Answer::Trouble("the route is not known yet")),
+            };
             let principal = identity.principal(route);
             let must_be_judged = identity.must_be_judged();
             let token = identity.presented(token.clone());

@@ -8,8 +8,9 @@ use crate::association::annotations::{Annotated, Answer, Next};
 use crate::association::role_limits::RoleLimits;
 use crate::association::role_map::RoleMap;
 use crate::association::settings::RoleSettings;
-use crate::association::{NoRoute, SessionNames, WebIdentityRoles, Withdrawn};
+use crate::association::{NoRoute, Withdrawn};
 use crate::clock::BootTime;
+use crate::config::{SessionName, Sts, WebIdentity};
 use crate::rng::Rng;
 use crate::workload::{Pod, RoleArn, ServiceAccount, StsEndpoint};
 
@@ -47,12 +48,13 @@ fn limits(role: &str) -> RoleLimits {
 
 /// With a map, limits, annotations.
 fn state(map: bool, limits: bool, annotations: bool) -> State {
-    State::new(&WebIdentityRoles {
-        map: map.then(|| "/map".into()),
-        limits: limits.then(|| "/limits".into()),
-        annotations,
-        session_names: SessionNames::Pod,
-        default_audience: STS.into(),
+    State::new(&WebIdentity {
+        audiences: vec![STS.to_owned()],
+        reads_annotations: annotations,
+        role_map: map.then(|| "/map".into()),
+        role_limits: limits.then(|| "/limits".into()),
+        session_name: SessionName::Pod,
+        sts: Sts::default(),
     })
 }
 
@@ -107,7 +109,7 @@ fn a_new_pod_has_the_annotation_read_and_an_old_one_does_not() {
 fn state_due(state: &mut State, ms: u64) -> Duration {
     match state.next_read(at(ms)) {
         Next::Wait(pause) => pause,
-        other => panic!("{other:?}"),
+        other @ (Next::Read(_) | Next::Idle) => panic!("{other:?}"),
     }
 }
 

@@ -30,7 +30,7 @@ use crate::credentials::record::{Held, IdentityRecord};
 use crate::lifecycle::limits::{Limit, Limits};
 use crate::pods::Pods;
 use crate::pods::check::uid_of;
-use crate::workload::{CredentialKey, PeerKey, Principal, TokenDigest};
+use crate::workload::{CredentialKey, PeerKey, Principal, RoleArn, Route, ServiceAccount, TokenDigest};
 
 /// The store; clones share it.
 #[derive(Clone)]
@@ -163,6 +163,21 @@ impl Store {
         }
         records.links.remove_pod(uid);
         !had.is_empty()
+    }
+
+    /// Takes away what pods of a service account have of a role that is theirs no more. Looks at all records.
+    pub fn remove_role(&self, account: &ServiceAccount, role: &RoleArn) {
+        let Some(records) = &self.records else { return };
+        let is_of_role = |record: &IdentityRecord| {
+            let Principal { caller, route, .. } = record.principal();
+            let of_account = caller.verified().is_some_and(|pod| pod.service_account == *account);
+            of_account && matches!(route, Route::WebIdentity(wanted) if wanted.role == *role)
+        };
+        for record in records.verified.all(&is_of_role).into_iter().chain(records.unverified.all(&is_of_role))
+        {
+            record.revoke();
+            self.remove(&record);
+        }
     }
 
     /// Whether the cluster has reported, a moment ago, that this pod lives.

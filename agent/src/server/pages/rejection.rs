@@ -346,6 +346,25 @@ mod tests {
     }
 
     #[test]
+    fn the_table_of_callers_without_a_route() {
+        for (rejection, status, code) in [
+            (Rejection::NoRoute(NoRoute::ForeignAudience), 400, "InvalidTokenException"),
+            (Rejection::NoRoute(NoRoute::PodIdentityOff), 400, "InvalidTokenException"),
+            (Rejection::NoRoute(NoRoute::WebIdentityOff), 400, "InvalidTokenException"),
+            (Rejection::NoRoute(NoRoute::Unverified), 503, "ServiceUnavailableException"),
+            (Rejection::NoRoute(NoRoute::NotYetKnown), 503, "ServiceUnavailableException"),
+            (Rejection::NoRoute(NoRoute::NoRole), 403, "AccessDeniedException"),
+            (Rejection::NoRoute(NoRoute::InvalidRole("no ARN".into())), 403, "AccessDeniedException"),
+            (Rejection::NoRoute(NoRoute::OtherAudience), 400, "InvalidTokenException"),
+            (Rejection::NoRoute(NoRoute::NotAllowed), 403, "AccessDeniedException"),
+        ] {
+            let response = rejection.to_response();
+            assert_eq!(response.status(), status, "{rejection:?}");
+            assert_eq!(response.extensions().get::<ReasonPhrase>().unwrap().as_bytes(), code.as_bytes());
+        }
+    }
+
+    #[test]
     fn the_table_of_statuses_and_codes() {
         let rejected =
             Arc::new(own_identity::rejection::Rejection::new(403, Some("AccessDeniedException"), "no", None));
@@ -364,15 +383,6 @@ mod tests {
             (Rejection::Token(TokenFault::Contradiction), 400, "InvalidTokenException"),
             (Rejection::Token(TokenFault::OtherNode), 403, "AccessDeniedException"),
             (Rejection::Token(TokenFault::NotAuthenticated), 400, "InvalidTokenException"),
-            (Rejection::NoRoute(NoRoute::ForeignAudience), 400, "InvalidTokenException"),
-            (Rejection::NoRoute(NoRoute::PodIdentityOff), 400, "InvalidTokenException"),
-            (Rejection::NoRoute(NoRoute::WebIdentityOff), 400, "InvalidTokenException"),
-            (Rejection::NoRoute(NoRoute::Unverified), 503, "ServiceUnavailableException"),
-            (Rejection::NoRoute(NoRoute::NotYetKnown), 503, "ServiceUnavailableException"),
-            (Rejection::NoRoute(NoRoute::NoRole), 403, "AccessDeniedException"),
-            (Rejection::NoRoute(NoRoute::InvalidRole("no ARN".into())), 403, "AccessDeniedException"),
-            (Rejection::NoRoute(NoRoute::OtherAudience), 400, "InvalidTokenException"),
-            (Rejection::NoRoute(NoRoute::NotAllowed), 403, "AccessDeniedException"),
             (refused(RefusalClass::RoleNotAssumable, "AccessDenied"), 400, "AccessDenied"),
             (refused(RefusalClass::TokenInvalid, "InvalidIdentityToken"), 400, "InvalidIdentityToken"),
             (Rejection::Absent(Absent::Gone), 403, "AccessDeniedException"),

@@ -16,7 +16,7 @@ use super::amazon::AmazonMetrics;
 /// Every label that a call may have, so that each series exists from the first scrape on: a rate over a
 /// series that has just appeared misses its first count. A label that is missing here fails the tests
 /// (`called`).
-pub(super) const CALL_LABELS: [&str; 15] = [
+pub(super) const CALL_LABELS: [&str; 21] = [
     "ok",
     "throttled",
     "timeout",
@@ -32,6 +32,13 @@ pub(super) const CALL_LABELS: [&str; 15] = [
     "InvalidTokenException",
     "InvalidParameterException",
     "InvalidRequestException",
+    // Those of STS.
+    "AccessDenied",
+    "RegionDisabledException",
+    "PackedPolicyTooLarge",
+    "IDPRejectedClaim",
+    "InvalidIdentityToken",
+    "ValidationError",
 ];
 
 /// How a call to AWS ended. A failure has its label: AWS's code for a refusal, else a word of the agent.

@@ -70,8 +70,7 @@ impl ApiServer {
     /// Makes a service account, or changes its annotations.
     pub(crate) fn set_service_account(&self, name: &str, uid: &str, annotations: &[(&str, &str)]) {
         let annotations: BTreeMap<_, _> = annotations.iter().copied().collect();
-        let metadata =
-            json!({"namespace": "default", "name": name, "uid": uid, "annotations": annotations});
+        let metadata = json!({"namespace": "default", "name": name, "uid": uid, "annotations": annotations});
         let account = json!({"kind": "ServiceAccount", "apiVersion": "v1", "metadata": metadata});
         let path = format!("/api/v1/namespaces/default/serviceaccounts/{name}");
         self.shared.service_accounts.lock().insert(path, account);
