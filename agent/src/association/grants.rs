@@ -17,7 +17,7 @@ use crate::clock::BootTime;
 use crate::workload::ServiceAccount;
 
 /// Two reads so far apart end an entitlement (docs/design/decisions.md#entitlement).
-pub(super) const APART: Duration = Duration::from_secs(10);
+const APART: Duration = Duration::from_secs(10);
 /// Settings of one account: today's, and former ones for the pods that have them. At the bound the oldest end.
 const MOST_OF_ACCOUNT: usize = 8;
 
@@ -147,10 +147,14 @@ impl Grants {
         (!is_given).then(|| Withdrawn { service_account: account.clone(), role: role.clone() })
     }
 
-    /// Whether the annotation of this account is doubted: another read decides.
-    pub(super) fn doubts_annotation(&self, account: &ServiceAccount) -> bool {
-        let mut grants = self.accounts.get(account).into_iter().flatten();
-        grants.any(|grant| matches!(grant.annotation, Support::Doubted(_)))
+    /// When the annotation of this account decides, which was doubted: another read is needed then.
+    pub(super) fn annotation_decides_at(&self, account: &ServiceAccount) -> Option<BootTime> {
+        let grants = self.accounts.get(account).into_iter().flatten();
+        let decides_at = |grant: &Grant| match grant.annotation {
+            Support::Doubted(since) => Some(since.plus(APART)),
+            Support::Given | Support::Gone | Support::Unknown => None,
+        };
+        grants.filter_map(decides_at).min()
     }
 
     /// The accounts of which the annotation is not known, and decides.

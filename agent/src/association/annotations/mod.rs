@@ -6,6 +6,8 @@
 mod pause;
 mod reading;
 mod register;
+#[cfg(test)]
+mod tests;
 
 use std::collections::HashMap;
 use std::error::Error;
