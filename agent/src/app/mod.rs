@@ -45,6 +45,7 @@ use crate::server::pages::credentials::Endpoint;
 use crate::server::pages::host::AllowedHosts;
 use crate::server::pages::presence::PresenceChecks;
 use crate::telemetry::metrics::{Metrics, MetricsPage, Readings};
+use crate::workload::ServedAudiences;
 
 /// How long the remaining tasks have to end, once everything is answered.
 const LAST_TASKS: Duration = Duration::from_secs(1);
@@ -95,7 +96,9 @@ pub async fn run(config: Config, prober: Option<io::Result<Prober>>) -> Result<(
     let admin =
         services.serve_admin(&config, services.readings(&credentials, &keys, &peers, &own, &cluster.pods));
     node::start(&services, &config, &listeners, probe_key, prober);
-    services.keep_own_identity(own, own_source);
+    if config.pod_identity {
+        services.keep_own_identity(own, own_source);
+    }
     services.watch_answers(&credentials);
     services.renew_credentials(&credentials);
     services.learn_node_details(&config, details);
@@ -155,9 +158,12 @@ impl Services {
         probe_key: ProbeKey,
     ) -> Acceptor<Endpoint> {
         let policy = Policy::new(&config.verification, &config.cluster_name, config.node.name.as_deref());
+        let web_identity = config.web_identity.iter().flat_map(|web_identity| &web_identity.audiences);
+        let policy = policy.serving(ServedAudiences::new(web_identity.map(String::as_str)));
         let endpoint = Endpoint {
             hosts: AllowedHosts::new(&config.listen.hosts),
             authenticator: Authenticator::new(keys.clone(), policy).with_reviews(cluster.reviews.clone()),
+            associations: cluster.associations.clone(),
             presence: PresenceChecks {
                 pods: cluster.pods.clone(),
                 modes: config.kubernetes.pod_checks,

@@ -1,7 +1,7 @@
 {{/* Values that cannot work are refused with a sentence, instead of a pod that does not start. */}}
 {{- define "agent.check" -}}
 {{- /* Helm takes a value that is null out of the chart, with all that is in it. */ -}}
-{{- range $section := list "env" "image" "agent" "init" "metrics" "daemonsets" "serviceAccount" "updateStrategy" -}}
+{{- range $section := list "env" "image" "agent" "init" "metrics" "daemonsets" "serviceAccount" "updateStrategy" "webIdentity" -}}
 {{- if not (kindIs "map" (get $.Values.AsMap $section)) -}}
 {{- fail (printf "%s must not be null: leave it out to have the chart's own" $section) -}}
 {{- end -}}
@@ -67,6 +67,23 @@
 {{- end -}}
 {{- if and (eq "required" (include "agent.tokenVerification" .)) (not .Values.jwks) (not .Values.kubernetes.enabled) -}}
 {{- fail "tokenVerification=required needs jwks or kubernetes.enabled: without keys no pod would be served" -}}
+{{- end -}}
+{{- $annotations := and .Values.kubernetes.enabled .Values.kubernetes.serviceAccounts -}}
+{{- $map := include "agent.roleMap" . -}}
+{{- if and .Values.kubernetes.serviceAccounts (not .Values.kubernetes.enabled) -}}
+{{- fail "kubernetes.serviceAccounts needs kubernetes.enabled: annotations are read at the API server" -}}
+{{- end -}}
+{{- if and .Values.webIdentity.roleMap .Values.webIdentity.roleMapConfigMap -}}
+{{- fail "webIdentity.roleMap and webIdentity.roleMapConfigMap are both set: set one of them" -}}
+{{- end -}}
+{{- if and (not (kindIs "invalid" .Values.webIdentity.roleLimits)) (not $annotations) (not $map) -}}
+{{- fail "webIdentity.roleLimits needs kubernetes.serviceAccounts or webIdentity.roleMap: there are no roles to limit" -}}
+{{- end -}}
+{{- if and (not .Values.podIdentity) (not $annotations) (not $map) -}}
+{{- fail "podIdentity=false needs kubernetes.serviceAccounts or webIdentity.roleMap: otherwise nobody is served" -}}
+{{- end -}}
+{{- if and (or $annotations $map) (or (eq "off" (include "agent.tokenVerification" .)) (and (not .Values.jwks) (not .Values.kubernetes.enabled))) -}}
+{{- fail "roles of service accounts need tokens that are verified: jwks or kubernetes.enabled, and not tokenVerification=off" -}}
 {{- end -}}
 {{- $owned := dict "--manage-link" "manageLink" "--guard-address" "guardAddress" "--share-port" "sharePort" "--block-imds" "blockImds" "--probe-namespace" "probeNamespace" -}}
 {{- $flags := dict "agent" .Values.agent.additionalArgs -}}

@@ -102,6 +102,19 @@ that a float has exactly come out in decimal; the schema refuses others. */}}
 {{- if and .Values.kubernetes.enabled .Values.kubernetes.pods .Values.kubernetes.events -}}true{{- end -}}
 {{- end }}
 
+{{/* Whether there is a role map. */}}
+{{- define "agent.roleMap" -}}
+{{- if or .Values.webIdentity.roleMap .Values.webIdentity.roleMapConfigMap -}}true{{- end -}}
+{{- end }}
+
+{{/* Volumes with what the agent reads of roles, as a JSON list of names. */}}
+{{- define "agent.roleFiles" -}}
+{{- $files := list -}}
+{{- if include "agent.roleMap" . }}{{ $files = append $files "role-map" }}{{ end -}}
+{{- if not (kindIs "invalid" .Values.webIdentity.roleLimits) }}{{ $files = append $files "role-limits" }}{{ end -}}
+{{- toJson $files -}}
+{{- end }}
+
 {{/* YAML reads `off` as false. */}}
 {{- define "agent.mode" -}}
 {{- ternary "off" (toString .) (eq "false" (toString .)) -}}

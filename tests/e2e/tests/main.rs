@@ -62,4 +62,5 @@ mod switches;
 #[cfg(test)]
 mod verification;
 #[cfg(test)]
+mod web_identity;
 mod wire;

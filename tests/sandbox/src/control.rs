@@ -8,8 +8,15 @@
 //! DELETE /faults         remove all
 //! GET    /calls          {"calls": [...], "eksAuthConcurrency": {"now": 0, "max": 3}}
 //! DELETE /calls          forget them
-//! POST   /pods           {"namespace", "serviceAccount", "pod"} -> {..., "uid", "tokenFile"}; the same pod again for the same names
+//! POST   /pods           {"namespace", "serviceAccount", "pod", "audience"} -> {..., "uid", "tokenFile"};
+//!                        the same pod again for the same four
 //! POST   /keys/rotate    {"withdrawOld": false} -> {"kid"}
+//! GET    /roles          the roles of IAM, a list
+//! PUT    /roles          add or replace one: {"arn", "trustPolicy", "maxSessionDuration"}
+//! DELETE /roles/<ARN>    remove one -> {"removed": true}
+//! GET    /oidc-providers the identity providers of IAM, a list
+//! PUT    /oidc-providers add or replace one: {"arn", "clientIds"}
+//! DELETE /oidc-providers/<ARN>  remove one -> {"removed": true}
 //! GET    /switches       behaviours of AWS that can go either way
 //! PUT    /switches       change them; what is not named gets its default
 //! ```
@@ -28,7 +35,8 @@ use serde_json::{Value, json};
 
 use crate::calls::Calls;
 use crate::cluster::pod::{Pod, PodSpec};
-use crate::faults::{Fault, Faults};
+use crate::cluster::token::AUDIENCE;
+use crate::faults::{Fault, Faults, Service};
 use crate::http::message::{Received, Reply};
 use crate::http::server::Answer;
 use crate::options::Switches;
@@ -44,6 +52,7 @@ pub(crate) struct Places {
     pub(crate) eks_auth: String,
     pub(crate) eks_auth_tls: Option<String>,
     pub(crate) sts: String,
+    pub(crate) sts_tls: Option<String>,
     pub(crate) imds: String,
     pub(crate) issuer: String,
     pub(crate) issuer_tls: Option<String>,
@@ -57,7 +66,7 @@ pub(crate) struct Control {
     calls: Calls,
     places: Places,
     /// Pods made here, with the time of their token.
-    pods: Mutex<HashMap<PodSpec, (Pod, SystemTime)>>,
+    pods: Mutex<HashMap<PodRequest, (Pod, SystemTime)>>,
 }
 
 /// A mistake of the caller, as a sentence.
@@ -74,6 +83,23 @@ impl<E: std::error::Error> From<E> for Mistake {
 enum OneOrMany {
     Many(Vec<Value>),
     One(Value),
+}
+
+/// A pod by its names, and what its token is for. What is not given is that of the sample pod.
+#[derive(Clone, PartialEq, Eq, Hash, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+struct PodRequest {
+    namespace: String,
+    service_account: String,
+    pod: String,
+    audience: String,
+}
+
+impl Default for PodRequest {
+    fn default() -> Self {
+        let PodSpec { namespace, service_account, pod } = PodSpec::default();
+        Self { namespace, service_account, pod, audience: AUDIENCE.to_owned() }
+    }
 }
 
 #[derive(Deserialize, Default)]
@@ -101,7 +127,8 @@ impl Control {
                 Ok(json!([]))
             }
             ("GET", "/calls") => {
-                Ok(json!({ "calls": self.calls.list(), "eksAuthConcurrency": self.calls.concurrency() }))
+                let concurrency = self.calls.concurrency(Service::EksAuth);
+                Ok(json!({ "calls": self.calls.list(), "eksAuthConcurrency": concurrency }))
             }
             ("DELETE", "/calls") => {
                 self.calls.reset();
@@ -112,13 +139,43 @@ impl Control {
                 let rotation: Rotation = parse(&request.body)?;
                 Ok(json!({ "kid": self.world.keys.rotate(rotation.withdraw_old)? }))
             }
+            (method, path) if path.starts_with("/roles") || path.starts_with("/oidc-providers") => {
+                self.iam(method, path, &request.body)
+            }
             ("GET", "/switches") => Ok(json!(*self.world.switches.lock())),
             ("PUT", "/switches") => {
                 let switches: Switches = parse(&request.body)?;
                 *self.world.switches.lock() = switches.clone();
                 Ok(json!(switches))
             }
-            (method, path) => Err(Mistake(format!("there is no {method} {path} on the control port"))),
+            (method, path) => Err(unknown(method, path)),
+        }
+    }
+
+    fn iam(&self, method: &str, path: &str, body: &[u8]) -> Result<Value, Mistake> {
+        let (iam, delay) = (&self.world.iam, self.world.iam_delay());
+        match (method, path) {
+            ("GET", "/roles") => Ok(json!(iam.roles())),
+            ("PUT", "/roles") => {
+                iam.set_role(parse(body)?, delay)?;
+                Ok(json!(iam.roles()))
+            }
+            ("GET", "/oidc-providers") => Ok(json!(iam.oidc_providers())),
+            ("PUT", "/oidc-providers") => {
+                iam.set_oidc_provider(parse(body)?, delay)?;
+                Ok(json!(iam.oidc_providers()))
+            }
+            ("DELETE", path) => {
+                let removed = if let Some(arn) = path.strip_prefix("/roles/") {
+                    iam.remove_role(&decoded(arn), delay)?
+                } else if let Some(arn) = path.strip_prefix("/oidc-providers/") {
+                    iam.remove_oidc_provider(&decoded(arn), delay)?
+                } else {
+                    return Err(unknown(method, path));
+                };
+                Ok(json!({ "removed": removed }))
+            }
+            (method, path) => Err(unknown(method, path)),
         }
     }
 
@@ -147,12 +204,15 @@ impl Control {
     }
 
     /// The pod of those names, made if there is none, its token renewed if a kubelet would have done so.
-    fn pod(&self, spec: PodSpec) -> Result<Value, Mistake> {
+    fn pod(&self, asked: PodRequest) -> Result<Value, Mistake> {
         let now = self.world.clock.now();
         let mut pods = self.pods.lock();
         let due = self.world.options.token_lifetime.mul_f64(RENEW_AT);
-        let (pod, written) = match pods.remove(&spec) {
-            None => (Pod::create(&self.world, spec)?, now),
+        let (pod, written) = match pods.remove(&asked) {
+            None => {
+                let spec = PodSpec::new(&asked.namespace, &asked.service_account, &asked.pod);
+                (Pod::create(&self.world, spec, &asked.audience)?, now)
+            }
             Some((mut pod, written)) if now.duration_since(written).unwrap_or(Duration::ZERO) >= due => {
                 pod.rotate_token()?;
                 (pod, now)
@@ -164,9 +224,18 @@ impl Control {
             view.insert("uid".to_owned(), json!(pod.uid));
             view.insert("tokenFile".to_owned(), json!(pod.token_file));
         }
-        pods.insert(pod.spec.clone(), (pod, written));
+        pods.insert(asked, (pod, written));
         Ok(view)
     }
+}
+
+fn unknown(method: &str, path: &str) -> Mistake {
+    Mistake(format!("there is no {method} {path} on the control port"))
+}
+
+/// An ARN at the end of a path: its colons and slashes may be escaped.
+fn decoded(arn: &str) -> String {
+    percent_encoding::percent_decode_str(arn).decode_utf8_lossy().into_owned()
 }
 
 /// Reads a body; none is as good as an empty object.

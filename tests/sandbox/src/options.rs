@@ -48,7 +48,7 @@ pub struct Options {
     /// A node credential honoured from the start, beside those of IMDS: for agents that read theirs from a
     /// file.
     pub static_node_credentials: Option<AwsCredentials>,
-    /// Offer EKS Auth over https as well, with a CA made at start.
+    /// Offer EKS Auth, STS and the issuer over https as well, with a CA made at start.
     pub tls: bool,
     /// Offer https with TLS 1.2 only, whose handshake takes a round trip more than that of 1.3: what an
     /// inspection of TLS may speak.
@@ -95,6 +95,11 @@ pub struct Switches {
     pub workload_identity_provider: bool,
     /// Take away the node role's permission: every call is AccessDeniedException with 403.
     pub node_role_denied: bool,
+    /// STS is switched off in this region for the account: AssumeRoleWithWebIdentity is
+    /// RegionDisabledException.
+    pub sts_region_disabled: bool,
+    /// Seconds until a change of roles or identity providers is seen by STS and EKS Auth.
+    pub iam_delay_seconds: u64,
 }
 
 /// The answer to a service account that has no association.

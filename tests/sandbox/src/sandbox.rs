@@ -2,6 +2,8 @@
 //!
 //! Owns: listeners, the runtime its servers live on, the directory. Must not know: what the servers answer.
 
+mod iam;
+
 use std::fs;
 use std::io::{self, Write as _};
 use std::net::{SocketAddr, TcpListener};
@@ -19,15 +21,17 @@ use tokio_util::task::TaskTracker;
 
 use crate::aws::associations::{Association, AssociationsError};
 use crate::aws::eks_auth::EksAuth;
+use crate::aws::iam::registry::IamError;
 use crate::aws::imds::Imds;
 use crate::aws::issued::AwsCredentials;
+use crate::aws::session::Session;
 use crate::aws::sts::Sts;
 use crate::calls::{Call, Calls, Concurrency};
 use crate::clock::Clock;
 use crate::cluster::issuer::{self, Issuer};
 use crate::cluster::keys::{KeyError, KeyKind};
 use crate::cluster::pod::{Pod, PodSpec};
-use crate::cluster::token::{self, TokenSpec};
+use crate::cluster::token::{self, AUDIENCE, TokenSpec};
 use crate::control::{Control, Places};
 use crate::faults::{Faults, Service};
 use crate::http::server::{Answer, Server};
@@ -65,6 +69,9 @@ pub enum SandboxError {
     /// Associations that EKS would not take.
     #[error(transparent)]
     Associations(#[from] AssociationsError),
+    /// Roles or identity providers that IAM would not take.
+    #[error(transparent)]
+    Iam(#[from] IamError),
     /// No certificate.
     #[error("https could not be set up")]
     Tls(#[from] TlsError),
@@ -118,15 +125,16 @@ impl Sandbox {
         let issuer_url = url(&issuer_listener)?;
         let issuer: Arc<dyn Answer> =
             Arc::new(Issuer { world: Arc::clone(&world), base_url: issuer_url.clone() });
-        let (eks_auth_tls, issuer_tls) = match tls {
-            None => (None, None),
+        let sts: Arc<dyn Answer> = Arc::new(Sts(Arc::clone(&world)));
+        let (eks_auth_tls, sts_tls, issuer_tls) = match tls {
+            None => (None, None, None),
             Some((acceptor, ca)) => {
                 write(&world.dir.join("ca.pem"), &ca)?;
                 let mut https = |service: &Arc<dyn Answer>| {
                     let address = starter.start(Arc::clone(service), bind()?, Some(acceptor.clone()))?;
                     Ok::<_, SandboxError>(format!("https://{address}"))
                 };
-                (Some(https(&eks_auth)?), Some(https(&issuer)?))
+                (Some(https(&eks_auth)?), Some(https(&sts)?), Some(https(&issuer)?))
             }
         };
         let control_listener = bind()?;
@@ -135,7 +143,8 @@ impl Sandbox {
         let places = Places {
             eks_auth: starter.http(eks_auth, bind()?)?,
             eks_auth_tls,
-            sts: starter.http(Arc::new(Sts(Arc::clone(&world))), bind()?)?,
+            sts: starter.http(sts, bind()?)?,
+            sts_tls,
             imds: starter.http(Arc::clone(&imds) as Arc<dyn Answer>, imds_listener)?,
             issuer: issuer_url,
             issuer_tls,
@@ -167,10 +176,16 @@ impl Sandbox {
         self.world.dir.join("ca.pem")
     }
 
-    /// STS.
+    /// STS over http.
     #[must_use]
     pub fn sts_url(&self) -> &str {
         &self.places.sts
+    }
+
+    /// STS over https, if the options ask for it.
+    #[must_use]
+    pub fn sts_tls_url(&self) -> Option<&str> {
+        self.places.sts_tls.as_deref()
     }
 
     /// The node's metadata service, for AWS_EC2_METADATA_SERVICE_ENDPOINT.
@@ -248,7 +263,15 @@ impl Sandbox {
     /// # Errors
     /// If its file cannot be written.
     pub fn pod(&self, spec: PodSpec) -> Result<Pod, SandboxError> {
-        Pod::create(&self.world, spec)
+        self.pod_for(spec, AUDIENCE)
+    }
+
+    /// The same, with a token for another audience in its file, such as `sts.amazonaws.com`.
+    ///
+    /// # Errors
+    /// If its file cannot be written.
+    pub fn pod_for(&self, spec: PodSpec, audience: &str) -> Result<Pod, SandboxError> {
+        Pod::create(&self.world, spec, audience)
     }
 
     /// A token that belongs to no file, good or bad; for one with the uids of a pod see [`Pod::token_as`].
@@ -387,7 +410,13 @@ impl Sandbox {
     /// The names of the pod that an access key was issued to; none if it is the node's, or unknown.
     #[must_use]
     pub fn holder_of(&self, access_key_id: &str) -> Option<PodSpec> {
-        self.world.issued.holder(access_key_id)?.pod
+        self.world.issued.holder(access_key_id)?.pod()
+    }
+
+    /// The session that an access key belongs to; none if it is unknown.
+    #[must_use]
+    pub fn session_of(&self, access_key_id: &str) -> Option<Session> {
+        Some(self.world.issued.holder(access_key_id)?.session)
     }
 
     /// The versions of TLS that callers and services have agreed on so far, each once, such as `TLSv1_3`.
@@ -399,7 +428,13 @@ impl Sandbox {
     /// Calls of EKS Auth in flight, now and at most since the last reset.
     #[must_use]
     pub fn concurrency(&self) -> Concurrency {
-        self.calls.concurrency()
+        self.calls.concurrency(Service::EksAuth)
+    }
+
+    /// Calls of any service in flight, now and at most since the last reset.
+    #[must_use]
+    pub fn concurrency_of(&self, service: Service) -> Concurrency {
+        self.calls.concurrency(service)
     }
 
     /// Every secret that AWS has given out so far, each with what it is: what a test must find nowhere.

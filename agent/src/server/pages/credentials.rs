@@ -20,7 +20,7 @@ use super::host::AllowedHosts;
 use super::presence::PresenceChecks;
 use super::rejection::Rejection;
 use super::{response, self_probe};
-use crate::association;
+use crate::association::{Associations, Choice, NoRoute};
 use crate::clock::{Clock, Now};
 use crate::credentials::flight::shared_call::FlightId;
 use crate::credentials::policy::serving::LONGEST_HOLD;
@@ -36,7 +36,7 @@ use crate::server::access_log::{Access, AccessLog};
 use crate::server::door::connection::{Peer, Respond};
 use crate::server::door::limits::LONGEST_WAIT;
 use crate::telemetry::metrics::{Authenticated, AuthenticationMetrics, Outcome, RequestMetrics};
-use crate::workload::{BearerToken, Caller, MalformedToken};
+use crate::workload::{BearerToken, Caller, MalformedToken, Route};
 
 /// The path that SDKs are pointed at.
 const PATH: &str = "/v1/credentials";
@@ -53,6 +53,8 @@ pub struct Endpoint {
     pub hosts: AllowedHosts,
     /// Who asks.
     pub authenticator: Authenticator,
+    /// By which route they get credentials.
+    pub associations: Associations,
     /// Whether they are where their pods are.
     pub presence: PresenceChecks,
     /// Where what is wrong with them is reported.
@@ -109,7 +111,7 @@ impl Endpoint {
         let deadline = peer.since + LONGEST_HOLD;
         let authentication = self.authenticate(peer, &token, now, deadline, account).await;
         account.caller = authentication.caller();
-        let request = self.credential_request(peer, token, authentication)?;
+        let request = self.credential_request(peer, token, authentication, now, deadline).await?;
         let origin = Origin { address: peer.address, is_of_host: peer.is_host };
         self.presence.check(&account.caller, origin).await.map_err(Rejection::Absent)?;
         match self.provider.lookup(&request, now) {
@@ -153,22 +155,47 @@ impl Endpoint {
     }
 
     /// What an identified caller asks for, and by which route.
-    fn credential_request(
+    async fn credential_request(
         &self,
         peer: &Peer,
         token: BearerToken,
         authentication: Authentication,
+        now: Now,
+        deadline: Instant,
     ) -> Result<CredentialRequest, Rejection> {
         let identity = match authentication {
             Authentication::Identified(identity) => identity,
             Authentication::Refused(refused) => return Err(Rejection::Token(refused.fault)),
             Authentication::Undecided(_) => return Err(Rejection::Undecided),
         };
-        let route = association::route_for(identity.audience()).map_err(Rejection::NoRoute)?;
+        let route = self.route(peer, &identity, now, deadline).await.map_err(Rejection::NoRoute)?;
         let principal = identity.principal(route);
         let must_be_judged = identity.must_be_judged();
         let token = identity.presented(token);
         Ok(CredentialRequest { principal, token, must_be_judged, peer: peer.key() })
+    }
+
+    /// The route of a caller. One whose role nobody has said yet is held like one that waits for AWS.
+    async fn route(
+        &self,
+        peer: &Peer,
+        identity: &Identity,
+        now: Now,
+        deadline: Instant,
+    ) -> Result<Route, NoRoute> {
+        let question = match self.associations.choose(&identity.caller(), identity.audience(), now) {
+            Choice::Route(route) => return Ok(route),
+            Choice::Refused(why) => return Err(why),
+            Choice::Ask(question) => question,
+        };
+        let asked = async {
+            let _hold = peer.hold().await;
+            self.associations.ask(question, now).await
+        };
+        tokio::select! {
+            route = asked => route,
+            () = self.until_time_is_over(deadline) => Err(NoRoute::NotYetKnown),
+        }
     }
 
     /// Holds the request until there is an answer or its time is over. The flight goes on without it.
@@ -286,7 +313,39 @@ impl<'a> Account<'a> {
     /// What AWS refuses is reported where its answers arrive: renewals are refused as well, and one answer
     /// refuses many requests.
     fn tell_owner(&self, rejection: &Rejection) {
-        let Rejection::Token(fault) = rejection else { return };
+        match rejection {
+            Rejection::Token(fault) => self.tell_of_token(fault),
+            Rejection::NoRoute(no_route) => self.tell_of_role(no_route),
+            Rejection::NotFound
+            | Rejection::Method
+            | Rejection::Host
+            | Rejection::Malformed(_)
+            | Rejection::Undecided
+            | Rejection::Absent(_)
+            | Rejection::TooManyHeld
+            | Rejection::Source(_) => {}
+        }
+    }
+
+    /// Only a verified pod is asked for its role.
+    fn tell_of_role(&self, no_route: &NoRoute) {
+        match no_route {
+            NoRoute::NoRole | NoRoute::InvalidRole(_) | NoRoute::OtherAudience | NoRoute::NotAllowed => {
+                self.endpoint.events.tell_of_caller(&self.caller, |service_account| Problem::NoRole {
+                    service_account: service_account.into(),
+                    why: no_route.to_string().into(),
+                });
+            }
+            // The agent's own settings, or a matter of moments.
+            NoRoute::ForeignAudience
+            | NoRoute::PodIdentityOff
+            | NoRoute::WebIdentityOff
+            | NoRoute::Unverified
+            | NoRoute::NotYetKnown => {}
+        }
+    }
+
+    fn tell_of_token(&self, fault: &TokenFault) {
         match (fault, &self.caller) {
             (TokenFault::ForeignAudience, Caller::Verified(_)) => {
                 self.endpoint.events.tell_of_caller(&self.caller, |_| Problem::WrongAudience);

@@ -1,12 +1,16 @@
-//! An API server as far as an agent's Events need one: the pods of a node, and the Events that are posted.
+//! An API server as far as an agent needs one: the pods of a node, service accounts with their annotations,
+//! and the Events that are posted.
 //!
 //! Owns: TLS by a CA of its own, and the answers. Must not know: what is right; the real one, which does, is
 //! in `tests/e2e/tests/cluster`.
 
+use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
+use parking_lot::Mutex;
 use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
 use rustls::ServerConfig;
 use rustls::crypto::aws_lc_rs;
@@ -25,7 +29,17 @@ pub(crate) struct ApiServer {
     /// What a kubelet mounts: a token, and the CA.
     pub(crate) folder: PathBuf,
     posted: mpsc::UnboundedReceiver<Value>,
+    shared: Arc<Shared>,
     _tasks: JoinSet<()>,
+}
+
+/// What its answers are taken from.
+struct Shared {
+    list: String,
+    /// By path.
+    service_accounts: Mutex<BTreeMap<String, Value>>,
+    is_away: AtomicBool,
+    tell: mpsc::UnboundedSender<Value>,
 }
 
 impl ApiServer {
@@ -39,16 +53,33 @@ impl ApiServer {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.expect("a port");
         let port = listener.local_addr().expect("an address").port();
         let (tell, posted) = mpsc::unbounded_channel();
-        let list: Arc<str> = streaming_list(pods).into();
+        let (list, service_accounts) = (streaming_list(pods), Mutex::default());
+        let shared = Arc::new(Shared { list, service_accounts, is_away: AtomicBool::new(false), tell });
+        let served = Arc::clone(&shared);
         let mut tasks = JoinSet::new();
         tasks.spawn(async move {
             let mut connections = JoinSet::new();
             while let Ok((stream, _)) = listener.accept().await {
-                let (acceptor, list, tell) = (acceptor.clone(), Arc::clone(&list), tell.clone());
-                connections.spawn(async move { serve(stream, &acceptor, &list, &tell).await.ok() });
+                let (acceptor, shared) = (acceptor.clone(), Arc::clone(&served));
+                connections.spawn(async move { serve(stream, &acceptor, &shared).await.ok() });
             }
         });
-        Self { port, folder, posted, _tasks: tasks }
+        Self { port, folder, posted, shared, _tasks: tasks }
+    }
+
+    /// Makes a service account, or changes its annotations.
+    pub(crate) fn set_service_account(&self, name: &str, uid: &str, annotations: &[(&str, &str)]) {
+        let annotations: BTreeMap<_, _> = annotations.iter().copied().collect();
+        let metadata =
+            json!({"namespace": "default", "name": name, "uid": uid, "annotations": annotations});
+        let account = json!({"kind": "ServiceAccount", "apiVersion": "v1", "metadata": metadata});
+        let path = format!("/api/v1/namespaces/default/serviceaccounts/{name}");
+        self.shared.service_accounts.lock().insert(path, account);
+    }
+
+    /// From now on it answers nothing but 503, or answers again.
+    pub(crate) fn set_away(&self, is_away: bool) {
+        self.shared.is_away.store(is_away, Ordering::Relaxed);
     }
 
     /// The next Event.
@@ -86,15 +117,11 @@ fn streaming_list(pods: &[(&str, &str, &str)]) -> String {
     added.chain([end]).map(|event| event.to_string() + "\n").collect()
 }
 
-async fn serve(
-    stream: TcpStream,
-    acceptor: &TlsAcceptor,
-    list: &str,
-    tell: &mpsc::UnboundedSender<Value>,
-) -> std::io::Result<()> {
+async fn serve(stream: TcpStream, acceptor: &TlsAcceptor, shared: &Shared) -> std::io::Result<()> {
     let mut stream = acceptor.accept(stream).await?;
     while let Some((line, body)) = read(&mut stream).await? {
         if line.starts_with("GET /api/v1/pods?") {
+            let list = &shared.list;
             let head =
                 "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n";
             stream.write_all(format!("{head}{:x}\r\n{list}\r\n", list.len()).as_bytes()).await?;
@@ -102,17 +129,38 @@ async fn serve(
             // A watch goes on for ever.
             return std::future::pending().await;
         }
-        let status = if line.starts_with("POST /apis/events.k8s.io/v1/") {
-            tell.send(body).expect("the test goes on");
-            "201 Created"
-        } else {
-            "404 Not Found"
-        };
-        let answer = format!("HTTP/1.1 {status}\r\nContent-Length: 2\r\n\r\n{{}}");
+        let (status, body) = answer_to(&line, body, shared);
+        let length = body.len();
+        let answer = format!(
+            "HTTP/1.1 {status}\r\nContent-Type: application/json\r\nContent-Length: {length}\r\n\r\n{body}"
+        );
         stream.write_all(answer.as_bytes()).await?;
         stream.flush().await?;
     }
     Ok(())
+}
+
+fn answer_to(line: &str, body: Value, shared: &Shared) -> (&'static str, String) {
+    let path = line.split(' ').nth(1).and_then(|path| path.split('?').next()).unwrap_or_default();
+    if shared.is_away.load(Ordering::Relaxed) {
+        return ("503 Service Unavailable", "{}".to_owned());
+    }
+    if line.starts_with("POST /apis/events.k8s.io/v1/") {
+        shared.tell.send(body).expect("the test goes on");
+        return ("201 Created", "{}".to_owned());
+    }
+    match (shared.service_accounts.lock().get(path), path.rsplit_once("/serviceaccounts/")) {
+        (Some(account), _) => ("200 OK", account.to_string()),
+        (None, Some((_, name))) => {
+            let details = json!({"name": name, "kind": "serviceaccounts"});
+            let status = json!({
+                "kind": "Status", "apiVersion": "v1", "status": "Failure", "reason": "NotFound", "code": 404,
+                "message": format!("serviceaccounts \"{name}\" not found"), "details": details,
+            });
+            ("404 Not Found", status.to_string())
+        }
+        (None, None) => ("404 Not Found", "{}".to_owned()),
+    }
 }
 
 /// The line of a request, and its body; `None` at the end.

@@ -9,6 +9,7 @@ use std::time::{Duration, SystemTime};
 
 use parking_lot::Mutex;
 
+use super::session::Session;
 use super::sigv4::{self, Scope, SignatureError};
 use crate::clock::Clock;
 use crate::cluster::pod::PodSpec;
@@ -68,14 +69,35 @@ impl fmt::Debug for AwsCredentials {
     }
 }
 
-/// Who credentials were issued to.
+/// Who credentials were issued to, and in which role.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Holder {
-    pub(crate) account: String,
-    pub(crate) arn: String,
-    pub(crate) user_id: String,
-    /// The pod; `None` is the node.
-    pub(crate) pod: Option<PodSpec>,
+    pub(crate) bearer: Bearer,
+    pub(crate) session: Session,
+}
+
+/// Who credentials were issued to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Bearer {
+    /// The node, or the agent on it.
+    Node,
+    /// A pod.
+    Pod(PodSpec),
+    /// The holder of a token that names no pod, by its `sub`.
+    Subject(String),
+}
+
+impl Holder {
+    pub(crate) fn pod(&self) -> Option<PodSpec> {
+        match &self.bearer {
+            Bearer::Pod(pod) => Some(pod.clone()),
+            Bearer::Node | Bearer::Subject(_) => None,
+        }
+    }
+
+    pub(crate) fn is_node(&self) -> bool {
+        self.bearer == Bearer::Node
+    }
 }
 
 #[derive(Clone, Debug)]
@@ -120,7 +142,7 @@ impl IssuedCredentials {
     pub(crate) fn secrets(&self) -> Vec<(String, String)> {
         let issued = self.by_access_key_id.lock();
         let secrets = issued.values().flat_map(|issued| {
-            let whose = if issued.holder.pod.is_some() { "pod" } else { "node" };
+            let whose = if issued.holder.is_node() { "node" } else { "pod" };
             let key = (format!("{whose}'s secret key"), issued.credentials.secret_access_key.clone());
             let token = issued.credentials.session_token.clone();
             std::iter::once(key).chain(token.map(|token| (format!("{whose}'s session token"), token)))
@@ -131,7 +153,7 @@ impl IssuedCredentials {
     /// Ends the life of all credentials of nodes.
     pub(crate) fn expire_nodes(&self) {
         let now = self.clock.now();
-        for issued in self.by_access_key_id.lock().values_mut().filter(|issued| issued.holder.pod.is_none()) {
+        for issued in self.by_access_key_id.lock().values_mut().filter(|issued| issued.holder.is_node()) {
             issued.credentials.expires_at = Some(now);
         }
     }

@@ -29,7 +29,7 @@ use tokio_util::task::TaskTracker;
 use super::body::ReplyBody;
 use super::message::{Received, Reply};
 use super::stream::{Stream, Wire};
-use crate::calls::{Asked, Calls};
+use crate::calls::{Asked, Calls, Wanted};
 use crate::clock::{self, Clock};
 use crate::cluster::pod::PodSpec;
 use crate::faults::{Effect, Faults, Interference, Service, Welcome};
@@ -67,6 +67,16 @@ pub(crate) trait Answer: Send + Sync + 'static {
     /// What a request says of the node it comes from.
     fn node_details(&self, _request: &Received) -> BTreeMap<String, String> {
         BTreeMap::new()
+    }
+
+    /// The session it asks for, where the caller chooses the role.
+    fn wanted(&self, _request: &Received) -> Option<Wanted> {
+        None
+    }
+
+    /// What is answered above a limit of the service.
+    fn throttled(&self) -> Reply {
+        self.error(StatusCode::TOO_MANY_REQUESTS, "ThrottlingException", "Rate exceeded")
     }
 
     /// An error in the service's own format.
@@ -229,6 +239,7 @@ impl Server {
             operation: self.service.operation(request),
             pod: pod.clone(),
             node_details: self.service.node_details(request),
+            wanted: self.service.wanted(request),
         };
         let call = self.calls.begin(service, asked);
         let mut interference = self.faults.meet(service, pod.as_ref(), call.concurrent);
@@ -272,10 +283,7 @@ impl Server {
             Some(Effect::Status { status, code, message }) => {
                 Given::Whole(self.service.error(status_of(status), &code, &message))
             }
-            Some(Effect::Throttle { .. }) => {
-                let (status, code) = (StatusCode::TOO_MANY_REQUESTS, "ThrottlingException");
-                Given::Whole(self.service.error(status, code, "Rate exceeded"))
-            }
+            Some(Effect::Throttle { .. }) => Given::Whole(self.service.throttled()),
             Some(Effect::ProxyError { status }) => {
                 let status = status_of(status);
                 Given::Whole(Reply::html(status, &status.to_string()))
