@@ -1,7 +1,7 @@
 //! The role map and the role limits, read again when they change.
 //!
-//! Owns: how often they are checked, and what is said of a bad one. Must not know: what is in them. A bad edit
-//! is refused, and the last good content stays; and nothing ends because a file is missing for a moment.
+//! Owns: how often they are checked, and what is said of a bad one. Must not know: what is in them. A bad
+//! edit is refused, and the last good content stays; and nothing ends because a file is missing for a moment.
 
 use std::future::pending;
 use std::path::PathBuf;

@@ -3,8 +3,8 @@
 //! Owns: that an entitlement ends only by two successful reads some time apart. Must not know: how anything
 //! is read, or who used a role.
 //!
-//! A half-written file, a chart that is being upgraded, or a webhook that strips annotations for a moment must
-//! not take credentials from pods that run.
+//! A half-written file, a chart that is being upgraded, or a webhook that strips annotations for a moment
+//! must not take credentials from pods that run.
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
@@ -18,7 +18,8 @@ use crate::workload::ServiceAccount;
 
 /// Two reads so far apart end an entitlement (docs/design/decisions.md#entitlement).
 const APART: Duration = Duration::from_secs(10);
-/// Settings of one account: today's, and former ones for the pods that have them. At the bound the oldest end.
+/// Settings of one account: today's, and former ones for the pods that have them. At the bound the oldest
+/// ends.
 const MOST_OF_ACCOUNT: usize = 8;
 
 /// Whether something speaks for a grant, by its own successful reads.

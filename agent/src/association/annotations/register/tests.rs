@@ -81,7 +81,7 @@ fn nothing(_: &mut Register, _: u64) {}
 
 #[test]
 fn of_250_accounts_each_has_its_turn_in_order_at_two_reads_a_second() {
-    let mut played = Played::new();
+    let mut played = Played { step: 100, ..Played::new() };
     let waits = |register: &mut Register, _| {
         for number in
             (0..250).filter(|number| register.known(&account(*number)).is_none()).collect::<Vec<_>>()
@@ -107,12 +107,12 @@ fn of_250_accounts_each_has_its_turn_in_order_at_two_reads_a_second() {
     assert_eq!(order, (0..250).collect::<Vec<_>>());
     assert!(played.reads.windows(3).all(|three| three[2].0 - three[0].0 >= 1_000), "{:?}", played.reads);
     assert!(played.reads[249].0 <= 125_000, "{:?}", played.reads[249]);
-    assert!(played.reads[1].0 <= 10, "two at once: {:?}", played.reads[1]);
+    assert!(played.reads[1].0 <= 100, "two at once: {:?}", played.reads[1]);
 }
 
 #[test]
 fn those_who_wait_come_first_and_leave_every_fourth_read_to_the_others() {
-    let mut played = Played::new();
+    let mut played = Played { step: 50, ..Played::new() };
     for number in 0..10 {
         played.register.enter(&account(number), at(0));
         played.register.read_at(&account(number), at(0));
@@ -168,7 +168,7 @@ fn an_account_is_read_again_every_ten_minutes_for_a_day_and_sooner_if_somebody_a
 
 #[test]
 fn an_api_server_that_is_away_is_tried_once_at_a_time_and_less_and_less_often() {
-    let mut played = Played::new();
+    let mut played = Played { step: 50, ..Played::new() };
     for number in 0..50 {
         played.register.enter(&account(number), at(0));
     }
@@ -199,7 +199,7 @@ fn an_api_server_that_is_away_is_tried_once_at_a_time_and_less_and_less_often() 
 
 #[test]
 fn one_account_that_always_fails_holds_nobody_up() {
-    let mut played = Played::new();
+    let mut played = Played { step: 50, ..Played::new() };
     let wait = |register: &mut Register, ms: u64| {
         for number in 0..20 {
             register.enter(&account(number), at(ms));
@@ -216,7 +216,7 @@ fn one_account_that_always_fails_holds_nobody_up() {
 
 #[test]
 fn without_the_right_in_one_namespace_the_others_are_read() {
-    let mut played = Played::new();
+    let mut played = Played { step: 50, ..Played::new() };
     let closed = |number| in_namespace("closed", number);
     let wait = |register: &mut Register, ms: u64| {
         for account in (0..5).map(closed).chain((10..15).map(account)) {
