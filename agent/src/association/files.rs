@@ -1,7 +1,7 @@
 //! The role map and the role limits, read again when they change.
 //!
-//! Owns: how often they are checked, and what is said of a bad one. Must not know: what is in them. A bad edit
-//! is refused, and the last good content stays; and nothing ends because a file is missing for a moment.
+//! Owns: how often they are checked, and what is said of a bad one. Must not know: what is in them. A bad
+//! edit is refused, and the last good content stays; and nothing ends because a file is missing for a moment.
 
 use std::future::pending;
 use std::path::PathBuf;
@@ -127,5 +127,144 @@ impl<T> RoleFile<T> {
             (Some(_) | None, _) => {}
         }
         self.problem = problem;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::{Path, PathBuf};
+    use std::sync::Arc;
+    use std::time::{Duration, UNIX_EPOCH};
+
+    use parking_lot::Mutex;
+    use tokio::time::{Instant, sleep, timeout};
+
+    use crate::association::{Associations, Choice, Parts, SessionNames, WebIdentityRoles};
+    use crate::clock::{Clock, Simulated};
+    use crate::lifecycle::tasks::spawn_detached;
+    use crate::rng::Rng;
+    use crate::workload::{Audience, Caller, Pod, Route, ServiceAccount};
+
+    const MAP: &str = r#"{"ns/sa":{"RoleARN":"arn:aws:iam::111122223333:role/r"}}"#;
+
+    struct Scratch(PathBuf);
+
+    impl Scratch {
+        fn new(name: &str) -> Self {
+            let path =
+                std::env::temp_dir().join(format!("pod-identity-agent-roles-{}-{name}", std::process::id()));
+            let _ = std::fs::remove_file(&path);
+            Self(path)
+        }
+
+        fn write(&self, content: &str) {
+            std::fs::write(&self.0, content).unwrap();
+        }
+    }
+
+    impl Drop for Scratch {
+        fn drop(&mut self) {
+            let _ = std::fs::remove_file(&self.0);
+        }
+    }
+
+    type Told = Arc<Mutex<Option<Result<(), String>>>>;
+
+    fn keep(map: Option<&Path>, limits: Option<&Path>) -> (Associations, Clock, Told) {
+        let roles = WebIdentityRoles {
+            map: map.map(Path::to_owned),
+            limits: limits.map(Path::to_owned),
+            annotations: false,
+            session_names: SessionNames::Pod,
+            default_audience: "sts".into(),
+        };
+        let associations =
+            Associations::new(Parts { pod_identity: true, roles: Some(roles) }, Rng::seeded(7));
+        let (clock, told) = (Clock::simulated(Simulated::starting_at(UNIX_EPOCH)), Told::default());
+        let last_told = Arc::clone(&told);
+        let tell = move |said| *last_told.lock() = Some(said);
+        spawn_detached("test-files", associations.clone().keep_files(clock.clone(), tell));
+        (associations, clock, told)
+    }
+
+    async fn ask(associations: &Associations, clock: &Clock, pod_uid: &str) -> String {
+        let service_account = ServiceAccount { namespace: "ns".into(), name: "sa".into(), uid: "u".into() };
+        let pod = Pod { service_account, name: "p".into(), uid: pod_uid.into(), node: None };
+        let (caller, audience) = (Caller::Verified(Arc::new(pod)), Audience::WebIdentity("sts".into()));
+        let route = match associations.choose(&caller, &audience, clock.now()) {
+            Choice::Route(route) => Ok(route),
+            Choice::Refused(why) => Err(why),
+            Choice::Ask(question) => associations.ask(question, clock.now()).await,
+        };
+        match route {
+            Ok(Route::WebIdentity(_)) => "role".to_owned(),
+            Ok(Route::EksAuth) => "eks-auth".to_owned(),
+            Err(why) => format!("{why:?}"),
+        }
+    }
+
+    /// Long enough for a check, and for the reading of a file in real time.
+    async fn a_check() {
+        sleep(Duration::from_millis(5_200)).await;
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_file_that_comes_late_is_read_then_and_a_bad_edit_is_refused() {
+        let file = Scratch::new("late");
+        let (associations, clock, told) = keep(Some(&file.0), None);
+        // The first one waits for the first check, not for the file.
+        assert_eq!(ask(&associations, &clock, "a").await, "NotYetKnown");
+        let said = told.lock().clone();
+        let Some(Err(said)) = said else { panic!("{said:?}") };
+        assert!(said.contains("role map /") && said.contains("No such file"), "{said}");
+        file.write(MAP);
+        a_check().await;
+        assert_eq!(
+            (ask(&associations, &clock, "a").await, told.lock().clone()),
+            ("role".to_owned(), Some(Ok(())))
+        );
+        for content in ["{", r#"{"ns/sa":{"RoleARN":"r"}}"#] {
+            file.write(content);
+            a_check().await;
+            assert_eq!(
+                (ask(&associations, &clock, "b").await, told.lock().clone().unwrap().is_ok()),
+                ("role".to_owned(), false)
+            );
+        }
+        std::fs::remove_file(&file.0).unwrap();
+        sleep(Duration::from_secs(3_600)).await;
+        assert_eq!(ask(&associations, &clock, "c").await, "role", "nothing ends because a file is missing");
+        let withdrawn = timeout(Duration::from_secs(1), associations.withdrawals().next()).await;
+        assert!(withdrawn.is_err(), "{withdrawn:?}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_entry_that_is_taken_out_ends_the_entitlement_after_two_checks() {
+        let file = Scratch::new("out");
+        file.write(MAP);
+        let (associations, clock, _told) = keep(Some(&file.0), None);
+        assert_eq!(ask(&associations, &clock, "a").await, "role");
+        file.write("{}");
+        let began = Instant::now();
+        let withdrawn = timeout(Duration::from_secs(60), associations.withdrawals().next()).await.unwrap();
+        assert_eq!(&*withdrawn.service_account.name, "sa");
+        let after = began.elapsed().as_secs();
+        assert!((10..=20).contains(&after), "{after} s");
+        assert_eq!(ask(&associations, &clock, "a").await, "NoRole");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn limits_that_cannot_be_read_let_nobody_have_anything() {
+        let (map, limits) = (Scratch::new("map"), Scratch::new("limits"));
+        map.write(MAP);
+        let (associations, clock, told) = keep(Some(&map.0), Some(&limits.0));
+        assert_eq!(ask(&associations, &clock, "a").await, "NotYetKnown");
+        assert!(told.lock().clone().is_some_and(|said| said.unwrap_err().starts_with("role limits /")));
+        limits.write(r#"{"other":["*"]}"#);
+        a_check().await;
+        assert_eq!(ask(&associations, &clock, "a").await, "NotAllowed");
+        limits.write(r#"{"n*":["arn:aws:iam::111122223333:role/*"]}"#);
+        a_check().await;
+        assert_eq!(ask(&associations, &clock, "a").await, "role");
     }
 }

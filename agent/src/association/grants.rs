@@ -3,8 +3,8 @@
 //! Owns: that an entitlement ends only by two successful reads some time apart. Must not know: how anything
 //! is read, or who used a role.
 //!
-//! A half-written file, a chart that is being upgraded, or a webhook that strips annotations for a moment must
-//! not take credentials from pods that run.
+//! A half-written file, a chart that is being upgraded, or a webhook that strips annotations for a moment
+//! must not take credentials from pods that run.
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
@@ -17,8 +17,9 @@ use crate::clock::BootTime;
 use crate::workload::ServiceAccount;
 
 /// Two reads so far apart end an entitlement (docs/design/decisions.md#entitlement).
-pub(super) const APART: Duration = Duration::from_secs(10);
-/// Settings of one account: today's, and former ones for the pods that have them. At the bound the oldest end.
+const APART: Duration = Duration::from_secs(10);
+/// Settings of one account: today's, and former ones for the pods that have them. At the bound the oldest
+/// ends.
 const MOST_OF_ACCOUNT: usize = 8;
 
 /// Whether something speaks for a grant, by its own successful reads.
@@ -147,10 +148,14 @@ impl Grants {
         (!is_given).then(|| Withdrawn { service_account: account.clone(), role: role.clone() })
     }
 
-    /// Whether the annotation of this account is doubted: another read decides.
-    pub(super) fn doubts_annotation(&self, account: &ServiceAccount) -> bool {
-        let mut grants = self.accounts.get(account).into_iter().flatten();
-        grants.any(|grant| matches!(grant.annotation, Support::Doubted(_)))
+    /// When the annotation of this account decides, which was doubted: another read is needed then.
+    pub(super) fn annotation_decides_at(&self, account: &ServiceAccount) -> Option<BootTime> {
+        let grants = self.accounts.get(account).into_iter().flatten();
+        let decides_at = |grant: &Grant| match grant.annotation {
+            Support::Doubted(since) => Some(since.plus(APART)),
+            Support::Given | Support::Gone | Support::Unknown => None,
+        };
+        grants.filter_map(decides_at).min()
     }
 
     /// The accounts of which the annotation is not known, and decides.

@@ -191,7 +191,9 @@ mod tests {
         }
 
         #[test]
-        fn texts_like_limits_are_read_without_a_panic(text in r#"\{("[a*]{0,3}":\["[a*:]{0,4}"(,[0-9]\])?\],?){0,3}\}?"#) {
+        fn texts_like_limits_are_read_without_a_panic(
+            text in r#"\{("[a*]{0,3}":\["[a*:]{0,4}"(,[0-9]\])?\],?){0,3}\}?"#,
+        ) {
             let _read = RoleLimits::read(text.as_bytes());
         }
 

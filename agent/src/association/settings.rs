@@ -20,7 +20,7 @@ pub(super) struct RoleSettings {
     pub(super) endpoint: StsEndpoint,
 }
 
-/// The shortest life of a token that Kubernetes issues, in seconds (docs/design/facts.md#token-requests).
+/// The shortest life of a token that Kubernetes issues, in seconds (KEP 1205, TokenRequest).
 pub(super) const SHORTEST_TOKEN_LIFE: u64 = 600;
 
 /// What is wrong with an audience, if anything.

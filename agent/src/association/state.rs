@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::annotations::{Annotated, Answer, Known, MOST_ACCOUNTS, Next, Register};
-use super::grants::{APART, Grant, Grants, Support};
+use super::grants::{Grant, Grants, Support};
 use super::role_limits::RoleLimits;
 use super::role_map::RoleMap;
 use super::seen_pods::{Given, SeenPods};
@@ -273,8 +273,8 @@ impl State {
                 let is_given = matches!(annotated, Annotated::Role(settings) if *settings == grant.settings);
                 grant.annotation.read(is_given, began);
             });
-            if self.grants.doubts_annotation(account) {
-                register.read_at(account, began.plus(APART));
+            if let Some(at) = self.grants.annotation_decides_at(account) {
+                register.read_at(account, at);
             }
             self.end(ended);
         }

@@ -59,7 +59,7 @@ impl ServiceAccountReader {
         Self { api }
     }
 
-    /// The account as it is now: without a resource version, a read is answered by what the cluster has stored.
+    /// The account as it is now: without a resource version, the cluster answers by what it has stored.
     /// `None` only where Kubernetes itself says that there is no such account: a 404 of a proxy, or of a path
     /// that is not served, must take no role away.
     ///

@@ -6,6 +6,8 @@
 mod pause;
 mod reading;
 mod register;
+#[cfg(test)]
+mod tests;
 
 use std::collections::HashMap;
 use std::error::Error;
@@ -143,7 +145,7 @@ fn judge(
         }
         Err(NotRead::Forbidden(said)) => {
             let sentence = format!(
-                "the agent may not get serviceaccounts of namespace {}, so it does not know their roles: {said}",
+                "the agent may not get serviceaccounts of namespace {}, so their roles are not known: {said}",
                 account.namespace
             );
             (Answer::Forbidden, Some(sentence))

@@ -33,7 +33,7 @@ const LONGEST_WAIT: Duration = Duration::from_secs(2);
 /// After so many reads in a row for those who wait, one comes that nobody waits for: pods without a role that
 /// ask all the time must not keep the agent from noticing that another annotation is gone.
 const FOR_WAITING: u8 = 3;
-/// Where the API server, or the answer about one account, fails. Jittered, because all nodes see that at once.
+/// Where the API server fails, or the answer about one account. Jittered: all nodes see that at once.
 const AFTER_FAILURES: Backoff = Backoff::new(Duration::from_secs(1), Duration::from_secs(30));
 /// Where the agent may not ask: at installation the right comes some seconds after the agent. For each
 /// namespace, because rights may be given for some of them.

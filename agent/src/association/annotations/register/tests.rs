@@ -33,11 +33,12 @@ fn a_role() -> Answer {
     Answer::Annotated(Annotated::Role(Arc::new(settings)))
 }
 
-/// A register in which time passes by 10 ms, with an API server that takes 50 ms for each answer.
+/// A register in which time passes in steps, with an API server that takes 50 ms for each answer.
 struct Played {
     register: Register,
     rng: Rng,
     ms: u64,
+    step: u64,
     under_way: Vec<(u64, ServiceAccount)>,
     /// When reads began, in milliseconds, and of which account.
     reads: Vec<(u64, usize)>,
@@ -47,7 +48,7 @@ struct Played {
 impl Played {
     fn new() -> Self {
         let (register, rng) = (Register::default(), Rng::seeded(7));
-        Self { register, rng, ms: 0, under_way: Vec::new(), reads: Vec::new(), most_under_way: 0 }
+        Self { register, rng, ms: 0, step: 10, under_way: Vec::new(), reads: Vec::new(), most_under_way: 0 }
     }
 
     /// Until then; `before` is called at each step, `answer` for each read.
@@ -71,7 +72,7 @@ impl Played {
                 self.under_way.push((self.ms, account));
                 self.most_under_way = self.most_under_way.max(self.under_way.len());
             }
-            self.ms += 10;
+            self.ms += self.step;
         }
     }
 }
@@ -80,7 +81,7 @@ fn nothing(_: &mut Register, _: u64) {}
 
 #[test]
 fn of_250_accounts_each_has_its_turn_in_order_at_two_reads_a_second() {
-    let mut played = Played::new();
+    let mut played = Played { step: 100, ..Played::new() };
     let waits = |register: &mut Register, _| {
         for number in
             (0..250).filter(|number| register.known(&account(*number)).is_none()).collect::<Vec<_>>()
@@ -106,12 +107,12 @@ fn of_250_accounts_each_has_its_turn_in_order_at_two_reads_a_second() {
     assert_eq!(order, (0..250).collect::<Vec<_>>());
     assert!(played.reads.windows(3).all(|three| three[2].0 - three[0].0 >= 1_000), "{:?}", played.reads);
     assert!(played.reads[249].0 <= 125_000, "{:?}", played.reads[249]);
-    assert_eq!(played.reads[1].0, 0, "two at once");
+    assert!(played.reads[1].0 <= 100, "two at once: {:?}", played.reads[1]);
 }
 
 #[test]
 fn those_who_wait_come_first_and_leave_every_fourth_read_to_the_others() {
-    let mut played = Played::new();
+    let mut played = Played { step: 50, ..Played::new() };
     for number in 0..10 {
         played.register.enter(&account(number), at(0));
         played.register.read_at(&account(number), at(0));
@@ -139,13 +140,13 @@ fn those_who_wait_come_first_and_leave_every_fourth_read_to_the_others() {
 
 #[test]
 fn an_account_is_read_again_every_ten_minutes_for_a_day_and_sooner_if_somebody_asks() {
-    let mut played = Played::new();
+    let mut played = Played { step: 1_000, ..Played::new() };
     played.register.enter(&account(1), at(0));
     played.register.wait_for(&account(1), at(0));
     const HOUR: u64 = 3_600_000;
     played.until(26 * HOUR, nothing, |_, _| a_role());
     let pauses: Vec<u64> = played.reads.windows(2).map(|two| two[1].0 - two[0].0).collect();
-    assert!(pauses.iter().all(|pause| (480_000..=720_100).contains(pause)), "{pauses:?}");
+    assert!(pauses.iter().all(|pause| (480_000..=722_000).contains(pause)), "{pauses:?}");
     assert!(pauses.iter().min().unwrap() + 120_000 < *pauses.iter().max().unwrap(), "jittered: {pauses:?}");
     let last = played.reads.last().unwrap().0;
     assert!((23 * HOUR..24 * HOUR + 1_000).contains(&last), "{last}");
@@ -167,7 +168,7 @@ fn an_account_is_read_again_every_ten_minutes_for_a_day_and_sooner_if_somebody_a
 
 #[test]
 fn an_api_server_that_is_away_is_tried_once_at_a_time_and_less_and_less_often() {
-    let mut played = Played::new();
+    let mut played = Played { step: 50, ..Played::new() };
     for number in 0..50 {
         played.register.enter(&account(number), at(0));
     }
@@ -198,7 +199,7 @@ fn an_api_server_that_is_away_is_tried_once_at_a_time_and_less_and_less_often() 
 
 #[test]
 fn one_account_that_always_fails_holds_nobody_up() {
-    let mut played = Played::new();
+    let mut played = Played { step: 50, ..Played::new() };
     let wait = |register: &mut Register, ms: u64| {
         for number in 0..20 {
             register.enter(&account(number), at(ms));
@@ -215,7 +216,7 @@ fn one_account_that_always_fails_holds_nobody_up() {
 
 #[test]
 fn without_the_right_in_one_namespace_the_others_are_read() {
-    let mut played = Played::new();
+    let mut played = Played { step: 50, ..Played::new() };
     let closed = |number| in_namespace("closed", number);
     let wait = |register: &mut Register, ms: u64| {
         for account in (0..5).map(closed).chain((10..15).map(account)) {
@@ -237,8 +238,8 @@ fn without_the_right_in_one_namespace_the_others_are_read() {
     );
     let forbidden: Vec<u64> =
         played.reads.iter().filter(|(_, number)| *number < 10).map(|(ms, _)| *ms).collect();
-    // 5, 10, 20, 40, 80, 160, 300 s, or half of that.
-    assert!(forbidden.len() <= 5 + 9, "{forbidden:?}");
+    // After pauses of 5, 10, 20, 40, 80, 160, 300 s, or half of that, and two at once.
+    assert!((10..=2 * 10).contains(&forbidden.len()), "{forbidden:?}");
     assert!(!played.register.is_forbidden(&account(10), at(played.ms)));
     // Somebody gives the right.
     played.until(played.ms + 310_000, wait, |_, _| a_role());
