@@ -165,10 +165,13 @@ impl Roles {
     fn choose(&self, pod: &Arc<Pod>, audience: &Arc<str>, now: Now) -> Choice {
         let mut state = self.state.lock();
         let chosen = state.choose(pod, audience, now.boot);
-        let has_wish = state.has_new_wish();
+        let (has_wish, has_ended) = (state.has_new_wish(), state.has_withdrawn());
         drop(state);
         if has_wish {
             self.wanted.notify_one();
+        }
+        if has_ended {
+            self.withdrawn.notify_one();
         }
         match chosen {
             Chosen::Route(route) => Choice::Route(Route::WebIdentity(route)),

@@ -31,6 +31,8 @@ pub(super) struct SeenPod {
     pub(super) first_asked: BootTime,
     /// What it was given.
     pub(super) given: Option<Given>,
+    /// What it was given last was withdrawn.
+    pub(super) has_lost: bool,
     /// What the limits did not let it have, and which limits these were.
     pub(super) denied: Option<(Arc<RoleSettings>, u64)>,
 }
@@ -70,15 +72,27 @@ impl SeenPods {
             oldest.and_then(|oldest| self.pods.remove(&oldest));
         }
         let account = account.clone();
-        let pod = SeenPod { account, last_asked: now, first_asked: now, given: None, denied: None };
+        let pod = SeenPod {
+            account,
+            last_asked: now,
+            first_asked: now,
+            given: None,
+            has_lost: false,
+            denied: None,
+        };
         self.pods.insert(uid.into(), pod);
     }
 
-    /// Something was withdrawn from the pods of an account; `None`: all that they were given.
-    pub(super) fn take_back(&mut self, account: &ServiceAccount, settings: Option<&RoleSettings>) {
+    /// This was withdrawn from the pods of an account.
+    pub(super) fn take_back(&mut self, account: &ServiceAccount, settings: &RoleSettings) {
         for pod in self.pods.values_mut().filter(|pod| pod.account == *account) {
-            pod.given.take_if(|given| settings.is_none_or(|settings| *given.settings == *settings));
+            pod.has_lost |= pod.given.take_if(|given| *given.settings == *settings).is_some();
         }
+    }
+
+    /// Nothing is known of the pods of an account any more; they have lost nothing by that.
+    pub(super) fn forget(&mut self, account: &ServiceAccount) {
+        self.pods.retain(|_, pod| pod.account != *account);
     }
 
     /// The account of these that has asked longest ago, by its pods.

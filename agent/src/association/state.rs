@@ -124,11 +124,7 @@ impl State {
         let first_asked = match self.pods.ask(&pod.uid, now) {
             Some(seen) => {
                 if let Some(given) = &seen.given {
-                    let is_meant = *given.route.audience == **audience;
-                    return match is_meant {
-                        true => Chosen::Route(Arc::clone(&given.route)),
-                        false => Chosen::Refused(NoRoute::OtherAudience),
-                    };
+                    return given.for_token_of(audience);
                 }
                 seen.first_asked
             }
@@ -155,11 +151,11 @@ impl State {
 
     /// Whether a pod may still have what it was given. What nobody remembers, nobody has ended.
     pub(super) fn still_gives(&mut self, pod: &Pod, wanted: &WebIdentity) -> bool {
-        match self.pods.find(&pod.uid).map(|seen| &seen.given) {
-            Some(Some(given)) => *given.route == *wanted,
-            // It was taken back, or another one is found at its next request.
-            Some(None) => false,
-            None => true,
+        let Some(seen) = self.pods.find(&pod.uid) else { return true };
+        match &seen.given {
+            Some(given) => given.for_token_of(&wanted.audience) == Chosen::Route(Arc::new(wanted.clone())),
+            // A pod that asks anew, after it was forgotten, has lost nothing by that.
+            None => !seen.has_lost,
         }
     }
 
@@ -179,7 +175,7 @@ impl State {
         let Some(register) = &mut self.register else { return Err(Chosen::Refused(NoRoute::NoRole)) };
         if let Some(forgotten) = register.enter(account, now) {
             self.grants.forget(&forgotten);
-            self.pods.take_back(&forgotten, None);
+            self.pods.forget(&forgotten);
         }
         let known = register.known(account);
         let is_of_now = |known: &&Known| {
@@ -237,7 +233,7 @@ impl State {
             let least = self.pods.least_recent(self.grants.accounts()).cloned();
             least.iter().for_each(|least| {
                 self.grants.forget(least);
-                self.pods.take_back(least, None);
+                self.pods.forget(least);
             });
         }
         if let Some(ended) = self.grants.give(account, grant) {
@@ -251,6 +247,7 @@ impl State {
         });
         if let Some(seen) = self.pods.find(&pod.uid) {
             seen.given = Some(Given { settings, route: Arc::clone(&route) });
+            seen.has_lost = false;
         }
         Chosen::Route(route)
     }
@@ -295,7 +292,10 @@ impl State {
         self.end(ended);
         if let Some(register) = &mut self.register {
             for account in self.grants.in_need_of_annotation() {
-                register.enter(&account, now);
+                if let Some(forgotten) = register.enter(&account, now) {
+                    self.grants.forget(&forgotten);
+                    self.pods.forget(&forgotten);
+                }
                 register.read_at(&account, now);
             }
         }
@@ -303,13 +303,17 @@ impl State {
 
     /// The role limits were read; `None`: they say what they said.
     pub(super) fn note_limits(&mut self, limits: Option<RoleLimits>, now: BootTime) {
+        let are_new = limits.is_some();
         if let Some(limits) = limits {
             self.limits = Content::Known(Arc::new(limits));
             self.limits_version += 1;
         }
         let Ok(Some(limits)) = self.limits.known() else { return };
         let ended = self.grants.update(None, |account, grant| {
-            grant.limits.read(limits.allow(&account.namespace, grant.settings.role.as_str()), now);
+            // Limits can be long, and what they allow does not change while they do not.
+            if are_new || matches!(grant.limits, Support::Doubted(_)) {
+                grant.limits.read(limits.allow(&account.namespace, grant.settings.role.as_str()), now);
+            }
         });
         self.end(ended);
     }
@@ -326,7 +330,7 @@ impl State {
 
     fn end(&mut self, ended: Vec<(ServiceAccount, Grant)>) {
         for (account, grant) in ended {
-            self.pods.take_back(&account, Some(&grant.settings));
+            self.pods.take_back(&account, &grant.settings);
             let Some(withdrawn) = self.grants.withdrawn(&account, &grant) else { continue };
             let (namespace, name, role) = (&account.namespace, &account.name, &withdrawn.role);
             tracing::info!(%namespace, service_account = %name, %role, "a service account has lost its role");
@@ -363,6 +367,23 @@ impl State {
     /// Of how many namespaces the agent may not read service accounts.
     pub(super) fn unreadable_namespaces(&self) -> usize {
         self.register.as_ref().map_or(0, Register::forbidden_namespaces)
+    }
+}
+
+impl Given {
+    /// What the pod is given for a token of this audience.
+    fn for_token_of(&self, audience: &Arc<str>) -> Chosen {
+        if self.route.audience == *audience {
+            return Chosen::Route(Arc::clone(&self.route));
+        }
+        // A role that names no audience is for all that the agent serves. Few pods have tokens of two.
+        match self.settings.audience {
+            None => Chosen::Route(Arc::new(WebIdentity {
+                audience: Arc::clone(audience),
+                ..WebIdentity::clone(&self.route)
+            })),
+            Some(_) => Chosen::Refused(NoRoute::OtherAudience),
+        }
     }
 }
 

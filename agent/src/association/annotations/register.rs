@@ -306,7 +306,8 @@ impl Account {
         if let Some(waiting) = &mut self.waiting {
             waiting.since = now;
         }
-        self.due = self.due.map(|due| due.max(now));
+        // Though nobody waits any more: what failed is to be found mended.
+        self.due = Some(now);
     }
 }
 

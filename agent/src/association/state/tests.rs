@@ -414,3 +414,40 @@ fn everything_is_bounded() {
     let ended = withdrawn(&mut state);
     assert!((19..=22).contains(&ended.len()), "{ended:?}");
 }
+
+#[test]
+fn a_role_that_names_no_audience_is_for_each_that_is_served() {
+    let mut state = state(true, false, false);
+    state.note_map(Some(map(Some("r"))), at(0));
+    for audience in [STS, "second", STS, "second"] {
+        let Chosen::Route(route) = state.choose(&pod("a"), &audience.into(), at(0)) else { panic!() };
+        assert_eq!((&*route.audience, route.role.as_str()), (audience, &*arn("r")));
+        assert!(state.still_gives(&pod("a"), &route));
+    }
+}
+
+#[test]
+fn what_was_withdrawn_is_given_no_more_and_what_was_forgotten_still_is() {
+    let mut state = state(true, false, false);
+    state.note_map(Some(map(Some("r"))), at(0));
+    let Chosen::Route(route) = state.choose(&pod("a"), &STS.into(), at(0)) else { panic!() };
+    state.note_map(Some(map(None)), at(1_000));
+    assert!(state.still_gives(&pod("a"), &route));
+    state.pods.forget(&account());
+    assert!(state.still_gives(&pod("a"), &route));
+    // It asks again, and what it is given is not known: it has lost nothing by that.
+    assert_eq!(choice(&mut state, "a", 2_000), "NoRole");
+    assert!(state.still_gives(&pod("a"), &route));
+    state.note_map(Some(map(Some("r"))), at(3_000));
+    assert_eq!(choice(&mut state, "a", 3_000), "r");
+    state.note_map(Some(map(None)), at(5_000));
+    state.note_map(None, at(15_000));
+    assert!(!state.still_gives(&pod("a"), &route));
+    state.note_map(Some(map(Some("r"))), at(16_000));
+    assert_eq!(choice(&mut state, "a", 16_000), "r");
+    assert!(state.still_gives(&pod("a"), &route));
+    state.note_map(Some(map(Some("other"))), at(20_000));
+    state.note_map(None, at(30_000));
+    assert_eq!(choice(&mut state, "a", 30_000), "other");
+    assert!(!state.still_gives(&pod("a"), &route));
+}
