@@ -12,8 +12,6 @@ pub(crate) mod unknown_flags;
 
 use clap::{ArgAction, Args, Parser, Subcommand};
 
-use crate::workload::WEB_IDENTITY_AUDIENCE;
-
 pub use unknown_flags::CommandLine;
 
 /// Provides AWS credentials to the pods of a node.
@@ -241,7 +239,7 @@ pub struct ServerArgs {
 
     /// Audience of tokens that are exchanged at STS. Repeat the flag for more
     #[arg(long, value_name = "AUDIENCE", action = ArgAction::Append, help_heading = ROLES)]
-    #[arg(default_value = WEB_IDENTITY_AUDIENCE)]
+    #[arg(default_value = "sts.amazonaws.com")]
     pub web_identity_audience: Vec<String>,
 
     /// Name of the sessions at STS: pod (namespace and pod), service-account (the same for all its pods, as

@@ -22,7 +22,7 @@ PLACES = {
     "aws_smithy_*": ("aws/", "credentials/source/"),
     "aws_types": ("aws/",),
     # Signatures and digests of tokens, and the key of the agent's own probes.
-    "aws_lc_rs": ("identity/", "node/self_probe/", "workload/"),
+    "aws_lc_rs": ("identity/", "node/self_probe/", "workload/", "association/"),
     "rustls": ("outgoing/",),
     "rustls_native_certs": ("outgoing/",),
     "tokio_rustls": ("outgoing/",),

@@ -139,7 +139,8 @@ mod tests {
     use parking_lot::Mutex;
     use tokio::time::{Instant, sleep, timeout};
 
-    use crate::association::{Associations, Choice, Parts, SessionNames, WebIdentityRoles};
+    use crate::association::testing::roles;
+    use crate::association::{Associations, Choice, Parts};
     use crate::clock::{Clock, Simulated};
     use crate::lifecycle::tasks::spawn_detached;
     use crate::rng::Rng;
@@ -171,15 +172,10 @@ mod tests {
     type Told = Arc<Mutex<Option<Result<(), String>>>>;
 
     fn keep(map: Option<&Path>, limits: Option<&Path>) -> (Associations, Clock, Told) {
-        let roles = WebIdentityRoles {
-            map: map.map(Path::to_owned),
-            limits: limits.map(Path::to_owned),
-            annotations: false,
-            session_names: SessionNames::Pod,
-            default_audience: "sts".into(),
-        };
-        let associations =
-            Associations::new(Parts { pod_identity: true, roles: Some(roles) }, Rng::seeded(7));
+        let associations = Associations::new(
+            Parts { pod_identity: true, roles: Some(roles(map, limits, false)) },
+            Rng::seeded(7),
+        );
         let (clock, told) = (Clock::simulated(Simulated::starting_at(UNIX_EPOCH)), Told::default());
         let last_told = Arc::clone(&told);
         let tell = move |said| *last_told.lock() = Some(said);

@@ -19,6 +19,8 @@ mod seen_pods;
 mod session_name;
 mod settings;
 mod state;
+#[cfg(test)]
+mod testing;
 
 use std::fmt;
 use std::path::PathBuf;

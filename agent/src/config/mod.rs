@@ -82,7 +82,7 @@ pub struct Config {
     pub pod_request_rate: Option<u32>,
     /// The connection to EKS Auth.
     pub upstream: Upstream,
-    /// Whether tokens for EKS Pod Identity are exchanged at EKS Auth. Without it the agent has nothing to sign.
+    /// Whether tokens for EKS Pod Identity are exchanged at EKS Auth. If not, the agent has nothing to sign.
     pub pod_identity: bool,
     /// How pods get roles that the cluster gives them; `None`: it gives none.
     pub web_identity: Option<WebIdentity>,

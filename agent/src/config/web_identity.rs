@@ -136,8 +136,8 @@ fn audience(text: &str) -> Result<String, Problem> {
         return Ok(text.to_owned());
     }
     let rule = format!(
-        "must be an audience of tokens for STS, such as {WEB_IDENTITY_AUDIENCE}; that of EKS Pod Identity has \
-         its own source"
+        "must be an audience of tokens for STS, such as {WEB_IDENTITY_AUDIENCE}; that of EKS Pod Identity \
+         has its own source"
     );
     Err(Problem::with_value("--web-identity-audience", rule, text))
 }

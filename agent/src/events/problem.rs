@@ -109,10 +109,10 @@ impl Problem {
             Self::RefusedBySts { service_account, wanted, said } => {
                 let WebIdentity { role, audience, .. } = &**wanted;
                 format!(
-                    "STS does not let service account {namespace}/{service_account} assume {role}. The account \
-                     must have an IAM OIDC provider for the issuer of the cluster with audience {audience}, \
-                     and the role's trust policy must allow that provider sts:AssumeRoleWithWebIdentity for \
-                     sub system:serviceaccount:{namespace}:{service_account} and aud {audience}{said}"
+                    "STS does not let service account {namespace}/{service_account} assume {role}. The \
+                     account must have an IAM OIDC provider for the issuer of the cluster with audience \
+                     {audience}, and the role's trust policy must allow that provider \
+                     sts:AssumeRoleWithWebIdentity for sub system:serviceaccount:{namespace}:{service_account} and aud {audience}{said}"
                 )
             }
             Self::NoRole { service_account, why } => format!(

@@ -8,7 +8,8 @@ use parking_lot::Mutex;
 use tokio::time::{Instant, sleep, timeout};
 
 use super::{FoundAccount, NotRead};
-use crate::association::{Associations, Choice, NoRoute, Parts, SessionNames, WebIdentityRoles};
+use crate::association::testing::roles;
+use crate::association::{Associations, Choice, NoRoute, Parts};
 use crate::clock::{Clock, Simulated};
 use crate::lifecycle::tasks::spawn_detached;
 use crate::rng::Rng;
@@ -44,11 +45,7 @@ fn caller(account_name: &str, pod_uid: &str) -> Caller {
 }
 
 fn parts(annotations: bool) -> Parts {
-    let (map, limits) = (None, None);
-    let session_names = SessionNames::Pod;
-    let default_audience = STS.into();
-    let roles = WebIdentityRoles { map, limits, annotations, session_names, default_audience };
-    Parts { pod_identity: true, roles: Some(roles) }
+    Parts { pod_identity: true, roles: Some(roles(None, None, annotations)) }
 }
 
 /// An API server that takes 100 ms, the accounts that it was asked for, and what the task said last.
@@ -72,8 +69,7 @@ impl Cluster {
             let given = Arc::clone(&given);
             async move {
                 sleep(Duration::from_millis(100)).await;
-                let answer = (given.lock())(&account.name);
-                answer
+                (given.lock())(&account.name)
             }
         };
         let tell = move |said| *last_told.lock() = Some(said);

@@ -1,5 +1,6 @@
 //! What pods are given, and what ends that. Times are in milliseconds.
 
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -8,9 +9,9 @@ use crate::association::annotations::{Annotated, Answer, Next};
 use crate::association::role_limits::RoleLimits;
 use crate::association::role_map::RoleMap;
 use crate::association::settings::RoleSettings;
+use crate::association::testing::roles;
 use crate::association::{NoRoute, Withdrawn};
 use crate::clock::BootTime;
-use crate::config::{SessionName, Sts, WebIdentity};
 use crate::rng::Rng;
 use crate::workload::{Pod, RoleArn, ServiceAccount, StsEndpoint};
 
@@ -48,14 +49,7 @@ fn limits(role: &str) -> RoleLimits {
 
 /// With a map, limits, annotations.
 fn state(map: bool, limits: bool, annotations: bool) -> State {
-    State::new(&WebIdentity {
-        audiences: vec![STS.to_owned()],
-        reads_annotations: annotations,
-        role_map: map.then(|| "/map".into()),
-        role_limits: limits.then(|| "/limits".into()),
-        session_name: SessionName::Pod,
-        sts: Sts::default(),
-    })
+    State::new(&roles(map.then_some(Path::new("/map")), limits.then_some(Path::new("/limits")), annotations))
 }
 
 /// What a pod is given, in a word.

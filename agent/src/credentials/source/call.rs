@@ -6,12 +6,12 @@
 use std::borrow::Cow;
 use std::time::SystemTime;
 
+use aws_sdk_eksauth::config::AppName;
+use aws_sdk_eksauth::operation::RequestId;
 use aws_smithy_runtime_api::client::result::SdkError;
 use aws_smithy_runtime_api::http::Response;
 use aws_smithy_types::body::SdkBody;
 use aws_smithy_types::error::metadata::ProvideErrorMetadata;
-use aws_types::app_name::AppName;
-use aws_types::request_id::RequestId;
 
 use super::answer::ErrorAnswer;
 use super::{JudgedToken, OwnIdentityFault, Refusal, SourceError, TimeLimits, Unavailable};

@@ -5,9 +5,9 @@
 
 use std::error::Error;
 
+use aws_sdk_eksauth::operation::RequestId;
 use aws_smithy_runtime_api::client::result::SdkError;
 use aws_smithy_types::error::metadata::ProvideErrorMetadata;
-use aws_types::request_id::RequestId;
 
 use super::answer::ErrorAnswer;
 use super::call::{Classify, Failure};

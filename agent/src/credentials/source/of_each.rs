@@ -1,7 +1,7 @@
 //! Something that each source has of its own.
 //!
-//! Owns: that what is learnt of one source never counts for another: an outage or throttling of STS is none of
-//! EKS Auth. Must not know: what it is.
+//! Owns: that what is learnt of one source never counts for another: an outage or throttling of STS is none
+//! of EKS Auth. Must not know: what it is.
 
 use crate::workload::Route;
 

@@ -175,7 +175,7 @@ impl Endpoint {
         Ok(CredentialRequest { principal, token, must_be_judged, peer: peer.key() })
     }
 
-    /// The route of a caller. One whose role nobody has said yet is held like one that waits for AWS.
+    /// The route of a caller. One that has to wait for its role is held like one that waits for AWS.
     async fn route(
         &self,
         peer: &Peer,

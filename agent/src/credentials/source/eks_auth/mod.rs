@@ -42,7 +42,7 @@ use crate::secret::Secret;
 use crate::words::{self, CallSecrets};
 use crate::workload::PresentedToken;
 
-/// What its answers are told by.
+/// How its answers are read.
 const SERVICE: Service = Service { name: "EKS Auth", classify };
 
 /// Asks EKS Auth.

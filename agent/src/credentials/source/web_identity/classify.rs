@@ -1,7 +1,7 @@
 //! What an answer of STS to a call with a web identity means. Pure.
 //!
-//! Owns: the table of (status, code). Must not know: the SDK's types or what is done about it. The call is not
-//! signed, so no answer is about the agent's own credentials: a 403 is about the role or the token
+//! Owns: the table of (status, code). Must not know: the SDK's types or what is done about it. The call is
+//! not signed, so no answer is about the agent's own credentials: a 403 is about the role or the token
 //! (docs/design/decisions.md#entitlement).
 
 use crate::credentials::source::answer::ErrorAnswer;

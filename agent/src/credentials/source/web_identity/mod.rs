@@ -3,8 +3,8 @@
 //! Owns: the SDK client and the translation between its types and ours. Must not know: who waits for the
 //! answer, or why a pod has this role (`association`).
 //!
-//! The call is not signed: the token is all that STS asks for, and the agent's own credentials have no part in
-//! it.
+//! The call is not signed: the token is all that STS asks for, and the agent's own credentials have no part
+//! in it.
 
 pub mod classify;
 mod endpoint;
@@ -39,7 +39,7 @@ use crate::secret::Secret;
 use crate::words::{self, CallSecrets};
 use crate::workload::{PresentedToken, WebIdentity};
 
-/// What its answers are told by.
+/// How its answers are read.
 const SERVICE: Service = Service { name: "STS", classify };
 
 /// Asks STS.
