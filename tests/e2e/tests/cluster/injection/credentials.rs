@@ -50,10 +50,7 @@ fn pods_that_set_nothing_get_their_roles_from_the_agent() {
         let (arn, _) = cluster.who_am_i(pod).expect("it has an association");
         assert!(arn.starts_with(&role), "{arn}");
         let lines = access_lines(&cluster, pod);
-        assert!(
-            lines.iter().any(|line| line["outcome"] == "fetched"),
-            "the agent gave them: {lines:?}"
-        );
+        assert!(lines.iter().any(|line| line["outcome"] == "fetched"), "the agent gave them: {lines:?}");
     }
     let role = "assumed-role/stranger/";
     cluster.start_pod_with("given-nothing", "stranger", NODES[0], &["/bin/sleep", "1000"], without_variables);

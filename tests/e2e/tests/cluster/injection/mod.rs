@@ -33,13 +33,16 @@ impl<'a> Injection<'a> {
 
     /// Replaces all settings, and waits until they are in force.
     fn set(&self, region: &str, others: &Value) {
-        let mut data = json!({"region": region, "default.probe": "of this test"});
+        let mut data = json!({"region": region});
         for (key, value) in others.as_object().expect("settings") {
             data[key] = value.clone();
         }
         self.cluster.apply(&settings(&data));
+        let probe = changed("probe", "stranger", |pod| {
+            pod["metadata"]["labels"] = json!({"pod-identity-agent/inject": "web-identity"});
+        });
         eventually("the settings are in force", || {
-            let probe = self.cluster.try_out(&pod("probe", "probe")).expect("it is accepted");
+            let probe = self.cluster.try_out(&probe).expect("it is accepted");
             let env = &probe["spec"]["containers"][0]["env"];
             env.as_array().is_some_and(|env| env.contains(&json!({"name": "AWS_REGION", "value": region})))
         });

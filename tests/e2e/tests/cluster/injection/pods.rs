@@ -58,7 +58,8 @@ fn a_pod_is_given_the_one_kind_that_its_account_or_its_label_asks_for() {
         let kept = cluster.create(&pod).expect("it is accepted");
         assert_eq!(parts(&kept), given(kind, &labels), "{name}");
         // Pods of nobody's have no labels at all, and a label has to be put somewhere.
-        let kept = cluster.try_out(&pod).expect("it is accepted");
+        let unlabelled = changed("unlabelled", account, |pod| pod["metadata"]["labels"] = labels.clone());
+        let kept = cluster.try_out(&unlabelled).expect("it is accepted");
         assert_eq!(parts(&kept), given(kind, &labels), "{name}, without the label of the tests");
     }
     let of_default_account = changed("default", "-", |pod| {
