@@ -202,9 +202,9 @@ fn a_container_that_is_added_afterwards_is_given_variables_too() {
         (
             "MutatingAdmissionPolicy",
             json!({
-                "failurePolicy": "Fail", "reinvocationPolicy": "Never",
+                "failurePolicy": "Ignore", "reinvocationPolicy": "Never",
                 "matchConstraints": {"resourceRules": rules},
-                "matchConditions": [{"name": "mesh", "expression": "object.metadata.name == 'in-a-mesh'"}],
+                "matchConditions": [{"name": "mesh", "expression": "object.metadata.?name.orValue('') == 'in-a-mesh'"}],
                 "mutations": [{"patchType": "JSONPatch", "jsonPatch": {"expression": add}}],
             }),
         ),
