@@ -30,7 +30,7 @@ fn combinations() -> Vec<Switches> {
                     missing_association,
                     fractional_expiration,
                     workload_identity_provider,
-                    node_role_denied: false,
+                    ..Switches::default()
                 });
             }
         }

@@ -95,6 +95,8 @@ pub struct Switches {
     pub workload_identity_provider: bool,
     /// Take away the node role's permission: every call is AccessDeniedException with 403.
     pub node_role_denied: bool,
+    /// Milliseconds for which EKS Auth does not see a change of an association that was made by EKS's API.
+    pub association_delay_ms: u64,
 }
 
 /// The answer to a service account that has no association.

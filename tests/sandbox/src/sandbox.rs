@@ -18,6 +18,7 @@ use tokio_rustls::TlsAcceptor;
 use tokio_util::task::TaskTracker;
 
 use crate::aws::associations::{Association, AssociationsError};
+use crate::aws::eks::Eks;
 use crate::aws::eks_auth::EksAuth;
 use crate::aws::imds::Imds;
 use crate::aws::issued::AwsCredentials;
@@ -135,6 +136,7 @@ impl Sandbox {
         let places = Places {
             eks_auth: starter.http(eks_auth, bind()?)?,
             eks_auth_tls,
+            eks: starter.http(Arc::new(Eks::new(Arc::clone(&world))), bind()?)?,
             sts: starter.http(Arc::new(Sts(Arc::clone(&world))), bind()?)?,
             imds: starter.http(Arc::clone(&imds) as Arc<dyn Answer>, imds_listener)?,
             issuer: issuer_url,
@@ -171,6 +173,18 @@ impl Sandbox {
     #[must_use]
     pub fn sts_url(&self) -> &str {
         &self.places.sts
+    }
+
+    /// EKS's own API.
+    #[must_use]
+    pub fn eks_url(&self) -> &str {
+        &self.places.eks
+    }
+
+    /// The credentials of the account's administrator, for EKS's API and for IAM and S3 where they are there.
+    #[must_use]
+    pub fn admin_credentials(&self) -> &AwsCredentials {
+        &self.world.admin
     }
 
     /// The node's metadata service, for AWS_EC2_METADATA_SERVICE_ENDPOINT.

@@ -21,6 +21,9 @@ use crate::options::{Options, Switches};
 use crate::random;
 use crate::sandbox::SandboxError;
 
+/// Name of the account's administrator.
+pub(crate) const ADMIN: &str = "admin";
+
 /// The one node.
 #[derive(Debug)]
 pub(crate) struct Node {
@@ -70,6 +73,8 @@ pub(crate) struct World {
     pub(crate) node: Node,
     pub(crate) associations: Associations,
     pub(crate) issued: IssuedCredentials,
+    /// Of the account's administrator, who calls EKS's API.
+    pub(crate) admin: AwsCredentials,
     pub(crate) switches: Mutex<Switches>,
     pub(crate) node_credential_lifetime: Mutex<Duration>,
     /// IMDS gives what it gave before, although AWS no longer honours it.
@@ -92,6 +97,7 @@ impl World {
             associations,
             issued: IssuedCredentials::by(clock.clone()),
             clock,
+            admin: AwsCredentials::lasting(),
             switches: Mutex::new(options.switches.clone()),
             node_credential_lifetime: Mutex::new(options.node_credential_lifetime),
             imds_is_behind: AtomicBool::new(false),
@@ -102,6 +108,7 @@ impl World {
         if let Some(credentials) = &world.options.static_node_credentials {
             world.issued.honour(credentials.clone(), world.node_role());
         }
+        world.issued.honour(world.admin.clone(), world.admin_user());
         Ok(world)
     }
 
@@ -126,6 +133,16 @@ impl World {
     pub(crate) fn role_id(&self, role_arn: &str) -> String {
         let hashed = random::hex(digest(&SHA256, role_arn.as_bytes()).as_ref()).to_uppercase();
         "AROA".chars().chain(hashed.chars().take(17)).collect()
+    }
+
+    fn admin_user(&self) -> Holder {
+        let account = &self.options.account;
+        Holder {
+            account: account.clone(),
+            arn: format!("arn:aws:iam::{account}:user/{ADMIN}"),
+            user_id: random::aws_id("AIDA", 17),
+            pod: None,
+        }
     }
 
     fn node_role(&self) -> Holder {

@@ -44,6 +44,16 @@ impl AwsCredentials {
         }
     }
 
+    /// Those of a user, which do not end.
+    pub(crate) fn lasting() -> Self {
+        Self {
+            access_key_id: random::aws_id("AKIA", 16),
+            secret_access_key: random::base64(30),
+            session_token: None,
+            expires_at: None,
+        }
+    }
+
     /// The text of a credentials file with these in its default profile.
     #[must_use]
     pub fn as_file(&self) -> String {
@@ -74,8 +84,19 @@ pub(crate) struct Holder {
     pub(crate) account: String,
     pub(crate) arn: String,
     pub(crate) user_id: String,
-    /// The pod; `None` is the node.
+    /// The pod; `None` is the node, or the account's administrator.
     pub(crate) pod: Option<PodSpec>,
+}
+
+impl Holder {
+    /// Whether it is a user: the account's administrator, the only one there is.
+    pub(crate) fn is_user(&self) -> bool {
+        self.arn.contains(":user/")
+    }
+
+    fn is_node(&self) -> bool {
+        self.pod.is_none() && !self.is_user()
+    }
 }
 
 #[derive(Clone, Debug)]
@@ -120,7 +141,11 @@ impl IssuedCredentials {
     pub(crate) fn secrets(&self) -> Vec<(String, String)> {
         let issued = self.by_access_key_id.lock();
         let secrets = issued.values().flat_map(|issued| {
-            let whose = if issued.holder.pod.is_some() { "pod" } else { "node" };
+            let whose = match &issued.holder {
+                holder if holder.is_user() => "administrator",
+                holder if holder.is_node() => "node",
+                _ => "pod",
+            };
             let key = (format!("{whose}'s secret key"), issued.credentials.secret_access_key.clone());
             let token = issued.credentials.session_token.clone();
             std::iter::once(key).chain(token.map(|token| (format!("{whose}'s session token"), token)))
@@ -131,7 +156,7 @@ impl IssuedCredentials {
     /// Ends the life of all credentials of nodes.
     pub(crate) fn expire_nodes(&self) {
         let now = self.clock.now();
-        for issued in self.by_access_key_id.lock().values_mut().filter(|issued| issued.holder.pod.is_none()) {
+        for issued in self.by_access_key_id.lock().values_mut().filter(|issued| issued.holder.is_node()) {
             issued.credentials.expires_at = Some(now);
         }
     }

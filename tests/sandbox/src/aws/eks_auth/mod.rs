@@ -97,7 +97,7 @@ impl EksAuth {
         let association = self
             .0
             .associations
-            .find(&pod.namespace, &pod.service_account)
+            .find(&pod.namespace, &pod.service_account, self.0.clock.now())
             .ok_or_else(|| self.no_association(&pod))?;
         match association.refuse {
             Some(Refusal::AccessDenied) => {
