@@ -2,7 +2,7 @@
 //!
 //! Owns: the log that tests read. Must not know: what the services do.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
 
 use parking_lot::Mutex;
@@ -21,7 +21,7 @@ const KEPT: usize = 100_000;
 pub struct Call {
     /// Which service.
     pub service: Service,
-    /// `AssumeRoleForPodIdentity`, `GetCallerIdentity`, or method and path.
+    /// `AssumeRoleForPodIdentity`, `AssumeRoleWithWebIdentity`, `GetCallerIdentity`, or method and path.
     pub operation: String,
     /// The pod on whose behalf, as far as the request says so.
     pub pod: Option<PodSpec>,
@@ -34,6 +34,12 @@ pub struct Call {
     /// What the request says of its node: `eksNodeName`, `instanceId` and `zone`, as far as they are there.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub node_details: BTreeMap<String, String>,
+    /// The role that is asked for, where the caller chooses it: AssumeRoleWithWebIdentity.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub role_arn: Option<String>,
+    /// The session name that is asked for, likewise.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub session_name: Option<String>,
     #[serde(skip)]
     id: u64,
 }
@@ -44,9 +50,17 @@ pub(crate) struct Asked {
     pub(crate) operation: String,
     pub(crate) pod: Option<PodSpec>,
     pub(crate) node_details: BTreeMap<String, String>,
+    pub(crate) wanted: Option<Wanted>,
 }
 
-/// Calls of EKS Auth in flight.
+/// The session that a caller asks for, by what the request says itself.
+#[derive(Debug)]
+pub(crate) struct Wanted {
+    pub(crate) role_arn: String,
+    pub(crate) session_name: String,
+}
+
+/// Calls of one service in flight.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Concurrency {
     /// Right now.
@@ -59,7 +73,7 @@ pub struct Concurrency {
 struct Log {
     calls: VecDeque<Call>,
     next_id: u64,
-    eks_auth: Concurrency,
+    in_flight: HashMap<Service, Concurrency>,
     tls_versions: BTreeSet<String>,
 }
 
@@ -76,15 +90,25 @@ impl Calls {
         if log.calls.len() == KEPT {
             log.calls.pop_front();
         }
-        let Asked { operation, pod, node_details } = asked;
+        let Asked { operation, pod, node_details, wanted } = asked;
         let (status, code, request_id) = (None, None, None);
-        log.calls.push_back(Call { service, operation, pod, status, code, request_id, node_details, id });
-        let mut concurrent = 0;
-        if service == Service::EksAuth {
-            log.eks_auth.now += 1;
-            log.eks_auth.max = log.eks_auth.max.max(log.eks_auth.now);
-            concurrent = log.eks_auth.now;
-        }
+        let (role_arn, session_name) = wanted.map(|wanted| (wanted.role_arn, wanted.session_name)).unzip();
+        log.calls.push_back(Call {
+            service,
+            operation,
+            pod,
+            status,
+            code,
+            request_id,
+            node_details,
+            role_arn,
+            session_name,
+            id,
+        });
+        let in_flight = log.in_flight.entry(service).or_default();
+        in_flight.now += 1;
+        in_flight.max = in_flight.max.max(in_flight.now);
+        let concurrent = in_flight.now;
         InFlight { calls: self.clone(), id, service, concurrent }
     }
 
@@ -103,16 +127,18 @@ impl Calls {
         self.0.lock().calls.iter().cloned().collect()
     }
 
-    /// Calls of EKS Auth in flight, now and at most.
-    pub(crate) fn concurrency(&self) -> Concurrency {
-        self.0.lock().eks_auth
+    /// Calls of a service in flight, now and at most.
+    pub(crate) fn concurrency(&self, service: Service) -> Concurrency {
+        self.0.lock().in_flight.get(&service).copied().unwrap_or_default()
     }
 
-    /// Forgets all calls and the maximum.
+    /// Forgets all calls and the maxima.
     pub(crate) fn reset(&self) {
         let mut log = self.0.lock();
         log.calls.clear();
-        log.eks_auth.max = log.eks_auth.now;
+        for in_flight in log.in_flight.values_mut() {
+            in_flight.max = in_flight.now;
+        }
     }
 }
 
@@ -122,7 +148,7 @@ pub(crate) struct InFlight {
     calls: Calls,
     id: u64,
     service: Service,
-    /// Calls of EKS Auth in flight when this one arrived, itself included; 0 for other services.
+    /// Calls of its service in flight when this one arrived, itself included.
     pub(crate) concurrent: usize,
 }
 
@@ -143,8 +169,8 @@ impl InFlight {
 
 impl Drop for InFlight {
     fn drop(&mut self) {
-        if self.service == Service::EksAuth {
-            self.calls.0.lock().eks_auth.now -= 1;
+        if let Some(in_flight) = self.calls.0.lock().in_flight.get_mut(&self.service) {
+            in_flight.now -= 1;
         }
     }
 }
@@ -156,7 +182,7 @@ mod tests {
     use super::*;
 
     fn asked(operation: &str) -> Asked {
-        Asked { operation: operation.to_owned(), pod: None, node_details: BTreeMap::new() }
+        Asked { operation: operation.to_owned(), pod: None, node_details: BTreeMap::new(), wanted: None }
     }
 
     #[test]
@@ -168,7 +194,7 @@ mod tests {
         second.answered(&Reply::text(StatusCode::TOO_MANY_REQUESTS, "").code("ThrottlingException"));
         drop((first, second));
         assert_eq!(calls.list()[1].code.as_deref(), Some("ThrottlingException"));
-        assert_eq!(calls.concurrency(), Concurrency { now: 0, max: 2 });
+        assert_eq!(calls.concurrency(Service::EksAuth), Concurrency { now: 0, max: 2 });
     }
 
     #[test]

@@ -11,6 +11,12 @@
 //! DELETE /calls          forget them
 //! POST   /pods           {"namespace", "serviceAccount", "pod"} -> {..., "uid", "tokenFile"}; the same pod again for the same names
 //! POST   /keys/rotate    {"withdrawOld": false} -> {"kid"}
+//! GET    /roles          the roles of IAM, a list
+//! PUT    /roles          add or replace one: {"arn", "trustPolicy", "maxSessionDuration"}
+//! DELETE /roles/<ARN>    remove one -> {"removed": true}
+//! GET    /oidc-providers the identity providers of IAM, a list
+//! PUT    /oidc-providers add or replace one: {"arn", "clientIds"}
+//! DELETE /oidc-providers/<ARN>  remove one -> {"removed": true}
 //! GET    /switches       behaviours of AWS that can go either way
 //! PUT    /switches       change them; what is not named gets its default
 //! ```
@@ -29,7 +35,7 @@ use serde_json::{Value, json};
 
 use crate::calls::Calls;
 use crate::cluster::pod::{Pod, PodSpec};
-use crate::faults::{Fault, Faults};
+use crate::faults::{Fault, Faults, Service};
 use crate::http::message::{Received, Reply};
 use crate::http::server::Answer;
 use crate::options::Switches;
@@ -46,9 +52,13 @@ pub(crate) struct Places {
     pub(crate) eks_auth_tls: Option<String>,
     pub(crate) eks: String,
     pub(crate) sts: String,
+    pub(crate) sts_tls: Option<String>,
     pub(crate) imds: String,
     pub(crate) issuer: String,
     pub(crate) issuer_tls: Option<String>,
+    /// One URL for all services, and moto's own; where moto is there.
+    pub(crate) gateway: Option<String>,
+    pub(crate) moto: Option<String>,
     pub(crate) control: String,
 }
 
@@ -106,9 +116,9 @@ impl Control {
                 self.faults.clear();
                 Ok(json!([]))
             }
-            ("GET", "/calls") => {
-                Ok(json!({ "calls": self.calls.list(), "eksAuthConcurrency": self.calls.concurrency() }))
-            }
+            ("GET", "/calls") => Ok(
+                json!({ "calls": self.calls.list(), "eksAuthConcurrency": self.calls.concurrency(Service::EksAuth) }),
+            ),
             ("DELETE", "/calls") => {
                 self.calls.reset();
                 Ok(json!({}))
@@ -118,13 +128,43 @@ impl Control {
                 let rotation: Rotation = parse(&request.body)?;
                 Ok(json!({ "kid": self.world.keys.rotate(rotation.withdraw_old)? }))
             }
+            (method, path) if path.starts_with("/roles") || path.starts_with("/oidc-providers") => {
+                self.iam(method, path, &request.body)
+            }
             ("GET", "/switches") => Ok(json!(*self.world.switches.lock())),
             ("PUT", "/switches") => {
                 let switches: Switches = parse(&request.body)?;
                 *self.world.switches.lock() = switches.clone();
                 Ok(json!(switches))
             }
-            (method, path) => Err(Mistake(format!("there is no {method} {path} on the control port"))),
+            (method, path) => Err(unknown(method, path)),
+        }
+    }
+
+    fn iam(&self, method: &str, path: &str, body: &[u8]) -> Result<Value, Mistake> {
+        let (iam, delay) = (&self.world.iam, self.world.iam_delay());
+        match (method, path) {
+            ("GET", "/roles") => Ok(json!(iam.roles())),
+            ("PUT", "/roles") => {
+                iam.set_role(parse(body)?, delay)?;
+                Ok(json!(iam.roles()))
+            }
+            ("GET", "/oidc-providers") => Ok(json!(iam.oidc_providers())),
+            ("PUT", "/oidc-providers") => {
+                iam.set_oidc_provider(parse(body)?, delay)?;
+                Ok(json!(iam.oidc_providers()))
+            }
+            ("DELETE", path) => {
+                let removed = if let Some(arn) = path.strip_prefix("/roles/") {
+                    iam.remove_role(&decoded(arn), delay)?
+                } else if let Some(arn) = path.strip_prefix("/oidc-providers/") {
+                    iam.remove_oidc_provider(&decoded(arn), delay)?
+                } else {
+                    return Err(unknown(method, path));
+                };
+                Ok(json!({ "removed": removed }))
+            }
+            (method, path) => Err(unknown(method, path)),
         }
     }
 
@@ -173,6 +213,15 @@ impl Control {
         pods.insert(pod.spec.clone(), (pod, written));
         Ok(view)
     }
+}
+
+fn unknown(method: &str, path: &str) -> Mistake {
+    Mistake(format!("there is no {method} {path} on the control port"))
+}
+
+/// An ARN at the end of a path: its colons and slashes may be escaped.
+fn decoded(arn: &str) -> String {
+    percent_encoding::percent_decode_str(arn).decode_utf8_lossy().into_owned()
 }
 
 /// Reads a body; none is as good as an empty object.

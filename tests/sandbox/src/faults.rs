@@ -50,7 +50,8 @@ pub enum Effect {
         #[serde(default = "no_reason")]
         message: String,
     },
-    /// ThrottlingException (429) for calls above `max_concurrent` in flight. EKS Auth only.
+    /// Calls above `max_concurrent` in flight are throttled: ThrottlingException (429) of EKS Auth, Throttling (400) of
+    /// STS. These two only.
     Throttle {
         /// Calls in flight that are still served.
         max_concurrent: usize,
@@ -196,7 +197,9 @@ impl Fault {
         if let Effect::Pieces { bytes: 0, .. } = self.effect {
             return Err(FaultError::NoPieces);
         }
-        if matches!(self.effect, Effect::Throttle { .. }) && self.service != Service::EksAuth {
+        if matches!(self.effect, Effect::Throttle { .. })
+            && !matches!(self.service, Service::EksAuth | Service::Sts)
+        {
             return Err(FaultError::ThrottleElsewhere);
         }
         if matches!(self.effect, Effect::Refuse | Effect::HangInAccept | Effect::HangInTls)
@@ -223,8 +226,8 @@ pub enum FaultError {
     /// Codes go into a header.
     #[error("an error code is made of letters and digits")]
     Code,
-    /// Only EKS Auth counts its calls in flight.
-    #[error("throttle is for eks-auth only")]
+    /// Other services have no limit that is modelled.
+    #[error("throttle is for eks-auth and sts only")]
     ThrottleElsewhere,
     /// Before the request is read, nobody knows the pod.
     #[error("what happens to a connection happens before the pod is known, so it takes no match")]
@@ -490,7 +493,10 @@ mod tests {
         for (bad, error) in [
             (Fault::new(Service::EksAuth, bad_status), FaultError::Status(200)),
             (Fault::new(Service::EksAuth, bad_code), FaultError::Code),
-            (Fault::new(Service::Sts, Effect::Throttle { max_concurrent: 1 }), FaultError::ThrottleElsewhere),
+            (
+                Fault::new(Service::Imds, Effect::Throttle { max_concurrent: 1 }),
+                FaultError::ThrottleElsewhere,
+            ),
             (Fault::new(Service::Sts, Effect::Hang).times(0), FaultError::NoCount),
         ] {
             assert_eq!(faults.try_set([bad]), Err(error));

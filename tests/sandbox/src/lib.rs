@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! cluster/   who asks:      signing keys, tokens, the files a kubelet would write, the issuer's two documents
-//! aws/       who answers:   EKS Auth, STS and IMDS, the signatures they check, the credentials they issue
+//! aws/       who answers:   EKS Auth, STS and IMDS, IAM's roles and trust, signatures, credentials issued
 //! http/      how they meet: listeners on 127.0.0.1, and the faults put in their way
 //! control    the same settings over HTTP, for other processes
 //! ```
@@ -28,16 +28,24 @@ mod calls;
 mod clock;
 mod cluster;
 mod control;
+mod eventually;
 mod faults;
 mod http;
 mod options;
 mod random;
 mod sandbox;
+mod starter;
 mod tls;
 mod world;
 
 pub use aws::associations::{Association, AssociationsError, Refusal};
+pub use aws::iam::oidc_provider::OidcProvider;
+pub use aws::iam::registry::{IamElsewhere, IamError};
+pub use aws::iam::role::Role;
+pub use aws::iam::trust::MalformedPolicy;
 pub use aws::issued::AwsCredentials;
+pub use aws::moto::MotoError;
+pub use aws::session::Session;
 pub use calls::{Call, Concurrency};
 pub use cluster::keys::KeyKind;
 pub use cluster::pod::{Pod, PodSpec};

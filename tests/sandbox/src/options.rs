@@ -34,6 +34,10 @@ pub struct Options {
     /// Seconds by which AWS and the cluster's control plane are ahead of this machine's clock; negative is
     /// behind it.
     pub clock_ahead: i64,
+    /// Let moto play IAM and S3, on this Python that has it (`tests/sandbox/moto/prepare.sh` makes one): roles,
+    /// trust policies and identity providers are then moto's, and one URL takes the calls of all services. What an
+    /// association names at the start is created there, without permissions.
+    pub moto: Option<PathBuf>,
     /// Where token files, the CA and the like are written. `None` makes a temporary directory and removes it
     /// at the end.
     pub dir: Option<PathBuf>,
@@ -48,7 +52,7 @@ pub struct Options {
     /// A node credential honoured from the start, beside those of IMDS: for agents that read theirs from a
     /// file.
     pub static_node_credentials: Option<AwsCredentials>,
-    /// Offer EKS Auth over https as well, with a CA made at start.
+    /// Offer EKS Auth, STS and the issuer over https as well, with a CA made at start.
     pub tls: bool,
     /// Offer https with TLS 1.2 only, whose handshake takes a round trip more than that of 1.3: what an
     /// inspection of TLS may speak.
@@ -69,6 +73,7 @@ impl Default for Options {
             imds: None,
             cluster_signs: false,
             clock_ahead: 0,
+            moto: None,
             dir: None,
             credential_lifetime: Duration::from_hours(6),
             token_lifetime: Duration::from_hours(24),
@@ -97,6 +102,10 @@ pub struct Switches {
     pub node_role_denied: bool,
     /// Milliseconds for which EKS Auth does not see a change of an association that was made by EKS's API.
     pub association_delay_ms: u64,
+    /// STS is switched off in this region for the account: AssumeRoleWithWebIdentity is RegionDisabledException.
+    pub sts_region_disabled: bool,
+    /// Seconds until a change of roles or identity providers is seen by STS and EKS Auth.
+    pub iam_delay_seconds: u64,
 }
 
 /// The answer to a service account that has no association.

@@ -4,7 +4,7 @@
 
 use std::fs;
 use std::io::{self, Write as _};
-use std::net::{SocketAddr, TcpListener};
+use std::net::SocketAddr;
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -14,25 +14,29 @@ use std::time::{Duration, SystemTime};
 use tempfile::TempDir;
 use thiserror::Error;
 use tokio::runtime::Runtime;
-use tokio_rustls::TlsAcceptor;
-use tokio_util::task::TaskTracker;
 
 use crate::aws::associations::{Association, AssociationsError};
 use crate::aws::eks::Eks;
 use crate::aws::eks_auth::EksAuth;
+use crate::aws::gateway::{Gateway, Upstreams};
+use crate::aws::iam::oidc_provider::OidcProvider;
+use crate::aws::iam::registry::{IamElsewhere, IamError};
+use crate::aws::iam::role::Role;
 use crate::aws::imds::Imds;
 use crate::aws::issued::AwsCredentials;
+use crate::aws::moto::{Moto, MotoError};
+use crate::aws::session::Session;
 use crate::aws::sts::Sts;
 use crate::calls::{Call, Calls, Concurrency};
-use crate::clock::Clock;
 use crate::cluster::issuer::{self, Issuer};
 use crate::cluster::keys::{KeyError, KeyKind};
 use crate::cluster::pod::{Pod, PodSpec};
-use crate::cluster::token::{self, TokenSpec};
+use crate::cluster::token::{self, TokenSpec, WEB_IDENTITY_AUDIENCE};
 use crate::control::{Control, Places};
 use crate::faults::{Faults, Service};
-use crate::http::server::{Answer, Server};
+use crate::http::server::Answer;
 use crate::options::{Options, Switches};
+use crate::starter::{Starter, bind, url};
 use crate::tls::{self, TlsError};
 use crate::world::World;
 
@@ -66,6 +70,12 @@ pub enum SandboxError {
     /// Associations that EKS would not take.
     #[error(transparent)]
     Associations(#[from] AssociationsError),
+    /// Roles or identity providers that IAM would not take.
+    #[error(transparent)]
+    Iam(#[from] IamError),
+    /// No moto.
+    #[error(transparent)]
+    Moto(#[from] MotoError),
     /// No certificate.
     #[error("https could not be set up")]
     Tls(#[from] TlsError),
@@ -82,6 +92,8 @@ pub struct Sandbox {
     imds: Arc<Imds>,
     /// `None` only while being dropped.
     runtime: Option<Runtime>,
+    /// After the runtime: the servers ask it.
+    _moto: Option<Moto>,
     /// Removes the directory, if it is a temporary one. After the runtime: the servers write into it.
     _temporary: Option<TempDir>,
 }
@@ -100,55 +112,57 @@ impl Sandbox {
         if world.options.cluster_signs {
             write_private(&world.dir.join(SIGNING_KEY), &world.keys.current().pem()?)?;
         }
-        let runtime = tokio::runtime::Builder::new_multi_thread()
-            .worker_threads(2)
-            .thread_name("sandbox")
-            .enable_all()
-            .build()
-            .map_err(SandboxError::Runtime)?;
-
-        let mut starter = Starter {
-            runtime: &runtime,
-            clock: world.clock.clone(),
-            faults: Faults::default(),
-            calls: Calls::default(),
-            tasks: TaskTracker::new(),
-        };
+        let runtime = runtime().map_err(SandboxError::Runtime)?;
+        let mut starter = Starter::new(&runtime, world.clock.clone());
         let eks_auth: Arc<dyn Answer> = Arc::new(EksAuth(Arc::clone(&world)));
         let issuer_listener = bind()?;
         let issuer_url = url(&issuer_listener)?;
         let issuer: Arc<dyn Answer> =
             Arc::new(Issuer { world: Arc::clone(&world), base_url: issuer_url.clone() });
-        let (eks_auth_tls, issuer_tls) = match tls {
-            None => (None, None),
+        let sts: Arc<dyn Answer> = Arc::new(Sts(Arc::clone(&world)));
+        let (eks_auth_tls, sts_tls, issuer_tls) = match tls {
+            None => (None, None, None),
             Some((acceptor, ca)) => {
                 write(&world.dir.join("ca.pem"), &ca)?;
                 let mut https = |service: &Arc<dyn Answer>| {
                     let address = starter.start(Arc::clone(service), bind()?, Some(acceptor.clone()))?;
                     Ok::<_, SandboxError>(format!("https://{address}"))
                 };
-                (Some(https(&eks_auth)?), Some(https(&issuer)?))
+                (Some(https(&eks_auth)?), Some(https(&sts)?), Some(https(&issuer)?))
             }
         };
         let control_listener = bind()?;
         let imds = Arc::new(Imds::new(Arc::clone(&world)));
-        let imds_listener = imds_at.map_or_else(bind, self::bind)?;
-        let places = Places {
+        let imds_listener = imds_at.map_or_else(&bind, crate::starter::bind)?;
+        let mut places = Places {
             eks_auth: starter.http(eks_auth, bind()?)?,
             eks_auth_tls,
             eks: starter.http(Arc::new(Eks::new(Arc::clone(&world))), bind()?)?,
-            sts: starter.http(Arc::new(Sts(Arc::clone(&world))), bind()?)?,
+            sts: starter.http(sts, bind()?)?,
+            sts_tls,
             imds: starter.http(Arc::clone(&imds) as Arc<dyn Answer>, imds_listener)?,
             issuer: issuer_url,
             issuer_tls,
+            gateway: None,
+            moto: None,
             control: url(&control_listener)?,
         };
+        let moto = local_eks(&world, &mut starter, &mut places)?;
         starter.start(issuer, issuer_listener, None)?;
         let (faults, calls) = (starter.faults.clone(), starter.calls.clone());
         let control = Control::new(&world, faults.clone(), calls.clone(), places.clone());
         starter.start(Arc::new(control), control_listener, None)?;
         tracing::debug!(dir = %world.dir.display(), "sandbox started");
-        Ok(Self { world, faults, calls, places, imds, runtime: Some(runtime), _temporary: temporary })
+        Ok(Self {
+            world,
+            faults,
+            calls,
+            places,
+            imds,
+            runtime: Some(runtime),
+            _moto: moto,
+            _temporary: temporary,
+        })
     }
 
     /// EKS Auth over http.
@@ -169,7 +183,7 @@ impl Sandbox {
         self.world.dir.join("ca.pem")
     }
 
-    /// STS.
+    /// STS over http.
     #[must_use]
     pub fn sts_url(&self) -> &str {
         &self.places.sts
@@ -181,10 +195,22 @@ impl Sandbox {
         &self.places.eks
     }
 
+    /// One URL for EKS, STS, IAM and S3, for AWS_ENDPOINT_URL; where the options ask for moto.
+    #[must_use]
+    pub fn gateway_url(&self) -> Option<&str> {
+        self.places.gateway.as_deref()
+    }
+
     /// The credentials of the account's administrator, for EKS's API and for IAM and S3 where they are there.
     #[must_use]
     pub fn admin_credentials(&self) -> &AwsCredentials {
         &self.world.admin
+    }
+
+    /// STS over https, if the options ask for it.
+    #[must_use]
+    pub fn sts_tls_url(&self) -> Option<&str> {
+        self.places.sts_tls.as_deref()
     }
 
     /// The node's metadata service, for AWS_EC2_METADATA_SERVICE_ENDPOINT.
@@ -315,6 +341,56 @@ impl Sandbox {
         Ok(self.world.associations.set(associations)?)
     }
 
+    /// Adds a role or replaces the one of its ARN.
+    ///
+    /// # Errors
+    /// If IAM would not take it, or is asked elsewhere.
+    pub fn set_role(&self, role: Role) -> Result<(), SandboxError> {
+        Ok(self.world.iam.set_role(role, self.world.iam_delay())?)
+    }
+
+    /// Removes a role; says whether there was one.
+    ///
+    /// # Errors
+    /// If IAM is asked elsewhere.
+    pub fn remove_role(&self, arn: &str) -> Result<bool, SandboxError> {
+        Ok(self.world.iam.remove_role(arn, self.world.iam_delay())?)
+    }
+
+    /// The roles that were set.
+    #[must_use]
+    pub fn roles(&self) -> Vec<Role> {
+        self.world.iam.roles()
+    }
+
+    /// Registers an identity provider with an account, or replaces it. The one of the sandbox's own issuer is there
+    /// from the start, with client id `sts.amazonaws.com`.
+    ///
+    /// # Errors
+    /// If IAM would not take it, or is asked elsewhere.
+    pub fn set_oidc_provider(&self, provider: OidcProvider) -> Result<(), SandboxError> {
+        Ok(self.world.iam.set_oidc_provider(provider, self.world.iam_delay())?)
+    }
+
+    /// Removes an identity provider; says whether there was one.
+    ///
+    /// # Errors
+    /// If IAM is asked elsewhere.
+    pub fn remove_oidc_provider(&self, arn: &str) -> Result<bool, SandboxError> {
+        Ok(self.world.iam.remove_oidc_provider(arn, self.world.iam_delay())?)
+    }
+
+    /// The identity provider of the sandbox's issuer in the cluster's account, as it is at the start.
+    #[must_use]
+    pub fn oidc_provider(&self) -> OidcProvider {
+        OidcProvider::new(&self.world.options.account, &self.world.issuer, &[WEB_IDENTITY_AUDIENCE])
+    }
+
+    /// From now on roles and identity providers are those that `elsewhere` knows.
+    pub fn ask_iam_elsewhere(&self, elsewhere: IamElsewhere) {
+        self.world.iam.ask_elsewhere(elsewhere);
+    }
+
     /// Changes behaviours that we are not certain of.
     pub fn set_switches(&self, switches: Switches) {
         *self.world.switches.lock() = switches;
@@ -401,7 +477,13 @@ impl Sandbox {
     /// The names of the pod that an access key was issued to; none if it is the node's, or unknown.
     #[must_use]
     pub fn holder_of(&self, access_key_id: &str) -> Option<PodSpec> {
-        self.world.issued.holder(access_key_id)?.pod
+        self.world.issued.holder(access_key_id)?.pod()
+    }
+
+    /// The session that an access key belongs to; none if it is unknown.
+    #[must_use]
+    pub fn session_of(&self, access_key_id: &str) -> Option<Session> {
+        Some(self.world.issued.holder(access_key_id)?.session)
     }
 
     /// The versions of TLS that callers and services have agreed on so far, each once, such as `TLSv1_3`.
@@ -413,7 +495,13 @@ impl Sandbox {
     /// Calls of EKS Auth in flight, now and at most since the last reset.
     #[must_use]
     pub fn concurrency(&self) -> Concurrency {
-        self.calls.concurrency()
+        self.calls.concurrency(Service::EksAuth)
+    }
+
+    /// Calls of any service in flight, now and at most since the last reset.
+    #[must_use]
+    pub fn concurrency_of(&self, service: Service) -> Concurrency {
+        self.calls.concurrency(service)
     }
 
     /// Every secret that AWS has given out so far, each with what it is: what a test must find nowhere.
@@ -442,45 +530,31 @@ impl Drop for Sandbox {
     }
 }
 
-/// Puts services on listeners.
-struct Starter<'a> {
-    runtime: &'a Runtime,
-    clock: Clock,
-    faults: Faults,
-    calls: Calls,
-    tasks: TaskTracker,
+fn runtime() -> io::Result<Runtime> {
+    let mut builder = tokio::runtime::Builder::new_multi_thread();
+    builder.worker_threads(2).thread_name("sandbox").enable_all().build()
 }
 
-impl Starter<'_> {
-    fn http(&mut self, service: Arc<dyn Answer>, listener: TcpListener) -> Result<String, SandboxError> {
-        let address = self.start(service, listener, None)?;
-        Ok(format!("http://{address}"))
-    }
-
-    fn start(
-        &mut self,
-        service: Arc<dyn Answer>,
-        listener: TcpListener,
-        tls: Option<TlsAcceptor>,
-    ) -> Result<SocketAddr, SandboxError> {
-        let address = listener.local_addr().map_err(SandboxError::Bind)?;
-        listener.set_nonblocking(true).map_err(SandboxError::Bind)?;
-        let _inside = self.runtime.enter();
-        let listener = tokio::net::TcpListener::from_std(listener).map_err(SandboxError::Bind)?;
-        let (clock, faults, calls) = (self.clock.clone(), self.faults.clone(), self.calls.clone());
-        let server = Arc::new(Server { service, clock, faults, calls, tls });
-        self.tasks.spawn(server.run(listener, self.tasks.clone()));
-        Ok(address)
-    }
-}
-
-fn bind(at: SocketAddr) -> Result<TcpListener, SandboxError> {
-    TcpListener::bind(at).map_err(SandboxError::Bind)
-}
-
-fn url(listener: &TcpListener) -> Result<String, SandboxError> {
-    let address = listener.local_addr().map_err(SandboxError::Bind)?;
-    Ok(format!("http://{address}"))
+/// moto and the one URL for all, where the options ask for it.
+fn local_eks(
+    world: &World,
+    starter: &mut Starter<'_>,
+    places: &mut Places,
+) -> Result<Option<Moto>, SandboxError> {
+    let Some(python) = &world.options.moto else { return Ok(None) };
+    let runtime = starter.runtime.handle();
+    let moto = Moto::start(python, world, runtime.clone())?;
+    let address = |url: &str| url.trim_start_matches("http://").to_owned();
+    let upstreams = Upstreams {
+        eks: address(&places.eks),
+        eks_auth: address(&places.eks_auth),
+        sts: address(&places.sts),
+        moto: moto.address().to_owned(),
+    };
+    let gateway = Arc::new(Gateway::new(upstreams, runtime.clone()));
+    places.gateway = Some(starter.http(gateway, bind(SocketAddr::new(world.options.address, 0))?)?);
+    places.moto = Some(format!("http://{}", moto.address()));
+    Ok(Some(moto))
 }
 
 fn directory(options: &Options) -> Result<(PathBuf, Option<TempDir>), SandboxError> {

@@ -31,8 +31,8 @@ pub enum TlsError {
 /// TLS 1.2 and nothing newer.
 const ONLY_1_2: [&SupportedProtocolVersion; 1] = [&TLS12];
 
-/// An acceptor with a certificate for the address of these options, localhost and the names of EKS Auth and
-/// of the issuers in their region; and the CA to trust, in PEM.
+/// An acceptor with a certificate for the address of these options, localhost and the names of EKS Auth,
+/// of STS and of the issuers in their region; and the CA to trust, in PEM.
 pub(crate) fn acceptor(options: &Options) -> Result<(TlsAcceptor, String), TlsError> {
     let Options { address, region, tls_1_2_only, .. } = options;
     let mut ca = CertificateParams::new(Vec::new())?;
@@ -48,6 +48,8 @@ pub(crate) fn acceptor(options: &Options) -> Result<(TlsAcceptor, String), TlsEr
         "localhost".to_owned(),
         format!("eks-auth.{region}.api.aws"),
         format!("oidc.eks.{region}.amazonaws.com"),
+        format!("sts.{region}.amazonaws.com"),
+        format!("sts.{region}.api.aws"),
     ];
     let mut server = CertificateParams::new(names)?;
     server.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];

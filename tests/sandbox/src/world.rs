@@ -7,16 +7,18 @@ use std::path::PathBuf;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
-use aws_lc_rs::digest::{SHA256, digest};
 use parking_lot::Mutex;
 
 use crate::aws::associations::Associations;
-use crate::aws::issued::{AwsCredentials, Holder, IssuedCredentials};
+use crate::aws::iam::oidc_provider::OidcProvider;
+use crate::aws::iam::registry::Iam;
+use crate::aws::issued::{AwsCredentials, Bearer, Holder, IssuedCredentials};
+use crate::aws::session::Session;
 use crate::clock::Clock;
 use crate::cluster::issuer::new_issuer;
 use crate::cluster::keys::{Keys, Naming};
 use crate::cluster::pod::PodSpec;
-use crate::cluster::token::Subject;
+use crate::cluster::token::{Subject, WEB_IDENTITY_AUDIENCE};
 use crate::options::{Options, Switches};
 use crate::random;
 use crate::sandbox::SandboxError;
@@ -72,6 +74,7 @@ pub(crate) struct World {
     pub(crate) keys: Keys,
     pub(crate) node: Node,
     pub(crate) associations: Associations,
+    pub(crate) iam: Iam,
     pub(crate) issued: IssuedCredentials,
     /// Of the account's administrator, who calls EKS's API.
     pub(crate) admin: AwsCredentials,
@@ -90,8 +93,11 @@ impl World {
             None => Associations::given(options.associations.clone())?,
         };
         let clock = Clock::ahead_by(options.clock_ahead);
+        let issuer = new_issuer(&options.region);
+        let provider = OidcProvider::new(&options.account, &issuer, &[WEB_IDENTITY_AUDIENCE]);
         let world = Self {
-            issuer: new_issuer(&options.region),
+            issuer,
+            iam: Iam::held(clock.clone(), provider),
             keys: Keys::generate(if options.cluster_signs { Naming::Kubernetes } else { Naming::Eks })?,
             node: Node::new(&options.region),
             associations,
@@ -129,31 +135,23 @@ impl World {
         self.issued.mint(self.node_role(), lifetime)
     }
 
-    /// The unique id of a role: always the same for the same ARN.
-    pub(crate) fn role_id(&self, role_arn: &str) -> String {
-        let hashed = random::hex(digest(&SHA256, role_arn.as_bytes()).as_ref()).to_uppercase();
-        "AROA".chars().chain(hashed.chars().take(17)).collect()
+    /// How long a change of IAM takes to be seen, at present.
+    pub(crate) fn iam_delay(&self) -> Duration {
+        Duration::from_secs(self.switches.lock().iam_delay_seconds)
     }
 
     fn admin_user(&self) -> Holder {
         let account = &self.options.account;
-        Holder {
-            account: account.clone(),
-            arn: format!("arn:aws:iam::{account}:user/{ADMIN}"),
-            user_id: random::aws_id("AIDA", 17),
-            pod: None,
-        }
+        let role_arn = format!("arn:aws:iam::{account}:user/{ADMIN}");
+        let session = Session { role_arn, name: ADMIN.to_owned(), tags: [].into(), policy: None };
+        Holder { bearer: Bearer::Administrator, session }
     }
 
     fn node_role(&self) -> Holder {
         let (account, Node { role, instance_id, .. }) = (&self.options.account, &self.node);
-        let role_id = self.role_id(&format!("arn:aws:iam::{account}:role/{role}"));
-        Holder {
-            account: account.clone(),
-            arn: format!("arn:aws:sts::{account}:assumed-role/{role}/{instance_id}"),
-            user_id: format!("{role_id}:{instance_id}"),
-            pod: None,
-        }
+        let role_arn = format!("arn:aws:iam::{account}:role/{role}");
+        let session = Session { role_arn, name: instance_id.clone(), tags: [].into(), policy: None };
+        Holder { bearer: Bearer::Node, session }
     }
 }
 

@@ -10,8 +10,11 @@ use std::time::{Duration, SystemTime};
 use aws_lc_rs::digest::{SHA256, digest};
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 use thiserror::Error;
 
+use super::iam::arn::RoleArn;
+use crate::options::Options;
 use crate::random;
 
 /// One association.
@@ -27,21 +30,22 @@ pub struct Association {
     /// `a-` and 17 characters; made from the two names if not given.
     #[serde(default)]
     pub association_id: Option<String>,
+    /// A second role, which the first one assumes for the pod: its credentials are the ones that the pod gets, for 59
+    /// minutes at most.
+    #[serde(default)]
+    pub target_role_arn: Option<String>,
+    /// Leaves the six session tags away.
+    #[serde(default)]
+    pub disable_session_tags: bool,
+    /// An inline session policy. EKS takes it only where the session tags are disabled.
+    #[serde(default)]
+    pub policy: Option<String>,
     /// Lifetime of its credentials in seconds, if not the sandbox's.
     #[serde(default)]
     pub lifetime_seconds: Option<u64>,
     /// How the role refuses, if it does.
     #[serde(default)]
     pub refuse: Option<Refusal>,
-    /// The role that the first role assumes in turn; the pod gets that one's credentials.
-    #[serde(default)]
-    pub target_role_arn: Option<String>,
-    /// No session tags.
-    #[serde(default)]
-    pub disable_session_tags: bool,
-    /// A session policy.
-    #[serde(default)]
-    pub policy: Option<String>,
 }
 
 /// How a role refuses.
@@ -60,11 +64,11 @@ impl Association {
             service_account: service_account.to_owned(),
             role_arn: role_arn.to_owned(),
             association_id: None,
-            lifetime_seconds: None,
-            refuse: None,
             target_role_arn: None,
             disable_session_tags: false,
             policy: None,
+            lifetime_seconds: None,
+            refuse: None,
         }
     }
 
@@ -77,19 +81,12 @@ impl Association {
         })
     }
 
-    /// What the target role's trust policy may ask for: always the same for the same association.
-    pub(crate) fn external_id(&self) -> String {
-        let cause = format!("external id of {}", self.id());
-        random::hex(digest(&SHA256, cause.as_bytes()).as_ref()).chars().take(32).collect()
-    }
-
-    /// Account and name of the role.
-    pub(crate) fn role(&self) -> Option<(&str, &str)> {
-        let (prefix, path) = self.role_arn.split_once(":role/")?;
-        let account = prefix.strip_prefix("arn:")?.split_once(":iam::")?.1;
-        let name = path.rsplit('/').next().filter(|name| !name.is_empty())?;
-        let is_account = account.len() == 12 && account.bytes().all(|byte| byte.is_ascii_digit());
-        is_account.then_some((account, name))
+    /// What EKS says in `sts:ExternalId` when it assumes the target role:
+    /// `<region>/<account>/<cluster>/<namespace>/<service account>`.
+    #[must_use]
+    pub fn external_id(&self, options: &Options) -> String {
+        let Options { region, account, cluster_name, .. } = options;
+        format!("{region}/{account}/{cluster_name}/{}/{}", self.namespace, self.service_account)
     }
 }
 
@@ -115,6 +112,12 @@ pub enum AssociationsError {
     /// A role that is none.
     #[error("the association of {0} has a roleArn that is not arn:aws:iam::<12 digits>:role/<name>")]
     Role(String),
+    /// A target role that is none.
+    #[error("the association of {0} has a targetRoleArn that is not arn:aws:iam::<12 digits>:role/<name>")]
+    TargetRole(String),
+    /// A session policy beside session tags, or one that is not JSON.
+    #[error("the association of {0} has a policy that is not JSON, or does not disable session tags")]
+    Policy(String),
     /// Two for one service account.
     #[error("{0} has two associations; EKS allows one")]
     Twice(String),
@@ -249,8 +252,16 @@ fn read(path: &Path) -> Result<Vec<Association>, AssociationsError> {
 fn check(list: &[Association]) -> Result<(), AssociationsError> {
     for (place, association) in list.iter().enumerate() {
         let who = || format!("{}/{}", association.namespace, association.service_account);
-        if association.role().is_none() {
+        if RoleArn::parse(&association.role_arn).is_none() {
             return Err(AssociationsError::Role(who()));
+        }
+        if association.target_role_arn.as_deref().is_some_and(|arn| RoleArn::parse(arn).is_none()) {
+            return Err(AssociationsError::TargetRole(who()));
+        }
+        if let Some(policy) = &association.policy
+            && (!association.disable_session_tags || serde_json::from_str::<Value>(policy).is_err())
+        {
+            return Err(AssociationsError::Policy(who()));
         }
         let same = |other: &Association| {
             other.namespace == association.namespace && other.service_account == association.service_account
@@ -328,11 +339,25 @@ mod tests {
     }
 
     #[test]
-    fn the_role_is_named_by_the_last_part_of_its_path() {
-        let role =
-            |arn: &str| Association::new("ns", "sa", arn).role().map(|(a, n)| (a.to_owned(), n.to_owned()));
-        let expected = Some(("111122223333".to_owned(), "name".to_owned()));
-        assert_eq!(role("arn:aws-us-gov:iam::111122223333:role/path/to/name"), expected);
+    fn a_policy_needs_its_tags_disabled_and_a_target_is_a_role() {
+        let plain = Association::new("ns", "sa", "arn:aws:iam::111122223333:role/a");
+        let policy = |text: &str, disable_session_tags| Association {
+            policy: Some(text.to_owned()),
+            disable_session_tags,
+            ..plain.clone()
+        };
+        assert!(Associations::given(vec![policy("{}", true)]).is_ok());
+        for bad in [policy("{}", false), policy("{", true)] {
+            assert!(matches!(Associations::given(vec![bad]), Err(AssociationsError::Policy(_))));
+        }
+        let target_role_arn = Some("arn:aws:iam::111122223333:user/b".to_owned());
+        let bad = Association { target_role_arn, ..plain.clone() };
+        assert!(matches!(Associations::given(vec![bad]), Err(AssociationsError::TargetRole(_))));
+        assert_eq!(plain.external_id(&Options::default()), "us-west-2/111122223333/sandbox/ns/sa");
+    }
+
+    #[test]
+    fn an_association_without_an_id_has_one_of_the_usual_shape() {
         let id = Association::new("ns", "sa", "arn:aws:iam::111122223333:role/a").id();
         assert!(id.starts_with("a-") && id.len() == 19, "{id}");
     }

@@ -5,10 +5,12 @@
 
 use std::collections::HashMap;
 use std::fmt;
+use std::sync::OnceLock;
 use std::time::{Duration, SystemTime};
 
 use parking_lot::Mutex;
 
+use super::session::Session;
 use super::sigv4::{self, Scope, SignatureError};
 use crate::clock::Clock;
 use crate::cluster::pod::PodSpec;
@@ -17,6 +19,8 @@ use crate::random;
 
 /// Random bytes in a session token: 1,468 characters of base64, the size of real ones with session tags.
 const SESSION_TOKEN_BYTES: usize = 1100;
+/// The unique id of the one user, of the shape that those of users have.
+const ADMINISTRATOR_ID: &str = "AIDASANDBOXADMIN23456";
 /// How long lapsed credentials are remembered, so that their holder is told "expired" and not "unknown".
 const REMEMBERED: Duration = Duration::from_hours(24);
 
@@ -78,24 +82,55 @@ impl fmt::Debug for AwsCredentials {
     }
 }
 
-/// Who credentials were issued to.
+/// Who credentials were issued to, and in which role.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Holder {
-    pub(crate) account: String,
-    pub(crate) arn: String,
-    pub(crate) user_id: String,
-    /// The pod; `None` is the node, or the account's administrator.
-    pub(crate) pod: Option<PodSpec>,
+    pub(crate) bearer: Bearer,
+    pub(crate) session: Session,
+}
+
+/// Who credentials were issued to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Bearer {
+    /// The node, or the agent on it.
+    Node,
+    /// A pod.
+    Pod(PodSpec),
+    /// The holder of a token that names no pod, by its `sub`.
+    Subject(String),
+    /// The account's administrator: a user, so the session's role is the user and its name the user's.
+    Administrator,
 }
 
 impl Holder {
-    /// Whether it is a user: the account's administrator, the only one there is.
-    pub(crate) fn is_user(&self) -> bool {
-        self.arn.contains(":user/")
+    pub(crate) fn pod(&self) -> Option<PodSpec> {
+        match &self.bearer {
+            Bearer::Pod(pod) => Some(pod.clone()),
+            Bearer::Node | Bearer::Subject(_) | Bearer::Administrator => None,
+        }
     }
 
-    fn is_node(&self) -> bool {
-        self.pod.is_none() && !self.is_user()
+    /// Its ARN: a session's, or the user's.
+    pub(crate) fn arn(&self) -> String {
+        if self.is_administrator() { self.session.role_arn.clone() } else { self.session.arn() }
+    }
+
+    /// Its unique id.
+    pub(crate) fn user_id(&self) -> String {
+        if self.is_administrator() { ADMINISTRATOR_ID.to_owned() } else { self.session.user_id() }
+    }
+
+    /// Its account.
+    pub(crate) fn account(&self) -> String {
+        self.session.role_arn.split(':').nth(4).unwrap_or_default().to_owned()
+    }
+
+    pub(crate) fn is_node(&self) -> bool {
+        self.bearer == Bearer::Node
+    }
+
+    pub(crate) fn is_administrator(&self) -> bool {
+        self.bearer == Bearer::Administrator
     }
 }
 
@@ -110,19 +145,48 @@ struct Issued {
 pub(crate) struct IssuedCredentials {
     clock: Clock,
     by_access_key_id: Mutex<HashMap<String, Issued>>,
+    /// An emulator of AWS that must know what pods are given, before they are.
+    told: OnceLock<Told>,
+}
+
+/// Takes new credentials, the session they are for and how long they live.
+type Tell = dyn Fn(&AwsCredentials, &Session, Duration) + Send + Sync;
+
+/// Tells an emulator.
+pub(crate) struct Told(Box<Tell>);
+
+impl Told {
+    pub(crate) fn by(tell: impl Fn(&AwsCredentials, &Session, Duration) + Send + Sync + 'static) -> Self {
+        Self(Box::new(tell))
+    }
+}
+
+impl fmt::Debug for Told {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Told").finish_non_exhaustive()
+    }
 }
 
 impl IssuedCredentials {
     /// None yet. Their lives go by this clock.
     pub(crate) fn by(clock: Clock) -> Self {
-        Self { clock, by_access_key_id: Mutex::default() }
+        Self { clock, by_access_key_id: Mutex::default(), told: OnceLock::new() }
     }
 
     /// Issues temporary credentials.
     pub(crate) fn mint(&self, holder: Holder, lifetime: Duration) -> AwsCredentials {
         let credentials = AwsCredentials::temporary(self.clock.now(), lifetime);
+        if let (false, Some(Told(tell))) = (holder.is_node(), self.told.get()) {
+            tell(&credentials, &holder.session, lifetime);
+        }
         self.honour(credentials.clone(), holder);
         credentials
+    }
+
+    /// From now on that emulator is told of what pods are given.
+    pub(crate) fn tell(&self, told: Told) {
+        // Twice cannot be: a sandbox has one emulator.
+        let _ = self.told.set(told);
     }
 
     /// Honours credentials made elsewhere.
@@ -141,10 +205,10 @@ impl IssuedCredentials {
     pub(crate) fn secrets(&self) -> Vec<(String, String)> {
         let issued = self.by_access_key_id.lock();
         let secrets = issued.values().flat_map(|issued| {
-            let whose = match &issued.holder {
-                holder if holder.is_user() => "administrator",
-                holder if holder.is_node() => "node",
-                _ => "pod",
+            let whose = match issued.holder.bearer {
+                Bearer::Node => "node",
+                Bearer::Pod(_) | Bearer::Subject(_) => "pod",
+                Bearer::Administrator => "administrator",
             };
             let key = (format!("{whose}'s secret key"), issued.credentials.secret_access_key.clone());
             let token = issued.credentials.session_token.clone();

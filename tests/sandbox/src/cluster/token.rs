@@ -19,6 +19,9 @@ use crate::random;
 /// The audience of tokens for EKS Pod Identity.
 pub(crate) const AUDIENCE: &str = "pods.eks.amazonaws.com";
 
+/// The usual audience of tokens for `AssumeRoleWithWebIdentity`.
+pub(crate) const WEB_IDENTITY_AUDIENCE: &str = "sts.amazonaws.com";
+
 /// The uids that make a pod this pod and no other of its name, and its node.
 #[derive(Clone, Debug)]
 pub(crate) struct Subject {
@@ -167,8 +170,9 @@ pub(crate) struct Parsed {
 #[derive(Debug, Deserialize)]
 pub(crate) struct Claims {
     pub(crate) iss: String,
+    pub(crate) sub: String,
     pub(crate) aud: Vec<String>,
-    exp: i64,
+    pub(crate) exp: i64,
     nbf: i64,
     #[serde(rename = "kubernetes.io")]
     private: Private,
@@ -184,6 +188,8 @@ struct Private {
 #[derive(Debug, Deserialize, Serialize)]
 struct Named {
     name: String,
+    #[serde(default)]
+    uid: String,
 }
 
 impl Claims {
@@ -191,6 +197,11 @@ impl Claims {
     pub(crate) fn pod(&self) -> Option<PodSpec> {
         let pod = self.private.pod.as_ref()?;
         Some(PodSpec::new(&self.private.namespace, &self.private.serviceaccount.name, &pod.name))
+    }
+
+    /// The uid of that pod.
+    pub(crate) fn pod_uid(&self) -> Option<&str> {
+        self.private.pod.as_ref().map(|pod| pod.uid.as_str())
     }
 
     pub(crate) fn expired_at(&self, now: SystemTime) -> bool {
@@ -203,6 +214,11 @@ impl Claims {
 }
 
 impl Parsed {
+    /// Whether a key is published under its `kid`.
+    pub(crate) fn names_one_of(&self, keys: &Keys) -> bool {
+        keys.published(&self.kid).is_some()
+    }
+
     /// Whether the published key of its `kid` signed it.
     pub(crate) fn signed_by_one_of(&self, keys: &Keys) -> bool {
         keys.published(&self.kid).is_some_and(|key| {

@@ -29,12 +29,12 @@ use tokio_util::task::TaskTracker;
 use super::body::ReplyBody;
 use super::message::{Received, Reply};
 use super::stream::{Stream, Wire};
-use crate::calls::{Asked, Calls};
+use crate::calls::{Asked, Calls, Wanted};
 use crate::clock::{self, Clock};
 use crate::cluster::pod::PodSpec;
 use crate::faults::{Effect, Faults, Interference, Service, Welcome};
 
-/// The largest body read; the largest real one, a token of EKS Auth, has 16 KiB at most.
+/// The largest body that most services read; the largest real one, a token of EKS Auth, has 16 KiB at most.
 const MAX_BODY: usize = 64 * 1024;
 /// Pause after a failed accept: out of file descriptors is the usual reason, and asking at once will not
 /// help.
@@ -48,6 +48,11 @@ const BEFORE_THE_SILENCE: usize = 40;
 pub(crate) trait Answer: Send + Sync + 'static {
     /// The right answer.
     fn answer(&self, request: &Received) -> Reply;
+
+    /// The largest body it takes, in bytes.
+    fn max_body(&self) -> usize {
+        MAX_BODY
+    }
 
     /// Which service it is; `None` for those without log and faults.
     fn service(&self) -> Option<Service> {
@@ -67,6 +72,16 @@ pub(crate) trait Answer: Send + Sync + 'static {
     /// What a request says of the node it comes from.
     fn node_details(&self, _request: &Received) -> BTreeMap<String, String> {
         BTreeMap::new()
+    }
+
+    /// The session it asks for, where the caller chooses the role.
+    fn wanted(&self, _request: &Received) -> Option<Wanted> {
+        None
+    }
+
+    /// What is answered above a limit of the service.
+    fn throttled(&self) -> Reply {
+        self.error(StatusCode::TOO_MANY_REQUESTS, "ThrottlingException", "Rate exceeded")
     }
 
     /// An error in the service's own format.
@@ -202,7 +217,7 @@ impl Server {
         connection: &Connection,
     ) -> Result<Response<ReplyBody>, Cut> {
         let (parts, body) = request.into_parts();
-        let body = match Limited::new(body, MAX_BODY).collect().await {
+        let body = match Limited::new(body, self.service.max_body()).collect().await {
             Ok(body) => body.to_bytes(),
             Err(_) => {
                 let reply = Reply::text(StatusCode::PAYLOAD_TOO_LARGE, "body too large or broken off");
@@ -229,6 +244,7 @@ impl Server {
             operation: self.service.operation(request),
             pod: pod.clone(),
             node_details: self.service.node_details(request),
+            wanted: self.service.wanted(request),
         };
         let call = self.calls.begin(service, asked);
         let mut interference = self.faults.meet(service, pod.as_ref(), call.concurrent);
@@ -272,10 +288,7 @@ impl Server {
             Some(Effect::Status { status, code, message }) => {
                 Given::Whole(self.service.error(status_of(status), &code, &message))
             }
-            Some(Effect::Throttle { .. }) => {
-                let (status, code) = (StatusCode::TOO_MANY_REQUESTS, "ThrottlingException");
-                Given::Whole(self.service.error(status, code, "Rate exceeded"))
-            }
+            Some(Effect::Throttle { .. }) => Given::Whole(self.service.throttled()),
             Some(Effect::ProxyError { status }) => {
                 let status = status_of(status);
                 Given::Whole(Reply::html(status, &status.to_string()))

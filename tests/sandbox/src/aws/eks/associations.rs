@@ -164,7 +164,7 @@ impl Eks {
             "modifiedAt": timestamp(details.modified_at),
             "disableSessionTags": association.disable_session_tags,
             "targetRoleArn": association.target_role_arn,
-            "externalId": association.target_role_arn.as_ref().map(|_| association.external_id()),
+            "externalId": association.target_role_arn.as_ref().map(|_| association.external_id(&self.world.options)),
             "policy": association.policy,
         }));
         if let (Some(whole), Value::Object(more)) = (whole.as_object_mut(), more) {

@@ -9,7 +9,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use super::refusal::{Code, Refused};
-use crate::aws::associations::Association;
+use crate::aws::iam::arn::RoleArn;
 
 /// Tags of a resource.
 pub(super) type Tags = BTreeMap<String, String>;
@@ -108,8 +108,7 @@ pub(super) fn check_name(what: &str, name: &str, longest: usize) -> Result<(), R
 
 /// A role of any account; gives its account.
 pub(super) fn check_role(arn: &str) -> Result<String, Refused> {
-    let association = Association::new("", "", arn);
-    let account = association.role().map(|(account, _)| account.to_owned());
+    let account = RoleArn::parse(arn).map(|role| role.account.to_owned());
     account.ok_or_else(|| Refused::invalid(format!("The role ARN '{arn}' is not valid.")))
 }
 

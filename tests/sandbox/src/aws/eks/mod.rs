@@ -115,11 +115,10 @@ impl Eks {
         let options = &self.world.options;
         let scope = Scope { region: &options.region, service: "eks", now: self.world.clock.now() };
         let caller = self.world.issued.signer(request, scope)?;
-        let is_node = caller.pod.is_none();
-        if caller.is_user() || (is_node && route.operation == Operation::DescribeCluster) {
+        if caller.is_administrator() || (caller.is_node() && route.operation == Operation::DescribeCluster) {
             return Ok(());
         }
-        let (arn, operation) = (caller.arn, route.operation);
+        let (arn, operation) = (caller.arn(), route.operation);
         let on =
             route.cluster.as_deref().map_or_else(|| "*".to_owned(), |cluster| self.arn("cluster", cluster));
         let text = format!("User: {arn} is not authorized to perform: eks:{operation:?} on resource: {on}");

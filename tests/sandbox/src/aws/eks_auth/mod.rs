@@ -5,6 +5,7 @@
 
 mod refusal;
 mod request;
+mod role;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -15,8 +16,9 @@ use serde_json::{Value, json};
 
 use self::refusal::{Code, Refused};
 use self::request::{Arguments, NODE_DETAILS};
+use self::role::{Assumed, ProvedPod};
 use super::associations::{Association, Refusal};
-use super::issued::{AwsCredentials, Holder};
+use super::issued::{AwsCredentials, Bearer, Holder};
 use super::sigv4::Scope;
 use crate::clock;
 use crate::cluster::pod::PodSpec;
@@ -27,9 +29,6 @@ use crate::http::server::Answer;
 use crate::options::MissingAssociation;
 use crate::random;
 use crate::world::World;
-
-/// STS takes no longer session name.
-const MAX_SESSION_NAME: usize = 64;
 
 /// What the switch adds to an expiration: three digits, exact in a double.
 const FRACTION: Duration = Duration::from_millis(125);
@@ -97,15 +96,14 @@ impl EksAuth {
         let association = self
             .0
             .associations
-            .find(&pod.namespace, &pod.service_account, self.0.clock.now())
-            .ok_or_else(|| self.no_association(&pod))?;
+            .find(&pod.names.namespace, &pod.names.service_account, self.0.clock.now())
+            .ok_or_else(|| self.no_association(&pod.names))?;
         match association.refuse {
-            Some(Refusal::AccessDenied) => {
-                let text =
-                    "Unauthorized Exception! EKS does not have permissions to assume the associated role.";
-                Err(Refused::new(Code::AccessDenied, text))
+            Some(Refusal::AccessDenied) => Err(role::refused()),
+            None => {
+                let assumed = role::assume(&self.0, &pod, &association)?;
+                Ok(self.grant(pod.names, &association, assumed))
             }
-            None => Ok(self.grant(&pod, &association)),
         }
     }
 
@@ -115,8 +113,8 @@ impl EksAuth {
         let scope = Scope { region: &options.region, service: "eks-auth", now: self.0.clock.now() };
         let caller = self.0.issued.signer(request, scope)?;
         // A pod's role could be given the permission, but in this account it is not.
-        if caller.pod.is_some() || self.0.switches.lock().node_role_denied {
-            let (arn, account, region) = (caller.arn, &options.account, &options.region);
+        if !caller.is_node() || self.0.switches.lock().node_role_denied {
+            let (arn, account, region) = (caller.arn(), &options.account, &options.region);
             let text = format!(
                 "User: {arn} is not authorized to perform: eks-auth:AssumeRoleForPodIdentity on resource: \
                  arn:aws:eks:{region}:{account}:cluster/{cluster}"
@@ -127,7 +125,7 @@ impl EksAuth {
     }
 
     /// The token: proves the pod, or says what is wrong with it.
-    fn judge(&self, token: &str) -> Result<PodSpec, Refused> {
+    fn judge(&self, token: &str) -> Result<ProvedPod, Refused> {
         let invalid = |why: &str| Refused::new(Code::InvalidToken, format!("The token is not valid: {why}."));
         let parsed = token::parse(token).ok_or_else(|| invalid("it is not a service account token"))?;
         if !parsed.signed_by_one_of(&self.0.keys) {
@@ -147,7 +145,8 @@ impl EksAuth {
         if !claims.valid_yet_at(now) {
             return Err(invalid("it is not valid yet"));
         }
-        claims.pod().ok_or_else(|| invalid("it is not bound to a pod"))
+        let names = claims.pod().ok_or_else(|| invalid("it is not bound to a pod"))?;
+        Ok(ProvedPod { names, uid: claims.pod_uid().unwrap_or_default().to_owned() })
     }
 
     fn no_association(&self, pod: &PodSpec) -> Refused {
@@ -163,24 +162,16 @@ impl EksAuth {
         Refused::new(code, text)
     }
 
-    fn grant(&self, pod: &PodSpec, association: &Association) -> Value {
+    fn grant(&self, pod: PodSpec, association: &Association, assumed: Assumed) -> Value {
         let options = &self.0.options;
-        let (account, role) = association.role().unwrap_or_default();
-        let session = session_name(&options.cluster_name, &pod.pod);
-        let arn = format!("arn:aws:sts::{account}:assumed-role/{role}/{session}");
-        let user_id = format!("{}:{session}", self.0.role_id(&association.role_arn));
-        let lifetime = association.lifetime_seconds.map_or(options.credential_lifetime, Duration::from_secs);
-        let holder = Holder {
-            account: account.to_owned(),
-            arn: arn.clone(),
-            user_id: user_id.clone(),
-            pod: Some(pod.clone()),
-        };
-        let credentials = self.0.issued.mint(holder, lifetime);
+        let Assumed { session, lifetime } = assumed;
+        let (arn, user_id) = (session.arn(), session.user_id());
+        let subject = json!({ "namespace": pod.namespace, "serviceAccount": pod.service_account });
+        let credentials = self.0.issued.mint(Holder { bearer: Bearer::Pod(pod), session }, lifetime);
         let id = association.id();
         let (region, own_account, cluster) = (&options.region, &options.account, &options.cluster_name);
         let mut body = json!({
-            "subject": { "namespace": pod.namespace, "serviceAccount": pod.service_account },
+            "subject": subject,
             "audience": AUDIENCE,
             "podIdentityAssociation": {
                 "associationArn": format!("arn:aws:eks:{region}:{own_account}:podidentityassociation/{cluster}/{id}"),
@@ -213,12 +204,4 @@ impl EksAuth {
             "expiration": expiration,
         })
     }
-}
-
-/// `eks-<cluster>-<pod>-<uuid>`, the names cut so that the whole fits.
-fn session_name(cluster: &str, pod: &str) -> String {
-    let uuid = random::uuid();
-    let names = format!("eks-{cluster}-{pod}");
-    let kept: String = names.chars().take(MAX_SESSION_NAME - 1 - uuid.len()).collect();
-    format!("{kept}-{uuid}")
 }

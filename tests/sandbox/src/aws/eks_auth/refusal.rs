@@ -7,6 +7,7 @@
 use http::StatusCode;
 use serde_json::{Value, json};
 
+use crate::aws::iam::registry::IamError;
 use crate::aws::sigv4::SignatureError;
 use crate::http::message::Reply;
 use crate::options::ErrorCodePlace;
@@ -20,6 +21,7 @@ pub(super) enum Code {
     InvalidParameter,
     InvalidToken,
     ResourceNotFound,
+    InternalServer,
     // About the message itself.
     Serialization,
     UnknownOperation,
@@ -41,6 +43,7 @@ impl Code {
             Self::InvalidParameter => (S::BAD_REQUEST, "InvalidParameterException"),
             Self::InvalidToken => (S::BAD_REQUEST, "InvalidTokenException"),
             Self::ResourceNotFound => (S::NOT_FOUND, "ResourceNotFoundException"),
+            Self::InternalServer => (S::INTERNAL_SERVER_ERROR, "InternalServerException"),
             Self::Serialization => (S::BAD_REQUEST, "SerializationException"),
             Self::UnknownOperation => (S::NOT_FOUND, "UnknownOperationException"),
             Self::NotAuthorized => (S::FORBIDDEN, "AccessDeniedException"),
@@ -83,6 +86,13 @@ impl From<SignatureError> for Refused {
             SignatureError::Expired => Code::CallerExpired,
         };
         Self::new(code, error.to_string())
+    }
+}
+
+/// IAM itself could not be asked.
+impl From<IamError> for Refused {
+    fn from(error: IamError) -> Self {
+        Self::new(Code::InternalServer, error.to_string())
     }
 }
 
