@@ -2,6 +2,8 @@
 //!
 //! Owns: the calls and the few elements read from their XML. Must not know: what trust policies mean.
 
+use std::thread;
+
 use http::StatusCode;
 use percent_encoding::percent_decode_str;
 
@@ -29,8 +31,15 @@ impl Client {
         Ok(Some(OidcProvider { arn: arn.to_owned(), client_ids: client_ids(&xml) }))
     }
 
+    /// Makes these roles. On a thread of its own: who starts a sandbox may be driving a runtime that must not block.
+    pub(super) fn create_roles(&self, arns: &[&str], account: &str) -> Result<(), MotoError> {
+        let create = || arns.iter().try_for_each(|arn| self.create_role(arn, account));
+        let made = thread::scope(|scope| scope.spawn(create).join());
+        made.unwrap_or_else(|_| Err(MotoError::Refused("the thread that asked it panicked".to_owned())))
+    }
+
     /// A role that trusts EKS Pod Identity and may do nothing, unless it is of another account, which moto has not.
-    pub(super) fn create_role(&self, arn: &str, account: &str) -> Result<(), MotoError> {
+    fn create_role(&self, arn: &str, account: &str) -> Result<(), MotoError> {
         let Some(named) = RoleArn::parse(arn).filter(|named| named.account == account) else { return Ok(()) };
         let path =
             arn.split_once(":role").map_or("/", |(_, path)| path.strip_suffix(named.name).unwrap_or("/"));

@@ -79,9 +79,8 @@ impl Moto {
         });
         let associations = world.associations.list();
         let named = associations.iter().filter(|association| association.refuse.is_none());
-        for role in named.map(|association| &association.role_arn) {
-            client.create_role(role, &world.options.account)?;
-        }
+        let roles: Vec<_> = named.map(|association| association.role_arn.as_str()).collect();
+        client.create_roles(&roles, &world.options.account)?;
         let (roles, providers) = (Arc::clone(&client), Arc::clone(&client));
         let elsewhere =
             IamElsewhere::new(move |arn| roles.role(arn), move |arn| providers.oidc_provider(arn));
