@@ -132,14 +132,18 @@ async fn greet(sandbox: &Sandbox, agent: Option<&Agent>, setup: &Setup) -> Resul
         text += &format!("  {name:<9} {url}\n");
     }
     if let Some(url) = sandbox.gateway_url() {
-        text += &format!("  {:<9} {url}\n", "all of AWS");
+        text += &format!("  {:<9} {url}\n", "gateway");
+    }
+    if let Some(agent) = agent {
+        text += &format!("  {:<9} {}/v1/credentials\n", "agent", agent.url());
+    }
+    if let Some(url) = sandbox.gateway_url() {
         text += &local_eks::greeting(sandbox, url)?;
     }
     match agent {
         None => text += &by_hand(sandbox)?,
         Some(agent) => {
             let url = format!("{}/v1/credentials", agent.url());
-            text += &format!("  {:<9} {url}\n", "agent");
             let pod = first_pod(sandbox);
             // By the control port, so that it is the same pod as `run` plays.
             let token_file = client::token_file(sandbox.control_url(), &pod).await?;
