@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::process::Output;
 
-use sandbox::{Options, Pod, Sandbox};
+use sandbox::{Options, Pod, PodSpec, Role, Sandbox};
 use tokio::process::Command;
 
 use crate::harness::{Agent, eks_auth_calls, heal, pod, sandbox, slow};
@@ -77,6 +77,36 @@ async fn the_aws_cli_gets_the_role_of_its_pod() {
     client.args(["sts", "get-caller-identity", "--query", "Arn", "--output", "text"]);
     let output = run(client, &sandbox, &agent, &pod(&sandbox, "app-0")).await;
     assert_is_the_pods_role(lines(&output)[0]);
+}
+
+#[tokio::test]
+async fn the_aws_cli_takes_the_sandbox_for_sts() {
+    let sandbox = sandbox();
+    let (role, audience) = ("arn:aws:iam::111122223333:role/irsa/app", "sts.amazonaws.com");
+    sandbox.set_role(Role::trusting(role, "default/app", sandbox.issuer_url(), audience)).expect("a role");
+    let app = sandbox.pod_for(PodSpec::default(), audience).expect("a pod");
+    let stranger = sandbox.pod_for(PodSpec::new("default", "other", "other-0"), audience).expect("a pod");
+    let ask = |pod: &Pod| {
+        let mut client = Command::new(python("aws"));
+        client
+            .args(["sts", "assume-role-with-web-identity", "--role-arn", role, "--role-session-name", "app"])
+            .args(["--web-identity-token", &pod.token, "--endpoint-url", sandbox.sts_url()])
+            .args(["--query", "AssumedRoleUser.Arn", "--output", "text"])
+            .env_clear()
+            .envs([
+                ("PATH", "/usr/bin:/bin"),
+                ("AWS_REGION", "us-west-2"),
+                ("AWS_EC2_METADATA_DISABLED", "true"),
+            ])
+            .env("HOME", sandbox.dir())
+            .kill_on_drop(true);
+        client.output()
+    };
+    let granted = ask(&app).await.expect("the client runs");
+    assert_eq!(lines(&granted)[0], "arn:aws:sts::111122223333:assumed-role/app/app");
+    let refused = ask(&stranger).await.expect("the client runs");
+    let said = String::from_utf8_lossy(&refused.stderr).into_owned();
+    assert!(!refused.status.success() && said.contains("(AccessDenied)"), "{said}");
 }
 
 #[tokio::test]

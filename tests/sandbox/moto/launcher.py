@@ -12,7 +12,6 @@ role was judged by the sandbox, which asks moto's IAM for them.
 Owns: the seeded administrator, the sessions told of and their end, session policies. Must not know: pods, clusters, EKS.
 """
 
-import datetime
 import hmac
 import json
 import logging
@@ -80,10 +79,12 @@ def learn(session):
     ends[role.access_key_id] = time.monotonic() + float(session["lifetimeSeconds"])
 
 
-def forget_the_lapsed(now=datetime.datetime.now):
+def forget_the_lapsed():
     """Sessions an hour past their end: until then their holder gets "expired" and not "unknown"."""
-    moment = now(datetime.timezone.utc).replace(tzinfo=None) - datetime.timedelta(hours=1)
-    sts.assumed_roles[:] = [role for role in sts.assumed_roles if role.expiration.replace(tzinfo=None) > moment]
+    forgotten = {access_key_id for access_key_id, end in ends.items() if end < time.monotonic() - 3600}
+    sts.assumed_roles[:] = [role for role in sts.assumed_roles if role.access_key_id not in forgotten]
+    for access_key_id in forgotten:
+        del ends[access_key_id], iam.access_keys[access_key_id]
 
 
 def narrow(check=IAMRequestBase.check_action_permitted):

@@ -11,17 +11,20 @@ Everything else is asked of the control port. Prints one line per check; exits 1
 import argparse
 import json
 import os
+import re
 import sys
 import urllib.request
 import xml.etree.ElementTree as ElementTree
 
 import botocore.session
+from botocore import UNSIGNED
 from botocore.config import Config
 from botocore.exceptions import ClientError
 
 import eks
 
 STS_NAMESPACE = "{https://sts.amazonaws.com/doc/2011-06-15/}"
+ROLE = "arn:aws:iam::{account}:role/shapes"
 # What a shape of the model is in JSON. rest-json writes a timestamp in a body as a number of seconds.
 JSON_TYPES = {"string": str, "timestamp": (int, float), "integer": int, "boolean": bool, "map": dict, "list": list}
 
@@ -55,7 +58,8 @@ def node_credentials(imds):
 
 def client(service, url, region, credentials):
     """A botocore client that asks once, goes nowhere else, and keeps the raw answer."""
-    config = Config(retries={"total_max_attempts": 1}, proxies={})
+    unsigned = {} if credentials[0] else {"signature_version": UNSIGNED}
+    config = Config(retries={"total_max_attempts": 1}, proxies={}, **unsigned)
     made = botocore.session.Session().create_client(
         service,
         region_name=region,
@@ -189,6 +193,90 @@ def check_sts(url, region, granted):
     say("sts: another action is 400 InvalidAction", outcome(error) == (400, "InvalidAction"), outcome(error))
 
 
+def compare_xml(element, shape, where):
+    """Yields every way in which an element of STS's XML is not what the shape says."""
+    if shape.type_name == "structure":
+        members = {child.tag.removeprefix(STS_NAMESPACE): child for child in element}
+        for name in shape.required_members:
+            if name not in members:
+                yield f"{where}.{name} is required and missing"
+        for name, child in members.items():
+            if name not in shape.members:
+                yield f"{where}.{name} is not in the model"
+            else:
+                yield from compare_xml(child, shape.members[name], f"{where}.{name}")
+        return
+    text = element.text or ""
+    forms = {"integer": r"\d+", "timestamp": r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ"}
+    # Patterns with \u ranges are about characters that no answer here has.
+    pattern = shape.metadata.get("pattern", ".*")
+    pattern = forms.get(shape.type_name, ".*" if "\\u" in pattern else pattern)
+    if not re.fullmatch(pattern, text, re.DOTALL):
+        yield f"{where} is {text!r}, the model says {shape.type_name} {pattern}"
+    if shape.type_name == "string":
+        shortest, longest = shape.metadata.get("min", 0), shape.metadata.get("max", sys.maxsize)
+        if not shortest <= len(text) <= longest:
+            yield f"{where} has {len(text)} characters, the model says {shortest} to {longest}"
+
+
+def trust(control, issuer, account, subject):
+    """Sets the role of these checks: it trusts one service account, as an IRSA role does."""
+    name = issuer.removeprefix("https://")
+    statement = {
+        "Effect": "Allow",
+        "Principal": {"Federated": f"arn:aws:iam::{account}:oidc-provider/{name}"},
+        "Action": "sts:AssumeRoleWithWebIdentity",
+        "Condition": {"StringEquals": {f"{name}:sub": subject, f"{name}:aud": "sts.amazonaws.com"}},
+    }
+    policy = {"Version": "2012-10-17", "Statement": [statement]}
+    http("PUT", f"{control}/roles", {"arn": ROLE.format(account=account), "trustPolicy": policy})
+
+
+def check_web_identity(url, control, overview, tokens):
+    """AssumeRoleWithWebIdentity, unsigned: its answer, its modelled errors as faults, and its own refusals."""
+    good, wrong_audience = tokens
+    region, account, issuer = overview["region"], overview["account"], overview["issuer"]
+    sts, raw = client("sts", url, region, (None, None, None))
+    trust(control, issuer, account, "system:serviceaccount:default:app")
+    arguments = {"RoleArn": ROLE.format(account=account), "RoleSessionName": "app-0", "WebIdentityToken": good}
+    call = sts.assume_role_with_web_identity
+
+    answer = call(**arguments)
+    model = sts.meta.service_model.operation_model("AssumeRoleWithWebIdentity")
+    result = ElementTree.fromstring(raw["body"]).find(f"{STS_NAMESPACE}AssumeRoleWithWebIdentityResult")
+    found = list(compare_xml(result, model.output_shape, "response"))
+    say("sts: the answer to a web identity is what the model says", not found, "; ".join(found))
+    request_id = answer["ResponseMetadata"]["RequestId"]
+    say("sts: it carries a request id", raw["headers"].get("x-amzn-requestid") == request_id)
+    held = answer["Credentials"]
+    who, _ = client("sts", url, region, (held["AccessKeyId"], held["SecretAccessKey"], held["SessionToken"]))
+    user, identity = answer["AssumedRoleUser"], who.get_caller_identity()
+    same = (identity["Arn"], identity["UserId"]) == (user["Arn"], user["AssumedRoleId"])
+    say("sts: the credentials are the session's", same, identity)
+
+    for shape in model.error_shapes:
+        status, code = shape.metadata["error"]["httpStatusCode"], shape.metadata["error"]["code"]
+        effect = {"status": {"status": status, "code": code, "message": "as modelled"}}
+        http("PUT", f"{control}/faults", {"service": "sts", "effect": effect, "count": 1})
+        error = refused(call, **arguments)
+        right = type(error).__name__ == shape.name and outcome(error) == (status, code)
+        say(f"sts: {code} is raised with {status}", right, repr(error))
+    http("DELETE", f"{control}/faults")
+
+    for what, changed, expected in [
+        ("another audience", {"WebIdentityToken": wrong_audience}, (400, "InvalidIdentityToken")),
+        ("a forged token", {"WebIdentityToken": good[:-8] + "AAAAAAAA"}, (400, "InvalidIdentityToken")),
+        ("an unknown role", {"RoleArn": ROLE.format(account=account) + "-2"}, (403, "AccessDenied")),
+        ("a session that is too long", {"DurationSeconds": 3601}, (400, "ValidationError")),
+        ("a policy that is none", {"Policy": "{"}, (400, "MalformedPolicyDocument")),
+    ]:
+        error = refused(call, **(arguments | changed))
+        say(f"sts: {what} is {expected[0]} {expected[1]}", outcome(error) == expected, outcome(error))
+    trust(control, issuer, account, "system:serviceaccount:default:other")
+    denied = outcome(refused(call, **arguments))
+    say("sts: a role that trusts another is 403 AccessDenied", denied == (403, "AccessDenied"), denied)
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--control", default=os.environ.get("SANDBOX_CONTROL_URL"), help="the control port's URL")
@@ -211,6 +299,8 @@ def main():
     check_modelled_errors(eks_auth, control, cluster, good)
     check_own_errors(eks_auth, place, cluster, (good, stranger))
     check_sts(urls["sts"], region, granted)
+    web_identity = token(audience="sts.amazonaws.com"), good
+    check_web_identity(urls["sts"], control, overview, web_identity)
     admin = json.loads(http("GET", f"{control}/admin"))
     called, raw = client("eks", urls["eks"], region, (admin["accessKeyId"], admin["secretAccessKey"], None))
     eks.check(called, raw, cluster, overview["account"], say, compare)

@@ -9,7 +9,8 @@
 //! DELETE /faults         remove all
 //! GET    /calls          {"calls": [...], "eksAuthConcurrency": {"now": 0, "max": 3}}
 //! DELETE /calls          forget them
-//! POST   /pods           {"namespace", "serviceAccount", "pod"} -> {..., "uid", "tokenFile"}; the same pod again for the same names
+//! POST   /pods           {"namespace", "serviceAccount", "pod", "audience"} -> {..., "uid", "tokenFile"};
+//!                        the same pod again for the same four
 //! POST   /keys/rotate    {"withdrawOld": false} -> {"kid"}
 //! GET    /roles          the roles of IAM, a list
 //! PUT    /roles          add or replace one: {"arn", "trustPolicy", "maxSessionDuration"}
@@ -35,6 +36,7 @@ use serde_json::{Value, json};
 
 use crate::calls::Calls;
 use crate::cluster::pod::{Pod, PodSpec};
+use crate::cluster::token::AUDIENCE;
 use crate::faults::{Fault, Faults, Service};
 use crate::http::message::{Received, Reply};
 use crate::http::server::Answer;
@@ -69,7 +71,7 @@ pub(crate) struct Control {
     calls: Calls,
     places: Places,
     /// Pods made here, with the time of their token.
-    pods: Mutex<HashMap<PodSpec, (Pod, SystemTime)>>,
+    pods: Mutex<HashMap<PodRequest, (Pod, SystemTime)>>,
 }
 
 /// A mistake of the caller, as a sentence.
@@ -86,6 +88,23 @@ impl<E: std::error::Error> From<E> for Mistake {
 enum OneOrMany {
     Many(Vec<Value>),
     One(Value),
+}
+
+/// A pod by its names, and what its token is for. What is not given is that of the sample pod.
+#[derive(Clone, PartialEq, Eq, Hash, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+struct PodRequest {
+    namespace: String,
+    service_account: String,
+    pod: String,
+    audience: String,
+}
+
+impl Default for PodRequest {
+    fn default() -> Self {
+        let PodSpec { namespace, service_account, pod } = PodSpec::default();
+        Self { namespace, service_account, pod, audience: AUDIENCE.to_owned() }
+    }
 }
 
 #[derive(Deserialize, Default)]
@@ -116,9 +135,10 @@ impl Control {
                 self.faults.clear();
                 Ok(json!([]))
             }
-            ("GET", "/calls") => Ok(
-                json!({ "calls": self.calls.list(), "eksAuthConcurrency": self.calls.concurrency(Service::EksAuth) }),
-            ),
+            ("GET", "/calls") => {
+                let concurrency = self.calls.concurrency(Service::EksAuth);
+                Ok(json!({ "calls": self.calls.list(), "eksAuthConcurrency": concurrency }))
+            }
             ("DELETE", "/calls") => {
                 self.calls.reset();
                 Ok(json!({}))
@@ -193,12 +213,15 @@ impl Control {
     }
 
     /// The pod of those names, made if there is none, its token renewed if a kubelet would have done so.
-    fn pod(&self, spec: PodSpec) -> Result<Value, Mistake> {
+    fn pod(&self, asked: PodRequest) -> Result<Value, Mistake> {
         let now = self.world.clock.now();
         let mut pods = self.pods.lock();
         let due = self.world.options.token_lifetime.mul_f64(RENEW_AT);
-        let (pod, written) = match pods.remove(&spec) {
-            None => (Pod::create(&self.world, spec)?, now),
+        let (pod, written) = match pods.remove(&asked) {
+            None => {
+                let spec = PodSpec::new(&asked.namespace, &asked.service_account, &asked.pod);
+                (Pod::create(&self.world, spec, &asked.audience)?, now)
+            }
             Some((mut pod, written)) if now.duration_since(written).unwrap_or(Duration::ZERO) >= due => {
                 pod.rotate_token()?;
                 (pod, now)
@@ -210,7 +233,7 @@ impl Control {
             view.insert("uid".to_owned(), json!(pod.uid));
             view.insert("tokenFile".to_owned(), json!(pod.token_file));
         }
-        pods.insert(pod.spec.clone(), (pod, written));
+        pods.insert(asked, (pod, written));
         Ok(view)
     }
 }

@@ -5,8 +5,8 @@
 use std::collections::VecDeque;
 use std::time::{Duration, SystemTime};
 
-/// Versions that wait to be seen; the oldest is seen early if there are more. A test that changes more than this
-/// within the delay does not look at each of them.
+/// Versions that wait to be seen; the oldest is seen early if there are more. A test that changes more than
+/// this within the delay does not look at each of them.
 const WAITING: usize = 64;
 
 /// A value with its versions to come.

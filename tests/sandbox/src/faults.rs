@@ -50,8 +50,8 @@ pub enum Effect {
         #[serde(default = "no_reason")]
         message: String,
     },
-    /// Calls above `max_concurrent` in flight are throttled: ThrottlingException (429) of EKS Auth, Throttling (400) of
-    /// STS. These two only.
+    /// Calls above `max_concurrent` in flight are throttled: ThrottlingException (429) of EKS Auth,
+    /// Throttling (400) of STS. These two only.
     Throttle {
         /// Calls in flight that are still served.
         max_concurrent: usize,

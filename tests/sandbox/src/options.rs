@@ -102,7 +102,8 @@ pub struct Switches {
     pub node_role_denied: bool,
     /// Milliseconds for which EKS Auth does not see a change of an association that was made by EKS's API.
     pub association_delay_ms: u64,
-    /// STS is switched off in this region for the account: AssumeRoleWithWebIdentity is RegionDisabledException.
+    /// STS is switched off in this region for the account: AssumeRoleWithWebIdentity is
+    /// RegionDisabledException.
     pub sts_region_disabled: bool,
     /// Seconds until a change of roles or identity providers is seen by STS and EKS Auth.
     pub iam_delay_seconds: u64,

@@ -2,6 +2,8 @@
 //!
 //! Owns: listeners, the runtime its servers live on, the directory. Must not know: what the servers answer.
 
+mod iam;
+
 use std::fs;
 use std::io::{self, Write as _};
 use std::net::SocketAddr;
@@ -19,9 +21,7 @@ use crate::aws::associations::{Association, AssociationsError};
 use crate::aws::eks::Eks;
 use crate::aws::eks_auth::EksAuth;
 use crate::aws::gateway::{Gateway, Upstreams};
-use crate::aws::iam::oidc_provider::OidcProvider;
-use crate::aws::iam::registry::{IamElsewhere, IamError};
-use crate::aws::iam::role::Role;
+use crate::aws::iam::registry::IamError;
 use crate::aws::imds::Imds;
 use crate::aws::issued::AwsCredentials;
 use crate::aws::moto::{Moto, MotoError};
@@ -31,7 +31,7 @@ use crate::calls::{Call, Calls, Concurrency};
 use crate::cluster::issuer::{self, Issuer};
 use crate::cluster::keys::{KeyError, KeyKind};
 use crate::cluster::pod::{Pod, PodSpec};
-use crate::cluster::token::{self, TokenSpec, WEB_IDENTITY_AUDIENCE};
+use crate::cluster::token::{self, AUDIENCE, TokenSpec};
 use crate::control::{Control, Places};
 use crate::faults::{Faults, Service};
 use crate::http::server::Answer;
@@ -288,7 +288,15 @@ impl Sandbox {
     /// # Errors
     /// If its file cannot be written.
     pub fn pod(&self, spec: PodSpec) -> Result<Pod, SandboxError> {
-        Pod::create(&self.world, spec)
+        self.pod_for(spec, AUDIENCE)
+    }
+
+    /// The same, with a token for another audience in its file, such as `sts.amazonaws.com`.
+    ///
+    /// # Errors
+    /// If its file cannot be written.
+    pub fn pod_for(&self, spec: PodSpec, audience: &str) -> Result<Pod, SandboxError> {
+        Pod::create(&self.world, spec, audience)
     }
 
     /// A token that belongs to no file, good or bad; for one with the uids of a pod see [`Pod::token_as`].
@@ -339,56 +347,6 @@ impl Sandbox {
     /// If EKS would not take them.
     pub fn set_associations(&self, associations: Vec<Association>) -> Result<(), SandboxError> {
         Ok(self.world.associations.set(associations)?)
-    }
-
-    /// Adds a role or replaces the one of its ARN.
-    ///
-    /// # Errors
-    /// If IAM would not take it, or is asked elsewhere.
-    pub fn set_role(&self, role: Role) -> Result<(), SandboxError> {
-        Ok(self.world.iam.set_role(role, self.world.iam_delay())?)
-    }
-
-    /// Removes a role; says whether there was one.
-    ///
-    /// # Errors
-    /// If IAM is asked elsewhere.
-    pub fn remove_role(&self, arn: &str) -> Result<bool, SandboxError> {
-        Ok(self.world.iam.remove_role(arn, self.world.iam_delay())?)
-    }
-
-    /// The roles that were set.
-    #[must_use]
-    pub fn roles(&self) -> Vec<Role> {
-        self.world.iam.roles()
-    }
-
-    /// Registers an identity provider with an account, or replaces it. The one of the sandbox's own issuer is there
-    /// from the start, with client id `sts.amazonaws.com`.
-    ///
-    /// # Errors
-    /// If IAM would not take it, or is asked elsewhere.
-    pub fn set_oidc_provider(&self, provider: OidcProvider) -> Result<(), SandboxError> {
-        Ok(self.world.iam.set_oidc_provider(provider, self.world.iam_delay())?)
-    }
-
-    /// Removes an identity provider; says whether there was one.
-    ///
-    /// # Errors
-    /// If IAM is asked elsewhere.
-    pub fn remove_oidc_provider(&self, arn: &str) -> Result<bool, SandboxError> {
-        Ok(self.world.iam.remove_oidc_provider(arn, self.world.iam_delay())?)
-    }
-
-    /// The identity provider of the sandbox's issuer in the cluster's account, as it is at the start.
-    #[must_use]
-    pub fn oidc_provider(&self) -> OidcProvider {
-        OidcProvider::new(&self.world.options.account, &self.world.issuer, &[WEB_IDENTITY_AUDIENCE])
-    }
-
-    /// From now on roles and identity providers are those that `elsewhere` knows.
-    pub fn ask_iam_elsewhere(&self, elsewhere: IamElsewhere) {
-        self.world.iam.ask_elsewhere(elsewhere);
     }
 
     /// Changes behaviours that we are not certain of.

@@ -1,7 +1,7 @@
 //! Services on listeners.
 //!
-//! Owns: that each has one, its own task, and the faults and the log of calls that all share. Must not know: what
-//! the services answer.
+//! Owns: that each has one, its own task, and the faults and the log of calls that all share. Must not know:
+//! what the services answer.
 
 use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;

@@ -158,3 +158,18 @@ pub(crate) fn credentials(answer: &Answer) -> AwsCredentials {
         expires_at: None,
     }
 }
+
+/// The call of AssumeRoleWithWebIdentity, unsigned as the real one.
+pub(crate) fn assume_web_identity(sandbox: &Sandbox, token: &str, parameters: &[(&str, &str)]) -> Request {
+    let mut form = form_urlencoded::Serializer::new(String::new());
+    form.append_pair("Action", "AssumeRoleWithWebIdentity").append_pair("Version", "2011-06-15");
+    form.append_pair("WebIdentityToken", token).extend_pairs(parameters);
+    Request::new("POST", format!("{}/", sandbox.sts_url()), form.finish())
+}
+
+/// The first element of that name in an answer of STS, or `none`.
+pub(crate) fn element(answer: &Answer, name: &str) -> String {
+    let start = format!("<{name}>");
+    let text = answer.body.split(&start).nth(1).and_then(|rest| rest.split('<').next());
+    text.unwrap_or("none").to_owned()
+}

@@ -152,12 +152,14 @@ fn a_match_spares_the_other_pods() {
 fn https_speaks_under_the_ca_it_wrote_and_tls_1_2_if_nothing_else_is_offered() {
     for (tls_1_2_only, version) in [(false, "TLSv1_3"), (true, "TLSv1_2")] {
         let sandbox = Sandbox::start(Options { tls: true, tls_1_2_only, ..Options::default() }).unwrap();
-        asks_over_https(&sandbox);
+        let answer = over_https(&sandbox, sandbox.eks_auth_tls_url().unwrap(), "127.0.0.1");
+        assert!(answer.starts_with("HTTP/1.1 404"), "{answer}");
         assert_eq!(sandbox.tls_versions(), [version]);
     }
 }
 
-fn asks_over_https(sandbox: &Sandbox) {
+/// The beginning of what a service answers over https, by the name it is expected to prove.
+pub(crate) fn over_https(sandbox: &Sandbox, url: &str, name: &'static str) -> String {
     use std::io::{Read as _, Write as _};
     use std::sync::Arc;
 
@@ -172,12 +174,12 @@ fn asks_over_https(sandbox: &Sandbox) {
             .unwrap()
             .with_root_certificates(roots)
             .with_no_client_auth();
-    let name = ServerName::try_from("127.0.0.1").unwrap();
+    let name = ServerName::try_from(name).unwrap();
     let connection = rustls::ClientConnection::new(Arc::new(config), name).unwrap();
-    let address = sandbox.eks_auth_tls_url().unwrap().trim_start_matches("https://");
+    let address = url.trim_start_matches("https://");
     let mut stream = rustls::StreamOwned::new(connection, std::net::TcpStream::connect(address).unwrap());
     write!(stream, "GET / HTTP/1.1\r\nhost: h\r\nconnection: close\r\n\r\n").unwrap();
     let mut text = [0; 64];
     let length = stream.read(&mut text).unwrap();
-    assert!(String::from_utf8_lossy(&text[..length]).starts_with("HTTP/1.1 404"));
+    String::from_utf8_lossy(&text[..length]).into_owned()
 }

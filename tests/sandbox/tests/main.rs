@@ -18,4 +18,6 @@ mod faults;
 mod imds;
 mod issuer;
 mod pods;
+mod roles;
 mod sts;
+mod web_identity;

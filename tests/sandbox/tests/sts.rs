@@ -2,7 +2,7 @@
 
 use sandbox::{Association, Options, PodSpec, Sandbox};
 
-use crate::client::{Answer, Request, assumed, credentials, node, sandbox};
+use crate::client::{Answer, Request, assumed, credentials, element, node, sandbox};
 
 const QUERY: &str = "Action=GetCallerIdentity&Version=2011-06-15";
 
@@ -11,8 +11,7 @@ fn ask(sandbox: &Sandbox) -> Request {
 }
 
 fn code(answer: &Answer) -> (u16, String) {
-    let code = answer.body.split("<Code>").nth(1).and_then(|rest| rest.split('<').next());
-    (answer.status, code.unwrap_or("none").to_owned())
+    (answer.status, element(answer, "Code"))
 }
 
 #[test]

@@ -1,4 +1,5 @@
-//! What a pod may do: its role's trust policy is judged when the role is assumed, its permissions policies when it is used.
+//! What a pod may do: its role's trust policy is judged when the role is assumed, its permissions policies
+//! when it is used.
 
 use std::process::Command;
 

@@ -30,8 +30,8 @@ pub struct Association {
     /// `a-` and 17 characters; made from the two names if not given.
     #[serde(default)]
     pub association_id: Option<String>,
-    /// A second role, which the first one assumes for the pod: its credentials are the ones that the pod gets, for 59
-    /// minutes at most.
+    /// A second role, which the first one assumes for the pod: its credentials are the ones that the pod
+    /// gets, for 59 minutes at most.
     #[serde(default)]
     pub target_role_arn: Option<String>,
     /// Leaves the six session tags away.

@@ -1,7 +1,7 @@
 //! One URL for all services: what `AWS_ENDPOINT_URL` is set to.
 //!
-//! Owns: which service a request is for, by the scope of its signature. Must not know: what the services answer; they are
-//! asked over their own listeners, with their own faults and logs of calls.
+//! Owns: which service a request is for, by the scope of its signature. Must not know: what the services
+//! answer; they are asked over their own listeners, with their own faults and logs of calls.
 
 use http::StatusCode;
 use serde_json::json;

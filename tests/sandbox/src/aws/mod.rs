@@ -1,5 +1,5 @@
-//! AWS: the services that the agent, its pods and an administrator reach, the signatures they check, the roles
-//! they ask IAM about and the credentials they issue.
+//! AWS: the services that the agent, its pods and an administrator reach, the signatures they check, the
+//! roles they ask IAM about and the credentials they issue.
 //!
 //! Must not know: how faults are carried out, nor how the cluster signs.
 

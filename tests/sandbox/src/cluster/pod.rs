@@ -63,12 +63,14 @@ pub struct Pod {
     pub token_file: PathBuf,
     /// The token in that file.
     pub token: String,
+    /// What that token is for.
+    audience: String,
     world: Arc<World>,
 }
 
 impl Pod {
     /// A new pod with a token file of its own.
-    pub(crate) fn create(world: &Arc<World>, spec: PodSpec) -> Result<Self, SandboxError> {
+    pub(crate) fn create(world: &Arc<World>, spec: PodSpec, audience: &str) -> Result<Self, SandboxError> {
         let subject = world.subject(&spec);
         let mut pod = Self {
             uid: subject.pod_uid,
@@ -77,6 +79,7 @@ impl Pod {
             node_uid: subject.node_uid,
             token_file: PathBuf::new(),
             token: String::new(),
+            audience: audience.to_owned(),
             world: Arc::clone(world),
             spec,
         };
@@ -103,7 +106,8 @@ impl Pod {
     /// If the key will not sign.
     pub fn another_token(&self) -> Result<String, SandboxError> {
         let lifetime = self.world.options.token_lifetime;
-        self.token_as(&TokenSpec { lifetime, ..TokenSpec::new(self.spec.clone()) })
+        let spec = TokenSpec::new(self.spec.clone()).audiences(&[&self.audience]);
+        self.token_as(&TokenSpec { lifetime, ..spec })
     }
 
     /// A token that is wrong as `spec` says, with this pod's uids. Names in `spec` win over this pod's.

@@ -157,14 +157,15 @@ impl Eks {
     fn whole(&self, records: &Records, association: &Association) -> Value {
         let details = records.details(&association.id());
         let mut whole = self.summary(records, association);
+        let target = association.target_role_arn.as_ref();
         let more = without_nulls(json!({
             "roleArn": association.role_arn,
             "tags": details.tags,
             "createdAt": timestamp(details.created_at),
             "modifiedAt": timestamp(details.modified_at),
             "disableSessionTags": association.disable_session_tags,
-            "targetRoleArn": association.target_role_arn,
-            "externalId": association.target_role_arn.as_ref().map(|_| association.external_id(&self.world.options)),
+            "targetRoleArn": target,
+            "externalId": target.map(|_| association.external_id(&self.world.options)),
             "policy": association.policy,
         }));
         if let (Some(whole), Value::Object(more)) = (whole.as_object_mut(), more) {

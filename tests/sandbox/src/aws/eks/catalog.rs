@@ -101,8 +101,9 @@ impl Offered {
 
     fn info(&self, cluster_versions: &[&str]) -> Value {
         let versions = self.versions.iter().enumerate().map(|(place, version)| {
-            let compatibilities = cluster_versions.iter().map(|cluster_version| {
-                json!({ "clusterVersion": cluster_version, "platformVersions": ["*"], "defaultVersion": place == 0 })
+            let is_default = place == 0;
+            let compatibilities = cluster_versions.iter().map(|version| {
+                json!({ "clusterVersion": version, "platformVersions": ["*"], "defaultVersion": is_default })
             });
             json!({
                 "addonVersion": version,

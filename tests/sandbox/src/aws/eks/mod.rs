@@ -8,8 +8,8 @@
 //! refusal        what it answers when it refuses
 //! ```
 //!
-//! Owns: who may call, and the order of the judgement: path, signature, permission, cluster, request. Must not
-//! know: how a role is assumed (EKS Auth).
+//! Owns: who may call, and the order of the judgement: path, signature, permission, cluster, request. Must
+//! not know: how a role is assumed (EKS Auth).
 
 mod addons;
 mod associations;

@@ -1,8 +1,8 @@
 //! From a pod and its association to a session of a role.
 //!
-//! Owns: session name, session tags, the trust of both roles, how long a session lives. Must not know: the request.
-//! Roles that IAM does not know are taken to trust EKS, so that a test needs no role to have an association; where IAM
-//! is an emulator there is no such role.
+//! Owns: session name, session tags, the trust of both roles, how long a session lives. Must not know: the
+//! request. Roles that IAM does not know are taken to trust EKS, so that a test needs no role to have an
+//! association; where IAM is an emulator there is no such role.
 
 use std::collections::BTreeMap;
 use std::time::Duration;

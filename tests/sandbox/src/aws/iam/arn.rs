@@ -1,7 +1,7 @@
 //! The names of roles and of their sessions.
 //!
-//! Owns: `arn:<partition>:iam::<account>:role/<path and name>` and what is made from it. Must not know: whether
-//! there is such a role.
+//! Owns: `arn:<partition>:iam::<account>:role/<path and name>` and what is made from it. Must not know:
+//! whether there is such a role.
 
 /// A role's ARN, taken apart.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

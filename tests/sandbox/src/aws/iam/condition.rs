@@ -1,7 +1,7 @@
 //! The `Condition` of a statement.
 //!
-//! Owns: the operators of strings and ARNs, with `IfExists`, `ForAnyValue` and `ForAllValues`. Must not know: what
-//! follows from a condition that is met.
+//! Owns: the operators of strings and ARNs, with `IfExists`, `ForAnyValue` and `ForAllValues`. Must not know:
+//! what follows from a condition that is met.
 
 use std::collections::BTreeMap;
 

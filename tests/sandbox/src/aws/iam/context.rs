@@ -4,8 +4,8 @@
 
 use std::collections::BTreeMap;
 
-/// Keys that the sandbox fills in where the request has them. Lower case: keys are the same in any case (IAM guide,
-/// condition elements).
+/// Keys that the sandbox fills in where the request has them. Lower case: keys are the same in any case (IAM
+/// guide, condition elements).
 const MODELLED: [&str; 7] = [
     "aws:principalaccount",
     "aws:principalarn",

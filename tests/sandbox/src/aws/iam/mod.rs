@@ -1,4 +1,5 @@
-//! IAM, as far as STS and EKS Auth ask it: roles, their trust policies, and the identity providers of accounts.
+//! IAM, as far as STS and EKS Auth ask it: roles, their trust policies, and the identity providers of
+//! accounts.
 //!
 //! ```text
 //! role, oidc_provider   what is kept

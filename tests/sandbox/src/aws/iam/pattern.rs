@@ -30,7 +30,8 @@ pub(crate) fn matches(pattern: &str, text: &str) -> bool {
     pattern.iter().skip(at).all(|&rest| rest == '*')
 }
 
-/// Whether `arn` is what `pattern` says, part by part: a star does not reach over a colon, but in the last part.
+/// Whether `arn` is what `pattern` says, part by part: a star does not reach over a colon, but in the last
+/// part.
 pub(crate) fn arn_matches(pattern: &str, arn: &str) -> bool {
     const PARTS: usize = 6;
     let parts = |text: &str| text.splitn(PARTS, ':').map(str::to_owned).collect::<Vec<_>>();

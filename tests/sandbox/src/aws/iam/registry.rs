@@ -27,7 +27,7 @@ pub enum IamError {
     MaxSessionDuration(String, u64),
     /// MalformedPolicyDocument.
     #[error("the trust policy of {0} is not one: {1}")]
-    Trust(String, #[source] MalformedPolicy),
+    Trust(String, MalformedPolicy),
     /// A provider that is none.
     #[error("{0:?} is not arn:aws:iam::<account>:oidc-provider/<issuer without https://>")]
     ProviderArn(String),
@@ -156,7 +156,8 @@ impl Iam {
             Source::Held(held) => return Ok(here(held.at(self.clock.now()))),
             Source::Elsewhere(elsewhere) => elsewhere.clone(),
         };
-        // Without the lock: another process takes its time to answer. The servers' other requests go on meanwhile.
+        // Without the lock: another process takes its time to answer. The servers' other requests go on
+        // meanwhile.
         tokio::task::block_in_place(|| there(&elsewhere)).map_err(IamError::Unavailable)
     }
 

@@ -1,7 +1,7 @@
 //! A role: its name, who may assume it, and for how long.
 //!
-//! Owns: what IAM would take for a role, and the trust policies that its users write most. Must not know: where roles
-//! are kept.
+//! Owns: what IAM would take for a role, and the trust policies that its users write most. Must not know:
+//! where roles are kept.
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
@@ -43,8 +43,8 @@ impl Role {
         Self { arn: arn.to_owned(), trust_policy, max_session_duration: SHORTEST_MAX }
     }
 
-    /// A role with the usual trust policy of IRSA: it trusts one service account, `<namespace>/<name>`, with tokens of
-    /// this issuer for this audience. The identity provider is the one of the role's own account.
+    /// A role with the usual trust policy of IRSA: it trusts one service account, `<namespace>/<name>`, with
+    /// tokens of this issuer for this audience. The identity provider is the one of the role's own account.
     #[must_use]
     pub fn trusting(arn: &str, service_account: &str, issuer: &str, audience: &str) -> Self {
         let subject = format!("system:serviceaccount:{}", service_account.replacen('/', ":", 1));
@@ -110,7 +110,8 @@ impl Role {
         Ok(())
     }
 
-    /// Whether `principal` may do all these actions to the role. A document that cannot be read trusts nobody.
+    /// Whether `principal` may do all these actions to the role. A document that cannot be read trusts
+    /// nobody.
     pub(crate) fn trusts(&self, principal: Principal<'_>, actions: &[&str], context: &Context) -> bool {
         TrustPolicy::parse(&self.trust_policy).is_ok_and(|policy| {
             actions.iter().all(|action| policy.allows(&Asking { principal, action, context }))

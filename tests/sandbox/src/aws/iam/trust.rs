@@ -1,7 +1,7 @@
 //! Trust policies: who may assume a role.
 //!
-//! Owns: the document's form, statements, effects, principals and actions. Must not know: how a condition is judged,
-//! nor what follows from the answer.
+//! Owns: the document's form, statements, effects, principals and actions. Must not know: how a condition is
+//! judged, nor what follows from the answer.
 
 use serde::Deserialize;
 use serde::de::{DeserializeOwned, Deserializer, Error as _};
@@ -204,7 +204,9 @@ mod tests {
             "Effect": "Allow",
             "Principal": { "Federated": PROVIDER },
             "Action": "sts:AssumeRoleWithWebIdentity",
-            "Condition": { "StringEquals": { SUB: "system:serviceaccount:shop:cart", AUD: "sts.amazonaws.com" } },
+            "Condition": {
+                "StringEquals": { SUB: "system:serviceaccount:shop:cart", AUD: "sts.amazonaws.com" },
+            },
         });
         statement[member] = value;
         statement

@@ -31,14 +31,16 @@ impl Client {
         Ok(Some(OidcProvider { arn: arn.to_owned(), client_ids: client_ids(&xml) }))
     }
 
-    /// Makes these roles. On a thread of its own: who starts a sandbox may be driving a runtime that must not block.
+    /// Makes these roles. On a thread of its own: who starts a sandbox may be driving a runtime that must not
+    /// block.
     pub(super) fn create_roles(&self, arns: &[&str], account: &str) -> Result<(), MotoError> {
         let create = || arns.iter().try_for_each(|arn| self.create_role(arn, account));
         let made = thread::scope(|scope| scope.spawn(create).join());
         made.unwrap_or_else(|_| Err(MotoError::Refused("the thread that asked it panicked".to_owned())))
     }
 
-    /// A role that trusts EKS Pod Identity and may do nothing, unless it is of another account, which moto has not.
+    /// A role that trusts EKS Pod Identity and may do nothing, unless it is of another account, which moto has
+    /// not.
     fn create_role(&self, arn: &str, account: &str) -> Result<(), MotoError> {
         let Some(named) = RoleArn::parse(arn).filter(|named| named.account == account) else { return Ok(()) };
         let path =
@@ -103,7 +105,8 @@ mod tests {
 
     #[test]
     fn a_role_is_read_from_the_xml_of_iam() {
-        let xml = "<GetRoleResponse><GetRoleResult><Role><Path>/</Path><Arn>arn:aws:iam::111122223333:role/r</Arn>\
+        let xml = "<GetRoleResponse><GetRoleResult><Role><Path>/</Path>\
+                   <Arn>arn:aws:iam::111122223333:role/r</Arn>\
                    <AssumeRolePolicyDocument>%7B%22Statement%22%3A%20%5B%5D%7D</AssumeRolePolicyDocument>\
                    <MaxSessionDuration>7200</MaxSessionDuration></Role></GetRoleResult></GetRoleResponse>";
         let role = read_role(xml).unwrap();

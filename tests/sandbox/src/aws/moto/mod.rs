@@ -5,8 +5,8 @@
 //! iam       what is asked of its IAM: roles, identity providers
 //! ```
 //!
-//! Owns: what both sides know of each other: moto knows the sandbox's administrator and the sessions of pods, the sandbox
-//! asks moto's IAM for trust policies. Must not know: who assumes roles.
+//! Owns: what both sides know of each other: moto knows the sandbox's administrator and the sessions of pods,
+//! the sandbox asks moto's IAM for trust policies. Must not know: who assumes roles.
 
 mod iam;
 mod process;

@@ -1,7 +1,8 @@
 //! moto's process.
 //!
-//! Owns: that it is started with what it must know on its standard input, says its port, and ends with the sandbox: when
-//! the sandbox is dropped, and also when it is killed, for then its standard input ends. Must not know: what moto does.
+//! Owns: that it is started with what it must know on its standard input, says its port, and ends with the
+//! sandbox: when that is dropped, and also when it is killed, for then its standard input ends. Must not
+//! know: what moto does.
 
 use std::fs::{self, File};
 use std::io::{self, BufRead as _, BufReader, Write as _};

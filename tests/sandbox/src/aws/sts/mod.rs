@@ -1,5 +1,5 @@
-//! STS: `GetCallerIdentity`, by which a pod finds out who it is, and `AssumeRoleWithWebIdentity`, by which a token
-//! becomes a role.
+//! STS: `GetCallerIdentity`, by which a pod finds out who it is, and `AssumeRoleWithWebIdentity`, by which a
+//! token becomes a role.
 //!
 //! Owns: which operation is asked for. Must not know: how either of them judges.
 

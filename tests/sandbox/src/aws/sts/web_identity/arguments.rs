@@ -1,7 +1,7 @@
 //! The parameters of `AssumeRoleWithWebIdentity`, checked against the service model.
 //!
-//! Owns: names, lengths, patterns and ranges of the model (botocore, API version 2011-06-15). Must not know: what a
-//! token means.
+//! Owns: names, lengths, patterns and ranges of the model (botocore, API version 2011-06-15). Must not know:
+//! what a token means.
 
 use std::collections::BTreeMap;
 use std::ops::RangeInclusive;
@@ -74,8 +74,8 @@ impl Arguments {
         let is_name = |c: char| c.is_ascii_alphanumeric() || "_+=,.@-".contains(c);
         if !session_name.chars().all(is_name) {
             return Err(invalid(&format!(
-                "Value '{session_name}' at 'roleSessionName' failed to satisfy constraint: Member must satisfy \
-                 regular expression pattern: [\\w+=,.@-]*"
+                "Value '{session_name}' at 'roleSessionName' failed to satisfy constraint: Member must \
+                 satisfy regular expression pattern: [\\w+=,.@-]*"
             )));
         }
         let policy = by_name.remove("Policy");

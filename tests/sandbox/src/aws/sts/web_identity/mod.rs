@@ -1,7 +1,7 @@
 //! `AssumeRoleWithWebIdentity`: credentials of a role for the holder of a token.
 //!
-//! Owns: the order of its judgement: parameters, session policy, region, token, provider, key, audience, times, trust,
-//! duration; and the answer. Must not know: how trust is judged.
+//! Owns: the order of its judgement: parameters, session policy, region, token, provider, key, audience,
+//! times, trust, duration; and the answer. Must not know: how trust is judged.
 
 mod arguments;
 mod refusal;
@@ -64,8 +64,8 @@ fn assume(world: &World, request: &Received) -> Result<Granted, Refused> {
         return Err(Refused::new(
             Code::RegionDisabled,
             format!(
-                "STS is not activated in this region for account:{account}. Your account administrator can activate \
-                 STS in this region using the IAM Console."
+                "STS is not activated in this region for account:{account}. Your account administrator can \
+                 activate STS in this region using the IAM Console."
             ),
         ));
     }

@@ -1,6 +1,7 @@
 //! The errors of `AssumeRoleWithWebIdentity`: code, status and text.
 //!
-//! Owns: the table (botocore's model of STS, and the common errors of AWS). Must not know: who is refused for what.
+//! Owns: the table (botocore's model of STS, and the common errors of AWS). Must not know: who is refused for
+//! what.
 
 use http::StatusCode;
 
