@@ -34,7 +34,6 @@ os.environ["MOTO_IAM_LOAD_MANAGED_POLICIES"] = "true"
 # moto asks nothing of any AWS, but boto3 must find a region.
 os.environ["AWS_DEFAULT_REGION"] = setup["region"]
 warnings.simplefilter("ignore")
-
 from moto.iam.access_control import AssumedRoleAccessKey, IAMPolicy, IAMRequestBase, PermissionResult  # noqa: E402
 from moto.iam.exceptions import NotFoundException  # noqa: E402
 from moto.iam.models import AccessKey, iam_backends  # noqa: E402
@@ -61,8 +60,8 @@ def key(user, access_key_id, secret_access_key):
 def seed_admin(name, access_key_id, secret_access_key):
     """The administrator, who may do everything: who has the sandbox has its account."""
     user = iam.create_user(setup["region"], name)
-    user.put_policy("everything", json.dumps(
-        {"Version": "2012-10-17", "Statement": [{"Effect": "Allow", "Action": "*", "Resource": "*"}]}))
+    statement = {"Effect": "Allow", "Action": "*", "Resource": "*"}
+    user.put_policy("everything", json.dumps({"Version": "2012-10-17", "Statement": [statement]}))
     user.access_keys.append(key(name, access_key_id, secret_access_key))
 
 
@@ -103,8 +102,7 @@ def narrow(check=IAMRequestBase.check_action_permitted):
 
 
 def refusal(status, code, message):
-    body = f"<Error><Code>{code}</Code><Message>{message}</Message></Error>"
-    return Response(f'<?xml version="1.0" encoding="UTF-8"?>{body}', status, mimetype="application/xml")
+    return Response(f"<Error><Code>{code}</Code><Message>{message}</Message></Error>", status, mimetype="text/xml")
 
 
 class Front:

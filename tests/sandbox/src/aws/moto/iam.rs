@@ -39,8 +39,7 @@ impl Client {
         made.unwrap_or_else(|_| Err(MotoError::Refused("the thread that asked it panicked".to_owned())))
     }
 
-    /// A role that trusts EKS Pod Identity and may do nothing, unless it is of another account, which moto has
-    /// not.
+    /// A role that trusts EKS Pod Identity and may do nothing; none of another account, which moto has not.
     fn create_role(&self, arn: &str, account: &str) -> Result<(), MotoError> {
         let Some(named) = RoleArn::parse(arn).filter(|named| named.account == account) else { return Ok(()) };
         let path =
