@@ -51,7 +51,9 @@ mod tests {
         let (first, next) = listed(&["c", "a", "b", "d"], "maxResults=2");
         assert_eq!(first, ["a", "b"]);
         let query = format!("maxResults=2&nextToken={}", next.unwrap());
-        assert_eq!(listed(&["a", "c", "d", "aa"], &query), (vec!["c".to_owned(), "d".to_owned()], None));
+        let second = (vec!["c".to_owned(), "d".to_owned()], None);
+        assert_eq!(listed(&["a", "b", "c", "d", "aa"], &query), second);
+        assert_eq!(listed(&["a", "c", "d", "aa"], &query), second, "although the last one of a page is gone");
     }
 
     #[test]
