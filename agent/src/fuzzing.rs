@@ -5,6 +5,7 @@
 
 use std::net::IpAddr;
 
+use crate::association::properties as associations;
 use crate::aws::own_identity::file::properties as credentials_file;
 use crate::aws::own_identity::imds::properties as metadata;
 use crate::cli::unknown_flags::properties as command_line;
@@ -33,6 +34,12 @@ pub fn claims(data: &[u8]) {
 /// A document of keys.
 pub fn keys(data: &[u8]) {
     keys::of_document(data);
+}
+
+/// A role map, and role limits.
+pub fn roles(data: &[u8]) {
+    associations::of_map(data);
+    associations::of_limits(data);
 }
 
 /// The `Host` header, and the target of a request.

@@ -13,6 +13,8 @@ mod grants;
 mod json;
 mod no_route;
 mod problems;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod properties;
 mod role_limits;
 mod role_map;
 mod seen_pods;
