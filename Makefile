@@ -1,7 +1,7 @@
 # The targets of this repository; `make` alone lists them. Cargo and the scripts in tests/ do the work.
 
 .DEFAULT_GOAL := help
-.PHONY: help demo check test cluster simulate bench lint deny advisories nightly image
+.PHONY: help demo eks check test cluster simulate bench lint deny advisories nightly image
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -10,6 +10,12 @@ help: ## List the targets
 demo: ## Start the sandbox with the agent in front of it, until Ctrl-C
 	cargo build --locked -p pod-identity-agent -p sandbox
 	target/debug/sandbox up
+
+eks: ## The same with a local EKS for the AWS CLI: EKS's API, and IAM and S3 by moto, until Ctrl-C
+	tests/clients/python/prepare.sh
+	tests/sandbox/moto/prepare.sh
+	cargo build --locked -p pod-identity-agent -p sandbox
+	PATH="$(CURDIR)/.cache/venv/bin:$$PATH" target/debug/sandbox up --eks
 
 cluster: ## Two real Kubernetes nodes with the agent, until Ctrl-C; needs root. The first run builds Kubernetes: 15 minutes
 	tests/cluster/prepare.sh

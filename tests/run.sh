@@ -255,7 +255,7 @@ docs() {
 check "toolchain" toolchain
 # Downloads while cargo compiles, and Kubernetes compiles on what cargo leaves of the processors. Each is a process group.
 set -m
-{ tests/clients/python/prepare.sh && tests/chart/run.sh --prepare; } >"$work/venv" 2>&1 </dev/null &
+{ tests/clients/python/prepare.sh && tests/sandbox/moto/prepare.sh && tests/chart/run.sh --prepare; } >"$work/venv" 2>&1 </dev/null &
 venv_job=$!
 { install_packages && { $without_cluster || tests/cluster/prepare.sh packages; }; } >"$work/packages" 2>&1 </dev/null &
 packages_job=$!

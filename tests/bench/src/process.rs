@@ -42,7 +42,8 @@ impl Agent {
         let (host, port) = (api_server.address.ip().to_string(), api_server.address.port().to_string());
         let agent = Self::spawn_with(sandbox, |command| {
             command
-                .args(["--node-name", sandbox.node_name(), "--audit-log"])
+                .args(["--node-name", sandbox.node_name(), "--audit-log", "--kubernetes-events"])
+                .args(["--service-account-roles", "--sts-endpoint", sandbox.sts_url()])
                 .arg("--kubernetes-credentials")
                 .arg(&api_server.credentials)
                 .env("KUBERNETES_SERVICE_HOST", host)

@@ -30,6 +30,8 @@ mod events;
 #[cfg(test)]
 mod flags;
 #[cfg(test)]
+mod local_eks;
+#[cfg(test)]
 mod names;
 #[cfg(test)]
 mod node;

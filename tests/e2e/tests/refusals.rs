@@ -66,7 +66,7 @@ async fn told_of_the_way(agent: &Agent, token: &str) -> Vec<String> {
         let log = agent.log();
         let warnings = log.lines().filter(|line| line.contains(r#""level":"warn""#));
         warnings
-            .filter(|line| line.contains("EKS Auth gives no answer"))
+            .filter(|line| line.contains("AWS gives no answer"))
             .map(str::to_owned)
             .collect::<Vec<_>>()
     };

@@ -146,7 +146,7 @@ async fn proxy_says(status: u16) {
     sandbox.faults().set([Fault::new(Service::EksAuth, Effect::ProxyError { status })]);
     let answer: Answer = agent.ask(&token(&sandbox, "app", "app-0")).await;
     assert_eq!((answer.status, answer.reason.as_str()), (503, "ServiceUnavailableException"), "{status}");
-    let told = "EKS Auth gives no answer";
+    let told = "AWS gives no answer";
     eventually(told, async || agent.log().contains(told)).await;
     let log = agent.log();
     let line = log.lines().find(|line| line.contains(told)).expect("the line");

@@ -21,10 +21,12 @@ from botocore import UNSIGNED
 from botocore.config import Config
 from botocore.exceptions import ClientError
 
+import eks
+
 STS_NAMESPACE = "{https://sts.amazonaws.com/doc/2011-06-15/}"
 ROLE = "arn:aws:iam::{account}:role/shapes"
 # What a shape of the model is in JSON. rest-json writes a timestamp in a body as a number of seconds.
-JSON_TYPES = {"string": str, "timestamp": (int, float), "integer": int, "boolean": bool}
+JSON_TYPES = {"string": str, "timestamp": (int, float), "integer": int, "boolean": bool, "map": dict, "list": list}
 
 differences = []
 
@@ -74,10 +76,17 @@ def client(service, url, region, credentials):
 
 def compare(value, shape, where):
     """Yields every way in which a JSON value is not what the shape says."""
+    if shape.type_name in ("list", "map") and isinstance(value, JSON_TYPES[shape.type_name]):
+        is_list = shape.type_name == "list"
+        for key, item in enumerate(value) if is_list else value.items():
+            yield from compare(item, shape.member if is_list else shape.value, f"{where}[{key!r}]")
+        return
     if shape.type_name != "structure":
         expected = JSON_TYPES[shape.type_name]
         if not isinstance(value, expected) or (isinstance(value, bool) and expected is not bool):
             yield f"{where} is {type(value).__name__}, the model says {shape.type_name}"
+        elif getattr(shape, "enum", []) and value not in shape.enum:
+            yield f"{where} is {value!r}, the model has {shape.enum}"
         return
     if not isinstance(value, dict):
         yield f"{where} is {type(value).__name__}, the model says structure"
@@ -292,6 +301,9 @@ def main():
     check_sts(urls["sts"], region, granted)
     web_identity = token(audience="sts.amazonaws.com"), good
     check_web_identity(urls["sts"], control, overview, web_identity)
+    admin = json.loads(http("GET", f"{control}/admin"))
+    called, raw = client("eks", urls["eks"], region, (admin["accessKeyId"], admin["secretAccessKey"], None))
+    eks.check(called, raw, cluster, overview["account"], say, compare)
     print(f"botocore {botocore.__version__}: {len(differences)} differences")
     return 1 if differences else 0
 

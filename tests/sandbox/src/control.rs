@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! GET    /               where everything is
+//! GET    /admin          {"accessKeyId", "secretAccessKey"} of the account's administrator
 //! GET    /faults         the faults in force, a list
 //! PUT    /faults         replace them: one fault or a list of them
 //! POST   /faults         add one
@@ -51,11 +52,15 @@ const RENEW_AT: f64 = 0.8;
 pub(crate) struct Places {
     pub(crate) eks_auth: String,
     pub(crate) eks_auth_tls: Option<String>,
+    pub(crate) eks: String,
     pub(crate) sts: String,
     pub(crate) sts_tls: Option<String>,
     pub(crate) imds: String,
     pub(crate) issuer: String,
     pub(crate) issuer_tls: Option<String>,
+    /// One URL for all services, and moto's own; where moto is there.
+    pub(crate) gateway: Option<String>,
+    pub(crate) moto: Option<String>,
     pub(crate) control: String,
 }
 
@@ -116,6 +121,10 @@ impl Control {
     fn route(&self, request: &Received) -> Result<Value, Mistake> {
         match (request.method.as_str(), request.path()) {
             ("GET", "/") => Ok(self.overview()),
+            ("GET", "/admin") => {
+                let admin = &self.world.admin;
+                Ok(json!({ "accessKeyId": admin.access_key_id, "secretAccessKey": admin.secret_access_key }))
+            }
             ("GET", "/faults") => Ok(json!(self.faults.list())),
             ("PUT", "/faults") => self.replace_faults(&request.body),
             ("POST", "/faults") => {

@@ -24,6 +24,8 @@ pub enum Service {
     Sts,
     /// The issuer of service account tokens: discovery and keys.
     Issuer,
+    /// EKS's own API: associations, add-ons, the cluster.
+    Eks,
 }
 
 /// What goes wrong.

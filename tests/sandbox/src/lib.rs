@@ -34,6 +34,7 @@ mod http;
 mod options;
 mod random;
 mod sandbox;
+mod starter;
 mod tls;
 mod world;
 
@@ -43,6 +44,7 @@ pub use aws::iam::registry::{IamElsewhere, IamError};
 pub use aws::iam::role::Role;
 pub use aws::iam::trust::MalformedPolicy;
 pub use aws::issued::AwsCredentials;
+pub use aws::moto::MotoError;
 pub use aws::session::Session;
 pub use calls::{Call, Concurrency};
 pub use cluster::keys::KeyKind;

@@ -34,6 +34,10 @@ pub struct Options {
     /// Seconds by which AWS and the cluster's control plane are ahead of this machine's clock; negative is
     /// behind it.
     pub clock_ahead: i64,
+    /// Let moto play IAM and S3, on this Python that has it (`tests/sandbox/moto/prepare.sh` makes one). Roles,
+    /// trust policies and identity providers are then moto's, and one URL takes the calls of all services. The
+    /// roles of the associations at the start are created there, without permissions.
+    pub moto: Option<PathBuf>,
     /// Where token files, the CA and the like are written. `None` makes a temporary directory and removes it
     /// at the end.
     pub dir: Option<PathBuf>,
@@ -69,6 +73,7 @@ impl Default for Options {
             imds: None,
             cluster_signs: false,
             clock_ahead: 0,
+            moto: None,
             dir: None,
             credential_lifetime: Duration::from_hours(6),
             token_lifetime: Duration::from_hours(24),
@@ -95,6 +100,8 @@ pub struct Switches {
     pub workload_identity_provider: bool,
     /// Take away the node role's permission: every call is AccessDeniedException with 403.
     pub node_role_denied: bool,
+    /// Milliseconds for which EKS Auth does not see a change of an association that was made by EKS's API.
+    pub association_delay_ms: u64,
     /// STS is switched off in this region for the account: AssumeRoleWithWebIdentity is
     /// RegionDisabledException.
     pub sts_region_disabled: bool,

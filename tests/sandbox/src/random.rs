@@ -37,6 +37,13 @@ pub(crate) fn aws_id(prefix: &str, count: usize) -> String {
     prefix.chars().chain(tail).collect()
 }
 
+/// `a-` and 17 characters, an association's id.
+pub(crate) fn association_id() -> String {
+    const ALPHABET: &[u8] = b"abcdefghijklmnopqrstuvwxyz0123456789";
+    let tail = repeat_with(|| fastrand::choice(ALPHABET).copied().map_or('a', char::from)).take(17);
+    "a-".chars().chain(tail).collect()
+}
+
 /// Standard base64 of `count` random bytes.
 pub(crate) fn base64(count: usize) -> String {
     STANDARD.encode(bytes(count))

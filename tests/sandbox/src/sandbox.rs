@@ -6,7 +6,7 @@ mod iam;
 
 use std::fs;
 use std::io::{self, Write as _};
-use std::net::{SocketAddr, TcpListener};
+use std::net::SocketAddr;
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -16,26 +16,27 @@ use std::time::{Duration, SystemTime};
 use tempfile::TempDir;
 use thiserror::Error;
 use tokio::runtime::Runtime;
-use tokio_rustls::TlsAcceptor;
-use tokio_util::task::TaskTracker;
 
 use crate::aws::associations::{Association, AssociationsError};
+use crate::aws::eks::Eks;
 use crate::aws::eks_auth::EksAuth;
+use crate::aws::gateway::{Gateway, Upstreams};
 use crate::aws::iam::registry::IamError;
 use crate::aws::imds::Imds;
 use crate::aws::issued::AwsCredentials;
+use crate::aws::moto::{Moto, MotoError};
 use crate::aws::session::Session;
 use crate::aws::sts::Sts;
 use crate::calls::{Call, Calls, Concurrency};
-use crate::clock::Clock;
 use crate::cluster::issuer::{self, Issuer};
 use crate::cluster::keys::{KeyError, KeyKind};
 use crate::cluster::pod::{Pod, PodSpec};
 use crate::cluster::token::{self, AUDIENCE, TokenSpec};
 use crate::control::{Control, Places};
 use crate::faults::{Faults, Service};
-use crate::http::server::{Answer, Server};
+use crate::http::server::Answer;
 use crate::options::{Options, Switches};
+use crate::starter::{Starter, bind, url};
 use crate::tls::{self, TlsError};
 use crate::world::World;
 
@@ -72,6 +73,9 @@ pub enum SandboxError {
     /// Roles or identity providers that IAM would not take.
     #[error(transparent)]
     Iam(#[from] IamError),
+    /// No moto.
+    #[error(transparent)]
+    Moto(#[from] MotoError),
     /// No certificate.
     #[error("https could not be set up")]
     Tls(#[from] TlsError),
@@ -88,6 +92,8 @@ pub struct Sandbox {
     imds: Arc<Imds>,
     /// `None` only while being dropped.
     runtime: Option<Runtime>,
+    /// After the runtime: the servers ask it.
+    _moto: Option<Moto>,
     /// Removes the directory, if it is a temporary one. After the runtime: the servers write into it.
     _temporary: Option<TempDir>,
 }
@@ -106,20 +112,8 @@ impl Sandbox {
         if world.options.cluster_signs {
             write_private(&world.dir.join(SIGNING_KEY), &world.keys.current().pem()?)?;
         }
-        let runtime = tokio::runtime::Builder::new_multi_thread()
-            .worker_threads(2)
-            .thread_name("sandbox")
-            .enable_all()
-            .build()
-            .map_err(SandboxError::Runtime)?;
-
-        let mut starter = Starter {
-            runtime: &runtime,
-            clock: world.clock.clone(),
-            faults: Faults::default(),
-            calls: Calls::default(),
-            tasks: TaskTracker::new(),
-        };
+        let runtime = runtime().map_err(SandboxError::Runtime)?;
+        let mut starter = Starter::new(&runtime, world.clock.clone());
         let eks_auth: Arc<dyn Answer> = Arc::new(EksAuth(Arc::clone(&world)));
         let issuer_listener = bind()?;
         let issuer_url = url(&issuer_listener)?;
@@ -139,23 +133,36 @@ impl Sandbox {
         };
         let control_listener = bind()?;
         let imds = Arc::new(Imds::new(Arc::clone(&world)));
-        let imds_listener = imds_at.map_or_else(bind, self::bind)?;
-        let places = Places {
+        let imds_listener = imds_at.map_or_else(&bind, crate::starter::bind)?;
+        let mut places = Places {
             eks_auth: starter.http(eks_auth, bind()?)?,
             eks_auth_tls,
+            eks: starter.http(Arc::new(Eks::new(Arc::clone(&world))), bind()?)?,
             sts: starter.http(sts, bind()?)?,
             sts_tls,
             imds: starter.http(Arc::clone(&imds) as Arc<dyn Answer>, imds_listener)?,
             issuer: issuer_url,
             issuer_tls,
+            gateway: None,
+            moto: None,
             control: url(&control_listener)?,
         };
+        let moto = local_eks(&world, &mut starter, &mut places)?;
         starter.start(issuer, issuer_listener, None)?;
         let (faults, calls) = (starter.faults.clone(), starter.calls.clone());
         let control = Control::new(&world, faults.clone(), calls.clone(), places.clone());
         starter.start(Arc::new(control), control_listener, None)?;
         tracing::debug!(dir = %world.dir.display(), "sandbox started");
-        Ok(Self { world, faults, calls, places, imds, runtime: Some(runtime), _temporary: temporary })
+        Ok(Self {
+            world,
+            faults,
+            calls,
+            places,
+            imds,
+            runtime: Some(runtime),
+            _moto: moto,
+            _temporary: temporary,
+        })
     }
 
     /// EKS Auth over http.
@@ -180,6 +187,24 @@ impl Sandbox {
     #[must_use]
     pub fn sts_url(&self) -> &str {
         &self.places.sts
+    }
+
+    /// EKS's own API.
+    #[must_use]
+    pub fn eks_url(&self) -> &str {
+        &self.places.eks
+    }
+
+    /// One URL for EKS, STS, IAM and S3, for AWS_ENDPOINT_URL; where the options ask for moto.
+    #[must_use]
+    pub fn gateway_url(&self) -> Option<&str> {
+        self.places.gateway.as_deref()
+    }
+
+    /// The credentials of the account's administrator, for EKS's API and for IAM and S3 where they are there.
+    #[must_use]
+    pub fn admin_credentials(&self) -> &AwsCredentials {
+        &self.world.admin
     }
 
     /// STS over https, if the options ask for it.
@@ -463,45 +488,31 @@ impl Drop for Sandbox {
     }
 }
 
-/// Puts services on listeners.
-struct Starter<'a> {
-    runtime: &'a Runtime,
-    clock: Clock,
-    faults: Faults,
-    calls: Calls,
-    tasks: TaskTracker,
+fn runtime() -> io::Result<Runtime> {
+    let mut builder = tokio::runtime::Builder::new_multi_thread();
+    builder.worker_threads(2).thread_name("sandbox").enable_all().build()
 }
 
-impl Starter<'_> {
-    fn http(&mut self, service: Arc<dyn Answer>, listener: TcpListener) -> Result<String, SandboxError> {
-        let address = self.start(service, listener, None)?;
-        Ok(format!("http://{address}"))
-    }
-
-    fn start(
-        &mut self,
-        service: Arc<dyn Answer>,
-        listener: TcpListener,
-        tls: Option<TlsAcceptor>,
-    ) -> Result<SocketAddr, SandboxError> {
-        let address = listener.local_addr().map_err(SandboxError::Bind)?;
-        listener.set_nonblocking(true).map_err(SandboxError::Bind)?;
-        let _inside = self.runtime.enter();
-        let listener = tokio::net::TcpListener::from_std(listener).map_err(SandboxError::Bind)?;
-        let (clock, faults, calls) = (self.clock.clone(), self.faults.clone(), self.calls.clone());
-        let server = Arc::new(Server { service, clock, faults, calls, tls });
-        self.tasks.spawn(server.run(listener, self.tasks.clone()));
-        Ok(address)
-    }
-}
-
-fn bind(at: SocketAddr) -> Result<TcpListener, SandboxError> {
-    TcpListener::bind(at).map_err(SandboxError::Bind)
-}
-
-fn url(listener: &TcpListener) -> Result<String, SandboxError> {
-    let address = listener.local_addr().map_err(SandboxError::Bind)?;
-    Ok(format!("http://{address}"))
+/// moto and the one URL for all, where the options ask for it.
+fn local_eks(
+    world: &World,
+    starter: &mut Starter<'_>,
+    places: &mut Places,
+) -> Result<Option<Moto>, SandboxError> {
+    let Some(python) = &world.options.moto else { return Ok(None) };
+    let runtime = starter.runtime.handle();
+    let moto = Moto::start(python, world, runtime.clone())?;
+    let address = |url: &str| url.trim_start_matches("http://").to_owned();
+    let upstreams = Upstreams {
+        eks: address(&places.eks),
+        eks_auth: address(&places.eks_auth),
+        sts: address(&places.sts),
+        moto: moto.address().to_owned(),
+    };
+    let gateway = Arc::new(Gateway::new(upstreams, runtime.clone()));
+    places.gateway = Some(starter.http(gateway, bind(SocketAddr::new(world.options.address, 0))?)?);
+    places.moto = Some(format!("http://{}", moto.address()));
+    Ok(Some(moto))
 }
 
 fn directory(options: &Options) -> Result<(PathBuf, Option<TempDir>), SandboxError> {

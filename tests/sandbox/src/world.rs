@@ -23,6 +23,9 @@ use crate::options::{Options, Switches};
 use crate::random;
 use crate::sandbox::SandboxError;
 
+/// Name of the account's administrator.
+pub(crate) const ADMIN: &str = "admin";
+
 /// The one node.
 #[derive(Debug)]
 pub(crate) struct Node {
@@ -73,6 +76,8 @@ pub(crate) struct World {
     pub(crate) associations: Associations,
     pub(crate) iam: Iam,
     pub(crate) issued: IssuedCredentials,
+    /// Of the account's administrator, who calls EKS's API.
+    pub(crate) admin: AwsCredentials,
     pub(crate) switches: Mutex<Switches>,
     pub(crate) node_credential_lifetime: Mutex<Duration>,
     /// IMDS gives what it gave before, although AWS no longer honours it.
@@ -98,6 +103,7 @@ impl World {
             associations,
             issued: IssuedCredentials::by(clock.clone()),
             clock,
+            admin: AwsCredentials::lasting(),
             switches: Mutex::new(options.switches.clone()),
             node_credential_lifetime: Mutex::new(options.node_credential_lifetime),
             imds_is_behind: AtomicBool::new(false),
@@ -108,6 +114,7 @@ impl World {
         if let Some(credentials) = &world.options.static_node_credentials {
             world.issued.honour(credentials.clone(), world.node_role());
         }
+        world.issued.honour(world.admin.clone(), world.admin_user());
         Ok(world)
     }
 
@@ -131,6 +138,13 @@ impl World {
     /// How long a change of IAM takes to be seen, at present.
     pub(crate) fn iam_delay(&self) -> Duration {
         Duration::from_secs(self.switches.lock().iam_delay_seconds)
+    }
+
+    fn admin_user(&self) -> Holder {
+        let account = &self.options.account;
+        let role_arn = format!("arn:aws:iam::{account}:user/{ADMIN}");
+        let session = Session { role_arn, name: ADMIN.to_owned(), tags: [].into(), policy: None };
+        Holder { bearer: Bearer::Administrator, session }
     }
 
     fn node_role(&self) -> Holder {

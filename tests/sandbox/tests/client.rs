@@ -90,10 +90,13 @@ impl Request {
         let date = format!("{day}T{:02}{:02}{:02}Z", now.hour(), now.minute(), now.second());
         let (host, target) = self.target();
         let (path, query) = target.split_once('?').unwrap_or((target, ""));
-        let token = credentials.session_token.clone().unwrap_or_default();
+        let token = credentials.session_token.clone();
+        let (line, name) = match &token {
+            Some(token) => (format!("x-amz-security-token:{token}\n"), ";x-amz-security-token"),
+            None => (String::new(), ""),
+        };
         let canonical = format!(
-            "{}\n{path}\n{query}\nhost:{host}\nx-amz-date:{date}\nx-amz-security-token:{token}\n\n\
-             host;x-amz-date;x-amz-security-token\n{}",
+            "{}\n{path}\n{query}\nhost:{host}\nx-amz-date:{date}\n{line}\nhost;x-amz-date{name}\n{}",
             self.method,
             hex(digest(&SHA256, self.body.as_bytes()).as_ref())
         );
@@ -107,13 +110,15 @@ impl Request {
             key = hmac::sign(&hmac::Key::new(hmac::HMAC_SHA256, &key), part.as_bytes()).as_ref().to_vec();
         }
         let authorization = format!(
-            "AWS4-HMAC-SHA256 Credential={}/{scope}, SignedHeaders=host;x-amz-date;x-amz-security-token, Signature={}",
+            "AWS4-HMAC-SHA256 Credential={}/{scope}, SignedHeaders=host;x-amz-date{name}, Signature={}",
             credentials.access_key_id,
             hex(&key)
         );
-        self.header("authorization", authorization)
-            .header("x-amz-date", date)
-            .header("x-amz-security-token", token)
+        let signed = self.header("authorization", authorization).header("x-amz-date", date);
+        match token {
+            Some(token) => signed.header("x-amz-security-token", token),
+            None => signed,
+        }
     }
 }
 

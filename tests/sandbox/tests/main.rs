@@ -12,6 +12,7 @@ mod client;
 mod clock;
 mod connections;
 mod control;
+mod eks;
 mod eks_auth;
 mod faults;
 mod imds;

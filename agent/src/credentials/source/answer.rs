@@ -1,7 +1,7 @@
 //! An answer of AWS that is not a success, as every source reads it. Pure.
 //!
-//! Owns: its parts, the codes that mean the same at each source, and what shows that an answer is AWS's and not
-//! one of something on the way. Must not know: what the codes of one source mean (`classify`).
+//! Owns: its parts, the codes that mean the same at each source, and what shows that an answer is AWS's and
+//! not one of something on the way. Must not know: what the codes of one source mean (`classify`).
 
 /// Codes that mean "slower", whatever the status (aws-runtime, `THROTTLING_ERRORS`).
 const THROTTLING_CODES: [&str; 9] = [

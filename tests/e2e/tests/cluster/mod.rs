@@ -12,6 +12,7 @@ mod events;
 mod failures;
 mod host_port;
 mod identities;
+mod injection;
 mod metadata;
 mod removal;
 mod rights;

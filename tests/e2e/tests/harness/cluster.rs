@@ -5,6 +5,7 @@
 //! The cluster ends when this process does: it lives as long as the pipe to its starter.
 
 mod api_server;
+mod objects;
 mod pages;
 
 use std::cell::RefCell;

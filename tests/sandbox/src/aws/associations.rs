@@ -1,10 +1,11 @@
 //! Pod identity associations: which service account gets which role.
 //!
-//! Owns: the list, its YAML file and the reading of it again. Must not know: who asks.
+//! Owns: the list, its YAML file and the reading of it again, and how long a change stays unseen by EKS Auth.
+//! Must not know: who asks.
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use aws_lc_rs::digest::{SHA256, digest};
 use parking_lot::Mutex;
@@ -136,6 +137,20 @@ struct Source {
 struct Current {
     list: Vec<Association>,
     file: Option<Source>,
+    /// What EKS Auth goes on seeing, each list until its time; the oldest first.
+    seen_until: Vec<(SystemTime, Vec<Association>)>,
+}
+
+impl Current {
+    fn new(list: Vec<Association>, file: Option<Source>) -> Self {
+        Self { list, file, seen_until: Vec::new() }
+    }
+
+    /// The list that EKS Auth goes by.
+    fn seen_at(&mut self, now: SystemTime) -> &[Association] {
+        self.seen_until.retain(|(until, _)| *until > now);
+        self.seen_until.first().map_or(&self.list, |(_, list)| list)
+    }
 }
 
 /// The associations in force.
@@ -146,7 +161,7 @@ impl Associations {
     /// From a list.
     pub(crate) fn given(list: Vec<Association>) -> Result<Self, AssociationsError> {
         check(&list)?;
-        Ok(Self(Mutex::new(Current { list, file: None })))
+        Ok(Self(Mutex::new(Current::new(list, None))))
     }
 
     /// From a file, which must be good at the start.
@@ -154,13 +169,13 @@ impl Associations {
         let seen = stamp(path);
         let list = read(path)?;
         let file = Some(Source { path: path.to_owned(), seen });
-        Ok(Self(Mutex::new(Current { list, file })))
+        Ok(Self(Mutex::new(Current::new(list, file))))
     }
 
     /// Replaces all; a file is no longer looked at.
     pub(crate) fn set(&self, list: Vec<Association>) -> Result<(), AssociationsError> {
         check(&list)?;
-        *self.0.lock() = Current { list, file: None };
+        *self.0.lock() = Current::new(list, None);
         Ok(())
     }
 
@@ -171,12 +186,34 @@ impl Associations {
         current.list.clone()
     }
 
-    /// The association of a service account, by the file as it is now.
-    pub(crate) fn find(&self, namespace: &str, service_account: &str) -> Option<Association> {
+    /// Replaces all at `now`, as EKS's API does: EKS Auth goes on seeing the old ones for `delay`.
+    pub(crate) fn change(
+        &self,
+        list: Vec<Association>,
+        now: SystemTime,
+        delay: Duration,
+    ) -> Result<(), AssociationsError> {
+        check(&list)?;
+        let mut current = self.0.lock();
+        let before = std::mem::replace(&mut current.list, list);
+        current.file = None;
+        if let (false, Some(until)) = (delay.is_zero(), now.checked_add(delay)) {
+            current.seen_until.push((until, before));
+        }
+        Ok(())
+    }
+
+    /// The association of a service account as EKS Auth sees it at `now`, by the file as it is now.
+    pub(crate) fn find(
+        &self,
+        namespace: &str,
+        service_account: &str,
+        now: SystemTime,
+    ) -> Option<Association> {
         let mut current = self.0.lock();
         current.look_again();
         let is_it = |it: &&Association| it.namespace == namespace && it.service_account == service_account;
-        current.list.iter().find(is_it).cloned()
+        current.seen_at(now).iter().find(is_it).cloned()
     }
 }
 
@@ -256,7 +293,7 @@ mod tests {
         let path = dir.path().join("associations.yaml");
         fs::write(&path, ONE).unwrap();
         let associations = Associations::from_file(&path).unwrap();
-        let role = || associations.find("default", "app").map(|it| it.role_arn);
+        let role = || associations.find("default", "app", SystemTime::UNIX_EPOCH).map(|it| it.role_arn);
         assert!(role().unwrap().ends_with("/one"));
 
         fs::write(&path, ONE.replace("/one", "/other")).unwrap();
@@ -267,6 +304,22 @@ mod tests {
         assert!(role().unwrap().ends_with("/other"), "missing: kept");
         fs::write(&path, "[]\n").unwrap();
         assert_eq!(role(), None, "good and empty: gone");
+    }
+
+    #[test]
+    fn eks_auth_sees_each_change_only_after_its_delay() {
+        let list = |role: &str| vec![Association::new("ns", "sa", role)];
+        let [one, two, three] =
+            ["one", "two", "three"].map(|name| format!("arn:aws:iam::111122223333:role/{name}"));
+        let associations = Associations::given(list(&one)).unwrap();
+        let at = |second| SystemTime::UNIX_EPOCH + Duration::from_secs(second);
+        let seen = |second| associations.find("ns", "sa", at(second)).unwrap().role_arn;
+        associations.change(list(&two), at(10), Duration::from_secs(5)).unwrap();
+        associations.change(list(&three), at(12), Duration::from_secs(5)).unwrap();
+        assert_eq!(associations.list()[0].role_arn, three, "who asks EKS sees it at once");
+        assert_eq!([seen(14), seen(15), seen(16), seen(17)], [one, two.clone(), two, three]);
+        associations.change(Vec::new(), at(20), Duration::ZERO).unwrap();
+        assert_eq!(associations.find("ns", "sa", at(20)), None, "without delay at once");
     }
 
     #[test]

@@ -5,6 +5,7 @@
 
 use std::collections::HashMap;
 use std::fmt;
+use std::sync::OnceLock;
 use std::time::{Duration, SystemTime};
 
 use parking_lot::Mutex;
@@ -18,6 +19,8 @@ use crate::random;
 
 /// Random bytes in a session token: 1,468 characters of base64, the size of real ones with session tags.
 const SESSION_TOKEN_BYTES: usize = 1100;
+/// The unique id of the one user, of the shape that those of users have.
+const ADMINISTRATOR_ID: &str = "AIDASANDBOXADMIN23456";
 /// How long lapsed credentials are remembered, so that their holder is told "expired" and not "unknown".
 const REMEMBERED: Duration = Duration::from_hours(24);
 
@@ -42,6 +45,16 @@ impl AwsCredentials {
             secret_access_key: random::base64(30),
             session_token: Some(random::base64(SESSION_TOKEN_BYTES)),
             expires_at: now.checked_add(lifetime),
+        }
+    }
+
+    /// Those of a user, which do not end.
+    pub(crate) fn lasting() -> Self {
+        Self {
+            access_key_id: random::aws_id("AKIA", 16),
+            secret_access_key: random::base64(30),
+            session_token: None,
+            expires_at: None,
         }
     }
 
@@ -85,18 +98,39 @@ pub(crate) enum Bearer {
     Pod(PodSpec),
     /// The holder of a token that names no pod, by its `sub`.
     Subject(String),
+    /// The account's administrator: a user, so the session's role is the user and its name the user's.
+    Administrator,
 }
 
 impl Holder {
     pub(crate) fn pod(&self) -> Option<PodSpec> {
         match &self.bearer {
             Bearer::Pod(pod) => Some(pod.clone()),
-            Bearer::Node | Bearer::Subject(_) => None,
+            Bearer::Node | Bearer::Subject(_) | Bearer::Administrator => None,
         }
+    }
+
+    /// Its ARN: a session's, or the user's.
+    pub(crate) fn arn(&self) -> String {
+        if self.is_administrator() { self.session.role_arn.clone() } else { self.session.arn() }
+    }
+
+    /// Its unique id.
+    pub(crate) fn user_id(&self) -> String {
+        if self.is_administrator() { ADMINISTRATOR_ID.to_owned() } else { self.session.user_id() }
+    }
+
+    /// Its account.
+    pub(crate) fn account(&self) -> String {
+        self.session.role_arn.split(':').nth(4).unwrap_or_default().to_owned()
     }
 
     pub(crate) fn is_node(&self) -> bool {
         self.bearer == Bearer::Node
+    }
+
+    pub(crate) fn is_administrator(&self) -> bool {
+        self.bearer == Bearer::Administrator
     }
 }
 
@@ -111,19 +145,48 @@ struct Issued {
 pub(crate) struct IssuedCredentials {
     clock: Clock,
     by_access_key_id: Mutex<HashMap<String, Issued>>,
+    /// An emulator of AWS that must know what pods are given, before they are.
+    told: OnceLock<Told>,
+}
+
+/// Takes new credentials, the session they are for and how long they live.
+type Tell = dyn Fn(&AwsCredentials, &Session, Duration) + Send + Sync;
+
+/// Tells an emulator.
+pub(crate) struct Told(Box<Tell>);
+
+impl Told {
+    pub(crate) fn by(tell: impl Fn(&AwsCredentials, &Session, Duration) + Send + Sync + 'static) -> Self {
+        Self(Box::new(tell))
+    }
+}
+
+impl fmt::Debug for Told {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Told").finish_non_exhaustive()
+    }
 }
 
 impl IssuedCredentials {
     /// None yet. Their lives go by this clock.
     pub(crate) fn by(clock: Clock) -> Self {
-        Self { clock, by_access_key_id: Mutex::default() }
+        Self { clock, by_access_key_id: Mutex::default(), told: OnceLock::new() }
     }
 
     /// Issues temporary credentials.
     pub(crate) fn mint(&self, holder: Holder, lifetime: Duration) -> AwsCredentials {
         let credentials = AwsCredentials::temporary(self.clock.now(), lifetime);
+        if let (false, Some(Told(tell))) = (holder.is_node(), self.told.get()) {
+            tell(&credentials, &holder.session, lifetime);
+        }
         self.honour(credentials.clone(), holder);
         credentials
+    }
+
+    /// From now on that emulator is told of what pods are given.
+    pub(crate) fn tell(&self, told: Told) {
+        // Twice cannot be: a sandbox has one emulator.
+        let _ = self.told.set(told);
     }
 
     /// Honours credentials made elsewhere.
@@ -142,7 +205,11 @@ impl IssuedCredentials {
     pub(crate) fn secrets(&self) -> Vec<(String, String)> {
         let issued = self.by_access_key_id.lock();
         let secrets = issued.values().flat_map(|issued| {
-            let whose = if issued.holder.is_node() { "node" } else { "pod" };
+            let whose = match issued.holder.bearer {
+                Bearer::Node => "node",
+                Bearer::Pod(_) | Bearer::Subject(_) => "pod",
+                Bearer::Administrator => "administrator",
+            };
             let key = (format!("{whose}'s secret key"), issued.credentials.secret_access_key.clone());
             let token = issued.credentials.session_token.clone();
             std::iter::once(key).chain(token.map(|token| (format!("{whose}'s session token"), token)))

@@ -30,11 +30,6 @@ impl Session {
         RoleArn::parse(&self.role_arn).map(|role| role.session(&self.name)).unwrap_or_default()
     }
 
-    /// The account of its role.
-    pub(crate) fn account(&self) -> String {
-        RoleArn::parse(&self.role_arn).map(|role| role.account.to_owned()).unwrap_or_default()
-    }
-
     /// `AROA…:<session name>`.
     pub(crate) fn user_id(&self) -> String {
         format!("{}:{}", role_id(&self.role_arn), self.name)

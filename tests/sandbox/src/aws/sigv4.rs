@@ -102,6 +102,25 @@ pub(crate) fn check<'a>(request: &'a Received, scope: Scope<'_>) -> Result<Signe
     Ok(Signed { authorization, date, request })
 }
 
+/// The Authorization header for a request of our own, which has `host` and `x-amz-date` already and is
+/// sent as it is.
+pub(crate) fn authorization(
+    request: &Received,
+    (access_key_id, secret): (&str, &str),
+    [region, service]: [&str; 2],
+) -> String {
+    let date = request.header("x-amz-date").unwrap_or_default();
+    let day = date.split('T').next().unwrap_or_default();
+    let scope = [day, region, service, "aws4_request"];
+    let signed_headers = vec!["host", "x-amz-date"];
+    let unsigned = Authorization { access_key_id, scope, signed_headers, signature: "" };
+    let signature = Signed { authorization: unsigned, date, request }.signature(secret);
+    let scope = scope.join("/");
+    format!(
+        "{ALGORITHM} Credential={access_key_id}/{scope}, SignedHeaders=host;x-amz-date, Signature={signature}"
+    )
+}
+
 fn check_date(signed_at: SystemTime, now: SystemTime) -> Result<(), SignatureError> {
     let (signed, clock) = (amz_date(signed_at), amz_date(now));
     if signed_at + SKEW < now {
@@ -126,6 +145,14 @@ impl Signed<'_> {
 
     /// Whether the holder of `secret` signed the request as it arrived.
     pub(crate) fn verify(&self, secret: &str) -> Result<(), SignatureError> {
+        if self.signature(secret) == self.authorization.signature {
+            Ok(())
+        } else {
+            Err(SignatureError::Mismatch)
+        }
+    }
+
+    fn signature(&self, secret: &str) -> String {
         let canonical = self.canonical_request();
         let scope = self.authorization.scope.join("/");
         let hashed = hex(digest(&SHA256, canonical.as_bytes()).as_ref());
@@ -134,7 +161,7 @@ impl Signed<'_> {
         for part in self.authorization.scope.into_iter().chain([to_sign.as_str()]) {
             key = hmac::sign(&hmac::Key::new(hmac::HMAC_SHA256, &key), part.as_bytes()).as_ref().to_vec();
         }
-        if hex(&key) == self.authorization.signature { Ok(()) } else { Err(SignatureError::Mismatch) }
+        hex(&key)
     }
 
     fn canonical_request(&self) -> String {
@@ -282,6 +309,13 @@ mod tests {
         assert_eq!(signed.verify(SECRET), Ok(()));
         let users = list_users("Version=2010-05-08&Action=ListUsers");
         assert_eq!(check(&users, scope("iam")).unwrap().verify(SECRET), Ok(()));
+    }
+
+    #[test]
+    fn what_we_sign_ourselves_is_what_the_published_example_has() {
+        let vanilla = get_vanilla("example.amazonaws.com");
+        let ours = super::authorization(&vanilla, ("AKIDEXAMPLE", SECRET), ["us-east-1", "service"]);
+        assert_eq!(Some(ours.as_str()), vanilla.header("authorization"));
     }
 
     #[test]

@@ -3,6 +3,7 @@
 //! Must not know: what any service answers.
 
 pub(crate) mod body;
+pub(crate) mod client;
 pub(crate) mod message;
 pub(crate) mod server;
 pub(crate) mod stream;

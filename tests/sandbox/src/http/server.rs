@@ -34,7 +34,7 @@ use crate::clock::{self, Clock};
 use crate::cluster::pod::PodSpec;
 use crate::faults::{Effect, Faults, Interference, Service, Welcome};
 
-/// The largest body read; the largest real one, a token of EKS Auth, has 16 KiB at most.
+/// The largest body that most services read; the largest real one, a token of EKS Auth, has 16 KiB at most.
 const MAX_BODY: usize = 64 * 1024;
 /// Pause after a failed accept: out of file descriptors is the usual reason, and asking at once will not
 /// help.
@@ -48,6 +48,11 @@ const BEFORE_THE_SILENCE: usize = 40;
 pub(crate) trait Answer: Send + Sync + 'static {
     /// The right answer.
     fn answer(&self, request: &Received) -> Reply;
+
+    /// The largest body it takes, in bytes.
+    fn max_body(&self) -> usize {
+        MAX_BODY
+    }
 
     /// Which service it is; `None` for those without log and faults.
     fn service(&self) -> Option<Service> {
@@ -212,7 +217,7 @@ impl Server {
         connection: &Connection,
     ) -> Result<Response<ReplyBody>, Cut> {
         let (parts, body) = request.into_parts();
-        let body = match Limited::new(body, MAX_BODY).collect().await {
+        let body = match Limited::new(body, self.service.max_body()).collect().await {
             Ok(body) => body.to_bytes(),
             Err(_) => {
                 let reply = Reply::text(StatusCode::PAYLOAD_TOO_LARGE, "body too large or broken off");

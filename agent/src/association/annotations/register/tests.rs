@@ -296,3 +296,15 @@ fn one_who_has_left_is_not_read_for() {
     register.wait_for(&account(1), at(2_000));
     assert_eq!(register.next(at(2_000)), Next::Read(account(1)));
 }
+
+#[test]
+fn what_failed_is_tried_again_though_nobody_waits_any_more() {
+    for answer in [Answer::Failed, Answer::Forbidden] {
+        let mut played = Played { step: 50, ..Played::new() };
+        played.register.enter(&account(1), at(0));
+        played.register.wait_for(&account(1), at(0));
+        let answers = |_: &ServiceAccount, ms| if ms < 60_000 { answer.clone() } else { a_role() };
+        played.until(400_000, nothing, answers);
+        assert!(played.register.known(&account(1)).is_some(), "{:?}", played.reads);
+    }
+}

@@ -96,7 +96,7 @@ impl EksAuth {
         let association = self
             .0
             .associations
-            .find(&pod.names.namespace, &pod.names.service_account)
+            .find(&pod.names.namespace, &pod.names.service_account, self.0.clock.now())
             .ok_or_else(|| self.no_association(&pod.names))?;
         match association.refuse {
             Some(Refusal::AccessDenied) => Err(role::refused()),
@@ -114,7 +114,7 @@ impl EksAuth {
         let caller = self.0.issued.signer(request, scope)?;
         // A pod's role could be given the permission, but in this account it is not.
         if !caller.is_node() || self.0.switches.lock().node_role_denied {
-            let (arn, account, region) = (caller.session.arn(), &options.account, &options.region);
+            let (arn, account, region) = (caller.arn(), &options.account, &options.region);
             let text = format!(
                 "User: {arn} is not authorized to perform: eks-auth:AssumeRoleForPodIdentity on resource: \
                  arn:aws:eks:{region}:{account}:cluster/{cluster}"

@@ -2,7 +2,7 @@
 //!
 //! Owns: session name, session tags, the trust of both roles, how long a session lives. Must not know: the
 //! request. Roles that IAM does not know are taken to trust EKS, so that a test needs no role to have an
-//! association.
+//! association; where IAM is an emulator there is no such role.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -61,7 +61,7 @@ pub(super) fn assume(world: &World, pod: &ProvedPod, association: &Association) 
 
 /// Whether the first role lets EKS assume it, and tag the session if it has tags.
 fn check_service(world: &World, session: &Session) -> Result<(), Refused> {
-    let Some(role) = world.iam.role(&session.role_arn)? else { return Ok(()) };
+    let Some(role) = world.iam.role(&session.role_arn)? else { return unknown(world) };
     let Options { account, region, cluster_name, .. } = &world.options;
     let context = Context::default()
         .with_request_tags(&session.tags)
@@ -75,7 +75,7 @@ fn check_service(world: &World, session: &Session) -> Result<(), Refused> {
 
 /// Whether the target role lets the first one assume it.
 fn check_target(world: &World, first: &Session, target: &str, external_id: &str) -> Result<(), Refused> {
-    let Some(role) = world.iam.role(target)? else { return Ok(()) };
+    let Some(role) = world.iam.role(target)? else { return unknown(world) };
     let first_role = RoleArn::parse(&first.role_arn).ok_or_else(refused)?;
     let context = Context::default()
         .with_principal_tags(&first.tags)
@@ -87,6 +87,11 @@ fn check_target(world: &World, first: &Session, target: &str, external_id: &str)
     let principal =
         Principal::Session { role: first_role, role_arn: &first.role_arn, session_arn: &session_arn };
     if role.trusts(principal, &["sts:AssumeRole"], &context) { Ok(()) } else { Err(refused()) }
+}
+
+/// A role that IAM does not know: an emulator knows all there are.
+fn unknown(world: &World) -> Result<(), Refused> {
+    if world.iam.is_elsewhere() { Err(refused()) } else { Ok(()) }
 }
 
 /// What an association says whose role does not trust EKS.

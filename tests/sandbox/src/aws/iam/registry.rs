@@ -99,6 +99,11 @@ impl Iam {
         *self.source.lock() = Source::Elsewhere(elsewhere);
     }
 
+    /// Whether somebody else keeps all of it.
+    pub(crate) fn is_elsewhere(&self) -> bool {
+        matches!(&*self.source.lock(), Source::Elsewhere(_))
+    }
+
     /// A role, if there is one.
     pub(crate) fn role(&self, arn: &str) -> Result<Option<Role>, IamError> {
         self.find(|held| held.roles.get(arn).cloned(), |elsewhere| (elsewhere.role)(arn))

@@ -8,9 +8,8 @@ use crate::http::message::Reply;
 
 /// Who holds the credentials that signed the request.
 pub(super) fn reply(holder: &Holder) -> Reply {
-    let session = &holder.session;
-    let members = query::element("Arn", &session.arn())
-        + &query::element("UserId", &session.user_id())
-        + &query::element("Account", &session.account());
+    let members = query::element("Arn", &holder.arn())
+        + &query::element("UserId", &holder.user_id())
+        + &query::element("Account", &holder.account());
     query::result(CALLER_IDENTITY, &members)
 }

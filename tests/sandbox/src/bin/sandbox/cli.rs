@@ -45,6 +45,22 @@ pub(crate) struct UpArgs {
     #[command(flatten)]
     pub(crate) setup: Setup,
 
+    /// Play a whole local EKS for the AWS CLI: EKS's API, and IAM and S3 by moto
+    #[arg(long)]
+    pub(crate) eks: bool,
+
+    /// The Python that has moto [default: the one that `make eks` makes, .cache/moto/bin/python]
+    #[arg(long, value_name = "PATH", requires = "eks")]
+    pub(crate) moto: Option<PathBuf>,
+
+    /// Name of the cluster
+    #[arg(long, value_name = "NAME")]
+    pub(crate) cluster_name: Option<String>,
+
+    /// AWS region
+    #[arg(long, value_name = "NAME")]
+    pub(crate) region: Option<String>,
+
     /// Start no agent; how to start one by hand is printed
     #[arg(long, conflicts_with_all = ["agent", "port"])]
     pub(crate) no_agent: bool,

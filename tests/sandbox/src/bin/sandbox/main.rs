@@ -7,6 +7,7 @@
 mod agent;
 mod cli;
 mod client;
+mod local_eks;
 mod ports;
 mod run;
 mod state;

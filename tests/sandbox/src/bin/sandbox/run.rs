@@ -82,9 +82,9 @@ async fn play(arguments: &RunArgs, state: &State, pod: &PodSpec) -> Result<ExitC
 }
 
 /// What EKS gives a pod (docs/design/facts.md#pod-environment), and what keeps an SDK inside the sandbox.
-fn environment(state: &State, agent_url: &str, token_file: &Path) -> [(&'static str, String); 9] {
+fn environment(state: &State, agent_url: &str, token_file: &Path) -> Vec<(&'static str, String)> {
     let path = |path: &Path| path.to_string_lossy().into_owned();
-    [
+    let mut environment = vec![
         ("AWS_CONTAINER_CREDENTIALS_FULL_URI", format!("{agent_url}/v1/credentials")),
         ("AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE", path(token_file)),
         ("AWS_REGION", state.region.clone()),
@@ -95,7 +95,10 @@ fn environment(state: &State, agent_url: &str, token_file: &Path) -> [(&'static 
         // Neither exists: a profile of the user's would come first.
         ("AWS_CONFIG_FILE", path(&state.dir.join("no-config"))),
         ("AWS_SHARED_CREDENTIALS_FILE", path(&state.dir.join("no-credentials"))),
-    ]
+    ];
+    // With a local EKS there is S3 too.
+    environment.extend(state.gateway_url.clone().map(|url| ("AWS_ENDPOINT_URL", url)));
+    environment
 }
 
 /// Waits for the command. Ctrl-C reaches it from the terminal, and us as well: we stay. Other requests to end

@@ -26,6 +26,9 @@ pub(crate) struct State {
     pub(crate) agent_url: Option<String>,
     /// Base URL of STS.
     pub(crate) sts_url: String,
+    /// One URL for all services of AWS, if there is one.
+    #[serde(default)]
+    pub(crate) gateway_url: Option<String>,
     /// AWS region.
     pub(crate) region: String,
     /// The sandbox's directory.
@@ -114,6 +117,7 @@ mod tests {
             control_url: "http://127.0.0.1:1".to_owned(),
             agent_url: None,
             sts_url: String::new(),
+            gateway_url: None,
             region: String::new(),
             dir: PathBuf::new(),
         };

@@ -15,7 +15,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use crate::agent::{self, Agent, Log};
 use crate::cli::{Setup, UpArgs};
 use crate::state::{self, State, Written};
-use crate::{Failure, client, ports};
+use crate::{Failure, client, local_eks, ports};
 
 /// Characters of a secret that are shown.
 const SHOWN: usize = 4;
@@ -30,7 +30,7 @@ pub(crate) async fn up(arguments: UpArgs) -> Result<ExitCode, Failure> {
     }
     let binary =
         if arguments.no_agent { None } else { Some(agent::binary(arguments.setup.agent.as_deref())?) };
-    let sandbox = Sandbox::start(options(&arguments.setup))?;
+    let sandbox = Sandbox::start(options_of_up(&arguments))?;
     let mut agent = match binary {
         None => None,
         Some(binary) => tokio::select! {
@@ -62,6 +62,18 @@ pub(crate) fn options(setup: &Setup) -> Options {
     Options { associations_file: setup.associations.clone(), ..Options::default() }
 }
 
+fn options_of_up(arguments: &UpArgs) -> Options {
+    let mut options = options(&arguments.setup);
+    if let Some(name) = &arguments.cluster_name {
+        options.cluster_name.clone_from(name);
+    }
+    if let Some(region) = &arguments.region {
+        options.region.clone_from(region);
+    }
+    options.moto = arguments.eks.then(|| arguments.moto.clone().unwrap_or_else(local_eks::python));
+    options
+}
+
 /// What `run` needs to know of this sandbox.
 pub(crate) fn state_of(sandbox: &Sandbox, agent: Option<&Agent>) -> State {
     State {
@@ -69,6 +81,7 @@ pub(crate) fn state_of(sandbox: &Sandbox, agent: Option<&Agent>) -> State {
         control_url: sandbox.control_url().to_owned(),
         agent_url: agent.map(Agent::url),
         sts_url: sandbox.sts_url().to_owned(),
+        gateway_url: sandbox.gateway_url().map(str::to_owned),
         region: sandbox.options().region.clone(),
         dir: sandbox.dir().to_owned(),
     }
@@ -110,6 +123,7 @@ async fn greet(sandbox: &Sandbox, agent: Option<&Agent>, setup: &Setup) -> Resul
     );
     for (name, url) in [
         ("EKS Auth", sandbox.eks_auth_url()),
+        ("EKS", sandbox.eks_url()),
         ("STS", sandbox.sts_url()),
         ("IMDS", sandbox.imds_url()),
         ("keys", &sandbox.jwks_url()),
@@ -117,11 +131,19 @@ async fn greet(sandbox: &Sandbox, agent: Option<&Agent>, setup: &Setup) -> Resul
     ] {
         text += &format!("  {name:<9} {url}\n");
     }
+    if let Some(url) = sandbox.gateway_url() {
+        text += &format!("  {:<9} {url}\n", "gateway");
+    }
+    if let Some(agent) = agent {
+        text += &format!("  {:<9} {}/v1/credentials\n", "agent", agent.url());
+    }
+    if let Some(url) = sandbox.gateway_url() {
+        text += &local_eks::greeting(sandbox, url)?;
+    }
     match agent {
         None => text += &by_hand(sandbox)?,
         Some(agent) => {
             let url = format!("{}/v1/credentials", agent.url());
-            text += &format!("  {:<9} {url}\n", "agent");
             let pod = first_pod(sandbox);
             // By the control port, so that it is the same pod as `run` plays.
             let token_file = client::token_file(sandbox.control_url(), &pod).await?;
@@ -204,7 +226,7 @@ fn by_hand(sandbox: &Sandbox) -> Result<String, Failure> {
 }
 
 /// A word for the shell.
-fn quoted(word: &str) -> String {
+pub(crate) fn quoted(word: &str) -> String {
     let plain = |c: char| c.is_ascii_alphanumeric() || "/._-~:".contains(c);
     if word.chars().all(plain) { word.to_owned() } else { format!("'{}'", word.replace('\'', r"'\''")) }
 }
