@@ -10,7 +10,7 @@ import yaml
 from conventions import check_labels, check_typos, check_upgrades
 from documentation import check_commands, check_documentation
 from manifests import MANIFESTS, check_manifest
-from features import check_capabilities, check_events, check_rights, check_text, check_verification
+from features import check_capabilities, check_events, check_rights, check_roles, check_text, check_verification
 from monitors import check_metrics_off, check_pod_monitor, check_service_monitor
 from nulls import check_nulls
 from page import check_page, check_readiness
@@ -18,6 +18,7 @@ from rendering import CHART, GOOD, HERE, check_object, compare, helm, render
 from series import check_alerts, check_dashboard, check_dashboard_object
 
 SURGE = ["--set", "updateStrategy.rollingUpdate.maxSurge=1,updateStrategy.rollingUpdate.maxUnavailable=0"]
+ROLE_MAP = '{"shop/cart": {"RoleARN": "arn:aws:iam::111122223333:role/cart"}}'
 REFUSED = {
     "no cluster": (["--set", "env.AWS_REGION=eu-west-1"], "clusterName is required"),
     "no region": (["--set", "clusterName=shop"], "env.AWS_REGION is required"),
@@ -60,6 +61,36 @@ REFUSED = {
         "tokenVerification=required needs jwks or kubernetes.enabled",
     ),
     "verification that is on": (GOOD + ["--set", "tokenVerification=true"], "tokenVerification"),
+    "annotations that nobody reads": (
+        GOOD + ["--set", "kubernetes.serviceAccounts=true,kubernetes.enabled=false,jwks={/keys.json},issuers={https://a.example}"],
+        "kubernetes.serviceAccounts needs kubernetes.enabled",
+    ),
+    "two role maps": (
+        GOOD + ["--set-json", f"webIdentity.roleMap={ROLE_MAP}", "--set", "webIdentity.roleMapConfigMap=roles"],
+        "webIdentity.roleMap and webIdentity.roleMapConfigMap are both set",
+    ),
+    "limits without roles": (
+        GOOD + ["--set-json", 'webIdentity.roleLimits={"shop": ["*"]}'],
+        "webIdentity.roleLimits needs kubernetes.serviceAccounts or webIdentity.roleMap",
+    ),
+    "nobody is served": (GOOD + ["--set", "podIdentity=false"], "podIdentity=false needs kubernetes.serviceAccounts or"),
+    "roles for claims": (
+        GOOD + ["--set", "kubernetes.serviceAccounts=true,tokenVerification=off"],
+        "roles of service accounts need tokens that are verified",
+    ),
+    "roles without keys": (
+        GOOD + ["--set", "webIdentity.roleMapConfigMap=roles,kubernetes.enabled=false"],
+        "roles of service accounts need tokens that are verified",
+    ),
+    "no section of roles": (GOOD + ["--set", "webIdentity=null"], "webIdentity must not be null"),
+    "a namespace with a star": (GOOD + ["--set-json", f"webIdentity.roleMap={ROLE_MAP.replace('shop/', '*/')}"], "'*/cart' does not match"),
+    "a field that is none": (GOOD + ["--set-json", f"webIdentity.roleMap={ROLE_MAP.replace('RoleARN', 'RoleArn')}"], "roleMap"),
+    "a namespace with a dot": (GOOD + ["--set-json", f"webIdentity.roleMap={ROLE_MAP.replace('shop/', 'a.b/')}"], "'a.b/cart' does not match"),
+    "a limit that is no role": (
+        GOOD + ["--set-json", 'webIdentity.roleLimits={"shop": ["cart"]}', "--set", "kubernetes.serviceAccounts=true"],
+        "/webIdentity/roleLimits/shop/0",
+    ),
+    "a session name that is none": (GOOD + ["--set", "webIdentity.sessionName=fixed:a b"], "sessionName"),
     "two kinds of one name": (
         GOOD + ["--set", "daemonsets.gpu.create=true,daemonsets.gpu.env.A=b"],
         "daemonsets.cloud and daemonsets.gpu are both named pod-identity-agent",
@@ -173,7 +204,7 @@ def main():
         *(check_alerts, check_dashboard, check_dashboard_object, check_documentation, check_commands),
         *(check_page, check_readiness),
         *(check_upgrades, check_labels, check_typos, check_nulls),
-        *(check_capabilities, check_text, check_rights, check_events, check_verification),
+        *(check_capabilities, check_text, check_rights, check_events, check_verification, check_roles),
         *(check_pod_monitor, check_service_monitor, check_metrics_off),
     ):
         checks += 1

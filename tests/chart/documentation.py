@@ -8,7 +8,7 @@ from rendering import CHART, GOOD, helm
 
 PAGE = CHART.parent.parent / "docs" / "chart.md"
 ROW = re.compile(r"^\| `([^`]+)` \| (.+?) \| (Amazon|Ours) \| (.+) \|$")
-PAGES = (CHART.parent.parent / "README.md", PAGE.parent / "install.md")
+PAGES = (CHART.parent.parent / "README.md", PAGE.parent / "install.md", PAGE.parent / "any-cluster.md")
 COMMAND = re.compile(r"^ *(helm upgrade (?:.*\\\n)*.*)$", re.MULTILINE)
 ISSUER = "https://oidc.eks.eu-west-1.amazonaws.com/id/EXAMPLE"
 # Maps whose keys are their user's and not the chart's.

@@ -1,5 +1,7 @@
 """What a value makes of the agent's container: its capabilities, its text, its flags."""
 
+import json
+
 import yaml
 from rendering import GOOD, render, rendered
 
@@ -78,6 +80,7 @@ def text_of_pods(text, template):
 
 
 PODS = {"apiGroups": [""], "resources": ["pods"], "verbs": ["get", "list", "watch"]}
+ACCOUNTS = {"apiGroups": [""], "resources": ["serviceaccounts"], "verbs": ["get"]}
 REVIEWS = {"apiGroups": ["authentication.k8s.io"], "resources": ["tokenreviews"], "verbs": ["create"]}
 EVENTS = {"apiGroups": ["events.k8s.io"], "resources": ["events"], "verbs": ["create", "patch"]}
 
@@ -89,6 +92,8 @@ def check_rights():
         ("kubernetes.events=false", [PODS, REVIEWS]),
         ("kubernetes.tokenReview=false", [PODS, EVENTS]),
         ("kubernetes.pods=false", [REVIEWS]),
+        ("kubernetes.serviceAccounts=true", [PODS, ACCOUNTS, REVIEWS, EVENTS]),
+        ("kubernetes.serviceAccounts=true,kubernetes.pods=false,kubernetes.tokenReview=false", [ACCOUNTS]),
         ("kubernetes.pods=false,kubernetes.tokenReview=false", []),
         ("kubernetes.enabled=false", []),
         ("rbac.create=false", []),
@@ -144,3 +149,52 @@ def check_verification():
         for container in agents("--set", f"tokenVerification={value}", *more):
             if f"--token-verification={value}" not in container["args"]:
                 yield f"tokenVerification={value}: {container['args']}"
+
+
+ROLE = "arn:aws:iam::111122223333:role/cart"
+LIMITS = {"shop": ["arn:aws:iam::111122223333:role/*"]}
+MAP = "/etc/pod-identity-agent/role-map/config"
+
+
+def check_roles():
+    """Flags and files of roles are there with what asks for them, and only there; the agent finds each file where its flag says."""
+    given = {"shop/cart": {"RoleARN": ROLE, "TokenExpiration": 86400}}
+    as_map = ["--set-json", "webIdentity.roleMap=" + json.dumps(given)]
+    as_limits = ["--set-json", "webIdentity.roleLimits=" + json.dumps(LIMITS)]
+    flag_of_limits = "--role-limits=/etc/pod-identity-agent/role-limits/config"
+    annotations = ["--set", "kubernetes.serviceAccounts=true"]
+    for values, flags, files in (
+        ([], set(), {}),
+        (annotations, {"--service-account-roles=true"}, {}),
+        ([*annotations, "--set", "podIdentity=false"], {"--service-account-roles=true", "--pod-identity=false"}, {}),
+        (as_map, {f"--role-map={MAP}"}, {"role-map": given}),
+        (["--set", "webIdentity.roleMapConfigMap=roles"], {f"--role-map={MAP}"}, {"role-map": None}),
+        ([*as_map, *as_limits], {f"--role-map={MAP}", flag_of_limits}, {"role-map": given, "role-limits": LIMITS}),
+        # Nothing is allowed, which is not the same as no limits.
+        (
+            [*annotations, "--set-json", "webIdentity.roleLimits={}"],
+            {"--service-account-roles=true", flag_of_limits},
+            {"role-limits": {}},
+        ),
+        (
+            ["--set", "webIdentity.audiences={sts.amazonaws.com,mine},webIdentity.sessionName=fixed:kafka"],
+            {"--web-identity-audience=sts.amazonaws.com", "--web-identity-audience=mine", "--session-name=fixed:kafka"},
+            {},
+        ),
+    ):
+        documents = rendered(*GOOD, *values)
+        made = {document["metadata"]["name"]: document["data"]["config"] for document in documents if document["kind"] == "ConfigMap"}
+        expected = {f"pod-identity-agent-{name}": content for name, content in files.items() if content is not None}
+        if {name: json.loads(content) for name, content in made.items()} != expected:
+            yield f"roles, {values}: made {made}"
+        (pod,) = [document["spec"]["template"]["spec"] for document in documents if document["kind"] == "DaemonSet"]
+        (container,) = pod["containers"]
+        names = ("--service-account-roles", "--pod-identity", "--role-", "--web-identity-audience", "--session-name")
+        if {flag for flag in container["args"] if flag.startswith(names)} != flags:
+            yield f"roles, {values}: {container['args']}"
+        mounted = {mount["name"]: mount["mountPath"] for mount in container["volumeMounts"] if mount["name"].startswith("role-")}
+        if mounted != {name: f"/etc/pod-identity-agent/{name}" for name in files}:
+            yield f"roles, {values}: mounted {mounted}"
+        sources = {volume["name"]: volume["configMap"]["name"] for volume in pod["volumes"] if volume["name"].startswith("role-")}
+        if sources != {name: "roles" if content is None else f"pod-identity-agent-{name}" for name, content in files.items()}:
+            yield f"roles, {values}: volumes are of {sources}"

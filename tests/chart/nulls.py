@@ -12,10 +12,12 @@ KINDS = ["--set", "daemonsets.hybrid.create=true,daemonsets.hybrid-bottlerocket.
 EXTRAS = ["--set", "metrics.prometheusRule.enabled=true,metrics.grafanaDashboard.enabled=true"]
 NODE = ["--set", "sharePort=true,blockImds=true,probeNamespace=true,auditLog=true"]
 KEYS = ["--set", "jwks={https://a.example/keys},issuers={https://a.example}"]
+ROLES = "kubernetes.serviceAccounts=true,webIdentity.roleMapConfigMap=roles,webIdentity.audiences={mine}"
 USES = {
     "defaults": [],
     "everything, and a ServiceMonitor": KINDS + EXTRAS + NODE + KEYS + ["--set", "metrics.serviceMonitor.enabled=true"],
     "a PodMonitor": KINDS + ["--set", "metrics.podMonitor.enabled=true"],
+    "roles": ["--set", ROLES],
     "removal": ["--set", "removeFromNodes=true"],
 }
 

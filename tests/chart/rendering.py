@@ -2,7 +2,9 @@
 
 import difflib
 import pathlib
+import shutil
 import subprocess
+import tempfile
 
 import kubernetes_validate
 import yaml
@@ -10,6 +12,7 @@ import yaml
 HERE = pathlib.Path(__file__).parent
 CHART = HERE.parent.parent / "deploy" / "chart"
 AGENT = HERE.parent.parent / "target" / "debug" / "pod-identity-agent"
+CERTIFICATES = HERE.parent.parent / "agent" / "src" / "config" / "testdata" / "ca.pem"
 # The oldest that is validated for, and the newest whose schemas the library has.
 VERSIONS = ("1.31", "1.37")
 # Objects of others, whose schemas are not Kubernetes's.
@@ -81,7 +84,14 @@ def check_arguments(container):
     environment = {variable["name"]: variable.get("value", "node-1") for variable in container["env"]}
     # The file of isolated regions is on their nodes only.
     environment.pop("AWS_CA_BUNDLE", None)
-    read = subprocess.run([AGENT, *arguments], env=environment, capture_output=True, text=True, timeout=10, check=False)
+    with tempfile.TemporaryDirectory() as folder:
+        if any(mount["name"] == "kubernetes-api" for mount in container.get("volumeMounts", [])):
+            # What the kubelet sets and mounts, without which there is no API server. The port is that of nobody.
+            environment |= {"KUBERNETES_SERVICE_HOST": "127.0.0.1", "KUBERNETES_SERVICE_PORT": "1"}
+            (pathlib.Path(folder) / "token").write_text("token")
+            shutil.copy(CERTIFICATES, pathlib.Path(folder) / "ca.crt")
+            arguments.append(f"--kubernetes-credentials={folder}")
+        read = subprocess.run([AGENT, *arguments], env=environment, capture_output=True, text=True, timeout=10, check=False)
     complaints = [line for line in read.stderr.splitlines() if line.startswith("  ")]
     if read.returncode != 64 or len(complaints) != 1 or "--max-service-qps" not in complaints[0]:
         yield f"the agent refuses its arguments: {read.stderr.strip()}"

@@ -1,6 +1,7 @@
 //! Every flag of the binary does what its help says: a table, so that a flag without a test fails.
 
 mod node;
+mod roles;
 mod served;
 
 use std::collections::BTreeSet;
@@ -120,6 +121,38 @@ const TABLE: &[Row] = &[
         "flags/served.rs",
         "a_token_that_no_key_proves_is_shown_to_the_api_server_unless_switched_off",
     ),
+    (
+        "server",
+        "--pod-identity",
+        "web_identity.rs",
+        "without_eks_the_agent_is_ready_and_serves_without_credentials_of_its_own",
+    ),
+    (
+        "server",
+        "--service-account-roles",
+        "web_identity.rs",
+        "an_annotated_pod_gets_its_role_and_a_pod_that_comes_after_a_change_gets_the_new_one",
+    ),
+    (
+        "server",
+        "--role-map",
+        "web_identity.rs",
+        "boto3_the_aws_cli_and_the_rust_sdk_get_the_role_that_the_map_gives_their_pod",
+    ),
+    (
+        "server",
+        "--role-limits",
+        "web_identity.rs",
+        "a_map_is_read_again_a_bad_edit_changes_nothing_and_limits_deny_what_they_do_not_name",
+    ),
+    (
+        "server",
+        "--web-identity-audience",
+        "flags/roles.rs",
+        "tokens_of_the_audiences_that_the_flag_names_are_exchanged_and_no_others",
+    ),
+    ("server", "--session-name", "web_identity.rs", "pods_of_one_session_name_have_credentials_of_their_own"),
+    ("server", "--sts-endpoint", "flags/roles.rs", "sts_is_asked_where_the_flag_says_before_the_variables"),
     (
         "server",
         "--max-stale-after-refusal",
