@@ -1,6 +1,8 @@
 //! Tokens of people who mean ill, one by one: what becomes of each, what its sender sees, what AWS hears of
 //! it.
 
+mod roles;
+
 use std::net::{IpAddr, Ipv4Addr};
 
 use aws_lc_rs::hmac;

@@ -10,6 +10,7 @@ mod busy_node;
 mod floods;
 mod pods;
 mod restarts;
+mod roles;
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;

@@ -5,9 +5,8 @@ use std::time::Duration;
 use sandbox::{Effect, Fault, Options, Sandbox, Service};
 use tokio::time::Instant;
 
-use crate::harness::{
-    Agent, Builder, eks_auth_calls, eventually, failing, heal, pod, sandbox, side_by_side, slow,
-};
+use crate::harness::{Agent, Builder, eks_auth_calls, eventually, failing, heal, pod, sandbox, side_by_side};
+use crate::web_identity;
 
 /// How often a fault may be met; what is left of it tells how often it was.
 const OFTEN: u64 = 1_000_000;
@@ -34,22 +33,53 @@ fn whoever_holds_credentials_does_not_notice_that_aws_is_gone_and_has_new_ones_5
         failing(400, "BadRequest"),
         failing(403, "UnrecognizedClientException"),
     ];
-    side_by_side(effects.len(), effects, held_through);
+    side_by_side(effects.len(), effects, async |effect| held_through(Service::EksAuth, effect).await);
+}
+
+#[test]
+fn a_pod_with_a_role_does_not_notice_that_sts_is_gone_and_has_a_new_set_5_s_after_its_return() {
+    let effects = [
+        Effect::Refuse,
+        Effect::Hang,
+        Effect::ResetMidBody,
+        Effect::BadJson,
+        Effect::ProxyError { status: 403 },
+        failing(503, "ServiceUnavailable"),
+        failing(400, "Throttling"),
+        failing(400, "IDPCommunicationError"),
+        failing(403, "AccessDenied"),
+    ];
+    side_by_side(effects.len(), effects, async |effect| held_through(Service::Sts, effect).await);
+}
+
+/// An agent of which pods have their credentials from this service.
+fn agent_of(service: Service, sandbox: &Sandbox) -> Builder {
+    if service == Service::Sts {
+        web_identity::trust_app(sandbox);
+        web_identity::mapping(sandbox, &web_identity::map_of(web_identity::READER))
+    } else {
+        Builder::new(sandbox)
+    }
+}
+
+fn token_for(service: Service, sandbox: &Sandbox, name: &str) -> String {
+    let of_service = if service == Service::Sts { web_identity::pod } else { pod };
+    of_service(sandbox, name).token
 }
 
 /// Sets are renewed as soon as they come, so that AWS is called while it fails.
-async fn held_through(effect: Effect) {
+async fn held_through(service: Service, effect: Effect) {
     let credential_lifetime = Duration::from_secs(15 * 60);
     let sandbox = Sandbox::start(Options { credential_lifetime, ..Options::default() }).unwrap();
     let retention = "--max-credential-retention-before-renewal";
-    let agent = Builder::new(&sandbox).flag(retention, "2s").flag("--verbosity", "info").start().await;
-    let token = pod(&sandbox, "app-0").token.clone();
-    sandbox.faults().set([slow(100)]);
+    let builder = agent_of(service, &sandbox).flag(retention, "2s");
+    let agent = builder.flag("--verbosity", "info").start().await;
+    let token = token_for(service, &sandbox, "app-0");
+    sandbox.faults().set([Fault::new(service, Effect::Latency { ms: 100, jitter_ms: 0 })]);
     assert_eq!(agent.ask(&token).await.status, 200);
-    sandbox.faults().set([
-        Fault::new(Service::EksAuth, effect.clone()).times(OFTEN),
-        Fault::new(Service::Imds, Effect::Refuse),
-    ]);
+    sandbox
+        .faults()
+        .set([Fault::new(service, effect.clone()).times(OFTEN), Fault::new(Service::Imds, Effect::Refuse)]);
     let seen = || {
         let left = sandbox.faults().list().iter().find(|fault| fault.effect == effect).and_then(|f| f.count);
         OFTEN - left.expect("it is in force")
@@ -77,15 +107,16 @@ async fn held_through(effect: Effect) {
     heal(&sandbox);
     let healed = Instant::now();
     // AWS is back when it answers anybody.
-    assert_eq!(agent.ask(&pod(&sandbox, "new").token).await.status, 200, "{effect:?}");
+    let newcomer = token_for(service, &sandbox, "new");
+    assert_eq!(agent.ask(&newcomer).await.status, 200, "{effect:?}");
     while ask().await == held {
         assert!(healed.elapsed() < BY_ITSELF + ONE_CALL, "{effect:?}: not renewed");
     }
     let after = healed.elapsed();
     println!("{effect:?}: renewed {after:?} after AWS was back");
     // AWS has answered all the time, and meant this pod, or less of everything.
-    let is_meant = matches!(&effect, Effect::Status { status: 429, .. })
-        || matches!(&effect, Effect::Status { code, .. } if code == "AccessDeniedException");
+    let meant = ["ThrottlingException", "Throttling", "AccessDeniedException", "AccessDenied"];
+    let is_meant = matches!(&effect, Effect::Status { code, .. } if meant.contains(&&**code));
     let within = if effect == Effect::Hang {
         ONE_CALL + RENEWED_WITHIN
     } else if is_meant {

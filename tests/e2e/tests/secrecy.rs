@@ -16,6 +16,7 @@ use tokio::task::JoinSet;
 use self::planted::Planted;
 use self::run::{Run, in_both_formats, logged};
 use crate::harness::{Builder, Delays, Middlebox, pod, sandbox};
+use crate::web_identity;
 
 const HOUR: Duration = Duration::from_secs(3600);
 const PASSWORD: &str = "planted/proxy+password-0123456789";
@@ -67,6 +68,26 @@ async fn no_secret_shows_while_tokens_are_verified() {
         trouble(&mut run).await;
         run.imds_that_quotes().await;
         run.shows_no_secret(&["node's session token", "pod's session token", "pod token"]).await;
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn no_secret_shows_where_the_cluster_gives_roles() {
+    in_both_formats(async |format| {
+        let sandbox = sandbox();
+        web_identity::trust_app(&sandbox);
+        let builder = web_identity::mapping(&sandbox, &web_identity::map_of(web_identity::READER));
+        let mut run = Run::start(sandbox, builder.switch("--audit-log"), format).await;
+        for name in ["role-0", "role-1"] {
+            let token = run.pod_with_role(name);
+            assert!(run.ask(&token).await, "{name} is served");
+        }
+        let issued = run.sandbox.calls_of(Service::Sts).len();
+        assert_eq!(issued, 2, "by STS");
+        run.sts_that_quotes().await;
+        logged(&run, "[redacted]").await;
+        run.shows_no_secret(&["pod's secret key", "pod's session token", "pod token"]).await;
     })
     .await;
 }

@@ -13,31 +13,31 @@ use tokio::time::{Instant, sleep, timeout};
 use crate::clients::{built, lines, python, run, script};
 use crate::harness::{Agent, ApiServer, Builder, eventually, sandbox};
 
-const READER: &str = "arn:aws:iam::111122223333:role/team/reader";
-const WRITER: &str = "arn:aws:iam::111122223333:role/writer";
-const AUDIENCE: &str = "sts.amazonaws.com";
+pub(crate) const READER: &str = "arn:aws:iam::111122223333:role/team/reader";
+pub(crate) const WRITER: &str = "arn:aws:iam::111122223333:role/writer";
+pub(crate) const AUDIENCE: &str = "sts.amazonaws.com";
 const ROLE_ARN: &str = "eks.amazonaws.com/role-arn";
 
 /// A pod of service account `app` with a token for STS.
-fn pod(sandbox: &Sandbox, name: &str) -> Pod {
+pub(crate) fn pod(sandbox: &Sandbox, name: &str) -> Pod {
     sandbox.pod_for(PodSpec::new("default", "app", name), AUDIENCE).expect("a pod")
 }
 
 /// The roles, each trusting service account `app`.
-fn trust_app(sandbox: &Sandbox) {
+pub(crate) fn trust_app(sandbox: &Sandbox) {
     for role in [READER, WRITER] {
         let role = Role::trusting(role, "default/app", sandbox.issuer_url(), AUDIENCE);
         sandbox.set_role(role).expect("a role");
     }
 }
 
-fn sts_calls(sandbox: &Sandbox) -> Vec<Call> {
+pub(crate) fn sts_calls(sandbox: &Sandbox) -> Vec<Call> {
     let calls = sandbox.calls_of(Service::Sts).into_iter();
     calls.filter(|call| call.operation == "AssumeRoleWithWebIdentity").collect()
 }
 
 /// A file with this content.
-fn file(sandbox: &Sandbox, name: &str, content: &Value) -> String {
+pub(crate) fn file(sandbox: &Sandbox, name: &str, content: &Value) -> String {
     let path = sandbox.dir().join(name);
     write(&path, content);
     path.to_str().expect("UTF-8").to_owned()
@@ -50,16 +50,16 @@ fn write(path: &Path, content: &Value) {
     std::fs::rename(next, path).expect("a file");
 }
 
-fn map_of(role: &str) -> Value {
+pub(crate) fn map_of(role: &str) -> Value {
     json!({"default/app": {"RoleARN": role}})
 }
 
-fn asking_sts(sandbox: &Sandbox) -> Builder {
+pub(crate) fn asking_sts(sandbox: &Sandbox) -> Builder {
     Builder::verifying(sandbox).flag("--sts-endpoint", sandbox.sts_url())
 }
 
 /// An agent with a role map.
-fn mapping(sandbox: &Sandbox, map: &Value) -> Builder {
+pub(crate) fn mapping(sandbox: &Sandbox, map: &Value) -> Builder {
     asking_sts(sandbox).flag("--role-map", &file(sandbox, "role-map.json", map))
 }
 
@@ -74,11 +74,11 @@ fn reading(sandbox: &Sandbox, api: &ApiServer) -> Builder {
 }
 
 /// The session that these credentials are of.
-fn session_of(sandbox: &Sandbox, access_key_id: &str) -> Session {
+pub(crate) fn session_of(sandbox: &Sandbox, access_key_id: &str) -> Session {
     sandbox.session_of(access_key_id).expect("credentials of the sandbox")
 }
 
-async fn until_keys(agent: &Agent) {
+pub(crate) async fn until_keys(agent: &Agent) {
     eventually("the keys are known", async || agent.metric("pod_identity_agent_token_keys").await == 1).await;
 }
 

@@ -1,9 +1,11 @@
-//! EKS Auth as the AWS SDK's HTTP client meets it, for tests on simulated time: the agent's unit tests and
-//! the simulation.
+//! EKS Auth and STS (`web_identity`) as the AWS SDK's HTTP client meets them, for tests on simulated time: the
+//! agent's unit tests and the simulation.
 //!
 //! Owns: the form of a call and of each answer, request ids, and which connections have carried a call.
 //! Must not know: what is answered to whom, or the agent. The sandbox's EKS Auth is a server, and judges signatures
 //! and tokens; how certain each of its answers is stands in tests/sandbox/ASSUMPTIONS.md.
+
+pub mod web_identity;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
@@ -100,8 +102,13 @@ pub fn answer_with_id(
     let none = |what: &'static str| ConnectorError::other(what.into(), None);
     let status = status.try_into().map_err(|_| none("no such status"))?;
     let date = DateTime::from(date).fmt(Format::HttpDate).map_err(|_| none("no such date"))?;
+    let content = if body.starts_with("<ErrorResponse") || body.starts_with("<AssumeRole") {
+        "text/xml"
+    } else {
+        "application/json"
+    };
     let mut answer = HttpResponse::new(status, SdkBody::from(body));
-    answer.headers_mut().insert("content-type", "application/json");
+    answer.headers_mut().insert("content-type", content);
     answer.headers_mut().insert("x-amzn-requestid", id.into());
     answer.headers_mut().insert("date", date);
     Ok(answer)

@@ -73,7 +73,7 @@ impl FlightRunner {
         );
         let attempts = async {
             let ended = self.attempt(flight).await;
-            self.answers.ended(ended.as_ref().err());
+            self.answers.ended(&principal.route, ended.as_ref().err());
             ended
         };
         attempts.instrument(span).await

@@ -4,7 +4,8 @@
 //! the pod (`outcome`).
 //!
 //! One refused pod is that pod's affair. Where nothing but refusals comes, the agent asks for the wrong
-//! thing: a misspelt cluster name, another region, associations that were never made.
+//! thing: a misspelt cluster name, another region, associations that were never made. What one source grants
+//! says nothing of that at another.
 
 use std::fmt;
 use std::time::Duration;
@@ -13,7 +14,8 @@ use tokio::sync::watch;
 
 use crate::aws::answer_log::AnswerLog;
 use crate::clock::{BootTime, Clock};
-use crate::credentials::source::{Refusal, SourceError};
+use crate::credentials::source::{OfEach, Refusal, SourceError};
+use crate::workload::Route;
 
 /// After a grant, refusals alone say something after this time.
 const LONG: Duration = Duration::from_secs(10 * 60);
@@ -25,10 +27,10 @@ const CHECK: Duration = Duration::from_secs(30);
 pub struct FinalAnswers {
     log: AnswerLog,
     clock: Clock,
-    answers: watch::Sender<Answers>,
+    answers: watch::Sender<OfEach<Answers>>,
 }
 
-/// What matters of all answers since the start.
+/// What matters of all answers of a source since the start.
 #[derive(Clone, Debug, Default)]
 struct Answers {
     has_granted: bool,
@@ -49,7 +51,7 @@ struct Refusals {
 pub enum Granted {
     /// Something, or nothing was refused.
     Something,
-    /// Nothing: all answers were refusals. A sentence with the last one.
+    /// Nothing, by one of the sources: all its answers were refusals. A sentence with the last one.
     Nothing(String),
 }
 
@@ -58,31 +60,32 @@ impl FinalAnswers {
         Self { log, clock, answers: watch::Sender::default() }
     }
 
-    /// A flight has ended like this; `None`: with credentials.
-    pub(super) fn ended(&self, error: Option<&SourceError>) {
+    /// A flight by this route has ended like this; `None`: with credentials.
+    pub(super) fn ended(&self, route: &Route, error: Option<&SourceError>) {
         match error {
-            None => self.granted(),
-            Some(SourceError::Refused(refusal)) => self.refused(refusal),
+            None => self.granted(route),
+            Some(SourceError::Refused(refusal)) => self.refused(route, refusal),
             // Rejections of the agent itself are logged where they are noticed (`aws::own_identity`); the
             // rest are no answers.
             Some(SourceError::OwnIdentity(_) | SourceError::Throttled | SourceError::Unavailable(_)) => {}
         }
     }
 
-    fn granted(&self) {
+    fn granted(&self, route: &Route) {
         self.answers.send_if_modified(|answers| {
+            let answers = answers.of_mut(route);
             let is_news = !answers.has_granted || answers.refusals.is_some();
             *answers = Answers { has_granted: true, refusals: None };
             is_news
         });
     }
 
-    fn refused(&self, refusal: &Refusal) {
+    fn refused(&self, route: &Route, refusal: &Refusal) {
         // Not AWS's: the agent has judged by itself.
         let Some(no) = refusal.as_no() else { return };
         let now = self.clock.now().boot;
         self.log.report(&no, now);
-        self.answers.send_modify(|answers| answers.refused(refusal.clone(), now));
+        self.answers.send_modify(|answers| answers.of_mut(route).refused(refusal.clone(), now));
     }
 
     /// Reports whether AWS grants anything, now and at each change, without end; cancel by dropping.
@@ -91,11 +94,19 @@ impl FinalAnswers {
         loop {
             let current = answers.borrow_and_update().clone();
             report(current.granted(self.clock.now().boot));
+            let has_refusals = current.all().iter().any(|answers| answers.refusals.is_some());
             tokio::select! {
                 changed = answers.changed() => if changed.is_err() { return },
-                () = tokio::time::sleep(CHECK), if current.refusals.is_some() => {}
+                () = tokio::time::sleep(CHECK), if has_refusals => {}
             }
         }
+    }
+}
+
+impl OfEach<Answers> {
+    fn granted(&self, now: BootTime) -> Granted {
+        let of_each = self.all().map(|answers| answers.granted(now));
+        of_each.into_iter().find(|granted| *granted != Granted::Something).unwrap_or(Granted::Something)
     }
 }
 
@@ -157,6 +168,8 @@ mod tests {
     use crate::clock::{Clock, Simulated};
     use crate::credentials::source::tests::refusal;
     use crate::credentials::source::{Refusal, RefusalClass, SourceError, Unavailable};
+    use crate::workload::Route::{self, EksAuth};
+    use crate::workload::{RoleArn, StsEndpoint, WebIdentity};
 
     fn answers() -> (FinalAnswers, Arc<Simulated>) {
         let time = Simulated::starting_at(UNIX_EPOCH + Duration::from_secs(1_800_000_000));
@@ -170,6 +183,15 @@ mod tests {
         SourceError::Refused(Refusal { asked: Some(Arc::new(asked)), ..refusal })
     }
 
+    fn web_identity() -> Route {
+        Route::WebIdentity(Arc::new(WebIdentity {
+            role: RoleArn::read("arn:aws:iam::111122223333:role/reader").unwrap(),
+            audience: "sts.amazonaws.com".into(),
+            session_name: "ns.p".into(),
+            endpoint: StsEndpoint::Regional,
+        }))
+    }
+
     fn is_nothing(answers: &FinalAnswers) -> bool {
         match answers.answers.borrow().granted(answers.clock.now().boot) {
             Granted::Something => false,
@@ -177,16 +199,19 @@ mod tests {
         }
     }
 
-    /// What happens, one letter each: `+` a grant, `-` a refusal, `x` no answer, `o` the agent's own
+    /// What happens, one letter each: `+` a grant, `s` one of STS, `-` a refusal, `x` no answer, `o` the agent's own
     /// judgement, `.` a minute passes.
     async fn play(story: &str) -> bool {
         let (answers, _time) = answers();
         for event in story.chars() {
             match event {
-                '+' => answers.ended(None),
-                '-' => answers.ended(Some(&refused())),
-                'x' => answers.ended(Some(&SourceError::Unavailable(Unavailable::Timeout))),
-                'o' => answers.ended(Some(&SourceError::Refused(refusal(RefusalClass::TokenExpired)))),
+                '+' => answers.ended(&EksAuth, None),
+                's' => answers.ended(&web_identity(), None),
+                '-' => answers.ended(&EksAuth, Some(&refused())),
+                'x' => answers.ended(&EksAuth, Some(&SourceError::Unavailable(Unavailable::Timeout))),
+                'o' => {
+                    answers.ended(&EksAuth, Some(&SourceError::Refused(refusal(RefusalClass::TokenExpired))))
+                }
                 _ => tokio::time::sleep(Duration::from_secs(60)).await,
             }
         }
@@ -202,6 +227,7 @@ mod tests {
             ("one refusal", "-", true),
             ("long ago", "-....................", true),
             ("a grant after it", "-+", false),
+            ("STS grants, and EKS Auth nothing", "s-s", true),
             ("one pod among others", "+-", false),
             ("its retries", "+-...-...-...", false),
             ("for ten minutes", "+-...-...-....", true),
@@ -221,9 +247,9 @@ mod tests {
         let reporting = answers.clone().report(move |granted| seen.lock().push(granted));
         let answering = async {
             tokio::time::sleep(Duration::from_secs(1)).await;
-            answers.ended(Some(&refused()));
+            answers.ended(&EksAuth, Some(&refused()));
             tokio::time::sleep(LONG + CHECK).await;
-            answers.ended(None);
+            answers.ended(&EksAuth, None);
             tokio::time::sleep(Duration::from_secs(1)).await;
         };
         tokio::select! {

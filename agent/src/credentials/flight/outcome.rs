@@ -260,6 +260,7 @@ impl Outcomes {
         let wall_now = self.clock.now();
         self.store.last_asked(&|record| {
             record.demand() == Demand::Somebody
+                && record.principal().route == Route::EksAuth
                 && !wall_now.is_surely_past(record.token().expires)
                 && !self.entitlement.was_asked_about(&record.credentials().grant().origin, since, now)
         })

@@ -116,9 +116,13 @@ impl Entitlement {
         self.max_stale
     }
 
-    /// AWS issued credentials of an association, or said something else that shows that it knows it.
+    /// AWS issued credentials, or said something else that shows that it knows what they are of. Associations
+    /// alone are counted: that STS gives a role does not show that EKS Auth has not forgotten them all.
     pub fn found(&self, origin: &GrantOrigin, now: BootTime) {
-        self.answers.lock().note(origin, true, now);
+        match origin {
+            GrantOrigin::Association(_) => self.answers.lock().note(origin, true, now),
+            GrantOrigin::Role(_) => {}
+        }
     }
 
     /// Whether AWS was asked about an association in the last five minutes, and not before `since`.

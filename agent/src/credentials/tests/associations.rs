@@ -11,7 +11,7 @@ const NOT_FOUND: Mood = Mood::Says(404, "ResourceNotFoundException");
 
 impl Node {
     /// The next pod that is missed, if there is one.
-    async fn missed(&self) -> Option<Box<str>> {
+    pub(super) async fn missed(&self) -> Option<Box<str>> {
         let next = tokio::time::timeout(Duration::from_millis(1), self.pods.next_missed(&self.clock));
         next.await.ok().map(|pod| pod.name.uid.clone())
     }

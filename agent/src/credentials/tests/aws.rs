@@ -1,4 +1,4 @@
-//! EKS Auth on simulated time: an HTTP client of the SDK that answers as the test says.
+//! EKS Auth or STS on simulated time: an HTTP client of the SDK that answers as the test says.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -9,7 +9,7 @@ use aws_smithy_runtime_api::client::http::{
 };
 use aws_smithy_runtime_api::client::orchestrator::{HttpRequest, HttpResponse};
 use aws_smithy_runtime_api::client::result::ConnectorError;
-use eks_auth_wire::{Answers, Idle, Issued, answer_with_id, refusal, token_of};
+use eks_auth_wire::{Answers, Idle, Issued, answer_with_id, refusal, token_of, web_identity};
 use parking_lot::Mutex;
 
 use crate::outgoing::Carrier;
@@ -40,8 +40,26 @@ pub(super) enum Mood {
     Rate { per_second: u32, after: Duration },
 }
 
+/// Which of its services it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Service {
+    EksAuth,
+    Sts,
+}
+
+/// What a call is about.
+#[derive(Clone, Debug)]
+struct Asked {
+    token: String,
+    /// Whom the calls are counted for: the pod and, where it asks for one, the role.
+    identity: String,
+    /// Of STS.
+    web_identity: web_identity::Call,
+}
+
 #[derive(Clone, Debug)]
 pub(super) struct Aws {
+    service: Service,
     shared: Arc<Mutex<State>>,
     answers: Answers,
     idle: Idle,
@@ -61,13 +79,25 @@ struct State {
     /// Which pod a token is of, if it has several.
     pods: HashMap<String, String>,
     expiries: HashMap<String, SystemTime>,
+    /// The role that STS was asked for, of each set.
+    roles: HashMap<String, String>,
     date_ahead: Duration,
     /// When the next call is due at the rate of [`Mood::Rate`], since the start: the bucket of GCRA.
     next_due: Duration,
 }
 
 impl Aws {
+    /// EKS Auth.
     pub(super) fn new() -> Self {
+        Self::of(Service::EksAuth)
+    }
+
+    /// STS.
+    pub(super) fn sts() -> Self {
+        Self::of(Service::Sts)
+    }
+
+    fn of(service: Service) -> Self {
         let mood = Mood::Issues { after: Duration::from_millis(80), life: Duration::from_secs(6 * 3600) };
         let state = State {
             mood,
@@ -80,10 +110,12 @@ impl Aws {
             most_in_all: 0,
             pods: HashMap::new(),
             expiries: HashMap::new(),
+            roles: HashMap::new(),
             date_ahead: Duration::ZERO,
             next_due: Duration::ZERO,
         };
         Self {
+            service,
             shared: Arc::new(Mutex::new(state)),
             answers: Answers::default(),
             idle: Idle::default(),
@@ -154,6 +186,11 @@ impl Aws {
         self.shared.lock().expiries[access_key_id].duration_since(self.time()).unwrap_or_default()
     }
 
+    /// The role that STS was asked for, of this set.
+    pub(super) fn role_of(&self, access_key_id: &str) -> String {
+        self.shared.lock().roles[access_key_id].clone()
+    }
+
     pub(super) fn http_client(&self) -> SharedHttpClient {
         let connector = SharedHttpConnector::new(self.clone());
         http_client_fn(move |_, _| connector.clone())
@@ -164,30 +201,39 @@ impl Aws {
         UNIX_EPOCH + Duration::from_secs(1_800_000_000) + self.started.elapsed()
     }
 
-    fn arrive(&self, token: &str, pod: &str) -> Mood {
+    fn asked_by(&self, request: &HttpRequest) -> Asked {
+        let web_identity = web_identity::Call::of(request);
+        let token = match self.service {
+            Service::EksAuth => token_of(request),
+            Service::Sts => web_identity.token.clone(),
+        };
+        let pod = self.shared.lock().pods.get(&token).unwrap_or(&token).clone();
+        let identity = format!("{pod}{}", web_identity.role);
+        Asked { token, identity, web_identity }
+    }
+
+    fn arrive(&self, Asked { token, identity, .. }: &Asked) -> Mood {
         let mut state = self.shared.lock();
         state.calls += 1;
-        *state.calls_of.entry(token.to_owned()).or_default() += 1;
-        *state.under_way.entry(pod.to_owned()).or_default() += 1;
-        state.most_of_one = state.most_of_one.max(state.under_way[pod]);
+        *state.calls_of.entry(token.clone()).or_default() += 1;
+        *state.under_way.entry(identity.clone()).or_default() += 1;
+        state.most_of_one = state.most_of_one.max(state.under_way[identity]);
         state.most_in_all = state.most_in_all.max(state.under_way.values().sum());
         state.moods.get(token).copied().unwrap_or(state.mood)
     }
 
-    async fn answer(self, token: String) -> Result<HttpResponse, ConnectorError> {
-        let pod = self.shared.lock().pods.get(&token).unwrap_or(&token).clone();
-        let mood = self.arrive(&token, &pod);
-        let association = format!("a-{pod}");
-        let _gone = Gone { aws: self.clone(), pod };
+    async fn answer(self, asked: Asked) -> Result<HttpResponse, ConnectorError> {
+        let mood = self.arrive(&asked);
+        let _gone = Gone { aws: self.clone(), identity: asked.identity.clone() };
         match mood {
             Mood::Issues { after, life } => {
                 tokio::time::sleep(after).await;
-                self.issue(&association, life)
+                self.issue(&asked, life)
             }
-            Mood::Says(status, code) => self.response(status, refusal(code)),
+            Mood::Says(status, code) => self.refuse(status, code),
             Mood::SaysAfter(after, status, code) => {
                 tokio::time::sleep(after).await;
-                self.response(status, refusal(code))
+                self.refuse(status, code)
             }
             Mood::Page { status, body, has_request_id } => {
                 let mut page = self.response(status, body.to_owned())?;
@@ -196,10 +242,12 @@ impl Aws {
                 }
                 Ok(page)
             }
-            Mood::IssuesUntil(seconds) => self.response(200, issued(&association, "r", "ASIA", seconds)),
+            Mood::IssuesUntil(seconds) => {
+                self.response(200, issued(&association(&asked), "r", "ASIA", seconds))
+            }
             Mood::Replays { given, ended } => {
                 let seconds = (self.time() - ended).duration_since(UNIX_EPOCH).unwrap().as_secs();
-                let body = issued(&association, "r", "ASIAOLD", seconds.try_into().unwrap());
+                let body = issued(&association(&asked), "r", "ASIAOLD", seconds.try_into().unwrap());
                 answer_with_id(200, body, self.time() - given, "the same")
             }
             Mood::Hangs => std::future::pending().await,
@@ -207,20 +255,31 @@ impl Aws {
             Mood::Throttles { above, after } => {
                 let under_way: usize = self.shared.lock().under_way.values().sum();
                 if under_way > above {
-                    return self.response(429, refusal("ThrottlingException"));
+                    return self.throttle();
                 }
                 tokio::time::sleep(after).await;
-                self.issue(&association, Duration::from_secs(6 * 3600))
+                self.issue(&asked, Duration::from_secs(6 * 3600))
             }
             Mood::Rate { per_second, after } => {
                 let is_within = self.takes_from_rate(per_second);
                 tokio::time::sleep(after).await;
-                if is_within {
-                    self.issue(&association, Duration::from_secs(6 * 3600))
-                } else {
-                    self.response(429, refusal("ThrottlingException"))
-                }
+                if is_within { self.issue(&asked, Duration::from_secs(6 * 3600)) } else { self.throttle() }
             }
+        }
+    }
+
+    fn refuse(&self, status: u16, code: &str) -> Result<HttpResponse, ConnectorError> {
+        let body = match self.service {
+            Service::EksAuth => refusal(code),
+            Service::Sts => web_identity::refusal(code),
+        };
+        self.response(status, body)
+    }
+
+    fn throttle(&self) -> Result<HttpResponse, ConnectorError> {
+        match self.service {
+            Service::EksAuth => self.refuse(429, "ThrottlingException"),
+            Service::Sts => self.refuse(400, "Throttling"),
         }
     }
 
@@ -236,21 +295,40 @@ impl Aws {
         is_within
     }
 
-    fn issue(&self, association: &str, life: Duration) -> Result<HttpResponse, ConnectorError> {
+    fn issue(&self, asked: &Asked, life: Duration) -> Result<HttpResponse, ConnectorError> {
         let expires = self.time() + life;
         let mut state = self.shared.lock();
-        let key = format!("ASIA{:06}", state.expiries.len());
+        let prefix = if self.service == Service::Sts { "ASIASTS" } else { "ASIA" };
+        let key = format!("{prefix}{:06}", state.expiries.len());
         state.expiries.insert(key.clone(), expires);
+        state.roles.insert(key.clone(), asked.web_identity.role.clone());
         let role = state.role;
         drop(state);
-        let seconds = expires.duration_since(UNIX_EPOCH).unwrap().as_secs().try_into().unwrap();
-        self.response(200, issued(association, role, &key, seconds))
+        let body = match self.service {
+            Service::EksAuth => {
+                let seconds = expires.duration_since(UNIX_EPOCH).unwrap().as_secs().try_into().unwrap();
+                issued(&association(asked), role, &key, seconds)
+            }
+            Service::Sts => web_identity::Issued {
+                call: &asked.web_identity,
+                access_key_id: &key,
+                secret: "planted-secret-key",
+                session_token: "planted-session-token",
+                expiration: expires,
+            }
+            .body(),
+        };
+        self.response(200, body)
     }
 
     fn response(&self, status: u16, body: String) -> Result<HttpResponse, ConnectorError> {
         let ahead = self.shared.lock().date_ahead;
         self.answers.answer(status, body, self.time() + ahead)
     }
+}
+
+fn association(asked: &Asked) -> String {
+    format!("a-{}", asked.identity)
 }
 
 fn issued(association: &str, role: &str, access_key_id: &str, expiration: i64) -> String {
@@ -260,11 +338,11 @@ fn issued(association: &str, role: &str, access_key_id: &str, expiration: i64) -
 
 impl HttpConnector for Aws {
     fn call(&self, request: HttpRequest) -> HttpConnectorFuture {
-        let token = token_of(&request);
+        let asked = self.asked_by(&request);
         let (aws, carrier) = (self.clone(), request.extension::<Carrier>().cloned());
         HttpConnectorFuture::new(async move {
             carrier.expect("every call tells what it travels on").takes(aws.idle.take());
-            let answer = aws.clone().answer(token).await;
+            let answer = aws.clone().answer(asked).await;
             if answer.is_ok() {
                 aws.idle.give_back();
             }
@@ -276,11 +354,11 @@ impl HttpConnector for Aws {
 /// The call is over, also when the SDK's time-out drops it.
 struct Gone {
     aws: Aws,
-    pod: String,
+    identity: String,
 }
 
 impl Drop for Gone {
     fn drop(&mut self) {
-        *self.aws.shared.lock().under_way.get_mut(&self.pod).unwrap() -= 1;
+        *self.aws.shared.lock().under_way.get_mut(&self.identity).unwrap() -= 1;
     }
 }

@@ -11,7 +11,7 @@ use crate::pods::testing::pod as live;
 
 impl Node {
     /// Where the cluster has named this pod.
-    fn with_pod(pod: usize) -> Self {
+    pub(super) fn with_pod(pod: usize) -> Self {
         let node = Self::new();
         node.pods.begin_list();
         node.pods.here(live(&format!("pod-{pod}")));

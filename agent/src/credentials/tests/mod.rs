@@ -15,6 +15,8 @@ mod gone;
 mod names;
 mod outage;
 mod revocation;
+mod roles;
+mod roles_in_trouble;
 mod sharing;
 
 use std::net::Ipv4Addr;
@@ -29,12 +31,13 @@ use self::aws::Aws;
 use crate::aws::node_details::SentDetails;
 use crate::aws::own_identity::OwnIdentity;
 use crate::clock::{Clock, Simulated};
-use crate::config::{Retention, Upstream};
+use crate::config::{Retention, Sts, Upstream};
 use crate::credentials::assemble::{Credentials, Needs};
 use crate::credentials::audit_log::AuditLog;
 use crate::credentials::policy::serving::LONGEST_HOLD;
 use crate::credentials::provider::{CredentialRequest, Lookup};
 use crate::credentials::source::eks_auth::{EksAuth, Parts};
+use crate::credentials::source::web_identity::{Parts as StsParts, StsWebIdentity};
 use crate::credentials::source::{SourceError, Sources};
 use crate::events::{Events, Reports};
 use crate::lifecycle::limits::Limits;
@@ -42,7 +45,9 @@ use crate::lifecycle::tasks::Tasks;
 use crate::pods::Pods;
 use crate::rng::Rng;
 use crate::telemetry::metrics::Metrics;
-use crate::workload::{BearerToken, Caller, CredentialKey, PeerKey, PresentedToken, Principal, Route};
+use crate::workload::{
+    BearerToken, Caller, CredentialKey, PeerKey, PresentedToken, Principal, RoleArn, Route,
+};
 
 const MINUTE: Duration = Duration::from_secs(60);
 const HOUR: Duration = Duration::from_secs(3600);
@@ -55,6 +60,10 @@ struct Node {
     clock: Clock,
     time: Arc<Simulated>,
     aws: Aws,
+    /// STS, for roles that the cluster gives.
+    sts: Aws,
+    /// Roles that the cluster gives nobody any more.
+    withdrawn: Arc<Mutex<Vec<RoleArn>>>,
     pods: Pods,
     /// What was reported of pods.
     reports: Arc<Mutex<Reports>>,
@@ -105,6 +114,23 @@ impl Node {
             http_client: aws.http_client(),
             clock: &clock,
         });
+        let sts = Aws::sts();
+        let web_identity = StsWebIdentity::new(StsParts {
+            region: "us-west-2",
+            sts: &Sts::default(),
+            upstream: &upstream,
+            answer_log: answer_log.clone(),
+            http_client: sts.http_client(),
+            clock: &clock,
+        });
+        let withdrawn = Arc::<Mutex<Vec<RoleArn>>>::default();
+        let still_gives = {
+            let withdrawn = Arc::clone(&withdrawn);
+            move |principal: &Principal| match &principal.route {
+                Route::EksAuth => true,
+                Route::WebIdentity(wanted) => !withdrawn.lock().contains(&wanted.role),
+            }
+        };
         let (limits, tasks) = (Limits::default(), Tasks::new());
         // Dropping the questions means only that nobody answers them.
         let (pods, _questions) = Pods::new();
@@ -113,7 +139,7 @@ impl Node {
         let credentials = Credentials::assemble(Needs {
             clock: clock.clone(),
             rng: Rng::seeded(seed),
-            sources: Sources { eks_auth: Some(eks_auth), web_identity: None, answer_log },
+            sources: Sources { eks_auth: Some(eks_auth), web_identity: Some(web_identity), answer_log },
             retention,
             max_service_qps: 3,
             max_stale_after_refusal,
@@ -123,13 +149,14 @@ impl Node {
             audit_log: Some(AuditLog::new("cluster", Some("node-1"))),
             pods: pods.clone(),
             events,
-            still_gives: Arc::new(|_| true),
+            still_gives: Arc::new(still_gives),
         });
         if let Some(renewals) = credentials.renewals() {
             tasks.spawn("renewals", renewals.run());
         }
         tasks.spawn("revocations", credentials.revocations().run());
-        Self { credentials, limits, clock, time, aws, pods, reports: Arc::new(Mutex::new(reports)) }
+        let reports = Arc::new(Mutex::new(reports));
+        Self { credentials, limits, clock, time, aws, sts, withdrawn, pods, reports }
     }
 
     /// Asks as the endpoint does: looks, waits as long as a request is held, serves or says why not.
@@ -147,17 +174,25 @@ impl Node {
             },
         };
         let body: serde_json::Value = serde_json::from_slice(&served.body).unwrap();
-        let left = self.aws.life_left(body["AccessKeyId"].as_str().unwrap());
+        let asked = match &request.principal.route {
+            Route::EksAuth => &self.aws,
+            Route::WebIdentity(_) => &self.sts,
+        };
+        let left = asked.life_left(body["AccessKeyId"].as_str().unwrap());
         Ok(Got { access_key_id: body["AccessKeyId"].as_str().unwrap().to_owned(), left })
     }
 
     /// Asks as boto3 does: three tries of 2 s, 1 s apart. Whether one of them was served.
     async fn ask_as_boto3(&self, pod: usize) -> bool {
+        self.ask_as_boto3_for(&self.request(pod)).await
+    }
+
+    async fn ask_as_boto3_for(&self, request: &CredentialRequest) -> bool {
         for attempt in 0..3 {
             if attempt > 0 {
                 tokio::time::sleep(Duration::from_secs(1)).await;
             }
-            if let Ok(Ok(_)) = tokio::time::timeout(Duration::from_secs(2), self.ask(pod)).await {
+            if let Ok(Ok(_)) = tokio::time::timeout(Duration::from_secs(2), self.ask_as(request)).await {
                 return true;
             }
         }

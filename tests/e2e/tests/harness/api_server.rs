@@ -18,7 +18,7 @@ use rustls::pki_types::PrivateKeyDer;
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::mpsc;
+use tokio::sync::{broadcast, mpsc};
 use tokio::task::JoinSet;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
@@ -39,6 +39,8 @@ struct Shared {
     /// By path.
     service_accounts: Mutex<BTreeMap<String, Value>>,
     is_away: AtomicBool,
+    /// What watches are told after the list.
+    changes: broadcast::Sender<String>,
     tell: mpsc::UnboundedSender<Value>,
 }
 
@@ -54,7 +56,9 @@ impl ApiServer {
         let port = listener.local_addr().expect("an address").port();
         let (tell, posted) = mpsc::unbounded_channel();
         let (list, service_accounts) = (streaming_list(pods), Mutex::default());
-        let shared = Arc::new(Shared { list, service_accounts, is_away: AtomicBool::new(false), tell });
+        let (changes, _nobody_yet) = broadcast::channel(16);
+        let is_away = AtomicBool::new(false);
+        let shared = Arc::new(Shared { list, service_accounts, is_away, changes, tell });
         let served = Arc::clone(&shared);
         let mut tasks = JoinSet::new();
         tasks.spawn(async move {
@@ -74,6 +78,12 @@ impl ApiServer {
         let account = json!({"kind": "ServiceAccount", "apiVersion": "v1", "metadata": metadata});
         let path = format!("/api/v1/namespaces/default/serviceaccounts/{name}");
         self.shared.service_accounts.lock().insert(path, account);
+    }
+
+    /// Deletes a pod that it has; all watches are told.
+    pub(crate) fn delete_pod(&self, namespace: &str, name: &str, uid: &str) {
+        let gone = event("DELETED", namespace, name, uid, "8").to_string() + "\n";
+        self.shared.changes.send(gone).expect("somebody watches");
     }
 
     /// From now on it answers nothing but 503, or answers again.
@@ -106,27 +116,23 @@ fn acceptor() -> (TlsAcceptor, String) {
 
 /// The events of a watch that begins with a list.
 fn streaming_list(pods: &[(&str, &str, &str)]) -> String {
-    let added = pods.iter().map(|(namespace, name, uid)| {
-        let metadata = json!({"namespace": namespace, "name": name, "uid": uid, "resourceVersion": "7"});
-        json!({"type": "ADDED", "object": {"metadata": metadata, "spec": {"nodeName": "node"}}})
-    });
+    let added = pods.iter().map(|(namespace, name, uid)| event("ADDED", namespace, name, uid, "7"));
     let metadata = json!({"resourceVersion": "7", "annotations": {"k8s.io/initial-events-end": "true"}});
     let mark = json!({"kind": "Pod", "apiVersion": "v1", "metadata": metadata});
     let end = json!({"type": "BOOKMARK", "object": mark});
     added.chain([end]).map(|event| event.to_string() + "\n").collect()
 }
 
+fn event(kind: &str, namespace: &str, name: &str, uid: &str, version: &str) -> Value {
+    let metadata = json!({"namespace": namespace, "name": name, "uid": uid, "resourceVersion": version});
+    json!({"type": kind, "object": {"metadata": metadata, "spec": {"nodeName": "node"}}})
+}
+
 async fn serve(stream: TcpStream, acceptor: &TlsAcceptor, shared: &Shared) -> std::io::Result<()> {
     let mut stream = acceptor.accept(stream).await?;
     while let Some((line, body)) = read(&mut stream).await? {
         if line.starts_with("GET /api/v1/pods?") {
-            let list = &shared.list;
-            let head =
-                "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n";
-            stream.write_all(format!("{head}{:x}\r\n{list}\r\n", list.len()).as_bytes()).await?;
-            stream.flush().await?;
-            // A watch goes on for ever.
-            return std::future::pending().await;
+            return watch(&mut stream, shared).await;
         }
         let (status, body) = answer_to(&line, body, shared);
         let length = body.len();
@@ -137,6 +143,19 @@ async fn serve(stream: TcpStream, acceptor: &TlsAcceptor, shared: &Shared) -> st
         stream.flush().await?;
     }
     Ok(())
+}
+
+/// The list, and then what changes. It goes on for ever.
+async fn watch(stream: &mut TlsStream<TcpStream>, shared: &Shared) -> std::io::Result<()> {
+    let mut changes = shared.changes.subscribe();
+    let head = "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n";
+    stream.write_all(head.as_bytes()).await?;
+    let mut next = shared.list.clone();
+    loop {
+        stream.write_all(format!("{:x}\r\n{next}\r\n", next.len()).as_bytes()).await?;
+        stream.flush().await?;
+        next = changes.recv().await.map_err(std::io::Error::other)?;
+    }
 }
 
 fn answer_to(line: &str, body: Value, shared: &Shared) -> (&'static str, String) {

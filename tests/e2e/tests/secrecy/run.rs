@@ -9,6 +9,7 @@ use tokio::task::JoinSet;
 
 use super::planted::Planted;
 use crate::harness::{Agent, Answer, Builder, Request, eventually, heal, pod};
+use crate::web_identity;
 
 pub(super) const FORMATS: [&str; 2] = ["json", "text"];
 
@@ -54,6 +55,13 @@ impl Run {
     /// A new pod, which nobody but itself may know by its token.
     pub(super) fn pod(&mut self, name: &str) -> String {
         let token = pod(&self.sandbox, name).token;
+        self.plant("pod token", &token);
+        token
+    }
+
+    /// The same with a token for STS.
+    pub(super) fn pod_with_role(&mut self, name: &str) -> String {
+        let token = web_identity::pod(&self.sandbox, name).token;
         self.plant("pod token", &token);
         token
     }
@@ -126,26 +134,45 @@ impl Run {
     }
 
     /// AWS, or what stands before it, quotes what it was sent: the pod's token and the agent's credentials.
-    /// All at once, as an agent holds its answer for seconds.
     pub(super) async fn upstream_that_quotes(&mut self) {
-        let of_agent = self.known("node's").next().unwrap_or_default();
-        let mut faults = Vec::new();
-        let mut tokens = Vec::new();
-        let mut pod_with = |run: &mut Self, effect: &dyn Fn(&str) -> Effect| {
-            let name = format!("quoted-{}", tokens.len());
-            let token = run.pod(&name);
-            let matching = Match { pod: Some(name), ..Match::default() };
-            faults.push(Fault { matching, ..Fault::new(Service::EksAuth, effect(&token)) });
-            tokens.push(token);
-        };
-        for (status, code) in [
+        let codes = [
             (400, "AccessDeniedException"),
             (400, "InvalidTokenException"),
             (404, "ResourceNotFoundException"),
             (403, "InvalidSignatureException"),
             (500, "InternalServerException"),
-        ] {
-            let says = |message: String| Effect::Status { status, code: code.to_owned(), message };
+        ];
+        self.quoted_by(Service::EksAuth, &codes).await;
+    }
+
+    /// STS quotes what it was sent: its `ValidationError` names the value that it does not like.
+    pub(super) async fn sts_that_quotes(&mut self) {
+        let codes = [
+            (400, "ValidationError"),
+            (400, "InvalidIdentityToken"),
+            (400, "ExpiredTokenException"),
+            (403, "AccessDenied"),
+            (403, "IDPRejectedClaim"),
+            (500, "InternalFailure"),
+        ];
+        self.quoted_by(Service::Sts, &codes).await;
+    }
+
+    /// All at once, as an agent holds its answer for seconds.
+    async fn quoted_by(&mut self, service: Service, codes: &[(u16, &str)]) {
+        let of_agent = self.known("node's").next().unwrap_or_default();
+        let mut faults = Vec::new();
+        let mut tokens = Vec::new();
+        let mut pod_with = |run: &mut Self, effect: &dyn Fn(&str) -> Effect| {
+            let name = format!("quoted-{}", tokens.len());
+            let token = if service == Service::Sts { run.pod_with_role(&name) } else { run.pod(&name) };
+            let matching = Match { pod: Some(name), ..Match::default() };
+            faults.push(Fault { matching, ..Fault::new(service, effect(&token)) });
+            tokens.push(token);
+        };
+        for (status, code) in codes {
+            let says =
+                |message: String| Effect::Status { status: *status, code: (*code).to_owned(), message };
             pod_with(self, &|token| says(format!("Invalid value at 'token': {token}")));
             pod_with(self, &|token| says(format!("{}… {}", &token[5..80], &token[token.len() - 40..])));
             pod_with(self, &|_| says(format!("rejected:\nx-amz-security-token:{of_agent}")));
