@@ -56,10 +56,10 @@ impl Services {
         let (pod_identity, roles) = (config.pod_identity, config.web_identity.clone());
         let associations = Associations::new(Parts { pod_identity, roles }, Rng::from_entropy());
         let Some(roles) = &config.web_identity else { return associations };
-        // Shown and never waited for: what was known still counts, and EKS Auth needs none of it.
         if roles.role_map.is_some() || roles.role_limits.is_some() {
-            let known = self.readiness.advisory(ConditionName::RoleFiles);
-            let files = associations.clone().keep_files(self.clock.clone(), shown_by(known));
+            let known = self.readiness.condition(ConditionName::RoleFiles);
+            let tell = required_once(known);
+            let files = associations.clone().keep_files(self.clock.clone(), tell);
             self.until_stopped("role-files", files);
         }
         if let Some(api) = api.filter(|_| roles.reads_annotations) {
@@ -68,6 +68,7 @@ impl Services {
                 let reader = reader.clone();
                 async move { account_of(reader.read(&account.namespace, &account.name).await) }
             };
+            // Shown and never waited for: what was known still counts, and the API server may be away.
             let known = self.readiness.advisory(ConditionName::RoleAnnotations);
             // Nothing has been read, and nothing has failed.
             known.met();
@@ -159,6 +160,19 @@ fn account_of(read: Result<Option<ReadAccount>, ReadAccountError>) -> Result<Opt
         Ok(found) => Ok(found.map(|ReadAccount { uid, annotations }| FoundAccount { uid, annotations })),
         Err(ReadAccountError::Forbidden(said)) => Err(NotRead::Forbidden(said)),
         Err(error @ ReadAccountError::Api(_)) => Err(NotRead::Failed(Box::new(error))),
+    }
+}
+
+/// The same of what a process must have had once: without a file that can be used it would take the roles
+/// away that its predecessor, which has the last good one, still gives. Once it had one, a bad edit changes
+/// nothing, and takes readiness from nobody.
+fn required_once(known: Condition) -> impl Fn(Result<(), String>) + Send {
+    move |read| match read {
+        Ok(()) => {
+            known.met();
+            known.no_longer_required();
+        }
+        Err(why) => known.unmet(why),
     }
 }
 

@@ -253,7 +253,6 @@ impl Config {
             // An invalid flag is a problem already, so the source chosen here does not matter.
             rotate: rotate.unwrap_or(false),
         };
-        let own_credentials = own_credentials::read(flags, environment, problems);
         let name = problems.take(names::node(args.node_name.as_deref(), environment));
         let send = problems.take(go_bool("--send-node-details", &args.send_node_details));
         let node_network = node_network::read(args, listen.as_ref(), [probe_port, metrics_port], problems);
@@ -262,6 +261,8 @@ impl Config {
         let kubernetes = kubernetes::read(args, api_server, problems);
         let verified = verification.as_ref();
         let sources = web_identity::sources(args, environment, verified, kubernetes.as_ref(), problems);
+        let are_needed = sources.as_ref().is_none_or(|(pod_identity, _)| *pod_identity);
+        let own_credentials = own_credentials::read_if(are_needed, flags, environment, problems);
         let jwks_refresh_interval = problems.take(refresh_interval(&args.jwks_refresh_interval));
         let shutdown_grace = problems.take(shutdown_grace(&args.shutdown_grace));
         let log = log::read(args, problems);

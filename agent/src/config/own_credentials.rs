@@ -34,12 +34,21 @@ impl Flags<'_> {
     }
 }
 
-/// Chooses the source, reads its settings and notes every problem.
-pub(super) fn read(
+/// The same where something is signed. Where nothing is, nothing that is wrong with them matters.
+pub(super) fn read_if(
+    are_needed: bool,
     flags: Flags<'_>,
     environment: &Environment,
     problems: &mut Problems,
 ) -> Option<OwnCredentials> {
+    match are_needed {
+        true => read(flags, environment, problems),
+        false => Some(OwnCredentials::Imds { endpoint: None, ipv6: false }),
+    }
+}
+
+/// Chooses the source, reads its settings and notes every problem.
+fn read(flags: Flags<'_>, environment: &Environment, problems: &mut Problems) -> Option<OwnCredentials> {
     match flags.source {
         "file" => problems.take(file(flags.file, environment)),
         "environment" => from_environment(environment, problems),

@@ -89,7 +89,6 @@ fn read(
         let rule = format!("must not be given more than {MAX_AUDIENCES} times");
         problems.note(Problem::without_value("--web-identity-audience", rule));
     }
-    let sts = sts(args, environment, problems);
     let [role_map, role_limits] = [&args.role_map, &args.role_limits]
         .map(|path| path.as_deref().filter(|path| !path.is_empty()).map(PathBuf::from));
     let reads_annotations = reads_annotations?;
@@ -100,6 +99,8 @@ fn read(
         }
         return Some(None);
     }
+    // Only now: what is set for other programs must not stop an agent that does not ask STS.
+    let sts = sts(args, environment, problems);
     let setting = if role_map.is_some() { "--role-map" } else { "--service-account-roles" };
     if verification
         .is_some_and(|verification| verification.mode == VerificationMode::Off || verification.sources() == 0)
@@ -121,13 +122,21 @@ fn sts(args: &ServerArgs, environment: &Environment, problems: &mut Problems) ->
     let of_service = environment.endpoint_sts.as_deref().map(|url| ("AWS_ENDPOINT_URL_STS", url));
     let flag = args.sts_endpoint.as_deref().map(|url| ("--sts-endpoint", url));
     let chosen = problems.take(choose_endpoint(flag, of_service, environment));
+    let use_fips = aws_bool("AWS_USE_FIPS_ENDPOINT", environment.use_fips.as_deref()) == Ok(true);
+    if let (Some(Some((setting, _))), true) = (chosen, use_fips) {
+        // The endpoint rules of STS fail when both are set.
+        let rule = "must not be combined with AWS_USE_FIPS_ENDPOINT=true";
+        problems.note(Problem::without_value(setting, rule));
+    }
     let endpoint = chosen.and_then(|chosen| match chosen {
         Some((setting, text)) => problems.take(checked_endpoint(setting, text)).map(Some),
         None => Some(None),
     });
     let dual_stack = aws_bool("AWS_USE_DUALSTACK_ENDPOINT", environment.use_dual_stack.as_deref());
-    let use_dual_stack = problems.take(dual_stack);
-    Some(Sts { endpoint: endpoint?, use_dual_stack: use_dual_stack? })
+    let (endpoint, wants_dual_stack) = (endpoint?, problems.take(dual_stack)?);
+    // The same rules take both for a mistake; the endpoint is what was asked for.
+    let use_dual_stack = wants_dual_stack && endpoint.is_none();
+    Some(Sts { endpoint, use_dual_stack })
 }
 
 fn audience(text: &str) -> Result<String, Problem> {
@@ -245,8 +254,22 @@ mod tests {
         assert_eq!(endpoint(&["--endpoint=https://eks-auth"], &[]).unwrap(), None);
         let http = endpoint(&["--sts-endpoint=http://sts.example"], &[]).unwrap_err().concat();
         assert!(http.contains("must be https"), "{http}");
-        let dual = reads(&["--role-map=/map"], &[("AWS_USE_DUALSTACK_ENDPOINT", "true")]);
-        assert!(dual.unwrap().unwrap().sts.use_dual_stack);
+    }
+
+    #[test]
+    fn fips_and_dual_stack_are_of_the_regional_endpoint_and_stop_nobody_who_does_not_ask_sts() {
+        let (dual, fips) = (("AWS_USE_DUALSTACK_ENDPOINT", "true"), ("AWS_USE_FIPS_ENDPOINT", "true"));
+        let sts = |flags: &[&str], variables: &[(&str, &str)]| {
+            reads(flags, variables).map(|read| read.map(|read| read.sts))
+        };
+        let (map, endpoint) = ("--role-map=/map", "--sts-endpoint=https://vpce.example");
+        assert!(sts(&[map], &[dual]).unwrap().unwrap().use_dual_stack);
+        assert!(!sts(&[map, endpoint], &[dual]).unwrap().unwrap().use_dual_stack);
+        assert!(sts(&[map], &[fips]).is_ok());
+        let both = sts(&[map, endpoint], &[fips]).unwrap_err().concat();
+        assert!(both.starts_with("--sts-endpoint: must not be combined with"), "{both}");
+        assert_eq!(sts(&[], &[("AWS_USE_DUALSTACK_ENDPOINT", "1")]), Ok(None));
+        assert_eq!(sts(&["--sts-endpoint=http://sts.example"], &[]), Ok(None));
     }
 
     #[test]

@@ -160,6 +160,7 @@ impl Credentials {
             audit_log: needs.audit_log,
             pods: pods.clone(),
             events: needs.events,
+            still_gives: Arc::clone(&still_gives),
         };
         let flights = Flights::new(runner, outcomes, rng, tasks);
         let provider = Provider {

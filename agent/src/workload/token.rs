@@ -43,6 +43,18 @@ pub struct PresentedToken {
 pub struct TokenDigest([u8; 32]);
 
 impl TokenDigest {
+    /// Of this token and what it is exchanged for: another role is another key.
+    #[must_use]
+    pub fn with(&self, parts: &[&str]) -> Self {
+        let mut text = self.0.to_vec();
+        for part in parts {
+            // A length before each, so that no two lists of parts are alike.
+            text.extend(part.len().to_be_bytes());
+            text.extend(part.as_bytes());
+        }
+        sha256(&text)
+    }
+
     #[cfg(test)]
     pub(crate) const fn of_bytes(bytes: [u8; 32]) -> Self {
         Self(bytes)

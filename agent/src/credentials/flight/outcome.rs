@@ -10,6 +10,7 @@ use parking_lot::Mutex;
 
 use crate::backoff::Backoff;
 use crate::clock::{BootTime, Clock};
+use crate::credentials::assemble::StillGives;
 use crate::credentials::audit_log::{AuditLog, Entry, Fate};
 use crate::credentials::flight::attempts::Fetched;
 use crate::credentials::flight::shared_call::Flight;
@@ -52,6 +53,8 @@ pub(in crate::credentials) struct Outcomes {
     /// Learns which service accounts have associations.
     pub(in crate::credentials) pods: Pods,
     pub(in crate::credentials) events: Events,
+    /// Whether the cluster still gives a principal its route.
+    pub(in crate::credentials) still_gives: StillGives,
 }
 
 impl Outcomes {
@@ -105,13 +108,15 @@ impl Outcomes {
         if let Some(of_pod) = self.store.of_pod_behind(&principal.key) {
             of_pod.has_another_name();
         }
-        if !flight.was_awaited()
-            && flight.began_with_what_lives(now)
-            && self.store.lookup(principal, token.token.digest(), now).is_none()
-        {
-            // A renewal of what made room, or was taken away, while it was under way. It would take the room
-            // of another, or bring back what its pod is entitled to no more. What expired meanwhile is kept:
-            // its pod may be there.
+        let is_unwanted = || {
+            !flight.was_awaited()
+                && flight.began_with_what_lives(now)
+                && self.store.lookup(principal, token.token.digest(), now).is_none()
+        };
+        if !(self.still_gives)(principal) || is_unwanted() {
+            // A renewal of what made room, or was taken away, while it was under way; or the cluster has taken
+            // the role away. It would take the room of another, or bring back what its pod is entitled to no
+            // more. What expired meanwhile is kept: its pod may be there.
             audit(Fate::Discarded);
             return Held { credentials: record.credentials(), record: Arc::new(record) };
         }

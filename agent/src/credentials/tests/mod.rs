@@ -32,7 +32,7 @@ use crate::aws::node_details::SentDetails;
 use crate::aws::own_identity::OwnIdentity;
 use crate::clock::{Clock, Simulated};
 use crate::config::{Retention, Sts, Upstream};
-use crate::credentials::assemble::{Credentials, Needs};
+use crate::credentials::assemble::{Credentials, Needs, StillGives};
 use crate::credentials::audit_log::AuditLog;
 use crate::credentials::policy::serving::LONGEST_HOLD;
 use crate::credentials::provider::{CredentialRequest, Lookup};
@@ -124,13 +124,6 @@ impl Node {
             clock: &clock,
         });
         let withdrawn = Arc::<Mutex<Vec<RoleArn>>>::default();
-        let still_gives = {
-            let withdrawn = Arc::clone(&withdrawn);
-            move |principal: &Principal| match &principal.route {
-                Route::EksAuth => true,
-                Route::WebIdentity(wanted) => !withdrawn.lock().contains(&wanted.role),
-            }
-        };
         let (limits, tasks) = (Limits::default(), Tasks::new());
         // Dropping the questions means only that nobody answers them.
         let (pods, _questions) = Pods::new();
@@ -149,7 +142,7 @@ impl Node {
             audit_log: Some(AuditLog::new("cluster", Some("node-1"))),
             pods: pods.clone(),
             events,
-            still_gives: Arc::new(still_gives),
+            still_gives: gives_all_but(Arc::clone(&withdrawn)),
         });
         if let Some(renewals) = credentials.renewals() {
             tasks.spawn("renewals", renewals.run());
@@ -229,4 +222,12 @@ fn peer(pod: usize) -> PeerKey {
 
 fn token_of(pod: usize) -> String {
     format!("a.pod{pod}.c")
+}
+
+/// A cluster that gives every role but these.
+fn gives_all_but(withdrawn: Arc<Mutex<Vec<RoleArn>>>) -> StillGives {
+    Arc::new(move |principal: &Principal| match &principal.route {
+        Route::EksAuth => true,
+        Route::WebIdentity(wanted) => !withdrawn.lock().contains(&wanted.role),
+    })
 }

@@ -120,6 +120,7 @@ impl Endpoint {
             Lookup::Wait(waiting) => {
                 let served = self.hold(peer, waiting, deadline, account).await?;
                 self.presence.check_again(&account.caller).map_err(Rejection::Absent)?;
+                self.still_given(&account.caller, &request.principal.route).map_err(Rejection::NoRoute)?;
                 Ok(served)
             }
         }
@@ -196,6 +197,11 @@ impl Endpoint {
             route = asked => route,
             () = self.until_time_is_over(deadline) => Err(NoRoute::NotYetKnown),
         }
+    }
+
+    /// Whether one that was held meanwhile is still given its route. Another one is for its next request.
+    fn still_given(&self, caller: &Caller, route: &Route) -> Result<(), NoRoute> {
+        self.associations.still_gives(caller, route).then_some(()).ok_or(NoRoute::NotYetKnown)
     }
 
     /// Holds the request until there is an answer or its time is over. The flight goes on without it.

@@ -299,6 +299,7 @@ fn sentence_of(refusal: &Refusal) -> (StatusCode, &'static str) {
         "RegionDisabledException" => Some("STS is not active in this region for the account of the role"),
         "InvalidIdentityToken" => Some("STS rejects the token: check the OIDC provider in the account"),
         "IDPRejectedClaim" => Some("STS rejects the token: its identity provider does"),
+        "PackedPolicyTooLarge" => Some("STS finds the session too large: the token carries too much"),
         "ValidationError" => Some("STS finds the request invalid: check the ARN of the role"),
         _ => None,
     };

@@ -7,6 +7,11 @@
 use crate::credentials::source::answer::ErrorAnswer;
 use crate::credentials::source::{JudgedToken, Refusal, RefusalClass, SourceError, Unavailable};
 
+/// In the sentence of an `InvalidIdentityToken` that says nothing of the token: "Couldn't retrieve verification
+/// key from your identity provider, please reference AssumeRoleWithWebIdentity documentation for requirements".
+/// AWS's SDKs repeat such calls.
+const NO_KEYS: &str = "retrieve verification key";
+
 /// Classifies an answer that is not a success; `judged` is the token that it is about. The refusals are those
 /// of `AssumeRoleWithWebIdentity` (botocore model, sts 2011-06-15) and the common ones of the query protocol.
 pub fn classify(answer: &ErrorAnswer<'_>, judged: JudgedToken) -> SourceError {
@@ -22,6 +27,10 @@ pub fn classify(answer: &ErrorAnswer<'_>, judged: JudgedToken) -> SourceError {
         (403, "RegionDisabledException") => refused(RoleNotAssumable, "RegionDisabledException"),
         (400, "PackedPolicyTooLarge") => refused(RoleNotAssumable, "PackedPolicyTooLarge"),
         (403, "IDPRejectedClaim") => refused(TokenInvalid, "IDPRejectedClaim"),
+        // STS could not get the keys of the issuer: it passes by itself, as with the next code.
+        (400, "InvalidIdentityToken") if answer.message.contains(NO_KEYS) => {
+            SourceError::Unavailable(Unavailable::ServerError)
+        }
         (400, "InvalidIdentityToken") => refused(TokenInvalid, "InvalidIdentityToken"),
         (400, "ExpiredTokenException") => refused(TokenExpired, "ExpiredTokenException"),
         (400, "ValidationError") => refused(BadRequest, "ValidationError"),
@@ -38,6 +47,15 @@ mod tests {
     use crate::credentials::source::answer::ErrorAnswer;
     use crate::credentials::source::tests::refusal;
     use crate::credentials::source::{RefusalClass, SourceError};
+
+    #[test]
+    fn keys_that_sts_cannot_get_say_nothing_of_the_token() {
+        let message = "Couldn't retrieve verification key from your identity provider, please reference …";
+        let answer =
+            ErrorAnswer { status: 400, code: Some("InvalidIdentityToken"), message, request_id: None };
+        let error = classify(&answer, *refusal(RefusalClass::BadRequest).judged);
+        assert_eq!(error.label(), "server_error");
+    }
 
     #[test]
     fn the_table_of_status_and_code() {
