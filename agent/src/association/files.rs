@@ -24,7 +24,7 @@ const CHECK: Duration = Duration::from_secs(5);
 enum Unusable {
     #[error("it cannot be read")]
     Read(#[from] ReadError),
-    #[error("{0}")]
+    #[error(transparent)]
     Content(#[from] Problems),
 }
 

@@ -96,9 +96,11 @@
 {{- end -}}
 {{- end -}}
 {{- range $where, $has := $flags -}}
-{{- $endpoint := toString (get (default (dict) $has) "--endpoint") -}}
+{{- range $flag := list "--endpoint" "--sts-endpoint" -}}
+{{- $endpoint := toString (get (default (dict) $has) $flag) -}}
 {{- if and (hasPrefix "http://" $endpoint) (not (regexMatch "^http://(localhost|127[.][0-9.]+|169[.]254[.][0-9.]+|\\[::1\\]|\\[fe80:[^]]*\\])(:|/|$)" $endpoint)) -}}
-{{- fail (printf "%s.additionalArgs has --endpoint=%s: tokens would leave the node unencrypted; http is for addresses of the node only, such as 127.0.0.1, so use https" $where $endpoint) -}}
+{{- fail (printf "%s.additionalArgs has %s=%s: tokens would leave the node unencrypted; http is for addresses of the node only, such as 127.0.0.1, so use https" $where $flag $endpoint) -}}
+{{- end -}}
 {{- end -}}
 {{- end -}}
 {{- if and $metrics.enabled $metrics.serviceMonitor.enabled $metrics.podMonitor.enabled -}}
