@@ -129,8 +129,8 @@ fn every_problem_is_reported_at_once() {
             .unwrap_err();
     let settings = "arguments --cluster-name --region --port --bind-hosts --probe-port --metrics-address \
         --metrics-port --max-credential-retention-before-renewal --max-cache-size --max-service-qps \
-        --pod-request-rate --endpoint AWS_CA_BUNDLE HTTP_PROXY --own-credentials --node-name \
-        --send-node-details --token-verification --jwks --issuer --shutdown-grace --verbosity --log-format";
+        --pod-request-rate --endpoint AWS_CA_BUNDLE HTTP_PROXY --node-name --send-node-details \
+        --token-verification --jwks --issuer --own-credentials --shutdown-grace --verbosity --log-format";
     let named: Vec<_> = found.iter().map(|problem| problem.split(':').next().unwrap()).collect();
     assert_eq!(named.join(" "), settings, "{found:#?}");
 }

@@ -35,7 +35,6 @@ enum Variable {
     /// without the URI is somebody's own set-up too: the webhook leaves containers alone that have either.
     #[serde(
         rename = "AWS_WEB_IDENTITY_TOKEN_FILE",
-        alias = "AWS_ROLE_ARN",
         alias = "AWS_ACCESS_KEY_ID",
         alias = "AWS_SHARED_CREDENTIALS_FILE",
         alias = "AWS_CONFIG_FILE",
