@@ -10,22 +10,22 @@ use std::sync::Arc;
 
 use super::settings::RoleSettings;
 use crate::clock::BootTime;
-use crate::workload::{ServiceAccount, WebIdentity};
+use crate::workload::{Pod, ServiceAccount, WebIdentity};
 
 /// Eight times the pods of a usual node (110), and more than any has. At the bound the one is forgotten that
 /// has asked longest ago; it is a new pod when it asks again. One takes about 300 bytes.
 const MOST: usize = 1_024;
 
-/// The pods, by their UID.
+/// The pods, by their account and UID: a service account that was made again has another UID, and the same pod
+/// then asks as another one.
 #[derive(Debug, Default)]
 pub(super) struct SeenPods {
-    pods: HashMap<Box<str>, SeenPod>,
+    accounts: HashMap<ServiceAccount, HashMap<Box<str>, SeenPod>>,
 }
 
 /// A pod that has asked.
 #[derive(Debug)]
 pub(super) struct SeenPod {
-    account: ServiceAccount,
     last_asked: BootTime,
     /// When it asked for the first time.
     pub(super) first_asked: BootTime,
@@ -48,51 +48,54 @@ pub(super) struct Given {
 
 impl SeenPods {
     /// How many there are.
-    #[cfg(test)]
     pub(super) fn len(&self) -> usize {
-        self.pods.len()
+        self.accounts.values().map(HashMap::len).sum()
     }
 
     /// A pod asks that has asked before.
-    pub(super) fn ask(&mut self, uid: &str, now: BootTime) -> Option<&mut SeenPod> {
-        let pod = self.pods.get_mut(uid)?;
-        pod.last_asked = now;
-        Some(pod)
+    pub(super) fn ask(&mut self, pod: &Pod, now: BootTime) -> Option<&mut SeenPod> {
+        let seen = self.find(pod)?;
+        seen.last_asked = now;
+        Some(seen)
     }
 
     /// A pod that has asked.
-    pub(super) fn find(&mut self, uid: &str) -> Option<&mut SeenPod> {
-        self.pods.get_mut(uid)
+    pub(super) fn find(&mut self, pod: &Pod) -> Option<&mut SeenPod> {
+        self.accounts.get_mut(&pod.service_account)?.get_mut(&pod.uid)
     }
 
     /// A pod asks for the first time.
-    pub(super) fn enter(&mut self, uid: &str, account: &ServiceAccount, now: BootTime) {
-        if self.pods.len() >= MOST {
-            let oldest = self.pods.iter().min_by_key(|(_, pod)| pod.last_asked).map(|(uid, _)| uid.clone());
-            oldest.and_then(|oldest| self.pods.remove(&oldest));
+    pub(super) fn enter(&mut self, pod: &Pod, now: BootTime) {
+        if self.len() >= MOST {
+            self.forget_one();
         }
-        let account = account.clone();
-        let pod = SeenPod {
-            account,
-            last_asked: now,
-            first_asked: now,
-            given: None,
-            has_lost: false,
-            denied: None,
+        let seen = SeenPod { last_asked: now, first_asked: now, given: None, has_lost: false, denied: None };
+        self.accounts.entry(pod.service_account.clone()).or_default().insert(pod.uid.clone(), seen);
+    }
+
+    /// The one that has asked longest ago.
+    fn forget_one(&mut self) {
+        let all = self.accounts.iter().flat_map(|(account, pods)| pods.iter().map(move |pod| (account, pod)));
+        let oldest = all.min_by_key(|(_, (_, seen))| seen.last_asked);
+        let Some((account, uid)) = oldest.map(|(account, (uid, _))| (account.clone(), uid.clone())) else {
+            return;
         };
-        self.pods.insert(uid.into(), pod);
+        if let Some(pods) = self.accounts.get_mut(&account) {
+            pods.remove(&uid);
+        }
+        self.accounts.retain(|_, pods| !pods.is_empty());
     }
 
     /// This was withdrawn from the pods of an account.
     pub(super) fn take_back(&mut self, account: &ServiceAccount, settings: &RoleSettings) {
-        for pod in self.pods.values_mut().filter(|pod| pod.account == *account) {
+        for pod in self.accounts.get_mut(account).into_iter().flat_map(HashMap::values_mut) {
             pod.has_lost |= pod.given.take_if(|given| *given.settings == *settings).is_some();
         }
     }
 
     /// Nothing is known of the pods of an account any more; they have lost nothing by that.
     pub(super) fn forget(&mut self, account: &ServiceAccount) {
-        self.pods.retain(|_, pod| pod.account != *account);
+        self.accounts.remove(account);
     }
 
     /// The account of these that has asked longest ago, by its pods.
@@ -100,11 +103,9 @@ impl SeenPods {
         &self,
         accounts: impl Iterator<Item = &'a ServiceAccount>,
     ) -> Option<&'a ServiceAccount> {
-        let mut last_asked = HashMap::new();
-        for pod in self.pods.values() {
-            let last = last_asked.entry(&pod.account).or_insert(pod.last_asked);
-            *last = pod.last_asked.max(*last);
-        }
-        accounts.min_by_key(|account| last_asked.get(account).copied())
+        let last_asked = |account: &ServiceAccount| {
+            self.accounts.get(account)?.values().map(|pod| pod.last_asked).max()
+        };
+        accounts.min_by_key(|account| last_asked(account))
     }
 }

@@ -121,7 +121,7 @@ impl State {
         if let Some(register) = &mut self.register {
             register.ask(account, now);
         }
-        let first_asked = match self.pods.ask(&pod.uid, now) {
+        let first_asked = match self.pods.ask(pod, now) {
             Some(seen) => {
                 if let Some(given) = &seen.given {
                     return given.for_token_of(audience);
@@ -129,7 +129,7 @@ impl State {
                 seen.first_asked
             }
             None => {
-                self.pods.enter(&pod.uid, account, now);
+                self.pods.enter(pod, now);
                 now
             }
         };
@@ -151,7 +151,7 @@ impl State {
 
     /// Whether a pod may still have what it was given. What nobody remembers, nobody has ended.
     pub(super) fn still_gives(&mut self, pod: &Pod, wanted: &WebIdentity) -> bool {
-        let Some(seen) = self.pods.find(&pod.uid) else { return true };
+        let Some(seen) = self.pods.find(pod) else { return true };
         match &seen.given {
             Some(given) => given.for_token_of(&wanted.audience) == Chosen::Route(Arc::new(wanted.clone())),
             // A pod that asks anew, after it was forgotten, has lost nothing by that.
@@ -211,7 +211,7 @@ impl State {
             return Ok(true);
         };
         let version = self.limits_version;
-        let Some(seen) = self.pods.find(&pod.uid) else { return Err(Chosen::Unknown) };
+        let Some(seen) = self.pods.find(pod) else { return Err(Chosen::Unknown) };
         if seen.denied.as_ref().is_some_and(|(denied, by)| denied == settings && *by == version) {
             return Ok(false);
         }
@@ -245,7 +245,7 @@ impl State {
             session_name: session_name(&self.session_name, pod),
             endpoint: settings.endpoint,
         });
-        if let Some(seen) = self.pods.find(&pod.uid) {
+        if let Some(seen) = self.pods.find(pod) {
             seen.given = Some(Given { settings, route: Arc::clone(&route) });
             seen.has_lost = false;
         }

@@ -451,3 +451,26 @@ fn what_was_withdrawn_is_given_no_more_and_what_was_forgotten_still_is() {
     assert_eq!(choice(&mut state, "a", 30_000), "other");
     assert!(!state.still_gives(&pod("a"), &route));
 }
+
+#[test]
+fn a_pod_of_an_account_that_was_made_again_loses_what_the_new_one_loses() {
+    let mut state = state(false, false, true);
+    assert_eq!(read_for(&mut state, "a", 0, annotated("r", None)), "r");
+    // The same pod, with a token of the account that has the same name now.
+    let again = ServiceAccount { uid: "second-uid".into(), ..account() };
+    let rotated = Pod { service_account: again.clone(), ..pod("a") };
+    let choose = |state: &mut State, ms| state.choose_waiting(&rotated, &STS.into(), at(ms), at(ms));
+    let read = |state: &mut State, ms, annotated| {
+        assert_eq!(state.next_read(at(ms)), Next::Read(again.clone()));
+        state.note_read(&again, &Answer::Annotated(annotated), at(ms), &Rng::seeded(7));
+    };
+    assert_eq!(said(&choose(&mut state, 1_000)), "?", "nothing of the former counts for it");
+    read(&mut state, 1_000, annotated("r", None));
+    let Chosen::Route(route) = choose(&mut state, 1_100) else { panic!() };
+    state.register.as_mut().unwrap().read_at(&again, at(20_000));
+    read(&mut state, 20_000, Annotated::None);
+    read(&mut state, 30_000, Annotated::None);
+    assert_eq!(state.next_withdrawn().map(|withdrawn| withdrawn.service_account), Some(again));
+    assert!(!state.still_gives(&rotated, &route));
+    assert_eq!(said(&choose(&mut state, 30_100)), "NoRole");
+}
