@@ -3,14 +3,14 @@
 //! Owns: how many are remembered. Must not know: why a pod was given something.
 //!
 //! A pod keeps what it was given until that ends, though a new pod of the same account is given something
-//! else; and a pod that asks for the first time is given what the annotation says from then on.
+//! else, or the same role by another endpoint: its credentials are kept by that route. And a pod that asks for the first time is given what the annotation says from then on.
 
 use std::collections::HashMap;
 use std::sync::Arc;
 
 use super::settings::RoleSettings;
 use crate::clock::BootTime;
-use crate::workload::{Pod, ServiceAccount, WebIdentity};
+use crate::workload::{Pod, RoleArn, ServiceAccount, WebIdentity};
 
 /// Eight times the pods of a usual node (110), and more than any has. At the bound the one is forgotten that
 /// has asked longest ago; it is a new pod when it asks again. One takes about 300 bytes.
@@ -29,21 +29,26 @@ pub(super) struct SeenPod {
     last_asked: BootTime,
     /// When it asked for the first time.
     pub(super) first_asked: BootTime,
-    /// What it was given.
-    pub(super) given: Option<Given>,
+    /// What it was given, one route for each audience of its tokens: no more than the agent serves.
+    given: Vec<Arc<WebIdentity>>,
     /// What it was given last was withdrawn.
     pub(super) has_lost: bool,
     /// What the limits did not let it have, and which limits these were.
     pub(super) denied: Option<(Arc<RoleSettings>, u64)>,
 }
 
-/// What a pod was given.
-#[derive(Clone, Debug)]
-pub(super) struct Given {
-    /// By these settings.
-    pub(super) settings: Arc<RoleSettings>,
-    /// What STS is asked for.
-    pub(super) route: Arc<WebIdentity>,
+impl SeenPod {
+    /// What it was given for tokens of this audience.
+    pub(super) fn given_for(&self, audience: &str) -> Option<&Arc<WebIdentity>> {
+        self.given.iter().find(|route| *route.audience == *audience)
+    }
+
+    /// It is given this.
+    pub(super) fn give(&mut self, route: Arc<WebIdentity>) {
+        self.given.retain(|given| given.audience != route.audience);
+        self.given.push(route);
+        self.has_lost = false;
+    }
 }
 
 impl SeenPods {
@@ -69,7 +74,7 @@ impl SeenPods {
         if self.len() >= MOST {
             self.forget_one();
         }
-        let seen = SeenPod { last_asked: now, first_asked: now, given: None, has_lost: false, denied: None };
+        let seen = SeenPod { last_asked: now, first_asked: now, given: Vec::new(), has_lost: false, denied: None };
         self.accounts.entry(pod.service_account.clone()).or_default().insert(pod.uid.clone(), seen);
     }
 
@@ -87,9 +92,11 @@ impl SeenPods {
     }
 
     /// This was withdrawn from the pods of an account.
-    pub(super) fn take_back(&mut self, account: &ServiceAccount, settings: &RoleSettings) {
+    pub(super) fn take_back(&mut self, account: &ServiceAccount, role: &RoleArn, audience: &str) {
         for pod in self.accounts.get_mut(account).into_iter().flat_map(HashMap::values_mut) {
-            pod.has_lost |= pod.given.take_if(|given| *given.settings == *settings).is_some();
+            let had = pod.given.len();
+            pod.given.retain(|route| route.role != *role || *route.audience != *audience);
+            pod.has_lost |= pod.given.len() < had;
         }
     }
 

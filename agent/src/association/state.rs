@@ -11,7 +11,7 @@ use super::annotations::{Annotated, Answer, Known, MOST_ACCOUNTS, Next, Register
 use super::grants::{Grant, Grants, Support};
 use super::role_limits::RoleLimits;
 use super::role_map::RoleMap;
-use super::seen_pods::{Given, SeenPods};
+use super::seen_pods::SeenPods;
 use super::session_name::session_name;
 use super::settings::RoleSettings;
 use super::{NoRoute, Withdrawn};
@@ -19,7 +19,7 @@ use crate::clock::BootTime;
 use crate::config;
 use crate::config::SessionName;
 use crate::rng::Rng;
-use crate::workload::{Pod, ServiceAccount, WebIdentity};
+use crate::workload::{Pod, RoleArn, ServiceAccount, WebIdentity};
 
 /// That an account has no role is remembered so long: its admin may be about to annotate it.
 const NO_ROLE_COUNTS: Duration = Duration::from_secs(5);
@@ -123,8 +123,8 @@ impl State {
         }
         let first_asked = match self.pods.ask(pod, now) {
             Some(seen) => {
-                if let Some(given) = &seen.given {
-                    return given.for_token_of(audience);
+                if let Some(given) = seen.given_for(audience) {
+                    return Chosen::Route(Arc::clone(given));
                 }
                 seen.first_asked
             }
@@ -138,8 +138,7 @@ impl State {
             Err(other) => return other,
         };
         let settings = role.settings();
-        // A role that names no audience is for all that the agent serves.
-        if settings.audience.as_ref().is_some_and(|named| named != audience) {
+        if !settings.is_for(audience) {
             return Chosen::Refused(NoRoute::OtherAudience);
         }
         match self.is_allowed(pod, settings) {
@@ -152,8 +151,8 @@ impl State {
     /// Whether a pod may still have what it was given. What nobody remembers, nobody has ended.
     pub(super) fn still_gives(&mut self, pod: &Pod, wanted: &WebIdentity) -> bool {
         let Some(seen) = self.pods.find(pod) else { return true };
-        match &seen.given {
-            Some(given) => given.for_token_of(&wanted.audience) == Chosen::Route(Arc::new(wanted.clone())),
+        match seen.given_for(&wanted.audience) {
+            Some(given) => given.role == wanted.role,
             // A pod that asks anew, after it was forgotten, has lost nothing by that.
             None => !seen.has_lost,
         }
@@ -227,8 +226,9 @@ impl State {
             Role::ByMap(_) => (Support::Given, if_any(self.register.is_some())),
             Role::ByAnnotation(_) => (Support::Gone, Support::Given),
         };
-        let (settings, no_other_entry, limits) = (Arc::clone(settings), Support::Given, Support::Given);
-        let grant = Grant { settings: Arc::clone(&settings), map, no_other_entry, annotation, limits };
+        let (no_other_entry, limits) = (Support::Given, Support::Given);
+        let (role, audience) = (settings.role.clone(), Arc::clone(audience));
+        let grant = Grant { role, audience, map, no_other_entry, annotation, limits };
         if !self.grants.has(account) && self.grants.accounts().len() >= MOST_ACCOUNTS {
             let least = self.pods.least_recent(self.grants.accounts()).cloned();
             least.iter().for_each(|least| {
@@ -236,18 +236,17 @@ impl State {
                 self.pods.forget(least);
             });
         }
-        if let Some(ended) = self.grants.give(account, grant) {
-            self.end(vec![(account.clone(), ended)]);
-        }
         let route = Arc::new(WebIdentity {
-            role: settings.role.clone(),
-            audience: Arc::clone(audience),
+            role: grant.role.clone(),
+            audience: Arc::clone(&grant.audience),
             session_name: session_name(&self.session_name, pod),
             endpoint: settings.endpoint,
         });
+        if let Some(ended) = self.grants.give(account, grant) {
+            self.end(vec![(account.clone(), ended)]);
+        }
         if let Some(seen) = self.pods.find(pod) {
-            seen.given = Some(Given { settings, route: Arc::clone(&route) });
-            seen.has_lost = false;
+            seen.give(Arc::clone(&route));
         }
         Chosen::Route(route)
     }
@@ -267,7 +266,8 @@ impl State {
             && let Some(began) = register.known(account).map(|known| known.began)
         {
             let ended = self.grants.update(Some(account), |_, grant| {
-                let is_given = matches!(annotated, Annotated::Role(settings) if *settings == grant.settings);
+                let is_given =
+                    matches!(annotated, Annotated::Role(settings) if grant.is_given_by(settings));
                 grant.annotation.read(is_given, began);
             });
             if let Some(at) = self.grants.annotation_decides_at(account) {
@@ -286,8 +286,9 @@ impl State {
         let Ok(Some(map)) = self.map.known() else { return };
         let ended = self.grants.update(None, |account, grant| {
             let entry = map.find(&account.namespace, &account.name);
-            grant.map.read(entry.is_some_and(|settings| *settings == grant.settings), now);
-            grant.no_other_entry.read(entry.is_none_or(|settings| *settings == grant.settings), now);
+            grant.map.read(entry.is_some_and(|settings| grant.is_given_by(settings)), now);
+            grant.no_other_entry.read(entry.is_none_or(|settings| grant.is_given_by(settings)), now);
+            grant.note_time(now);
         });
         self.end(ended);
         if let Some(register) = &mut self.register {
@@ -312,7 +313,7 @@ impl State {
         let ended = self.grants.update(None, |account, grant| {
             // Limits can be long, and what they allow does not change while they do not.
             if are_new || matches!(grant.limits, Support::Doubted(_)) {
-                grant.limits.read(limits.allow(&account.namespace, grant.settings.role.as_str()), now);
+                grant.limits.read(limits.allow(&account.namespace, grant.role.as_str()), now);
             }
         });
         self.end(ended);
@@ -330,9 +331,12 @@ impl State {
 
     fn end(&mut self, ended: Vec<(ServiceAccount, Grant)>) {
         for (account, grant) in ended {
-            self.pods.take_back(&account, &grant.settings);
-            let Some(withdrawn) = self.grants.withdrawn(&account, &grant) else { continue };
-            let (namespace, name, role) = (&account.namespace, &account.name, &withdrawn.role);
+            self.pods.take_back(&account, &grant.role, &grant.audience);
+            // For tokens of another audience: what pods have by these is theirs.
+            if self.grants.give_role(&account, &grant.role) || self.names(&account, &grant.role) {
+                continue;
+            }
+            let (namespace, name, role) = (&account.namespace, &account.name, &grant.role);
             tracing::info!(%namespace, service_account = %name, %role, "a service account has lost its role");
             if self.withdrawn.len() >= MOST_WITHDRAWN {
                 tracing::error!(
@@ -340,8 +344,20 @@ impl State {
                 );
                 self.withdrawn.pop_front();
             }
-            self.withdrawn.push_back(withdrawn);
+            self.withdrawn.push_back(Withdrawn { service_account: account, role: grant.role });
         }
+    }
+
+    /// Whether the account has this role by what is known, for tokens of whatever audience.
+    fn names(&self, account: &ServiceAccount, role: &RoleArn) -> bool {
+        let (Ok(map), Ok(limits)) = (self.map.known(), self.limits.known()) else { return false };
+        let entry = map.as_deref().and_then(|map| map.find(&account.namespace, &account.name));
+        let annotated = || match &self.register.as_ref()?.known(account)?.annotated {
+            Annotated::Role(settings) => Some(settings),
+            Annotated::None | Annotated::Invalid(_) => None,
+        };
+        entry.or_else(annotated).is_some_and(|settings| settings.role == *role)
+            && limits.is_none_or(|limits| limits.allow(&account.namespace, role.as_str()))
     }
 
     /// The next entitlement that has ended.
@@ -367,23 +383,6 @@ impl State {
     /// Of how many namespaces the agent may not read service accounts.
     pub(super) fn unreadable_namespaces(&self) -> usize {
         self.register.as_ref().map_or(0, Register::forbidden_namespaces)
-    }
-}
-
-impl Given {
-    /// What the pod is given for a token of this audience.
-    fn for_token_of(&self, audience: &Arc<str>) -> Chosen {
-        if self.route.audience == *audience {
-            return Chosen::Route(Arc::clone(&self.route));
-        }
-        // A role that names no audience is for all that the agent serves. Few pods have tokens of two.
-        match self.settings.audience {
-            None => Chosen::Route(Arc::new(WebIdentity {
-                audience: Arc::clone(audience),
-                ..WebIdentity::clone(&self.route)
-            })),
-            Some(_) => Chosen::Refused(NoRoute::OtherAudience),
-        }
     }
 }
 

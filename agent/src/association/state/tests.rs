@@ -177,13 +177,62 @@ fn another_role_is_for_new_pods_at_once_and_for_old_ones_when_the_former_has_end
 fn other_settings_of_the_same_role_withdraw_nothing() {
     let mut state = state(false, false, true);
     assert_eq!(read_for(&mut state, "a", 0, annotated("r", None)), "r");
-    assert_eq!(read_for(&mut state, "b", 60_000, annotated("r", Some("mine"))), "OtherAudience");
-    let mine = state.choose(&pod("b"), &"mine".into(), at(60_100));
-    assert_eq!(said(&mine), "r");
+    state.register.as_mut().unwrap().read_at(&account(), at(60_000));
+    read(&mut state, 60_000, annotated("r", Some("mine")));
+    assert_eq!(choice(&mut state, "a", 60_100), "r", "one read ends nothing");
     read(&mut state, 70_000, annotated("r", Some("mine")));
     assert_eq!(withdrawn(&mut state), [""; 0]);
     assert_eq!(choice(&mut state, "a", 70_100), "OtherAudience", "it needs a token of the new audience");
-    assert_eq!(choice(&mut state, "b", 70_100), "OtherAudience");
+    assert_eq!(said(&state.choose(&pod("a"), &"mine".into(), at(70_200))), "r");
+}
+
+#[test]
+fn a_pod_keeps_its_route_while_its_role_comes_from_elsewhere_or_by_another_endpoint() {
+    let of = |members: &str| {
+        let content = format!(r#"{{"ns/sa":{{"RoleARN":"{}"{members}}}}}"#, arn("r"));
+        Some(RoleMap::read(content.as_bytes()).unwrap())
+    };
+    let mut state = state(true, false, true);
+    state.note_map(Some(map(None)), at(0));
+    assert_eq!(read_for(&mut state, "a", 0, annotated("r", None)), "r");
+    let Chosen::Route(route) = state.choose(&pod("a"), &STS.into(), at(100)) else { panic!() };
+    // From the annotation to an entry, to another endpoint, to the audience by its name.
+    let entries = ["", r#","UseRegionalSTS":false"#, r#","Audience":"sts.amazonaws.com""#];
+    for (entry, ms) in entries.into_iter().zip([100_000, 200_000, 300_000]) {
+        state.note_map(of(entry), at(ms));
+        state.register.as_mut().unwrap().read_at(&account(), at(ms));
+        for after in [0, 10_000, 20_000] {
+            if let Next::Read(account) = state.next_read(at(ms + after)) {
+                let gone = Answer::Annotated(Annotated::None);
+                state.note_read(&account, &gone, at(ms + after), &Rng::seeded(7));
+            }
+            state.note_map(None, at(ms + after));
+        }
+        assert_eq!(withdrawn(&mut state), [""; 0], "{entry}");
+        assert_eq!(state.choose(&pod("a"), &STS.into(), at(ms + 30_000)), Chosen::Route(Arc::clone(&route)));
+        assert!(state.still_gives(&pod("a"), &route), "{entry}");
+    }
+    // But the role is the role.
+    state.note_map(Some(map(None)), at(400_000));
+    state.note_map(None, at(410_000));
+    assert_eq!(withdrawn(&mut state), ["r"]);
+    assert!(!state.still_gives(&pod("a"), &route));
+}
+
+#[test]
+fn an_entry_that_left_the_map_counts_for_ten_minutes_where_the_annotation_cannot_be_read() {
+    let mut state = state(true, false, true);
+    state.note_map(Some(map(Some("r"))), at(0));
+    assert_eq!(choice(&mut state, "a", 0), "r");
+    state.note_map(Some(map(None)), at(5_000));
+    for second in (5..=615).step_by(5) {
+        assert_eq!((withdrawn(&mut state), choice(&mut state, "a", second * 1_000)), (vec![], "r".into()));
+        while let Next::Read(account) = state.next_read(at(second * 1_000)) {
+            state.note_read(&account, &Answer::Forbidden, at(second * 1_000), &Rng::seeded(7));
+        }
+        state.note_map(None, at(second * 1_000));
+    }
+    assert_eq!(withdrawn(&mut state), ["r"]);
 }
 
 #[test]
