@@ -27,6 +27,8 @@ pub(super) struct SeenPods {
 #[derive(Debug)]
 pub(super) struct SeenPod {
     last_asked: BootTime,
+    /// Its credentials were renewed since then.
+    is_renewed: bool,
     /// When it asked for the first time.
     pub(super) first_asked: BootTime,
     /// What it was given, one route for each audience of its tokens: no more than the agent serves.
@@ -72,14 +74,32 @@ impl SeenPods {
     /// A pod asks for the first time.
     pub(super) fn enter(&mut self, pod: &Pod, now: BootTime) {
         if self.len() >= MOST {
-            self.forget_one();
+            self.forget_one(now);
         }
-        let seen = SeenPod { last_asked: now, first_asked: now, given: Vec::new(), has_lost: false, denied: None };
+        let seen = SeenPod {
+            last_asked: now,
+            is_renewed: false,
+            first_asked: now,
+            given: Vec::new(),
+            has_lost: false,
+            denied: None,
+        };
         self.accounts.entry(pod.service_account.clone()).or_default().insert(pod.uid.clone(), seen);
     }
 
-    /// The one that has asked longest ago.
-    fn forget_one(&mut self) {
+    /// Credentials of a pod are renewed.
+    pub(super) fn note_renewal(&mut self, pod: &Pod) {
+        if let Some(seen) = self.find(pod) {
+            seen.is_renewed = true;
+        }
+    }
+
+    /// The one that has asked longest ago, and has no credentials that were renewed since the last time.
+    fn forget_one(&mut self, now: BootTime) {
+        let all = self.accounts.values_mut().flat_map(HashMap::values_mut);
+        for seen in all.filter(|seen| seen.is_renewed) {
+            (seen.last_asked, seen.is_renewed) = (now, false);
+        }
         let all = self.accounts.iter().flat_map(|(account, pods)| pods.iter().map(move |pod| (account, pod)));
         let oldest = all.min_by_key(|(_, (_, seen))| seen.last_asked);
         let Some((account, uid)) = oldest.map(|(account, (uid, _))| (account.clone(), uid.clone())) else {

@@ -26,8 +26,9 @@ const STALE: Duration = Duration::from_secs(60);
 /// An account is read again after this time although nobody asks, give or take a fifth, so that renewals
 /// notice an annotation that is gone.
 const AGAIN: Duration = Duration::from_secs(10 * 60);
-/// But only if somebody has asked within this time.
-const ASKED_LATELY: Duration = Duration::from_secs(24 * 60 * 60);
+/// But only if within this time a pod has asked, or its credentials were renewed, which is at the latest an hour
+/// after STS gave them: pods that are gone, where nobody says so, are not read for any longer.
+const IN_USE: Duration = Duration::from_secs(2 * 60 * 60);
 /// A client that waits has left after this time, if it does not say again that it waits.
 const LONGEST_WAIT: Duration = Duration::from_secs(2);
 /// After so many reads in a row for those who wait, one comes that nobody waits for: pods without a role that
@@ -79,7 +80,10 @@ pub(in crate::association) struct Register {
 #[derive(Debug)]
 struct Account {
     known: Option<Known>,
+    /// When somebody asked, or credentials of a pod were renewed.
     asked_at: BootTime,
+    /// Since [`Register::next`] was called last, credentials of a pod were renewed.
+    is_renewed: bool,
     waiting: Option<Waiting>,
     /// When it is read although nobody waits.
     due: Option<BootTime>,
@@ -105,14 +109,16 @@ impl Register {
     /// where that is old. At the bound another account is forgotten, and returned.
     pub(in crate::association) fn ask(&mut self, account: &ServiceAccount, now: BootTime) -> Option<&Known> {
         let entry = self.accounts.get_mut(account)?;
-        let is_old = entry.known.as_ref().is_some_and(|known| now.since(known.began) > STALE);
-        let is_due = entry.wish(now).is_some_and(|(at, _)| at <= now);
-        if is_old && entry.reading.is_none() && !is_due {
-            entry.due = Some(now);
+        self.has_new_wish |= entry.use_at(now);
+        entry.known.as_ref()
+    }
+
+    /// Credentials of one of its pods are renewed: whether it still gives the role is to be known. From now on.
+    pub(in crate::association) fn note_renewal(&mut self, account: &ServiceAccount) {
+        if let Some(entry) = self.accounts.get_mut(account) {
+            entry.is_renewed = true;
             self.has_new_wish = true;
         }
-        entry.asked_at = now;
-        entry.known.as_ref()
     }
 
     /// Enters an account that is not known. At the bound another one is forgotten, and returned.
@@ -126,7 +132,7 @@ impl Register {
         }
         let forgotten = (self.accounts.len() >= MOST_ACCOUNTS).then(|| self.forget_one()).flatten();
         let failed = Pause::default();
-        let entry = Account { known: None, asked_at: now, waiting: None, due: None, reading: None, failed };
+        let entry = Account { known: None, asked_at: now, is_renewed: false, waiting: None, due: None, reading: None, failed };
         self.accounts.insert(account.clone(), entry);
         forgotten
     }
@@ -184,6 +190,9 @@ impl Register {
     /// What is to be done next. A read counts as begun.
     pub(in crate::association) fn next(&mut self, now: BootTime) -> Next {
         self.has_new_wish = false;
+        for entry in self.accounts.values_mut().filter(|entry| entry.is_renewed) {
+            entry.use_at(now);
+        }
         let most = if self.failed.is_trial() { 1 } else { MOST_UNDER_WAY };
         if self.under_way >= most {
             return Next::Idle;
@@ -261,7 +270,8 @@ impl Register {
             Answer::Annotated(annotated) => {
                 entry.known = Some(Known { annotated: annotated.clone(), began });
                 entry.waiting = None;
-                entry.due = Some(now.plus(AGAIN.mul_f64(0.8 + 0.4 * rng.fraction())));
+                let again = now.plus(AGAIN.mul_f64(0.8 + 0.4 * rng.fraction()));
+                entry.due = entry.is_in_use(now).then_some(again);
                 entry.failed.end();
                 self.last_answer = Some(now);
                 let was_forbidden = self.forbidden.remove(&account.namespace).is_some();
@@ -297,8 +307,24 @@ impl Account {
         if let Some(waiting) = self.waiting.filter(|waiting| waiting.is_here(now)) {
             return Some((waiting.since, true));
         }
-        let is_asked_for = now.since(self.asked_at) < ASKED_LATELY;
-        self.due.filter(|_| is_asked_for).map(|due| (due, false))
+        self.due.map(|due| (due, false))
+    }
+
+    /// One of its pods asks, or its credentials are renewed. Whether a read is due by that: of an answer that
+    /// is old.
+    fn use_at(&mut self, now: BootTime) -> bool {
+        (self.asked_at, self.is_renewed) = (now, false);
+        let is_old = self.known.as_ref().is_some_and(|known| now.since(known.began) > STALE);
+        let is_due = self.wish(now).is_some_and(|(at, _)| at <= now);
+        let is_new_wish = is_old && self.reading.is_none() && !is_due;
+        if is_new_wish {
+            self.due = Some(now);
+        }
+        is_new_wish
+    }
+
+    fn is_in_use(&self, now: BootTime) -> bool {
+        now.since(self.asked_at) < IN_USE
     }
 
     /// There was no answer: others come first now, so that one that always fails holds nobody up.
@@ -307,7 +333,7 @@ impl Account {
             waiting.since = now;
         }
         // Though nobody waits any more: what failed is to be found mended.
-        self.due = Some(now);
+        self.due = self.is_in_use(now).then_some(now);
     }
 }
 

@@ -152,6 +152,25 @@ async fn an_annotation_that_is_gone_is_noticed_though_nobody_asks() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn an_annotation_that_is_gone_is_noticed_at_the_next_renewal_of_a_pod_that_never_asks_again() {
+    let cluster = Cluster::new(|_| found("r"));
+    let (caller, audience) = (caller("sa", "a"), Audience::WebIdentity(STS.into()));
+    assert_eq!(cluster.ask("sa", "a").await, "r");
+    let Choice::Route(route) = cluster.associations.choose(&caller, &audience, cluster.clock.now()) else {
+        panic!()
+    };
+    for _ in 0..48 {
+        sleep(Duration::from_secs(3_600)).await;
+        assert!(cluster.associations.still_gives(&caller, &route));
+    }
+    cluster.says(|_| without_role());
+    sleep(Duration::from_secs(61)).await;
+    assert!(cluster.associations.still_gives(&caller, &route), "not known yet");
+    sleep(Duration::from_secs(12)).await;
+    assert!(!cluster.associations.still_gives(&caller, &route));
+}
+
+#[tokio::test(start_paused = true)]
 async fn an_annotation_that_is_gone_once_is_not_withdrawn() {
     let mut reads = 0;
     let cluster = Cluster::new(move |_| {

@@ -139,7 +139,7 @@ fn those_who_wait_come_first_and_leave_every_fourth_read_to_the_others() {
 }
 
 #[test]
-fn an_account_is_read_again_every_ten_minutes_for_a_day_and_sooner_if_somebody_asks() {
+fn an_account_is_read_again_every_ten_minutes_for_two_hours_and_sooner_if_somebody_asks() {
     let mut played = Played { step: 1_000, ..Played::new() };
     played.register.enter(&account(1), at(0));
     played.register.wait_for(&account(1), at(0));
@@ -149,7 +149,7 @@ fn an_account_is_read_again_every_ten_minutes_for_a_day_and_sooner_if_somebody_a
     assert!(pauses.iter().all(|pause| (480_000..=722_000).contains(pause)), "{pauses:?}");
     assert!(pauses.iter().min().unwrap() + 120_000 < *pauses.iter().max().unwrap(), "jittered: {pauses:?}");
     let last = played.reads.last().unwrap().0;
-    assert!((23 * HOUR..24 * HOUR + 1_000).contains(&last), "{last}");
+    assert!((2 * HOUR..2 * HOUR + 722_000).contains(&last), "{last}");
     // Somebody asks again: the old answer counts, and is renewed.
     assert!(played.register.ask(&account(1), at(26 * HOUR)).is_some());
     assert!(played.register.take_new_wish());
@@ -307,4 +307,30 @@ fn what_failed_is_tried_again_though_nobody_waits_any_more() {
         played.until(400_000, nothing, answers);
         assert!(played.register.known(&account(1)).is_some(), "{:?}", played.reads);
     }
+}
+
+#[test]
+fn a_renewal_has_an_old_answer_read_and_keeps_its_account_among_those_that_are_read() {
+    const HOUR: u64 = 3_600_000;
+    let mut played = Played { step: 1_000, ..Played::new() };
+    played.register.enter(&account(1), at(0));
+    played.register.wait_for(&account(1), at(0));
+    played.until(30_000, nothing, |_, _| a_role());
+    played.register.note_renewal(&account(1));
+    played.until(59_000, nothing, |_, _| a_role());
+    assert_eq!(played.reads.len(), 1, "the answer is fresh");
+    played.until(61_000, nothing, |_, _| a_role());
+    played.register.note_renewal(&account(1));
+    assert!(played.register.take_new_wish());
+    played.until(62_000, nothing, |_, _| a_role());
+    assert_eq!(played.reads.last().unwrap().0, 61_000);
+    // Nobody asks for two days, and its credentials are renewed each hour.
+    let renews = |register: &mut Register, ms| {
+        if ms % HOUR == 0 {
+            register.note_renewal(&account(1));
+        }
+    };
+    played.until(48 * HOUR, renews, |_, _| a_role());
+    assert!(played.reads.windows(2).all(|two| two[1].0 - two[0].0 <= 722_000), "{:?}", played.reads);
+    assert!(played.reads.last().unwrap().0 > 47 * HOUR);
 }
