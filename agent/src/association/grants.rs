@@ -21,8 +21,9 @@ const APART: Duration = Duration::from_secs(10);
 /// sixty good reads of the map, and twenty tries at an API server that is away (at most 30 s between two).
 /// Longer would let an entry that an admin took out stay in force where the agent may not read the annotation.
 const LONGEST_MISSED: Duration = Duration::from_secs(10 * 60);
-/// Grants of one account: today's, and former ones for the pods that have them. At the bound the oldest ends.
-const MOST_OF_ACCOUNT: usize = 8;
+/// Grants of one account: today's, and former ones for the pods that have them; four roles for each of eight
+/// audiences, which is the most that an agent serves. At the bound the oldest ends.
+const MOST_OF_ACCOUNT: usize = 32;
 
 /// Whether something speaks for a grant, by its own successful reads.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -36,10 +36,8 @@ const MOST_WITHDRAWN: usize = 8 * MOST_ACCOUNTS;
 pub(super) enum Content<T> {
     /// There is no such file.
     NotConfigured,
-    /// Nobody has looked yet.
+    /// It was not read yet. A pod that needs it waits: it may be mounted or mended a moment later.
     NotRead,
-    /// It could not be read yet.
-    Unusable,
     /// This, by the last good read.
     Known(Arc<T>),
 }
@@ -171,7 +169,7 @@ impl State {
         wait: Option<Wait>,
         now: BootTime,
     ) -> Result<Role, Chosen> {
-        let map = self.map.known().map_err(Content::<RoleMap>::lacking)?;
+        let map = self.map.known().ok_or(Chosen::Unknown)?;
         let entry = map.as_deref().and_then(|map| map.find(&account.namespace, &account.name));
         if let Some(settings) = entry {
             return Ok(Role::ByMap(Arc::clone(settings)));
@@ -199,7 +197,7 @@ impl State {
             };
         }
         if register.is_forbidden(account, now) {
-            return old_role().ok_or(Chosen::Refused(NoRoute::NotYetKnown));
+            return old_role().ok_or(Chosen::Unknown);
         }
         let is_over = |wait: Wait| {
             let waited = now.since(wait.since);
@@ -211,9 +209,7 @@ impl State {
 
     /// Whether the limits let this pod have that. Remembered, because a pod that may not can ask often.
     fn is_allowed(&mut self, pod: &Pod, settings: &Arc<RoleSettings>) -> Result<bool, Chosen> {
-        let Some(limits) = self.limits.known().map_err(Content::<RoleLimits>::lacking)? else {
-            return Ok(true);
-        };
+        let Some(limits) = self.limits.known().ok_or(Chosen::Unknown)? else { return Ok(true) };
         let version = self.limits_version;
         let Some(seen) = self.pods.find(pod) else { return Err(Chosen::Unknown) };
         if seen.denied.as_ref().is_some_and(|(denied, by)| denied == settings && *by == version) {
@@ -288,7 +284,7 @@ impl State {
         if let Some(map) = map {
             self.map = Content::Known(Arc::new(map));
         }
-        let Ok(Some(map)) = self.map.known() else { return };
+        let Some(Some(map)) = self.map.known() else { return };
         let ended = self.grants.update(None, |account, grant| {
             let entry = map.find(&account.namespace, &account.name);
             grant.map.read(entry.is_some_and(|settings| grant.is_given_by(settings)), now);
@@ -314,7 +310,7 @@ impl State {
             self.limits = Content::Known(Arc::new(limits));
             self.limits_version += 1;
         }
-        let Ok(Some(limits)) = self.limits.known() else { return };
+        let Some(Some(limits)) = self.limits.known() else { return };
         let ended = self.grants.update(None, |account, grant| {
             // Limits can be long, and what they allow does not change while they do not.
             if are_new || matches!(grant.limits, Support::Doubted(_)) {
@@ -322,16 +318,6 @@ impl State {
             }
         });
         self.end(ended);
-    }
-
-    /// The role map cannot be read; what it said counts.
-    pub(super) fn map_failed(&mut self) {
-        self.map.failed();
-    }
-
-    /// The role limits cannot be read; what they said counts.
-    pub(super) fn limits_failed(&mut self) {
-        self.limits.failed();
     }
 
     fn end(&mut self, ended: Vec<(ServiceAccount, Grant)>) {
@@ -355,7 +341,7 @@ impl State {
 
     /// Whether the account has this role by what is known, for tokens of whatever audience.
     fn names(&self, account: &ServiceAccount, role: &RoleArn) -> bool {
-        let (Ok(map), Ok(limits)) = (self.map.known(), self.limits.known()) else { return false };
+        let (Some(map), Some(limits)) = (self.map.known(), self.limits.known()) else { return false };
         let entry = map.as_deref().and_then(|map| map.find(&account.namespace, &account.name));
         let annotated = || match &self.register.as_ref()?.known(account)?.annotated {
             Annotated::Role(settings) => Some(settings),
@@ -404,27 +390,12 @@ impl<T> Content<T> {
         if is_configured { Self::NotRead } else { Self::NotConfigured }
     }
 
-    /// What it says; `None`: there is no such file.
-    fn known(&self) -> Result<Option<Arc<T>>, &Self> {
+    /// What it says, if that is known; `None` of it: there is no such file.
+    fn known(&self) -> Option<Option<Arc<T>>> {
         match self {
-            Self::NotConfigured => Ok(None),
-            Self::Known(content) => Ok(Some(Arc::clone(content))),
-            Self::NotRead | Self::Unusable => Err(self),
-        }
-    }
-
-    /// What somebody gets who needs what is not known.
-    const fn lacking(&self) -> Chosen {
-        match self {
-            // In a moment.
-            Self::NotRead | Self::NotConfigured | Self::Known(_) => Chosen::Unknown,
-            Self::Unusable => Chosen::Refused(NoRoute::NotYetKnown),
-        }
-    }
-
-    fn failed(&mut self) {
-        if matches!(self, Self::NotRead) {
-            *self = Self::Unusable;
+            Self::NotConfigured => Some(None),
+            Self::Known(content) => Some(Some(Arc::clone(content))),
+            Self::NotRead => None,
         }
     }
 }

@@ -39,6 +39,8 @@ const AFTER_FAILURES: Backoff = Backoff::new(Duration::from_secs(1), Duration::f
 /// Where the agent may not ask: at installation the right comes some seconds after the agent. For each
 /// namespace, because rights may be given for some of them.
 const WITHOUT_RIGHT: Backoff = Backoff::new(Duration::from_secs(5), Duration::from_secs(5 * 60));
+/// While a pod waits, the right may just have been given: then it is tried again after this time, or half of it.
+const WITHOUT_RIGHT_FOR_WAITING: Backoff = Backoff::new(Duration::from_secs(10), Duration::from_secs(10));
 
 /// What was read last of an account.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -72,9 +74,17 @@ pub(in crate::association) struct Register {
     /// The API server has failed.
     failed: Pause,
     /// By namespace; no more than there are accounts.
-    forbidden: HashMap<Box<str>, Pause>,
+    forbidden: HashMap<Box<str>, Refusal>,
     last_answer: Option<BootTime>,
     has_new_wish: bool,
+}
+
+/// The agent may not read the accounts of a namespace.
+#[derive(Debug, Default)]
+struct Refusal {
+    pause: Pause,
+    /// When it is tried again for a pod that waits, if that is sooner.
+    for_waiting: Option<BootTime>,
 }
 
 #[derive(Debug)]
@@ -174,7 +184,7 @@ impl Register {
 
     /// Whether the agent may not read this account, by the last answer, and will not try for a while.
     pub(in crate::association) fn is_forbidden(&self, account: &ServiceAccount, now: BootTime) -> bool {
-        self.forbidden.get(&account.namespace).is_some_and(|pause| pause.until(now).is_some())
+        self.forbidden.get(&account.namespace).is_some_and(|refusal| refusal.pause.until(now).is_some())
     }
 
     /// Of how many namespaces the agent may not read service accounts.
@@ -216,7 +226,8 @@ impl Register {
         let is_before = |at: BootTime, first: Option<Wish<'_>>| first.is_none_or(|(first, _)| at < first);
         for (account, entry) in &self.accounts {
             let Some((at, is_waiting)) = entry.wish(now) else { continue };
-            let forbidden = self.forbidden.get(&account.namespace).and_then(|pause| pause.until(now));
+            let forbidden = self.forbidden.get(&account.namespace);
+            let forbidden = forbidden.and_then(|refusal| refusal.until(is_waiting, now));
             let from =
                 [forbidden, entry.failed.until(now), Some(at)].into_iter().flatten().max().unwrap_or(at);
             if now < from {
@@ -284,7 +295,7 @@ impl Register {
                 self.last_answer = Some(now);
                 self.failed.end();
                 let is_new = !self.forbidden.contains_key(&account.namespace);
-                self.forbidden.entry(account.namespace.clone()).or_default().begin(WITHOUT_RIGHT, now, rng);
+                self.forbidden.entry(account.namespace.clone()).or_default().note(now, rng);
                 is_new
             }
             Answer::Failed => {
@@ -334,6 +345,19 @@ impl Account {
         }
         // Though nobody waits any more: what failed is to be found mended.
         self.due = self.is_in_use(now).then_some(now);
+    }
+}
+
+impl Refusal {
+    fn note(&mut self, now: BootTime, rng: &Rng) {
+        self.pause.begin(WITHOUT_RIGHT, now, rng);
+        self.for_waiting = Some(now.plus(WITHOUT_RIGHT_FOR_WAITING.jittered(1, rng)));
+    }
+
+    /// Until when it is not tried.
+    fn until(&self, is_waiting: bool, now: BootTime) -> Option<BootTime> {
+        let until = self.pause.until(now)?;
+        Some(self.for_waiting.filter(|_| is_waiting).map_or(until, |sooner| sooner.min(until)))
     }
 }
 
