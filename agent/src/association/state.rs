@@ -21,8 +21,6 @@ use crate::config::SessionName;
 use crate::rng::Rng;
 use crate::workload::{Pod, RoleArn, ServiceAccount, WebIdentity};
 
-/// That an account has no role is remembered so long: its admin may be about to annotate it.
-const NO_ROLE_COUNTS: Duration = Duration::from_secs(5);
 /// So long a new pod waits for an API server that answers nobody, where its account's role is known already.
 const SILENCE: Duration = Duration::from_secs(1);
 /// And so long for its turn, where the API server answers others. Clients give up after 4.5 s.
@@ -182,7 +180,7 @@ impl State {
         let known = register.known(account);
         let is_of_now = |known: &&Known| {
             let counts =
-                matches!(known.annotated, Annotated::Role(_)) || now.since(known.began) < NO_ROLE_COUNTS;
+                matches!(known.annotated, Annotated::Role(_)) || now.since(known.began) < known.no_role_counts;
             known.began >= first_asked && counts
         };
         let old_role = || match &known?.annotated {

@@ -91,11 +91,11 @@ fn of_250_accounts_each_has_its_turn_in_order_at_two_reads_a_second() {
         }
     };
     waits(&mut played.register, 0);
-    // They go on waiting.
     played.until(
         126_000,
         |register, ms| {
-            for number in 0..250 {
+            // A client waits for 4.5 s, and asks again after 5 s.
+            for number in (0..250).filter(|_| ms % 9_500 <= 4_500) {
                 if register.known(&account(number)).is_none() {
                     register.wait_for(&account(number), at(ms));
                 }
@@ -288,13 +288,68 @@ fn at_the_bound_the_account_is_forgotten_that_was_asked_for_longest_ago() {
 }
 
 #[test]
-fn one_who_has_left_is_not_read_for() {
+fn one_who_has_left_keeps_its_place_for_a_while_and_longer_where_nobody_has_read() {
     let mut register = Register::default();
     register.enter(&account(1), at(0));
     register.wait_for(&account(1), at(0));
-    assert_eq!(register.next(at(2_000)), Next::Idle);
-    register.wait_for(&account(1), at(2_000));
-    assert_eq!(register.next(at(2_000)), Next::Read(account(1)));
+    assert_eq!(register.next(at(600_000)), Next::Idle, "not without end");
+    register.wait_for(&account(1), at(600_000));
+    // Another one comes later, and stays.
+    register.enter(&account(2), at(700_000));
+    register.wait_for(&account(2), at(700_000));
+    assert_eq!(register.next(at(700_000)), Next::Read(account(1)));
+    assert_eq!(register.next(at(700_000)), Next::Read(account(2)));
+    for number in [1, 2] {
+        register.note(&account(number), &Answer::Annotated(Annotated::None), at(700_000), &Rng::seeded(7));
+        register.wait_for(&account(number), at(710_000));
+    }
+    register.wait_for(&account(2), at(720_000));
+    assert_eq!(register.next(at(725_000)), Next::Read(account(2)));
+    assert!(matches!(register.next(at(725_000)), Next::Wait(_)), "the other one is read when it is time");
+}
+
+#[test]
+fn an_account_that_nobody_has_read_comes_before_those_without_a_role() {
+    let mut played = Played { step: 50, ..Played::new() };
+    let wait = |register: &mut Register, ms: u64| {
+        for number in 0..20 {
+            register.enter(&account(number), at(ms));
+            register.wait_for(&account(number), at(ms));
+        }
+        if ms == 40_000 {
+            register.enter(&account(99), at(ms));
+            register.wait_for(&account(99), at(ms));
+        }
+    };
+    played.until(45_000, wait, |_, _| Answer::Annotated(Annotated::None));
+    let read = played.reads.iter().find(|(_, number)| *number == 99).unwrap();
+    assert!(read.0 <= 41_000, "{read:?}");
+}
+
+#[test]
+fn that_an_account_has_no_role_counts_for_five_seconds_and_longer_where_there_are_many() {
+    for (accounts, seconds) in [(1, 5), (5, 5), (20, 20), (100, 60)] {
+        let mut register = Register::default();
+        for number in 0..accounts {
+            register.enter(&account(number), at(0));
+            register.wait_for(&account(number), at(0));
+        }
+        for number in 0..accounts {
+            let ms = 500 * number as u64;
+            register.ask(&account(number), at(ms));
+            let Next::Read(account) = register.next(at(ms)) else { panic!() };
+            register.note(&account, &Answer::Annotated(Annotated::None), at(ms), &Rng::seeded(7));
+        }
+        let longest = (0..accounts).filter_map(|number| register.known(&account(number)));
+        let longest = longest.map(|known| known.no_role_counts.as_secs()).max();
+        assert_eq!(longest, Some(seconds), "{accounts}");
+        // A minute later nobody asks for the others any more.
+        register.ask(&account(0), at(200_000));
+        register.read_at(&account(0), at(200_000));
+        let Next::Read(account) = register.next(at(200_000)) else { panic!() };
+        register.note(&account, &Answer::Annotated(Annotated::None), at(200_000), &Rng::seeded(7));
+        assert_eq!(register.known(&account).unwrap().no_role_counts.as_secs(), 5);
+    }
 }
 
 #[test]
