@@ -158,6 +158,14 @@ impl Associations {
         caller.verified().is_none_or(|pod| roles.still_gives(pod, wanted))
     }
 
+    /// A pod is gone. Service accounts without a pod that has asked are read no more; where nobody says that pods
+    /// are gone, two hours after the last one asked or was renewed.
+    pub fn forget_pod(&self, uid: &str) {
+        if let Some(roles) = &self.shared.roles {
+            roles.state.lock().forget_pod(uid);
+        }
+    }
+
     /// The entitlements that end from now on, and those that ended and nobody was given yet.
     pub fn withdrawals(&self) -> Withdrawals {
         Withdrawals { associations: self.clone() }

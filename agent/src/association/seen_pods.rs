@@ -125,6 +125,14 @@ impl SeenPods {
         self.accounts.remove(account);
     }
 
+    /// A pod is gone. Returns the accounts that have none left by that.
+    pub(super) fn forget_pod(&mut self, uid: &str) -> Vec<ServiceAccount> {
+        let without_it = |_: &ServiceAccount, pods: &mut HashMap<Box<str>, SeenPod>| {
+            pods.remove(uid).is_some() && pods.is_empty()
+        };
+        self.accounts.extract_if(without_it).map(|(account, _)| account).collect()
+    }
+
     /// The account of these that has asked longest ago, by its pods.
     pub(super) fn least_recent<'a>(
         &self,

@@ -159,6 +159,16 @@ impl State {
         }
     }
 
+    /// A pod is gone; and with the last one of an account what is known of that, and its reads.
+    pub(super) fn forget_pod(&mut self, uid: &str) {
+        for account in self.pods.forget_pod(uid) {
+            self.grants.forget(&account);
+            if let Some(register) = &mut self.register {
+                register.forget(&account);
+            }
+        }
+    }
+
     /// What an account is given by what is known, for a pod that asked first at that time.
     fn role_of(
         &mut self,

@@ -109,6 +109,8 @@ struct Account {
     waiting: Option<Waiting>,
     /// There was an answer, or none: a read was made.
     was_tried: bool,
+    /// All its pods are gone: it is forgotten when the read is over that is under way.
+    is_gone: bool,
     /// When it is read although nobody waits.
     due: Option<BootTime>,
     /// When the read began that is under way.
@@ -159,12 +161,13 @@ impl Register {
         account: &ServiceAccount,
         now: BootTime,
     ) -> Option<ServiceAccount> {
-        if self.accounts.contains_key(account) {
+        if let Some(entry) = self.accounts.get_mut(account) {
+            entry.is_gone = false;
             return None;
         }
         let forgotten = (self.accounts.len() >= MOST_ACCOUNTS).then(|| self.forget_one()).flatten();
         let failed = Pause::default();
-        let entry = Account { known: None, asked_at: now, is_renewed: false, waiting: None, was_tried: false, due: None, reading: None, failed };
+        let entry = Account { known: None, asked_at: now, is_renewed: false, waiting: None, was_tried: false, is_gone: false, due: None, reading: None, failed };
         self.accounts.insert(account.clone(), entry);
         forgotten
     }
@@ -174,9 +177,24 @@ impl Register {
         if self.accounts.remove(&oldest).is_some_and(|entry| entry.reading.is_some()) {
             self.under_way -= 1;
         }
+        self.forget_namespaces();
+        Some(oldest)
+    }
+
+    fn forget_namespaces(&mut self) {
         let accounts = &self.accounts;
         self.forbidden.retain(|namespace, _| accounts.keys().any(|account| account.namespace == *namespace));
-        Some(oldest)
+    }
+
+    /// All pods of an account are gone.
+    pub(in crate::association) fn forget(&mut self, account: &ServiceAccount) {
+        let Some(entry) = self.accounts.get_mut(account) else { return };
+        if entry.reading.is_some() {
+            entry.is_gone = true;
+            return;
+        }
+        self.accounts.remove(account);
+        self.forget_namespaces();
     }
 
     /// Somebody waits for an account to be read from now on. To be repeated while that is so.
@@ -303,6 +321,14 @@ impl Register {
         now: BootTime,
         rng: &Rng,
     ) -> bool {
+        let is_new = self.note_answer(account, answer, now, rng);
+        if self.accounts.get(account).is_some_and(|entry| entry.is_gone) {
+            self.forget(account);
+        }
+        is_new
+    }
+
+    fn note_answer(&mut self, account: &ServiceAccount, answer: &Answer, now: BootTime, rng: &Rng) -> bool {
         let Some(entry) = self.accounts.get_mut(account) else { return false };
         let Some(began) = entry.reading.take() else { return false };
         self.under_way -= 1;
@@ -369,7 +395,7 @@ impl Account {
     /// One of its pods asks, or its credentials are renewed. Whether a read is due by that: of an answer that
     /// is old.
     fn use_at(&mut self, now: BootTime) -> bool {
-        (self.asked_at, self.is_renewed) = (now, false);
+        (self.asked_at, self.is_renewed, self.is_gone) = (now, false, false);
         let is_old = self.known.as_ref().is_some_and(|known| now.since(known.began) > STALE);
         let is_due = self.wish(now).is_some_and(|(at, _)| at <= now);
         let is_new_wish = is_old && self.reading.is_none() && !is_due;

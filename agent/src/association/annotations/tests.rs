@@ -357,3 +357,31 @@ async fn twenty_accounts_without_a_role_do_not_starve_a_pod_that_has_one() {
         () = new => {}
     }
 }
+
+#[tokio::test(start_paused = true)]
+async fn the_accounts_of_pods_that_are_gone_are_read_no_more() {
+    let cluster = Cluster::new(|_| found("r"));
+    for number in 0..100 {
+        let (name, pod) = (format!("job-{number}"), format!("pod-{number}"));
+        assert_eq!(cluster.ask(&name, &pod).await, "r");
+        cluster.associations.forget_pod(&pod);
+    }
+    assert_eq!(cluster.ask("sa", "a").await, "r");
+    assert_eq!(cluster.ask("sa", "b").await, "r");
+    cluster.associations.forget_pod("a");
+    let reads = cluster.reads();
+    sleep(Duration::from_secs(3_600)).await;
+    let read = cluster.reads.lock().split_off(reads);
+    assert!((5..=8).contains(&read.len()) && read.iter().all(|name| name == "sa"), "b is there: {read:?}");
+    // One that is being read.
+    let gone = async {
+        sleep(Duration::from_millis(50)).await;
+        cluster.associations.forget_pod("late");
+    };
+    let (_, ()) = tokio::join!(timeout(Duration::from_millis(60), cluster.ask("late", "late")), gone);
+    cluster.associations.forget_pod("b");
+    sleep(Duration::from_secs(1)).await;
+    let reads = cluster.reads();
+    sleep(Duration::from_secs(3 * 3_600)).await;
+    assert_eq!(cluster.reads(), reads);
+}
