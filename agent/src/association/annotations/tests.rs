@@ -163,6 +163,7 @@ async fn an_annotation_that_is_gone_is_noticed_at_the_next_renewal_of_a_pod_that
         sleep(Duration::from_secs(3_600)).await;
         assert!(cluster.associations.still_gives(&caller, &route));
     }
+    sleep(Duration::from_secs(1)).await;
     cluster.says(|_| without_role());
     sleep(Duration::from_secs(61)).await;
     assert!(cluster.associations.still_gives(&caller, &route), "not known yet");

@@ -230,19 +230,23 @@ fn without_the_right_in_one_namespace_the_others_are_read() {
         "closed" => Answer::Forbidden,
         _ => a_role(),
     };
-    played.until(600_000, wait, answer);
+    // Pods ask for a minute, and then no more for ten.
+    played.until(60_000, wait, answer);
+    let tries = |played: &Played| played.reads.iter().filter(|(_, number)| *number < 10).count();
+    // While they wait, every 5 to 10 s, and two at once.
+    assert!((12..=24 + 2).contains(&tries(&played)), "{:?}", played.reads);
+    let before = tries(&played);
+    played.until(660_000, nothing, answer);
     assert!((10..15).all(|number| played.register.known(&account(number)).is_some()));
     assert!(
         played.register.is_forbidden(&closed(0), at(played.ms))
             || played.register.forbidden_namespaces() == 1
     );
-    let forbidden: Vec<u64> =
-        played.reads.iter().filter(|(_, number)| *number < 10).map(|(ms, _)| *ms).collect();
-    // After pauses of 5, 10, 20, 40, 80, 160, 300 s, or half of that, and two at once.
-    assert!((10..=2 * 10).contains(&forbidden.len()), "{forbidden:?}");
+    // For 15 s as if they waited; then after pauses of 40, 80, 160, 300 s, or half of that.
+    assert!((2 * 2..=2 * 10).contains(&(tries(&played) - before)), "{:?}", played.reads);
     assert!(!played.register.is_forbidden(&account(10), at(played.ms)));
     // Somebody gives the right.
-    played.until(played.ms + 310_000, wait, |_, _| a_role());
+    played.until(played.ms + 13_000, wait, |_, _| a_role());
     assert!(
         (0..5).all(|number| played.register.known(&closed(number)).is_some()),
         "{:?}",
