@@ -138,9 +138,8 @@ impl SeenPods {
         &self,
         accounts: impl Iterator<Item = &'a ServiceAccount>,
     ) -> Option<&'a ServiceAccount> {
-        let last_asked = |account: &ServiceAccount| {
-            self.accounts.get(account)?.values().map(|pod| pod.last_asked).max()
-        };
+        let last_asked =
+            |account: &ServiceAccount| self.accounts.get(account)?.values().map(|pod| pod.last_asked).max();
         accounts.min_by_key(|account| last_asked(account))
     }
 }

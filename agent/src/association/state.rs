@@ -189,8 +189,8 @@ impl State {
         }
         let known = register.known(account);
         let is_of_now = |known: &&Known| {
-            let counts =
-                matches!(known.annotated, Annotated::Role(_)) || now.since(known.began) < known.no_role_counts;
+            let counts = matches!(known.annotated, Annotated::Role(_))
+                || now.since(known.began) < known.no_role_counts;
             known.began >= first_asked && counts
         };
         let old_role = || match &known?.annotated {
@@ -275,8 +275,7 @@ impl State {
             && let Some(began) = register.known(account).map(|known| known.began)
         {
             let ended = self.grants.update(Some(account), |_, grant| {
-                let is_given =
-                    matches!(annotated, Annotated::Role(settings) if grant.is_given_by(settings));
+                let is_given = matches!(annotated, Annotated::Role(settings) if grant.is_given_by(settings));
                 grant.annotation.read(is_given, began);
             });
             if let Some(at) = self.grants.annotation_decides_at(account) {

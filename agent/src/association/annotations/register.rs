@@ -167,7 +167,17 @@ impl Register {
         }
         let forgotten = (self.accounts.len() >= MOST_ACCOUNTS).then(|| self.forget_one()).flatten();
         let failed = Pause::default();
-        let entry = Account { known: None, asked_at: now, is_renewed: false, waiting: None, was_tried: false, is_gone: false, due: None, reading: None, failed };
+        let entry = Account {
+            known: None,
+            asked_at: now,
+            is_renewed: false,
+            waiting: None,
+            was_tried: false,
+            is_gone: false,
+            due: None,
+            reading: None,
+            failed,
+        };
         self.accounts.insert(account.clone(), entry);
         forgotten
     }
@@ -307,8 +317,7 @@ impl Register {
         let all = self.accounts.values().filter(is_asked_for).filter(|entry| entry.is_without_role()).count();
         let seconds = u64::try_from(all).unwrap_or(u64::MAX);
         if let Some(known) = self.accounts.get_mut(account).and_then(|entry| entry.known.as_mut()) {
-            known.no_role_counts =
-                Duration::from_secs(seconds).clamp(NO_ROLE_COUNTS, NO_ROLE_COUNTS_AT_MOST);
+            known.no_role_counts = Duration::from_secs(seconds).clamp(NO_ROLE_COUNTS, NO_ROLE_COUNTS_AT_MOST);
         }
     }
 
