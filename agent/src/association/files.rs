@@ -36,7 +36,6 @@ struct RoleFile<T> {
     read: fn(&[u8]) -> Result<T, Problems>,
     /// `None` of it: it says what it said.
     note: fn(&mut State, Option<T>, BootTime),
-    fail: fn(&mut State),
     /// What was said of it last, so that each problem is logged once.
     problem: Option<String>,
 }
@@ -72,16 +71,14 @@ impl Associations {
 impl RoleFile<RoleMap> {
     fn map(path: PathBuf) -> Self {
         let file = WatchedFile::new(path, role_map::MOST_BYTES);
-        let (note, fail) = (State::note_map, State::map_failed);
-        Self { name: "role map", file, read: RoleMap::read, note, fail, problem: None }
+        Self { name: "role map", file, read: RoleMap::read, note: State::note_map, problem: None }
     }
 }
 
 impl RoleFile<RoleLimits> {
     fn limits(path: PathBuf) -> Self {
         let file = WatchedFile::new(path, role_limits::MOST_BYTES);
-        let (note, fail) = (State::note_limits, State::limits_failed);
-        Self { name: "role limits", file, read: RoleLimits::read, note, fail, problem: None }
+        Self { name: "role limits", file, read: RoleLimits::read, note: State::note_limits, problem: None }
     }
 }
 
@@ -96,7 +93,6 @@ impl<T> RoleFile<T> {
                 None
             }
             Err(unusable) => {
-                (self.fail)(&mut state);
                 let path = self.file.path().display();
                 Some(format!("{} {path}: {}", self.name, ErrorChain(&unusable)))
             }
@@ -190,7 +186,13 @@ mod tests {
         let route = match associations.choose(&caller, &audience, clock.now()) {
             Choice::Route(route) => Ok(route),
             Choice::Refused(why) => Err(why),
-            Choice::Ask(question) => associations.ask(question, clock.now()).await,
+            Choice::Ask(question) => {
+                let asked = associations.ask(question, clock.now());
+                match timeout(Duration::from_millis(4_500), asked).await {
+                    Ok(answer) => answer,
+                    Err(_) => return "late".to_owned(),
+                }
+            }
         };
         match route {
             Ok(Route::WebIdentity(_)) => "role".to_owned(),
@@ -208,8 +210,7 @@ mod tests {
     async fn a_file_that_comes_late_is_read_then_and_a_bad_edit_is_refused() {
         let file = Scratch::new("late");
         let (associations, clock, told) = keep(Some(&file.0), None);
-        // The first one waits for the first check, not for the file.
-        assert_eq!(ask(&associations, &clock, "a").await, "NotYetKnown");
+        assert_eq!(ask(&associations, &clock, "a").await, "late", "it is held");
         let said = told.lock().clone();
         let Some(Err(said)) = said else { panic!("{said:?}") };
         assert!(said.contains("role map /") && said.contains("No such file"), "{said}");
@@ -235,6 +236,18 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
+    async fn a_pod_that_waits_gets_its_role_when_the_file_comes() {
+        let file = Scratch::new("mounted");
+        let (associations, clock, _told) = keep(Some(&file.0), None);
+        sleep(Duration::from_secs(2)).await;
+        let (role, ()) = tokio::join!(ask(&associations, &clock, "a"), async {
+            sleep(Duration::from_secs(1)).await;
+            file.write(MAP);
+        });
+        assert_eq!(role, "role");
+    }
+
+    #[tokio::test(start_paused = true)]
     async fn an_entry_that_is_taken_out_ends_the_entitlement_after_two_checks() {
         let file = Scratch::new("out");
         file.write(MAP);
@@ -254,7 +267,7 @@ mod tests {
         let (map, limits) = (Scratch::new("map"), Scratch::new("limits"));
         map.write(MAP);
         let (associations, clock, told) = keep(Some(&map.0), Some(&limits.0));
-        assert_eq!(ask(&associations, &clock, "a").await, "NotYetKnown");
+        assert_eq!(ask(&associations, &clock, "a").await, "late");
         assert!(told.lock().clone().is_some_and(|said| said.unwrap_err().starts_with("role limits /")));
         limits.write(r#"{"other":["*"]}"#);
         a_check().await;

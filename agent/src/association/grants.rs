@@ -11,16 +11,19 @@ use std::collections::hash_map::Entry;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::Withdrawn;
 use super::settings::RoleSettings;
 use crate::clock::BootTime;
-use crate::workload::ServiceAccount;
+use crate::workload::{RoleArn, ServiceAccount};
 
 /// Two reads so far apart end an entitlement (docs/design/decisions.md#entitlement).
 const APART: Duration = Duration::from_secs(10);
-/// Settings of one account: today's, and former ones for the pods that have them. At the bound the oldest
-/// ends.
-const MOST_OF_ACCOUNT: usize = 8;
+/// What an annotation that nobody can read may still say counts for so long after the map's entry is gone:
+/// sixty good reads of the map, and twenty tries at an API server that is away (at most 30 s between two).
+/// Longer would let an entry that an admin took out stay in force where the agent may not read the annotation.
+const LONGEST_MISSED: Duration = Duration::from_secs(10 * 60);
+/// Grants of one account: today's, and former ones for the pods that have them; four roles for each of eight
+/// audiences, which is the most that an agent serves. At the bound the oldest ends.
+const MOST_OF_ACCOUNT: usize = 32;
 
 /// Whether something speaks for a grant, by its own successful reads.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -33,13 +36,17 @@ pub(super) enum Support {
     Gone,
     /// It was not read.
     Unknown,
+    /// It was not read, and since then nothing else speaks for the grant.
+    Missed(BootTime),
 }
 
 /// What a service account was given.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Grant {
-    /// What that is.
-    pub(super) settings: Arc<RoleSettings>,
+    /// The role.
+    pub(super) role: RoleArn,
+    /// The audience of the tokens that it is given for.
+    pub(super) audience: Arc<str>,
     /// Whether the role map speaks for it.
     pub(super) map: Support,
     /// Whether the role map gives nothing else, which would win.
@@ -61,7 +68,7 @@ impl Support {
     pub(super) fn read(&mut self, is_given: bool, began: BootTime) {
         *self = match (*self, is_given) {
             (_, true) => Self::Given,
-            (Self::Given | Self::Unknown, false) => Self::Doubted(began),
+            (Self::Given | Self::Unknown | Self::Missed(_), false) => Self::Doubted(began),
             (Self::Doubted(since), false) if began.since(since) >= APART => Self::Gone,
             (Self::Doubted(since), false) => Self::Doubted(since),
             (Self::Gone, false) => Self::Gone,
@@ -78,9 +85,38 @@ impl Grant {
             || (is_gone(self.map) && is_gone(self.annotation))
     }
 
+    /// Whether it is what these settings give. How STS is asked decides nothing.
+    pub(super) fn is_given_by(&self, settings: &RoleSettings) -> bool {
+        settings.role == self.role && settings.is_for(&self.audience)
+    }
+
     /// Whether it depends on an annotation that nobody has read.
-    pub(super) fn needs_annotation(&self) -> bool {
-        self.map != Support::Given && self.annotation == Support::Unknown
+    fn needs_annotation(&self) -> bool {
+        self.map != Support::Given && matches!(self.annotation, Support::Unknown | Support::Missed(_))
+    }
+
+    /// Time has passed: what an annotation may say that nobody reads does not count without end.
+    pub(super) fn note_time(&mut self, now: BootTime) {
+        self.annotation = match (self.annotation, self.map) {
+            (Support::Unknown, Support::Gone) => Support::Missed(now),
+            (Support::Missed(_), Support::Given | Support::Doubted(_)) => Support::Unknown,
+            (Support::Missed(since), _) if now.since(since) >= LONGEST_MISSED => Support::Gone,
+            (annotation, _) => annotation,
+        };
+    }
+
+    /// The same is given anew.
+    fn join(&mut self, given: &Self) {
+        for (known, given) in [
+            (&mut self.map, given.map),
+            (&mut self.no_other_entry, given.no_other_entry),
+            (&mut self.annotation, given.annotation),
+            (&mut self.limits, given.limits),
+        ] {
+            if given == Support::Given {
+                *known = given;
+            }
+        }
     }
 }
 
@@ -101,7 +137,9 @@ impl Grants {
             Entry::Occupied(entry) => entry.into_mut(),
             Entry::Vacant(entry) => entry.insert(Vec::new()),
         };
-        if grants.iter().any(|given| given.settings == grant.settings) {
+        let is_same = |known: &&mut Grant| known.role == grant.role && known.audience == grant.audience;
+        if let Some(known) = grants.iter_mut().find(is_same) {
+            known.join(&grant);
             return None;
         }
         let ended = (grants.len() >= MOST_OF_ACCOUNT).then(|| grants.remove(0));
@@ -140,12 +178,9 @@ impl Grants {
         ended
     }
 
-    /// What is to be reported of a grant that has ended: nothing while another one gives the same role.
-    pub(super) fn withdrawn(&self, account: &ServiceAccount, ended: &Grant) -> Option<Withdrawn> {
-        let role = &ended.settings.role;
-        let mut grants = self.accounts.get(account).into_iter().flatten();
-        let is_given = grants.any(|grant| grant.settings.role == *role);
-        (!is_given).then(|| Withdrawn { service_account: account.clone(), role: role.clone() })
+    /// Whether an account is given this role, for tokens of whatever audience.
+    pub(super) fn give_role(&self, account: &ServiceAccount, role: &RoleArn) -> bool {
+        self.accounts.get(account).into_iter().flatten().any(|grant| grant.role == *role)
     }
 
     /// When the annotation of this account decides, which was doubted: another read is needed then.
@@ -153,7 +188,7 @@ impl Grants {
         let grants = self.accounts.get(account).into_iter().flatten();
         let decides_at = |grant: &Grant| match grant.annotation {
             Support::Doubted(since) => Some(since.plus(APART)),
-            Support::Given | Support::Gone | Support::Unknown => None,
+            Support::Given | Support::Gone | Support::Unknown | Support::Missed(_) => None,
         };
         grants.filter_map(decides_at).min()
     }

@@ -37,7 +37,7 @@ use self::state::{Chosen, State};
 use crate::clock::Now;
 use crate::config::WebIdentity;
 use crate::rng::Rng;
-use crate::workload::{Audience, Caller, Pod, RoleArn, Route, ServiceAccount};
+use crate::workload::{self, Audience, Caller, Pod, RoleArn, Route, ServiceAccount};
 
 pub use self::no_route::NoRoute;
 
@@ -151,10 +151,19 @@ impl Associations {
         }
     }
 
-    /// Whether a caller that took this route is still given it. Where that is not known, it is.
+    /// Whether a caller that took this route is still given it, to be asked at each renewal of its credentials.
+    /// Where that is not known, it is. What is known is renewed by that in the background.
     pub fn still_gives(&self, caller: &Caller, route: &Route) -> bool {
         let (Route::WebIdentity(wanted), Some(roles)) = (route, &self.shared.roles) else { return true };
-        caller.verified().is_none_or(|pod| roles.state.lock().still_gives(pod, wanted))
+        caller.verified().is_none_or(|pod| roles.still_gives(pod, wanted))
+    }
+
+    /// A pod is gone. Service accounts without a pod that has asked are read no more; where nobody says that pods
+    /// are gone, two hours after the last one asked or was renewed.
+    pub fn forget_pod(&self, uid: &str) {
+        if let Some(roles) = &self.shared.roles {
+            roles.state.lock().forget_pod(uid);
+        }
     }
 
     /// The entitlements that end from now on, and those that ended and nobody was given yet.
@@ -180,6 +189,17 @@ impl Roles {
             Chosen::Refused(why) => Choice::Refused(why),
             Chosen::Unknown => Choice::Ask(Question { pod: Arc::clone(pod), audience: Arc::clone(audience) }),
         }
+    }
+
+    fn still_gives(&self, pod: &Pod, wanted: &workload::WebIdentity) -> bool {
+        let mut state = self.state.lock();
+        let still_gives = state.still_gives(pod, wanted);
+        let has_wish = state.has_new_wish();
+        drop(state);
+        if has_wish {
+            self.wanted.notify_one();
+        }
+        still_gives
     }
 
     async fn ask(&self, Question { pod, audience }: Question, now: Now) -> Result<Route, NoRoute> {

@@ -20,6 +20,13 @@ pub(super) struct RoleSettings {
     pub(super) endpoint: StsEndpoint,
 }
 
+impl RoleSettings {
+    /// Whether the role is given for tokens of this audience. One that names none is for all that are served.
+    pub(super) fn is_for(&self, audience: &str) -> bool {
+        self.audience.as_deref().is_none_or(|named| named == audience)
+    }
+}
+
 /// The shortest life of a token that Kubernetes issues, in seconds (KEP 1205, TokenRequest).
 pub(super) const SHORTEST_TOKEN_LIFE: u64 = 600;
 

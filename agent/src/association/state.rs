@@ -11,7 +11,7 @@ use super::annotations::{Annotated, Answer, Known, MOST_ACCOUNTS, Next, Register
 use super::grants::{Grant, Grants, Support};
 use super::role_limits::RoleLimits;
 use super::role_map::RoleMap;
-use super::seen_pods::{Given, SeenPods};
+use super::seen_pods::SeenPods;
 use super::session_name::session_name;
 use super::settings::RoleSettings;
 use super::{NoRoute, Withdrawn};
@@ -19,10 +19,8 @@ use crate::clock::BootTime;
 use crate::config;
 use crate::config::SessionName;
 use crate::rng::Rng;
-use crate::workload::{Pod, ServiceAccount, WebIdentity};
+use crate::workload::{Pod, RoleArn, ServiceAccount, WebIdentity};
 
-/// That an account has no role is remembered so long: its admin may be about to annotate it.
-const NO_ROLE_COUNTS: Duration = Duration::from_secs(5);
 /// So long a new pod waits for an API server that answers nobody, where its account's role is known already.
 const SILENCE: Duration = Duration::from_secs(1);
 /// And so long for its turn, where the API server answers others. Clients give up after 4.5 s.
@@ -36,10 +34,8 @@ const MOST_WITHDRAWN: usize = 8 * MOST_ACCOUNTS;
 pub(super) enum Content<T> {
     /// There is no such file.
     NotConfigured,
-    /// Nobody has looked yet.
+    /// It was not read yet. A pod that needs it waits: it may be mounted or mended a moment later.
     NotRead,
-    /// It could not be read yet.
-    Unusable,
     /// This, by the last good read.
     Known(Arc<T>),
 }
@@ -121,15 +117,15 @@ impl State {
         if let Some(register) = &mut self.register {
             register.ask(account, now);
         }
-        let first_asked = match self.pods.ask(&pod.uid, now) {
+        let first_asked = match self.pods.ask(pod, now) {
             Some(seen) => {
-                if let Some(given) = &seen.given {
-                    return given.for_token_of(audience);
+                if let Some(given) = seen.given_for(audience) {
+                    return Chosen::Route(Arc::clone(given));
                 }
                 seen.first_asked
             }
             None => {
-                self.pods.enter(&pod.uid, account, now);
+                self.pods.enter(pod, now);
                 now
             }
         };
@@ -138,8 +134,7 @@ impl State {
             Err(other) => return other,
         };
         let settings = role.settings();
-        // A role that names no audience is for all that the agent serves.
-        if settings.audience.as_ref().is_some_and(|named| named != audience) {
+        if !settings.is_for(audience) {
             return Chosen::Refused(NoRoute::OtherAudience);
         }
         match self.is_allowed(pod, settings) {
@@ -149,13 +144,28 @@ impl State {
         }
     }
 
-    /// Whether a pod may still have what it was given. What nobody remembers, nobody has ended.
+    /// Whether a pod may still have what it was given, asked at each renewal: for a pod that has credentials and
+    /// asks seldom or never, that is what has its annotation read. What nobody remembers, nobody has ended.
     pub(super) fn still_gives(&mut self, pod: &Pod, wanted: &WebIdentity) -> bool {
-        let Some(seen) = self.pods.find(&pod.uid) else { return true };
-        match &seen.given {
-            Some(given) => given.for_token_of(&wanted.audience) == Chosen::Route(Arc::new(wanted.clone())),
+        if let Some(register) = &mut self.register {
+            register.note_renewal(&pod.service_account);
+        }
+        self.pods.note_renewal(pod);
+        let Some(seen) = self.pods.find(pod) else { return true };
+        match seen.given_for(&wanted.audience) {
+            Some(given) => given.role == wanted.role,
             // A pod that asks anew, after it was forgotten, has lost nothing by that.
             None => !seen.has_lost,
+        }
+    }
+
+    /// A pod is gone; and with the last one of an account what is known of that, and its reads.
+    pub(super) fn forget_pod(&mut self, uid: &str) {
+        for account in self.pods.forget_pod(uid) {
+            self.grants.forget(&account);
+            if let Some(register) = &mut self.register {
+                register.forget(&account);
+            }
         }
     }
 
@@ -167,7 +177,7 @@ impl State {
         wait: Option<Wait>,
         now: BootTime,
     ) -> Result<Role, Chosen> {
-        let map = self.map.known().map_err(Content::<RoleMap>::lacking)?;
+        let map = self.map.known().ok_or(Chosen::Unknown)?;
         let entry = map.as_deref().and_then(|map| map.find(&account.namespace, &account.name));
         if let Some(settings) = entry {
             return Ok(Role::ByMap(Arc::clone(settings)));
@@ -179,8 +189,8 @@ impl State {
         }
         let known = register.known(account);
         let is_of_now = |known: &&Known| {
-            let counts =
-                matches!(known.annotated, Annotated::Role(_)) || now.since(known.began) < NO_ROLE_COUNTS;
+            let counts = matches!(known.annotated, Annotated::Role(_))
+                || now.since(known.began) < known.no_role_counts;
             known.began >= first_asked && counts
         };
         let old_role = || match &known?.annotated {
@@ -195,7 +205,7 @@ impl State {
             };
         }
         if register.is_forbidden(account, now) {
-            return old_role().ok_or(Chosen::Refused(NoRoute::NotYetKnown));
+            return old_role().ok_or(Chosen::Unknown);
         }
         let is_over = |wait: Wait| {
             let waited = now.since(wait.since);
@@ -207,11 +217,9 @@ impl State {
 
     /// Whether the limits let this pod have that. Remembered, because a pod that may not can ask often.
     fn is_allowed(&mut self, pod: &Pod, settings: &Arc<RoleSettings>) -> Result<bool, Chosen> {
-        let Some(limits) = self.limits.known().map_err(Content::<RoleLimits>::lacking)? else {
-            return Ok(true);
-        };
+        let Some(limits) = self.limits.known().ok_or(Chosen::Unknown)? else { return Ok(true) };
         let version = self.limits_version;
-        let Some(seen) = self.pods.find(&pod.uid) else { return Err(Chosen::Unknown) };
+        let Some(seen) = self.pods.find(pod) else { return Err(Chosen::Unknown) };
         if seen.denied.as_ref().is_some_and(|(denied, by)| denied == settings && *by == version) {
             return Ok(false);
         }
@@ -227,8 +235,9 @@ impl State {
             Role::ByMap(_) => (Support::Given, if_any(self.register.is_some())),
             Role::ByAnnotation(_) => (Support::Gone, Support::Given),
         };
-        let (settings, no_other_entry, limits) = (Arc::clone(settings), Support::Given, Support::Given);
-        let grant = Grant { settings: Arc::clone(&settings), map, no_other_entry, annotation, limits };
+        let (no_other_entry, limits) = (Support::Given, Support::Given);
+        let (role, audience) = (settings.role.clone(), Arc::clone(audience));
+        let grant = Grant { role, audience, map, no_other_entry, annotation, limits };
         if !self.grants.has(account) && self.grants.accounts().len() >= MOST_ACCOUNTS {
             let least = self.pods.least_recent(self.grants.accounts()).cloned();
             least.iter().for_each(|least| {
@@ -236,18 +245,17 @@ impl State {
                 self.pods.forget(least);
             });
         }
-        if let Some(ended) = self.grants.give(account, grant) {
-            self.end(vec![(account.clone(), ended)]);
-        }
         let route = Arc::new(WebIdentity {
-            role: settings.role.clone(),
-            audience: Arc::clone(audience),
+            role: grant.role.clone(),
+            audience: Arc::clone(&grant.audience),
             session_name: session_name(&self.session_name, pod),
             endpoint: settings.endpoint,
         });
-        if let Some(seen) = self.pods.find(&pod.uid) {
-            seen.given = Some(Given { settings, route: Arc::clone(&route) });
-            seen.has_lost = false;
+        if let Some(ended) = self.grants.give(account, grant) {
+            self.end(vec![(account.clone(), ended)]);
+        }
+        if let Some(seen) = self.pods.find(pod) {
+            seen.give(Arc::clone(&route));
         }
         Chosen::Route(route)
     }
@@ -267,7 +275,7 @@ impl State {
             && let Some(began) = register.known(account).map(|known| known.began)
         {
             let ended = self.grants.update(Some(account), |_, grant| {
-                let is_given = matches!(annotated, Annotated::Role(settings) if *settings == grant.settings);
+                let is_given = matches!(annotated, Annotated::Role(settings) if grant.is_given_by(settings));
                 grant.annotation.read(is_given, began);
             });
             if let Some(at) = self.grants.annotation_decides_at(account) {
@@ -283,11 +291,12 @@ impl State {
         if let Some(map) = map {
             self.map = Content::Known(Arc::new(map));
         }
-        let Ok(Some(map)) = self.map.known() else { return };
+        let Some(Some(map)) = self.map.known() else { return };
         let ended = self.grants.update(None, |account, grant| {
             let entry = map.find(&account.namespace, &account.name);
-            grant.map.read(entry.is_some_and(|settings| *settings == grant.settings), now);
-            grant.no_other_entry.read(entry.is_none_or(|settings| *settings == grant.settings), now);
+            grant.map.read(entry.is_some_and(|settings| grant.is_given_by(settings)), now);
+            grant.no_other_entry.read(entry.is_none_or(|settings| grant.is_given_by(settings)), now);
+            grant.note_time(now);
         });
         self.end(ended);
         if let Some(register) = &mut self.register {
@@ -308,31 +317,24 @@ impl State {
             self.limits = Content::Known(Arc::new(limits));
             self.limits_version += 1;
         }
-        let Ok(Some(limits)) = self.limits.known() else { return };
+        let Some(Some(limits)) = self.limits.known() else { return };
         let ended = self.grants.update(None, |account, grant| {
             // Limits can be long, and what they allow does not change while they do not.
             if are_new || matches!(grant.limits, Support::Doubted(_)) {
-                grant.limits.read(limits.allow(&account.namespace, grant.settings.role.as_str()), now);
+                grant.limits.read(limits.allow(&account.namespace, grant.role.as_str()), now);
             }
         });
         self.end(ended);
     }
 
-    /// The role map cannot be read; what it said counts.
-    pub(super) fn map_failed(&mut self) {
-        self.map.failed();
-    }
-
-    /// The role limits cannot be read; what they said counts.
-    pub(super) fn limits_failed(&mut self) {
-        self.limits.failed();
-    }
-
     fn end(&mut self, ended: Vec<(ServiceAccount, Grant)>) {
         for (account, grant) in ended {
-            self.pods.take_back(&account, &grant.settings);
-            let Some(withdrawn) = self.grants.withdrawn(&account, &grant) else { continue };
-            let (namespace, name, role) = (&account.namespace, &account.name, &withdrawn.role);
+            self.pods.take_back(&account, &grant.role, &grant.audience);
+            // For tokens of another audience: what pods have by these is theirs.
+            if self.grants.give_role(&account, &grant.role) || self.names(&account, &grant.role) {
+                continue;
+            }
+            let (namespace, name, role) = (&account.namespace, &account.name, &grant.role);
             tracing::info!(%namespace, service_account = %name, %role, "a service account has lost its role");
             if self.withdrawn.len() >= MOST_WITHDRAWN {
                 tracing::error!(
@@ -340,8 +342,20 @@ impl State {
                 );
                 self.withdrawn.pop_front();
             }
-            self.withdrawn.push_back(withdrawn);
+            self.withdrawn.push_back(Withdrawn { service_account: account, role: grant.role });
         }
+    }
+
+    /// Whether the account has this role by what is known, for tokens of whatever audience.
+    fn names(&self, account: &ServiceAccount, role: &RoleArn) -> bool {
+        let (Some(map), Some(limits)) = (self.map.known(), self.limits.known()) else { return false };
+        let entry = map.as_deref().and_then(|map| map.find(&account.namespace, &account.name));
+        let annotated = || match &self.register.as_ref()?.known(account)?.annotated {
+            Annotated::Role(settings) => Some(settings),
+            Annotated::None | Annotated::Invalid(_) => None,
+        };
+        entry.or_else(annotated).is_some_and(|settings| settings.role == *role)
+            && limits.is_none_or(|limits| limits.allow(&account.namespace, role.as_str()))
     }
 
     /// The next entitlement that has ended.
@@ -370,23 +384,6 @@ impl State {
     }
 }
 
-impl Given {
-    /// What the pod is given for a token of this audience.
-    fn for_token_of(&self, audience: &Arc<str>) -> Chosen {
-        if self.route.audience == *audience {
-            return Chosen::Route(Arc::clone(&self.route));
-        }
-        // A role that names no audience is for all that the agent serves. Few pods have tokens of two.
-        match self.settings.audience {
-            None => Chosen::Route(Arc::new(WebIdentity {
-                audience: Arc::clone(audience),
-                ..WebIdentity::clone(&self.route)
-            })),
-            Some(_) => Chosen::Refused(NoRoute::OtherAudience),
-        }
-    }
-}
-
 impl Role {
     const fn settings(&self) -> &Arc<RoleSettings> {
         match self {
@@ -400,27 +397,12 @@ impl<T> Content<T> {
         if is_configured { Self::NotRead } else { Self::NotConfigured }
     }
 
-    /// What it says; `None`: there is no such file.
-    fn known(&self) -> Result<Option<Arc<T>>, &Self> {
+    /// What it says, if that is known; `None` of it: there is no such file.
+    fn known(&self) -> Option<Option<Arc<T>>> {
         match self {
-            Self::NotConfigured => Ok(None),
-            Self::Known(content) => Ok(Some(Arc::clone(content))),
-            Self::NotRead | Self::Unusable => Err(self),
-        }
-    }
-
-    /// What somebody gets who needs what is not known.
-    const fn lacking(&self) -> Chosen {
-        match self {
-            // In a moment.
-            Self::NotRead | Self::NotConfigured | Self::Known(_) => Chosen::Unknown,
-            Self::Unusable => Chosen::Refused(NoRoute::NotYetKnown),
-        }
-    }
-
-    fn failed(&mut self) {
-        if matches!(self, Self::NotRead) {
-            *self = Self::Unusable;
+            Self::NotConfigured => Some(None),
+            Self::Known(content) => Some(Some(Arc::clone(content))),
+            Self::NotRead => None,
         }
     }
 }

@@ -26,10 +26,21 @@ const STALE: Duration = Duration::from_secs(60);
 /// An account is read again after this time although nobody asks, give or take a fifth, so that renewals
 /// notice an annotation that is gone.
 const AGAIN: Duration = Duration::from_secs(10 * 60);
-/// But only if somebody has asked within this time.
-const ASKED_LATELY: Duration = Duration::from_secs(24 * 60 * 60);
-/// A client that waits has left after this time, if it does not say again that it waits.
-const LONGEST_WAIT: Duration = Duration::from_secs(2);
+/// But only if within this time a pod has asked, or its credentials were renewed, which is at the latest an hour
+/// after STS gave them: pods that are gone, where nobody says so, are not read for any longer.
+const IN_USE: Duration = Duration::from_secs(2 * 60 * 60);
+/// A client keeps its place in line for so long after it was seen: SDKs and applications ask again some seconds
+/// after a refusal, and each time a new place at the end would be none.
+const PLACE_KEPT: Duration = Duration::from_secs(15);
+/// And so long where the account was never read: a whole line takes 512 s ([`MOST_ACCOUNTS`] at two a second).
+const NEW_PLACE_KEPT: Duration = Duration::from_secs(10 * 60);
+/// That an account has no role is remembered so long: its admin may be about to annotate it.
+const NO_ROLE_COUNTS: Duration = Duration::from_secs(5);
+/// And longer where there are many of them, up to this: a second for each one. So their pods, which ask without
+/// end, take half of the reads, and a new pod finds a short line.
+const NO_ROLE_COUNTS_AT_MOST: Duration = Duration::from_secs(60);
+/// One that nobody has asked for in this time is none of the many.
+const ASKED_LATELY: Duration = Duration::from_secs(60);
 /// After so many reads in a row for those who wait, one comes that nobody waits for: pods without a role that
 /// ask all the time must not keep the agent from noticing that another annotation is gone.
 const FOR_WAITING: u8 = 3;
@@ -38,6 +49,8 @@ const AFTER_FAILURES: Backoff = Backoff::new(Duration::from_secs(1), Duration::f
 /// Where the agent may not ask: at installation the right comes some seconds after the agent. For each
 /// namespace, because rights may be given for some of them.
 const WITHOUT_RIGHT: Backoff = Backoff::new(Duration::from_secs(5), Duration::from_secs(5 * 60));
+/// While a pod waits, the right may just have been given: then it is tried again after this time, or half of it.
+const WITHOUT_RIGHT_FOR_WAITING: Backoff = Backoff::new(Duration::from_secs(10), Duration::from_secs(10));
 
 /// What was read last of an account.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -46,6 +59,8 @@ pub(in crate::association) struct Known {
     pub(in crate::association) annotated: Annotated,
     /// When that read began: what changed before is in it.
     pub(in crate::association) began: BootTime,
+    /// For how long it counts since then that the account has no role.
+    pub(in crate::association) no_role_counts: Duration,
 }
 
 /// What is to be done next.
@@ -71,16 +86,31 @@ pub(in crate::association) struct Register {
     /// The API server has failed.
     failed: Pause,
     /// By namespace; no more than there are accounts.
-    forbidden: HashMap<Box<str>, Pause>,
+    forbidden: HashMap<Box<str>, Refusal>,
     last_answer: Option<BootTime>,
     has_new_wish: bool,
+}
+
+/// The agent may not read the accounts of a namespace.
+#[derive(Debug, Default)]
+struct Refusal {
+    pause: Pause,
+    /// When it is tried again for a pod that waits, if that is sooner.
+    for_waiting: Option<BootTime>,
 }
 
 #[derive(Debug)]
 struct Account {
     known: Option<Known>,
+    /// When somebody asked, or credentials of a pod were renewed.
     asked_at: BootTime,
+    /// Since [`Register::next`] was called last, credentials of a pod were renewed.
+    is_renewed: bool,
     waiting: Option<Waiting>,
+    /// There was an answer, or none: a read was made.
+    was_tried: bool,
+    /// All its pods are gone: it is forgotten when the read is over that is under way.
+    is_gone: bool,
     /// When it is read although nobody waits.
     due: Option<BootTime>,
     /// When the read began that is under way.
@@ -97,22 +127,32 @@ struct Waiting {
     seen: BootTime,
 }
 
-/// Since when a read is due, which is the order of reads, and of which account.
-type Wish<'a> = (BootTime, &'a ServiceAccount);
+/// Why an account is to be read, the first one first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Rank {
+    /// A pod waits, or did a while ago, and nobody has tried.
+    New,
+    /// A pod waits.
+    Waiting,
+    /// It is time.
+    Due,
+}
 
 impl Register {
     /// Somebody asks for an account. What is known of it, if anything; it is read again in the background
     /// where that is old. At the bound another account is forgotten, and returned.
     pub(in crate::association) fn ask(&mut self, account: &ServiceAccount, now: BootTime) -> Option<&Known> {
         let entry = self.accounts.get_mut(account)?;
-        let is_old = entry.known.as_ref().is_some_and(|known| now.since(known.began) > STALE);
-        let is_due = entry.wish(now).is_some_and(|(at, _)| at <= now);
-        if is_old && entry.reading.is_none() && !is_due {
-            entry.due = Some(now);
+        self.has_new_wish |= entry.use_at(now);
+        entry.known.as_ref()
+    }
+
+    /// Credentials of one of its pods are renewed: whether it still gives the role is to be known. From now on.
+    pub(in crate::association) fn note_renewal(&mut self, account: &ServiceAccount) {
+        if let Some(entry) = self.accounts.get_mut(account) {
+            entry.is_renewed = true;
             self.has_new_wish = true;
         }
-        entry.asked_at = now;
-        entry.known.as_ref()
     }
 
     /// Enters an account that is not known. At the bound another one is forgotten, and returned.
@@ -121,12 +161,23 @@ impl Register {
         account: &ServiceAccount,
         now: BootTime,
     ) -> Option<ServiceAccount> {
-        if self.accounts.contains_key(account) {
+        if let Some(entry) = self.accounts.get_mut(account) {
+            entry.is_gone = false;
             return None;
         }
         let forgotten = (self.accounts.len() >= MOST_ACCOUNTS).then(|| self.forget_one()).flatten();
         let failed = Pause::default();
-        let entry = Account { known: None, asked_at: now, waiting: None, due: None, reading: None, failed };
+        let entry = Account {
+            known: None,
+            asked_at: now,
+            is_renewed: false,
+            waiting: None,
+            was_tried: false,
+            is_gone: false,
+            due: None,
+            reading: None,
+            failed,
+        };
         self.accounts.insert(account.clone(), entry);
         forgotten
     }
@@ -136,15 +187,30 @@ impl Register {
         if self.accounts.remove(&oldest).is_some_and(|entry| entry.reading.is_some()) {
             self.under_way -= 1;
         }
+        self.forget_namespaces();
+        Some(oldest)
+    }
+
+    fn forget_namespaces(&mut self) {
         let accounts = &self.accounts;
         self.forbidden.retain(|namespace, _| accounts.keys().any(|account| account.namespace == *namespace));
-        Some(oldest)
+    }
+
+    /// All pods of an account are gone.
+    pub(in crate::association) fn forget(&mut self, account: &ServiceAccount) {
+        let Some(entry) = self.accounts.get_mut(account) else { return };
+        if entry.reading.is_some() {
+            entry.is_gone = true;
+            return;
+        }
+        self.accounts.remove(account);
+        self.forget_namespaces();
     }
 
     /// Somebody waits for an account to be read from now on. To be repeated while that is so.
     pub(in crate::association) fn wait_for(&mut self, account: &ServiceAccount, now: BootTime) {
         let Some(entry) = self.accounts.get_mut(account) else { return };
-        let since = entry.waiting.filter(|waiting| waiting.is_here(now)).map_or(now, |waiting| waiting.since);
+        let since = entry.waiting_at(now).map_or(now, |waiting| waiting.since);
         entry.waiting = Some(Waiting { since, seen: now });
         self.has_new_wish = true;
     }
@@ -168,7 +234,7 @@ impl Register {
 
     /// Whether the agent may not read this account, by the last answer, and will not try for a while.
     pub(in crate::association) fn is_forbidden(&self, account: &ServiceAccount, now: BootTime) -> bool {
-        self.forbidden.get(&account.namespace).is_some_and(|pause| pause.until(now).is_some())
+        self.forbidden.get(&account.namespace).is_some_and(|refusal| refusal.pause.until(now).is_some())
     }
 
     /// Of how many namespaces the agent may not read service accounts.
@@ -184,47 +250,44 @@ impl Register {
     /// What is to be done next. A read counts as begun.
     pub(in crate::association) fn next(&mut self, now: BootTime) -> Next {
         self.has_new_wish = false;
+        for entry in self.accounts.values_mut().filter(|entry| entry.is_renewed) {
+            entry.use_at(now);
+        }
         let most = if self.failed.is_trial() { 1 } else { MOST_UNDER_WAY };
         if self.under_way >= most {
             return Next::Idle;
         }
-        let (account, is_waiting) = match self.first(now) {
-            Ok(((_, account), is_waiting)) => (account.clone(), is_waiting),
+        let (account, rank) = match self.first(now) {
+            Ok((account, rank)) => (account.clone(), rank),
             Err(Some(later)) => return Next::Wait(later.since(now)),
             Err(None) => return Next::Idle,
         };
         if let Some(until) = self.failed.until(now).or_else(|| self.next_by_rate(now)) {
             return Next::Wait(until.since(now));
         }
-        self.begin(&account, is_waiting, now);
+        self.begin(&account, rank, now);
         Next::Read(account)
     }
 
-    /// The first wish and whether somebody waits; else when the next one comes.
-    fn first(&self, now: BootTime) -> Result<(Wish<'_>, bool), Option<BootTime>> {
-        let (mut waiting, mut due): (Option<Wish<'_>>, Option<Wish<'_>>) = (None, None);
-        let mut later: Option<BootTime> = None;
-        let is_before = |at: BootTime, first: Option<Wish<'_>>| first.is_none_or(|(first, _)| at < first);
+    /// The account that is read first, and why; else when the next one comes.
+    fn first(&self, now: BootTime) -> Result<(&ServiceAccount, Rank), Option<BootTime>> {
+        let is_turn_of_due = self.for_waiting >= FOR_WAITING;
+        let (mut first, mut later): (Option<(_, &ServiceAccount)>, Option<BootTime>) = (None, None);
         for (account, entry) in &self.accounts {
-            let Some((at, is_waiting)) = entry.wish(now) else { continue };
-            let forbidden = self.forbidden.get(&account.namespace).and_then(|pause| pause.until(now));
-            let from =
-                [forbidden, entry.failed.until(now), Some(at)].into_iter().flatten().max().unwrap_or(at);
+            let Some((at, rank)) = entry.wish(now) else { continue };
+            let refusal = self.forbidden.get(&account.namespace);
+            let pauses = [refusal.and_then(|refusal| refusal.until(rank, now)), entry.failed.until(now)];
+            let from = pauses.into_iter().flatten().fold(at, BootTime::max);
             if now < from {
                 later = Some(later.map_or(from, |later| later.min(from)));
-            } else if is_waiting && is_before(at, waiting) {
-                waiting = Some((at, account));
-            } else if !is_waiting && is_before(at, due) {
-                due = Some((at, account));
+                continue;
+            }
+            let place = (rank != Rank::Due || !is_turn_of_due, rank, at);
+            if first.is_none_or(|(before, _)| place < before) {
+                first = Some((place, account));
             }
         }
-        let is_turn_of_due = self.for_waiting >= FOR_WAITING;
-        match (waiting, due) {
-            (Some(_), Some(due)) if is_turn_of_due => Ok((due, false)),
-            (Some(waiting), _) => Ok((waiting, true)),
-            (None, Some(due)) => Ok((due, false)),
-            (None, None) => Err(later),
-        }
+        first.map(|((_, rank, _), account)| (account, rank)).ok_or(later)
     }
 
     fn next_by_rate(&self, now: BootTime) -> Option<BootTime> {
@@ -233,8 +296,11 @@ impl Register {
         (now < next).then_some(next)
     }
 
-    fn begin(&mut self, account: &ServiceAccount, is_waiting: bool, now: BootTime) {
-        self.for_waiting = if is_waiting { self.for_waiting.saturating_add(1) } else { 0 };
+    fn begin(&mut self, account: &ServiceAccount, rank: Rank, now: BootTime) {
+        self.for_waiting = match rank {
+            Rank::New | Rank::Waiting => self.for_waiting.saturating_add(1),
+            Rank::Due => 0,
+        };
         self.recent.push_back(now);
         if self.recent.len() > MOST_READS {
             self.recent.pop_front();
@@ -242,6 +308,16 @@ impl Register {
         self.under_way += 1;
         if let Some(entry) = self.accounts.get_mut(account) {
             entry.reading = Some(now);
+        }
+    }
+
+    /// The more accounts without a role pods ask for, the longer it counts that one has none.
+    fn space_without_role(&mut self, account: &ServiceAccount, now: BootTime) {
+        let is_asked_for = |entry: &&Account| now.since(entry.asked_at) < ASKED_LATELY;
+        let all = self.accounts.values().filter(is_asked_for).filter(|entry| entry.is_without_role()).count();
+        let seconds = u64::try_from(all).unwrap_or(u64::MAX);
+        if let Some(known) = self.accounts.get_mut(account).and_then(|entry| entry.known.as_mut()) {
+            known.no_role_counts = Duration::from_secs(seconds).clamp(NO_ROLE_COUNTS, NO_ROLE_COUNTS_AT_MOST);
         }
     }
 
@@ -254,19 +330,31 @@ impl Register {
         now: BootTime,
         rng: &Rng,
     ) -> bool {
+        let is_new = self.note_answer(account, answer, now, rng);
+        if self.accounts.get(account).is_some_and(|entry| entry.is_gone) {
+            self.forget(account);
+        }
+        is_new
+    }
+
+    fn note_answer(&mut self, account: &ServiceAccount, answer: &Answer, now: BootTime, rng: &Rng) -> bool {
         let Some(entry) = self.accounts.get_mut(account) else { return false };
         let Some(began) = entry.reading.take() else { return false };
         self.under_way -= 1;
+        entry.was_tried = true;
         match answer {
             Answer::Annotated(annotated) => {
-                entry.known = Some(Known { annotated: annotated.clone(), began });
+                let no_role_counts = NO_ROLE_COUNTS;
+                entry.known = Some(Known { annotated: annotated.clone(), began, no_role_counts });
                 entry.waiting = None;
-                entry.due = Some(now.plus(AGAIN.mul_f64(0.8 + 0.4 * rng.fraction())));
+                let again = now.plus(AGAIN.mul_f64(0.8 + 0.4 * rng.fraction()));
+                entry.due = entry.is_in_use(now).then_some(again);
                 entry.failed.end();
                 self.last_answer = Some(now);
                 let was_forbidden = self.forbidden.remove(&account.namespace).is_some();
                 let had_failed = self.failed.is_trial();
                 self.failed.end();
+                self.space_without_role(account, now);
                 was_forbidden || had_failed
             }
             Answer::Forbidden => {
@@ -274,7 +362,7 @@ impl Register {
                 self.last_answer = Some(now);
                 self.failed.end();
                 let is_new = !self.forbidden.contains_key(&account.namespace);
-                self.forbidden.entry(account.namespace.clone()).or_default().begin(WITHOUT_RIGHT, now, rng);
+                self.forbidden.entry(account.namespace.clone()).or_default().note(now, rng);
                 is_new
             }
             Answer::Failed => {
@@ -289,16 +377,45 @@ impl Register {
 }
 
 impl Account {
-    /// Since when it is to be read, or from when on; and whether somebody waits for that.
-    fn wish(&self, now: BootTime) -> Option<(BootTime, bool)> {
+    /// Since when it is to be read, or from when on; and why.
+    fn wish(&self, now: BootTime) -> Option<(BootTime, Rank)> {
         if self.reading.is_some() {
             return None;
         }
-        if let Some(waiting) = self.waiting.filter(|waiting| waiting.is_here(now)) {
-            return Some((waiting.since, true));
+        if let Some(waiting) = self.waiting_at(now) {
+            return Some((waiting.since, if self.was_tried { Rank::Waiting } else { Rank::New }));
         }
-        let is_asked_for = now.since(self.asked_at) < ASKED_LATELY;
-        self.due.filter(|_| is_asked_for).map(|due| (due, false))
+        self.due.map(|due| (due, Rank::Due))
+    }
+
+    /// The place in line, which a client that has left keeps for a while.
+    fn waiting_at(&self, now: BootTime) -> Option<Waiting> {
+        let kept = if self.was_tried { PLACE_KEPT } else { NEW_PLACE_KEPT };
+        self.waiting.filter(|waiting| now.since(waiting.seen) < kept)
+    }
+
+    fn is_without_role(&self) -> bool {
+        self.known.as_ref().is_some_and(|known| match &known.annotated {
+            Annotated::Role(_) => false,
+            Annotated::None | Annotated::Invalid(_) => true,
+        })
+    }
+
+    /// One of its pods asks, or its credentials are renewed. Whether a read is due by that: of an answer that
+    /// is old.
+    fn use_at(&mut self, now: BootTime) -> bool {
+        (self.asked_at, self.is_renewed, self.is_gone) = (now, false, false);
+        let is_old = self.known.as_ref().is_some_and(|known| now.since(known.began) > STALE);
+        let is_due = self.wish(now).is_some_and(|(at, _)| at <= now);
+        let is_new_wish = is_old && self.reading.is_none() && !is_due;
+        if is_new_wish {
+            self.due = Some(now);
+        }
+        is_new_wish
+    }
+
+    fn is_in_use(&self, now: BootTime) -> bool {
+        now.since(self.asked_at) < IN_USE
     }
 
     /// There was no answer: others come first now, so that one that always fails holds nobody up.
@@ -307,13 +424,23 @@ impl Account {
             waiting.since = now;
         }
         // Though nobody waits any more: what failed is to be found mended.
-        self.due = Some(now);
+        self.due = self.is_in_use(now).then_some(now);
     }
 }
 
-impl Waiting {
-    fn is_here(self, now: BootTime) -> bool {
-        now.since(self.seen) < LONGEST_WAIT
+impl Refusal {
+    fn note(&mut self, now: BootTime, rng: &Rng) {
+        self.pause.begin(WITHOUT_RIGHT, now, rng);
+        self.for_waiting = Some(now.plus(WITHOUT_RIGHT_FOR_WAITING.jittered(1, rng)));
+    }
+
+    /// Until when it is not tried.
+    fn until(&self, rank: Rank, now: BootTime) -> Option<BootTime> {
+        let until = self.pause.until(now)?;
+        match rank {
+            Rank::New | Rank::Waiting => Some(self.for_waiting.map_or(until, |sooner| sooner.min(until))),
+            Rank::Due => Some(until),
+        }
     }
 }
 

@@ -143,3 +143,19 @@ fn pods_that_cannot_use_a_token_or_the_agent_are_left_alone_and_those_of_the_hos
     let kept = cluster.create(&linux).expect("it is accepted");
     assert_eq!(parts(&kept), given(Some(Association), &json!(null)), "on the host network");
 }
+
+#[test]
+fn a_pod_that_opts_in_is_given_a_token_for_the_audience_of_the_settings() {
+    let cluster = cluster("audience of injection");
+    let mine = json!({"default.app": "", "audience": "https://mine.example"});
+    let injection = Injection::with(&cluster, "eu-north-1", &mine);
+    let audience_of = |name: &str, account: &str| {
+        let pod = changed(name, account, |pod| pod["metadata"]["labels"] = json!({OPT_IN: "web-identity"}));
+        let given = cluster.try_out(&pod).expect("it is accepted");
+        given["spec"]["volumes"][0]["projected"]["sources"][0]["serviceAccountToken"]["audience"].clone()
+    };
+    assert_eq!(audience_of("opted-in", "stranger"), "https://mine.example");
+    assert_eq!(audience_of("association", "app"), "pods.eks.amazonaws.com", "an association has its own");
+    injection.set("eu-south-1", &json!({"audience": ""}));
+    assert_eq!(audience_of("opted-in", "stranger"), "sts.amazonaws.com");
+}
