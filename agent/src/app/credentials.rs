@@ -104,7 +104,9 @@ impl Services {
         if let Some(renewals) = credentials.renewals() {
             self.until_stopped("renewals", renewals.run());
         }
-        self.until_stopped("revocations", credentials.revocations().run());
+        let associations = cluster.associations.clone();
+        let forget = move |pod_uid: &str| associations.forget_pod(pod_uid);
+        self.until_stopped("revocations", credentials.revocations().run(forget));
         let (mut withdrawals, store) = (cluster.associations.withdrawals(), credentials.store.clone());
         self.until_stopped("withdrawals", async move {
             loop {

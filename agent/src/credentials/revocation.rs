@@ -13,10 +13,11 @@ pub struct Revocations {
 }
 
 impl Revocations {
-    /// Works for ever; cancel by dropping.
-    pub async fn run(self) {
+    /// Works for ever; cancel by dropping. `also`: what others are to forget of a pod.
+    pub async fn run(self, also: impl Fn(&str) + Send) {
         loop {
             let uid = self.pods.next_gone().await;
+            also(&uid);
             if self.store.remove_pod(&uid) {
                 tracing::info!(
                     pod.uid = %uid,

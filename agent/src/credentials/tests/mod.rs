@@ -147,7 +147,7 @@ impl Node {
         if let Some(renewals) = credentials.renewals() {
             tasks.spawn("renewals", renewals.run());
         }
-        tasks.spawn("revocations", credentials.revocations().run());
+        tasks.spawn("revocations", credentials.revocations().run(|_| ()));
         let reports = Arc::new(Mutex::new(reports));
         Self { credentials, limits, clock, time, aws, sts, withdrawn, pods, reports }
     }
