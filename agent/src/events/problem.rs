@@ -112,7 +112,8 @@ impl Problem {
                     "STS does not let service account {namespace}/{service_account} assume {role}. The \
                      account must have an IAM OIDC provider for the issuer of the cluster with audience \
                      {audience}, and the role's trust policy must allow that provider \
-                     sts:AssumeRoleWithWebIdentity for sub system:serviceaccount:{namespace}:{service_account} and aud {audience}{said}"
+                     sts:AssumeRoleWithWebIdentity for sub \
+                     system:serviceaccount:{namespace}:{service_account} and aud {audience}{said}"
                 )
             }
             Self::NoRole { service_account, why } => format!(

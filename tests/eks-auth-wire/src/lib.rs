@@ -1,9 +1,9 @@
-//! EKS Auth and STS (`web_identity`) as the AWS SDK's HTTP client meets them, for tests on simulated time: the
-//! agent's unit tests and the simulation.
+//! EKS Auth and STS (`web_identity`) as the AWS SDK's HTTP client meets them, for tests on simulated time:
+//! the agent's unit tests and the simulation.
 //!
-//! Owns: the form of a call and of each answer, request ids, and which connections have carried a call.
-//! Must not know: what is answered to whom, or the agent. The sandbox's EKS Auth is a server, and judges signatures
-//! and tokens; how certain each of its answers is stands in tests/sandbox/ASSUMPTIONS.md.
+//! Owns: the form of a call and of each answer, request ids, and which connections have carried a call. Must
+//! not know: what is answered to whom, or the agent. The sandbox's EKS Auth is a server, and judges
+//! signatures and tokens; how certain each of its answers is stands in tests/sandbox/ASSUMPTIONS.md.
 
 pub mod web_identity;
 

@@ -1,6 +1,7 @@
 //! `AssumeRoleWithWebIdentity` of STS, as the SDK's HTTP client meets it.
 //!
-//! Owns: the form of a call (query protocol) and of each answer (XML). Must not know: what is answered to whom.
+//! Owns: the form of a call (query protocol) and of each answer (XML). Must not know: what is answered to
+//! whom.
 
 use std::time::SystemTime;
 

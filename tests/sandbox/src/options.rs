@@ -34,9 +34,9 @@ pub struct Options {
     /// Seconds by which AWS and the cluster's control plane are ahead of this machine's clock; negative is
     /// behind it.
     pub clock_ahead: i64,
-    /// Let moto play IAM and S3, on this Python that has it (`tests/sandbox/moto/prepare.sh` makes one). Roles,
-    /// trust policies and identity providers are then moto's, and one URL takes the calls of all services. The
-    /// roles of the associations at the start are created there, without permissions.
+    /// Let moto play IAM and S3, on this Python that has it (`tests/sandbox/moto/prepare.sh` makes one).
+    /// Roles, trust policies and identity providers are then moto's, and one URL takes the calls of all
+    /// services. The roles of the associations at the start are created there, without permissions.
     pub moto: Option<PathBuf>,
     /// Where token files, the CA and the like are written. `None` makes a temporary directory and removes it
     /// at the end.

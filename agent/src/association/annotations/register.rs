@@ -26,18 +26,19 @@ const STALE: Duration = Duration::from_secs(60);
 /// An account is read again after this time although nobody asks, give or take a fifth, so that renewals
 /// notice an annotation that is gone.
 const AGAIN: Duration = Duration::from_secs(10 * 60);
-/// But only if within this time a pod has asked, or its credentials were renewed, which is at the latest an hour
-/// after STS gave them: pods that are gone, where nobody says so, are not read for any longer.
+/// But only if within this time a pod has asked, or its credentials were renewed, which is at the latest an
+/// hour after STS gave them: pods that are gone, where nobody says so, are not read for any longer.
 const IN_USE: Duration = Duration::from_secs(2 * 60 * 60);
-/// A client keeps its place in line for so long after it was seen: SDKs and applications ask again some seconds
-/// after a refusal, and each time a new place at the end would be none.
+/// A client keeps its place in line for so long after it was seen: SDKs and applications ask again some
+/// seconds after a refusal, and each time a new place at the end would be none.
 const PLACE_KEPT: Duration = Duration::from_secs(15);
-/// And so long where the account was never read: a whole line takes 512 s ([`MOST_ACCOUNTS`] at two a second).
+/// And so long where the account was never read: a whole line takes 512 s ([`MOST_ACCOUNTS`] at two a
+/// second).
 const NEW_PLACE_KEPT: Duration = Duration::from_secs(10 * 60);
 /// That an account has no role is remembered so long: its admin may be about to annotate it.
 const NO_ROLE_COUNTS: Duration = Duration::from_secs(5);
-/// And longer where there are many of them, up to this: a second for each one. So their pods, which ask without
-/// end, take half of the reads, and a new pod finds a short line.
+/// And longer where there are many of them, up to this: a second for each one. So their pods, which ask
+/// without end, take half of the reads, and a new pod finds a short line.
 const NO_ROLE_COUNTS_AT_MOST: Duration = Duration::from_secs(60);
 /// One that nobody has asked for in this time is none of the many.
 const ASKED_LATELY: Duration = Duration::from_secs(60);
@@ -49,7 +50,8 @@ const AFTER_FAILURES: Backoff = Backoff::new(Duration::from_secs(1), Duration::f
 /// Where the agent may not ask: at installation the right comes some seconds after the agent. For each
 /// namespace, because rights may be given for some of them.
 const WITHOUT_RIGHT: Backoff = Backoff::new(Duration::from_secs(5), Duration::from_secs(5 * 60));
-/// While a pod waits, the right may just have been given: then it is tried again after this time, or half of it.
+/// While a pod waits, the right may just have been given: then it is tried again after this time, or half of
+/// it.
 const WITHOUT_RIGHT_FOR_WAITING: Backoff = Backoff::new(Duration::from_secs(10), Duration::from_secs(10));
 
 /// What was read last of an account.
@@ -147,7 +149,8 @@ impl Register {
         entry.known.as_ref()
     }
 
-    /// Credentials of one of its pods are renewed: whether it still gives the role is to be known. From now on.
+    /// Credentials of one of its pods are renewed: whether it still gives the role is to be known. From now
+    /// on.
     pub(in crate::association) fn note_renewal(&mut self, account: &ServiceAccount) {
         if let Some(entry) = self.accounts.get_mut(account) {
             entry.is_renewed = true;

@@ -199,8 +199,8 @@ mod tests {
         }
     }
 
-    /// What happens, one letter each: `+` a grant, `s` one of STS, `-` a refusal, `x` no answer, `o` the agent's own
-    /// judgement, `.` a minute passes.
+    /// What happens, one letter each: `+` a grant, `s` one of STS, `-` a refusal, `x` no answer, `o` the
+    /// agent's own judgement, `.` a minute passes.
     async fn play(story: &str) -> bool {
         let (answers, _time) = answers();
         for event in story.chars() {

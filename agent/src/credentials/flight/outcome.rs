@@ -114,9 +114,9 @@ impl Outcomes {
                 && self.store.lookup(principal, token.token.digest(), now).is_none()
         };
         if !(self.still_gives)(principal) || is_unwanted() {
-            // A renewal of what made room, or was taken away, while it was under way; or the cluster has taken
-            // the role away. It would take the room of another, or bring back what its pod is entitled to no
-            // more. What expired meanwhile is kept: its pod may be there.
+            // A renewal of what made room, or was taken away, while it was under way; or the cluster has
+            // taken the role away. It would take the room of another, or bring back what its pod is entitled
+            // to no more. What expired meanwhile is kept: its pod may be there.
             audit(Fate::Discarded);
             return Held { credentials: record.credentials(), record: Arc::new(record) };
         }

@@ -7,9 +7,9 @@
 use crate::credentials::source::answer::ErrorAnswer;
 use crate::credentials::source::{JudgedToken, Refusal, RefusalClass, SourceError, Unavailable};
 
-/// In the sentence of an `InvalidIdentityToken` that says nothing of the token: "Couldn't retrieve verification
-/// key from your identity provider, please reference AssumeRoleWithWebIdentity documentation for requirements".
-/// AWS's SDKs repeat such calls.
+/// In the sentence of an `InvalidIdentityToken` that says nothing of the token: "Couldn't retrieve
+/// verification key from your identity provider, please reference AssumeRoleWithWebIdentity documentation for
+/// requirements". AWS's SDKs repeat such calls.
 const NO_KEYS: &str = "retrieve verification key";
 
 /// Classifies an answer that is not a success; `judged` is the token that it is about. The refusals are those

@@ -204,7 +204,9 @@ fn a_container_that_is_added_afterwards_is_given_variables_too() {
             json!({
                 "failurePolicy": "Ignore", "reinvocationPolicy": "Never",
                 "matchConstraints": {"resourceRules": rules},
-                "matchConditions": [{"name": "mesh", "expression": "object.metadata.?name.orValue('') == 'in-a-mesh'"}],
+                "matchConditions": [{
+                    "name": "mesh", "expression": "object.metadata.?name.orValue('') == 'in-a-mesh'",
+                }],
                 "mutations": [{"patchType": "JSONPatch", "jsonPatch": {"expression": add}}],
             }),
         ),

@@ -1,5 +1,5 @@
-//! What is injected, in two kinds, written down a second time: from the documents of EKS for associations, from
-//! docs/injection.md for pods that opted in.
+//! What is injected, in two kinds, written down a second time: from the documents of EKS for associations,
+//! from docs/injection.md for pods that opted in.
 
 use serde_json::{Value, json};
 

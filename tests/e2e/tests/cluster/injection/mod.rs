@@ -1,8 +1,8 @@
-//! deploy/injection on a real API server: which pods it gives what, what their SDKs then get, and what is refused
-//! where it is required.
+//! deploy/injection on a real API server: which pods it gives what, what their SDKs then get, and what is
+//! refused where it is required.
 //!
-//! Owns: that it is in force with a test's settings, and does nothing after it. Nothing here deletes a policy or
-//! a binding: the API server would go on with the settings that it read last (docs/injection.md#removing).
+//! Owns: that it is in force with a test's settings, and does nothing after it. Nothing here deletes a policy
+//! or a binding: the API server would go on with the settings that it read last (docs/injection.md#removing).
 
 mod containers;
 mod credentials;

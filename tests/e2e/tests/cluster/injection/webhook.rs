@@ -1,5 +1,5 @@
-//! deploy/injection/webhook, which is not run here: that it is what a Kubernetes API server and the webhook's own
-//! documents understand.
+//! deploy/injection/webhook, which is not run here: that it is what a Kubernetes API server and the webhook's
+//! own documents understand.
 
 use serde_json::{Value, json};
 
