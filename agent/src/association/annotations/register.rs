@@ -41,9 +41,10 @@ const NO_ROLE_COUNTS: Duration = Duration::from_secs(5);
 const NO_ROLE_COUNTS_AT_MOST: Duration = Duration::from_secs(60);
 /// One that nobody has asked for in this time is none of the many.
 const ASKED_LATELY: Duration = Duration::from_secs(60);
-/// After so many reads in a row for those who wait, one comes that nobody waits for: pods without a role that
-/// ask all the time must not keep the agent from noticing that another annotation is gone.
-const FOR_WAITING: u8 = 3;
+/// After so many reads in a row for pods that wait, one is for the others: pods without a role that ask all the
+/// time must not keep the agent from noticing that another annotation is gone, nor many new accounts a pod that
+/// waits for an account to be read again.
+const FIRST_IN_ROW: u8 = 3;
 /// Where the API server fails, or the answer about one account. Jittered: all nodes see that at once.
 const AFTER_FAILURES: Backoff = Backoff::new(Duration::from_secs(1), Duration::from_secs(30));
 /// Where the agent may not ask: at installation the right comes some seconds after the agent. For each
@@ -81,8 +82,8 @@ pub(in crate::association) struct Register {
     under_way: usize,
     /// When the last reads began, [`MOST_READS`] at most.
     recent: VecDeque<BootTime>,
-    /// Reads in a row for those who wait.
-    for_waiting: u8,
+    /// Reads in a row for pods that wait.
+    first_in_row: u8,
     /// The API server has failed.
     failed: Pause,
     /// By namespace; no more than there are accounts.
@@ -128,7 +129,7 @@ struct Waiting {
 }
 
 /// Why an account is to be read, the first one first.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Rank {
     /// A pod waits, or did a while ago, and nobody has tried.
     New,
@@ -271,8 +272,8 @@ impl Register {
 
     /// The account that is read first, and why; else when the next one comes.
     fn first(&self, now: BootTime) -> Result<(&ServiceAccount, Rank), Option<BootTime>> {
-        let is_turn_of_due = self.for_waiting >= FOR_WAITING;
-        let (mut first, mut later): (Option<(_, &ServiceAccount)>, Option<BootTime>) = (None, None);
+        let is_turn_of_others = self.first_in_row >= FIRST_IN_ROW;
+        let (mut first, mut later): (Option<(_, &ServiceAccount, Rank)>, Option<BootTime>) = (None, None);
         for (account, entry) in &self.accounts {
             let Some((at, rank)) = entry.wish(now) else { continue };
             let refusal = self.forbidden.get(&account.namespace);
@@ -282,12 +283,12 @@ impl Register {
                 later = Some(later.map_or(from, |later| later.min(from)));
                 continue;
             }
-            let place = (rank != Rank::Due || !is_turn_of_due, rank, at);
-            if first.is_none_or(|(before, _)| place < before) {
-                first = Some((place, account));
+            let place = (rank.place(is_turn_of_others), at);
+            if first.is_none_or(|(before, ..)| place < before) {
+                first = Some((place, account, rank));
             }
         }
-        first.map(|((_, rank, _), account)| (account, rank)).ok_or(later)
+        first.map(|(_, account, rank)| (account, rank)).ok_or(later)
     }
 
     fn next_by_rate(&self, now: BootTime) -> Option<BootTime> {
@@ -297,10 +298,9 @@ impl Register {
     }
 
     fn begin(&mut self, account: &ServiceAccount, rank: Rank, now: BootTime) {
-        self.for_waiting = match rank {
-            Rank::New | Rank::Waiting => self.for_waiting.saturating_add(1),
-            Rank::Due => 0,
-        };
+        let was_turn_of_others = self.first_in_row >= FIRST_IN_ROW;
+        self.first_in_row =
+            if was_turn_of_others || rank == Rank::Due { 0 } else { self.first_in_row.saturating_add(1) };
         self.recent.push_back(now);
         if self.recent.len() > MOST_READS {
             self.recent.pop_front();
@@ -425,6 +425,17 @@ impl Account {
         }
         // Though nobody waits any more: what failed is to be found mended.
         self.due = self.is_in_use(now).then_some(now);
+    }
+}
+
+impl Rank {
+    /// Which comes first, the lowest.
+    const fn place(self, is_turn_of_others: bool) -> u8 {
+        match (self, is_turn_of_others) {
+            (Self::New, false) | (Self::Due, true) => 0,
+            (Self::Waiting, _) => 1,
+            (Self::Due, false) | (Self::New, true) => 2,
+        }
     }
 }
 

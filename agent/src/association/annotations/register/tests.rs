@@ -331,6 +331,24 @@ fn an_account_that_nobody_has_read_comes_before_those_without_a_role() {
 }
 
 #[test]
+fn many_accounts_that_nobody_has_read_leave_every_fourth_read_to_one_that_is_read_again() {
+    let mut played = Played { step: 50, ..Played::new() };
+    played.register.enter(&account(0), at(0));
+    played.register.wait_for(&account(0), at(0));
+    played.until(1_000, nothing, |_, _| Answer::Annotated(Annotated::None));
+    let wait = |register: &mut Register, ms: u64| {
+        for number in (1..=250).filter(|_| ms == 1_000) {
+            register.enter(&account(number), at(ms));
+            register.wait_for(&account(number), at(ms));
+        }
+        register.wait_for(&account(0), at(ms));
+    };
+    played.until(21_000, wait, |_, _| Answer::Annotated(Annotated::None));
+    let again = played.reads.iter().filter(|(_, number)| *number == 0).count();
+    assert_eq!(again, 1 + 10, "{:?}", played.reads);
+}
+
+#[test]
 fn that_an_account_has_no_role_counts_for_five_seconds_and_longer_where_there_are_many() {
     for (accounts, seconds) in [(1, 5), (5, 5), (20, 20), (100, 60)] {
         let mut register = Register::default();
