@@ -19,7 +19,8 @@ use crate::workload::{RoleArn, ServiceAccount};
 const APART: Duration = Duration::from_secs(10);
 /// What an annotation that nobody can read may still say counts for so long after the map's entry is gone:
 /// sixty good reads of the map, and twenty tries at an API server that is away (at most 30 s between two).
-/// Longer would let an entry that an admin took out stay in force where the agent may not read the annotation.
+/// Longer would let an entry that an admin took out stay in force where the agent may not read the
+/// annotation.
 const LONGEST_MISSED: Duration = Duration::from_secs(10 * 60);
 /// Grants of one account: today's, and former ones for the pods that have them; four roles for each of eight
 /// audiences, which is the most that an agent serves. At the bound the oldest ends.

@@ -151,15 +151,15 @@ impl Associations {
         }
     }
 
-    /// Whether a caller that took this route is still given it, to be asked at each renewal of its credentials.
-    /// Where that is not known, it is. What is known is renewed by that in the background.
+    /// Whether a caller that took this route is still given it, to be asked at each renewal of its
+    /// credentials. Where that is not known, it is. What is known is renewed by that in the background.
     pub fn still_gives(&self, caller: &Caller, route: &Route) -> bool {
         let (Route::WebIdentity(wanted), Some(roles)) = (route, &self.shared.roles) else { return true };
         caller.verified().is_none_or(|pod| roles.still_gives(pod, wanted))
     }
 
-    /// A pod is gone. Service accounts without a pod that has asked are read no more; where nobody says that pods
-    /// are gone, two hours after the last one asked or was renewed.
+    /// A pod is gone. Service accounts without a pod that has asked are read no more; where nobody says that
+    /// pods are gone, two hours after the last one asked or was renewed.
     pub fn forget_pod(&self, uid: &str) {
         if let Some(roles) = &self.shared.roles {
             roles.state.lock().forget_pod(uid);

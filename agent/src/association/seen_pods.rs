@@ -3,7 +3,8 @@
 //! Owns: how many are remembered. Must not know: why a pod was given something.
 //!
 //! A pod keeps what it was given until that ends, though a new pod of the same account is given something
-//! else, or the same role by another endpoint: its credentials are kept by that route. And a pod that asks for the first time is given what the annotation says from then on.
+//! else, or the same role by another endpoint: its credentials are kept by that route. And a pod that asks
+//! for the first time is given what the annotation says from then on.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -16,8 +17,8 @@ use crate::workload::{Pod, RoleArn, ServiceAccount, WebIdentity};
 /// has asked longest ago; it is a new pod when it asks again. One takes about 300 bytes.
 const MOST: usize = 1_024;
 
-/// The pods, by their account and UID: a service account that was made again has another UID, and the same pod
-/// then asks as another one.
+/// The pods, by their account and UID: a service account that was made again has another UID, and the same
+/// pod then asks as another one.
 #[derive(Debug, Default)]
 pub(super) struct SeenPods {
     accounts: HashMap<ServiceAccount, HashMap<Box<str>, SeenPod>>,

@@ -144,8 +144,9 @@ impl State {
         }
     }
 
-    /// Whether a pod may still have what it was given, asked at each renewal: for a pod that has credentials and
-    /// asks seldom or never, that is what has its annotation read. What nobody remembers, nobody has ended.
+    /// Whether a pod may still have what it was given, asked at each renewal: for a pod that has credentials
+    /// and asks seldom or never, that is what has its annotation read. What nobody remembers, nobody has
+    /// ended.
     pub(super) fn still_gives(&mut self, pod: &Pod, wanted: &WebIdentity) -> bool {
         if let Some(register) = &mut self.register {
             register.note_renewal(&pod.service_account);

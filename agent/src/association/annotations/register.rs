@@ -3,9 +3,14 @@
 //! Owns: what was read last of each, when it is read again, the rate, and the order. Must not know: what
 //! follows from an annotation.
 
+mod account;
+mod refusal;
+
 use std::collections::{HashMap, VecDeque};
 use std::time::Duration;
 
+use self::account::{Account, Rank, Waiting};
+use self::refusal::Refusal;
 use super::pause::Pause;
 use super::{Annotated, Answer};
 use crate::backoff::Backoff;
@@ -21,38 +26,22 @@ const MOST_READS: usize = 2;
 const OVERALL: Duration = Duration::from_secs(1);
 /// As many as begin while the slowest has its answer: two a second, for 5 s.
 const MOST_UNDER_WAY: usize = 10;
-/// An answer older than this is renewed when somebody asks.
-const STALE: Duration = Duration::from_secs(60);
 /// An account is read again after this time although nobody asks, give or take a fifth, so that renewals
-/// notice an annotation that is gone.
+/// notice an annotation that is gone; but only while it is in use.
 const AGAIN: Duration = Duration::from_secs(10 * 60);
-/// But only if within this time a pod has asked, or its credentials were renewed, which is at the latest an hour
-/// after STS gave them: pods that are gone, where nobody says so, are not read for any longer.
-const IN_USE: Duration = Duration::from_secs(2 * 60 * 60);
-/// A client keeps its place in line for so long after it was seen: SDKs and applications ask again some seconds
-/// after a refusal, and each time a new place at the end would be none.
-const PLACE_KEPT: Duration = Duration::from_secs(15);
-/// And so long where the account was never read: a whole line takes 512 s ([`MOST_ACCOUNTS`] at two a second).
-const NEW_PLACE_KEPT: Duration = Duration::from_secs(10 * 60);
 /// That an account has no role is remembered so long: its admin may be about to annotate it.
 const NO_ROLE_COUNTS: Duration = Duration::from_secs(5);
-/// And longer where there are many of them, up to this: a second for each one. So their pods, which ask without
-/// end, take half of the reads, and a new pod finds a short line.
+/// And longer where there are many of them, up to this: a second for each one. So their pods, which ask
+/// without end, take half of the reads, and a new pod finds a short line.
 const NO_ROLE_COUNTS_AT_MOST: Duration = Duration::from_secs(60);
 /// One that nobody has asked for in this time is none of the many.
 const ASKED_LATELY: Duration = Duration::from_secs(60);
-/// After so many reads in a row for pods that wait, one is for the others: pods without a role that ask all the
-/// time must not keep the agent from noticing that another annotation is gone, nor many new accounts a pod that
-/// waits for an account to be read again.
+/// After so many reads in a row for pods that wait, one is for the others: pods without a role that ask all
+/// the time must not keep the agent from noticing that another annotation is gone, nor many new accounts a
+/// pod that waits for an account to be read again.
 const FIRST_IN_ROW: u8 = 3;
 /// Where the API server fails, or the answer about one account. Jittered: all nodes see that at once.
 const AFTER_FAILURES: Backoff = Backoff::new(Duration::from_secs(1), Duration::from_secs(30));
-/// Where the agent may not ask: at installation the right comes some seconds after the agent. For each
-/// namespace, because rights may be given for some of them.
-const WITHOUT_RIGHT: Backoff = Backoff::new(Duration::from_secs(5), Duration::from_secs(5 * 60));
-/// While a pod waits, the right may just have been given: then it is tried again after this time, or half of it.
-const WITHOUT_RIGHT_FOR_WAITING: Backoff = Backoff::new(Duration::from_secs(10), Duration::from_secs(10));
-
 /// What was read last of an account.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(in crate::association) struct Known {
@@ -92,53 +81,6 @@ pub(in crate::association) struct Register {
     has_new_wish: bool,
 }
 
-/// The agent may not read the accounts of a namespace.
-#[derive(Debug, Default)]
-struct Refusal {
-    pause: Pause,
-    /// When it is tried again for a pod that waits, if that is sooner.
-    for_waiting: Option<BootTime>,
-}
-
-#[derive(Debug)]
-struct Account {
-    known: Option<Known>,
-    /// When somebody asked, or credentials of a pod were renewed.
-    asked_at: BootTime,
-    /// Since [`Register::next`] was called last, credentials of a pod were renewed.
-    is_renewed: bool,
-    waiting: Option<Waiting>,
-    /// There was an answer, or none: a read was made.
-    was_tried: bool,
-    /// All its pods are gone: it is forgotten when the read is over that is under way.
-    is_gone: bool,
-    /// When it is read although nobody waits.
-    due: Option<BootTime>,
-    /// When the read began that is under way.
-    reading: Option<BootTime>,
-    /// The answer about this one has failed.
-    failed: Pause,
-}
-
-#[derive(Clone, Copy, Debug)]
-struct Waiting {
-    /// Its place in the order.
-    since: BootTime,
-    /// When somebody last said so.
-    seen: BootTime,
-}
-
-/// Why an account is to be read, the first one first.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Rank {
-    /// A pod waits, or did a while ago, and nobody has tried.
-    New,
-    /// A pod waits.
-    Waiting,
-    /// It is time.
-    Due,
-}
-
 impl Register {
     /// Somebody asks for an account. What is known of it, if anything; it is read again in the background
     /// where that is old. At the bound another account is forgotten, and returned.
@@ -148,7 +90,8 @@ impl Register {
         entry.known.as_ref()
     }
 
-    /// Credentials of one of its pods are renewed: whether it still gives the role is to be known. From now on.
+    /// Credentials of one of its pods are renewed: whether it still gives the role is to be known. From now
+    /// on.
     pub(in crate::association) fn note_renewal(&mut self, account: &ServiceAccount) {
         if let Some(entry) = self.accounts.get_mut(account) {
             entry.is_renewed = true;
@@ -372,85 +315,6 @@ impl Register {
                 self.failed.begin(AFTER_FAILURES, now, rng);
                 is_new
             }
-        }
-    }
-}
-
-impl Account {
-    /// Since when it is to be read, or from when on; and why.
-    fn wish(&self, now: BootTime) -> Option<(BootTime, Rank)> {
-        if self.reading.is_some() {
-            return None;
-        }
-        if let Some(waiting) = self.waiting_at(now) {
-            return Some((waiting.since, if self.was_tried { Rank::Waiting } else { Rank::New }));
-        }
-        self.due.map(|due| (due, Rank::Due))
-    }
-
-    /// The place in line, which a client that has left keeps for a while.
-    fn waiting_at(&self, now: BootTime) -> Option<Waiting> {
-        let kept = if self.was_tried { PLACE_KEPT } else { NEW_PLACE_KEPT };
-        self.waiting.filter(|waiting| now.since(waiting.seen) < kept)
-    }
-
-    fn is_without_role(&self) -> bool {
-        self.known.as_ref().is_some_and(|known| match &known.annotated {
-            Annotated::Role(_) => false,
-            Annotated::None | Annotated::Invalid(_) => true,
-        })
-    }
-
-    /// One of its pods asks, or its credentials are renewed. Whether a read is due by that: of an answer that
-    /// is old.
-    fn use_at(&mut self, now: BootTime) -> bool {
-        (self.asked_at, self.is_renewed, self.is_gone) = (now, false, false);
-        let is_old = self.known.as_ref().is_some_and(|known| now.since(known.began) > STALE);
-        let is_due = self.wish(now).is_some_and(|(at, _)| at <= now);
-        let is_new_wish = is_old && self.reading.is_none() && !is_due;
-        if is_new_wish {
-            self.due = Some(now);
-        }
-        is_new_wish
-    }
-
-    fn is_in_use(&self, now: BootTime) -> bool {
-        now.since(self.asked_at) < IN_USE
-    }
-
-    /// There was no answer: others come first now, so that one that always fails holds nobody up.
-    fn let_others_first(&mut self, now: BootTime) {
-        if let Some(waiting) = &mut self.waiting {
-            waiting.since = now;
-        }
-        // Though nobody waits any more: what failed is to be found mended.
-        self.due = self.is_in_use(now).then_some(now);
-    }
-}
-
-impl Rank {
-    /// Which comes first, the lowest.
-    const fn place(self, is_turn_of_others: bool) -> u8 {
-        match (self, is_turn_of_others) {
-            (Self::New, false) | (Self::Due, true) => 0,
-            (Self::Waiting, _) => 1,
-            (Self::Due, false) | (Self::New, true) => 2,
-        }
-    }
-}
-
-impl Refusal {
-    fn note(&mut self, now: BootTime, rng: &Rng) {
-        self.pause.begin(WITHOUT_RIGHT, now, rng);
-        self.for_waiting = Some(now.plus(WITHOUT_RIGHT_FOR_WAITING.jittered(1, rng)));
-    }
-
-    /// Until when it is not tried.
-    fn until(&self, rank: Rank, now: BootTime) -> Option<BootTime> {
-        let until = self.pause.until(now)?;
-        match rank {
-            Rank::New | Rank::Waiting => Some(self.for_waiting.map_or(until, |sooner| sooner.min(until))),
-            Rank::Due => Some(until),
         }
     }
 }

@@ -180,7 +180,8 @@ fn an_api_server_that_is_away_is_tried_once_at_a_time_and_less_and_less_often() 
     assert!(tries.windows(2).skip(1).all(|two| two[1] - two[0] >= 500), "{tries:?}");
     let accounts: Vec<usize> = played.reads.iter().map(|(_, number)| *number).collect();
     let distinct: std::collections::HashSet<_> = accounts.iter().collect();
-    assert_eq!(distinct.len(), accounts.len().min(50), "each time another one: {accounts:?}");
+    // One of four is tried again, as one that a pod waits for.
+    assert!(distinct.len() >= accounts.len() - accounts.len() / 4, "other ones: {accounts:?}");
     // It is back.
     let began = played.ms;
     played.until(
