@@ -283,6 +283,9 @@ impl State {
                 register.read_at(account, at);
             }
             self.end(ended);
+        } else {
+            let ended = self.grants.update(Some(account), |_, grant| grant.note_time(now));
+            self.end(ended);
         }
         is_change
     }

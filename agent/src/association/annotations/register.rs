@@ -3,9 +3,14 @@
 //! Owns: what was read last of each, when it is read again, the rate, and the order. Must not know: what
 //! follows from an annotation.
 
+mod account;
+mod refusal;
+
 use std::collections::{HashMap, VecDeque};
 use std::time::Duration;
 
+use self::account::{Account, Rank, Waiting};
+use self::refusal::Refusal;
 use super::pause::Pause;
 use super::{Annotated, Answer};
 use crate::backoff::Backoff;
@@ -21,20 +26,9 @@ const MOST_READS: usize = 2;
 const OVERALL: Duration = Duration::from_secs(1);
 /// As many as begin while the slowest has its answer: two a second, for 5 s.
 const MOST_UNDER_WAY: usize = 10;
-/// An answer older than this is renewed when somebody asks.
-const STALE: Duration = Duration::from_secs(60);
 /// An account is read again after this time although nobody asks, give or take a fifth, so that renewals
-/// notice an annotation that is gone.
+/// notice an annotation that is gone; but only while it is in use.
 const AGAIN: Duration = Duration::from_secs(10 * 60);
-/// But only if within this time a pod has asked, or its credentials were renewed, which is at the latest an
-/// hour after STS gave them: pods that are gone, where nobody says so, are not read for any longer.
-const IN_USE: Duration = Duration::from_secs(2 * 60 * 60);
-/// A client keeps its place in line for so long after it was seen: SDKs and applications ask again some
-/// seconds after a refusal, and each time a new place at the end would be none.
-const PLACE_KEPT: Duration = Duration::from_secs(15);
-/// And so long where the account was never read: a whole line takes 512 s ([`MOST_ACCOUNTS`] at two a
-/// second).
-const NEW_PLACE_KEPT: Duration = Duration::from_secs(10 * 60);
 /// That an account has no role is remembered so long: its admin may be about to annotate it.
 const NO_ROLE_COUNTS: Duration = Duration::from_secs(5);
 /// And longer where there are many of them, up to this: a second for each one. So their pods, which ask
@@ -42,18 +36,12 @@ const NO_ROLE_COUNTS: Duration = Duration::from_secs(5);
 const NO_ROLE_COUNTS_AT_MOST: Duration = Duration::from_secs(60);
 /// One that nobody has asked for in this time is none of the many.
 const ASKED_LATELY: Duration = Duration::from_secs(60);
-/// After so many reads in a row for those who wait, one comes that nobody waits for: pods without a role that
-/// ask all the time must not keep the agent from noticing that another annotation is gone.
-const FOR_WAITING: u8 = 3;
+/// After so many reads in a row for pods that wait, one is for the others: pods without a role that ask all
+/// the time must not keep the agent from noticing that another annotation is gone, nor many new accounts a
+/// pod that waits for an account to be read again.
+const FIRST_IN_ROW: u8 = 3;
 /// Where the API server fails, or the answer about one account. Jittered: all nodes see that at once.
 const AFTER_FAILURES: Backoff = Backoff::new(Duration::from_secs(1), Duration::from_secs(30));
-/// Where the agent may not ask: at installation the right comes some seconds after the agent. For each
-/// namespace, because rights may be given for some of them.
-const WITHOUT_RIGHT: Backoff = Backoff::new(Duration::from_secs(5), Duration::from_secs(5 * 60));
-/// While a pod waits, the right may just have been given: then it is tried again after this time, or half of
-/// it.
-const WITHOUT_RIGHT_FOR_WAITING: Backoff = Backoff::new(Duration::from_secs(10), Duration::from_secs(10));
-
 /// What was read last of an account.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(in crate::association) struct Known {
@@ -83,61 +71,14 @@ pub(in crate::association) struct Register {
     under_way: usize,
     /// When the last reads began, [`MOST_READS`] at most.
     recent: VecDeque<BootTime>,
-    /// Reads in a row for those who wait.
-    for_waiting: u8,
+    /// Reads in a row for pods that wait.
+    first_in_row: u8,
     /// The API server has failed.
     failed: Pause,
     /// By namespace; no more than there are accounts.
     forbidden: HashMap<Box<str>, Refusal>,
     last_answer: Option<BootTime>,
     has_new_wish: bool,
-}
-
-/// The agent may not read the accounts of a namespace.
-#[derive(Debug, Default)]
-struct Refusal {
-    pause: Pause,
-    /// When it is tried again for a pod that waits, if that is sooner.
-    for_waiting: Option<BootTime>,
-}
-
-#[derive(Debug)]
-struct Account {
-    known: Option<Known>,
-    /// When somebody asked, or credentials of a pod were renewed.
-    asked_at: BootTime,
-    /// Since [`Register::next`] was called last, credentials of a pod were renewed.
-    is_renewed: bool,
-    waiting: Option<Waiting>,
-    /// There was an answer, or none: a read was made.
-    was_tried: bool,
-    /// All its pods are gone: it is forgotten when the read is over that is under way.
-    is_gone: bool,
-    /// When it is read although nobody waits.
-    due: Option<BootTime>,
-    /// When the read began that is under way.
-    reading: Option<BootTime>,
-    /// The answer about this one has failed.
-    failed: Pause,
-}
-
-#[derive(Clone, Copy, Debug)]
-struct Waiting {
-    /// Its place in the order.
-    since: BootTime,
-    /// When somebody last said so.
-    seen: BootTime,
-}
-
-/// Why an account is to be read, the first one first.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-enum Rank {
-    /// A pod waits, or did a while ago, and nobody has tried.
-    New,
-    /// A pod waits.
-    Waiting,
-    /// It is time.
-    Due,
 }
 
 impl Register {
@@ -274,8 +215,8 @@ impl Register {
 
     /// The account that is read first, and why; else when the next one comes.
     fn first(&self, now: BootTime) -> Result<(&ServiceAccount, Rank), Option<BootTime>> {
-        let is_turn_of_due = self.for_waiting >= FOR_WAITING;
-        let (mut first, mut later): (Option<(_, &ServiceAccount)>, Option<BootTime>) = (None, None);
+        let is_turn_of_others = self.first_in_row >= FIRST_IN_ROW;
+        let (mut first, mut later): (Option<(_, &ServiceAccount, Rank)>, Option<BootTime>) = (None, None);
         for (account, entry) in &self.accounts {
             let Some((at, rank)) = entry.wish(now) else { continue };
             let refusal = self.forbidden.get(&account.namespace);
@@ -285,12 +226,12 @@ impl Register {
                 later = Some(later.map_or(from, |later| later.min(from)));
                 continue;
             }
-            let place = (rank != Rank::Due || !is_turn_of_due, rank, at);
-            if first.is_none_or(|(before, _)| place < before) {
-                first = Some((place, account));
+            let place = (rank.place(is_turn_of_others), at);
+            if first.is_none_or(|(before, ..)| place < before) {
+                first = Some((place, account, rank));
             }
         }
-        first.map(|((_, rank, _), account)| (account, rank)).ok_or(later)
+        first.map(|(_, account, rank)| (account, rank)).ok_or(later)
     }
 
     fn next_by_rate(&self, now: BootTime) -> Option<BootTime> {
@@ -300,10 +241,9 @@ impl Register {
     }
 
     fn begin(&mut self, account: &ServiceAccount, rank: Rank, now: BootTime) {
-        self.for_waiting = match rank {
-            Rank::New | Rank::Waiting => self.for_waiting.saturating_add(1),
-            Rank::Due => 0,
-        };
+        let was_turn_of_others = self.first_in_row >= FIRST_IN_ROW;
+        self.first_in_row =
+            if was_turn_of_others || rank == Rank::Due { 0 } else { self.first_in_row.saturating_add(1) };
         self.recent.push_back(now);
         if self.recent.len() > MOST_READS {
             self.recent.pop_front();
@@ -375,74 +315,6 @@ impl Register {
                 self.failed.begin(AFTER_FAILURES, now, rng);
                 is_new
             }
-        }
-    }
-}
-
-impl Account {
-    /// Since when it is to be read, or from when on; and why.
-    fn wish(&self, now: BootTime) -> Option<(BootTime, Rank)> {
-        if self.reading.is_some() {
-            return None;
-        }
-        if let Some(waiting) = self.waiting_at(now) {
-            return Some((waiting.since, if self.was_tried { Rank::Waiting } else { Rank::New }));
-        }
-        self.due.map(|due| (due, Rank::Due))
-    }
-
-    /// The place in line, which a client that has left keeps for a while.
-    fn waiting_at(&self, now: BootTime) -> Option<Waiting> {
-        let kept = if self.was_tried { PLACE_KEPT } else { NEW_PLACE_KEPT };
-        self.waiting.filter(|waiting| now.since(waiting.seen) < kept)
-    }
-
-    fn is_without_role(&self) -> bool {
-        self.known.as_ref().is_some_and(|known| match &known.annotated {
-            Annotated::Role(_) => false,
-            Annotated::None | Annotated::Invalid(_) => true,
-        })
-    }
-
-    /// One of its pods asks, or its credentials are renewed. Whether a read is due by that: of an answer that
-    /// is old.
-    fn use_at(&mut self, now: BootTime) -> bool {
-        (self.asked_at, self.is_renewed, self.is_gone) = (now, false, false);
-        let is_old = self.known.as_ref().is_some_and(|known| now.since(known.began) > STALE);
-        let is_due = self.wish(now).is_some_and(|(at, _)| at <= now);
-        let is_new_wish = is_old && self.reading.is_none() && !is_due;
-        if is_new_wish {
-            self.due = Some(now);
-        }
-        is_new_wish
-    }
-
-    fn is_in_use(&self, now: BootTime) -> bool {
-        now.since(self.asked_at) < IN_USE
-    }
-
-    /// There was no answer: others come first now, so that one that always fails holds nobody up.
-    fn let_others_first(&mut self, now: BootTime) {
-        if let Some(waiting) = &mut self.waiting {
-            waiting.since = now;
-        }
-        // Though nobody waits any more: what failed is to be found mended.
-        self.due = self.is_in_use(now).then_some(now);
-    }
-}
-
-impl Refusal {
-    fn note(&mut self, now: BootTime, rng: &Rng) {
-        self.pause.begin(WITHOUT_RIGHT, now, rng);
-        self.for_waiting = Some(now.plus(WITHOUT_RIGHT_FOR_WAITING.jittered(1, rng)));
-    }
-
-    /// Until when it is not tried.
-    fn until(&self, rank: Rank, now: BootTime) -> Option<BootTime> {
-        let until = self.pause.until(now)?;
-        match rank {
-            Rank::New | Rank::Waiting => Some(self.for_waiting.map_or(until, |sooner| sooner.min(until))),
-            Rank::Due => Some(until),
         }
     }
 }

@@ -236,6 +236,43 @@ fn an_entry_that_left_the_map_counts_for_ten_minutes_where_the_annotation_cannot
 }
 
 #[test]
+fn nor_does_it_count_for_longer_where_the_map_cannot_be_read_any_more_either() {
+    let mut state = state(true, false, true);
+    state.note_map(Some(map(Some("r"))), at(0));
+    assert_eq!(choice(&mut state, "a", 0), "r");
+    state.note_map(Some(map(None)), at(5_000));
+    state.note_map(None, at(15_000));
+    for second in 15..=915 {
+        if second == 614 {
+            assert_eq!(
+                (withdrawn(&mut state), choice(&mut state, "a", second * 1_000)),
+                (vec![], "r".into())
+            );
+        }
+        while let Next::Read(account) = state.next_read(at(second * 1_000)) {
+            state.note_read(&account, &Answer::Forbidden, at(second * 1_000), &Rng::seeded(7));
+        }
+    }
+    assert_eq!(withdrawn(&mut state), ["r"]);
+}
+
+#[test]
+fn at_the_bound_a_pod_stays_that_asks_no_more_and_has_credentials_that_are_renewed() {
+    let mut state = state(true, false, false);
+    state.note_map(Some(map(Some("r"))), at(0));
+    let Chosen::Route(route) = state.choose(&pod("a"), &STS.into(), at(0)) else { panic!() };
+    for number in 1..3_000 {
+        state.choose(&pod(&format!("p{number}")), &STS.into(), at(number));
+        if number % 500 == 0 {
+            assert!(state.still_gives(&pod("a"), &route));
+        }
+    }
+    state.note_map(Some(map(None)), at(5_000));
+    state.note_map(None, at(15_000));
+    assert!(!state.still_gives(&pod("a"), &route));
+}
+
+#[test]
 fn an_api_server_that_is_away_ends_nothing_and_a_new_pod_gets_the_known_answer_after_a_second() {
     let mut state = state(false, false, true);
     assert_eq!(read_for(&mut state, "a", 0, annotated("r", None)), "r");
