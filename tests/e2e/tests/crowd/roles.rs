@@ -58,5 +58,5 @@ fn five_hundred_pods_with_a_role_are_served_within_three_tries_with_one_call_eac
 
 #[test]
 fn while_sts_throttles_five_hundred_pods_with_a_role_are_served_within_three_tries_with_two_calls_each() {
-    five_hundred_pods_with_a_role(10, 2);
+    five_hundred_pods_with_a_role(40, 2);
 }

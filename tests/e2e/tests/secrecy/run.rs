@@ -142,10 +142,12 @@ impl Run {
             (403, "InvalidSignatureException"),
             (500, "InternalServerException"),
         ];
-        self.quoted_by(Service::EksAuth, &codes).await;
+        let of_agent = self.known("node's").next();
+        self.quoted_by(Service::EksAuth, &codes, of_agent.as_deref()).await;
     }
 
-    /// STS quotes what it was sent: its `ValidationError` names the value that it does not like.
+    /// STS quotes what it was sent: its `ValidationError` names the value that it does not like. The agent's
+    /// own credentials it has never seen, as the call is not signed.
     pub(super) async fn sts_that_quotes(&mut self) {
         let codes = [
             (400, "ValidationError"),
@@ -155,12 +157,11 @@ impl Run {
             (403, "IDPRejectedClaim"),
             (500, "InternalFailure"),
         ];
-        self.quoted_by(Service::Sts, &codes).await;
+        self.quoted_by(Service::Sts, &codes, None).await;
     }
 
     /// All at once, as an agent holds its answer for seconds.
-    async fn quoted_by(&mut self, service: Service, codes: &[(u16, &str)]) {
-        let of_agent = self.known("node's").next().unwrap_or_default();
+    async fn quoted_by(&mut self, service: Service, codes: &[(u16, &str)], of_agent: Option<&str>) {
         let mut faults = Vec::new();
         let mut tokens = Vec::new();
         let mut pod_with = |run: &mut Self, effect: &dyn Fn(&str) -> Effect| {
@@ -175,7 +176,9 @@ impl Run {
                 |message: String| Effect::Status { status: *status, code: (*code).to_owned(), message };
             pod_with(self, &|token| says(format!("Invalid value at 'token': {token}")));
             pod_with(self, &|token| says(format!("{}… {}", &token[5..80], &token[token.len() - 40..])));
-            pod_with(self, &|_| says(format!("rejected:\nx-amz-security-token:{of_agent}")));
+            if let Some(of_agent) = of_agent {
+                pod_with(self, &|_| says(format!("rejected:\nx-amz-security-token:{of_agent}")));
+            }
         }
         pod_with(self, &|_| Effect::BadJson);
         pod_with(self, &|_| Effect::ResetMidBody);
