@@ -34,6 +34,8 @@ def main(folder, packages):
     shutil.copy2(pathlib.Path(sys.executable).resolve(), interpreter)
 
     linked = {library for file in [interpreter, *standard.rglob("*.so")] for library in libraries(file)}
+    # Programs in Rust are linked with it too: beside the C library.
+    linked |= {str(pathlib.Path(library).with_name("libgcc_s.so.1")) for library in linked if "/libc.so." in library}
     for library in sorted(linked):
         target = folder / library.lstrip("/")
         # Those that came with the interpreter lie outside where a loader looks; all the others stay where they were.

@@ -65,10 +65,7 @@ async fn told_of_the_way(agent: &Agent, token: &str) -> Vec<String> {
     let unreached = || {
         let log = agent.log();
         let warnings = log.lines().filter(|line| line.contains(r#""level":"warn""#));
-        warnings
-            .filter(|line| line.contains("AWS gives no answer"))
-            .map(str::to_owned)
-            .collect::<Vec<_>>()
+        warnings.filter(|line| line.contains("AWS gives no answer")).map(str::to_owned).collect::<Vec<_>>()
     };
     assert_eq!(agent.metric(REACHABLE).await, 1, "nothing was asked yet");
     assert_eq!(agent.ask(token).await.status, 503);
