@@ -33,6 +33,11 @@ def main(folder, packages):
     # The real file: a virtual environment's is a link.
     shutil.copy2(pathlib.Path(sys.executable).resolve(), interpreter)
 
+    # Where programs that are not written in Python look for authorities: the SDK for Rust does not start without any.
+    authorities = folder / "etc/ssl/certs/ca-certificates.crt"
+    authorities.parent.mkdir(parents=True)
+    shutil.copy2(pathlib.Path(packages) / "botocore/cacert.pem", authorities)
+
     linked = {library for file in [interpreter, *standard.rglob("*.so")] for library in libraries(file)}
     # Programs in Rust are linked with it too: beside the C library.
     linked |= {str(pathlib.Path(library).with_name("libgcc_s.so.1")) for library in linked if "/libc.so." in library}

@@ -2,7 +2,7 @@
 
 use serde_json::json;
 
-use super::{assert_given_by_agent, begin, container, create_role, role};
+use super::{assert_given_by_agent, begin, container, create_provider, create_role};
 use crate::harness::cluster::{NODES, Shell, Turn, cluster, eventually};
 
 /// The pods of the DaemonSet that are ready.
@@ -34,7 +34,8 @@ fn daemonset(cluster: &Turn) -> String {
 fn pods_that_are_created_again_have_variables_by_which_they_get_the_annotated_role() {
     let cluster = cluster("walk: annotation");
     let (_injection, shell) = begin(&cluster, "annotation", "network");
-    create_role(&shell, "cni", "network:aws-node");
+    create_provider(&cluster, &shell);
+    create_role(&cluster, &shell, "cni", "network:aws-node");
     shell.write("daemonset.yaml", &daemonset(&cluster));
     shell.run("kubectl create serviceaccount -n network aws-node\nkubectl apply -f daemonset.yaml");
     eventually("the pods run", || ready_pods(&shell).len() == NODES.len());
@@ -72,6 +73,6 @@ fn pods_that_are_created_again_have_variables_by_which_they_get_the_annotated_ro
     for pod in &after {
         let who = shell.run(&format!("kubectl exec -n network {pod} -- aws sts get-caller-identity"));
         assert!(who.contains(&format!("assumed-role/cni/network.{pod}")), "{who}");
-        assert_given_by_agent(&cluster, pod, &role("cni"), false);
+        assert_given_by_agent(&cluster, pod, "cni", false);
     }
 }

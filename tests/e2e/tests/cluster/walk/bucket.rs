@@ -3,7 +3,7 @@
 
 use serde_json::json;
 
-use super::{NO_ROLE, assert_given_by_agent, begin, container, denied, role};
+use super::{NO_ROLE, assert_given_by_agent, begin, container, denied};
 use crate::harness::cluster::{Shell, Turn, cluster};
 
 const LIST: &str = "kubectl exec -it awscli -n default -- aws s3 ls my-test-bucket";
@@ -63,7 +63,7 @@ EOF
     // "Validate the configuration"
     let listed = shell.run(LIST);
     assert!(listed.trim_end().ends_with(" my-test-file.txt"), "{listed}");
-    assert_given_by_agent(&cluster, "awscli", &role("my-test-role"), false);
+    assert_given_by_agent(&cluster, "awscli", "my-test-role", false);
     assert_hints_show_it(&shell);
 
     // "Least privilege", in AWS's overview: only pods that use that service account have those permissions.

@@ -3,7 +3,7 @@
 
 use serde_json::json;
 
-use super::{NO_ROLE, assert_given_by_agent, begin, container, role};
+use super::{NO_ROLE, assert_given_by_agent, begin, container};
 use crate::harness::cluster::{Shell, Turn, cluster};
 
 /// Runs a job that lists the bucket until it is complete or has failed; returns its pod and what that wrote.
@@ -48,7 +48,7 @@ fn jobs_of_an_annotated_service_account_assume_its_role() {
     // "When these jobs run, they automatically assume the associated IAM role"
     let (pod, wrote) = job(&cluster, &shell, "after", "complete");
     assert!(wrote.trim_end().ends_with(" file"), "{wrote}");
-    assert_given_by_agent(&cluster, &pod, &role("hybrid"), false);
+    assert_given_by_agent(&cluster, &pod, "hybrid", false);
 }
 
 /// "Create IAM policy" and "Create IAM role", which at first trusts EC2.

@@ -22,16 +22,12 @@ const NO_ROLE: &str = "No annotation or map entry gives this service account a r
 /// The role map's one service account, and its role.
 const MAPPED: &str = "mapped";
 
-fn role(name: &str) -> String {
-    format!("arn:aws:iam::{ACCOUNT}:role/{name}")
-}
-
 /// Installs the agent that reads annotations and has a map, and the injection. What is in a namespace of a walk's
 /// own goes with it.
 fn begin<'a>(cluster: &'a Turn, name: &str, namespace: &str) -> (Injection<'a>, Shell<'a>) {
     cluster.install(&json!({
         "kubernetes": {"serviceAccounts": true},
-        "webIdentity": {"roleMap": {format!("default/{MAPPED}"): {"RoleARN": role(MAPPED)}}},
+        "webIdentity": {"roleMap": {format!("default/{MAPPED}"): {"RoleARN": format!("arn:aws:iam::{ACCOUNT}:role/{MAPPED}")}}},
     }));
     let injection = Injection::with(cluster, REGION, &json!({}));
     let shell = Shell::new(cluster, name);
@@ -44,27 +40,29 @@ fn begin<'a>(cluster: &'a Turn, name: &str, namespace: &str) -> (Injection<'a>, 
     (injection, shell)
 }
 
-/// The identity provider of the cluster, which documents have eksctl or the console create.
-fn create_provider(shell: &Shell<'_>) {
-    shell.run(
-        "url=$(aws eks describe-cluster --name sandbox --query cluster.identity.oidc.issuer --output text)
-        aws iam list-open-id-connect-providers | grep \"${url#https://}\" ||
-            aws iam create-open-id-connect-provider --url \"$url\" --client-id-list sts.amazonaws.com",
-    );
+/// The identity provider of the cluster, which documents have eksctl or the console create; another walk may have.
+fn create_provider(cluster: &Turn, shell: &Shell<'_>) {
+    let create = "aws iam create-open-id-connect-provider --client-id-list sts.amazonaws.com --url";
+    let output = shell.try_run(&format!("{create} {}", cluster.issuer()));
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success() || said.contains("(EntityAlreadyExists)"), "{said}");
 }
 
 /// A role that a service account may assume by its token, where a document takes one for granted.
-fn create_role(shell: &Shell<'_>, name: &str, service_account: &str) {
-    create_provider(shell);
+fn create_role(cluster: &Turn, shell: &Shell<'_>, name: &str, service_account: &str) {
+    let issuer = cluster.issuer().trim_start_matches("https://");
+    let conditions = json!({
+        format!("{issuer}:aud"): "sts.amazonaws.com",
+        format!("{issuer}:sub"): format!("system:serviceaccount:{service_account}"),
+    });
+    let statement = json!({
+        "Effect": "Allow", "Action": "sts:AssumeRoleWithWebIdentity",
+        "Principal": {"Federated": format!("arn:aws:iam::{ACCOUNT}:oidc-provider/{issuer}")},
+        "Condition": {"StringEquals": conditions},
+    });
+    shell.write("trust.json", &json!({"Version": "2012-10-17", "Statement": [statement]}).to_string());
     shell.run(&format!(
-        r#"provider=${{url#https://}}
-        cat >trust.json <<EOF
-{{"Version": "2012-10-17", "Statement": [{{"Effect": "Allow", "Action": "sts:AssumeRoleWithWebIdentity",
-  "Principal": {{"Federated": "arn:aws:iam::{ACCOUNT}:oidc-provider/$provider"}},
-  "Condition": {{"StringEquals": {{"$provider:aud": "sts.amazonaws.com",
-    "$provider:sub": "system:serviceaccount:{service_account}"}}}}}}]}}
-EOF
-        aws iam create-role --role-name {name} --assume-role-policy-document file://trust.json"#
+        "aws iam create-role --role-name {name} --assume-role-policy-document file://trust.json"
     ));
 }
 
@@ -86,9 +84,11 @@ fn denied(shell: &Shell<'_>, command: &str) -> String {
     wrote
 }
 
-/// The agent gave the pod this role: by an association, or by what the cluster says of its service account.
+/// The agent gave the pod the role of that name: by an association, or by what the cluster says of its service
+/// account.
 fn assert_given_by_agent(cluster: &Turn, pod: &str, role: &str, by_association: bool) {
     let lines = cluster.access_lines(pod);
+    let role = format!("arn:aws:sts::{ACCOUNT}:assumed-role/{role}");
     let is_given = lines.iter().any(|line| {
         let is_by_association = line["association"].is_string();
         line["outcome"] == "fetched" && line["role"] == role && is_by_association == by_association

@@ -3,7 +3,7 @@
 
 use serde_json::{Value, json};
 
-use super::{MAPPED, assert_given_by_agent, begin, container, create_role, role};
+use super::{MAPPED, assert_given_by_agent, begin, container, create_provider, create_role};
 use crate::clients::built;
 use crate::harness::cluster::{NODES, Shell, Turn, cluster, eventually};
 
@@ -18,32 +18,42 @@ const TRUST: &str = r#"{"Version":"2012-10-17","Statement":[{"Effect":"Allow",
 struct Expected {
     namespace: &'static str,
     account: &'static str,
+    pod: &'static str,
     role: &'static str,
     by_association: bool,
 }
 
-impl Expected {
-    fn pod(&self) -> String {
-        format!("{}-0", self.account)
-    }
-}
-
-const ADD_ON: &str = "ebs-csi-controller-sa";
-const BOTH: Expected =
-    Expected { namespace: "default", account: "both", role: "associated", by_association: true };
-const PODS: [Expected; 4] = [
-    Expected { namespace: "default", account: "annotated", role: "annotated", by_association: false },
-    Expected { namespace: "default", account: MAPPED, role: MAPPED, by_association: false },
-    Expected { namespace: "kube-system", account: ADD_ON, role: "StorageDriver", by_association: true },
-    BOTH,
-];
+const ANNOTATED: Expected = Expected {
+    namespace: "default",
+    account: "annotated",
+    pod: "annotated-0",
+    role: "annotated",
+    by_association: false,
+};
+const OF_THE_MAP: Expected =
+    Expected { namespace: "default", account: MAPPED, pod: "mapped-0", role: MAPPED, by_association: false };
+const ADD_ON: Expected = Expected {
+    namespace: "kube-system",
+    account: "ebs-csi-controller-sa",
+    pod: "ebs-csi-0",
+    role: "StorageDriver",
+    by_association: true,
+};
+const BOTH: Expected = Expected {
+    namespace: "default",
+    account: "both",
+    pod: "both-0",
+    role: "associated",
+    by_association: true,
+};
+const PODS: [Expected; 4] = [ANNOTATED, OF_THE_MAP, ADD_ON, BOTH];
 
 #[test]
 fn each_pod_gets_the_role_of_its_source_by_each_sdk_and_an_association_wins() {
     let cluster = cluster("walk: sources");
     let (_injection, shell) = begin(&cluster, "sources", "default");
     for expected in &PODS {
-        let (namespace, account, pod) = (expected.namespace, expected.account, expected.pod());
+        let Expected { namespace, account, pod, .. } = expected;
         shell.at_end(&format!("kubectl delete -n {namespace} serviceaccount/{account} pod/{pod} --now"));
         shell.run(&format!("kubectl create serviceaccount -n {namespace} {account}"));
     }
@@ -54,7 +64,7 @@ fn each_pod_gets_the_role_of_its_source_by_each_sdk_and_an_association_wins() {
         assert!(variables.contains("AWS_CONTAINER_CREDENTIALS_FULL_URI"), "it is injected: {variables}");
     }
     for expected in &PODS {
-        let (namespace, pod) = (expected.namespace, expected.pod());
+        let Expected { namespace, pod, .. } = expected;
         let wrote = shell.run(&format!(
             "kubectl wait -n {namespace} --for=jsonpath='{{.status.phase}}'=Succeeded pod/{pod} --timeout=60s ||
                 {{ kubectl logs -n {namespace} {pod} >&2; exit 1; }}
@@ -66,12 +76,13 @@ fn each_pod_gets_the_role_of_its_source_by_each_sdk_and_an_association_wins() {
 
 /// All these roles would let the pods in, so that only the choice of the source decides.
 fn annotate_and_associate(cluster: &Turn, shell: &Shell<'_>) {
+    create_provider(cluster, shell);
     for (name, service_account) in [
         ("annotated", "default:annotated"),
         (MAPPED, "default:mapped"),
         ("of-the-annotation", "default:both"),
     ] {
-        create_role(shell, name, service_account);
+        create_role(cluster, shell, name, service_account);
     }
     shell.write("pod-identity.json", TRUST);
     for name in ["StorageDriver", "associated"] {
@@ -111,7 +122,7 @@ fn pod(cluster: &Turn, expected: &Expected) -> Value {
     let rust = json!({"name": "rust", "hostPath": {"path": built("who-am-i"), "type": "File"}});
     json!({
         "apiVersion": "v1", "kind": "Pod",
-        "metadata": {"name": expected.pod(), "namespace": expected.namespace},
+        "metadata": {"name": expected.pod, "namespace": expected.namespace},
         "spec": {
             "serviceAccountName": expected.account,
             "automountServiceAccountToken": false,
@@ -124,7 +135,7 @@ fn pod(cluster: &Turn, expected: &Expected) -> Value {
 }
 
 fn assert_is(cluster: &Turn, expected: &Expected, wrote: &str) {
-    let pod = expected.pod();
+    let Expected { pod, .. } = expected;
     let lines: Vec<&str> =
         wrote.lines().map(str::trim_end).filter(|line| !line.contains("condition met")).collect();
     let [boto3, key_of_boto3, method, cli, rust, key_of_rust] = lines[..] else { panic!("{pod}: {wrote}") };
@@ -136,5 +147,5 @@ fn assert_is(cluster: &Turn, expected: &Expected, wrote: &str) {
     assert!(boto3.starts_with(&arn), "{pod} is not {arn}: {wrote}");
     assert_eq!([cli, rust], [boto3, boto3], "one session for all three, from the agent");
     assert_eq!((key_of_rust, method), (key_of_boto3, "container-role"));
-    assert_given_by_agent(cluster, &pod, &role(expected.role), expected.by_association);
+    assert_given_by_agent(cluster, pod, expected.role, expected.by_association);
 }
