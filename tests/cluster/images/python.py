@@ -4,7 +4,9 @@ The interpreter is the one that runs this, with its standard library, every shar
 the packages of the tests' own environment.
 """
 
+import compileall
 import pathlib
+import py_compile
 import re
 import shutil
 import subprocess
@@ -28,6 +30,9 @@ def main(folder, packages):
     standard = home / "lib" / version
     shutil.copytree(sysconfig.get_path("stdlib"), standard, ignore=shutil.ignore_patterns(*LEFT_OUT))
     shutil.copytree(packages, standard / "site-packages", ignore=shutil.ignore_patterns("pip", "setuptools", "__pycache__"))
+    # Otherwise each new pod compiles the SDKs when it first uses them. Not by the times of files, which the archive sets.
+    unchecked = py_compile.PycInvalidationMode.UNCHECKED_HASH
+    compileall.compile_dir(standard, quiet=2, stripdir=folder, invalidation_mode=unchecked, workers=0)
     interpreter = home / "bin/python3"
     interpreter.parent.mkdir(parents=True)
     # The real file: a virtual environment's is a link.
