@@ -1,5 +1,5 @@
-//! "Assuming IAM Roles Using Service Accounts on Amazon EKS": a bucket, a pod that is denied, a role, an annotation,
-//! and the same pod again.
+//! "Assuming IAM Roles Using Service Accounts on Amazon EKS": a bucket, a pod that is denied, a role, an
+//! annotation, and the same pod again.
 
 use serde_json::json;
 
@@ -133,7 +133,8 @@ cat >trust-relationship.json <<EOF
 EOF
 aws iam create-role --role-name my-test-role --assume-role-policy-document file://trust-relationship.json \
     --description "my-irsa-role"
-aws iam attach-role-policy --role-name my-test-role --policy-arn=arn:aws:iam::$account_id:policy/my-test-policy
+aws iam attach-role-policy --role-name my-test-role \
+    --policy-arn=arn:aws:iam::$account_id:policy/my-test-policy
 kubectl annotate serviceaccount -n default my-service-account \
     eks.amazonaws.com/role-arn=arn:aws:iam::$account_id:role/my-test-role"#,
     );
@@ -157,7 +158,8 @@ fn assert_hints_show_it(shell: &Shell<'_>) {
             "\"PolicyName\": \"my-test-policy\"",
         ),
         (
-            "aws iam get-policy-version --policy-arn arn:aws:iam::$account_id:policy/my-test-policy --version-id v1",
+            "aws iam get-policy-version --policy-arn arn:aws:iam::$account_id:policy/my-test-policy \
+                --version-id v1",
             "arn:aws:s3:::my-test-bucket/*",
         ),
         (

@@ -1,5 +1,5 @@
-//! "How to Use an IAM Role Assigned to a Kubernetes Service Account in AWS with Hybrid Deployment": jobs of a third
-//! party get a role by the annotation of their service account.
+//! "How to Use an IAM Role Assigned to a Kubernetes Service Account in AWS with Hybrid Deployment": jobs of a
+//! third party get a role by the annotation of their service account.
 
 use serde_json::json;
 
@@ -58,21 +58,22 @@ fn create_policy_and_role(shell: &Shell<'_>) {
 echo Hello | aws s3 cp - s3://hybrid/file
 cat >s3-policy.json <<EOF
 { "Version": "2012-10-17", "Statement": [ { "Effect": "Allow", "Action": [ "s3:DeleteObjectTagging",
-  "s3:ReplicateObject", "s3:PutObject", "s3:GetObjectAcl", "s3:GetObject", "s3:DeleteObjectVersion", "s3:ListBucket",
-  "s3:PutObjectTagging", "s3:DeleteObject", "s3:PutObjectAcl" ], "Resource": [ "arn:aws:s3:::hybrid",
+  "s3:ReplicateObject", "s3:PutObject", "s3:GetObjectAcl", "s3:GetObject", "s3:DeleteObjectVersion",
+  "s3:ListBucket", "s3:PutObjectTagging", "s3:DeleteObject", "s3:PutObjectAcl" ], "Resource": [ "arn:aws:s3:::hybrid",
   "arn:aws:s3:::hybrid/*" ] } ] }
 EOF
 aws iam create-policy --policy-name hybrid --policy-document file://s3-policy.json
 cat >trust-policy.json <<EOF
-{ "Version": "2012-10-17", "Statement": [ { "Effect": "Allow", "Principal": { "Service": "ec2.amazonaws.com" },
-  "Action": "sts:AssumeRole" } ] }
+{ "Version": "2012-10-17", "Statement": [ { "Effect": "Allow",
+  "Principal": { "Service": "ec2.amazonaws.com" }, "Action": "sts:AssumeRole" } ] }
 EOF
 aws iam create-role --role-name hybrid --assume-role-policy-document file://trust-policy.json
 aws iam attach-role-policy --role-name hybrid --policy-arn arn:aws:iam::111122223333:policy/hybrid"#,
     );
 }
 
-/// "Retrieve OIDC provider URL" and "Create trust policy". What the document does in the console, the AWS CLI does.
+/// "Retrieve OIDC provider URL" and "Create trust policy". What the document does in the console, the AWS CLI
+/// does.
 fn trust_the_service_account(shell: &Shell<'_>) {
     shell.run(
         r#"url=$(aws eks describe-cluster --name sandbox --region us-west-2 \
@@ -83,8 +84,8 @@ aws iam list-open-id-connect-providers | grep $oidc_id ||
 provider=oidc.eks.us-west-2.amazonaws.com/id/$oidc_id
 cat >trust-policy-irsa.json <<EOF
 { "Version": "2012-10-17", "Statement": [ { "Effect": "Allow", "Principal": { "Federated":
-  "arn:aws:iam::111122223333:oidc-provider/$provider" }, "Action": "sts:AssumeRoleWithWebIdentity", "Condition":
-  { "StringEquals": { "$provider:sub": "system:serviceaccount:hybrid:hd-job-sa" } } } ] }
+  "arn:aws:iam::111122223333:oidc-provider/$provider" }, "Action": "sts:AssumeRoleWithWebIdentity",
+  "Condition": { "StringEquals": { "$provider:sub": "system:serviceaccount:hybrid:hd-job-sa" } } } ] }
 EOF
 aws iam update-assume-role-policy --role-name hybrid --policy-document file://trust-policy-irsa.json"#,
     );

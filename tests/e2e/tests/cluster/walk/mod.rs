@@ -1,6 +1,6 @@
-//! The commands of documents about roles of service accounts, in their order: `kubectl` on the real cluster, `aws`
-//! on the local EKS, and in pods that are given their variables by deploy/injection. docs/walkthroughs.md maps each
-//! step to its test.
+//! The commands of documents about roles of service accounts, in their order: `kubectl` on the real cluster,
+//! `aws` on the local EKS, and in pods that are given their variables by deploy/injection.
+//! docs/walkthroughs.md maps each step to its test.
 //!
 //! Owns: the installation that gives such roles, and that it was the agent that gave them. Must not know: the
 //! documents.
@@ -22,12 +22,13 @@ const NO_ROLE: &str = "No annotation or map entry gives this service account a r
 /// The role map's one service account, and its role.
 const MAPPED: &str = "mapped";
 
-/// Installs the agent that reads annotations and has a map, and the injection. What is in a namespace of a walk's
-/// own goes with it.
+/// Installs the agent that reads annotations and has a map, and the injection. What is in a namespace of a
+/// walk's own goes with it.
 fn begin<'a>(cluster: &'a Turn, name: &str, namespace: &str) -> (Injection<'a>, Shell<'a>) {
+    let mapped = format!("arn:aws:iam::{ACCOUNT}:role/{MAPPED}");
     cluster.install(&json!({
         "kubernetes": {"serviceAccounts": true},
-        "webIdentity": {"roleMap": {format!("default/{MAPPED}"): {"RoleARN": format!("arn:aws:iam::{ACCOUNT}:role/{MAPPED}")}}},
+        "webIdentity": {"roleMap": {format!("default/{MAPPED}"): {"RoleARN": mapped}}},
     }));
     let injection = Injection::with(cluster, REGION, &json!({}));
     let shell = Shell::new(cluster, name);
@@ -40,7 +41,8 @@ fn begin<'a>(cluster: &'a Turn, name: &str, namespace: &str) -> (Injection<'a>, 
     (injection, shell)
 }
 
-/// The identity provider of the cluster, which documents have eksctl or the console create; another walk may have.
+/// The identity provider of the cluster, which documents have eksctl or the console create; another walk may
+/// have.
 fn create_provider(cluster: &Turn, shell: &Shell<'_>) {
     let create = "aws iam create-open-id-connect-provider --client-id-list sts.amazonaws.com --url";
     let output = shell.try_run(&format!("{create} {}", cluster.issuer()));
@@ -66,8 +68,8 @@ fn create_role(cluster: &Turn, shell: &Shell<'_>, name: &str, service_account: &
     ));
 }
 
-/// The container of the documents, in this cluster's image instead of amazon/aws-cli. It knows where the local EKS
-/// is, and nothing of credentials.
+/// The container of the documents, in this cluster's image instead of amazon/aws-cli. It knows where the local
+/// EKS is, and nothing of credentials.
 fn container(cluster: &Turn, command: &str) -> Value {
     json!({
         "name": "awscli", "image": "localhost/client:test", "imagePullPolicy": "Never",
@@ -84,8 +86,8 @@ fn denied(shell: &Shell<'_>, command: &str) -> String {
     wrote
 }
 
-/// The agent gave the pod the role of that name: by an association, or by what the cluster says of its service
-/// account.
+/// The agent gave the pod the role of that name: by an association, or by what the cluster says of its
+/// service account.
 fn assert_given_by_agent(cluster: &Turn, pod: &str, role: &str, by_association: bool) {
     let lines = cluster.access_lines(pod);
     let role = format!("arn:aws:sts::{ACCOUNT}:assumed-role/{role}");

@@ -1,5 +1,5 @@
-//! By which source a pod gets its role: its service account's annotation, the role map, the association of an add-on,
-//! and which of two counts. Each by the default chains of three SDKs.
+//! By which source a pod gets its role: its service account's annotation, the role map, the association of an
+//! add-on, and which of two counts. Each by the default chains of three SDKs.
 
 use serde_json::{Value, json};
 
@@ -66,7 +66,8 @@ fn each_pod_gets_the_role_of_its_source_by_each_sdk_and_an_association_wins() {
     for expected in &PODS {
         let Expected { namespace, pod, .. } = expected;
         let wrote = shell.run(&format!(
-            "kubectl wait -n {namespace} --for=jsonpath='{{.status.phase}}'=Succeeded pod/{pod} --timeout=60s ||
+            "kubectl wait -n {namespace} --for=jsonpath='{{.status.phase}}'=Succeeded --timeout=60s pod/{pod} \
+                >&2 ||
                 {{ kubectl logs -n {namespace} {pod} >&2; exit 1; }}
             kubectl logs -n {namespace} {pod}"
         ));
@@ -136,8 +137,7 @@ fn pod(cluster: &Turn, expected: &Expected) -> Value {
 
 fn assert_is(cluster: &Turn, expected: &Expected, wrote: &str) {
     let Expected { pod, .. } = expected;
-    let lines: Vec<&str> =
-        wrote.lines().map(str::trim_end).filter(|line| !line.contains("condition met")).collect();
+    let lines: Vec<&str> = wrote.lines().map(str::trim_end).collect();
     let [boto3, key_of_boto3, method, cli, rust, key_of_rust] = lines[..] else { panic!("{pod}: {wrote}") };
     let session = match expected.by_association {
         true => format!("eks-sandbox-{pod}-"),
