@@ -59,7 +59,8 @@ echo Hello | aws s3 cp - s3://hybrid/file
 cat >s3-policy.json <<EOF
 { "Version": "2012-10-17", "Statement": [ { "Effect": "Allow", "Action": [ "s3:DeleteObjectTagging",
   "s3:ReplicateObject", "s3:PutObject", "s3:GetObjectAcl", "s3:GetObject", "s3:DeleteObjectVersion",
-  "s3:ListBucket", "s3:PutObjectTagging", "s3:DeleteObject", "s3:PutObjectAcl" ], "Resource": [ "arn:aws:s3:::hybrid",
+  "s3:ListBucket", "s3:PutObjectTagging", "s3:DeleteObject", "s3:PutObjectAcl" ],
+  "Resource": [ "arn:aws:s3:::hybrid",
   "arn:aws:s3:::hybrid/*" ] } ] }
 EOF
 aws iam create-policy --policy-name hybrid --policy-document file://s3-policy.json

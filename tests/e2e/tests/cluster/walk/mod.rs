@@ -68,8 +68,8 @@ fn create_role(cluster: &Turn, shell: &Shell<'_>, name: &str, service_account: &
     ));
 }
 
-/// The container of the documents, in this cluster's image instead of amazon/aws-cli. It knows where the local
-/// EKS is, and nothing of credentials.
+/// The container of the documents, in this cluster's image instead of amazon/aws-cli. It knows where the
+/// local EKS is, and nothing of credentials.
 fn container(cluster: &Turn, command: &str) -> Value {
     json!({
         "name": "awscli", "image": "localhost/client:test", "imagePullPolicy": "Never",

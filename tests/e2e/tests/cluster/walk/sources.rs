@@ -66,9 +66,8 @@ fn each_pod_gets_the_role_of_its_source_by_each_sdk_and_an_association_wins() {
     for expected in &PODS {
         let Expected { namespace, pod, .. } = expected;
         let wrote = shell.run(&format!(
-            "kubectl wait -n {namespace} --for=jsonpath='{{.status.phase}}'=Succeeded --timeout=60s pod/{pod} \
-                >&2 ||
-                {{ kubectl logs -n {namespace} {pod} >&2; exit 1; }}
+            "kubectl wait --for=jsonpath='{{.status.phase}}'=Succeeded -n {namespace} pod/{pod} \
+                --timeout=60s >&2 || {{ kubectl logs -n {namespace} {pod} >&2; exit 1; }}
             kubectl logs -n {namespace} {pod}"
         ));
         assert_is(&cluster, expected, &wrote);
