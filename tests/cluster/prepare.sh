@@ -47,7 +47,7 @@ tools() {
     ln -sf "$PWD/target/chart-tools/bin/helm" "$out/tools/helm"
 }
 
-# One image for all that is not the agent: busybox as shell and as "pause", Python with boto3 as client.
+# One image for all that is not the agent: busybox as shell and as "pause", Python with boto3 and the AWS CLI as clients.
 client() {
     local venv=.cache/venv work=$out/client file=$out/images/client.tar key
     key=$(cat tests/cluster/images/* tests/clients/python/requirements.txt <(.cache/venv/bin/python --version) | sha256sum)
@@ -59,6 +59,7 @@ client() {
     for program in sh sleep cat ls env; do ln -s busybox "$work/bin/$program"; done
     "$venv/bin/python" tests/cluster/images/python.py "$work" "$("$venv/bin/python" -c 'import sysconfig; print(sysconfig.get_path("purelib"))')"
     cp tests/cluster/images/{load,status,thief}.py tests/clients/python/*.py "$work/"
+    install -m 755 tests/cluster/images/aws.py "$work/usr/local/bin/aws"
     tests/cluster/images/archive.sh localhost/client:test "$work" "$file" /bin/sleep infinity
     rm -rf "$work"
     echo "$key" >"$file.made-from"

@@ -4,7 +4,9 @@ The interpreter is the one that runs this, with its standard library, every shar
 the packages of the tests' own environment.
 """
 
+import compileall
 import pathlib
+import py_compile
 import re
 import shutil
 import subprocess
@@ -28,12 +30,22 @@ def main(folder, packages):
     standard = home / "lib" / version
     shutil.copytree(sysconfig.get_path("stdlib"), standard, ignore=shutil.ignore_patterns(*LEFT_OUT))
     shutil.copytree(packages, standard / "site-packages", ignore=shutil.ignore_patterns("pip", "setuptools", "__pycache__"))
+    # Otherwise each new pod compiles the SDKs when it first uses them. Not by the times of files, which the archive sets.
+    unchecked = py_compile.PycInvalidationMode.UNCHECKED_HASH
+    compileall.compile_dir(standard, quiet=2, stripdir=folder, invalidation_mode=unchecked, workers=0)
     interpreter = home / "bin/python3"
     interpreter.parent.mkdir(parents=True)
     # The real file: a virtual environment's is a link.
     shutil.copy2(pathlib.Path(sys.executable).resolve(), interpreter)
 
+    # Where programs that are not written in Python look for authorities: the SDK for Rust does not start without any.
+    authorities = folder / "etc/ssl/certs/ca-certificates.crt"
+    authorities.parent.mkdir(parents=True)
+    shutil.copy2(pathlib.Path(packages) / "botocore/cacert.pem", authorities)
+
     linked = {library for file in [interpreter, *standard.rglob("*.so")] for library in libraries(file)}
+    # Programs in Rust are linked with it too: beside the C library.
+    linked |= {str(pathlib.Path(library).with_name("libgcc_s.so.1")) for library in linked if "/libc.so." in library}
     for library in sorted(linked):
         target = folder / library.lstrip("/")
         # Those that came with the interpreter lie outside where a loader looks; all the others stay where they were.

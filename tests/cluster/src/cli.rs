@@ -51,6 +51,11 @@ pub(crate) struct UpArgs {
     #[arg(long)]
     pub(crate) bare: bool,
 
+    /// Play EKS's API, IAM and S3 for the AWS CLI too, with this Python that has moto, such as
+    /// .cache/moto/bin/python
+    #[arg(long, value_name = "PATH")]
+    pub(crate) moto: Option<PathBuf>,
+
     /// Print the state as one line of JSON, for programs; they end the cluster by closing its standard input
     #[arg(long)]
     pub(crate) json: bool,
@@ -118,6 +123,9 @@ pub(crate) struct InsideArgs {
     /// As for `up`
     #[arg(long)]
     pub(crate) assets: PathBuf,
+    /// As for `up`
+    #[arg(long)]
+    pub(crate) moto: Option<PathBuf>,
     /// Name of the cgroup
     #[arg(long)]
     pub(crate) cgroup: String,

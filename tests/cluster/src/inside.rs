@@ -5,7 +5,7 @@
 use std::fs;
 use std::io::{self, Read as _, Write as _};
 use std::net::{IpAddr, SocketAddr};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
@@ -38,7 +38,7 @@ static ENDING: AtomicBool = AtomicBool::new(false);
 pub(crate) fn run(arguments: &InsideArgs) -> Result<(), Failure> {
     let layout = Layout { folder: arguments.folder.clone(), assets: arguments.assets.clone() };
     cgroups::join(&arguments.cgroup)?;
-    let done = start(&layout, &arguments.cgroup).map(|sandbox| {
+    let done = start(&layout, arguments).map(|sandbox| {
         // However the starter ends, the kernel closes its end of the pipe.
         let _ended = io::stdin().read_to_end(&mut Vec::new());
         drop(sandbox);
@@ -57,18 +57,23 @@ pub(crate) fn run(arguments: &InsideArgs) -> Result<(), Failure> {
     done
 }
 
-fn start(layout: &Layout, cgroup: &str) -> Result<Sandbox, Failure> {
+fn start(layout: &Layout, arguments: &InsideArgs) -> Result<Sandbox, Failure> {
+    let cgroup = arguments.cgroup.as_str();
     // In the machine's network, so before the cluster's is entered.
-    let (api_server, control) = (Door::new()?, Door::new()?);
+    let (api_server, control, gateway) = (Door::new()?, Door::new()?, Door::new()?);
     let server = format!("https://127.0.0.1:{}", api_server.port()?);
-    let control_url = format!("http://127.0.0.1:{}", control.port()?);
+    let [control_url, gateway_url] =
+        [control.port()?, gateway.port()?].map(|port| format!("http://127.0.0.1:{port}"));
     fs::create_dir_all(layout.disk()).map_err(at("no folder for the disks"))?;
     run_program(Command::new("mount").args(["-t", "tmpfs", "-o", "mode=700", "tmpfs"]).arg(layout.disk()))?;
     network::enter_a_new_one()?;
 
-    let sandbox = aws(&layout.disk().join("aws"))?;
+    let sandbox = aws(&layout.disk().join("aws"), arguments.moto.clone())?;
     api_server.lead_to(SocketAddr::from(API_SERVER));
     control.lead_to(address(sandbox.control_url())?);
+    if let Some(url) = sandbox.gateway_url() {
+        gateway.lead_to(address(url)?);
+    }
     let authority = Authority::new()?;
     let key = sandbox.signing_key_file();
     // EKS Auth accepts tokens of this one too, for an API server that is started with it.
@@ -96,6 +101,7 @@ fn start(layout: &Layout, cgroup: &str) -> Result<Sandbox, Failure> {
         "issuer": sandbox.issuer_url(),
         "signingKey": sandbox.signing_key_file(),
         "nextSigningKey": sandbox.next_signing_key_file(),
+        "admin": admin(&sandbox, &gateway_url),
         "peakMemoryFile": cgroups::peak_memory_file(cgroup),
         "nodes": NODES.map(Node::name),
     });
@@ -106,7 +112,7 @@ fn start(layout: &Layout, cgroup: &str) -> Result<Sandbox, Failure> {
 }
 
 /// The cluster's AWS, where EKS has it: behind the router, IMDS at its own address.
-fn aws(folder: &Path) -> Result<Sandbox, Failure> {
+fn aws(folder: &Path, moto: Option<PathBuf>) -> Result<Sandbox, Failure> {
     let role =
         |name: &str| Association::new("default", name, &format!("arn:aws:iam::111122223333:role/{name}"));
     Ok(Sandbox::start(Options {
@@ -117,8 +123,24 @@ fn aws(folder: &Path) -> Result<Sandbox, Failure> {
         tls: true,
         dir: Some(folder.to_owned()),
         associations: vec![role("app"), role("shop")],
+        moto,
         ..Options::default()
     })?)
+}
+
+/// The environment of the account's administrator on this machine, and the same services as pods reach them;
+/// none without moto.
+fn admin(sandbox: &Sandbox, gateway_url: &str) -> Option<serde_json::Value> {
+    let (of_pods, admin) = (sandbox.gateway_url()?, sandbox.admin_credentials());
+    Some(json!({
+        "urlOfPods": of_pods,
+        "environment": {
+            "AWS_ENDPOINT_URL": gateway_url,
+            "AWS_ACCESS_KEY_ID": admin.access_key_id,
+            "AWS_SECRET_ACCESS_KEY": admin.secret_access_key,
+            "AWS_DEFAULT_REGION": sandbox.options().region,
+        },
+    }))
 }
 
 /// What an admin of this cluster gives the chart. AWS has no public certificate here: its authority is a
@@ -129,7 +151,10 @@ fn values(sandbox: &Sandbox) -> serde_json::Value {
         "clusterName": CLUSTER,
         "env": {"AWS_REGION": sandbox.options().region, "AWS_CA_BUNDLE": format!("{folder}/ca.pem")},
         "image": {"override": IMAGE, "pullPolicy": "Never"},
-        "agent": {"additionalArgs": {"--endpoint": sandbox.eks_auth_tls_url()}},
+        "agent": {"additionalArgs": {
+            "--endpoint": sandbox.eks_auth_tls_url(),
+            "--sts-endpoint": sandbox.sts_tls_url(),
+        }},
         // No keys and no issuer: the API server has them. Required, so that nobody is served who was not
         // verified.
         "tokenVerification": "required",

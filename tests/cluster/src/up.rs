@@ -6,7 +6,6 @@
 use std::fs::{self, DirBuilder};
 use std::io::{self, Read as _, Write as _};
 use std::os::unix::fs::DirBuilderExt as _;
-use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::sync::mpsc::{Receiver, channel};
 use std::thread;
@@ -38,7 +37,7 @@ pub(crate) fn up(arguments: &UpArgs) -> Result<(), Failure> {
     let ended = end_of(ends, arguments.json);
     sweep();
     let started = Stopwatch::start();
-    let cluster = Cluster::start(arguments.assets.clone())?;
+    let cluster = Cluster::start(arguments)?;
     cluster.until_ready(&ended)?;
     cluster.trust_aws()?;
     let layout = &cluster.layout;
@@ -88,10 +87,10 @@ struct Cluster {
 }
 
 impl Cluster {
-    fn start(assets: Option<PathBuf>) -> Result<Self, Failure> {
+    fn start(arguments: &UpArgs) -> Result<Self, Failure> {
         let this = std::env::current_exe().map_err(at("this program has no path"))?;
         let beside = || this.parent().and_then(|folder| folder.parent()).map(|target| target.join("cluster"));
-        let assets = assets.or_else(beside).unwrap_or_default();
+        let assets = arguments.assets.clone().or_else(beside).unwrap_or_default();
         let assets = fs::canonicalize(&assets).map_err(|_| Failure::Missing(assets))?;
         let folder = std::env::temp_dir().join(cgroups::name(getpid().as_raw().unsigned_abs()));
         let layout = Layout { folder, assets };
@@ -106,7 +105,8 @@ impl Cluster {
         let cgroup = cgroups::name(getpid().as_raw().unsigned_abs());
         cgroups::make(&cgroup, &NODES.map(Node::name))?;
         // In a session of its own, so that Ctrl-C is ours alone.
-        let child = Command::new("setsid")
+        let mut inside = Command::new("setsid");
+        inside
             .args(["unshare", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc", "--"])
             .arg(&this)
             .arg("inside")
@@ -114,7 +114,12 @@ impl Cluster {
             .arg(&layout.folder)
             .arg("--assets")
             .arg(&layout.assets)
-            .args(["--cgroup", &cgroup])
+            .args(["--cgroup", &cgroup]);
+        if let Some(moto) = &arguments.moto {
+            // Not canonical: the link to an interpreter is what makes a virtual environment.
+            inside.arg("--moto").arg(std::path::absolute(moto).map_err(at("no current folder"))?);
+        }
+        let child = inside
             .stdin(Stdio::piped())
             .spawn()
             .map_err(at("the cluster cannot be started (Debian: util-linux)"))?;

@@ -17,6 +17,7 @@ mod metadata;
 mod removal;
 mod rights;
 mod update;
+mod walk;
 
 use serde_json::{Value, json};
 

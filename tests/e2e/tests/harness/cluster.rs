@@ -7,8 +7,10 @@
 mod api_server;
 mod objects;
 mod pages;
+mod shell;
 
 use std::cell::RefCell;
+use std::ffi::OsStr;
 use std::fs;
 use std::io::{self, BufRead as _, BufReader, Write as _};
 use std::path::{Path, PathBuf};
@@ -25,6 +27,7 @@ use tokio::time::Instant;
 
 use super::binary;
 pub(crate) use api_server::Stop;
+pub(crate) use shell::Shell;
 
 pub(crate) const NODES: [&str; 2] = ["node-1", "node-2"];
 /// What the chart is installed as, unless a test says otherwise.
@@ -137,9 +140,11 @@ impl std::ops::Deref for Turn {
 }
 
 impl Cluster {
-    /// A cluster that is ready, with the service accounts of the tests.
+    /// A cluster that is ready, with the service accounts of the tests, and with EKS's API, IAM and S3.
     fn start() -> Self {
-        let cluster = Self::start_bare();
+        let moto = repository(".cache/moto/bin/python");
+        assert!(moto.exists(), "{} is missing: tests/sandbox/moto/prepare.sh makes it", moto.display());
+        let cluster = Self::start_with(&["--moto".as_ref(), moto.as_ref()]);
         cluster.make_accounts();
         cluster
     }
@@ -153,12 +158,17 @@ impl Cluster {
 
     /// A cluster of a test's own, to be ended by it.
     pub(crate) fn start_bare() -> Self {
+        Self::start_with(&[])
+    }
+
+    fn start_with(more: &[&OsStr]) -> Self {
         let program = binary().with_file_name("cluster");
         let assets = binary().with_file_name("../cluster");
         let assets = assets.canonicalize().expect("tests/cluster/prepare.sh has made target/cluster");
         let mut starter = Command::new(program)
             .args(["up", "--bare", "--json", "--assets"])
             .arg(&assets)
+            .args(more)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()

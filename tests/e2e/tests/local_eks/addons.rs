@@ -51,6 +51,11 @@ fn an_add_on_owns_its_associations_as_the_guide_says() {
     let who = up.in_pod(pod, &["sts", "get-caller-identity"]);
     assert!(who.out.contains("assumed-role/StorageDriver/"), "{}{}", who.out, who.err);
 
+    // "Troubleshoot Pod Identities for EKS Add-ons": the role's trust policy.
+    let trust =
+        ["iam", "get-role", "--role-name", "StorageDriver", "--query", "Role.AssumeRolePolicyDocument"];
+    assert_eq!(up.aws(&trust).json()["Statement"][0]["Principal"]["Service"], "pods.eks.amazonaws.com");
+
     // "all previous pod identity associations are overwritten"
     let other = format!("serviceAccount=another,roleArn={role}");
     eks("update-addon", &["--pod-identity-associations", &other]).json();

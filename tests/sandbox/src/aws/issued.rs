@@ -145,7 +145,7 @@ struct Issued {
 pub(crate) struct IssuedCredentials {
     clock: Clock,
     by_access_key_id: Mutex<HashMap<String, Issued>>,
-    /// An emulator of AWS that must know what pods are given, before they are.
+    /// An emulator of AWS that must know what pods and nodes are given, before they are.
     told: OnceLock<Told>,
 }
 
@@ -176,14 +176,14 @@ impl IssuedCredentials {
     /// Issues temporary credentials.
     pub(crate) fn mint(&self, holder: Holder, lifetime: Duration) -> AwsCredentials {
         let credentials = AwsCredentials::temporary(self.clock.now(), lifetime);
-        if let (false, Some(Told(tell))) = (holder.is_node(), self.told.get()) {
+        if let Some(Told(tell)) = self.told.get() {
             tell(&credentials, &holder.session, lifetime);
         }
         self.honour(credentials.clone(), holder);
         credentials
     }
 
-    /// From now on that emulator is told of what pods are given.
+    /// From now on that emulator is told of what pods and nodes are given.
     pub(crate) fn tell(&self, told: Told) {
         // Twice cannot be: a sandbox has one emulator.
         let _ = self.told.set(told);

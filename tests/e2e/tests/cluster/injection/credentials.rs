@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use super::Injection;
-use crate::harness::cluster::{NODES, Turn, cluster};
+use crate::harness::cluster::{NODES, cluster};
 
 /// Region of the sandbox.
 const REGION: &str = "us-west-2";
@@ -15,16 +15,6 @@ fn without_variables(spec: &mut Value) {
     assert_eq!(env.len(), 1);
     spec["containers"][0]["volumeMounts"] = json!([]);
     spec["volumes"] = json!([]);
-}
-
-/// The lines about a pod in the access logs of all agents.
-fn access_lines(cluster: &Turn, pod: &str) -> Vec<Value> {
-    let agents =
-        ["logs", "-n", "kube-system", "-l", "app.kubernetes.io/name=pod-identity-agent", "--tail=-1"];
-    let logs = cluster.kubectl(&agents);
-    let lines = logs.lines().filter(|line| line.contains(pod));
-    let lines = lines.filter_map(|line| serde_json::from_str::<Value>(line).ok());
-    lines.filter(|line| line["target"] == "access").collect()
 }
 
 #[test]
@@ -49,7 +39,7 @@ fn pods_that_set_nothing_get_their_roles_from_the_agent() {
         assert!(of_init_container.trim_end().ends_with("container-role"), "{of_init_container}");
         let (arn, _) = cluster.who_am_i(pod).expect("it has an association");
         assert!(arn.starts_with(&role), "{arn}");
-        let lines = access_lines(&cluster, pod);
+        let lines = cluster.access_lines(pod);
         assert!(lines.iter().any(|line| line["outcome"] == "fetched"), "the agent gave them: {lines:?}");
     }
     let role = "assumed-role/stranger/";
@@ -57,5 +47,5 @@ fn pods_that_set_nothing_get_their_roles_from_the_agent() {
     cluster.until_running("given-nothing");
     let said = cluster.who_am_i("given-nothing");
     assert!(!said.is_ok_and(|(arn, _)| arn.contains(role)));
-    assert!(access_lines(&cluster, "given-nothing").is_empty(), "it has nothing by which to ask");
+    assert!(cluster.access_lines("given-nothing").is_empty(), "it has nothing by which to ask");
 }

@@ -16,14 +16,14 @@ use serde_json::{Value, json};
 use crate::harness::cluster::{Turn, eventually, repository};
 
 /// The injection, in force with these settings until it is dropped.
-struct Injection<'a> {
+pub(super) struct Injection<'a> {
     cluster: &'a Turn,
 }
 
 impl<'a> Injection<'a> {
     /// Applies the files as they are, and settings of a test's own. `region` marks them: no two tests that
     /// run one after the other have the same.
-    fn with(cluster: &'a Turn, region: &str, others: &Value) -> Self {
+    pub(super) fn with(cluster: &'a Turn, region: &str, others: &Value) -> Self {
         // First, so that what is applied is undone even if this test ends here.
         let injection = Self { cluster };
         apply(cluster, "deploy/injection");

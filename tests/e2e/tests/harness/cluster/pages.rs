@@ -68,6 +68,15 @@ impl Cluster {
         self.kubectl(&["exec", pod, "--", "python3", "-c", SHOWS_A_TOKEN, token]).trim().to_owned()
     }
 
+    /// The lines about a pod in the access logs of all agents.
+    pub(crate) fn access_lines(&self, pod: &str) -> Vec<Value> {
+        let agents =
+            ["logs", "-n", "kube-system", "-l", "app.kubernetes.io/name=pod-identity-agent", "--tail=-1"];
+        let logs = self.kubectl(&agents);
+        let lines = logs.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
+        lines.filter(|line| line["target"] == "access" && line["pod.name"] == pod).collect()
+    }
+
     fn page(&self, node: &str, url: &str) -> String {
         self.on_node(node, &["curl", "--silent", "--max-time", "5", url])
     }
