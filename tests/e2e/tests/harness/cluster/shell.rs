@@ -1,5 +1,5 @@
-//! The shell of the administrator of a cluster and its AWS account: kubectl and the AWS CLI, as documents have
-//! it.
+//! The shell of the administrator of a cluster and its AWS account: kubectl and the AWS CLI, as documents
+//! have it.
 //!
 //! Owns: what is on its path and in its environment, and that variables last from one command to the next.
 //! Must not know: what is typed.
