@@ -27,7 +27,7 @@ pub(super) struct Account {
     pub(super) known: Option<Known>,
     /// When somebody asked, or credentials of a pod were renewed.
     pub(super) asked_at: BootTime,
-    /// Since [`Register::next`] was called last, credentials of a pod were renewed.
+    /// Since `Register::next` was called last, credentials of a pod were renewed.
     pub(super) is_renewed: bool,
     pub(super) waiting: Option<Waiting>,
     /// There was an answer, or none: a read was made.
