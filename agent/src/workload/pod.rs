@@ -5,7 +5,7 @@
 use super::name::LONGEST_NAME;
 
 /// A service account, as a token or the API server names it.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ServiceAccount {
     /// Its namespace.
     pub namespace: Box<str>,

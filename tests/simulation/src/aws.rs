@@ -1,5 +1,5 @@
-//! EKS Auth on simulated time: the SDK's HTTP client, answering as the weather and the pod's own spells have
-//! it.
+//! EKS Auth and STS on simulated time: the SDK's HTTP client, answering as the weather and the pod's own
+//! spells have it.
 //!
 //! Owns: the script of each call. Must not know: the agent, or the wire format (`eks_auth_wire`).
 
@@ -11,16 +11,19 @@ use aws_smithy_runtime_api::client::http::{
 };
 use aws_smithy_runtime_api::client::orchestrator::{HttpRequest, HttpResponse};
 use aws_smithy_runtime_api::client::result::ConnectorError;
-use eks_auth_wire::{Answers, Idle, Issued as IssuedSet, refusal, token_of};
+use eks_auth_wire::{Answers, Idle, Issued as IssuedSet, refusal, token_of, web_identity};
 use pod_identity_agent::outgoing::Carrier;
 
+use crate::annotations;
 use crate::imds;
 use crate::journal::What;
 use crate::kind::NO_ASSOCIATION;
-use crate::ledger::{Issued, Kept, Token};
+use crate::ledger::{ACCESS_DENIED, Issued, Kept, NO_ROLE, Token};
 use crate::life::Life;
 use crate::rng::Rng;
+use crate::source::Source;
 use crate::story::World;
+use crate::watch::{Found, Invariant};
 use crate::weather::Sky;
 
 /// Marks an answer with a wrong date, for this file alone.
@@ -30,6 +33,7 @@ const LIE: &str = "x-simulated-lie";
 #[derive(Clone)]
 pub struct Aws {
     world: Arc<World>,
+    source: Source,
     answers: Answers,
     /// The connections of this agent.
     idle: Idle,
@@ -44,54 +48,57 @@ impl std::fmt::Debug for Aws {
 }
 
 impl Aws {
-    /// An HTTP client for the SDK behind which this world's AWS is.
-    pub fn http_client(world: &Arc<World>, life: Life) -> SharedHttpClient {
+    /// An HTTP client for the SDK behind which this world's EKS Auth or STS is.
+    pub fn http_client(world: &Arc<World>, source: Source, life: Life) -> SharedHttpClient {
         let (answers, idle) = (world.answers.clone(), Idle::default());
-        let connector = SharedHttpConnector::new(Self { world: Arc::clone(world), answers, idle, life });
+        let connector =
+            SharedHttpConnector::new(Self { world: Arc::clone(world), source, answers, idle, life });
         http_client_fn(move |_, _| connector.clone())
     }
 
-    async fn answer(self, token: String, signer: Option<usize>) -> Result<HttpResponse, ConnectorError> {
-        let world = &*self.world;
+    async fn answer(self, asked: Asked) -> Result<HttpResponse, ConnectorError> {
+        let (world, source) = (&*self.world, self.source);
         let arrived = world.now();
-        let Some(token) = world.ledger.lock().token(&token) else {
-            return self.says(400, "InvalidTokenException", arrived);
+        let Some(token) = world.ledger.lock().token(&asked.token) else {
+            return self.says(400, self.invalid_token(), arrived);
         };
-        let _gone = self.take_in(token, arrived);
+        let call = Call { token, role: annotations::number_of(&asked.web_identity.role), asked: &asked };
+        let _gone = self.take_in(&call, arrived);
         let mut chance = self.chance_of(token);
         // Who signed is judged by AWS's front end, before anything of the call.
-        let answers = match world.weather.sky(arrived) {
+        let answers = match world.weather.sky(source, arrived) {
             Sky::Hangs | Sky::Refuses | Sky::Says(_, _) => false,
             Sky::Throttles(_) | Sky::Flaky | Sky::Clear | Sky::Slow(_) | Sky::Allows { .. } => true,
         };
-        if let Some(code) = world.weather.own.judge(signer, arrived).filter(|_| answers) {
+        let is_signed = source == Source::EksAuth;
+        if let Some(code) = world.weather.own.judge(asked.signer, arrived).filter(|_| answers && is_signed) {
             tokio::time::sleep(chance.between(ms(5), ms(80))).await;
             world.watch.rejected(world.now());
             return self.told(token, 403, code);
         }
-        match world.weather.sky(arrived) {
+        match world.weather.sky(source, arrived) {
             Sky::Hangs => std::future::pending().await,
             Sky::Refuses => Err(ConnectorError::io("connection refused".into())),
             Sky::Says(status, code) => {
                 tokio::time::sleep(chance.between(ms(5), ms(80))).await;
                 self.told(token, status, code)
             }
-            Sky::Throttles(above) if world.ledger.lock().under_way() > above => self.throttle(token),
+            Sky::Throttles(above) if world.ledger.lock().under_way(source) > above => self.throttle(token),
             Sky::Allows { per_second, at_once }
-                if !world.ledger.lock().may_call(per_second, at_once, arrived) =>
+                if !world.ledger.lock().may_call(source, per_second, at_once, arrived) =>
             {
                 tokio::time::sleep(chance.between(ms(5), ms(40))).await;
                 self.throttle(token)
             }
-            Sky::Slow(after) => self.judge(token, arrived, ms(after)).await,
-            Sky::Throttles(_) => self.judge(token, arrived, chance.between(ms(100), ms(600))).await,
+            Sky::Slow(after) => self.judge(&call, arrived, ms(after)).await,
+            Sky::Throttles(_) => self.judge(&call, arrived, chance.between(ms(100), ms(600))).await,
             Sky::Flaky => match chance.below(4) {
                 0 => self.told(token, 503, "ServiceUnavailableException"),
                 1 => std::future::pending().await,
-                _ => self.judge(token, arrived, chance.between(ms(50), ms(1150))).await,
+                _ => self.judge(&call, arrived, chance.between(ms(50), ms(1150))).await,
             },
             Sky::Clear | Sky::Allows { .. } => {
-                self.judge(token, arrived, chance.between(ms(20), ms(120))).await
+                self.judge(&call, arrived, chance.between(ms(20), ms(120))).await
             }
         }
     }
@@ -100,20 +107,28 @@ impl Aws {
         let now = self.world.now();
         let found = self.world.ledger.lock().throttle(token, now);
         self.world.watch.report(now, found);
-        self.told(token, 429, "ThrottlingException")
+        match self.source {
+            Source::EksAuth => self.told(token, 429, "ThrottlingException"),
+            Source::Sts => self.told(token, 400, "Throttling"),
+        }
     }
 
-    fn take_in(&self, token: Token, arrived: Duration) -> Gone {
-        let world = &*self.world;
+    fn take_in(&self, call: &Call<'_>, arrived: Duration) -> Gone {
+        let (world, Call { token, role, .. }) = (&*self.world, *call);
         let is_in_doubt = world.is_in_doubt();
         let latest = world.watch.clocks().latest(arrived);
         let mut ledger = world.ledger.lock();
-        let found = ledger.arrive(token, arrived, latest, is_in_doubt, world.weather.shape.nodes);
-        let under_way = ledger.under_way();
+        let found = ledger.arrive((token, role), arrived, latest, is_in_doubt, world.weather.shape.nodes);
+        let under_way = ledger.under_way(self.source);
+        let left = role.and_then(|role| ledger.asks_for_left_role(token, role, arrived));
         drop(ledger);
+        if left.is_some_and(|noticed_at| !world.watch.was_interrupted_since(noticed_at)) {
+            let what = "STS is asked for a role that its pod has left, minutes after the pod had asked again";
+            world.watch.report(arrived, Some(Found::new(Invariant::Entitlement, what, vec![token.pod])));
+        }
         world.note(token.pod, What::Called(under_way));
         world.watch.report(arrived, found);
-        Gone { aws: self.clone(), token }
+        Gone { aws: self.clone(), token, role }
     }
 
     /// The chance of this pod's n-th set, whatever other pods do.
@@ -123,15 +138,15 @@ impl Aws {
         Rng::stream(self.world.story.seed, u64::from(slot) + (1 << 32), at)
     }
 
-    /// What EKS Auth, in good health, says to this pod.
+    /// What the service, in good health, says to this pod.
     async fn judge(
         &self,
-        token: Token,
+        call: &Call<'_>,
         arrived: Duration,
         after: Duration,
     ) -> Result<HttpResponse, ConnectorError> {
         tokio::time::sleep(after).await;
-        let world = &*self.world;
+        let (world, token) = (&*self.world, call.token);
         // AWS's own clock goes on while the node is paused: the answer is of this moment, whenever it is
         // read.
         let now = arrived + after;
@@ -139,16 +154,29 @@ impl Aws {
             pod.spells.iter().find(|(from, to, _)| (*from..*to).contains(&now)).map(|(_, _, code)| *code)
         });
         if token.is_forged {
-            return self.told(token, 400, "InvalidTokenException");
+            return self.told(token, 400, self.invalid_token());
         }
+        // Without an annotation STS is not asked, or does not know of it.
+        let spell = spell.filter(|code| *code != NO_ROLE);
         let refusal = if now >= token.expires { Some("ExpiredTokenException") } else { spell };
-        let Some(code) = refusal else { return self.issue(token, arrived, now) };
+        let Some(code) = refusal else { return self.issue(call, arrived, now) };
         world.ledger.lock().refuse(token, code, now);
-        world.note(token.pod, What::Said(if code == NO_ASSOCIATION { 404 } else { 400 }, code));
-        self.says(if code == NO_ASSOCIATION { 404 } else { 400 }, code, now)
+        let status = match code {
+            NO_ASSOCIATION => 404,
+            ACCESS_DENIED => 403,
+            _ => 400,
+        };
+        world.note(token.pod, What::Said(status, code));
+        self.says(status, code, now)
     }
 
-    fn issue(&self, token: Token, arrived: Duration, now: Duration) -> Result<HttpResponse, ConnectorError> {
+    fn issue(
+        &self,
+        call: &Call<'_>,
+        arrived: Duration,
+        now: Duration,
+    ) -> Result<HttpResponse, ConnectorError> {
+        let Call { token, role, asked } = *call;
         let came = self.world.now();
         let lie = self.world.lie();
         let is_the_pods = self.world.is_surely_the_pods(token);
@@ -157,21 +185,40 @@ impl Aws {
         let is_misdated = lie.is_some() || self.world.watch.is_deceived();
         let kept = Kept { is_the_pods, is_misdated, tells_the_time, came };
         let mut chance = self.chance_of(token);
-        let issued =
-            self.world.ledger.lock().issue(token, arrived, now, kept, &mut chance, &self.world.weather.shape);
+        let issued = self.world.ledger.lock().issue(
+            (token, role),
+            arrived,
+            now,
+            kept,
+            &mut chance,
+            &self.world.weather.shape,
+        );
         let Issued { number, expires, role, found } = issued;
         self.world.watch.report(came, found);
         self.world.note(token.pod, What::Issued(number, expires.saturating_sub(now).as_secs()));
         let association = format!("a-{}", self.world.slot_of(token.pod));
-        let set = IssuedSet {
-            association: &association,
-            role: &format!("r{role}"),
-            access_key_id: &format!("ASIA{number}"),
-            secret: &format!("secret-{number}"),
-            session: &format!("session-{number}"),
-            expiration: (World::BEGINNING + expires).as_secs().try_into().unwrap_or(i64::MAX),
+        let access_key_id = &format!("ASIA{number}");
+        let (secret, session) = (&format!("secret-{number}"), &format!("session-{number}"));
+        let body = match self.source {
+            Source::EksAuth => IssuedSet {
+                association: &association,
+                role: &format!("r{role}"),
+                access_key_id,
+                secret,
+                session,
+                expiration: (World::BEGINNING + expires).as_secs().try_into().unwrap_or(i64::MAX),
+            }
+            .body(),
+            Source::Sts => web_identity::Issued {
+                call: &asked.web_identity,
+                access_key_id,
+                secret,
+                session_token: session,
+                expiration: UNIX_EPOCH + World::BEGINNING + expires,
+            }
+            .body(),
         };
-        self.response(200, set.body(), lie, now)
+        self.response(200, body, lie, now)
     }
 
     fn told(&self, token: Token, status: u16, code: &'static str) -> Result<HttpResponse, ConnectorError> {
@@ -181,7 +228,18 @@ impl Aws {
 
     fn says(&self, status: u16, code: &str, at: Duration) -> Result<HttpResponse, ConnectorError> {
         let lie = self.world.lie();
-        self.response(status, refusal(code), lie, at)
+        let body = match self.source {
+            Source::EksAuth => refusal(code),
+            Source::Sts => web_identity::refusal(code),
+        };
+        self.response(status, body, lie, at)
+    }
+
+    const fn invalid_token(&self) -> &'static str {
+        match self.source {
+            Source::EksAuth => "InvalidTokenException",
+            Source::Sts => "InvalidIdentityToken",
+        }
     }
 
     /// An answer of this moment.
@@ -210,8 +268,12 @@ fn dated(at: Duration, lie: Option<i64>) -> SystemTime {
 
 impl HttpConnector for Aws {
     fn call(&self, request: HttpRequest) -> HttpConnectorFuture {
-        let token = token_of(&request);
-        let signer = imds::signer_of(&request);
+        let web_identity = web_identity::Call::of(&request);
+        let token = match self.source {
+            Source::EksAuth => token_of(&request),
+            Source::Sts => web_identity.token.clone(),
+        };
+        let asked = Asked { token, signer: imds::signer_of(&request), web_identity };
         let carrier = request.extension::<Carrier>().cloned();
         let (aws, times_bent) = (self.clone(), self.world.watch.times_bent());
         HttpConnectorFuture::new(async move {
@@ -220,7 +282,7 @@ impl HttpConnector for Aws {
             if let Some(carrier) = carrier {
                 carrier.takes(is_used);
             }
-            let Some(answer) = life.unless_over(aws.answer(token, signer)).await else {
+            let Some(answer) = life.unless_over(aws.answer(asked)).await else {
                 // Of an agent that was killed nothing comes any more, and nothing reaches it.
                 return std::future::pending().await;
             };
@@ -238,11 +300,30 @@ impl HttpConnector for Aws {
 struct Gone {
     aws: Aws,
     token: Token,
+    role: Option<usize>,
+}
+
+/// What a request says.
+struct Asked {
+    token: String,
+    /// Which of the node's own sets signed it.
+    signer: Option<usize>,
+    /// Of STS.
+    web_identity: web_identity::Call,
+}
+
+/// A call with a token that the story knows.
+#[derive(Clone, Copy)]
+struct Call<'a> {
+    token: Token,
+    /// Which of the pod's roles STS is asked for.
+    role: Option<usize>,
+    asked: &'a Asked,
 }
 
 impl Drop for Gone {
     fn drop(&mut self) {
-        self.aws.world.ledger.lock().leave(self.token);
+        self.aws.world.ledger.lock().leave(self.token, self.role);
     }
 }
 

@@ -46,6 +46,8 @@ pub enum Bug {
     AllowsTheUnproven,
     /// Credentials of another role do not replace what is held (`credentials::record`).
     KeepsTheRole,
+    /// A role that its pod has lost is renewed on (`credentials::renewal`, `credentials::store`).
+    KeepsTheLeftRole,
     /// That there is no association ends nothing (`credentials::policy::entitlement`).
     NeverRevokes,
     /// No call has more than 1.2 s (`credentials::flight::patience`).
@@ -59,7 +61,7 @@ impl Bug {
     pub const ARE_PLANTED: bool = cfg!(feature = "planted");
 
     /// All of them.
-    pub const ALL: [Self; 21] = [
+    pub const ALL: [Self; 22] = [
         Self::SharedSlot,
         Self::ServesTheExpired,
         Self::RefusalBeatsHeld,
@@ -78,6 +80,7 @@ impl Bug {
         Self::IgnoresDate,
         Self::AllowsTheUnproven,
         Self::KeepsTheRole,
+        Self::KeepsTheLeftRole,
         Self::NeverRevokes,
         Self::NoPatience,
         Self::EvictsVerified,

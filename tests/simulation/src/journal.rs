@@ -10,6 +10,8 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 
+use crate::source::Source;
+
 /// So many events of each pod are kept, and so many of the node as a whole.
 pub const KEPT: usize = 40;
 
@@ -42,8 +44,8 @@ pub enum What {
     Keys(u32, Option<u32>),
     /// Answers of AWS have a `Date` that is so many seconds off, so many of them (0: no more).
     WrongDates(i64, u32),
-    /// How AWS is from now on.
-    Weather(&'static str),
+    /// How a service of AWS is from now on.
+    Weather(Source, &'static str),
     /// The node's wall clock is off by so many seconds from now on.
     ClockOff(i64),
     /// The node was paused for so many seconds.
@@ -139,7 +141,7 @@ impl fmt::Display for Event {
             What::Keys(signer, Some(bits)) => write!(f, "key {signer} signs, keys {bits:b} are published"),
             What::Keys(signer, None) => write!(f, "key {signer} signs, and no keys can be read"),
             What::WrongDates(off, count) => write!(f, "{count} answers have a date that is {off} s off"),
-            What::Weather(sky) => write!(f, "AWS: {sky}"),
+            What::Weather(source, sky) => write!(f, "{source:?}: {sky}"),
             What::Quartz(ppm) => write!(f, "the quartz is {ppm} ppm fast"),
             What::Restarted => write!(f, "the agent is killed and started again"),
             What::Paused(seconds) => write!(f, "wakes from a pause of {seconds} s"),

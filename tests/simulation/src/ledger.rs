@@ -9,6 +9,7 @@ use std::time::Duration;
 use crate::kind::NO_ASSOCIATION;
 use crate::rng::Rng;
 use crate::shape::Shape;
+use crate::source::{OfEach, Source};
 use crate::throttling::{MOST_CALLS, Throttling, Waiting};
 use crate::watch::{Found, Invariant};
 
@@ -38,9 +39,23 @@ pub const NOT_FOUND_FOR: Duration = Duration::from_secs(300);
 /// A pod's spell: from, to, and the code that AWS says to it meanwhile.
 pub type Spell = (Duration, Duration, &'static str);
 
+/// What STS says of a role that a pod may not assume; and of a spell without an annotation, nothing.
+pub const ACCESS_DENIED: &str = "AccessDenied";
+/// The annotation of a pod's service account is gone meanwhile.
+pub const NO_ROLE: &str = "no role";
+/// An annotation is read once a minute at most: who asks so long after a change has it read again ...
+const ROLE_IS_STALE: Duration = Duration::from_secs(61);
+/// ... and so long after that STS is asked for the old role no more: a loss is believed by a second read ten
+/// seconds later, and some may be read before.
+const ROLE_IS_LEFT: Duration = Duration::from_secs(60);
+/// A role that was taken back by mistake is there so soon.
+const TO_FIND_A_ROLE: Duration = Duration::from_secs(90);
+
 /// One pod of the story.
 #[derive(Clone, Debug)]
 pub struct Pod {
+    /// Where it has its credentials from.
+    pub source: Source,
     /// Its slot.
     pub slot: u32,
     /// Which pod of its slot.
@@ -53,6 +68,38 @@ pub struct Pod {
     pub spells: Vec<Spell>,
     /// Since when it is gone.
     pub gone_at: Option<Duration>,
+    /// When it asked, with a token that a key proves, so that the last change of its role is read.
+    pub noticed_at: Option<Duration>,
+}
+
+impl Pod {
+    /// Which of its roles the annotation names, if it names one.
+    pub fn role_at(&self, at: Duration) -> Option<usize> {
+        let is_without = self.without_role().any(|(from, to)| (from..to).contains(&at));
+        (!is_without).then(|| self.moves.iter().filter(|moved| **moved <= at).count())
+    }
+
+    fn without_role(&self) -> impl Iterator<Item = (Duration, Duration)> {
+        self.spells.iter().filter(|(_, _, code)| *code == NO_ROLE).map(|(from, to, _)| (*from, *to))
+    }
+
+    /// When its annotation changed last.
+    fn changed_at(&self, at: Duration) -> Duration {
+        let ends = self.without_role().flat_map(|(from, to)| [from, to]);
+        ends.chain(self.moves.iter().copied()).filter(|change| *change <= at).max().unwrap_or_default()
+    }
+
+    /// Whether it may be told that it has no role.
+    pub fn may_lack_role(&self, from: Duration, to: Duration) -> bool {
+        self.without_role().any(|(began, ended)| began <= to && from < ended + TO_FIND_A_ROLE)
+    }
+
+    /// Whether the agent must have this set of a role, if it lives: the role is the one of now, and was not
+    /// lost since.
+    pub fn must_have(&self, set: &Set, at: Duration) -> bool {
+        self.role_at(at) == Some(set.role)
+            && self.without_role().all(|(began, ended)| began > at || ended + TO_FIND_A_ROLE < set.came)
+    }
 }
 
 /// How long the sets of a role live.
@@ -238,14 +285,14 @@ pub struct Ledger {
     pub sets: Vec<Set>,
     identities: BTreeMap<Name, Identity>,
     said: BTreeMap<usize, Said>,
-    /// The tokens of the calls under way, and since when they are.
-    calling: Vec<(usize, Duration)>,
+    /// The tokens of the calls under way, and the roles that STS is asked for.
+    calling: Vec<(usize, Option<usize>)>,
     by_text: BTreeMap<String, usize>,
     /// Calls so far.
     pub calls: u64,
-    under_way: u32,
-    throttling: Throttling,
-    waiting: Waiting,
+    under_way: OfEach<u32>,
+    throttling: OfEach<Throttling>,
+    waiting: OfEach<Waiting>,
     crowded_at: Option<Duration>,
     crowded_addresses: BTreeMap<u32, Duration>,
 }
@@ -278,11 +325,15 @@ impl Ledger {
         self.said.get(&pod).cloned().unwrap_or_default()
     }
 
-    /// The agent judged a token: whether a key has proven it.
-    pub fn judged(&mut self, number: usize, is_verified: bool) {
-        if let Some(token) = self.tokens.get_mut(number) {
-            token.was_verified |= is_verified;
-            token.is_verified |= is_verified;
+    /// The agent judged a token: whether a key has proven it. Then it looks what role its pod has.
+    pub fn judged(&mut self, number: usize, is_verified: bool, now: Duration) {
+        let Some(token) = self.tokens.get_mut(number).filter(|_| is_verified) else { return };
+        (token.was_verified, token.is_verified) = (true, true);
+        if let Some(pod) = self.pods.get_mut(token.pod)
+            && pod.noticed_at.is_none_or(|noticed| noticed < pod.changed_at(now))
+            && pod.changed_at(now) + ROLE_IS_STALE < now
+        {
+            pod.noticed_at = Some(now);
         }
     }
 
@@ -320,17 +371,45 @@ impl Ledger {
 
     /// A pod without credentials begins to wait.
     pub fn waits(&mut self, pod: usize, now: Duration) {
-        self.waiting.begins(pod, now);
+        let source = self.source_of(pod);
+        self.waiting.of_mut(source).begins(pod, now);
     }
 
-    /// Whether more waited at any moment since then than are called for at once.
-    pub fn was_crowd_since(&self, since: Duration) -> bool {
-        self.waiting.crowd_at.is_some_and(|at| at >= since)
+    /// Whether more waited for this source at any moment since then than are called for at once.
+    pub fn was_crowd_since(&self, source: Source, since: Duration) -> bool {
+        self.waiting.of(source).crowd_at.is_some_and(|at| at >= since)
+    }
+
+    /// Where a pod has its credentials from.
+    pub fn source_of(&self, pod: usize) -> Source {
+        self.pods.get(pod).map_or(Source::EksAuth, |pod| pod.source)
+    }
+
+    /// The role that the service account of a slot is annotated with: what its last pod is to have.
+    pub fn annotated(&self, slot: u32, now: Duration) -> Option<usize> {
+        let pod = self.pods.iter().rev().find(|pod| pod.slot == slot)?;
+        pod.role_at(now).filter(|_| pod.source == Source::Sts)
+    }
+
+    /// How many sets STS issued, and how many of them for another role than the first of their pod.
+    pub fn of_roles(&self) -> (usize, usize) {
+        let of_sts = || self.sets.iter().filter(|set| self.source_of(set.pod) == Source::Sts);
+        (of_sts().count(), of_sts().filter(|set| set.role > 0).count())
+    }
+
+    /// Whether STS is asked for a role that its pod has left, and since when that pod has asked again. By now
+    /// the agent can know, unless it was interrupted since that moment.
+    pub fn asks_for_left_role(&self, token: Token, role: usize, now: Duration) -> Option<Duration> {
+        let pod = self.pods.get(token.pod)?;
+        let noticed_at = pod.noticed_at.filter(|noticed| *noticed > pod.changed_at(now))?;
+        let is_left = pod.role_at(now) != Some(role) && now > noticed_at + ROLE_IS_LEFT;
+        is_left.then_some(noticed_at)
     }
 
     /// It waits no more.
     pub fn waits_no_more(&mut self, pod: usize) {
-        self.waiting.since.remove(&pod);
+        let source = self.source_of(pod);
+        self.waiting.of_mut(source).since.remove(&pod);
     }
 
     /// How many pods AWS knows no association of now, and how many pods there are.
@@ -352,7 +431,7 @@ impl Ledger {
 
     /// A set was issued to a pod: whether there is room for it, in all and on the account of its address.
     fn note_room(&mut self, pod: usize, shape: &Shape, now: Duration) {
-        if *shape == Shape::USUAL {
+        if shape.is_roomy() {
             return;
         }
         let address_of = |pod: usize| self.pods.get(pod).map(|pod| pod.slot / shape.pods_per_address);
@@ -393,27 +472,28 @@ impl Ledger {
         names.len().min(sets)
     }
 
-    /// Calls under way.
-    pub fn under_way(&self) -> u32 {
-        self.under_way
+    /// Calls of this source under way.
+    pub fn under_way(&self, source: Source) -> u32 {
+        *self.under_way.of(source)
     }
 
-    /// A call comes in, at `latest` by what the agent can make of its clocks.
+    /// A call comes in, at `latest` by what the agent can make of its clocks. `role`: of STS.
     pub fn arrive(
         &mut self,
-        token: Token,
+        (token, role): (Token, Option<usize>),
         now: Duration,
         latest: Duration,
         is_in_doubt: bool,
         nodes: u32,
     ) -> Option<Found> {
+        let source = self.source_of(token.pod);
         self.calls += 1;
-        self.under_way += 1;
+        *self.under_way.of_mut(source) += 1;
         let gone_at = self.pods.get(token.pod).and_then(|pod| pod.gone_at);
         let is_for_nobody = gone_at.is_some_and(|gone_at| now > gone_at + LAST_FLIGHT);
-        let is_second =
-            self.calling.iter().any(|(other, _)| self.is_known_to_be_one(*other, token.number, latest));
-        self.calling.push((token.number, now));
+        let mut for_the_same = self.calling.iter().filter(|(_, other)| *other == role);
+        let is_second = for_the_same.any(|(other, _)| self.is_known_to_be_one(*other, token.number, latest));
+        self.calling.push((token.number, role));
         let identity = self.identities.entry(self.name_of(token)).or_default();
         identity.called_when_gone += u32::from(is_for_nobody);
         if identity.called_when_gone > CALLS_WHEN_GONE {
@@ -431,13 +511,14 @@ impl Ledger {
             let mut sets = said.sets.iter().rev().filter_map(|set| self.sets.get(*set));
             sets.any(|set| set.is_there() && set.expires > now)
         });
-        let is_throttled = self.throttling.is_on(now);
-        if let Some(what) = self.waiting.called(!has_a_set, now).filter(|_| is_throttled) {
+        let is_throttled = self.throttling.of(source).is_on(now);
+        if let Some(what) = self.waiting.of_mut(source).called(!has_a_set, now).filter(|_| is_throttled) {
             return Some(Found::new(Invariant::Budget, what, vec![token.pod]));
         }
-        let about_to_ask = self.throttling.called(token.number, now);
-        if self.under_way + about_to_ask > nodes * MOST_CALLS {
-            let what = format!("{} calls at once, and {about_to_ask} to be made again", self.under_way);
+        let about_to_ask = self.throttling.of_mut(source).called(token.number, now);
+        let under_way = self.under_way(source);
+        if under_way + about_to_ask > nodes * MOST_CALLS {
+            let what = format!("{under_way} calls at once, and {about_to_ask} to be made again");
             return Some(Found::new(Invariant::Budget, what, vec![token.pod]));
         }
         if now > token.expires + TOLERATED_SKEW && !is_in_doubt {
@@ -447,9 +528,10 @@ impl Ledger {
     }
 
     /// A call is over, one way or another.
-    pub fn leave(&mut self, token: Token) {
-        self.under_way = self.under_way.saturating_sub(1);
-        if let Some(index) = self.calling.iter().position(|(number, _)| *number == token.number) {
+    pub fn leave(&mut self, token: Token, role: Option<usize>) {
+        let under_way = self.under_way.of_mut(self.source_of(token.pod));
+        *under_way = under_way.saturating_sub(1);
+        if let Some(index) = self.calling.iter().position(|call| *call == (token.number, role)) {
             self.calling.swap_remove(index);
         }
     }
@@ -465,18 +547,20 @@ impl Ledger {
     /// A set is issued to a call that came at `arrived`; its number and its life.
     pub fn issue(
         &mut self,
-        token: Token,
+        (token, role): (Token, Option<usize>),
         arrived: Duration,
         now: Duration,
         kept: Kept,
         chance: &mut Rng,
         shape: &Shape,
     ) -> Issued {
-        self.throttling.granted(kept.came);
+        let source = self.source_of(token.pod);
+        self.throttling.of_mut(source).granted(kept.came);
         let pod = self.pods.get(token.pod);
         let so_far = self.said.get(&token.pod).map_or(0, |said| said.sets.len());
         let life = pod.map_or(60 * MINUTE, |pod| pod.life.of_set(so_far, chance));
-        let role = pod.map_or(0, |pod| pod.moves.iter().filter(|at| **at <= now).count());
+        let of_association = || pod.map_or(0, |pod| pod.moves.iter().filter(|at| **at <= now).count());
+        let role = role.unwrap_or_else(of_association);
         let gone_for = pod.and_then(|pod| pod.gone_at).and_then(|gone_at| arrived.checked_sub(gone_at));
         let was_gone = gone_for.is_some_and(|gone_for| !gone_for.is_zero());
         let is_excused = kept.tells_the_time && gone_for.is_some_and(|gone_for| gone_for < HARDLY_GONE);
@@ -520,7 +604,8 @@ impl Ledger {
 
     /// AWS refuses this identity.
     pub fn refuse(&mut self, token: Token, code: &str, now: Duration) {
-        self.throttling.granted(now);
+        let source = self.source_of(token.pod);
+        self.throttling.of_mut(source).granted(now);
         let said = self.said.entry(token.pod).or_default();
         said.refused_at = Some(now);
         if code == NO_ASSOCIATION {
@@ -533,12 +618,13 @@ impl Ledger {
 
     /// AWS throttles. It does not go on for long that most calls are refused for it.
     pub fn throttle(&mut self, token: Token, now: Duration) -> Option<Found> {
-        let what = self.throttling.throttled(token.number, now)?;
+        let source = self.source_of(token.pod);
+        let what = self.throttling.of_mut(source).throttled(token.number, now)?;
         Some(Found::new(Invariant::Budget, what, vec![token.pod]))
     }
 
     /// Takes a call out of the account's bucket, if there is one in it.
-    pub fn may_call(&mut self, per_second: u32, at_once: u32, now: Duration) -> bool {
-        self.throttling.take(per_second, at_once, now)
+    pub fn may_call(&mut self, source: Source, per_second: u32, at_once: u32, now: Duration) -> bool {
+        self.throttling.of_mut(source).take(per_second, at_once, now)
     }
 }

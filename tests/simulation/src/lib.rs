@@ -10,11 +10,14 @@
 //! (keys)
 //!   └───── watch: the invariants      journal: the last events, for the story of a failure      shrink
 //!
+//! source, annotations: pods with roles of STS beside those of EKS Auth
+//!
 //! weather, shape: what a seed draws      throttling: the bounds of invariant 5 as AWS sees them
 //!
 //! suite: the stories that every change must pass      bug: bugs that must be found, in a copy of the tree
 //! ```
 
+pub mod annotations;
 pub mod aws;
 pub mod bug;
 pub mod imds;
@@ -30,6 +33,7 @@ pub mod rng;
 pub mod shape;
 pub mod shrink;
 pub mod side_by_side;
+pub mod source;
 pub mod story;
 pub mod suite;
 pub mod thief;

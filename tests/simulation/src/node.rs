@@ -9,16 +9,21 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use aws_smithy_runtime_api::client::http::SharedHttpClient;
-use pod_identity_agent::association::{self, Associations, Choice};
+use pod_identity_agent::association::annotations::{FoundAccount, NotRead};
+use pod_identity_agent::association::{self, Associations, Choice, NoRoute, Withdrawn};
+use pod_identity_agent::aws::answer_log::AnswerLog;
 use pod_identity_agent::aws::node_details::SentDetails;
 use pod_identity_agent::aws::own_identity::imds::InstanceRole;
 use pod_identity_agent::aws::own_identity::{OwnIdentity, OwnSource};
 use pod_identity_agent::clock::{Clock, Now, Simulated};
-use pod_identity_agent::config::{KeyLocation, Retention, TokenVerification, Upstream, VerificationMode};
+use pod_identity_agent::config::{
+    KeyLocation, Retention, SessionName, Sts, TokenVerification, Upstream, VerificationMode, WebIdentity,
+};
 use pod_identity_agent::credentials::assemble::{Credentials, Needs, Sizes};
 use pod_identity_agent::credentials::policy::serving::LONGEST_HOLD;
 use pod_identity_agent::credentials::provider::{CredentialRequest, Lookup};
 use pod_identity_agent::credentials::source::eks_auth::{EksAuth, Parts};
+use pod_identity_agent::credentials::source::web_identity::{self, StsWebIdentity};
 use pod_identity_agent::credentials::source::{SourceError, Sources};
 use pod_identity_agent::events::Events;
 use pod_identity_agent::identity::keys::{IssuerDocuments, KeySource, TokenKeys};
@@ -30,7 +35,9 @@ use pod_identity_agent::lifecycle::tasks::Tasks;
 use pod_identity_agent::pods::Pods;
 use pod_identity_agent::rng::Rng;
 use pod_identity_agent::telemetry::metrics::Metrics;
-use pod_identity_agent::workload::{BearerToken, PeerKey};
+use pod_identity_agent::workload::{
+    BearerToken, PeerKey, ServedAudiences, ServiceAccountName, WEB_IDENTITY_AUDIENCE,
+};
 
 use crate::issuer::ISSUER;
 use crate::life::Life;
@@ -38,6 +45,11 @@ use crate::shape::Shape;
 
 /// The longest time to keep a set before its renewal: the default of the flag.
 const RENEW_AFTER: Duration = Duration::from_secs(3 * 3600);
+
+/// The role of a pod has not been read yet.
+pub const NOT_YET_KNOWN: &str = "the role is not known yet";
+/// Nothing gives the pod a role.
+pub const NO_ROLE: &str = "there is no role";
 
 /// A node.
 #[derive(Clone)]
@@ -53,10 +65,19 @@ pub struct Node {
 /// Reads the document of token keys; `None`: it cannot be read.
 pub type Document = Box<dyn FnMut() -> Option<Vec<u8>> + Send>;
 
+/// Reads a service account.
+pub type ReadAccount = Box<dyn Fn(ServiceAccountName) -> Reading + Send + Sync>;
+/// A read under way.
+pub type Reading = Pin<Box<dyn Future<Output = Result<Option<FoundAccount>, NotRead>> + Send>>;
+
 /// What is around a node.
 pub struct Around {
     /// EKS Auth.
     pub aws: SharedHttpClient,
+    /// STS.
+    pub sts: SharedHttpClient,
+    /// Reads the annotations of service accounts; `None`: nobody is given a role.
+    pub annotations: Option<ReadAccount>,
     /// The metadata service.
     pub imds: SharedHttpClient,
     /// The document of token keys; `None`: the agent is given none.
@@ -83,7 +104,7 @@ pub enum Answer {
 impl Node {
     /// Starts the agent's tasks. Must be called inside a tokio runtime.
     pub fn start(seed: u64, shape: &Shape, around: Around, tasks: &Tasks) -> Self {
-        let Around { aws, imds, keys, clocks, life } = around;
+        let Around { aws, sts, annotations, imds, keys, clocks, life } = around;
         let clock = Clock::simulated(clocks);
         let own = OwnIdentity::new(clock.clone());
         let role = InstanceRole::through(imds, None, false, &clock);
@@ -97,10 +118,14 @@ impl Node {
             max_identities: NonZeroUsize::MIN.saturating_add(shape.most_identities - 1),
         };
         let answer_log = own.answer_log().clone();
+        let roles = annotations.is_some().then(roles);
+        let web_identity = roles.as_ref().map(|roles| of_sts(&clock, roles, sts, answer_log.clone()));
+        let associations =
+            Associations::new(association::Parts { pod_identity: true, roles }, Rng::seeded(seed));
         let credentials = Credentials::assemble(Needs {
             clock: clock.clone(),
             rng: Rng::seeded(seed),
-            sources: Sources { eks_auth: Some(eks_auth(&clock, own, aws)), web_identity: None, answer_log },
+            sources: Sources { eks_auth: Some(eks_auth(&clock, own, aws)), web_identity, answer_log },
             retention: &retention,
             max_service_qps: 3,
             max_stale_after_refusal: shape.max_stale,
@@ -110,14 +135,27 @@ impl Node {
             audit_log: None,
             pods: Pods::unreported(),
             events: Events::off(),
-            still_gives: Arc::new(|_| true),
+            still_gives: {
+                let associations = associations.clone();
+                Arc::new(move |principal| associations.still_gives(&principal.caller, &principal.route))
+            },
         });
         if let Some(renewals) = credentials.renewals() {
             spawn("renewals", Box::pin(renewals.run()));
         }
+        if let Some(read) = annotations {
+            let kept = associations.clone().keep_annotations(clock.clone(), read, |_| ());
+            spawn("role-annotations", Box::pin(kept));
+            let (mut withdrawals, store) = (associations.withdrawals(), credentials.store.clone());
+            let carried_out = async move {
+                loop {
+                    let Withdrawn { service_account, role } = withdrawals.next().await;
+                    store.remove_role(&service_account, &role);
+                }
+            };
+            spawn("withdrawals", Box::pin(carried_out));
+        }
         let authenticator = Arc::new(authenticator(seed, shape, keys, &clock, &spawn));
-        let parts = association::Parts { pod_identity: true, roles: None };
-        let associations = Associations::new(parts, Rng::seeded(seed));
         let pods_per_address = shape.pods_per_address;
         Self { authenticator, associations, credentials, clock, life, pods_per_address }
     }
@@ -139,7 +177,7 @@ impl Node {
         let now = self.clock.now();
         let authentication = self.authenticate(pod, token, now).await;
         judged(matches!(authentication, Authentication::Identified(Identity::Verified(_))));
-        let request = match request(&self.associations, now, pod, token, authentication) {
+        let request = match request(&self.associations, now, pod, token, authentication).await {
             Ok(request) => request,
             Err(answer) => return answer,
         };
@@ -180,7 +218,7 @@ impl Node {
     }
 }
 
-fn request(
+async fn request(
     associations: &Associations,
     now: Now,
     pod: usize,
@@ -189,11 +227,25 @@ fn request(
 ) -> Result<CredentialRequest, Answer> {
     match authentication {
         Authentication::Identified(identity) => {
-            let route = match associations.choose(&identity.caller(), identity.audience(), now) {
-                Choice::Route(route) => route,
-                Choice::Refused(_) => return Err(Answer::RefusedByAgent("no route")),
-                Choice::Ask(_) => return Err(Answer::Trouble("the route is not known yet")),
+            let chosen = match associations.choose(&identity.caller(), identity.audience(), now) {
+                Choice::Route(route) => Ok(route),
+                Choice::Refused(why) => Err(why),
+                Choice::Ask(question) => {
+                    let asked = associations.ask(question, now);
+                    tokio::time::timeout(LONGEST_HOLD, asked).await.unwrap_or(Err(NoRoute::NotYetKnown))
+                }
             };
+            let route = chosen.map_err(|why| match why {
+                NoRoute::NotYetKnown => Answer::Trouble(NOT_YET_KNOWN),
+                NoRoute::NoRole => Answer::RefusedByAgent(NO_ROLE),
+                NoRoute::ForeignAudience
+                | NoRoute::PodIdentityOff
+                | NoRoute::WebIdentityOff
+                | NoRoute::Unverified
+                | NoRoute::InvalidRole(_)
+                | NoRoute::OtherAudience
+                | NoRoute::NotAllowed => Answer::RefusedByAgent("no route"),
+            })?;
             let principal = identity.principal(route);
             let must_be_judged = identity.must_be_judged();
             let token = identity.presented(token.clone());
@@ -223,11 +275,13 @@ fn authenticator(
         api_server: None,
         keys: vec![KeyLocation::Url(format!("{ISSUER}/keys"))],
     };
+    let policy = Policy::new(&verification, "cluster", None);
+    let policy = policy.serving(ServedAudiences::new([WEB_IDENTITY_AUDIENCE]));
     let keys = TokenKeys::of_sources(1);
     let complete = Readiness::new().advisory(ConditionName::TokenKeys);
     let source = KeySource::read_elsewhere("simulated".to_owned(), 0, keys.clone(), false, read);
     spawn("token-keys", Box::pin(source.keep(clock.clone(), Rng::seeded(seed + 1), complete)));
-    Authenticator::new(keys, Policy::new(&verification, "cluster", None))
+    Authenticator::new(keys, policy)
 }
 
 fn peer(pod: usize) -> PeerKey {
@@ -235,17 +289,45 @@ fn peer(pod: usize) -> PeerKey {
     PeerKey::new(IpAddr::V4(Ipv4Addr::from_bits(0x0a00_0000 | number)), 1)
 }
 
+/// As the flags have it by default, with annotations.
+fn roles() -> WebIdentity {
+    WebIdentity {
+        audiences: vec![WEB_IDENTITY_AUDIENCE.to_owned()],
+        reads_annotations: true,
+        role_map: None,
+        role_limits: None,
+        session_name: SessionName::Pod,
+        sts: Sts::default(),
+    }
+}
+
+fn upstream() -> Upstream {
+    let endpoint = Some("http://127.0.0.1:9".to_owned());
+    Upstream { endpoint, use_fips: false, ca_bundle: None, proxy: None }
+}
+
+fn of_sts(
+    clock: &Clock,
+    roles: &WebIdentity,
+    http_client: SharedHttpClient,
+    answer_log: AnswerLog,
+) -> StsWebIdentity {
+    let (region, sts) = ("us-west-2", &roles.sts);
+    StsWebIdentity::new(web_identity::Parts {
+        region,
+        sts,
+        upstream: &upstream(),
+        answer_log,
+        http_client,
+        clock,
+    })
+}
+
 fn eks_auth(clock: &Clock, own: OwnIdentity, http_client: SharedHttpClient) -> EksAuth {
-    let upstream = Upstream {
-        endpoint: Some("http://127.0.0.1:9".to_owned()),
-        use_fips: false,
-        ca_bundle: None,
-        proxy: None,
-    };
     EksAuth::new(Parts {
         cluster: "cluster",
         region: "us-west-2",
-        upstream: &upstream,
+        upstream: &upstream(),
         own,
         details: SentDetails::default(),
         http_client,

@@ -13,9 +13,11 @@ use pod_identity_agent::workload::BearerToken;
 
 use crate::journal::What;
 use crate::kind::Kind;
-use crate::ledger::{self, Life, Spell, Token};
+use crate::ledger::{self, ACCESS_DENIED, Life, NO_ROLE, Spell, Token};
 use crate::node::Answer;
 use crate::rng::Rng;
+use crate::shape::Shape;
+use crate::source::Source;
 use crate::story::World;
 use crate::token::{Claims, mint};
 use crate::watch::{Asked, Clocks, Found, Invariant};
@@ -89,6 +91,7 @@ impl Habit {
 /// A pod as its processes see it.
 struct Pod {
     world: Arc<World>,
+    source: Source,
     slot: u32,
     number: usize,
     token: Mutex<Option<BearerToken>>,
@@ -121,11 +124,14 @@ pub async fn live_in_slot(world: Arc<World>, tasks: Tasks, slot: u32) {
 async fn live(world: &Arc<World>, tasks: &Tasks, who: (u32, u32), fate: Fate) {
     let (slot, generation) = who;
     let Fate { stay, life, spells, moves, token_life, processes, habit } = fate;
-    let newcomer = ledger::Pod { slot, generation, life, spells, moves, gone_at: None };
+    let source = Source::of_slot(world.story.seed, slot, &world.weather.shape);
+    let spells = if source == Source::Sts { spells.into_iter().map(of_role).collect() } else { spells };
+    let (gone_at, noticed_at) = (None, None);
+    let newcomer = ledger::Pod { source, slot, generation, life, spells, moves, gone_at, noticed_at };
     let number = world.ledger.lock().add_pod(newcomer);
     world.note(number, What::Born(generation));
     let (token, asked) = (Mutex::new(None), Mutex::default());
-    let pod = Arc::new(Pod { world: Arc::clone(world), slot, number, token, asked });
+    let pod = Arc::new(Pod { world: Arc::clone(world), source, slot, number, token, asked });
     pod.rotate(slot, generation, token_life);
     let processes = Processes(
         (0..processes)
@@ -219,6 +225,11 @@ fn spells(chance: &mut Rng, now: Duration) -> Vec<Spell> {
     vec![(from, until, chance.one_of("AccessDeniedException", &["ResourceNotFoundException"]))]
 }
 
+/// What is the matter with an association, as it is with a role: it cannot be assumed, or nobody gives it.
+const fn of_role((from, to, code): Spell) -> Spell {
+    (from, to, if matches!(code.as_bytes(), b"AccessDeniedException") { ACCESS_DENIED } else { NO_ROLE })
+}
+
 /// Processes that end with their pod, in the middle of whatever they do.
 struct Processes(Vec<tokio::task::JoinHandle<()>>);
 
@@ -254,8 +265,9 @@ impl Pod {
         let (issued_at, now) = (self.world.true_wall(), self.world.now());
         let key = self.world.issuer.signer();
         let mut ledger = self.world.ledger.lock();
-        let number = ledger.tokens.len();
-        let text = mint(&self.world.issuer, &Claims { slot, generation, number, issued_at, life, key });
+        let (number, source) = (ledger.tokens.len(), self.source);
+        let text =
+            mint(&self.world.issuer, &Claims { slot, generation, number, issued_at, life, key, source });
         *self.token.lock() = BearerToken::from_header(text.as_bytes()).ok();
         ledger.add_token(text, Token::new(self.number, number, key, now, now + life));
         drop(ledger);
@@ -280,14 +292,17 @@ impl Pod {
         let world = &*self.world;
         // At the bound a set may be served and not kept, and then each try is another call.
         let has_room = !world.weather.shape.is_tight();
-        let is_good = world.weather.good_for(now) >= GOOD_FOR || world.weather.good_for(now) == now;
+        let good_for = world.weather.good_for(self.source, now);
+        let is_good = good_for >= GOOD_FOR || good_for == now;
+        // Of a new account the role is read first, at two a second, and the key must be known.
+        let needs_more = world.weather.shape.is_required || self.source == Source::Sts;
         let has_spell =
             world.ledger.lock().pods.get(self.number).is_none_or(|pod| {
                 pod.spells.iter().any(|(from, to, _)| *from <= now && began < *to + GOOD_FOR)
             });
         let was_interrupted = world.watch.was_interrupted_since(began.saturating_sub(GOOD_FOR));
-        let has_turn = !world.ledger.lock().was_crowd_since(began);
-        is_good && has_room && has_turn && !has_spell && !was_interrupted && !world.weather.shape.is_required
+        let has_turn = !world.ledger.lock().was_crowd_since(self.source, began);
+        is_good && has_room && has_turn && !has_spell && !was_interrupted && !needs_more
     }
 
     async fn try_to_load(&self, habit: &Habit) -> Option<Duration> {
@@ -315,7 +330,7 @@ impl Pod {
         let is_answered = false;
         let mut asking =
             Asking { pod: self, token: known, before, clocks, was_known_since, asking_since, is_answered };
-        let judged = |is_verified| self.world.ledger.lock().judged(known.number, is_verified);
+        let judged = |is_verified| self.world.ledger.lock().judged(known.number, is_verified, before);
         self.world.ledger.lock().waits(self.number, before);
         let answer = node.ask(node.address_of(self.slot), &token, judged).await;
         asking.is_answered = true;
@@ -376,7 +391,9 @@ impl Asking<'_> {
     fn asked(&self) -> Asked {
         let world = &*self.pod.world;
         let after = world.now();
-        let shape = world.weather.shape;
+        let of_all = world.weather.shape;
+        // A role is given to nobody whom no key proves.
+        let shape = Shape { is_required: of_all.is_required || self.pod.source == Source::Sts, ..of_all };
         let ledger = world.ledger.lock();
         let (without, pods) = ledger.without_association(after);
         let crowded_at = ledger.crowded_at(self.pod.slot / shape.pods_per_address);
@@ -385,7 +402,7 @@ impl Asking<'_> {
             token: self.token,
             before: self.before,
             after,
-            clear_for: world.weather.clear_for(after),
+            clear_for: world.weather.clear_for(self.pod.source, after),
             known_since: world.issuer.known_since(self.token.key),
             was_known_since: self.was_known_since,
             published_since: world.issuer.published_since(self.token.key),

@@ -23,12 +23,20 @@ pub struct Shape {
     pub max_stale: Option<Duration>,
     /// So many nodes, with an agent each, share what AWS allows the account.
     pub nodes: u32,
+    /// So many of a hundred pods have the role of an annotation in place of an association.
+    pub percent_of_roles: u32,
 }
 
 impl Shape {
     /// The defaults of the flags, and a node with an address for each pod.
-    pub const USUAL: Self =
-        Self { is_required: false, most_identities: MANY, pods_per_address: 1, max_stale: None, nodes: 1 };
+    pub const USUAL: Self = Self {
+        is_required: false,
+        most_identities: MANY,
+        pods_per_address: 1,
+        max_stale: None,
+        nodes: 1,
+        percent_of_roles: 0,
+    };
 
     /// That of a story. `has_keys`: without any, nothing can be required.
     pub fn of(kind: Kind, seed: u64, has_keys: bool) -> Self {
@@ -70,7 +78,14 @@ impl Shape {
             pods_per_address: if shares { 5 } else { 1 },
             max_stale: chance.percent(25).then_some(stale),
             nodes: 1,
+            // A role is given to nobody whom no key proves.
+            percent_of_roles: if has_keys { chance.one_of(0, &[30, 60]) } else { 0 },
         }
+    }
+
+    /// Whether there is room for all, and an address for each.
+    pub fn is_roomy(&self) -> bool {
+        !self.is_tight() && self.pods_per_address == 1
     }
 
     /// Whether the bound of what is kept may be reached.

@@ -13,6 +13,7 @@ use pod_identity_agent::credentials::assemble::Sizes;
 use pod_identity_agent::lifecycle::tasks::Tasks;
 use tokio::time::Instant;
 
+use crate::annotations;
 use crate::aws::Aws;
 use crate::bug::{self, Bug};
 use crate::imds::Imds;
@@ -21,9 +22,10 @@ use crate::journal::{Event, Journal, What};
 use crate::kind::{Bend, Kind, Lie};
 use crate::ledger::{Ledger, TO_TIDY, TOLERATED_SKEW, Token};
 use crate::life::Life;
-use crate::node::{Around, Document, Node};
+use crate::node::{Around, Document, Node, ReadAccount, Reading};
 use crate::pod;
 use crate::shape::Shape;
+use crate::source::Source;
 use crate::thief;
 use crate::watch::{Found, Invariant, Shown, Watch};
 use crate::weather::Weather;
@@ -70,6 +72,8 @@ pub struct Outcome {
     pub count: u64,
     /// How many pods lived, how many sets were issued, how many calls AWS had.
     pub totals: (usize, usize, u64),
+    /// How many sets STS issued, and for how many other roles than the first of a pod.
+    pub of_roles: (usize, usize),
 }
 
 /// What all parts of a story share.
@@ -214,7 +218,9 @@ impl World {
     fn start_agent(self: &Arc<Self>, number: u64, tasks: &Tasks) {
         let life = Life::new();
         let around = Around {
-            aws: Aws::http_client(self, life.clone()),
+            aws: Aws::http_client(self, Source::EksAuth, life.clone()),
+            sts: Aws::http_client(self, Source::Sts, life.clone()),
+            annotations: self.annotations(),
             imds: Imds::http_client(self, life.clone()),
             keys: self.document(),
             clocks: Arc::clone(&self.clocks),
@@ -263,7 +269,7 @@ impl World {
         let boot = UNIX_EPOCH + Self::BEGINNING + Duration::from_nanos(self.clocks.boot().as_nanos());
         let wall = self.clocks.wall();
         let shown = Shown { wall_ahead_ms: ms_between(wall, aws), ahead_of_boot_ms: ms_between(wall, boot) };
-        let found = self.watch.see(now, &agent, aws, shown, self.weather.clear_for(now));
+        let found = self.watch.see(now, &agent, aws, shown, self.weather.all_clear_for(now));
         self.watch.report(now, found);
         ms_between(agent.wall, aws).unsigned_abs() > TOLERATED_MS || !agent.is_confirmed()
     }
@@ -300,6 +306,13 @@ impl World {
             world.ledger.lock().withdrawn(|key| world.issuer.known_since(key).is_some());
             document
         }))
+    }
+
+    /// The annotations of service accounts, if some of them have roles.
+    fn annotations(self: &Arc<Self>) -> Option<ReadAccount> {
+        let world = Arc::clone(self);
+        let read = move |account| -> Reading { Box::pin(annotations::read(Arc::clone(&world), account)) };
+        (self.weather.shape.percent_of_roles > 0).then(|| Box::new(read) as ReadAccount)
     }
 
     fn breach(&self, invariant: Invariant, what: impl Into<String>) {
@@ -390,6 +403,7 @@ impl World {
             digest,
             count,
             totals: (ledger.pods.len(), ledger.sets.len(), ledger.calls),
+            of_roles: ledger.of_roles(),
         }
     }
 }
@@ -412,7 +426,8 @@ enum Change {
 
 /// Tells the journal of the weather, changes the keys, and bends the node's clock.
 async fn nature(world: Arc<World>, tasks: Tasks) {
-    let skies = world.weather.changes().into_iter().map(|(at, name)| (at, What::Weather(name), None));
+    let skies =
+        world.weather.changes().into_iter().map(|(at, source, name)| (at, What::Weather(source, name), None));
     let bends = world.weather.bends.iter().map(|(at, bend)| (*at, named(*bend), Some(Change::Bend(*bend))));
     let keys = world.weather.keys.iter().map(|&(at, keys)| {
         let KeyState { signer, published } = keys;

@@ -54,9 +54,9 @@ async fn try_one(world: &World, pod: usize, key: u32) {
 fn forge(world: &World, pod: usize, key: u32) -> Option<BearerToken> {
     let (issued_at, issued) = (world.true_wall(), world.now());
     let mut ledger = world.ledger.lock();
-    let &Pod { slot, generation, .. } = ledger.pods.get(pod)?;
+    let &Pod { slot, generation, source, .. } = ledger.pods.get(pod)?;
     let number = ledger.tokens.len();
-    let text = mint(&world.issuer, &Claims { slot, generation, number, issued_at, life: LIFE, key });
+    let text = mint(&world.issuer, &Claims { slot, generation, number, issued_at, life: LIFE, key, source });
     let token = BearerToken::from_header(text.as_bytes()).ok()?;
     let expires = issued + LIFE;
     ledger.add_token(text, Token { is_forged: true, ..Token::new(pod, number, key, issued, expires) });

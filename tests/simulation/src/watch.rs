@@ -12,8 +12,9 @@ use pod_identity_agent::clock::{Now, Trust};
 use tokio::sync::Notify;
 
 use crate::ledger::{Ledger, NOT_FOUND_FOR, NotFound, Said, Set, TOLERATED_SKEW, Token};
-use crate::node::Answer;
+use crate::node::{Answer, NO_ROLE, NOT_YET_KNOWN};
 use crate::shape::Shape;
+use crate::source::Source;
 use crate::story::World;
 
 /// Less left than this counts as expired (invariant 2).
@@ -383,6 +384,12 @@ impl Watch {
                 let is_blamed = match answer {
                     // All tokens are good while they last, and none is refused because the node's clock is
                     // behind.
+                    // That there is none is remembered for seconds, which stand still while the node does.
+                    Answer::RefusedByAgent(NO_ROLE) => {
+                        let pod = ledger.pods.get(asked.token.pod);
+                        !self.was_interrupted_since(asked.before.saturating_sub(REFUSAL_ECHO))
+                            && !pod.is_some_and(|pod| pod.may_lack_role(asked.before, asked.after))
+                    }
                     Answer::RefusedByAgent(_) => asked.token.expires > asked.after,
                     // The memory of refusals stands still while the node does.
                     Answer::RefusedByAws(code) => {
@@ -482,7 +489,9 @@ impl Watch {
         let has_expired = asked.token.expires <= asked.after;
         // Where it is required, a key must be there in time.
         let is_to_be_found = asked.published_since.is_none_or(|at| at + TO_FIND_A_KEY > asked.before);
-        let is_excused = has_expired || (asked.shape.is_required && is_to_be_found);
+        // Of a crowd of accounts two are read in a second.
+        let is_unread = cause == NOT_YET_KNOWN;
+        let is_excused = has_expired || is_unread || (asked.shape.is_required && is_to_be_found);
         (self.is_calm(ledger, asked) && !is_excused).then(|| {
             let what = format!("AWS is healthy, and yet: {cause}");
             Found::new(Invariant::HeldIsServed, what, vec![asked.token.pod])
@@ -518,6 +527,9 @@ impl Watch {
                     && !set.is_misdated
                     && set.is_there()
                     && Some(set.role) == role
+                    && ledger.pods.get(set.pod).is_none_or(|pod| {
+                        pod.source == Source::EksAuth || pod.must_have(set, asked.after)
+                    })
                     && (set.token == asked.token.number || (set.is_the_pods && is_proven))
                     // What is proven and was kept once stays, whatever room there is; the rest needs room.
                     && (asked.crowded_at.is_none_or(|at| at < set.came)

@@ -12,6 +12,7 @@ use crate::kind::{Bend, Kind, Lie, SLOW_MS};
 use crate::own::Own;
 use crate::rng::Rng;
 use crate::shape::Shape;
+use crate::source::Source;
 
 const MINUTE: Duration = Duration::from_secs(60);
 const HOUR: Duration = Duration::from_secs(3600);
@@ -46,6 +47,8 @@ pub enum Sky {
 #[derive(Clone, Debug)]
 pub struct Weather {
     spells: Vec<(Duration, Duration, Sky)>,
+    /// The same of STS, which has troubles of its own.
+    of_sts: Vec<(Duration, Duration, Sky)>,
     /// What happens to the node's clocks when.
     pub bends: Vec<(Duration, Bend)>,
     /// What the issuer of tokens does when; nothing: the agent has no keys.
@@ -79,6 +82,21 @@ const CLOUDS: [Sky; 15] = [
     Sky::Allows { per_second: 10, at_once: 10 },
 ];
 
+/// What may come instead of it over STS. Its calls are not signed, so none is about the node.
+const CLOUDS_OF_STS: [Sky; 11] = [
+    Sky::Refuses,
+    Sky::Says(500, "InternalFailure"),
+    Sky::Says(503, "ServiceUnavailable"),
+    Sky::Says(400, "IDPCommunicationError"),
+    Sky::Throttles(1),
+    Sky::Throttles(2),
+    Sky::Throttles(5),
+    Sky::Flaky,
+    Sky::Slow(SLOW_MS[0]),
+    Sky::Slow(SLOW_MS[1]),
+    Sky::Allows { per_second: 2, at_once: 2 },
+];
+
 impl Weather {
     /// The weather of a seed. It is clear at the end.
     pub fn of(kind: Kind, seed: u64, length: Duration) -> Self {
@@ -104,6 +122,7 @@ impl Weather {
                 });
                 Self {
                     spells: kind.sky(chance.below(100)),
+                    of_sts: Vec::new(),
                     bends: kind.bends(),
                     own: kind.own().forgotten_at(&kind.restarts()),
                     lies: kind.lies(),
@@ -116,45 +135,49 @@ impl Weather {
     }
 
     fn of_days(seed: u64, mut chance: Rng, length: Duration) -> Self {
-        let mut spells = Vec::new();
-        // A node that starts while AWS throttles is worth a story of its own.
-        let mut at = if chance.percent(50) { Duration::ZERO } else { chance.about(2 * HOUR) };
-        while at < length {
-            let sky = chance.one_of(Sky::Hangs, &CLOUDS);
-            let most = chance.one_of(5 * MINUTE, &[10 * MINUTE, 15 * MINUTE, 45 * MINUTE, 3 * HOUR]);
-            let until = (at + chance.between(2 * MINUTE, most)).min(length);
-            spells.push((at, until, sky));
-            at = until + MINUTE + chance.about(3 * HOUR);
-        }
+        let spells = skies(&mut chance, &CLOUDS, length);
         let bends = bends(&mut chance, &spells, length);
         let stream = |number| Rng::stream(seed, u64::from(u32::MAX) + 2, number);
         let (keys, own) = (keys_of_days(&mut stream(100), length), Own::of_days(&mut stream(101), length));
         let shape = Shape::of(Kind::Days, seed, !keys.is_empty());
+        let of_sts = if shape.percent_of_roles == 0 {
+            Vec::new()
+        } else {
+            skies(&mut stream(104), &CLOUDS_OF_STS, length)
+        };
         let restarts = restarts(&mut stream(103), length);
         let own = own.forgotten_at(&restarts);
-        Self { spells, bends, keys, own, lies: Vec::new(), restarts, shape }
+        Self { spells, of_sts, bends, keys, own, lies: Vec::new(), restarts, shape }
     }
 
-    /// How AWS is at this time.
-    pub fn sky(&self, at: Duration) -> Sky {
-        self.spells
+    /// How a service is at this time.
+    pub fn sky(&self, source: Source, at: Duration) -> Sky {
+        self.spells_of(source)
             .iter()
             .find(|(from, to, _)| (*from..*to).contains(&at))
             .map_or(Sky::Clear, |spell| spell.2)
     }
 
-    /// For how long AWS has been well at this time, and the node has had credentials to be had that it takes.
-    pub fn clear_for(&self, at: Duration) -> Duration {
-        self.sky_clear_for(at).min(self.own.good_for(at))
+    fn spells_of(&self, source: Source) -> &[(Duration, Duration, Sky)] {
+        match source {
+            Source::EksAuth => &self.spells,
+            Source::Sts => &self.of_sts,
+        }
     }
 
-    /// For how long the sky has been clear.
-    pub fn sky_clear_for(&self, at: Duration) -> Duration {
-        self.is_so_for(at, |sky| sky == Sky::Clear)
+    /// For how long a service has been well at this time, and EKS Auth taken the credentials of the node that
+    /// are to be had.
+    pub fn clear_for(&self, source: Source, at: Duration) -> Duration {
+        self.is_so_for(source, at, |sky| sky == Sky::Clear)
     }
 
-    /// For how long AWS has been giving good answers, quickly or slowly, to credentials that are to be had.
-    pub fn good_for(&self, at: Duration) -> Duration {
+    /// The same of both: any set may be renewed to know the time.
+    pub fn all_clear_for(&self, at: Duration) -> Duration {
+        self.clear_for(Source::EksAuth, at).min(self.clear_for(Source::Sts, at))
+    }
+
+    /// For how long it has been giving good answers, quickly or slowly, to credentials that are to be had.
+    pub fn good_for(&self, source: Source, at: Duration) -> Duration {
         let is_good = |sky| match sky {
             Sky::Clear | Sky::Slow(_) => true,
             Sky::Hangs
@@ -164,23 +187,31 @@ impl Weather {
             | Sky::Flaky
             | Sky::Allows { .. } => false,
         };
-        self.is_so_for(at, is_good).min(self.own.good_for(at))
+        self.is_so_for(source, at, is_good)
     }
 
-    fn is_so_for(&self, at: Duration, is_so: impl Fn(Sky) -> bool) -> Duration {
-        if !is_so(self.sky(at)) {
+    fn is_so_for(&self, source: Source, at: Duration, is_so: impl Fn(Sky) -> bool) -> Duration {
+        if !is_so(self.sky(source, at)) {
             return Duration::ZERO;
         }
-        let others = self.spells.iter().filter(|(_, to, sky)| *to <= at && !is_so(*sky));
-        at.saturating_sub(others.map(|(_, to, _)| *to).max().unwrap_or_default())
+        // The calls of STS are not signed.
+        let own = match source {
+            Source::EksAuth => self.own.good_for(at),
+            Source::Sts => at,
+        };
+        let others = self.spells_of(source).iter().filter(|(_, to, sky)| *to <= at && !is_so(*sky));
+        at.saturating_sub(others.map(|(_, to, _)| *to).max().unwrap_or_default()).min(own)
     }
 
     /// All changes, in order.
-    pub fn changes(&self) -> Vec<(Duration, &'static str)> {
-        self.spells
-            .iter()
-            .flat_map(|(from, to, sky)| [(*from, sky.name()), (*to, Sky::Clear.name())])
-            .collect()
+    pub fn changes(&self) -> Vec<(Duration, Source, &'static str)> {
+        let of = |source| {
+            let named = move |(from, to, sky): &(Duration, Duration, Sky)| {
+                [(*from, source, sky.name()), (*to, source, Sky::Clear.name())]
+            };
+            self.spells_of(source).iter().flat_map(named)
+        };
+        of(Source::EksAuth).chain(of(Source::Sts)).collect()
     }
 }
 
@@ -197,6 +228,20 @@ impl Sky {
             Self::Allows { .. } => "allows few calls a second",
         }
     }
+}
+
+/// What comes one after the other. A node that starts while AWS throttles is worth a story of its own.
+fn skies(chance: &mut Rng, clouds: &[Sky], length: Duration) -> Vec<(Duration, Duration, Sky)> {
+    let mut spells = Vec::new();
+    let mut at = if chance.percent(50) { Duration::ZERO } else { chance.about(2 * HOUR) };
+    while at < length {
+        let sky = chance.one_of(Sky::Hangs, clouds);
+        let most = chance.one_of(5 * MINUTE, &[10 * MINUTE, 15 * MINUTE, 45 * MINUTE, 3 * HOUR]);
+        let until = (at + chance.between(2 * MINUTE, most)).min(length);
+        spells.push((at, until, sky));
+        at = until + MINUTE + chance.about(3 * HOUR);
+    }
+    spells
 }
 
 /// One story in five has no keys. In the others the issuer changes something every few hours: a new key is

@@ -50,6 +50,8 @@ const fn breaks(bug: Bug) -> (Invariant, &'static [Invariant]) {
         Bug::AllowsTheUnproven => (OwnSetOnly, &[]),
         // The older set is renewed again and again.
         Bug::KeepsTheRole => (Entitlement, &[HeldIsServed, LongLife, Gone]),
+        // And beside the pod's new one, also when the pod is gone.
+        Bug::KeepsTheLeftRole => (Entitlement, &[Gone]),
         Bug::NeverRevokes => (Entitlement, &[]),
         Bug::NoPatience | Bug::EvictsVerified => (HeldIsServed, &[]),
     }

@@ -88,6 +88,8 @@ impl Associations {
                 }
             };
             tokio::select! {
+                // In a fixed order, so that a simulated story is the same each time.
+                biased;
                 Some((account, answer)) = under_way.next(), if !under_way.is_empty() => {
                     tell(roles.note(&account, answer, clock.now().boot));
                 }

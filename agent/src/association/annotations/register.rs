@@ -226,7 +226,8 @@ impl Register {
                 later = Some(later.map_or(from, |later| later.min(from)));
                 continue;
             }
-            let place = (rank.place(is_turn_of_others), at);
+            // By name among those of one moment, so that it is not the order of a hash that decides.
+            let place = (rank.place(is_turn_of_others), at, account);
             if first.is_none_or(|(before, ..)| place < before) {
                 first = Some((place, account, rank));
             }

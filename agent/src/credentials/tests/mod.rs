@@ -28,6 +28,7 @@ use aws_credential_types::Credentials as OwnCredentials;
 use parking_lot::Mutex;
 
 use self::aws::Aws;
+use crate::aws::answer_log::AnswerLog;
 use crate::aws::node_details::SentDetails;
 use crate::aws::own_identity::OwnIdentity;
 use crate::clock::{Clock, Simulated};
@@ -114,16 +115,8 @@ impl Node {
             http_client: aws.http_client(),
             clock: &clock,
         });
-        let sts = Aws::sts();
-        let web_identity = StsWebIdentity::new(StsParts {
-            region: "us-west-2",
-            sts: &Sts::default(),
-            upstream: &upstream,
-            answer_log: answer_log.clone(),
-            http_client: sts.http_client(),
-            clock: &clock,
-        });
-        let withdrawn = Arc::<Mutex<Vec<RoleArn>>>::default();
+        let (sts, withdrawn) = (Aws::sts(), Arc::<Mutex<Vec<RoleArn>>>::default());
+        let web_identity = of_sts(&sts, &upstream, &answer_log, &clock);
         let (limits, tasks) = (Limits::default(), Tasks::new());
         // Dropping the questions means only that nobody answers them.
         let (pods, _questions) = Pods::new();
@@ -142,7 +135,7 @@ impl Node {
             audit_log: Some(AuditLog::new("cluster", Some("node-1"))),
             pods: pods.clone(),
             events,
-            still_gives: gives_all_but(Arc::clone(&withdrawn)),
+            still_gives: all_but(&withdrawn),
         });
         if let Some(renewals) = credentials.renewals() {
             tasks.spawn("renewals", renewals.run());
@@ -214,6 +207,26 @@ impl Node {
     }
 }
 
+fn of_sts(sts: &Aws, upstream: &Upstream, answer_log: &AnswerLog, clock: &Clock) -> StsWebIdentity {
+    StsWebIdentity::new(StsParts {
+        region: "us-west-2",
+        sts: &Sts::default(),
+        upstream,
+        answer_log: answer_log.clone(),
+        http_client: sts.http_client(),
+        clock,
+    })
+}
+
+/// All routes are given but those to these roles.
+fn all_but(withdrawn: &Arc<Mutex<Vec<RoleArn>>>) -> StillGives {
+    let withdrawn = Arc::clone(withdrawn);
+    Arc::new(move |principal| match &principal.route {
+        Route::EksAuth => true,
+        Route::WebIdentity(wanted) => !withdrawn.lock().contains(&wanted.role),
+    })
+}
+
 /// Each pod has an address of its own.
 fn peer(pod: usize) -> PeerKey {
     let address = Ipv4Addr::from_bits(u32::try_from(pod).unwrap() + 0x0a00_0000);
@@ -222,12 +235,4 @@ fn peer(pod: usize) -> PeerKey {
 
 fn token_of(pod: usize) -> String {
     format!("a.pod{pod}.c")
-}
-
-/// A cluster that gives every role but these.
-fn gives_all_but(withdrawn: Arc<Mutex<Vec<RoleArn>>>) -> StillGives {
-    Arc::new(move |principal: &Principal| match &principal.route {
-        Route::EksAuth => true,
-        Route::WebIdentity(wanted) => !withdrawn.lock().contains(&wanted.role),
-    })
 }

@@ -1,4 +1,4 @@
-//! Roles that the cluster gives: for which pod a set of STS is, and when it ends with the role.
+//! Roles that the cluster gives: which pod a set of STS belongs to, and when it ends with the role.
 
 use std::sync::Arc;
 use std::time::Duration;

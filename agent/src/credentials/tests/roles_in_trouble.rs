@@ -15,7 +15,7 @@ use crate::events::{Names, Reason, Report};
 
 const SECOND: Duration = Duration::from_secs(1);
 
-/// All that STS may answer instead of a set, with the label of what a pod without one gets.
+/// All that STS may answer instead of a set, with the label of the error that a pod without one gets.
 const TROUBLE: [(Mood, &str); 13] = [
     (Mood::Says(403, "AccessDenied"), "AccessDenied"),
     (Mood::Says(403, "RegionDisabledException"), "RegionDisabledException"),
