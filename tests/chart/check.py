@@ -90,6 +90,7 @@ REFUSED = {
         GOOD + ["--set-json", 'webIdentity.roleLimits={"shop": ["cart"]}', "--set", "kubernetes.serviceAccounts=true"],
         "/webIdentity/roleLimits/shop/0",
     ),
+    "an endpoint that is no URL": (GOOD + ["--set", "webIdentity.stsEndpoint=vpce.example"], "stsEndpoint"),
     "a session name that is none": (GOOD + ["--set", "webIdentity.sessionName=fixed:a b"], "sessionName"),
     "two kinds of one name": (
         GOOD + ["--set", "daemonsets.gpu.create=true,daemonsets.gpu.env.A=b"],

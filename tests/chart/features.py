@@ -181,6 +181,7 @@ def check_roles():
             {"--web-identity-audience=sts.amazonaws.com", "--web-identity-audience=mine", "--session-name=fixed:kafka"},
             {},
         ),
+        (["--set", "webIdentity.stsEndpoint=https://vpce.example"], {"--sts-endpoint=https://vpce.example"}, {}),
     ):
         documents = rendered(*GOOD, *values)
         made = {document["metadata"]["name"]: document["data"]["config"] for document in documents if document["kind"] == "ConfigMap"}
@@ -189,7 +190,7 @@ def check_roles():
             yield f"roles, {values}: made {made}"
         (pod,) = [document["spec"]["template"]["spec"] for document in documents if document["kind"] == "DaemonSet"]
         (container,) = pod["containers"]
-        names = ("--service-account-roles", "--pod-identity", "--role-", "--web-identity-audience", "--session-name")
+        names = ("--service-account-roles", "--pod-identity", "--role-", "--web-identity-audience", "--session-name", "--sts-endpoint")
         if {flag for flag in container["args"] if flag.startswith(names)} != flags:
             yield f"roles, {values}: {container['args']}"
         mounted = {mount["name"]: mount["mountPath"] for mount in container["volumeMounts"] if mount["name"].startswith("role-")}
