@@ -12,6 +12,12 @@ use crate::credentials::source::{JudgedToken, Refusal, RefusalClass, SourceError
 /// requirements". AWS's SDKs repeat such calls.
 const NO_KEYS: &str = "retrieve verification key";
 
+/// In sentences of an `InvalidIdentityToken` that are about the account and not the token: "No OpenIDConnect
+/// provider found in your account for https://…", and "Incorrect token audience", which the provider's list
+/// lacks. A newer token fares no better, and IAM takes a moment to know of what was just made: so they are of
+/// the class of a trust policy that does not fit, with its grace for young pods and its retries.
+const ABOUT_PROVIDER: [&str; 2] = ["No OpenIDConnect provider found", "Incorrect token audience"];
+
 /// Classifies an answer that is not a success; `judged` is the token that it is about. The refusals are those
 /// of `AssumeRoleWithWebIdentity` (botocore model, sts 2011-06-15) and the common ones of the query protocol.
 pub fn classify(answer: &ErrorAnswer<'_>, judged: JudgedToken) -> SourceError {
@@ -30,6 +36,11 @@ pub fn classify(answer: &ErrorAnswer<'_>, judged: JudgedToken) -> SourceError {
         // STS could not get the keys of the issuer: it passes by itself, as with the next code.
         (400, "InvalidIdentityToken") if answer.message.contains(NO_KEYS) => {
             SourceError::Unavailable(Unavailable::ServerError)
+        }
+        (400, "InvalidIdentityToken")
+            if ABOUT_PROVIDER.iter().any(|words| answer.message.contains(words)) =>
+        {
+            refused(RoleNotAssumable, "InvalidIdentityToken")
         }
         (400, "InvalidIdentityToken") => refused(TokenInvalid, "InvalidIdentityToken"),
         (400, "ExpiredTokenException") => refused(TokenExpired, "ExpiredTokenException"),
@@ -55,6 +66,25 @@ mod tests {
             ErrorAnswer { status: 400, code: Some("InvalidIdentityToken"), message, request_id: None };
         let error = classify(&answer, *refusal(RefusalClass::BadRequest).judged);
         assert_eq!(error.label(), "server_error");
+    }
+
+    #[test]
+    fn a_provider_that_is_missing_or_lacks_the_audience_is_a_matter_of_iam_and_not_of_the_token() {
+        for (message, class) in [
+            ("No OpenIDConnect provider found in your account for https://a", RefusalClass::RoleNotAssumable),
+            ("Incorrect token audience", RefusalClass::RoleNotAssumable),
+            ("Token signature is not valid", RefusalClass::TokenInvalid),
+            ("The ID Token provided is not a valid JWT.", RefusalClass::TokenInvalid),
+        ] {
+            let answer =
+                ErrorAnswer { status: 400, code: Some("InvalidIdentityToken"), message, request_id: None };
+            let error = classify(&answer, *refusal(RefusalClass::BadRequest).judged);
+            assert_eq!(
+                (error.label(), error.refusal_class()),
+                ("InvalidIdentityToken", Some(class)),
+                "{message}"
+            );
+        }
     }
 
     #[test]
