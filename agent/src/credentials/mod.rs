@@ -13,6 +13,7 @@
 //! | part | what it owns |
 //! | --- | --- |
 //! | [`provider`] | what a request gets, carried out |
+//! | [`holding`] | what is served to those for whom nothing may be fetched |
 //! | [`policy`] | the rules, pure: serving, freshness, young pods, entitlement |
 //! | [`flight`] | the one call under way for an identity: table, waiting, attempts, outcome |
 //! | [`limits`] | the share of AWS of all calls, of one peer, and the rate of renewals |
@@ -28,6 +29,7 @@ pub mod assemble;
 pub mod audit_log;
 pub mod cached;
 pub mod flight;
+pub mod holding;
 pub mod issued;
 pub mod limits;
 pub mod policy;

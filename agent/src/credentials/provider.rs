@@ -320,6 +320,11 @@ impl Served {
         Self { body, from: ServedFrom::Memory { is_first }, held }
     }
 
+    /// From memory, for somebody for whom it is not renewed.
+    pub(in crate::credentials) fn as_it_is(held: Held) -> Self {
+        Self { body: held.credentials.body(), from: ServedFrom::Memory { is_first: false }, held }
+    }
+
     fn fetched(held: Held, flight: FlightId) -> Self {
         Self { body: held.serve_fetched(), from: ServedFrom::Upstream(flight), held }
     }

@@ -4,9 +4,14 @@
 //! verified. Keys go away: withdrawn, or with their source. Then the pod's own token must still find what it
 //! earned (invariant 3), and a token that a leaked key made must find nothing (invariant 1). So a link is
 //! made only by a call of that very token which its source granted, never by a verdict of `identity`; it ends
-//! with the token, with the last set that the token earned under either name, with the entitlement, and when
-//! the source refuses the token. A token that finds something by a link is judged by its source again, as
-//! every token that no key can verify; the link is what is left while the source cannot be asked.
+//! with the token, with the last set that the token earned under either name, and with the entitlement. A
+//! token that finds something by a link is judged by its source again, as every token that no key can verify,
+//! and finds nothing any more when its source refuses it; the link is what is left while the source cannot be
+//! asked.
+//!
+//! A token that only a verified pod may use (for STS, or where verification is required) is shown to no
+//! source. It finds no set but those that its source has granted to it, or that its pod had by then: nothing
+//! that it was not given before, also if it was forged with a key that leaked.
 
 use std::collections::HashMap;
 use std::time::{Duration, SystemTime};
@@ -35,6 +40,8 @@ struct Link {
     token_expires: SystemTime,
     set_expires: Expiry,
     judge_at: BootTime,
+    /// Its source has refused the token since then.
+    is_refused: bool,
 }
 
 impl Link {
@@ -64,7 +71,8 @@ impl Links {
         let digest = token.token.digest();
         if links.len() < self.most || links.contains_key(&digest) {
             let (key, token_expires) = (key.clone(), token.expires);
-            links.insert(digest, Link { key, token_expires, set_expires, judge_at: now.boot });
+            let link = Link { key, token_expires, set_expires, judge_at: now.boot, is_refused: false };
+            links.insert(digest, link);
         }
     }
 
@@ -81,7 +89,15 @@ impl Links {
 
     /// The name of the pod that this token earned a set.
     pub(super) fn of(&self, token: TokenDigest, now: Now) -> Option<CredentialKey> {
-        self.links.read().get(&token).filter(|link| !link.is_over(now)).map(|link| link.key.clone())
+        let links = self.links.read();
+        links.get(&token).filter(|link| !link.is_over(now) && !link.is_refused).map(|link| link.key.clone())
+    }
+
+    /// The same, also of a token that its source has refused since then, and when the last set ends that its
+    /// source granted to it.
+    pub(super) fn earned(&self, token: TokenDigest, now: Now) -> Option<(CredentialKey, Expiry)> {
+        let links = self.links.read();
+        links.get(&token).filter(|link| !link.is_over(now)).map(|link| (link.key.clone(), link.set_expires))
     }
 
     /// Whether it is time to have this token judged again. It is not for a while after that.
@@ -90,6 +106,13 @@ impl Links {
         let Some(link) = links.get_mut(&token).filter(|link| link.judge_at <= now) else { return false };
         link.judge_at = now.plus(JUDGED_AGAIN_AFTER);
         true
+    }
+
+    /// Its source refuses a token, which finds no more by its digest than what it has earned itself.
+    pub(super) fn refuse(&self, token: TokenDigest) {
+        if let Some(link) = self.links.write().get_mut(&token) {
+            link.is_refused = true;
+        }
     }
 
     /// Forgets a token.

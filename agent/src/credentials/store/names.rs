@@ -9,7 +9,7 @@ use std::sync::Arc;
 use super::Store;
 use crate::clock::Now;
 use crate::credentials::policy::freshness::Expiry;
-use crate::credentials::record::IdentityRecord;
+use crate::credentials::record::{Held, IdentityRecord};
 use crate::lifecycle::limits::Limit;
 use crate::workload::{CredentialKey, PresentedToken, Principal, TokenDigest};
 
@@ -34,6 +34,18 @@ impl Store {
                 self.get(&pod)
             }
         }
+    }
+
+    /// What a token has earned that nobody can verify, and that may not be shown to its source: the set of
+    /// its pod, if that ends no later than the last one that its source granted to this very token. What a
+    /// claim says does not count.
+    pub(in crate::credentials) fn earned_by(&self, token: TokenDigest, now: Now) -> Option<Held> {
+        let (pod, until) = self.records.as_ref()?.links.earned(token, now)?;
+        let record = self.get(&pod)?;
+        let credentials = record.credentials();
+        let is_its = credentials.expiry().left_at_most(now) <= until.left_at_most(now);
+        let lives = !credentials.expiry().is_over(now) && !record.is_revoked();
+        (is_its && lives).then_some(Held { record, credentials })
     }
 
     /// A source granted a set that ends at `set_expires` to this very token. Under a verified pod's name, the
@@ -83,10 +95,11 @@ impl Store {
         self.records.as_ref().is_some_and(|records| records.links.take_judgement(token, now.boot))
     }
 
-    /// A source refuses this token: it finds nothing by its digest alone any more.
+    /// A source refuses this token: it finds nothing by its digest alone any more that it has not earned
+    /// itself.
     pub(in crate::credentials) fn token_refused(&self, token: TokenDigest) {
         if let Some(records) = &self.records {
-            records.links.remove_token(token);
+            records.links.refuse(token);
         }
         // No other token renews what this one earned by itself.
         if let Some(record) = self.get(&CredentialKey::Unverified(token)) {
