@@ -6,8 +6,8 @@
 use std::sync::Arc;
 
 use super::Services;
+use crate::association::Associations;
 use crate::association::annotations::{FoundAccount, NotRead};
-use crate::association::{Associations, Parts};
 use crate::config::{Config, VerificationMode};
 use crate::events::{Events, Names, Problem};
 use crate::identity::keys::{IssuerDocuments, KeySource, TokenKeys};
@@ -53,8 +53,7 @@ impl Services {
 
     /// Begins to read which roles the cluster gives, where it gives any.
     fn give_roles(&self, config: &Config, api: Option<&Api>) -> Associations {
-        let (pod_identity, roles) = (config.pod_identity, config.web_identity.clone());
-        let associations = Associations::new(Parts { pod_identity, roles }, Rng::from_entropy());
+        let associations = Associations::new(config.web_identity.clone(), Rng::from_entropy());
         let Some(roles) = &config.web_identity else { return associations };
         if roles.role_map.is_some() || roles.role_limits.is_some() {
             let known = self.readiness.condition(ConditionName::RoleFiles);

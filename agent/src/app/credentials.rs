@@ -14,7 +14,7 @@ use crate::aws::own_identity::OwnIdentity;
 use crate::aws::own_identity::imds::InstanceRole;
 use crate::aws::reach::{Reach, Reached};
 use crate::config::{Config, OwnCredentials};
-use crate::credentials::assemble::{Credentials, Needs, StillGives};
+use crate::credentials::assemble::{Credentials, Needs, RouteStatusOf};
 use crate::credentials::audit_log::AuditLog;
 use crate::credentials::flight::final_answers::Granted;
 use crate::credentials::source::eks_auth::{EksAuth, Parts};
@@ -63,7 +63,7 @@ impl Services {
             audit_log: audit_log(config),
             pods: cluster.pods.clone(),
             events: cluster.events.clone(),
-            still_gives: still_gives(cluster.associations.clone()),
+            route_status: route_status(cluster.associations.clone()),
         }))
     }
 
@@ -117,8 +117,8 @@ impl Services {
     }
 }
 
-fn still_gives(associations: Associations) -> StillGives {
-    Arc::new(move |principal| associations.still_gives(&principal.caller, &principal.route))
+fn route_status(associations: Associations) -> RouteStatusOf {
+    Arc::new(move |principal| associations.status(&principal.caller, &principal.route))
 }
 
 fn audit_log(config: &Config) -> Option<AuditLog> {

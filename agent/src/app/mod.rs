@@ -159,7 +159,8 @@ impl Services {
     ) -> Acceptor<Endpoint> {
         let policy = Policy::new(&config.verification, &config.cluster_name, config.node.name.as_deref());
         let web_identity = config.web_identity.iter().flat_map(|web_identity| &web_identity.audiences);
-        let policy = policy.serving(ServedAudiences::new(web_identity.map(String::as_str)));
+        let policy =
+            policy.serving(ServedAudiences::new(config.pod_identity, web_identity.map(String::as_str)));
         let endpoint = Endpoint {
             hosts: AllowedHosts::new(&config.listen.hosts),
             authenticator: Authenticator::new(keys.clone(), policy).with_reviews(cluster.reviews.clone()),

@@ -136,7 +136,7 @@ mod tests {
     use tokio::time::{Instant, sleep, timeout};
 
     use crate::association::testing::roles;
-    use crate::association::{Associations, Choice, Parts};
+    use crate::association::{Associations, Choice};
     use crate::clock::{Clock, Simulated};
     use crate::lifecycle::tasks::spawn_detached;
     use crate::rng::Rng;
@@ -168,10 +168,7 @@ mod tests {
     type Told = Arc<Mutex<Option<Result<(), String>>>>;
 
     fn keep(map: Option<&Path>, limits: Option<&Path>) -> (Associations, Clock, Told) {
-        let associations = Associations::new(
-            Parts { pod_identity: true, roles: Some(roles(map, limits, false)) },
-            Rng::seeded(7),
-        );
+        let associations = Associations::new(Some(roles(map, limits, false)), Rng::seeded(7));
         let (clock, told) = (Clock::simulated(Simulated::starting_at(UNIX_EPOCH)), Told::default());
         let last_told = Arc::clone(&told);
         let tell = move |said| *last_told.lock() = Some(said);
@@ -185,7 +182,7 @@ mod tests {
         let (caller, audience) = (Caller::Verified(Arc::new(pod)), Audience::WebIdentity("sts".into()));
         let route = match associations.choose(&caller, &audience, clock.now()) {
             Choice::Route(route) => Ok(route),
-            Choice::Refused(why) => Err(why),
+            Choice::Refused(why) | Choice::Former(_, why) => Err(why),
             Choice::Ask(question) => {
                 let asked = associations.ask(question, clock.now());
                 match timeout(Duration::from_millis(4_500), asked).await {

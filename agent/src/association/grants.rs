@@ -56,6 +56,11 @@ pub(super) struct Grant {
     pub(super) annotation: Support,
     /// Whether the limits allow it.
     pub(super) limits: Support,
+    /// Whether what names the role gives it for tokens of this audience. Where it does not any more, the role
+    /// is still the account's, and nothing ends: what pods have is theirs until it expires.
+    pub(super) tokens: Support,
+    /// For tokens of which other audience it was given by the last read.
+    pub(super) other_audience: Option<Arc<str>>,
 }
 
 /// All grants in force.
@@ -86,9 +91,24 @@ impl Grant {
             || (is_gone(self.map) && is_gone(self.annotation))
     }
 
-    /// Whether it is what these settings give. How STS is asked decides nothing.
+    /// Whether it is the role that these settings give. How STS is asked decides nothing, and for which
+    /// tokens is another question.
     pub(super) fn is_given_by(&self, settings: &RoleSettings) -> bool {
-        settings.role == self.role && settings.is_for(&self.audience)
+        settings.role == self.role
+    }
+
+    /// What names the account's role was read.
+    pub(super) fn note_audience(&mut self, settings: &RoleSettings, began: BootTime) {
+        if self.is_given_by(settings) {
+            let is_for_these = settings.is_for(&self.audience);
+            self.tokens.read(is_for_these, began);
+            self.other_audience = settings.audience.clone().filter(|_| !is_for_these);
+        }
+    }
+
+    /// The audience of the tokens that the role is given for by now, if it is not that of the grant.
+    pub(super) fn audience_instead(&self) -> Option<&Arc<str>> {
+        self.other_audience.as_ref().filter(|_| self.tokens == Support::Gone)
     }
 
     /// Whether it depends on an annotation that nobody has read.
@@ -113,6 +133,7 @@ impl Grant {
             (&mut self.no_other_entry, given.no_other_entry),
             (&mut self.annotation, given.annotation),
             (&mut self.limits, given.limits),
+            (&mut self.tokens, given.tokens),
         ] {
             if given == Support::Given {
                 *known = given;
@@ -130,6 +151,12 @@ impl Grants {
     /// Whether there are grants of this account.
     pub(super) fn has(&self, account: &ServiceAccount) -> bool {
         self.accounts.contains_key(account)
+    }
+
+    /// What the account was given for tokens of this audience.
+    pub(super) fn find(&self, account: &ServiceAccount, role: &RoleArn, audience: &str) -> Option<&Grant> {
+        let grants = self.accounts.get(account)?;
+        grants.iter().find(|grant| grant.role == *role && *grant.audience == *audience)
     }
 
     /// The account is given this, if it is not already. Returns the grant that had to end for it.
@@ -184,14 +211,14 @@ impl Grants {
         self.accounts.get(account).into_iter().flatten().any(|grant| grant.role == *role)
     }
 
-    /// When the annotation of this account decides, which was doubted: another read is needed then.
+    /// When the annotation of this account decides what was doubted: another read is needed then.
     pub(super) fn annotation_decides_at(&self, account: &ServiceAccount) -> Option<BootTime> {
         let grants = self.accounts.get(account).into_iter().flatten();
-        let decides_at = |grant: &Grant| match grant.annotation {
+        let decides_at = |support: Support| match support {
             Support::Doubted(since) => Some(since.plus(APART)),
             Support::Given | Support::Gone | Support::Unknown | Support::Missed(_) => None,
         };
-        grants.filter_map(decides_at).min()
+        grants.flat_map(|grant| [grant.annotation, grant.tokens]).filter_map(decides_at).min()
     }
 
     /// The accounts of which the annotation is not known, and decides.

@@ -23,6 +23,7 @@ mod settings;
 mod state;
 #[cfg(test)]
 mod testing;
+mod unserved;
 
 use std::fmt;
 use std::path::PathBuf;
@@ -37,26 +38,20 @@ use self::state::{Chosen, State};
 use crate::clock::Now;
 use crate::config::WebIdentity;
 use crate::rng::Rng;
-use crate::workload::{self, Audience, Caller, Pod, RoleArn, Route, ServiceAccount};
+use crate::workload::{self, Audience, Caller, Pod, RoleArn, Route, RouteStatus, ServiceAccount};
 
-pub use self::no_route::NoRoute;
+pub use self::no_route::{NoRoute, OtherAudience};
 
 /// One who waits looks again after this time, though nothing has changed: by then an old answer may count.
 const LOOK_AGAIN: Duration = Duration::from_millis(500);
-
-/// Which sources this agent has.
-pub struct Parts {
-    /// Whether tokens for EKS Pod Identity are exchanged.
-    pub pod_identity: bool,
-    /// Where roles come from. `None`: nobody is given one.
-    pub roles: Option<WebIdentity>,
-}
 
 /// What is to be done for a caller.
 #[derive(Debug)]
 pub enum Choice {
     /// It takes this route.
     Route(Route),
+    /// What it has by this route is served until it expires; nothing is fetched, for this reason.
+    Former(Route, NoRoute),
     /// There is none.
     Refused(NoRoute),
     /// Somebody has to be asked first: [`Associations::ask`].
@@ -86,7 +81,6 @@ pub struct Associations {
 }
 
 struct Shared {
-    has_pod_identity: bool,
     /// `None`: nobody is given a role.
     roles: Option<Roles>,
 }
@@ -110,10 +104,10 @@ pub struct Withdrawals {
 }
 
 impl Associations {
-    /// Nothing is known, and nothing is read until [`Associations::keep_files`] and
-    /// [`Associations::keep_annotations`] run.
-    pub fn new(parts: Parts, rng: Rng) -> Self {
-        let roles = parts.roles.map(|roles| Roles {
+    /// Roles come from there; `None`: nobody is given one. Nothing is known, and nothing is read until
+    /// [`Associations::keep_files`] and [`Associations::keep_annotations`] run.
+    pub fn new(roles: Option<WebIdentity>, rng: Rng) -> Self {
+        let roles = roles.map(|roles| Roles {
             state: Mutex::new(State::new(&roles)),
             map: roles.role_map,
             limits: roles.role_limits,
@@ -122,17 +116,15 @@ impl Associations {
             learned: Notify::new(),
             withdrawn: Notify::new(),
         });
-        Self { shared: Arc::new(Shared { has_pod_identity: parts.pod_identity, roles }) }
+        Self { shared: Arc::new(Shared { roles }) }
     }
 
     /// What is to be done for a caller with a token for that audience. Waits for nothing.
     pub fn choose(&self, caller: &Caller, audience: &Audience, now: Now) -> Choice {
         match audience {
-            Audience::PodIdentity if self.shared.has_pod_identity => Choice::Route(Route::EksAuth),
-            Audience::PodIdentity => Choice::Refused(NoRoute::PodIdentityOff),
-            Audience::Foreign => Choice::Refused(NoRoute::ForeignAudience),
+            Audience::PodIdentity => Choice::Route(Route::EksAuth),
             Audience::WebIdentity(audience) => {
-                let Some(roles) = &self.shared.roles else { return Choice::Refused(NoRoute::WebIdentityOff) };
+                let Some(roles) = &self.shared.roles else { return Choice::Refused(NoRoute::NoRole) };
                 let Caller::Verified(pod) = caller else { return Choice::Refused(NoRoute::Unverified) };
                 roles.choose(pod, audience, now)
             }
@@ -147,15 +139,17 @@ impl Associations {
     pub async fn ask(&self, question: Question, now: Now) -> Result<Route, NoRoute> {
         match &self.shared.roles {
             Some(roles) => roles.ask(question, now).await,
-            None => Err(NoRoute::WebIdentityOff),
+            None => Err(NoRoute::NoRole),
         }
     }
 
-    /// Whether a caller that took this route is still given it, to be asked at each renewal of its
-    /// credentials. Where that is not known, it is. What is known is renewed by that in the background.
-    pub fn still_gives(&self, caller: &Caller, route: &Route) -> bool {
-        let (Route::WebIdentity(wanted), Some(roles)) = (route, &self.shared.roles) else { return true };
-        caller.verified().is_none_or(|pod| roles.still_gives(pod, wanted))
+    /// What the cluster says today of a route that a caller took, asked at each renewal of its credentials.
+    /// Where that is not known, it is given still. What is known is renewed by that in the background.
+    pub fn status(&self, caller: &Caller, route: &Route) -> RouteStatus {
+        let (Route::WebIdentity(wanted), Some(roles)) = (route, &self.shared.roles) else {
+            return RouteStatus::Given;
+        };
+        caller.verified().map_or(RouteStatus::Given, |pod| roles.status(pod, wanted))
     }
 
     /// A pod is gone. Service accounts without a pod that has asked are read no more; where nobody says that
@@ -186,20 +180,21 @@ impl Roles {
         }
         match chosen {
             Chosen::Route(route) => Choice::Route(Route::WebIdentity(route)),
+            Chosen::Former(route, why) => Choice::Former(Route::WebIdentity(route), why),
             Chosen::Refused(why) => Choice::Refused(why),
             Chosen::Unknown => Choice::Ask(Question { pod: Arc::clone(pod), audience: Arc::clone(audience) }),
         }
     }
 
-    fn still_gives(&self, pod: &Pod, wanted: &workload::WebIdentity) -> bool {
+    fn status(&self, pod: &Pod, wanted: &workload::WebIdentity) -> RouteStatus {
         let mut state = self.state.lock();
-        let still_gives = state.still_gives(pod, wanted);
+        let status = state.status(pod, wanted);
         let has_wish = state.has_new_wish();
         drop(state);
         if has_wish {
             self.wanted.notify_one();
         }
-        still_gives
+        status
     }
 
     async fn ask(&self, Question { pod, audience }: Question, now: Now) -> Result<Route, NoRoute> {
@@ -213,7 +208,8 @@ impl Roles {
             };
             match chosen {
                 Chosen::Route(route) => return Ok(Route::WebIdentity(route)),
-                Chosen::Refused(why) => return Err(why),
+                // One who waits has no credentials that could be served to their end.
+                Chosen::Refused(why) | Chosen::Former(_, why) => return Err(why),
                 Chosen::Unknown => {}
             }
             self.wanted.notify_one();

@@ -14,12 +14,13 @@ use super::role_map::RoleMap;
 use super::seen_pods::SeenPods;
 use super::session_name::session_name;
 use super::settings::RoleSettings;
-use super::{NoRoute, Withdrawn};
+use super::unserved::UnservedAudiences;
+use super::{NoRoute, OtherAudience, Withdrawn};
 use crate::clock::BootTime;
 use crate::config;
 use crate::config::SessionName;
 use crate::rng::Rng;
-use crate::workload::{Pod, RoleArn, ServiceAccount, WebIdentity};
+use crate::workload::{Pod, RoleArn, RouteStatus, ServiceAccount, WebIdentity};
 
 /// So long a new pod waits for an API server that answers nobody, where its account's role is known already.
 const SILENCE: Duration = Duration::from_secs(1);
@@ -45,6 +46,8 @@ pub(super) enum Content<T> {
 pub(super) enum Chosen {
     /// This.
     Route(Arc<WebIdentity>),
+    /// What it has by this route until that expires, and then nothing, for this reason.
+    Former(Arc<WebIdentity>, NoRoute),
     /// Nothing.
     Refused(NoRoute),
     /// A file or the API server has not said yet.
@@ -74,6 +77,7 @@ pub(super) struct State {
     register: Option<Register>,
     pods: SeenPods,
     grants: Grants,
+    unserved: UnservedAudiences,
     withdrawn: VecDeque<Withdrawn>,
 }
 
@@ -88,6 +92,7 @@ impl State {
             register: roles.reads_annotations.then(Register::default),
             pods: SeenPods::default(),
             grants: Grants::default(),
+            unserved: UnservedAudiences::new(roles.audiences.iter().map(String::as_str)),
             withdrawn: VecDeque::new(),
         }
     }
@@ -119,10 +124,14 @@ impl State {
         }
         let first_asked = match self.pods.ask(pod, now) {
             Some(seen) => {
-                if let Some(given) = seen.given_for(audience) {
-                    return Chosen::Route(Arc::clone(given));
+                let first_asked = seen.first_asked;
+                if let Some(given) = seen.given_for(audience).map(Arc::clone) {
+                    return match self.other_audience(account, &given) {
+                        None => Chosen::Route(given),
+                        Some(other) => Chosen::Former(given, NoRoute::OtherAudience(other)),
+                    };
                 }
-                seen.first_asked
+                first_asked
             }
             None => {
                 self.pods.enter(pod, now);
@@ -134,8 +143,11 @@ impl State {
             Err(other) => return other,
         };
         let settings = role.settings();
-        if !settings.is_for(audience) {
-            return Chosen::Refused(NoRoute::OtherAudience);
+        if let Some(of_role) = settings.audience.as_ref().filter(|of_role| *of_role != audience) {
+            let (of_role, of_token) = (Arc::clone(of_role), Arc::clone(audience));
+            let (is_served, has_changed) = (self.unserved.is_served(&of_role), false);
+            let other = OtherAudience { of_role, of_token, is_served, has_changed };
+            return Chosen::Refused(NoRoute::OtherAudience(other));
         }
         match self.is_allowed(pod, settings) {
             Ok(true) => self.give(pod, &role, audience),
@@ -144,19 +156,31 @@ impl State {
         }
     }
 
-    /// Whether a pod may still have what it was given, asked at each renewal: for a pod that has credentials
+    /// The audience of an account's role, where that has changed since a pod was given this.
+    fn other_audience(&self, account: &ServiceAccount, given: &WebIdentity) -> Option<OtherAudience> {
+        let grant = self.grants.find(account, &given.role, &given.audience);
+        let of_role = Arc::clone(grant?.audience_instead()?);
+        let (of_token, is_served) = (Arc::clone(&given.audience), self.unserved.is_served(&of_role));
+        Some(OtherAudience { of_role, of_token, is_served, has_changed: true })
+    }
+
+    /// Whether a pod is still given what it was, asked at each renewal: for a pod that has credentials
     /// and asks seldom or never, that is what has its annotation read. What nobody remembers, nobody has
     /// ended.
-    pub(super) fn still_gives(&mut self, pod: &Pod, wanted: &WebIdentity) -> bool {
+    pub(super) fn status(&mut self, pod: &Pod, wanted: &WebIdentity) -> RouteStatus {
         if let Some(register) = &mut self.register {
             register.note_renewal(&pod.service_account);
         }
         self.pods.note_renewal(pod);
-        let Some(seen) = self.pods.find(pod) else { return true };
-        match seen.given_for(&wanted.audience) {
-            Some(given) => given.role == wanted.role,
+        let Some(seen) = self.pods.find(pod) else { return RouteStatus::Given };
+        match seen.given_for(&wanted.audience).map(|given| given.role == wanted.role) {
+            Some(false) => RouteStatus::Ended,
             // A pod that asks anew, after it was forgotten, has lost nothing by that.
-            None => !seen.has_lost,
+            None if seen.has_lost => RouteStatus::Ended,
+            Some(true) if self.other_audience(&pod.service_account, wanted).is_some() => {
+                RouteStatus::ToExpiry
+            }
+            Some(true) | None => RouteStatus::Given,
         }
     }
 
@@ -178,10 +202,9 @@ impl State {
         wait: Option<Wait>,
         now: BootTime,
     ) -> Result<Role, Chosen> {
-        let map = self.map.known().ok_or(Chosen::Unknown)?;
-        let entry = map.as_deref().and_then(|map| map.find(&account.namespace, &account.name));
-        if let Some(settings) = entry {
-            return Ok(Role::ByMap(Arc::clone(settings)));
+        self.map.known().ok_or(Chosen::Unknown)?;
+        if let Some(settings) = self.entry_of(account) {
+            return Ok(Role::ByMap(settings));
         }
         let Some(register) = &mut self.register else { return Err(Chosen::Refused(NoRoute::NoRole)) };
         if let Some(forgotten) = register.enter(account, now) {
@@ -194,10 +217,7 @@ impl State {
                 || now.since(known.began) < known.no_role_counts;
             known.began >= first_asked && counts
         };
-        let old_role = || match &known?.annotated {
-            Annotated::Role(settings) => Some(Role::ByAnnotation(Arc::clone(settings))),
-            Annotated::None | Annotated::Invalid(_) => None,
-        };
+        let old_role = || known?.annotated.role().map(|settings| Role::ByAnnotation(Arc::clone(settings)));
         if let Some(known) = known.filter(is_of_now) {
             return match &known.annotated {
                 Annotated::Role(settings) => Ok(Role::ByAnnotation(Arc::clone(settings))),
@@ -236,9 +256,10 @@ impl State {
             Role::ByMap(_) => (Support::Given, if_any(self.register.is_some())),
             Role::ByAnnotation(_) => (Support::Gone, Support::Given),
         };
-        let (no_other_entry, limits) = (Support::Given, Support::Given);
+        let (no_other_entry, limits, tokens) = (Support::Given, Support::Given, Support::Given);
         let (role, audience) = (settings.role.clone(), Arc::clone(audience));
-        let grant = Grant { role, audience, map, no_other_entry, annotation, limits };
+        let grant =
+            Grant { role, audience, map, no_other_entry, annotation, limits, tokens, other_audience: None };
         if !self.grants.has(account) && self.grants.accounts().len() >= MOST_ACCOUNTS {
             let least = self.pods.least_recent(self.grants.accounts()).cloned();
             least.iter().for_each(|least| {
@@ -270,15 +291,24 @@ impl State {
         now: BootTime,
         rng: &Rng,
     ) -> bool {
+        let has_entry = self.entry_of(account).is_some();
         let Some(register) = &mut self.register else { return false };
         let is_change = register.note(account, answer, now, rng);
         if let Answer::Annotated(annotated) = answer
             && let Some(began) = register.known(account).map(|known| known.began)
         {
+            let settings = annotated.role();
             let ended = self.grants.update(Some(account), |_, grant| {
-                let is_given = matches!(annotated, Annotated::Role(settings) if grant.is_given_by(settings));
-                grant.annotation.read(is_given, began);
+                grant.annotation.read(settings.is_some_and(|settings| grant.is_given_by(settings)), began);
+                if let Some(settings) = settings.filter(|_| !has_entry) {
+                    grant.note_audience(settings, began);
+                }
             });
+            let name = format!("{}/{}", account.namespace, account.name);
+            let unserved = self.unserved.of_account(&name, settings.map(|settings| &**settings));
+            if let Some(unserved) = unserved {
+                tracing::warn!(unserved, "a role can be given to nobody");
+            }
             if let Some(at) = self.grants.annotation_decides_at(account) {
                 register.read_at(account, at);
             }
@@ -293,6 +323,9 @@ impl State {
     /// The role map was read; `None`: it says what it said.
     pub(super) fn note_map(&mut self, map: Option<RoleMap>, now: BootTime) {
         if let Some(map) = map {
+            for unserved in self.unserved.of_map(map.entries()) {
+                tracing::warn!(unserved, "a role can be given to nobody");
+            }
             self.map = Content::Known(Arc::new(map));
         }
         let Some(Some(map)) = self.map.known() else { return };
@@ -300,6 +333,9 @@ impl State {
             let entry = map.find(&account.namespace, &account.name);
             grant.map.read(entry.is_some_and(|settings| grant.is_given_by(settings)), now);
             grant.no_other_entry.read(entry.is_none_or(|settings| grant.is_given_by(settings)), now);
+            if let Some(settings) = entry {
+                grant.note_audience(settings, now);
+            }
             grant.note_time(now);
         });
         self.end(ended);
@@ -352,14 +388,22 @@ impl State {
 
     /// Whether the account has this role by what is known, for tokens of whatever audience.
     fn names(&self, account: &ServiceAccount, role: &RoleArn) -> bool {
-        let (Some(map), Some(limits)) = (self.map.known(), self.limits.known()) else { return false };
-        let entry = map.as_deref().and_then(|map| map.find(&account.namespace, &account.name));
-        let annotated = || match &self.register.as_ref()?.known(account)?.annotated {
-            Annotated::Role(settings) => Some(settings),
-            Annotated::None | Annotated::Invalid(_) => None,
-        };
-        entry.or_else(annotated).is_some_and(|settings| settings.role == *role)
+        let Some(limits) = self.limits.known() else { return false };
+        self.settings_of(account).is_some_and(|settings| settings.role == *role)
             && limits.is_none_or(|limits| limits.allow(&account.namespace, role.as_str()))
+    }
+
+    /// What the account has by what is known.
+    fn settings_of(&self, account: &ServiceAccount) -> Option<Arc<RoleSettings>> {
+        let of_map = self.map.known().map(|_| self.entry_of(account))?;
+        let annotated = || self.register.as_ref()?.known(account)?.annotated.role().map(Arc::clone);
+        of_map.or_else(annotated)
+    }
+
+    /// The entry of the role map that counts for the account, by the last good read.
+    fn entry_of(&self, account: &ServiceAccount) -> Option<Arc<RoleSettings>> {
+        let map = self.map.known()??;
+        map.find(&account.namespace, &account.name).map(Arc::clone)
     }
 
     /// The next entitlement that has ended.

@@ -34,7 +34,7 @@ use crate::lifecycle::tasks::Tasks;
 use crate::pods::Pods;
 use crate::rng::Rng;
 use crate::telemetry::metrics::UpstreamMetrics;
-use crate::workload::Principal;
+use crate::workload::{Principal, RouteStatus};
 
 /// What the folder needs from outside.
 pub struct Needs<'a> {
@@ -62,13 +62,12 @@ pub struct Needs<'a> {
     pub pods: Pods,
     /// Where problems of pods are reported.
     pub events: Events,
-    /// Whether the route of a principal is still the one that the cluster gives it: what is not is renewed no
-    /// more. Where that is not known, it is.
-    pub still_gives: StillGives,
+    /// What the cluster says today of the route of a principal: what is not given is not renewed.
+    pub route_status: RouteStatusOf,
 }
 
-/// Whether the cluster still gives a principal its route.
-pub type StillGives = Arc<dyn Fn(&Principal) -> bool + Send + Sync>;
+/// What the cluster says today of the route of a principal.
+pub type RouteStatusOf = Arc<dyn Fn(&Principal) -> RouteStatus + Send + Sync>;
 
 /// The folder, put together. Clones share all of it.
 #[derive(Clone)]
@@ -90,7 +89,7 @@ pub struct Credentials {
     quotas: PeerQuotas,
     clock: Clock,
     pods: Pods,
-    still_gives: StillGives,
+    route_status: RouteStatusOf,
 }
 
 /// How much there is of all that grows with pods, and must go with them (invariant 8).
@@ -125,7 +124,7 @@ impl Sizes {
 impl Credentials {
     /// Puts the parts together. Nothing runs yet but what requests start.
     pub fn assemble(needs: Needs<'_>) -> Self {
-        let Needs { clock, rng, sources, retention, limits, metrics, tasks, pods, still_gives, .. } = needs;
+        let Needs { clock, rng, sources, retention, limits, metrics, tasks, pods, route_status, .. } = needs;
         let store = Store::new(retention, clock.clone(), limits.clone(), pods.clone());
         let quotas = PeerQuotas::new(clock.clone(), limits);
         let (refusals, schedule) = (RecentRefusals::new(), Schedule::default());
@@ -160,7 +159,7 @@ impl Credentials {
             audit_log: needs.audit_log,
             pods: pods.clone(),
             events: needs.events,
-            still_gives: Arc::clone(&still_gives),
+            route_status: Arc::clone(&route_status),
         };
         let flights = Flights::new(runner, outcomes, rng, tasks);
         let provider = Provider {
@@ -183,7 +182,7 @@ impl Credentials {
             quotas,
             clock,
             pods,
-            still_gives,
+            route_status,
         }
     }
 
@@ -212,7 +211,7 @@ impl Credentials {
             refusals: self.refusals.clone(),
             quotas: self.quotas.clone(),
             clock: self.clock.clone(),
-            still_gives: Arc::clone(&self.still_gives),
+            route_status: Arc::clone(&self.route_status),
         })
     }
 }

@@ -11,17 +11,18 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::clock::{Clock, Now};
-use crate::credentials::assemble::StillGives;
+use crate::credentials::assemble::RouteStatusOf;
 use crate::credentials::flight::outcome::FIRST_RENEWAL_RETRY;
 use crate::credentials::flight::shared_call::Purpose;
 use crate::credentials::flight::table::{Flights, JoinRequest, Joined};
 use crate::credentials::limits::peer_quota::PeerQuotas;
-use crate::credentials::policy::freshness::Urgency;
+use crate::credentials::policy::freshness::{MIN_REMAINING_LIFE, Urgency};
 use crate::credentials::policy::renewing::{Checked, Demand, NextStep, look_in, next_step};
 use crate::credentials::record::IdentityRecord;
 use crate::credentials::store::Store;
 use crate::credentials::store::recent_refusals::RecentRefusals;
 use crate::credentials::store::schedule::Schedule;
+use crate::workload::RouteStatus;
 
 /// The worker wakes at least this often: timers stand still while a machine sleeps, boot time does not; and
 /// moka wants its housekeeping.
@@ -45,7 +46,7 @@ pub struct Renewals {
     pub(in crate::credentials) quotas: PeerQuotas,
     /// The clock.
     pub(in crate::credentials) clock: Clock,
-    pub(in crate::credentials) still_gives: StillGives,
+    pub(in crate::credentials) route_status: RouteStatusOf,
 }
 
 impl Renewals {
@@ -130,15 +131,35 @@ impl Renewals {
             .or_else(|| self.store.last_asked(&may_tell))
     }
 
+    /// The cluster gives the role for tokens of another audience by now. Only a new pod has such a token.
+    fn keep_to_expiry(&self, record: &Arc<IdentityRecord>, now: Now) {
+        let expiry = record.credentials().expiry();
+        if expiry.is_surely_over(now) {
+            return self.store.remove_expired(record.key());
+        }
+        tracing::warn!(
+            key = ?record.key(),
+            "the audience of the role has changed: credentials are served to their end and not renewed; \
+             restart the pod"
+        );
+        let rest = expiry.left_at_most(now).saturating_sub(MIN_REMAINING_LIFE);
+        self.schedule.put(record, now.boot.plus(rest).plus(JUST_AFTER));
+    }
+
     fn check(&self, record: &Arc<IdentityRecord>, now: Now) {
         if record.is_revoked() || !self.store.holds(record) {
             return;
         }
-        if !(self.still_gives)(record.principal()) {
-            tracing::info!(key = ?record.key(), "the pod has this role no more; its credentials are dropped");
-            record.revoke();
-            self.store.remove(record);
-            return;
+        match (self.route_status)(record.principal()) {
+            RouteStatus::Given => {}
+            RouteStatus::ToExpiry => return self.keep_to_expiry(record, now),
+            RouteStatus::Ended => {
+                let key = record.key();
+                tracing::info!(?key, "the pod has this role no more; its credentials are dropped");
+                record.revoke();
+                self.store.remove(record);
+                return;
+            }
         }
         let mut step = next_step(&self.checked(record, now));
         if matches!(step, NextStep::Renew(..)) && self.is_for_nobody(record) {

@@ -215,11 +215,11 @@ mod tests {
     fn too_many_reports_are_dropped_and_counted() {
         let node = node();
         for _ in 0..MOST_REPORTS + 3 {
-            node.events.tell(name("here"), Problem::WrongAudience);
+            node.events.tell(name("here"), Problem::OtherNode);
         }
         let counts = node.metrics.counts();
         assert!(counts.contains("pod_identity_agent_events_total{outcome=\"dropped\"} 3\n"), "{counts}");
-        Events::off().tell(name("here"), Problem::WrongAudience);
+        Events::off().tell(name("here"), Problem::OtherNode);
         Events::off().tell_of_other_node(&verified("away"));
     }
 }

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use super::reason::Reason;
 use crate::pods::PodName;
-use crate::workload::WebIdentity;
+use crate::workload::{ForeignAudience, WebIdentity};
 
 /// The API server takes no longer note (docs/design/facts.md#events), in bytes.
 const LONGEST_NOTE: usize = 1_024;
@@ -48,7 +48,7 @@ pub enum Problem {
         why: Box<str>,
     },
     /// The pod sends a token that is for somebody else.
-    WrongAudience,
+    WrongAudience(ForeignAudience),
     /// The pod's token was presented on a node where it does not run.
     OtherNode,
     /// The pod came up without variables and token, though its service account has an association.
@@ -83,7 +83,7 @@ impl Problem {
             Self::NoAssociation { .. } => Reason::NoPodIdentityAssociation,
             Self::RoleNotAssumable { .. } | Self::RefusedBySts { .. } => Reason::RoleNotAssumable,
             Self::NoRole { .. } => Reason::NoRoleForServiceAccount,
-            Self::WrongAudience => Reason::WrongTokenAudience,
+            Self::WrongAudience(_) => Reason::WrongTokenAudience,
             Self::OtherNode => Reason::TokenOfAnotherNode,
             Self::NotInjected { .. } => Reason::PodIdentityNotInjected,
         }
@@ -121,11 +121,12 @@ impl Problem {
                  {why}. Its role is what the annotation eks.amazonaws.com/role-arn or the agent's role map \
                  names, within the agent's role limits"
             ),
-            Self::WrongAudience => "The token that this pod sends for its AWS credentials does not have the \
-                 audience pods.eks.amazonaws.com, so it is refused. The variable \
-                 AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE must name the token that EKS Pod Identity injects, \
-                 or another projected serviceAccountToken with that audience"
-                .to_owned(),
+            Self::WrongAudience(foreign) => format!(
+                "The token that this pod sends for its AWS credentials is refused for its audience: \
+                 {foreign}. To be served, the pod needs a projected serviceAccountToken with a served \
+                 audience, named by the variable AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE; {}",
+                foreign.advice()
+            ),
             Self::OtherNode => format!(
                 "A token of this pod was presented on node {}, where this pod does not run, and was refused. \
                  A token must not leave its pod: if no workload passes it on by mistake, it was stolen. \
@@ -166,7 +167,7 @@ mod tests {
 
     use super::{AwsWords, LONGEST_NOTE, Names, Problem};
     use crate::pods::PodName;
-    use crate::workload::{RoleArn, StsEndpoint, WebIdentity};
+    use crate::workload::{ForeignAudience, RoleArn, ServedAudiences, StsEndpoint, WebIdentity};
 
     fn names() -> Names {
         Names { cluster: "prod".into(), node: "node-1".into() }
@@ -182,6 +183,10 @@ mod tests {
         Arc::new(WebIdentity { role, audience, session_name, endpoint: StsEndpoint::Regional })
     }
 
+    fn foreign() -> ForeignAudience {
+        ServedAudiences::new(true, ["sts.amazonaws.com"]).meant_by(&["vault".into()]).unwrap_err()
+    }
+
     fn said(message: &str) -> AwsWords {
         AwsWords { code: "AccessDeniedException", message: message.into() }
     }
@@ -191,7 +196,7 @@ mod tests {
         [
             Problem::NoAssociation { service_account: service_account.clone(), said: said.clone() },
             Problem::RoleNotAssumable { service_account: service_account.clone(), said: said.clone() },
-            Problem::WrongAudience,
+            Problem::WrongAudience(foreign()),
             Problem::OtherNode,
             Problem::NotInjected { service_account: service_account.clone() },
             Problem::RefusedBySts { service_account: service_account.clone(), wanted: wanted(), said },
@@ -215,7 +220,11 @@ mod tests {
                 "{\"Service\": \"pods.eks.amazonaws.com\"} both sts:AssumeRole and sts:TagSession",
             ),
             (&not_assumable, ". AWS says: AccessDeniedException: Service failed to assume role due to trust"),
-            (&audience, "audience pods.eks.amazonaws.com"),
+            (
+                &audience,
+                "it is for vault, and this agent serves pods.eks.amazonaws.com, sts.amazonaws.com. To",
+            ),
+            (&audience, "and one of --web-identity-audience must be the same"),
             (&other_node, "presented on node node-1"),
             (&not_injected, "Service account shop/cart"),
             (&by_sts, "service account shop/cart assume arn:aws:iam::111122223333:role/reader"),

@@ -143,7 +143,7 @@ impl Authenticator {
                     VerificationMode::Required => Authentication::Undecided(identity.caller()),
                 };
                 let open = OpenToken { meanwhile, mode, generation: keys.generation(), unproven: why };
-                match self.reviews.as_ref().filter(|_| identity.audience().name().is_some()) {
+                match &self.reviews {
                     Some(reviews) => {
                         let known = reviews.known(token.digest(), now.boot);
                         self.judge_by_review(token, identity, open, known, has_lapsed, now)
@@ -224,7 +224,7 @@ impl Authenticator {
     fn question(&self, token: &BearerToken, peer: PeerKey) -> Option<(&Reviews, Question)> {
         let reviews = self.reviews.as_ref()?;
         let claims = UnverifiedClaims::of(token).ok()?;
-        let audience = self.policy.audience(&claims.audiences).name()?;
+        let audience = self.policy.audience(&claims.audiences).ok()?.name();
         Some((reviews, Question { token: token.clone(), audience, peer }))
     }
 

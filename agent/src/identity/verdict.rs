@@ -8,8 +8,8 @@ use std::time::SystemTime;
 
 use crate::identity::claims::{UnreadableClaims, Validity};
 use crate::workload::{
-    Audience, BearerToken, Caller, CredentialKey, Pod, PresentedToken, Principal, Route, TokenDigest,
-    VerifiedKey,
+    Audience, BearerToken, Caller, CredentialKey, ForeignAudience, Pod, PresentedToken, Principal, Route,
+    TokenDigest, VerifiedKey,
 };
 
 /// What is known of the caller after judging its token.
@@ -91,8 +91,8 @@ pub enum TokenFault {
     #[error("the token has more than one of our audiences")]
     SeveralAudiences,
     /// Issued for somebody else.
-    #[error("the token is not for audience pods.eks.amazonaws.com")]
-    ForeignAudience,
+    #[error("the token's audience is not served: {0}")]
+    ForeignAudience(ForeignAudience),
     /// Signed in a way that its key does not sign.
     #[error("the token is signed with an algorithm that its key does not use")]
     Algorithm,

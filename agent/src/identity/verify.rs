@@ -17,7 +17,7 @@ use crate::identity::json;
 use crate::identity::keys::key::Algorithm;
 use crate::identity::keys::{Entry, KeyTable};
 use crate::identity::verdict::{RefusedToken, TokenFacts, TokenFault, UnverifiedIdentity, VerifiedIdentity};
-use crate::workload::{Audience, BearerToken, Caller, Pod, ServedAudiences, ServiceAccount};
+use crate::workload::{Audience, BearerToken, Caller, ForeignAudience, Pod, ServedAudiences, ServiceAccount};
 
 /// What a token must be.
 #[derive(Clone, Debug)]
@@ -95,7 +95,7 @@ impl Policy {
     }
 
     /// What the audiences of a token amount to.
-    pub(super) fn audience(&self, audiences: &[Box<str>]) -> Audience {
+    pub(super) fn audience(&self, audiences: &[Box<str>]) -> Result<Audience, ForeignAudience> {
         self.audiences.meant_by(audiences)
     }
 
@@ -171,25 +171,26 @@ fn judge(
     if is_over(claims.validity, now) {
         return Err(TokenFault::Expired);
     }
-    let audience = policy.audience(&claims.audiences);
-    let facts = TokenFacts { digest: token.digest(), validity: claims.validity, audience: audience.clone() };
+    if policy.mode != VerificationMode::Off && policy.audiences.are_several_in(&claims.audiences) {
+        return Err(TokenFault::SeveralAudiences);
+    }
+    let header = policy.has_keys.then(|| header_of(token)).transpose()?;
+    let audience = match policy.audience(&claims.audiences) {
+        Ok(audience) => audience,
+        Err(foreign) => {
+            // Who made this mistake matters only if it is proven: a forger must not speak for a pod.
+            let pod = header.and_then(|header| proven_pod(token, &header, claims, keys, policy));
+            let caller = pod.map_or_else(|| claims.caller(), |pod| Caller::Verified(Arc::new(pod)));
+            let fault = TokenFault::ForeignAudience(foreign);
+            return Ok(Verdict::Refused(RefusedToken { fault, caller }));
+        }
+    };
+    let facts = TokenFacts { digest: token.digest(), validity: claims.validity, audience };
     let unproven = |why| {
         let identity = UnverifiedIdentity::claimed(facts.clone(), claims.caller());
         Verdict::Unproven { identity, why }
     };
-    if policy.mode != VerificationMode::Off && policy.audiences.are_several_in(&claims.audiences) {
-        return Err(TokenFault::SeveralAudiences);
-    }
-    if !policy.has_keys {
-        return Ok(unproven(Unproven::NoKeys));
-    }
-    let header = header_of(token)?;
-    if audience == Audience::Foreign {
-        // Who made this mistake matters only if it is proven: a forger must not speak for a pod.
-        let pod = proven_pod(token, &header, claims, keys, policy);
-        let caller = pod.map_or_else(|| claims.caller(), |pod| Caller::Verified(Arc::new(pod)));
-        return Ok(Verdict::Refused(RefusedToken { fault: TokenFault::ForeignAudience, caller }));
-    }
+    let Some(header) = header else { return Ok(unproven(Unproven::NoKeys)) };
     if !policy.is_given(&claims.issuer) && !keys.issuers().any(|named| *named == *claims.issuer) {
         // Like a token of an unknown key: no key speaks against it, and it is more often our --issuer that is
         // wrong (a slash too much) than the token.

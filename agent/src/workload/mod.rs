@@ -17,7 +17,7 @@ mod route;
 pub(crate) mod token;
 
 pub use addresses::{INSTANCE_METADATA, WELL_KNOWN};
-pub use audience::{Audience, ServedAudiences, WEB_IDENTITY_AUDIENCE};
+pub use audience::{Audience, ForeignAudience, ServedAudiences, WEB_IDENTITY_AUDIENCE};
 pub use caller::Caller;
 pub use key::{CredentialKey, VerifiedKey};
 pub use name::is_name;
@@ -25,5 +25,5 @@ pub use peer::PeerKey;
 pub use pod::{ClaimedPod, Pod, ServiceAccount, ServiceAccountName};
 pub use principal::Principal;
 pub use role::{NotARoleArn, RoleArn};
-pub use route::{Route, StsEndpoint, WebIdentity};
+pub use route::{Route, RouteStatus, StsEndpoint, WebIdentity};
 pub use token::{BearerToken, MalformedToken, PresentedToken, TokenDigest};

@@ -18,6 +18,17 @@ pub enum Route {
     WebIdentity(Arc<WebIdentity>),
 }
 
+/// What the cluster says today of a route that a caller was given.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RouteStatus {
+    /// It is given still, or nobody knows otherwise.
+    Given,
+    /// What the caller has by it is its own until it expires, and nothing more is fetched.
+    ToExpiry,
+    /// It has ended, and with it what the caller has.
+    Ended,
+}
+
 /// What STS is asked for.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct WebIdentity {

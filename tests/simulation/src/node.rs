@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use aws_smithy_runtime_api::client::http::SharedHttpClient;
 use pod_identity_agent::association::annotations::{FoundAccount, NotRead};
-use pod_identity_agent::association::{self, Associations, Choice, NoRoute, Withdrawn};
+use pod_identity_agent::association::{Associations, Choice, NoRoute, Withdrawn};
 use pod_identity_agent::aws::answer_log::AnswerLog;
 use pod_identity_agent::aws::node_details::SentDetails;
 use pod_identity_agent::aws::own_identity::imds::InstanceRole;
@@ -36,7 +36,7 @@ use pod_identity_agent::pods::Pods;
 use pod_identity_agent::rng::Rng;
 use pod_identity_agent::telemetry::metrics::Metrics;
 use pod_identity_agent::workload::{
-    BearerToken, PeerKey, ServedAudiences, ServiceAccountName, WEB_IDENTITY_AUDIENCE,
+    BearerToken, PeerKey, Principal, RouteStatus, ServedAudiences, ServiceAccountName, WEB_IDENTITY_AUDIENCE,
 };
 
 use crate::issuer::ISSUER;
@@ -120,8 +120,7 @@ impl Node {
         let answer_log = own.answer_log().clone();
         let roles = annotations.is_some().then(roles);
         let web_identity = roles.as_ref().map(|roles| of_sts(&clock, roles, sts, answer_log.clone()));
-        let associations =
-            Associations::new(association::Parts { pod_identity: true, roles }, Rng::seeded(seed));
+        let associations = Associations::new(roles, Rng::seeded(seed));
         let credentials = Credentials::assemble(Needs {
             clock: clock.clone(),
             rng: Rng::seeded(seed),
@@ -135,9 +134,9 @@ impl Node {
             audit_log: None,
             pods: Pods::unreported(),
             events: Events::off(),
-            still_gives: {
+            route_status: {
                 let associations = associations.clone();
-                Arc::new(move |principal| associations.still_gives(&principal.caller, &principal.route))
+                Arc::new(move |principal| associations.status(&principal.caller, &principal.route))
             },
         });
         if let Some(renewals) = credentials.renewals() {
@@ -177,6 +176,14 @@ impl Node {
         let now = self.clock.now();
         let authentication = self.authenticate(pod, token, now).await;
         judged(matches!(authentication, Authentication::Identified(Identity::Verified(_))));
+        if let (Authentication::Undecided(_), Some(holding)) =
+            (&authentication, self.credentials.provider.earned_by(token, now))
+        {
+            let Principal { caller, route, .. } = holding.principal();
+            if self.associations.status(caller, route) != RouteStatus::Ended {
+                return Answer::Served(holding.serve().body.to_vec());
+            }
+        }
         let request = match request(&self.associations, now, pod, token, authentication).await {
             Ok(request) => request,
             Err(answer) => return answer,
@@ -229,7 +236,8 @@ async fn request(
         Authentication::Identified(identity) => {
             let chosen = match associations.choose(&identity.caller(), identity.audience(), now) {
                 Choice::Route(route) => Ok(route),
-                Choice::Refused(why) => Err(why),
+                // No audience of a role changes in any story.
+                Choice::Refused(why) | Choice::Former(_, why) => Err(why),
                 Choice::Ask(question) => {
                     let asked = associations.ask(question, now);
                     tokio::time::timeout(LONGEST_HOLD, asked).await.unwrap_or(Err(NoRoute::NotYetKnown))
@@ -238,12 +246,9 @@ async fn request(
             let route = chosen.map_err(|why| match why {
                 NoRoute::NotYetKnown => Answer::Trouble(NOT_YET_KNOWN),
                 NoRoute::NoRole => Answer::RefusedByAgent(NO_ROLE),
-                NoRoute::ForeignAudience
-                | NoRoute::PodIdentityOff
-                | NoRoute::WebIdentityOff
-                | NoRoute::Unverified
+                NoRoute::Unverified
                 | NoRoute::InvalidRole(_)
-                | NoRoute::OtherAudience
+                | NoRoute::OtherAudience(_)
                 | NoRoute::NotAllowed => Answer::RefusedByAgent("no route"),
             })?;
             let principal = identity.principal(route);
@@ -276,7 +281,7 @@ fn authenticator(
         keys: vec![KeyLocation::Url(format!("{ISSUER}/keys"))],
     };
     let policy = Policy::new(&verification, "cluster", None);
-    let policy = policy.serving(ServedAudiences::new([WEB_IDENTITY_AUDIENCE]));
+    let policy = policy.serving(ServedAudiences::new(true, [WEB_IDENTITY_AUDIENCE]));
     let keys = TokenKeys::of_sources(1);
     let complete = Readiness::new().advisory(ConditionName::TokenKeys);
     let source = KeySource::read_elsewhere("simulated".to_owned(), 0, keys.clone(), false, read);

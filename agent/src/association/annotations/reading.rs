@@ -25,6 +25,16 @@ pub(in crate::association) enum Annotated {
     Invalid(Arc<str>),
 }
 
+impl Annotated {
+    /// The role, where there is one.
+    pub(in crate::association) const fn role(&self) -> Option<&Arc<RoleSettings>> {
+        match self {
+            Self::Role(settings) => Some(settings),
+            Self::None | Self::Invalid(_) => None,
+        }
+    }
+}
+
 /// What annotations amount to.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Reading {

@@ -9,11 +9,13 @@ use tokio::time::{Instant, sleep, timeout};
 
 use super::{FoundAccount, NotRead};
 use crate::association::testing::roles;
-use crate::association::{Associations, Choice, NoRoute, Parts};
+use crate::association::{Associations, Choice, NoRoute};
 use crate::clock::{Clock, Simulated};
 use crate::lifecycle::tasks::spawn_detached;
 use crate::rng::Rng;
-use crate::workload::{Audience, Caller, ClaimedPod, Pod, Route, ServiceAccount, ServiceAccountName};
+use crate::workload::{
+    Audience, Caller, ClaimedPod, Pod, Route, RouteStatus, ServiceAccount, ServiceAccountName,
+};
 
 const STS: &str = "sts.amazonaws.com";
 const ROLE: &str = "eks.amazonaws.com/role-arn";
@@ -44,8 +46,8 @@ fn caller(account_name: &str, pod_uid: &str) -> Caller {
     Caller::Verified(Arc::new(Pod { service_account, name: pod_uid.into(), uid: pod_uid.into(), node: None }))
 }
 
-fn parts(annotations: bool) -> Parts {
-    Parts { pod_identity: true, roles: Some(roles(None, None, annotations)) }
+fn with(annotations: bool) -> Associations {
+    Associations::new(Some(roles(None, None, annotations)), Rng::seeded(7))
 }
 
 /// An API server that takes 100 ms, the accounts that it was asked for, and what the task said last.
@@ -60,7 +62,7 @@ struct Cluster {
 impl Cluster {
     fn new(answers: impl FnMut(&str) -> Read + Send + 'static) -> Self {
         let clock = Clock::simulated(Simulated::starting_at(UNIX_EPOCH));
-        let associations = Associations::new(parts(true), Rng::seeded(7));
+        let associations = with(true);
         let answers: Answers = Arc::new(Mutex::new(Box::new(answers)));
         let (reads, told) = (Arc::<Mutex<Vec<String>>>::default(), Arc::<Mutex<_>>::default());
         let (noted, given, last_told) = (Arc::clone(&reads), Arc::clone(&answers), Arc::clone(&told));
@@ -86,7 +88,7 @@ impl Cluster {
         let (caller, audience) = (caller(account_name, pod_uid), Audience::WebIdentity(STS.into()));
         let answer = match self.associations.choose(&caller, &audience, self.clock.now()) {
             Choice::Route(route) => Ok(route),
-            Choice::Refused(why) => Err(why),
+            Choice::Refused(why) | Choice::Former(_, why) => Err(why),
             Choice::Ask(question) => {
                 let asked = self.associations.ask(question, self.clock.now());
                 match timeout(Duration::from_millis(4_500), asked).await {
@@ -161,14 +163,14 @@ async fn an_annotation_that_is_gone_is_noticed_at_the_next_renewal_of_a_pod_that
     };
     for _ in 0..48 {
         sleep(Duration::from_secs(3_600)).await;
-        assert!(cluster.associations.still_gives(&caller, &route));
+        assert_eq!(cluster.associations.status(&caller, &route), RouteStatus::Given);
     }
     sleep(Duration::from_secs(1)).await;
     cluster.says(|_| without_role());
     sleep(Duration::from_secs(61)).await;
-    assert!(cluster.associations.still_gives(&caller, &route), "not known yet");
+    assert_eq!(cluster.associations.status(&caller, &route), RouteStatus::Given, "not known yet");
     sleep(Duration::from_secs(12)).await;
-    assert!(!cluster.associations.still_gives(&caller, &route));
+    assert_eq!(cluster.associations.status(&caller, &route), RouteStatus::Ended);
 }
 
 #[tokio::test(start_paused = true)]
@@ -264,14 +266,14 @@ async fn the_audience_chooses_the_source_and_nothing_falls_back() {
     {
         Choice::Route(Route::EksAuth) => "eks-auth".to_owned(),
         Choice::Route(Route::WebIdentity(_)) => "web-identity".to_owned(),
-        Choice::Refused(why) => format!("{why:?}"),
+        Choice::Refused(why) | Choice::Former(_, why) => format!("{why:?}"),
         Choice::Ask(_) => "ask".to_owned(),
     };
-    let [eks, sts, foreign] = [Audience::PodIdentity, Audience::WebIdentity(STS.into()), Audience::Foreign];
+    let [eks, sts] = [Audience::PodIdentity, Audience::WebIdentity(STS.into())];
     let claimed = Caller::Claimed(Arc::new(ClaimedPod::new("ns", "sa", Some("p"), Some("uid"))));
     let verified = caller("sa", "a");
     let both = &cluster.associations;
-    let none = &Associations::new(Parts { pod_identity: false, roles: None }, Rng::seeded(1));
+    let none = &Associations::new(None, Rng::seeded(1));
     for (associations, caller, audience, chosen) in [
         (both, &verified, &eks, "eks-auth"),
         (both, &claimed, &eks, "eks-auth"),
@@ -279,17 +281,12 @@ async fn the_audience_chooses_the_source_and_nothing_falls_back() {
         (both, &verified, &sts, "ask"),
         (both, &claimed, &sts, "Unverified"),
         (both, &Caller::Unknown, &sts, "Unverified"),
-        (both, &verified, &foreign, "ForeignAudience"),
-        (none, &verified, &eks, "PodIdentityOff"),
-        (none, &verified, &sts, "WebIdentityOff"),
-        (none, &verified, &foreign, "ForeignAudience"),
+        (none, &verified, &eks, "eks-auth"),
+        (none, &verified, &sts, "NoRole"),
     ] {
         assert_eq!(choose(associations, caller, audience), chosen, "{caller:?} {audience:?}");
     }
-    assert_eq!(
-        choose(&Associations::new(parts(false), Rng::seeded(1)), &verified, &sts),
-        format!("{:?}", NoRoute::NoRole)
-    );
+    assert_eq!(choose(&with(false), &verified, &sts), format!("{:?}", NoRoute::NoRole));
     assert_eq!(cluster.reads(), 0);
 }
 

@@ -39,6 +39,21 @@ impl RoleMap {
         reading::read(content)
     }
 
+    /// All entries, each by its name in the file.
+    pub(super) fn entries(&self) -> impl Iterator<Item = (String, &RoleSettings)> {
+        self.namespaces.iter().flat_map(|(namespace, entries)| {
+            let exact = entries
+                .exact
+                .iter()
+                .map(move |(name, settings)| (format!("{namespace}/{name}"), &**settings));
+            let prefixes = entries
+                .prefixes
+                .iter()
+                .map(move |(prefix, settings)| (format!("{namespace}/{prefix}*"), &**settings));
+            exact.chain(prefixes)
+        })
+    }
+
     /// What an account is given: by the entry of its name, else by the one with the longest beginning of it.
     pub(super) fn find(&self, namespace: &str, account: &str) -> Option<&Arc<RoleSettings>> {
         let entries = self.namespaces.get(namespace)?;

@@ -12,7 +12,9 @@ use crate::association::settings::RoleSettings;
 use crate::association::testing::roles;
 use crate::association::{NoRoute, Withdrawn};
 use crate::clock::BootTime;
+use crate::config::WebIdentity;
 use crate::rng::Rng;
+use crate::workload::RouteStatus::{Ended, Given, ToExpiry};
 use crate::workload::{Pod, RoleArn, ServiceAccount, StsEndpoint};
 
 const STS: &str = "sts.amazonaws.com";
@@ -52,6 +54,12 @@ fn state(map: bool, limits: bool, annotations: bool) -> State {
     State::new(&roles(map.then_some(Path::new("/map")), limits.then_some(Path::new("/limits")), annotations))
 }
 
+/// The same, with a map or annotations, where the agent serves these audiences.
+fn state_serving(audiences: &[&str], map: bool, annotations: bool) -> State {
+    let roles = roles(map.then_some(Path::new("/map")), None, annotations);
+    State::new(&WebIdentity { audiences: audiences.iter().map(|name| (*name).to_owned()).collect(), ..roles })
+}
+
 /// What a pod is given, in a word.
 fn choice(state: &mut State, pod_uid: &str, ms: u64) -> String {
     said(&state.choose(&pod(pod_uid), &STS.into(), at(ms)))
@@ -60,7 +68,12 @@ fn choice(state: &mut State, pod_uid: &str, ms: u64) -> String {
 fn said(chosen: &Chosen) -> String {
     match chosen {
         Chosen::Route(route) => route.role.as_str().replace("arn:aws:iam::111122223333:role/", ""),
+        Chosen::Refused(NoRoute::OtherAudience(other)) => format!("OtherAudience {}", other.of_role),
         Chosen::Refused(why) => format!("{why:?}"),
+        Chosen::Former(route, why) => {
+            let role = route.role.as_str().rsplit('/').next().unwrap();
+            format!("{role} to its end: {why}")
+        }
         Chosen::Unknown => "?".to_owned(),
     }
 }
@@ -174,16 +187,56 @@ fn another_role_is_for_new_pods_at_once_and_for_old_ones_when_the_former_has_end
 }
 
 #[test]
-fn other_settings_of_the_same_role_withdraw_nothing() {
-    let mut state = state(false, false, true);
+fn another_audience_of_the_same_role_leaves_pods_what_they_have_and_renews_it_no_more() {
+    let mut state = state_serving(&[STS, "mine"], false, true);
     assert_eq!(read_for(&mut state, "a", 0, annotated("r", None)), "r");
+    let Chosen::Route(route) = state.choose(&pod("a"), &STS.into(), at(100)) else { panic!() };
     state.register.as_mut().unwrap().read_at(&account(), at(60_000));
     read(&mut state, 60_000, annotated("r", Some("mine")));
     assert_eq!(choice(&mut state, "a", 60_100), "r", "one read ends nothing");
+    assert_eq!(choice(&mut state, "new", 60_100), "?");
+    assert_eq!(state.status(&pod("a"), &route), Given);
     read(&mut state, 70_000, annotated("r", Some("mine")));
     assert_eq!(withdrawn(&mut state), [""; 0]);
-    assert_eq!(choice(&mut state, "a", 70_100), "OtherAudience", "it needs a token of the new audience");
+    let why = "the audience of the service account's role is now mine, and the pod's token is for \
+               sts.amazonaws.com: restart the pod, so that it gets a token for the former";
+    assert_eq!(choice(&mut state, "a", 70_100), format!("r to its end: {why}"));
+    assert_eq!(state.status(&pod("a"), &route), ToExpiry);
     assert_eq!(said(&state.choose(&pod("a"), &"mine".into(), at(70_200))), "r");
+    // It is the account's role still, and ends like any other.
+    let ms = 600_000;
+    state.register.as_mut().unwrap().read_at(&account(), at(ms));
+    read(&mut state, ms, Annotated::None);
+    assert!(choice(&mut state, "a", ms + 100).starts_with("r to its end"));
+    read(&mut state, ms + 10_000, Annotated::None);
+    assert_eq!((withdrawn(&mut state), state.status(&pod("a"), &route)), (vec!["r".to_owned()], Ended));
+}
+
+#[test]
+fn an_audience_that_comes_back_is_given_as_before() {
+    let of = |audience: &str| {
+        let content = format!(r#"{{"ns/sa":{{"RoleARN":"{}","Audience":"{audience}"}}}}"#, arn("r"));
+        Some(RoleMap::read(content.as_bytes()).unwrap())
+    };
+    let mut state = state_serving(&[STS, "mine"], true, false);
+    state.note_map(of(STS), at(0));
+    let Chosen::Route(route) = state.choose(&pod("a"), &STS.into(), at(0)) else { panic!() };
+    state.note_map(of("mine"), at(5_000));
+    state.note_map(None, at(10_000));
+    assert_eq!(state.status(&pod("a"), &route), Given, "five seconds are no proof");
+    state.note_map(None, at(15_000));
+    assert_eq!(state.status(&pod("a"), &route), ToExpiry);
+    state.note_map(of(STS), at(20_000));
+    assert_eq!((state.status(&pod("a"), &route), choice(&mut state, "a", 20_100)), (Given, "r".to_owned()));
+    // To one that the agent does not serve.
+    state.note_map(of("vault"), at(25_000));
+    state.note_map(None, at(35_000));
+    let said = choice(&mut state, "a", 35_100);
+    assert!(
+        said.contains("now vault") && said.ends_with("which --web-identity-audience must name"),
+        "{said}"
+    );
+    assert_eq!(withdrawn(&mut state), [""; 0]);
 }
 
 #[test]
@@ -210,13 +263,13 @@ fn a_pod_keeps_its_route_while_its_role_comes_from_elsewhere_or_by_another_endpo
         }
         assert_eq!(withdrawn(&mut state), [""; 0], "{entry}");
         assert_eq!(state.choose(&pod("a"), &STS.into(), at(ms + 30_000)), Chosen::Route(Arc::clone(&route)));
-        assert!(state.still_gives(&pod("a"), &route), "{entry}");
+        assert_eq!(state.status(&pod("a"), &route), Given, "{entry}");
     }
     // But the role is the role.
     state.note_map(Some(map(None)), at(400_000));
     state.note_map(None, at(410_000));
     assert_eq!(withdrawn(&mut state), ["r"]);
-    assert!(!state.still_gives(&pod("a"), &route));
+    assert_eq!(state.status(&pod("a"), &route), Ended);
 }
 
 #[test]
@@ -264,12 +317,12 @@ fn at_the_bound_a_pod_stays_that_asks_no_more_and_has_credentials_that_are_renew
     for number in 1..3_000 {
         state.choose(&pod(&format!("p{number}")), &STS.into(), at(number));
         if number % 500 == 0 {
-            assert!(state.still_gives(&pod("a"), &route));
+            assert_eq!(state.status(&pod("a"), &route), Given);
         }
     }
     state.note_map(Some(map(None)), at(5_000));
     state.note_map(None, at(15_000));
-    assert!(!state.still_gives(&pod("a"), &route));
+    assert_eq!(state.status(&pod("a"), &route), Ended);
 }
 
 #[test]
@@ -445,13 +498,13 @@ fn what_sts_is_asked_for() {
     let content =
         format!(r#"{{"ns/s*":{{"RoleARN":"{}","Audience":"mine","UseRegionalSTS":false}}}}"#, arn("r"));
     state.note_map(Some(RoleMap::read(content.as_bytes()).unwrap()), at(0));
-    assert_eq!(state.choose(&pod("a"), &STS.into(), at(0)), Chosen::Refused(NoRoute::OtherAudience));
+    assert_eq!(choice(&mut state, "a", 0), "OtherAudience mine");
     let Chosen::Route(route) = state.choose(&pod("a"), &"mine".into(), at(0)) else { panic!() };
     assert_eq!((route.role.as_str(), &*route.audience, &*route.session_name), (&*arn("r"), "mine", "ns.a"));
     assert_eq!(route.endpoint, StsEndpoint::Global);
     let Chosen::Route(again) = state.choose(&pod("a"), &"mine".into(), at(1)) else { panic!() };
     assert!(Arc::ptr_eq(&route, &again), "nothing is made anew for a hit");
-    assert_eq!(state.choose(&pod("a"), &STS.into(), at(2)), Chosen::Refused(NoRoute::OtherAudience));
+    assert_eq!(choice(&mut state, "a", 2), "OtherAudience mine");
 }
 
 #[test]
@@ -494,7 +547,7 @@ fn a_role_that_names_no_audience_is_for_each_that_is_served() {
     for audience in [STS, "second", STS, "second"] {
         let Chosen::Route(route) = state.choose(&pod("a"), &audience.into(), at(0)) else { panic!() };
         assert_eq!((&*route.audience, route.role.as_str()), (audience, &*arn("r")));
-        assert!(state.still_gives(&pod("a"), &route));
+        assert_eq!(state.status(&pod("a"), &route), Given);
     }
 }
 
@@ -504,24 +557,24 @@ fn what_was_withdrawn_is_given_no_more_and_what_was_forgotten_still_is() {
     state.note_map(Some(map(Some("r"))), at(0));
     let Chosen::Route(route) = state.choose(&pod("a"), &STS.into(), at(0)) else { panic!() };
     state.note_map(Some(map(None)), at(1_000));
-    assert!(state.still_gives(&pod("a"), &route));
+    assert_eq!(state.status(&pod("a"), &route), Given);
     state.pods.forget(&account());
-    assert!(state.still_gives(&pod("a"), &route));
+    assert_eq!(state.status(&pod("a"), &route), Given);
     // It asks again, and what it is given is not known: it has lost nothing by that.
     assert_eq!(choice(&mut state, "a", 2_000), "NoRole");
-    assert!(state.still_gives(&pod("a"), &route));
+    assert_eq!(state.status(&pod("a"), &route), Given);
     state.note_map(Some(map(Some("r"))), at(3_000));
     assert_eq!(choice(&mut state, "a", 3_000), "r");
     state.note_map(Some(map(None)), at(5_000));
     state.note_map(None, at(15_000));
-    assert!(!state.still_gives(&pod("a"), &route));
+    assert_eq!(state.status(&pod("a"), &route), Ended);
     state.note_map(Some(map(Some("r"))), at(16_000));
     assert_eq!(choice(&mut state, "a", 16_000), "r");
-    assert!(state.still_gives(&pod("a"), &route));
+    assert_eq!(state.status(&pod("a"), &route), Given);
     state.note_map(Some(map(Some("other"))), at(20_000));
     state.note_map(None, at(30_000));
     assert_eq!(choice(&mut state, "a", 30_000), "other");
-    assert!(!state.still_gives(&pod("a"), &route));
+    assert_eq!(state.status(&pod("a"), &route), Ended);
 }
 
 #[test]
@@ -543,6 +596,6 @@ fn a_pod_of_an_account_that_was_made_again_loses_what_the_new_one_loses() {
     read(&mut state, 20_000, Annotated::None);
     read(&mut state, 30_000, Annotated::None);
     assert_eq!(state.next_withdrawn().map(|withdrawn| withdrawn.service_account), Some(again));
-    assert!(!state.still_gives(&rotated, &route));
+    assert_eq!(state.status(&rotated, &route), Ended);
     assert_eq!(said(&choose(&mut state, 30_100)), "NoRole");
 }

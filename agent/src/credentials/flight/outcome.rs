@@ -10,7 +10,7 @@ use parking_lot::Mutex;
 
 use crate::backoff::Backoff;
 use crate::clock::{BootTime, Clock};
-use crate::credentials::assemble::StillGives;
+use crate::credentials::assemble::RouteStatusOf;
 use crate::credentials::audit_log::{AuditLog, Entry, Fate};
 use crate::credentials::flight::attempts::Fetched;
 use crate::credentials::flight::shared_call::Flight;
@@ -26,7 +26,7 @@ use crate::credentials::store::{Kept, Store};
 use crate::events::{AwsWords, Events, Problem};
 use crate::pods::Pods;
 use crate::rng::Rng;
-use crate::workload::{CredentialKey, Principal, Route, WebIdentity};
+use crate::workload::{CredentialKey, Principal, Route, RouteStatus, WebIdentity};
 
 /// Renewals that fail are tried again after this, doubling up to [`SLOWEST_RENEWAL_RETRY`], with jitter.
 pub(in crate::credentials) const FIRST_RENEWAL_RETRY: Duration = Duration::from_secs(5);
@@ -53,8 +53,8 @@ pub(in crate::credentials) struct Outcomes {
     /// Learns which service accounts have associations.
     pub(in crate::credentials) pods: Pods,
     pub(in crate::credentials) events: Events,
-    /// Whether the cluster still gives a principal its route.
-    pub(in crate::credentials) still_gives: StillGives,
+    /// What the cluster says today of the route of a principal.
+    pub(in crate::credentials) route_status: RouteStatusOf,
 }
 
 impl Outcomes {
@@ -113,7 +113,7 @@ impl Outcomes {
                 && flight.began_with_what_lives(now)
                 && self.store.lookup(principal, token.token.digest(), now).is_none()
         };
-        if !(self.still_gives)(principal) || is_unwanted() {
+        if (self.route_status)(principal) == RouteStatus::Ended || is_unwanted() {
             // A renewal of what made room, or was taken away, while it was under way; or the cluster has
             // taken the role away. It would take the room of another, or bring back what its pod is entitled
             // to no more. What expired meanwhile is kept: its pod may be there.

@@ -12,6 +12,7 @@ mod fairness;
 mod fleet;
 mod freshness;
 mod gone;
+mod holding;
 mod names;
 mod outage;
 mod revocation;
@@ -19,6 +20,7 @@ mod roles;
 mod roles_in_trouble;
 mod sharing;
 
+use std::collections::HashMap;
 use std::net::Ipv4Addr;
 use std::num::NonZeroUsize;
 use std::sync::Arc;
@@ -33,7 +35,7 @@ use crate::aws::node_details::SentDetails;
 use crate::aws::own_identity::OwnIdentity;
 use crate::clock::{Clock, Simulated};
 use crate::config::{Retention, Sts, Upstream};
-use crate::credentials::assemble::{Credentials, Needs, StillGives};
+use crate::credentials::assemble::{Credentials, Needs, RouteStatusOf};
 use crate::credentials::audit_log::AuditLog;
 use crate::credentials::policy::serving::LONGEST_HOLD;
 use crate::credentials::provider::{CredentialRequest, Lookup};
@@ -47,7 +49,7 @@ use crate::pods::Pods;
 use crate::rng::Rng;
 use crate::telemetry::metrics::Metrics;
 use crate::workload::{
-    BearerToken, Caller, CredentialKey, PeerKey, PresentedToken, Principal, RoleArn, Route,
+    BearerToken, Caller, CredentialKey, PeerKey, PresentedToken, Principal, RoleArn, Route, RouteStatus,
 };
 
 const MINUTE: Duration = Duration::from_secs(60);
@@ -64,7 +66,7 @@ struct Node {
     /// STS, for roles that the cluster gives.
     sts: Aws,
     /// Roles that the cluster gives nobody any more.
-    withdrawn: Arc<Mutex<Vec<RoleArn>>>,
+    statuses: Statuses,
     pods: Pods,
     /// What was reported of pods.
     reports: Arc<Mutex<Reports>>,
@@ -115,7 +117,7 @@ impl Node {
             http_client: aws.http_client(),
             clock: &clock,
         });
-        let (sts, withdrawn) = (Aws::sts(), Arc::<Mutex<Vec<RoleArn>>>::default());
+        let (sts, statuses) = (Aws::sts(), Statuses::default());
         let web_identity = of_sts(&sts, &upstream, &answer_log, &clock);
         let (limits, tasks) = (Limits::default(), Tasks::new());
         // Dropping the questions means only that nobody answers them.
@@ -135,14 +137,14 @@ impl Node {
             audit_log: Some(AuditLog::new("cluster", Some("node-1"))),
             pods: pods.clone(),
             events,
-            still_gives: all_but(&withdrawn),
+            route_status: by(&statuses),
         });
         if let Some(renewals) = credentials.renewals() {
             tasks.spawn("renewals", renewals.run());
         }
         tasks.spawn("revocations", credentials.revocations().run(|_| ()));
         let reports = Arc::new(Mutex::new(reports));
-        Self { credentials, limits, clock, time, aws, sts, withdrawn, pods, reports }
+        Self { credentials, limits, clock, time, aws, sts, statuses, pods, reports }
     }
 
     /// Asks as the endpoint does: looks, waits as long as a request is held, serves or says why not.
@@ -218,12 +220,16 @@ fn of_sts(sts: &Aws, upstream: &Upstream, answer_log: &AnswerLog, clock: &Clock)
     })
 }
 
-/// All routes are given but those to these roles.
-fn all_but(withdrawn: &Arc<Mutex<Vec<RoleArn>>>) -> StillGives {
-    let withdrawn = Arc::clone(withdrawn);
+/// What has become of roles; all others are given.
+type Statuses = Arc<Mutex<HashMap<RoleArn, RouteStatus>>>;
+
+fn by(statuses: &Statuses) -> RouteStatusOf {
+    let statuses = Arc::clone(statuses);
     Arc::new(move |principal| match &principal.route {
-        Route::EksAuth => true,
-        Route::WebIdentity(wanted) => !withdrawn.lock().contains(&wanted.role),
+        Route::EksAuth => RouteStatus::Given,
+        Route::WebIdentity(wanted) => {
+            statuses.lock().get(&wanted.role).copied().unwrap_or(RouteStatus::Given)
+        }
     })
 }
 

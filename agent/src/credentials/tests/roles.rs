@@ -9,19 +9,19 @@ use super::{HOUR, MINUTE, Node};
 use crate::credentials::provider::CredentialRequest;
 use crate::pods::testing::missing;
 use crate::workload::{
-    Caller, CredentialKey, Pod, Principal, RoleArn, Route, ServiceAccount, StsEndpoint, VerifiedKey,
-    WebIdentity,
+    Caller, CredentialKey, Pod, Principal, RoleArn, Route, RouteStatus, ServiceAccount, StsEndpoint,
+    VerifiedKey, WebIdentity,
 };
 
 pub(super) const READER: &str = "arn:aws:iam::111122223333:role/team/reader";
-const WRITER: &str = "arn:aws:iam::111122223333:role/writer";
+pub(super) const WRITER: &str = "arn:aws:iam::111122223333:role/writer";
 const AUDIENCE: &str = "sts.amazonaws.com";
 
 pub(super) const fn issuing(life: Duration) -> Mood {
     Mood::Issues { after: Duration::from_millis(80), life }
 }
 
-fn arn(role: &str) -> RoleArn {
+pub(super) fn arn(role: &str) -> RoleArn {
     RoleArn::read(role).unwrap()
 }
 
@@ -57,7 +57,7 @@ impl Node {
     }
 
     /// As the agent does when an annotation or an entry of the map is gone.
-    fn withdraw(&self, account: &str, role: &str) {
+    pub(super) fn withdraw(&self, account: &str, role: &str) {
         self.credentials.store.remove_role(&service_account(account), &arn(role));
     }
 }
@@ -160,7 +160,7 @@ async fn what_the_cluster_gives_nobody_any_more_is_dropped_instead_of_renewed() 
         node.key_for(&request).await;
         node.key_for(&request).await;
     }
-    node.withdrawn.lock().push(arn(READER));
+    node.statuses.lock().insert(arn(READER), RouteStatus::Ended);
     tokio::time::sleep(40 * MINUTE).await;
     node.credentials.store.tidy();
     assert_eq!(node.credentials.store.len(), 1);

@@ -34,7 +34,10 @@ pub(in crate::identity) fn judge_reviewed(
 ) -> Result<VerifiedIdentity, RefusedToken> {
     let claims = UnverifiedClaims::of(token)
         .map_err(|error| RefusedToken { fault: TokenFault::Unreadable(error), caller: Caller::Unknown })?;
-    let audience = policy.audience(&claims.audiences);
+    let audience = policy.audience(&claims.audiences).map_err(|foreign| RefusedToken {
+        fault: TokenFault::ForeignAudience(foreign),
+        caller: claims.caller(),
+    })?;
     let facts = TokenFacts { digest: token.digest(), validity: claims.validity, audience };
     let pod = pod_of(&claims, user).map_err(|fault| RefusedToken { fault, caller: claims.caller() })?;
     policy.admit(facts, Arc::new(pod))

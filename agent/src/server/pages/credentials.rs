@@ -20,9 +20,10 @@ use super::host::AllowedHosts;
 use super::presence::PresenceChecks;
 use super::rejection::Rejection;
 use super::{response, self_probe};
-use crate::association::{Associations, Choice, NoRoute};
+use crate::association::{Associations, Choice, NoRoute, Question};
 use crate::clock::{Clock, Now};
 use crate::credentials::flight::shared_call::FlightId;
+use crate::credentials::holding::Holding;
 use crate::credentials::policy::serving::LONGEST_HOLD;
 use crate::credentials::provider::{
     CredentialRequest, Failed, Lookup, Provider, Served, ServedFrom, Waiting,
@@ -36,7 +37,7 @@ use crate::server::access_log::{Access, AccessLog};
 use crate::server::door::connection::{Peer, Respond};
 use crate::server::door::limits::LONGEST_WAIT;
 use crate::telemetry::metrics::{Authenticated, AuthenticationMetrics, Outcome, RequestMetrics};
-use crate::workload::{BearerToken, Caller, MalformedToken, Route};
+use crate::workload::{BearerToken, Caller, MalformedToken, Principal, Route, RouteStatus};
 
 /// The path that SDKs are pointed at.
 const PATH: &str = "/v1/credentials";
@@ -75,6 +76,14 @@ pub struct Endpoint {
     pub access_log: Arc<AccessLog>,
 }
 
+/// What a caller has a claim to.
+enum Claim {
+    /// Credentials, from memory or from AWS.
+    Request(CredentialRequest),
+    /// What is there for it, and nothing else.
+    Holding(Holding),
+}
+
 impl Respond for Endpoint {
     async fn respond(&self, peer: Peer, request: Request<Incoming>) -> Response<Full<Bytes>> {
         if let Some(answer) = self_probe::answer(&self.probe_key, &peer, &request) {
@@ -111,8 +120,15 @@ impl Endpoint {
         let deadline = peer.since + LONGEST_HOLD;
         let authentication = self.authenticate(peer, &token, now, deadline, account).await;
         account.caller = authentication.caller();
-        let request = self.credential_request(peer, token, authentication, now, deadline).await?;
         let origin = Origin { address: peer.address, is_of_host: peer.is_host };
+        let request = match self.claim(peer, token, authentication, now, deadline).await? {
+            Claim::Request(request) => request,
+            Claim::Holding(holding) => {
+                let caller = &holding.principal().caller;
+                self.presence.check(caller, origin).await.map_err(Rejection::Absent)?;
+                return Ok(holding.serve());
+            }
+        };
         self.presence.check(&account.caller, origin).await.map_err(Rejection::Absent)?;
         match self.provider.lookup(&request, now) {
             Lookup::Serve(served) => Ok(served),
@@ -155,40 +171,54 @@ impl Endpoint {
         authentication
     }
 
-    /// What an identified caller asks for, and by which route.
-    async fn credential_request(
+    /// What a caller has a claim to, and by which route.
+    async fn claim(
         &self,
         peer: &Peer,
         token: BearerToken,
         authentication: Authentication,
         now: Now,
         deadline: Instant,
-    ) -> Result<CredentialRequest, Rejection> {
+    ) -> Result<Claim, Rejection> {
         let identity = match authentication {
             Authentication::Identified(identity) => identity,
             Authentication::Refused(refused) => return Err(Rejection::Token(refused.fault)),
-            Authentication::Undecided(_) => return Err(Rejection::Undecided),
+            Authentication::Undecided(_) => return self.earned(&token, now).ok_or(Rejection::Undecided),
         };
-        let route = self.route(peer, &identity, now, deadline).await.map_err(Rejection::NoRoute)?;
-        let principal = identity.principal(route);
+        let route = match self.associations.choose(&identity.caller(), identity.audience(), now) {
+            Choice::Route(route) => Ok(route),
+            Choice::Former(route, why) => {
+                let holding = self.provider.held_by(&identity.principal(route), now);
+                return holding.map(Claim::Holding).ok_or(Rejection::NoRoute(why));
+            }
+            Choice::Refused(why) => Err(why),
+            Choice::Ask(question) => self.ask_for_route(peer, question, now, deadline).await,
+        };
+        let principal = identity.principal(route.map_err(Rejection::NoRoute)?);
         let must_be_judged = identity.must_be_judged();
         let token = identity.presented(token);
-        Ok(CredentialRequest { principal, token, must_be_judged, peer: peer.key() })
+        Ok(Claim::Request(CredentialRequest { principal, token, must_be_judged, peer: peer.key() }))
     }
 
-    /// The route of a caller. One that has to wait for its role is held like one that waits for AWS.
-    async fn route(
+    /// What a token has earned that nobody can verify any more, while its pod is given its route. Its key may
+    /// have been withdrawn because it leaked, so nothing is fetched with the token.
+    fn earned(&self, token: &BearerToken, now: Now) -> Option<Claim> {
+        let holding = self.provider.earned_by(token, now)?;
+        let Principal { caller, route, .. } = holding.principal();
+        match self.associations.status(caller, route) {
+            RouteStatus::Given | RouteStatus::ToExpiry => Some(Claim::Holding(holding)),
+            RouteStatus::Ended => None,
+        }
+    }
+
+    /// The route of a caller that has to wait for its role: it is held like one that waits for AWS.
+    async fn ask_for_route(
         &self,
         peer: &Peer,
-        identity: &Identity,
+        question: Question,
         now: Now,
         deadline: Instant,
     ) -> Result<Route, NoRoute> {
-        let question = match self.associations.choose(&identity.caller(), identity.audience(), now) {
-            Choice::Route(route) => return Ok(route),
-            Choice::Refused(why) => return Err(why),
-            Choice::Ask(question) => question,
-        };
         let asked = async {
             let _hold = peer.hold().await;
             self.associations.ask(question, now).await
@@ -201,7 +231,10 @@ impl Endpoint {
 
     /// Whether one that was held meanwhile is still given its route. Another one is for its next request.
     fn still_given(&self, caller: &Caller, route: &Route) -> Result<(), NoRoute> {
-        self.associations.still_gives(caller, route).then_some(()).ok_or(NoRoute::NotYetKnown)
+        match self.associations.status(caller, route) {
+            RouteStatus::Given | RouteStatus::ToExpiry => Ok(()),
+            RouteStatus::Ended => Err(NoRoute::NotYetKnown),
+        }
     }
 
     /// Holds the request until there is an answer or its time is over. The flight goes on without it.
@@ -336,25 +369,22 @@ impl<'a> Account<'a> {
     /// Only a verified pod is asked for its role.
     fn tell_of_role(&self, no_route: &NoRoute) {
         match no_route {
-            NoRoute::NoRole | NoRoute::InvalidRole(_) | NoRoute::OtherAudience | NoRoute::NotAllowed => {
+            NoRoute::NoRole | NoRoute::InvalidRole(_) | NoRoute::OtherAudience(_) | NoRoute::NotAllowed => {
                 self.endpoint.events.tell_of_caller(&self.caller, |service_account| Problem::NoRole {
                     service_account: service_account.into(),
                     why: no_route.to_string().into(),
                 });
             }
-            // The agent's own settings, or a matter of moments.
-            NoRoute::ForeignAudience
-            | NoRoute::PodIdentityOff
-            | NoRoute::WebIdentityOff
-            | NoRoute::Unverified
-            | NoRoute::NotYetKnown => {}
+            // A matter of moments.
+            NoRoute::Unverified | NoRoute::NotYetKnown => {}
         }
     }
 
     fn tell_of_token(&self, fault: &TokenFault) {
         match (fault, &self.caller) {
-            (TokenFault::ForeignAudience, Caller::Verified(_)) => {
-                self.endpoint.events.tell_of_caller(&self.caller, |_| Problem::WrongAudience);
+            (TokenFault::ForeignAudience(foreign), Caller::Verified(_)) => {
+                let problem = |_: &str| Problem::WrongAudience(foreign.clone());
+                self.endpoint.events.tell_of_caller(&self.caller, problem);
             }
             (TokenFault::OtherNode, Caller::Verified(_)) => {
                 self.endpoint.events.tell_of_other_node(&self.caller);
@@ -363,7 +393,7 @@ impl<'a> Account<'a> {
                 TokenFault::Unreadable(_)
                 | TokenFault::Expired
                 | TokenFault::SeveralAudiences
-                | TokenFault::ForeignAudience
+                | TokenFault::ForeignAudience(_)
                 | TokenFault::Algorithm
                 | TokenFault::Forged
                 | TokenFault::NotPodBound

@@ -162,7 +162,7 @@ const fn cause_of_fault(fault: &TokenFault) -> &'static str {
         TokenFault::Unreadable(_) => "token_unreadable",
         TokenFault::Expired => "token_expired",
         TokenFault::SeveralAudiences => "token_several_audiences",
-        TokenFault::ForeignAudience => "token_foreign_audience",
+        TokenFault::ForeignAudience(_) => "token_foreign_audience",
         TokenFault::Algorithm => "token_algorithm",
         TokenFault::Forged => "token_forged",
         TokenFault::NotPodBound => "token_not_pod_bound",
@@ -183,31 +183,18 @@ const fn cause_of_absence(absent: Absent) -> &'static str {
 
 const fn cause_of_no_route(no_route: &NoRoute) -> &'static str {
     match no_route {
-        NoRoute::ForeignAudience => "token_foreign_audience",
-        NoRoute::PodIdentityOff => "pod_identity_off",
-        NoRoute::WebIdentityOff => "web_identity_off",
         NoRoute::Unverified => "token_not_verified",
         NoRoute::NoRole => "no_role",
         NoRoute::InvalidRole(_) => "invalid_role",
-        NoRoute::OtherAudience => "role_for_other_audience",
+        NoRoute::OtherAudience(_) => "role_for_other_audience",
         NoRoute::NotAllowed => "role_not_allowed",
         NoRoute::NotYetKnown => "role_not_known_yet",
     }
 }
 
 fn of_no_route(no_route: &NoRoute) -> Answer {
-    let refused = |code, message: &str| answer(StatusCode::BAD_REQUEST, code, message);
     let denied = |message: &str| answer(StatusCode::FORBIDDEN, "AccessDeniedException", message);
     match no_route {
-        NoRoute::ForeignAudience => {
-            refused("InvalidTokenException", "The token is not for audience pods.eks.amazonaws.com")
-        }
-        NoRoute::PodIdentityOff => {
-            refused("InvalidTokenException", "This agent does not serve tokens for pods.eks.amazonaws.com")
-        }
-        NoRoute::WebIdentityOff => {
-            refused("InvalidTokenException", "This agent does not serve tokens for STS")
-        }
         // The API server or a key may say a moment later that it is genuine.
         NoRoute::Unverified => unavailable("The token cannot be verified at this time; try again"),
         NoRoute::NotYetKnown => unavailable("The role of this service account is not known yet; try again"),
@@ -215,8 +202,9 @@ fn of_no_route(no_route: &NoRoute) -> Answer {
         NoRoute::InvalidRole(why) => {
             denied(&format!("The role of this service account cannot be used: {why}"))
         }
-        NoRoute::OtherAudience => {
-            refused("InvalidTokenException", "The role is given for tokens of another audience")
+        NoRoute::OtherAudience(other) => {
+            let message = format!("The role is given for tokens of another audience: {other}");
+            answer(StatusCode::BAD_REQUEST, "InvalidTokenException", &message)
         }
         NoRoute::NotAllowed => denied("The role limits of this cluster do not allow this role here"),
     }
@@ -244,8 +232,10 @@ fn of_fault(fault: &TokenFault) -> Answer {
         TokenFault::SeveralAudiences => {
             ("InvalidTokenException", "The token is for two audiences of AWS; request one for each")
         }
-        TokenFault::ForeignAudience => {
-            ("InvalidTokenException", "The token is not for audience pods.eks.amazonaws.com")
+        TokenFault::ForeignAudience(foreign) => {
+            let advice = foreign.advice();
+            let message = format!("The token is for an audience that is not served: {foreign}; {advice}");
+            return answer(StatusCode::BAD_REQUEST, "InvalidTokenException", &message);
         }
         // One sentence for all three: a forger learns nothing from it, and nobody else sees it.
         TokenFault::Algorithm | TokenFault::Forged | TokenFault::Contradiction => {
@@ -332,11 +322,12 @@ mod tests {
 
     use super::{Absent, Rejection};
     use crate::association::NoRoute;
+    use crate::association::OtherAudience;
     use crate::aws::own_identity;
     use crate::credentials::source::tests::refusal;
     use crate::credentials::source::{OwnIdentityFault, Refusal, RefusalClass, SourceError, Unavailable};
     use crate::identity::TokenFault;
-    use crate::workload::MalformedToken;
+    use crate::workload::{MalformedToken, ServedAudiences};
 
     fn refused(class: RefusalClass, code: &'static str) -> Rejection {
         source(SourceError::Refused(Refusal { code, ..refusal(class) }))
@@ -346,17 +337,46 @@ mod tests {
         Rejection::Source(Some(error))
     }
 
+    fn foreign_audience() -> Rejection {
+        let served = ServedAudiences::new(true, ["sts.amazonaws.com"]);
+        let foreign = served.meant_by(&["vault".into()]).unwrap_err();
+        Rejection::Token(TokenFault::ForeignAudience(foreign))
+    }
+
+    fn other_audience() -> Rejection {
+        let (of_role, of_token) = ("mine".into(), "sts.amazonaws.com".into());
+        let other = OtherAudience { of_role, of_token, is_served: true, has_changed: true };
+        Rejection::NoRoute(NoRoute::OtherAudience(other))
+    }
+
+    #[test]
+    fn wrong_audiences_are_named_with_what_to_do() {
+        for (rejection, message) in [
+            (
+                foreign_audience(),
+                "The token is for an audience that is not served: it is for vault, and this agent serves \
+                 pods.eks.amazonaws.com, sts.amazonaws.com; the audience of the pod's token, that of its \
+                 annotation or role map entry, and one of --web-identity-audience must be the same",
+            ),
+            (
+                other_audience(),
+                "The role is given for tokens of another audience: the audience of the service account's \
+                 role is now mine, and the pod's token is for sts.amazonaws.com: restart the pod, so that it \
+                 gets a token for the former",
+            ),
+        ] {
+            assert_eq!(rejection.answer().message, message);
+        }
+    }
+
     #[test]
     fn the_table_of_callers_without_a_route() {
         for (rejection, status, code) in [
-            (Rejection::NoRoute(NoRoute::ForeignAudience), 400, "InvalidTokenException"),
-            (Rejection::NoRoute(NoRoute::PodIdentityOff), 400, "InvalidTokenException"),
-            (Rejection::NoRoute(NoRoute::WebIdentityOff), 400, "InvalidTokenException"),
             (Rejection::NoRoute(NoRoute::Unverified), 503, "ServiceUnavailableException"),
             (Rejection::NoRoute(NoRoute::NotYetKnown), 503, "ServiceUnavailableException"),
             (Rejection::NoRoute(NoRoute::NoRole), 403, "AccessDeniedException"),
             (Rejection::NoRoute(NoRoute::InvalidRole("no ARN".into())), 403, "AccessDeniedException"),
-            (Rejection::NoRoute(NoRoute::OtherAudience), 400, "InvalidTokenException"),
+            (other_audience(), 400, "InvalidTokenException"),
             (Rejection::NoRoute(NoRoute::NotAllowed), 403, "AccessDeniedException"),
         ] {
             let response = rejection.to_response();
@@ -377,7 +397,7 @@ mod tests {
             (Rejection::Malformed(MalformedToken::NotAToken), 400, "InvalidTokenException"),
             (Rejection::Token(TokenFault::Expired), 400, "ExpiredTokenException"),
             (Rejection::Token(TokenFault::SeveralAudiences), 400, "InvalidTokenException"),
-            (Rejection::Token(TokenFault::ForeignAudience), 400, "InvalidTokenException"),
+            (foreign_audience(), 400, "InvalidTokenException"),
             (Rejection::Token(TokenFault::Algorithm), 400, "InvalidTokenException"),
             (Rejection::Token(TokenFault::Forged), 400, "InvalidTokenException"),
             (Rejection::Token(TokenFault::NotPodBound), 400, "InvalidTokenException"),
@@ -444,7 +464,6 @@ mod tests {
             Rejection::Malformed(MalformedToken::NotAToken),
             Rejection::Token(TokenFault::Expired),
             Rejection::Token(TokenFault::SeveralAudiences),
-            Rejection::Token(TokenFault::ForeignAudience),
             Rejection::Token(TokenFault::Forged),
             Rejection::Token(TokenFault::NotPodBound),
             Rejection::Token(TokenFault::OtherNode),
@@ -452,13 +471,9 @@ mod tests {
             Rejection::Absent(Absent::Gone),
             Rejection::Absent(Absent::NotSeen),
             Rejection::Absent(Absent::OtherAddress),
-            Rejection::NoRoute(NoRoute::ForeignAudience),
-            Rejection::NoRoute(NoRoute::PodIdentityOff),
-            Rejection::NoRoute(NoRoute::WebIdentityOff),
             Rejection::NoRoute(NoRoute::Unverified),
             Rejection::NoRoute(NoRoute::NotYetKnown),
             Rejection::NoRoute(NoRoute::NoRole),
-            Rejection::NoRoute(NoRoute::OtherAudience),
             Rejection::NoRoute(NoRoute::NotAllowed),
             Rejection::Undecided,
             Rejection::TooManyHeld,
@@ -469,6 +484,10 @@ mod tests {
             source(SourceError::Unavailable(Unavailable::Unreadable)),
         ] {
             assert!(rejection.answer().message.len() <= 70, "{}", rejection.answer().message);
+        }
+        for rejection in [foreign_audience(), other_audience()] {
+            let message = rejection.answer().message;
+            assert!(message.find(": ").is_some_and(|end| end <= 70), "{message}");
         }
     }
 }
