@@ -48,6 +48,10 @@ mod privileges;
 #[cfg(test)]
 mod refusals;
 #[cfg(test)]
+mod role_files;
+#[cfg(test)]
+mod role_tokens;
+#[cfg(test)]
 mod secrecy;
 #[cfg(test)]
 mod self_probe;

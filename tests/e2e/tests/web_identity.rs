@@ -44,7 +44,7 @@ pub(crate) fn file(sandbox: &Sandbox, name: &str, content: &Value) -> String {
 }
 
 /// As a ConfigMap is changed: in one step.
-fn write(path: &Path, content: &Value) {
+pub(crate) fn write(path: &Path, content: &Value) {
     let next = path.with_extension("next");
     std::fs::write(&next, content.to_string()).expect("a file");
     std::fs::rename(next, path).expect("a file");
@@ -294,7 +294,12 @@ async fn without_eks_the_agent_is_ready_and_serves_without_credentials_of_its_ow
     assert_eq!(agent.ask(&pod(&sandbox, "app-0").token).await.status, 200);
     let other = agent.ask(&crate::harness::pod(&sandbox, "app-1").token).await;
     assert_eq!(other.status, 400);
-    assert_eq!(other.json()["message"], "This agent does not serve tokens for pods.eks.amazonaws.com");
+    let message = other.json()["message"].as_str().expect("a text").to_owned();
+    for says in
+        ["is for pods.eks.amazonaws.com, and this agent serves sts.amazonaws.com", "--pod-identity=false"]
+    {
+        assert!(message.contains(says), "{message}");
+    }
 }
 
 #[tokio::test]
