@@ -1,7 +1,7 @@
 //! What calls to AWS count.
 //!
-//! Owns: the three kinds of their end, and the series about it, of each source apart. Must not know: which failure is of which
-//! kind.
+//! Owns: the three kinds of their end, and the series about it, of each source apart. Must not know: which
+//! failure is of which kind.
 
 use std::time::Duration;
 
