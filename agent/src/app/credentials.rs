@@ -50,10 +50,12 @@ impl Services {
             let cluster = cluster_name;
             EksAuth::new(Parts { cluster, region, upstream, own, details, http_client, clock })
         });
+        let sources = Sources { eks_auth, web_identity, answer_log };
+        sources.present().into_iter().for_each(|source| self.metrics.upstream.may_call(source));
         Ok(Credentials::assemble(Needs {
             clock: self.clock.clone(),
             rng: Rng::from_entropy(),
-            sources: Sources { eks_auth, web_identity, answer_log },
+            sources,
             retention: &config.retention,
             max_service_qps: config.max_service_qps,
             max_stale_after_refusal: config.max_stale_after_refusal,

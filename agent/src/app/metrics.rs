@@ -9,7 +9,9 @@ use crate::identity::keys::TokenKeys;
 use crate::lifecycle::limits::LIMITS;
 use crate::pods::{PodStates, Pods};
 use crate::telemetry::logging;
-use crate::telemetry::metrics::{CachedIdentities, ConnectionNumbers, PodNumbers, Readings, TokenKeyNumbers};
+use crate::telemetry::metrics::{
+    CachedIdentities, ConnectionNumbers, PodNumbers, Readings, TokenKeyNumbers, UpstreamNumbers,
+};
 
 impl Services {
     /// What others count or know, each read when Prometheus asks.
@@ -32,8 +34,16 @@ impl Services {
                 verified: store.verified_len(),
                 unverified: store.unverified_len(),
             }),
-            identities_in_flight: Box::new(move || flights.len()),
-            upstream_budget: Box::new(move || budgets.numbers()),
+            upstream: Box::new(move || {
+                let of_each = budgets.numbers().into_iter();
+                of_each
+                    .map(|(source, budget)| UpstreamNumbers {
+                        source,
+                        identities_in_flight: flights.to(source),
+                        budget,
+                    })
+                    .collect()
+            }),
             own_credentials_expiration: Box::new(move || own.expires()),
             token_keys: Box::new(move || {
                 let now = keys_clock.now();

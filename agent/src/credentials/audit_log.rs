@@ -87,7 +87,7 @@ impl AuditLog {
             event = if entry.is_renewal { "renewal" } else { "issue" },
             kept = entry.fate.as_str(),
             verified = pod.is_some(),
-            source = principal.route.source(),
+            source = principal.route.source().as_str(),
             cluster = &*self.cluster,
             node = self.node.as_deref(),
             peer.addr = entry.asked_from.map(tracing::field::display),

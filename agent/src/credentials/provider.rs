@@ -173,7 +173,7 @@ impl Provider {
         let unanswered = held.record.unanswered().filter(|_| may_renew);
         let remedy = unanswered.map_or(Remedy::None, |unanswered| {
             let mut recovery = self.recovery.lock();
-            let of_source = recovery.of_mut(&request.principal.route);
+            let of_source = recovery.of_mut(request.principal.route.source());
             of_source.remedy(unanswered, is_short(&freshness), now.boot)
         });
         match remedy {

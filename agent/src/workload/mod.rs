@@ -25,5 +25,5 @@ pub use peer::PeerKey;
 pub use pod::{ClaimedPod, Pod, ServiceAccount, ServiceAccountName};
 pub use principal::Principal;
 pub use role::{NotARoleArn, RoleArn};
-pub use route::{Route, RouteStatus, StsEndpoint, WebIdentity};
+pub use route::{Route, RouteStatus, Source, StsEndpoint, WebIdentity};
 pub use token::{BearerToken, MalformedToken, PresentedToken, TokenDigest};

@@ -51,12 +51,34 @@ pub enum StsEndpoint {
     Global,
 }
 
-impl Route {
-    /// The name of the source, for logs and metrics; a closed set.
-    pub const fn source(&self) -> &'static str {
+/// A source of credentials.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Source {
+    /// EKS Auth.
+    EksAuth,
+    /// STS, with a web identity.
+    WebIdentity,
+}
+
+impl Source {
+    /// All that there are.
+    pub const ALL: [Self; 2] = [Self::EksAuth, Self::WebIdentity];
+
+    /// The name, as logs and metrics spell it. Users' alerts select by it, so it is an interface.
+    pub const fn as_str(self) -> &'static str {
         match self {
             Self::EksAuth => "eks-auth",
-            Self::WebIdentity(_) => "web-identity",
+            Self::WebIdentity => "web-identity",
+        }
+    }
+}
+
+impl Route {
+    /// The source that it leads to.
+    pub const fn source(&self) -> Source {
+        match self {
+            Self::EksAuth => Source::EksAuth,
+            Self::WebIdentity(_) => Source::WebIdentity,
         }
     }
 }

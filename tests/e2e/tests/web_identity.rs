@@ -238,6 +238,13 @@ async fn an_outage_of_sts_is_noticed_by_nobody_who_holds_credentials_and_costs_e
     assert_eq!(waiting.json()["message"], "AWS is unreachable or failing; try again");
     let of_eks_auth = crate::harness::pod(&sandbox, "app-2");
     assert_eq!(agent.ask(&of_eks_auth.token).await.status, 200);
+    let calls = async |source: &str, outcome: &str| {
+        let labels = format!(r#"source="{source}",outcome="{outcome}""#);
+        agent.metric(&format!("pod_identity_agent_upstream_calls_total{{{labels}}}")).await
+    };
+    assert!(calls("web-identity", "server_error").await > 0, "the source of these failures can be seen");
+    let of_eks_auth = [calls("eks-auth", "ok").await, calls("eks-auth", "server_error").await];
+    assert_eq!((of_eks_auth, calls("web-identity", "ok").await), ([1, 0], 1));
     sandbox.faults().clear();
     eventually("it heals", async || agent.ask(&new.token).await.status == 200).await;
 }
@@ -300,6 +307,10 @@ async fn without_eks_the_agent_is_ready_and_serves_without_credentials_of_its_ow
     {
         assert!(message.contains(says), "{message}");
     }
+    let metrics = agent.metrics().await;
+    let of_sources: Vec<&str> = metrics.lines().filter(|line| line.contains("source=")).collect();
+    let are_of_sts = of_sources.iter().all(|line| line.contains(r#"source="web-identity""#));
+    assert!(of_sources.len() > 30 && are_of_sts, "a source that is off has no series: {of_sources:?}");
 }
 
 #[tokio::test]

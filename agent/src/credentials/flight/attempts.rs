@@ -68,7 +68,7 @@ impl FlightRunner {
         let span = tracing::info_span!(
             "upstream_call",
             call.id = %flight.id(),
-            call.source = principal.route.source(),
+            call.source = principal.route.source().as_str(),
             call.key = ?principal.key,
         );
         let attempts = async {
@@ -157,7 +157,8 @@ impl FlightRunner {
         waited: Duration,
     ) -> Called {
         let started = tokio::time::Instant::now();
-        let patience = self.patience.of(&flight.principal().route);
+        let source = flight.principal().route.source();
+        let patience = self.patience.of(source);
         let limits = patience.limits(waited, flight.is_wanted(self.clock.now().boot));
         let fetched = tokio::select! {
             // In this order: an answer that is there is not passed over.
@@ -170,7 +171,7 @@ impl FlightRunner {
         };
         let result = fetched.and_then(|issued| self.servable(issued));
         let took = started.elapsed();
-        self.metrics.called(outcome(&result), took);
+        self.metrics.called(source, outcome(&result), took);
         match &result {
             // A refusal is AWS in good health.
             Ok(_) | Err(SourceError::Refused(_)) => {
@@ -209,7 +210,7 @@ impl FlightRunner {
             }
         }
         let mut priority = flight.priority();
-        let mut ticket = self.budgets.of(&flight.principal().route).queue(priority, position);
+        let mut ticket = self.budgets.of(flight.principal().route.source()).queue(priority, position);
         loop {
             match self.wait_in_line(flight, &mut ticket).await {
                 Waited::Admitted(permit) => return Some(permit),

@@ -73,7 +73,7 @@ impl FinalAnswers {
 
     fn granted(&self, route: &Route) {
         self.answers.send_if_modified(|answers| {
-            let answers = answers.of_mut(route);
+            let answers = answers.of_mut(route.source());
             let is_news = !answers.has_granted || answers.refusals.is_some();
             *answers = Answers { has_granted: true, refusals: None };
             is_news
@@ -85,7 +85,7 @@ impl FinalAnswers {
         let Some(no) = refusal.as_no() else { return };
         let now = self.clock.now().boot;
         self.log.report(&no, now);
-        self.answers.send_modify(|answers| answers.of_mut(route).refused(refusal.clone(), now));
+        self.answers.send_modify(|answers| answers.of_mut(route.source()).refused(refusal.clone(), now));
     }
 
     /// Reports whether AWS grants anything, now and at each change, without end; cancel by dropping.

@@ -98,7 +98,7 @@ impl Outcomes {
             }
         };
         self.refusals.forget(&principal.key);
-        self.recovery.lock().of_mut(&principal.route).answered(now.boot);
+        self.recovery.lock().of_mut(principal.route.source()).answered(now.boot);
         self.entitlement.found(&origin, now.boot);
         match principal.route {
             Route::EksAuth => self.pods.granted(&principal.caller, issued.expiry().boot),
@@ -151,7 +151,7 @@ impl Outcomes {
         let now = self.clock.now().boot;
         let Principal { key, route, .. } = flight.principal();
         if let SourceError::Refused(refusal) = error {
-            self.recovery.lock().of_mut(route).answered(now);
+            self.recovery.lock().of_mut(route.source()).answered(now);
             self.refusals.remember(key, refusal.clone(), now);
             if refusal.class == RefusalClass::NoAssociation {
                 self.pods.has_no_association(&flight.principal().caller);
@@ -163,7 +163,7 @@ impl Outcomes {
         }
         let unanswered = Unanswered::of(error, flight.began(), now);
         if unanswered.is_some() {
-            self.recovery.lock().of_mut(route).not_answered(now);
+            self.recovery.lock().of_mut(route.source()).not_answered(now);
         }
         if let Some(record) = self.store.get(key).or_else(|| self.judged_with(key, error)) {
             self.after_failed_renewal(&record, now, error);

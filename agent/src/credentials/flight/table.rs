@@ -22,7 +22,7 @@ use crate::credentials::record::{Held, IdentityRecord};
 use crate::credentials::source::{SourceError, Unavailable};
 use crate::lifecycle::tasks::Tasks;
 use crate::rng::Rng;
-use crate::workload::{CredentialKey, PeerKey, PresentedToken, Principal, TokenDigest};
+use crate::workload::{CredentialKey, PeerKey, PresentedToken, Principal, Source, TokenDigest};
 
 /// All flights under way; clones share them.
 #[derive(Clone)]
@@ -182,6 +182,12 @@ impl Flights {
             return earned;
         }
         self.shared.outcomes.adopt(pod, earned)
+    }
+
+    /// How many flights to a source are under way.
+    pub fn to(&self, source: Source) -> usize {
+        let table = self.shared.table.lock();
+        table.by_place.values().filter(|flight| flight.principal().route.source() == source).count()
     }
 
     /// How many flights are under way.

@@ -7,31 +7,28 @@ use crate::clock::Clock;
 use crate::credentials::limits::upstream_budget::UpstreamBudget;
 use crate::credentials::source::{OfEach, Sources};
 use crate::telemetry::metrics::BudgetNumbers;
-use crate::workload::Route;
+use crate::workload::Source;
 
 /// A budget for each source. Clones share them.
 #[derive(Clone)]
 pub struct Budgets {
     budgets: OfEach<UpstreamBudget>,
-    are_used: OfEach<bool>,
+    used: Vec<Source>,
 }
 
 impl Budgets {
     /// Those of these sources.
     pub fn new(sources: &Sources, clock: &Clock) -> Self {
-        let are_used =
-            OfEach { eks_auth: sources.eks_auth.is_some(), web_identity: sources.web_identity.is_some() };
-        Self { budgets: OfEach::made(|| UpstreamBudget::new(clock.clone())), are_used }
+        Self { budgets: OfEach::made(|| UpstreamBudget::new(clock.clone())), used: sources.present() }
     }
 
-    /// That of the source that a route leads to.
-    pub const fn of(&self, route: &Route) -> &UpstreamBudget {
-        self.budgets.of(route)
+    /// That of a source.
+    pub const fn of(&self, source: Source) -> &UpstreamBudget {
+        self.budgets.of(source)
     }
 
-    /// The numbers for metrics, of all that are used together.
-    pub fn numbers(&self) -> BudgetNumbers {
-        let used = self.budgets.all().into_iter().zip(self.are_used.all()).filter(|(_, is_used)| **is_used);
-        used.map(|(budget, _)| budget.numbers()).fold(BudgetNumbers::default(), BudgetNumbers::and)
+    /// The numbers for metrics, of each source that is used.
+    pub fn numbers(&self) -> Vec<(Source, BudgetNumbers)> {
+        self.used.iter().map(|source| (*source, self.of(*source).numbers())).collect()
     }
 }

@@ -26,7 +26,7 @@ use crate::aws::answer_log::AnswerLog;
 use crate::aws::own_identity::rejection::Rejection;
 use crate::aws::reach::Reach;
 use crate::credentials::issued::Issued;
-use crate::workload::{PresentedToken, Route};
+use crate::workload::{PresentedToken, Route, Source};
 
 /// All sources of this process.
 #[derive(Clone, Debug)]
@@ -40,6 +40,13 @@ pub struct Sources {
 }
 
 impl Sources {
+    /// Those that there are.
+    pub fn present(&self) -> Vec<Source> {
+        let is_there =
+            OfEach { eks_auth: self.eks_auth.is_some(), web_identity: self.web_identity.is_some() };
+        Source::ALL.into_iter().filter(|source| *is_there.of(*source)).collect()
+    }
+
     /// Whether AWS answers, of each source that there is.
     pub fn reaches(&self) -> OfEach<Option<Reach>> {
         let eks_auth = self.eks_auth.as_ref().map(|source| source.reach().clone());

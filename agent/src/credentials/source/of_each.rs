@@ -3,7 +3,7 @@
 //! Owns: that what is learnt of one source never counts for another: an outage or throttling of STS is none
 //! of EKS Auth. Must not know: what it is.
 
-use crate::workload::Route;
+use crate::workload::Source;
 
 /// One for each source.
 #[derive(Clone, Debug, Default)]
@@ -20,19 +20,19 @@ impl<T> OfEach<T> {
         Self { eks_auth: make(), web_identity: make() }
     }
 
-    /// That of the source that a route leads to.
-    pub const fn of(&self, route: &Route) -> &T {
-        match route {
-            Route::EksAuth => &self.eks_auth,
-            Route::WebIdentity(_) => &self.web_identity,
+    /// That of a source.
+    pub const fn of(&self, source: Source) -> &T {
+        match source {
+            Source::EksAuth => &self.eks_auth,
+            Source::WebIdentity => &self.web_identity,
         }
     }
 
     /// The same, to be changed.
-    pub const fn of_mut(&mut self, route: &Route) -> &mut T {
-        match route {
-            Route::EksAuth => &mut self.eks_auth,
-            Route::WebIdentity(_) => &mut self.web_identity,
+    pub const fn of_mut(&mut self, source: Source) -> &mut T {
+        match source {
+            Source::EksAuth => &mut self.eks_auth,
+            Source::WebIdentity => &mut self.web_identity,
         }
     }
 

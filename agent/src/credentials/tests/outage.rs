@@ -6,6 +6,7 @@ use tokio::task::JoinSet;
 
 use super::aws::Mood;
 use super::{HOUR, MINUTE, Node};
+use crate::workload::Source;
 
 /// Every failure that may not become an error for a pod with cached credentials.
 const FAILURES: [Mood; 13] = [
@@ -269,7 +270,7 @@ async fn a_call_that_hangs_ends_ten_seconds_after_the_last_client_asked_and_give
     assert_eq!(node.aws.under_way(), 1);
     tokio::time::sleep(Duration::from_millis(200)).await;
     assert_eq!(node.aws.under_way(), 0);
-    assert_eq!(node.credentials.budgets.numbers().in_flight, 0);
+    assert_eq!(node.credentials.budgets.of(Source::EksAuth).numbers().in_flight, 0);
     assert!(node.credentials.flights.is_empty());
 }
 

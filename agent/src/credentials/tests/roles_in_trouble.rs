@@ -12,6 +12,7 @@ use super::roles::{READER, for_role, issuing};
 use super::{HOUR, MINUTE, Node};
 use crate::credentials::provider::CredentialRequest;
 use crate::events::{Names, Reason, Report};
+use crate::workload::Source;
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -125,10 +126,13 @@ async fn sts_that_throttles_halves_its_own_budget_and_slows_nobody_at_eks_auth()
         });
     }
     sleep(SECOND).await;
-    let budgets = &node.credentials.budgets;
-    let [of_sts, of_eks_auth] =
-        [app(&node, 0), node.request(1)].map(|request| budgets.of(&request.principal.route).numbers().limit);
-    assert!(of_sts < 8 && of_eks_auth >= 8, "{of_sts} and {of_eks_auth} at once");
+    let numbers = node.credentials.budgets.numbers();
+    let [(Source::EksAuth, of_eks_auth), (Source::WebIdentity, of_sts)] = numbers[..] else {
+        panic!("{numbers:?}")
+    };
+    assert!(of_sts.limit < 8 && of_eks_auth.limit >= 8, "{of_sts:?} and {of_eks_auth:?}");
+    let in_flight = Source::ALL.map(|source| node.credentials.flights.to(source));
+    assert!(in_flight[0] == 0 && in_flight[1] > 0, "{in_flight:?}");
     for (is_of_sts, is_served, took) in asking.join_all().await {
         assert!(is_served, "within boto3's three tries");
         assert!(is_of_sts || took < SECOND, "a pod of EKS Auth waited for {took:?}");

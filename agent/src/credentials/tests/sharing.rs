@@ -11,7 +11,7 @@ use crate::credentials::flight::shared_call::Purpose;
 use crate::credentials::flight::table::{JoinRequest, Joined};
 use crate::credentials::limits::upstream_budget::Priority;
 use crate::credentials::provider::{CredentialRequest, Lookup};
-use crate::workload::{BearerToken, PresentedToken, Route};
+use crate::workload::{BearerToken, PresentedToken, Source};
 
 const fn slow(ms: u64) -> Mood {
     Mood::Issues { after: Duration::from_millis(ms), life: Duration::from_secs(6 * 3600) }
@@ -131,9 +131,9 @@ async fn calls_stay_within_a_budget_that_shrinks_when_aws_throttles() {
     assert!(node.aws.most_in_all() <= 50, "{}", node.aws.most_in_all());
     assert!(
         // It halves once in two seconds at most, in which eighty calls succeed: sixteen more at once.
-        node.credentials.budgets.of(&Route::EksAuth).numbers().limit <= 20,
+        node.credentials.budgets.of(Source::EksAuth).numbers().limit <= 20,
         "the limit found its level: {:?}",
-        node.credentials.budgets.of(&Route::EksAuth).numbers()
+        node.credentials.budgets.of(Source::EksAuth).numbers()
     );
     assert!(node.aws.calls() < 2 * 200, "{} calls for 200 pods", node.aws.calls());
 }
@@ -218,7 +218,7 @@ async fn a_pod_without_credentials_comes_before_an_urgent_renewal_whether_or_not
         };
         assert!(matches!(node.credentials.flights.start_or_join(&wish, None), Joined::InFlight(_)));
     };
-    let limit = usize::try_from(node.credentials.budgets.of(&Route::EksAuth).numbers().limit).unwrap();
+    let limit = usize::try_from(node.credentials.budgets.of(Source::EksAuth).numbers().limit).unwrap();
     assert!(limit <= 20, "{limit}");
     // The first take the whole budget; the others wait, and so does the newcomer.
     for pod in 0..40 {

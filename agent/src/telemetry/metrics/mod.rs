@@ -37,6 +37,7 @@ pub use events::{EventMetrics, EventOutcome};
 pub use pod_checks::{PodCheckMetrics, PodPresence};
 pub use readings::{
     BudgetNumbers, CachedIdentities, ConnectionNumbers, PodNumbers, Read, Readings, TokenKeyNumbers,
+    UpstreamNumbers,
 };
 #[cfg(test)]
 pub(crate) use reference::page_with_everything;
@@ -147,6 +148,7 @@ mod tests {
     use std::time::Duration;
 
     use super::{Authenticated, CallOutcome, Format, Metrics, Outcome, page_with_everything};
+    use crate::workload::Source;
 
     const AMAZONS: [&str; 4] = [
         "pod_identity_http_response",
@@ -161,10 +163,18 @@ mod tests {
         metrics.requests.answered(Outcome::Hit, Some(200), Duration::from_micros(20));
         metrics.requests.answered(Outcome::Fetched, Some(200), Duration::from_micros(20));
         metrics.requests.answered(Outcome::Refused, Some(403), Duration::from_micros(20));
-        metrics.upstream.called(CallOutcome::Passing("throttled"), Duration::from_millis(20));
-        metrics.upstream.called(CallOutcome::Passing("timeout"), Duration::from_millis(20));
-        metrics.upstream.called(CallOutcome::Final("AccessDeniedException"), Duration::from_millis(20));
-        metrics.upstream.called(CallOutcome::Done, Duration::from_millis(20));
+        metrics.upstream.called(
+            Source::EksAuth,
+            CallOutcome::Passing("throttled"),
+            Duration::from_millis(20),
+        );
+        metrics.upstream.called(Source::EksAuth, CallOutcome::Passing("timeout"), Duration::from_millis(20));
+        metrics.upstream.called(
+            Source::EksAuth,
+            CallOutcome::Final("AccessDeniedException"),
+            Duration::from_millis(20),
+        );
+        metrics.upstream.called(Source::EksAuth, CallOutcome::Done, Duration::from_millis(20));
         metrics.authentications.judged(Authenticated::Verified);
         metrics.authentications.judged(Authenticated::Unverified);
         metrics.authentications.judged(Authenticated::Undecided);

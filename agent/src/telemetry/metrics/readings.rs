@@ -13,6 +13,8 @@ use prometheus_client::metrics::counter::ConstCounter;
 use prometheus_client::metrics::gauge::ConstGauge;
 use prometheus_client::registry::Unit;
 
+use crate::workload::Source;
+
 /// Reads a number, or some that belong together. Called once per scrape; it must not wait.
 pub type Read<T> = Box<dyn Fn() -> T + Send + Sync>;
 
@@ -20,10 +22,8 @@ pub type Read<T> = Box<dyn Fn() -> T + Send + Sync>;
 pub struct Readings {
     /// Cached identities.
     pub cached_identities: Read<CachedIdentities>,
-    /// Identities for which AWS is being called.
-    pub identities_in_flight: Read<usize>,
-    /// The budget of calls to AWS.
-    pub upstream_budget: Read<BudgetNumbers>,
+    /// The calls to each source that may be asked.
+    pub upstream: Read<Vec<UpstreamNumbers>>,
     /// When the agent's own credentials expire, where that is known.
     pub own_credentials_expiration: Read<Option<SystemTime>>,
     /// The keys that tokens are verified with.
@@ -51,7 +51,18 @@ pub struct CachedIdentities {
     pub unverified: u64,
 }
 
-/// The budget of calls to AWS.
+/// The calls to one source.
+#[derive(Clone, Copy, Debug)]
+pub struct UpstreamNumbers {
+    /// The source.
+    pub source: Source,
+    /// Identities for which it is being called.
+    pub identities_in_flight: usize,
+    /// The budget of calls to it.
+    pub budget: BudgetNumbers,
+}
+
+/// The budget of calls to a source.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct BudgetNumbers {
     /// Calls that may be under way at once.
@@ -60,18 +71,6 @@ pub struct BudgetNumbers {
     pub in_flight: u32,
     /// How many wait, by priority.
     pub waiting: [(&'static str, usize); 5],
-}
-
-impl BudgetNumbers {
-    /// Those of two budgets together.
-    #[must_use]
-    pub fn and(self, other: Self) -> Self {
-        let mut waiting = self.waiting;
-        for ((label, number), (same, more)) in waiting.iter_mut().zip(other.waiting) {
-            (*label, *number) = (same, *number + more);
-        }
-        Self { limit: self.limit + other.limit, in_flight: self.in_flight + other.in_flight, waiting }
-    }
 }
 
 /// The keys that tokens are verified with.
@@ -153,32 +152,38 @@ impl Readings {
     }
 
     fn upstream(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
-        gauge(
+        let upstream = (self.upstream)();
+        let of_each = |number: fn(&UpstreamNumbers) -> u64| {
+            upstream.iter().map(move |of| (("source", of.source.as_str()), number(of)))
+        };
+        gauges_by(
             encoder,
             "pod_identity_agent_upstream_identities_in_flight",
-            "Identities for which AWS is being called; each has at most one call.",
-            count((self.identities_in_flight)()),
+            "Identities for which AWS is being called, by source; each has at most one call to each source.",
+            of_each(|of| count(of.identities_in_flight)),
         )?;
-        let budget = (self.upstream_budget)();
-        gauge(
+        gauges_by(
             encoder,
             "pod_identity_agent_upstream_calls_in_flight",
-            "Calls to AWS under way.",
-            u64::from(budget.in_flight),
+            "Calls to AWS under way, by source.",
+            of_each(|of| u64::from(of.budget.in_flight)),
         )?;
-        gauge(
+        gauges_by(
             encoder,
             "pod_identity_agent_upstream_calls_limit",
-            "Calls to AWS that may be under way at once; it adapts to throttling.",
-            u64::from(budget.limit),
+            "Calls to AWS that may be under way at once, by source; it adapts to throttling by that source.",
+            of_each(|of| u64::from(of.budget.limit)),
         )?;
         let mut waiting = gauges(
             encoder,
             "pod_identity_agent_upstream_calls_waiting",
-            "Calls to AWS that wait for their turn, by priority.",
+            "Calls to AWS that wait for their turn, by source and priority.",
         )?;
-        for (priority, number) in budget.waiting {
-            gauge_by(&mut waiting, ("priority", priority), count(number))?;
+        for of in &upstream {
+            for (priority, number) in of.budget.waiting {
+                let labels = [("source", of.source.as_str()), ("priority", priority)];
+                ConstGauge::new(count(number)).encode(waiting.encode_family(&labels)?)?;
+            }
         }
         Ok(())
     }
@@ -292,6 +297,19 @@ fn counters<'a>(
     help: &str,
 ) -> Result<MetricEncoder<'a>, fmt::Error> {
     encoder.encode_descriptor(name, help, None, MetricType::Counter)
+}
+
+fn gauges_by(
+    encoder: &mut DescriptorEncoder<'_>,
+    name: &str,
+    help: &str,
+    values: impl Iterator<Item = ((&'static str, &'static str), u64)>,
+) -> fmt::Result {
+    let mut family = gauges(encoder, name, help)?;
+    for (label, value) in values {
+        gauge_by(&mut family, label, value)?;
+    }
+    Ok(())
 }
 
 fn gauge_by(family: &mut MetricEncoder<'_>, label: (&'static str, &'static str), value: u64) -> fmt::Result {

@@ -10,14 +10,15 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use super::requests::OUTCOMES;
-use super::upstream::CALL_LABELS;
+use super::upstream::outcomes;
 use super::{
     Authenticated, BudgetNumbers, CachedIdentities, CallOutcome, ConnectionNumbers, Format, Metrics,
-    MetricsPage, ProbedFrom, Readings, TokenKeyNumbers,
+    MetricsPage, ProbedFrom, Readings, TokenKeyNumbers, UpstreamNumbers,
 };
 use crate::clock::Clock;
 use crate::credentials::limits::upstream_budget::UpstreamBudget;
 use crate::lifecycle::limits::LIMITS;
+use crate::workload::Source;
 
 /// Labels with values that are not listed, and what the document says instead.
 const NOT_LISTED: [(&str, &str, &str); 3] = [
@@ -37,13 +38,15 @@ pub(crate) fn page_with_everything() -> MetricsPage {
     {
         metrics.authentications.judged(verdict);
     }
-    for label in CALL_LABELS {
-        let outcome = match label {
-            "ok" => CallOutcome::Done,
-            code if code.ends_with("Exception") => CallOutcome::Final(code),
-            passing => CallOutcome::Passing(passing),
-        };
-        metrics.upstream.called(outcome, Duration::from_millis(20));
+    for source in Source::ALL {
+        for label in outcomes(source) {
+            let outcome = match label {
+                "ok" => CallOutcome::Done,
+                code if code.ends_with("Exception") => CallOutcome::Final(code),
+                passing => CallOutcome::Passing(passing),
+            };
+            metrics.upstream.called(source, outcome, Duration::from_millis(20));
+        }
     }
     for from in [ProbedFrom::Host, ProbedFrom::Namespace] {
         for address in ["127.0.0.1", "::1"] {
@@ -58,8 +61,9 @@ fn readings() -> Readings {
     let budget: BudgetNumbers = UpstreamBudget::new(Clock::system()).numbers();
     Readings {
         cached_identities: Box::new(|| CachedIdentities { verified: 2, unverified: 1 }),
-        identities_in_flight: Box::new(|| 1),
-        upstream_budget: Box::new(move || budget),
+        upstream: Box::new(move || {
+            Source::ALL.map(|source| UpstreamNumbers { source, identities_in_flight: 1, budget }).to_vec()
+        }),
         own_credentials_expiration: Box::new(move || known),
         token_keys: Box::new(move || TokenKeyNumbers { count: 2, refreshed: known }),
         clock_offset_seconds: Box::new(|| -0.5),
