@@ -158,7 +158,7 @@ impl Outcomes {
             }
             self.tell_owner(flight.principal(), refusal);
             if refusal.class.is_about_token() {
-                self.store.token_refused(refusal.judged.digest);
+                self.store.token_refused(refusal.judged.digest, route);
             }
         }
         let unanswered = Unanswered::of(error, flight.began(), now);

@@ -15,7 +15,7 @@ use parking_lot::RwLock;
 
 use crate::clock::{BootTime, Now};
 use crate::credentials::policy::freshness::Expiry;
-use crate::workload::{CredentialKey, PresentedToken, TokenDigest};
+use crate::workload::{CredentialKey, TokenDigest};
 
 /// Links per identity that may be kept: a token that renews has one, and so has its predecessor, until the
 /// set that it earned has expired. One link takes about 150 bytes.
@@ -25,6 +25,7 @@ const PER_IDENTITY: usize = 4;
 const JUDGED_AGAIN_AFTER: Duration = Duration::from_secs(30);
 
 pub(super) struct Links {
+    /// By the name of a token ([`Route::name_of`](crate::workload::Route::name_of)).
     links: RwLock<HashMap<TokenDigest, Link>>,
     most: usize,
 }
@@ -55,16 +56,22 @@ impl Links {
         Self { links: RwLock::default(), most: most_identities.saturating_mul(PER_IDENTITY) }
     }
 
-    /// A source granted a set to this very token, which is kept under `key`.
-    pub(super) fn add(&self, token: &PresentedToken, key: &CredentialKey, set_expires: Expiry, now: Now) {
+    /// A source granted a set to the token of this name, which is kept under `key`.
+    pub(super) fn add(
+        &self,
+        token: TokenDigest,
+        token_expires: SystemTime,
+        key: &CredentialKey,
+        set_expires: Expiry,
+        now: Now,
+    ) {
         let mut links = self.links.write();
         if links.len() >= self.most {
             links.retain(|_, link| !link.is_surely_over(now));
         }
-        let digest = token.token.digest();
-        if links.len() < self.most || links.contains_key(&digest) {
-            let (key, token_expires) = (key.clone(), token.expires);
-            links.insert(digest, Link { key, token_expires, set_expires, judge_at: now.boot });
+        if links.len() < self.most || links.contains_key(&token) {
+            let key = key.clone();
+            links.insert(token, Link { key, token_expires, set_expires, judge_at: now.boot });
         }
     }
 
