@@ -26,7 +26,7 @@ use crate::credentials::store::{Kept, Store};
 use crate::events::{AwsWords, Events, Problem};
 use crate::pods::Pods;
 use crate::rng::Rng;
-use crate::workload::{CredentialKey, Principal, Route, WebIdentity};
+use crate::workload::{Principal, Route, WebIdentity};
 
 /// Renewals that fail are tried again after this, doubling up to [`SLOWEST_RENEWAL_RETRY`], with jitter.
 pub(in crate::credentials) const FIRST_RENEWAL_RETRY: Duration = Duration::from_secs(5);
@@ -107,6 +107,8 @@ impl Outcomes {
         }
         if let Some(of_pod) = self.store.of_pod_behind(&principal.key) {
             of_pod.has_another_name();
+        } else if let Some(of_pod) = self.store.of_claimed_pod(principal) {
+            of_pod.found();
         }
         let is_unwanted = || {
             !flight.was_awaited()
@@ -165,7 +167,7 @@ impl Outcomes {
         if unanswered.is_some() {
             self.recovery.lock().of_mut(route).not_answered(now);
         }
-        if let Some(record) = self.store.get(key).or_else(|| self.judged_with(key, error)) {
+        if let Some(record) = self.store.get(key).or_else(|| self.judged_with(flight.principal(), error)) {
             self.after_failed_renewal(&record, now, error);
             record.set_unanswered(unanswered);
         }
@@ -218,9 +220,17 @@ impl Outcomes {
     /// What else an outcome is about, if the token that was judged has nothing of its own. That there is no
     /// association is about the pod, by whichever of its names AWS was asked. What AWS says of the token, and
     /// trouble on the way, leave the pod's own renewals as they are.
-    fn judged_with(&self, key: &CredentialKey, error: &SourceError) -> Option<Arc<IdentityRecord>> {
-        let is_about_pod = error.refusal_class() == Some(RefusalClass::NoAssociation);
-        is_about_pod.then(|| self.store.of_pod_behind(key)).flatten()
+    ///
+    /// A rotated token that no key proves has no link: AWS has never granted it anything. Without its claim
+    /// nothing would tell that AWS spoke of the pod, and what the pod has would be served again as soon as
+    /// the key is back. AWS has accepted the token before it says so, unless it does not know the cluster.
+    fn judged_with(&self, who: &Principal, error: &SourceError) -> Option<Arc<IdentityRecord>> {
+        let SourceError::Refused(refusal) = error else { return None };
+        if refusal.class != RefusalClass::NoAssociation {
+            return None;
+        }
+        let by_claim = || self.store.of_claimed_pod(who).filter(|_| !refusal.blames_cluster());
+        self.store.of_pod_behind(&who.key).or_else(by_claim)
     }
 
     /// A set survives its failed renewal (invariant 3), but for what the table of

@@ -37,6 +37,20 @@ impl Store {
         }
     }
 
+    /// What the pod has that a token claims to be of, by the same route. Only to take away, and for a token
+    /// that its source has accepted. Looks at all verified records.
+    pub(in crate::credentials) fn of_claimed_pod(&self, who: &Principal) -> Option<Arc<IdentityRecord>> {
+        match who.key {
+            CredentialKey::Verified(_) => None,
+            CredentialKey::Unverified(_) => {
+                let (records, uid) = (self.records.as_ref()?, uid_of(&who.caller)?);
+                let is_its =
+                    |record: &IdentityRecord| is_of_pod(record, uid) && record.principal().route == who.route;
+                records.verified.find(&is_its)
+            }
+        }
+    }
+
     /// A source granted a set that ends at `set_expires` to this very token. Under a verified pod's name, the
     /// token is known to be of it from now on; under the token's own, for longer, if it was known already.
     pub(in crate::credentials) fn granted(
