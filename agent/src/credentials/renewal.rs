@@ -140,6 +140,9 @@ impl Renewals {
             self.store.remove(record);
             return;
         }
+        if self.flights.end_if_over(record) {
+            return;
+        }
         let mut step = next_step(&self.checked(record, now));
         if matches!(step, NextStep::Renew(..)) && self.is_for_nobody(record) {
             // By its other name it is somebody.

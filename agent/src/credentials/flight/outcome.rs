@@ -241,6 +241,7 @@ impl Outcomes {
             other = self.another_association(since, now);
             other.is_some()
         });
+        record.awaits_another_answer(consequence == Consequence::CheckAnotherAssociation);
         match consequence {
             Consequence::Keep => self.renew_later(record, now, error),
             Consequence::KeepForNewerToken => {
@@ -257,17 +258,30 @@ impl Outcomes {
                 // Soon: only the answer about the other one is awaited.
                 self.renew_at(record, None, now.plus(FIRST_RENEWAL_RETRY), error);
             }
-            Consequence::Drop => {
-                record.revoke();
-                self.store.remove(record);
-                tracing::warn!(
-                    key = ?record.key(),
-                    err = %error,
-                    origin = %record.credentials().grant().origin,
-                    "the association is gone; its credentials are not served any more"
-                );
-            }
+            Consequence::Drop => self.end(record),
         }
+    }
+
+    /// Ends the entitlement of a set that only waited for AWS's answer about another association, now that it
+    /// has come: without another call, because its pod may be gone as well. Whether it has ended.
+    pub(super) fn end_if_over(&self, record: &Arc<IdentityRecord>) -> bool {
+        let now = self.clock.now().boot;
+        let has_another = |since| self.another_association(since, now).is_some();
+        let is_over = record.takes_another_answer() && self.entitlement.is_over(record, now, has_another);
+        if is_over {
+            self.end(record);
+        }
+        is_over
+    }
+
+    fn end(&self, record: &Arc<IdentityRecord>) {
+        record.revoke();
+        self.store.remove(record);
+        tracing::warn!(
+            key = ?record.key(),
+            origin = %record.credentials().grant().origin,
+            "the association is gone; its credentials are not served any more"
+        );
     }
 
     /// An identity that can be renewed, of an association that AWS was not asked about since then.
@@ -283,8 +297,8 @@ impl Outcomes {
 
     fn renew_later(&self, record: &Arc<IdentityRecord>, now: BootTime, error: &SourceError) {
         // Asked in time for the answer that ends it.
-        let limit = match (record.not_found_since(), self.entitlement.max_stale()) {
-            (Some(since), Some(max)) => Some(since.plus(max)).filter(|limit| now < *limit),
+        let limit = match (record.not_found(), self.entitlement.max_stale()) {
+            (Some(streak), Some(max)) => Some(streak.since.plus(max)).filter(|limit| now < *limit),
             (None, _) | (_, None) => None,
         };
         let backoff = if record.awaits_token() { REFUSED_TOKEN } else { FAILED_RENEWAL };

@@ -184,6 +184,12 @@ impl Flights {
         self.shared.outcomes.adopt(pod, earned)
     }
 
+    /// Ends the entitlement to a set, if only an answer about another association was awaited, and it has
+    /// come. Whether it has ended.
+    pub(in crate::credentials) fn end_if_over(&self, record: &Arc<IdentityRecord>) -> bool {
+        self.shared.outcomes.end_if_over(record)
+    }
+
     /// How many flights are under way.
     pub fn len(&self) -> usize {
         self.shared.table.lock().by_place.len()
