@@ -206,7 +206,7 @@ impl Provider {
                 Some(self.flights.adopt(principal, record))
             }
             (CredentialKey::Verified(_), CredentialKey::Verified(_)) => {
-                self.store.asks_by_its_own_name(token.token.digest());
+                self.store.asks_by_its_own_name(token.token.digest(), &principal.route);
                 Some(record)
             }
             (CredentialKey::Unverified(_), _) => Some(record),
@@ -219,7 +219,7 @@ impl Provider {
         !request.principal.is_verified()
             && held.record.principal().is_verified()
             && !held.credentials.expiry().is_over(now)
-            && self.store.take_judgement(request.token.token.digest(), now)
+            && self.store.take_judgement(request.token.token.digest(), &request.principal.route, now)
     }
 
     /// Waits a moment for the flight, then serves the best there is.

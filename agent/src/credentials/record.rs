@@ -48,6 +48,8 @@ struct State {
     repeat_by: Option<BootTime>,
     /// How long AWS has been saying that there is no association.
     not_found: Option<NotFoundStreak>,
+    /// It has said so for long enough, and only its answer about another association is awaited.
+    awaits_another_answer: bool,
     /// AWS did not accept a token with this `exp`; a newer one is awaited.
     refused_token: Option<SystemTime>,
     /// The one check that is planned; plans made before are void.
@@ -92,6 +94,7 @@ impl IdentityRecord {
             unanswered: None,
             repeat_by: None,
             not_found: None,
+            awaits_another_answer: false,
             refused_token: None,
             planned_check: None,
             is_revoked: false,
@@ -302,9 +305,19 @@ impl IdentityRecord {
         self.state.lock().demand = Demand::Nobody;
     }
 
-    /// Since when AWS has been saying that there is no association.
-    pub fn not_found_since(&self) -> Option<BootTime> {
-        self.state.lock().not_found.map(|streak| streak.since)
+    /// How long AWS has been saying that there is no association.
+    pub fn not_found(&self) -> Option<NotFoundStreak> {
+        self.state.lock().not_found
+    }
+
+    /// Notes whether the end of its entitlement only waits for AWS's answer about another association.
+    pub fn awaits_another_answer(&self, awaits: bool) {
+        self.state.lock().awaits_another_answer = awaits;
+    }
+
+    /// Whether it does. It is looked at once: what comes later is another renewal's to judge.
+    pub fn takes_another_answer(&self) -> bool {
+        std::mem::take(&mut self.state.lock().awaits_another_answer)
     }
 
     /// AWS did not accept this token: until a newer one comes there is no hurry to renew. It may have come

@@ -86,8 +86,11 @@ impl Renewals {
     /// Has all that is kept looked at in time, as the time is now.
     fn plan_anew(&self, now: Now) {
         let mut all = self.store.all();
-        // Among those that are due at once it is not the order of a hash that decides.
-        all.sort_by_cached_key(|record| (record.last_asked(), record.due_at(now)));
+        // Among those that are due at once it is not the order of a hash that decides. After a pause many
+        // were asked for in one moment and are overdue: then the one that ends first comes first.
+        all.sort_by_cached_key(|record| {
+            (record.last_asked(), record.due_at(now), record.credentials().expiry().boot)
+        });
         for record in all {
             let at = now.boot.plus(look_in(&record.checked(now))).plus(JUST_AFTER);
             self.schedule.put_no_later(&record, at);
@@ -160,6 +163,9 @@ impl Renewals {
                 self.store.remove(record);
                 return;
             }
+        }
+        if self.flights.end_if_over(record) {
+            return;
         }
         let mut step = next_step(&self.checked(record, now));
         if matches!(step, NextStep::Renew(..)) && self.is_for_nobody(record) {

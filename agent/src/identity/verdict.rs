@@ -148,7 +148,7 @@ impl Identity {
                 CredentialKey::Verified(VerifiedKey::new(Arc::clone(cluster), Arc::clone(pod), route.clone()))
             }
             Self::Unverified(identity) | Self::Untimely(identity) => {
-                CredentialKey::Unverified(key_of(identity.claim.token.digest, &route))
+                CredentialKey::Unverified(route.name_of(identity.claim.token.digest))
             }
         };
         Principal { key, caller: self.caller(), route }
@@ -178,15 +178,6 @@ impl Identity {
     /// The same, with times that only its source can judge: it finds no more than the token itself earns.
     pub(super) fn untimely(&self) -> Self {
         Self::Untimely(UnverifiedIdentity::claimed(self.token().clone(), self.caller()))
-    }
-}
-
-/// The name of what a token earns by this route. A role of its pod may change: what it earned of another one
-/// is not found by it.
-fn key_of(token: TokenDigest, route: &Route) -> TokenDigest {
-    match route {
-        Route::EksAuth => token,
-        Route::WebIdentity(wanted) => token.with(&[wanted.role.as_str(), &wanted.audience]),
     }
 }
 

@@ -45,6 +45,11 @@ impl VerifiedKey {
         &self.pod
     }
 
+    /// The way by which it gets its credentials.
+    pub fn route(&self) -> &Route {
+        &self.route
+    }
+
     fn parts(&self) -> (&str, &Route, &str, &str, &str) {
         let account = &self.pod.service_account;
         (&self.cluster, &self.route, &account.namespace, &account.uid, &self.pod.uid)

@@ -5,6 +5,7 @@
 use std::sync::Arc;
 
 use super::role::RoleArn;
+use super::token::TokenDigest;
 
 /// The way to credentials. It is part of the key under which they are kept: the same pod may hold a set of
 /// each.
@@ -74,6 +75,16 @@ impl Source {
 }
 
 impl Route {
+    /// The name of what a token earns by this way. A role of its pod may change: what it earned of another
+    /// one is not found by it.
+    #[must_use]
+    pub fn name_of(&self, token: TokenDigest) -> TokenDigest {
+        match self {
+            Self::EksAuth => token,
+            Self::WebIdentity(wanted) => token.with(&[wanted.role.as_str(), &wanted.audience]),
+        }
+    }
+
     /// The source that it leads to.
     pub const fn source(&self) -> Source {
         match self {

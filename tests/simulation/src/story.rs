@@ -478,7 +478,8 @@ impl fmt::Display for Outcome {
                 self.story.seed, self.count, self.digest
             );
         };
-        writeln!(f, "seed {} ({:?}) breaks {}", self.story.seed, self.story.kind, found.invariant)?;
+        let (seed, kind, digest) = (self.story.seed, self.story.kind, self.digest);
+        writeln!(f, "seed {seed} ({kind:?}), digest {digest:016x}, breaks {}", found.invariant)?;
         let shape = self.story.weather().shape;
         if shape != Shape::USUAL {
             writeln!(f, "  with {shape:?}")?;

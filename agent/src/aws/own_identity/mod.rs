@@ -261,8 +261,10 @@ impl OwnIdentity {
         tokio::time::sleep(at_least).await;
         let rest = pause.saturating_sub(at_least);
         tokio::select! {
-            () = tokio::time::sleep(rest) => {}
+            // In this order: what woke it is not left for the next time as well.
+            biased;
             () = self.shared.wake.notified() => {}
+            () = tokio::time::sleep(rest) => {}
         }
     }
 }

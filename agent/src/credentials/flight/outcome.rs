@@ -26,7 +26,7 @@ use crate::credentials::store::{Kept, Store};
 use crate::events::{AwsWords, Events, Problem};
 use crate::pods::Pods;
 use crate::rng::Rng;
-use crate::workload::{CredentialKey, Principal, Route, RouteStatus, WebIdentity};
+use crate::workload::{Principal, Route, RouteStatus, WebIdentity};
 
 /// Renewals that fail are tried again after this, doubling up to [`SLOWEST_RENEWAL_RETRY`], with jitter.
 pub(in crate::credentials) const FIRST_RENEWAL_RETRY: Duration = Duration::from_secs(5);
@@ -107,6 +107,8 @@ impl Outcomes {
         }
         if let Some(of_pod) = self.store.of_pod_behind(&principal.key) {
             of_pod.has_another_name();
+        } else if let Some(of_pod) = self.store.of_claimed_pod(principal) {
+            of_pod.found();
         }
         let is_unwanted = || {
             !flight.was_awaited()
@@ -158,14 +160,14 @@ impl Outcomes {
             }
             self.tell_owner(flight.principal(), refusal);
             if refusal.class.is_about_token() {
-                self.store.token_refused(refusal.judged.digest);
+                self.store.token_refused(refusal.judged.digest, route);
             }
         }
         let unanswered = Unanswered::of(error, flight.began(), now);
         if unanswered.is_some() {
             self.recovery.lock().of_mut(route.source()).not_answered(now);
         }
-        if let Some(record) = self.store.get(key).or_else(|| self.judged_with(key, error)) {
+        if let Some(record) = self.store.get(key).or_else(|| self.judged_with(flight.principal(), error)) {
             self.after_failed_renewal(&record, now, error);
             record.set_unanswered(unanswered);
         }
@@ -218,9 +220,17 @@ impl Outcomes {
     /// What else an outcome is about, if the token that was judged has nothing of its own. That there is no
     /// association is about the pod, by whichever of its names AWS was asked. What AWS says of the token, and
     /// trouble on the way, leave the pod's own renewals as they are.
-    fn judged_with(&self, key: &CredentialKey, error: &SourceError) -> Option<Arc<IdentityRecord>> {
-        let is_about_pod = error.refusal_class() == Some(RefusalClass::NoAssociation);
-        is_about_pod.then(|| self.store.of_pod_behind(key)).flatten()
+    ///
+    /// A rotated token that no key proves has no link: AWS has never granted it anything. Without its claim
+    /// nothing would tell that AWS spoke of the pod, and what the pod has would be served again as soon as
+    /// the key is back. AWS has accepted the token before it says so, unless it does not know the cluster.
+    fn judged_with(&self, who: &Principal, error: &SourceError) -> Option<Arc<IdentityRecord>> {
+        let SourceError::Refused(refusal) = error else { return None };
+        if refusal.class != RefusalClass::NoAssociation {
+            return None;
+        }
+        let by_claim = || self.store.of_claimed_pod(who).filter(|_| !refusal.blames_cluster());
+        self.store.of_pod_behind(&who.key).or_else(by_claim)
     }
 
     /// A set survives its failed renewal (invariant 3), but for what the table of
@@ -231,6 +241,7 @@ impl Outcomes {
             other = self.another_association(since, now);
             other.is_some()
         });
+        record.awaits_another_answer(consequence == Consequence::CheckAnotherAssociation);
         match consequence {
             Consequence::Keep => self.renew_later(record, now, error),
             Consequence::KeepForNewerToken => {
@@ -247,17 +258,30 @@ impl Outcomes {
                 // Soon: only the answer about the other one is awaited.
                 self.renew_at(record, None, now.plus(FIRST_RENEWAL_RETRY), error);
             }
-            Consequence::Drop => {
-                record.revoke();
-                self.store.remove(record);
-                tracing::warn!(
-                    key = ?record.key(),
-                    err = %error,
-                    origin = %record.credentials().grant().origin,
-                    "the association is gone; its credentials are not served any more"
-                );
-            }
+            Consequence::Drop => self.end(record),
         }
+    }
+
+    /// Ends the entitlement of a set that only waited for AWS's answer about another association, now that it
+    /// has come: without another call, because its pod may be gone as well. Whether it has ended.
+    pub(super) fn end_if_over(&self, record: &Arc<IdentityRecord>) -> bool {
+        let now = self.clock.now().boot;
+        let has_another = |since| self.another_association(since, now).is_some();
+        let is_over = record.takes_another_answer() && self.entitlement.is_over(record, now, has_another);
+        if is_over {
+            self.end(record);
+        }
+        is_over
+    }
+
+    fn end(&self, record: &Arc<IdentityRecord>) {
+        record.revoke();
+        self.store.remove(record);
+        tracing::warn!(
+            key = ?record.key(),
+            origin = %record.credentials().grant().origin,
+            "the association is gone; its credentials are not served any more"
+        );
     }
 
     /// An identity that can be renewed, of an association that AWS was not asked about since then.
@@ -273,8 +297,8 @@ impl Outcomes {
 
     fn renew_later(&self, record: &Arc<IdentityRecord>, now: BootTime, error: &SourceError) {
         // Asked in time for the answer that ends it.
-        let limit = match (record.not_found_since(), self.entitlement.max_stale()) {
-            (Some(since), Some(max)) => Some(since.plus(max)).filter(|limit| now < *limit),
+        let limit = match (record.not_found(), self.entitlement.max_stale()) {
+            (Some(streak), Some(max)) => Some(streak.since.plus(max)).filter(|limit| now < *limit),
             (None, _) | (_, None) => None,
         };
         let backoff = if record.awaits_token() { REFUSED_TOKEN } else { FAILED_RENEWAL };

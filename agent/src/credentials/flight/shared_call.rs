@@ -8,14 +8,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use parking_lot::Mutex;
-use tokio::sync::{Notify, watch};
+use tokio::sync::Notify;
 
 use super::table::JoinRequest;
 use crate::clock::{BootTime, Now};
 use crate::credentials::limits::upstream_budget::Priority;
 use crate::credentials::policy::freshness::Expiry;
 use crate::credentials::record::Held;
-use crate::credentials::source::{SourceError, Unavailable};
+use crate::credentials::source::SourceError;
 use crate::workload::{CredentialKey, PeerKey, PresentedToken, Principal, TokenDigest};
 
 /// A flight that somebody waits for lives this long at most (docs/design/decisions.md#upstream).
@@ -58,7 +58,6 @@ pub enum Purpose {
 /// A part in a flight. Dropping it changes nothing for the flight.
 pub struct FlightHandle {
     flight: Arc<Flight>,
-    progress: watch::Receiver<Progress>,
 }
 
 pub(super) struct Flight {
@@ -70,7 +69,10 @@ pub(super) struct Flight {
     replaces: Option<Expiry>,
     /// The token that it began with.
     began: BootTime,
-    progress: watch::Sender<Progress>,
+    progress: Mutex<Progress>,
+    /// Wakes those who wait in the order in which they came. A `watch` leaves that to chance, and each
+    /// setback would wake all of them for nothing.
+    ended: Notify,
     demand: Mutex<Demand>,
     priority_raised: Notify,
     /// The peer it is charged to, if it is for an unverified identity without credentials.
@@ -111,7 +113,8 @@ impl Flight {
             principal: principal.clone(),
             replaces: seen.map(|set| set.expiry()),
             began,
-            progress: watch::Sender::new(Progress::InFlight(None)),
+            progress: Mutex::new(Progress::InFlight(None)),
+            ended: Notify::new(),
             demand: Mutex::new(demand),
             priority_raised: Notify::new(),
             peer,
@@ -158,7 +161,7 @@ impl Flight {
 
     /// Looks on, without wanting anything.
     pub(super) fn watch(self: &Arc<Self>) -> FlightHandle {
-        FlightHandle { flight: Arc::clone(self), progress: self.progress.subscribe() }
+        FlightHandle { flight: Arc::clone(self) }
     }
 
     pub(super) fn id(&self) -> FlightId {
@@ -192,12 +195,20 @@ impl Flight {
 
     /// Tells those who wait how it ended.
     pub(super) fn finish(&self, outcome: Result<Held, SourceError>) {
-        self.progress.send_replace(Progress::Done(outcome));
+        *self.progress.lock() = Progress::Done(outcome);
+        self.ended.notify_waiters();
     }
 
-    /// Tells those who wait that the last attempt failed.
+    /// Notes that the last attempt failed, for those who ask how it goes.
     pub(super) fn report(&self, setback: Setback) {
-        self.progress.send_replace(Progress::InFlight(Some(setback)));
+        *self.progress.lock() = Progress::InFlight(Some(setback));
+    }
+
+    fn outcome(&self) -> Option<Result<Held, SourceError>> {
+        match &*self.progress.lock() {
+            Progress::InFlight(_) => None,
+            Progress::Done(outcome) => Some(outcome.clone()),
+        }
     }
 
     /// Waits until its priority is raised, or somebody has begun to wait for it.
@@ -206,7 +217,7 @@ impl Flight {
     }
 
     pub(super) fn setback(&self) -> Option<Setback> {
-        match &*self.progress.borrow() {
+        match &*self.progress.lock() {
             Progress::InFlight(setback) => setback.clone(),
             Progress::Done(_) => None,
         }
@@ -254,12 +265,14 @@ impl Flight {
 
 impl FlightHandle {
     /// Waits until the flight is done. Cancel-safe.
-    pub async fn done(&mut self) -> Result<Held, SourceError> {
-        let lost = Err(SourceError::Unavailable(Unavailable::Lost));
-        let done = self.progress.wait_for(|progress| matches!(progress, Progress::Done(_))).await;
-        match done.as_deref() {
-            Ok(Progress::Done(outcome)) => outcome.clone(),
-            Ok(Progress::InFlight(_)) | Err(_) => lost,
+    pub async fn done(&self) -> Result<Held, SourceError> {
+        loop {
+            // First the ear, then the look: an end between the two is not missed.
+            let ended = self.flight.ended.notified();
+            if let Some(outcome) = self.flight.outcome() {
+                return outcome;
+            }
+            ended.await;
         }
     }
 

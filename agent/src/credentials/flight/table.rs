@@ -190,6 +190,12 @@ impl Flights {
         table.by_place.values().filter(|flight| flight.principal().route.source() == source).count()
     }
 
+    /// Ends the entitlement to a set, if only an answer about another association was awaited, and it has
+    /// come. Whether it has ended.
+    pub(in crate::credentials) fn end_if_over(&self, record: &Arc<IdentityRecord>) -> bool {
+        self.shared.outcomes.end_if_over(record)
+    }
+
     /// How many flights are under way.
     pub fn len(&self) -> usize {
         self.shared.table.lock().by_place.len()
@@ -232,7 +238,7 @@ impl Table {
 
     fn join(&mut self, flight: &Arc<Flight>, request: &JoinRequest<'_>, now: Now) -> FlightHandle {
         // It may be judged by itself at this moment: then the pod's flight does not call with it as well.
-        let by_itself = self.get(&CredentialKey::Unverified(request.token.token.digest()));
+        let by_itself = self.get(&of_token(request));
         let is_free = by_itself.is_none_or(|other| Arc::ptr_eq(other, flight));
         let handle = flight.join(request, is_free, now.boot);
         self.index(flight);
@@ -289,8 +295,8 @@ impl Shared {
 fn is_for(flight: &Flight, request: &JoinRequest<'_>) -> bool {
     match (&flight.principal().key, &request.principal.key) {
         // Before a key could prove it, the pod was no more than its token.
-        (CredentialKey::Unverified(token), CredentialKey::Verified(_)) => {
-            *token == request.token.token.digest()
+        (CredentialKey::Unverified(_), CredentialKey::Verified(_)) => {
+            flight.principal().key == of_token(request)
         }
         (CredentialKey::Verified(_), CredentialKey::Unverified(_)) => !request.is_judgement,
         (CredentialKey::Verified(_), CredentialKey::Verified(_))
@@ -298,6 +304,11 @@ fn is_for(flight: &Flight, request: &JoinRequest<'_>) -> bool {
             flight.principal().key == request.principal.key
         }
     }
+}
+
+/// The name of what the token of a request earns by itself.
+fn of_token(request: &JoinRequest<'_>) -> CredentialKey {
+    CredentialKey::Unverified(request.principal.route.name_of(request.token.token.digest()))
 }
 
 /// Whether a refusal is about a token that is no longer the best of those who wait: it says nothing about

@@ -107,6 +107,8 @@ impl PeerQuotas {
             sleeps_for = full.next;
             let wait = full.next.map_or(LONGEST_WAIT, |next| next.since(full.now).min(LONGEST_WAIT));
             tokio::select! {
+                // In a fixed order, so that a simulated story is the same each time.
+                biased;
                 () = full.freed.notified() => {}
                 // A little longer than nothing, so that a clock which stands still is not a busy loop.
                 () = tokio::time::sleep(wait.max(Duration::from_millis(1))) => {}

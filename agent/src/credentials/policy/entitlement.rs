@@ -157,13 +157,38 @@ impl Entitlement {
             }
             RefusalClass::TokenExpired | RefusalClass::TokenInvalid | RefusalClass::BadRequest => None,
         };
-        let mut answers = RecentAnswers::default();
-        if let Some(streak) = streak.filter(|streak| streak.is_over(now, self.max_stale)) {
-            (answers.found, answers.not_found) = self.answers.lock().count(streak.since, now);
-            // Looks at all records, so it is asked last.
-            answers.has_another = answers.not_found > answers.found && has_another(streak.since);
-        }
-        consequence(error, streak, answers, now, self.max_stale)
+        let answers = streak
+            .filter(|streak| streak.is_over(now, self.max_stale))
+            .map(|streak| self.answers_since(streak.since, now, has_another));
+        consequence(error, streak, answers.unwrap_or_default(), now, self.max_stale)
+    }
+
+    /// Whether what AWS has said by now ends the entitlement to a set, of which it said lately that there is
+    /// no association. `has_another`: as of [`after`](Self::after).
+    pub fn is_over(
+        &self,
+        record: &IdentityRecord,
+        now: BootTime,
+        has_another: impl FnOnce(BootTime) -> bool,
+    ) -> bool {
+        let credentials = record.credentials();
+        let origin = &credentials.grant().origin;
+        let streak = record.not_found().filter(|streak| streak.is_over(now, self.max_stale));
+        streak.is_some_and(|streak| {
+            self.was_asked_about(origin, streak.since, now)
+                && self.answers_since(streak.since, now, has_another).verdict() == Consequence::Drop
+        })
+    }
+
+    fn answers_since(
+        &self,
+        since: BootTime,
+        now: BootTime,
+        has_another: impl FnOnce(BootTime) -> bool,
+    ) -> RecentAnswers {
+        let (found, not_found) = self.answers.lock().count(since, now);
+        // Looks at all records, so it is asked last.
+        RecentAnswers { found, not_found, has_another: not_found > found && has_another(since) }
     }
 }
 

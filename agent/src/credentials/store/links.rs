@@ -30,11 +30,14 @@ const PER_IDENTITY: usize = 4;
 const JUDGED_AGAIN_AFTER: Duration = Duration::from_secs(30);
 
 pub(super) struct Links {
+    /// By the name of a token ([`Route::name_of`](crate::workload::Route::name_of)).
     links: RwLock<HashMap<TokenDigest, Link>>,
     most: usize,
 }
 
 struct Link {
+    /// The token itself.
+    token: TokenDigest,
     /// The pod, and the route.
     key: CredentialKey,
     token_expires: SystemTime,
@@ -62,17 +65,23 @@ impl Links {
         Self { links: RwLock::default(), most: most_identities.saturating_mul(PER_IDENTITY) }
     }
 
-    /// A source granted a set to this very token, which is kept under `key`.
-    pub(super) fn add(&self, token: &PresentedToken, key: &CredentialKey, set_expires: Expiry, now: Now) {
+    /// A source granted a set to the token of this name, which is kept under `key`.
+    pub(super) fn add(
+        &self,
+        name: TokenDigest,
+        token: &PresentedToken,
+        key: &CredentialKey,
+        set_expires: Expiry,
+        now: Now,
+    ) {
         let mut links = self.links.write();
         if links.len() >= self.most {
             links.retain(|_, link| !link.is_surely_over(now));
         }
-        let digest = token.token.digest();
-        if links.len() < self.most || links.contains_key(&digest) {
-            let (key, token_expires) = (key.clone(), token.expires);
-            let link = Link { key, token_expires, set_expires, judge_at: now.boot, is_refused: false };
-            links.insert(digest, link);
+        if links.len() < self.most || links.contains_key(&name) {
+            let (key, token_expires, token) = (key.clone(), token.expires, token.token.digest());
+            let link = Link { token, key, token_expires, set_expires, judge_at: now.boot, is_refused: false };
+            links.insert(name, link);
         }
     }
 
@@ -97,7 +106,9 @@ impl Links {
     /// source granted to it.
     pub(super) fn earned(&self, token: TokenDigest, now: Now) -> Option<(CredentialKey, Expiry)> {
         let links = self.links.read();
-        links.get(&token).filter(|link| !link.is_over(now)).map(|link| (link.key.clone(), link.set_expires))
+        // Of whom nobody knows the route, nobody knows the name by STS. Seldom: most nodes have their keys.
+        let named = links.get(&token).or_else(|| links.values().find(|link| link.token == token));
+        named.filter(|link| !link.is_over(now)).map(|link| (link.key.clone(), link.set_expires))
     }
 
     /// Whether it is time to have this token judged again. It is not for a while after that.

@@ -111,7 +111,9 @@ impl Store {
     pub fn last_asked(&self, condition: &dyn Fn(&IdentityRecord) -> bool) -> Option<Arc<IdentityRecord>> {
         let records = self.records.as_ref()?;
         let now = self.clock.now();
-        let rank = |record: &Arc<IdentityRecord>| (record.last_asked(), record.due_at(now));
+        let rank = |record: &Arc<IdentityRecord>| {
+            (record.last_asked(), record.due_at(now), record.credentials().expiry().boot)
+        };
         let all = records.verified.all(condition).into_iter().chain(records.unverified.all(condition));
         all.max_by_key(rank)
     }
@@ -203,10 +205,10 @@ impl Store {
 
     /// Forgets this very record, because its pod is entitled to the set no more, by none of its names. With a
     /// verified pod go what tokens that claim to be its own have earned, and what its tokens find by
-    /// themselves; with a token that has a link goes all that its pod has: a claim is good enough to take
-    /// away, never to give.
+    /// themselves; with a token goes all that its pod has, by its link or by the claim, which its source has
+    /// accepted: a claim is good enough to take away, never to give.
     pub fn remove(&self, record: &Arc<IdentityRecord>) {
-        let of_pod = self.of_pod_behind(record.key());
+        let of_pod = self.of_pod_behind(record.key()).or_else(|| self.of_claimed_pod(record.principal()));
         self.remove_if(record.key(), &|kept| Arc::ptr_eq(kept, record));
         match (&self.records, record.key()) {
             (Some(records), CredentialKey::Verified(pod)) => {

@@ -11,7 +11,8 @@ use crate::clock::Now;
 use crate::credentials::policy::freshness::Expiry;
 use crate::credentials::record::{Held, IdentityRecord};
 use crate::lifecycle::limits::Limit;
-use crate::workload::{CredentialKey, PresentedToken, Principal, TokenDigest};
+use crate::pods::check::uid_of;
+use crate::workload::{CredentialKey, PresentedToken, Principal, Route, TokenDigest};
 
 impl Store {
     /// The other name of somebody who presents this token. A verified pod's is the token itself, under which
@@ -20,7 +21,7 @@ impl Store {
     /// count.
     pub fn other_name(&self, key: &CredentialKey, token: TokenDigest, now: Now) -> Option<CredentialKey> {
         match key {
-            CredentialKey::Verified(_) => Some(CredentialKey::Unverified(token)),
+            CredentialKey::Verified(pod) => Some(CredentialKey::Unverified(pod.route().name_of(token))),
             CredentialKey::Unverified(digest) => self.records.as_ref()?.links.of(*digest, now),
         }
     }
@@ -48,6 +49,20 @@ impl Store {
         (is_its && lives).then_some(Held { record, credentials })
     }
 
+    /// What the pod has that a token claims to be of, by the same route. Only to take away, and for a token
+    /// that its source has accepted. Looks at all verified records.
+    pub(in crate::credentials) fn of_claimed_pod(&self, who: &Principal) -> Option<Arc<IdentityRecord>> {
+        match who.key {
+            CredentialKey::Verified(_) => None,
+            CredentialKey::Unverified(_) => {
+                let (records, uid) = (self.records.as_ref()?, uid_of(&who.caller)?);
+                let is_its =
+                    |record: &IdentityRecord| is_of_pod(record, uid) && record.principal().route == who.route;
+                records.verified.find(&is_its)
+            }
+        }
+    }
+
     /// A source granted a set that ends at `set_expires` to this very token. Under a verified pod's name, the
     /// token is known to be of it from now on; under the token's own, for longer, if it was known already.
     pub(in crate::credentials) fn granted(
@@ -57,11 +72,12 @@ impl Store {
         set_expires: Expiry,
     ) {
         match (&self.records, key) {
-            (Some(records), CredentialKey::Verified(_)) => {
-                records.links.add(token, key, set_expires, self.clock.now());
+            (Some(records), CredentialKey::Verified(pod)) => {
+                let name = pod.route().name_of(token.token.digest());
+                records.links.add(name, token, key, set_expires, self.clock.now());
             }
-            (Some(records), CredentialKey::Unverified(token)) => {
-                records.links.prolong(*token, set_expires, self.clock.now());
+            (Some(records), CredentialKey::Unverified(name)) => {
+                records.links.prolong(*name, set_expires, self.clock.now());
             }
             (None, _) => {}
         }
@@ -81,38 +97,38 @@ impl Store {
             CredentialKey::Verified(pod) => {
                 records.unverified.find(&|other| claims_to_be(other, &pod.pod().uid) && is_later(other))
             }
-            CredentialKey::Unverified(_) => {
-                let uid = caller.claimed().and_then(|pod| pod.uid.as_deref());
-                uid.and_then(|uid| records.verified.find(&|other| is_of_pod(other, uid) && is_later(other)))
-            }
+            CredentialKey::Unverified(_) => uid_of(caller)
+                .and_then(|uid| records.verified.find(&|other| is_of_pod(other, uid) && is_later(other))),
         };
         later.is_some()
     }
 
     /// Whether this token, which found what its pod has by its digest alone, is to be judged by its source
     /// again. It is not for a while after that.
-    pub(in crate::credentials) fn take_judgement(&self, token: TokenDigest, now: Now) -> bool {
-        self.records.as_ref().is_some_and(|records| records.links.take_judgement(token, now.boot))
+    pub(in crate::credentials) fn take_judgement(&self, token: TokenDigest, route: &Route, now: Now) -> bool {
+        let name = route.name_of(token);
+        self.records.as_ref().is_some_and(|records| records.links.take_judgement(name, now.boot))
     }
 
     /// A source refuses this token: it finds nothing by its digest alone any more that it has not earned
     /// itself.
-    pub(in crate::credentials) fn token_refused(&self, token: TokenDigest) {
+    pub(in crate::credentials) fn token_refused(&self, token: TokenDigest, route: &Route) {
+        let name = route.name_of(token);
         if let Some(records) = &self.records {
-            records.links.refuse(token);
+            records.links.refuse(name);
         }
         // No other token renews what this one earned by itself.
-        if let Some(record) = self.get(&CredentialKey::Unverified(token)) {
+        if let Some(record) = self.get(&CredentialKey::Unverified(name)) {
             record.not_wanted();
         }
     }
 
     /// A key proves of which pod this token is, and the pod has a set: what the token earned by itself is
     /// renewed for nobody, or a pod that is gone would cost the calls of two.
-    pub(in crate::credentials) fn asks_by_its_own_name(&self, token: TokenDigest) {
+    pub(in crate::credentials) fn asks_by_its_own_name(&self, token: TokenDigest, route: &Route) {
         // Most nodes always have their keys, and nothing is kept by tokens.
         let has_any = self.unverified_len() > 0;
-        let record = has_any.then(|| self.get(&CredentialKey::Unverified(token))).flatten();
+        let record = has_any.then(|| self.get(&CredentialKey::Unverified(route.name_of(token)))).flatten();
         if let Some(record) = record {
             record.not_wanted();
         }
@@ -159,10 +175,9 @@ impl Store {
                 records.unverified.all(&|record| claims_to_be(record, uid) && is_another(record))
             }
             CredentialKey::Unverified(_) => {
-                let uid = caller.claimed().and_then(|pod| pod.uid.as_deref());
                 let is_its =
                     |uid: &str| records.verified.all(&|record| is_of_pod(record, uid) && is_another(record));
-                uid.map_or_else(Vec::new, is_its)
+                uid_of(caller).map_or_else(Vec::new, is_its)
             }
         };
         for record in left {
@@ -171,9 +186,10 @@ impl Store {
     }
 }
 
-/// Whether the token of this record claims to be of that pod.
+/// Whether the token of this record claims to be of that pod, or was proven to be and had times that only its
+/// source could judge.
 pub(super) fn claims_to_be(record: &IdentityRecord, pod_uid: &str) -> bool {
-    record.principal().caller.claimed().and_then(|pod| pod.uid.as_deref()) == Some(pod_uid)
+    uid_of(&record.principal().caller) == Some(pod_uid)
 }
 
 /// Whether a key has proven that this record is that pod's.

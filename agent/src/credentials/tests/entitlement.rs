@@ -72,6 +72,30 @@ async fn it_takes_five_minutes_from_the_first_answer_to_the_end_whether_or_not_o
     }
 }
 
+/// A pod that asks less often than AWS's answers about others are remembered. Each time another association
+/// was asked about, and when its answer was there, nobody looked (story 1080).
+#[tokio::test(start_paused = true)]
+async fn an_association_that_is_gone_ends_as_soon_for_a_pod_that_asks_every_ten_minutes() {
+    for max_stale in [None, Some(Duration::from_secs(83))] {
+        let node = before_renewal(1, max_stale).await;
+        // Two hours younger, so not due for long.
+        node.ask(1).await.unwrap();
+        node.ask(1).await.unwrap();
+        node.aws.be_to(0, NOT_FOUND);
+        while node.aws.calls_of(0) == 1 {
+            assert!(node.ask(0).await.is_ok());
+            tokio::time::sleep(10 * MINUTE).await;
+        }
+        let first = tokio::time::Instant::now();
+        while node.ask(0).await.is_ok() {
+            assert!(first.elapsed() <= 30 * MINUTE, "{max_stale:?}: {} calls", node.aws.calls_of(0));
+            tokio::time::sleep(10 * MINUTE).await;
+        }
+        assert!(node.aws.calls_of(0) <= 5, "{max_stale:?}: {} calls", node.aws.calls_of(0));
+        assert_eq!(node.aws.calls_of(1), 2, "{max_stale:?}: its set was renewed to learn of AWS's health");
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn not_found_of_everybody_at_once_is_not_believed() {
     let node = before_renewal(5, None).await;

@@ -170,7 +170,7 @@ async fn a_token_that_expires_while_its_call_waits_for_a_turn_is_not_sent() {
         asked_from: None,
     };
     let joined = node.credentials.flights.start_or_join(&request, None);
-    let Joined::InFlight(mut flight) = joined else { panic!("there are no credentials yet") };
+    let Joined::InFlight(flight) = joined else { panic!("there are no credentials yet") };
     assert_eq!(flight.done().await.unwrap_err().label(), "ExpiredTokenException");
     assert_eq!(node.aws.calls(), 1);
 }

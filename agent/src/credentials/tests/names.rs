@@ -275,6 +275,59 @@ async fn a_judgement_that_there_is_no_association_is_about_what_the_pod_has() {
     }
 }
 
+/// Of a key that is away for half an hour, in which the kubelet brings a new token and AWS says to it that
+/// there is no association: AWS has never granted that token anything, so no entry knows it. Story 1080 with
+/// its numbers: asked after 0 and 1,160 s, and served for an hour more when the key was back, after 1,807 s.
+#[tokio::test(start_paused = true)]
+async fn no_association_for_a_token_that_no_entry_knows_is_about_what_the_pod_it_claims_has() {
+    const NO_CLUSTER: Mood = Mood::Page {
+        status: 404,
+        body: r#"{"code":"ResourceNotFoundException","message":"No cluster found for name: c."}"#,
+        has_request_id: true,
+    };
+    for (max_stale, blamed, is_served) in [
+        (Some(Duration::from_secs(83)), NOT_FOUND, false),
+        (None, NOT_FOUND, false),
+        // Before it knows the cluster AWS may not have looked at the token.
+        (None, NO_CLUSTER, true),
+    ] {
+        let node = with_max_stale(max_stale);
+        let granted = verified(&node, 1, "a.granted.c");
+        node.ask_as(&granted).await.unwrap();
+        node.ask_as(&verified(&node, 2, "a.neighbour.c")).await.unwrap();
+        node.aws.be_to_token("a.rotated.c", blamed);
+        node.aws.be_to_token("a.granted.c", blamed);
+        let began = tokio::time::Instant::now();
+        // AWS must say it three times, so once more than in the story.
+        for at in [0, 1_160, 1_500] {
+            tokio::time::sleep_until(began + Duration::from_secs(at)).await;
+            assert!(node.ask_as(&claimed(&node, 1, "a.rotated.c")).await.is_err());
+        }
+        tokio::time::sleep_until(began + Duration::from_secs(1_807)).await;
+        let answer = node.ask_as(&verified(&node, 1, "a.rotated.c")).await;
+        assert_eq!(answer.is_ok(), is_served, "{max_stale:?}");
+        assert!(node.ask_as(&verified(&node, 2, "a.neighbour.c")).await.is_ok());
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_set_for_a_token_that_no_entry_knows_shows_that_the_pod_has_its_association() {
+    let node = with_max_stale(None);
+    node.aws.are_of_one_pod(&["a.granted.c", "a.rotated.c"]);
+    node.ask_as(&verified(&node, 1, "a.granted.c")).await.unwrap();
+    let rotated = claimed(&node, 1, "a.rotated.c");
+    // Not found, and there again four minutes later: the five minutes begin anew.
+    node.aws.be_to_token("a.rotated.c", NOT_FOUND);
+    node.aws.be_to_token("a.granted.c", Mood::Refuses);
+    assert!(node.ask_as(&rotated).await.is_err());
+    tokio::time::sleep(4 * MINUTE).await;
+    node.aws.be_to_token("a.rotated.c", HEALTHY);
+    assert!(node.ask_as(&rotated).await.is_ok());
+    node.aws.be_to_token("a.granted.c", NOT_FOUND);
+    let served = served_for(&node, &verified(&node, 1, "a.granted.c"), HOUR).await;
+    assert!(served >= 5 * MINUTE, "{served:?}");
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_token_that_must_be_judged_is_not_served_what_its_pod_has() {
     let node = Node::new();

@@ -99,6 +99,49 @@ async fn many_processes_of_a_pod_cost_one_call_for_each_of_its_roles() {
     assert_eq!((node.sts.calls(), node.sts.most_of_one(), node.sts.most_in_all()), (2, 1, 2));
 }
 
+/// The same request, at a moment when the token's times can only be judged by its source.
+fn untimely(request: &CredentialRequest) -> CredentialRequest {
+    let Principal { caller, route, .. } = request.principal.clone();
+    let key = CredentialKey::Unverified(route.name_of(request.token.token.digest()));
+    CredentialRequest { principal: Principal { key, caller, route }, must_be_judged: true, ..request.clone() }
+}
+
+/// A node wakes from a pause of half an hour: by its clocks a pod's new token is of the future, until one of
+/// them shows that it is not (story 1051).
+#[tokio::test(start_paused = true)]
+async fn a_token_whose_times_are_believed_during_its_call_costs_no_second_call() {
+    for is_untimely_first in [true, false] {
+        let node = Node::new();
+        let timely = for_role(&node, 1, "a.b.c", READER);
+        let (mut first, mut second) = (untimely(&timely), timely);
+        if !is_untimely_first {
+            std::mem::swap(&mut first, &mut second);
+        }
+        let later = async {
+            tokio::time::sleep(Duration::from_millis(40)).await;
+            node.ask_as(&second).await
+        };
+        let (first, second) = tokio::join!(node.ask_as(&first), later);
+        assert!(first.is_ok() && second.is_ok());
+        assert_eq!(node.sts.most_of_one(), 1, "untimely first: {is_untimely_first}");
+        if is_untimely_first {
+            assert_eq!(node.sts.calls(), 1, "its outcome is for the pod");
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_an_untimely_token_earned_is_its_pods_when_the_times_are_believed() {
+    let node = Node::new();
+    let timely = for_role(&node, 1, "a.b.c", READER);
+    let earned = node.key_for(&untimely(&timely)).await;
+    node.sts.be(Mood::Refuses);
+    assert_eq!(node.key_for(&timely).await, earned);
+    assert!(node.ask_as(&for_role(&node, 1, "a.b.c", WRITER)).await.is_err(), "of that role alone");
+    node.withdraw("sa", READER);
+    assert!(node.ask_as(&timely).await.is_err());
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_rotated_token_finds_the_set_of_its_pod_and_renews_it() {
     let node = Node::new();

@@ -103,6 +103,8 @@ impl Authenticator {
             }
         };
         tokio::select! {
+            // In this order: a key that is there is not passed over, and costs the API server nothing.
+            biased;
             asked = by_key => asked,
             asked = by_review => asked,
             () = tokio::time::sleep_until(deadline) => Asked::Undecided(None),

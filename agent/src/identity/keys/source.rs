@@ -168,6 +168,8 @@ impl KeySource {
             self.report(&complete);
             let pause = self.pause_after(failures).mul_f64(0.9 + 0.2 * rng.fraction());
             tokio::select! {
+                // In a fixed order, so that a simulated story is the same each time.
+                biased;
                 () = tokio::time::sleep(pause) => {}
                 changed = requests.changed() => if changed.is_err() { return },
             }
