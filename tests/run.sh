@@ -17,6 +17,7 @@ export PATH="$PATH:/usr/sbin:/sbin"
 
 work=$(mktemp -d)
 venv_job=
+go_job=
 packages_job=
 servers_job=
 images_job=
@@ -27,7 +28,7 @@ passed=0
 
 cleanup() {
     local job
-    for job in $venv_job $packages_job $servers_job $images_job $cluster_job $papers_job; do
+    for job in $venv_job $go_job $packages_job $servers_job $images_job $cluster_job $papers_job; do
         # Each is a process group, so that what it has started goes too.
         kill -- "-$job" 2>/dev/null || true
     done
@@ -73,7 +74,7 @@ toolchain() {
     command -v cc >/dev/null || missing+=("a C compiler (Debian: build-essential)")
     command -v git >/dev/null || missing+=("git (Debian: git)")
     command -v curl >/dev/null || missing+=("curl (Debian: curl)")
-    command -v go >/dev/null || $without_cluster || missing+=("Go 1.26 or newer (https://go.dev/dl)")
+    command -v go >/dev/null || missing+=("Go 1.26 or newer (https://go.dev/dl)")
     command -v pgrep >/dev/null || missing+=("pgrep (Debian: procps)")
     python3 -c 'import ensurepip, venv' 2>/dev/null || missing+=("Python 3 with venv (Debian: python3-venv)")
     if ((${#missing[@]})); then
@@ -97,6 +98,14 @@ venv_is_made() {
     wait "$venv_job" || status=$?
     venv_job=
     cat "$work/venv"
+    return "$status"
+}
+
+go_client_is_built() {
+    local status=0
+    wait "$go_job" || status=$?
+    go_job=
+    cat "$work/go"
     return "$status"
 }
 
@@ -257,6 +266,8 @@ check "toolchain" toolchain
 set -m
 { tests/clients/python/prepare.sh && tests/sandbox/moto/prepare.sh && tests/chart/run.sh --prepare; } >"$work/venv" 2>&1 </dev/null &
 venv_job=$!
+tests/clients/go/prepare.sh >"$work/go" 2>&1 </dev/null &
+go_job=$!
 { install_packages && { $without_cluster || tests/cluster/prepare.sh packages; }; } >"$work/packages" 2>&1 </dev/null &
 packages_job=$!
 if ! $without_cluster; then
@@ -269,6 +280,7 @@ check "repository rules" tests/repository/run.sh
 check "clippy" cargo clippy --workspace --all-targets --locked -- -D warnings
 check "Debian packages" packages_are_there
 check "python environment" venv_is_made
+check "client in Go" go_client_is_built
 # Compiles the agent as the Dockerfile does, mostly on one processor, beside the next stages: the cluster begins with it.
 if ! $without_cluster; then
     set -m

@@ -3,10 +3,10 @@
 use std::path::PathBuf;
 use std::process::Output;
 
-use sandbox::{Options, Pod, PodSpec, Role, Sandbox};
+use sandbox::{Fault, Options, Pod, PodSpec, Role, Sandbox, Service};
 use tokio::process::Command;
 
-use crate::harness::{Agent, eks_auth_calls, heal, pod, sandbox, slow};
+use crate::harness::{Agent, eks_auth_calls, failing, heal, pod, sandbox, slow};
 
 /// The folder of the binaries that `make test` has built.
 pub(crate) fn built(name: &str) -> PathBuf {
@@ -20,6 +20,13 @@ pub(crate) fn python(name: &str) -> PathBuf {
     let repository = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../..");
     let program = repository.join(".cache/venv/bin").join(name);
     assert!(program.exists(), "{} is missing: `make test` makes it", program.display());
+    program
+}
+
+/// The program with the AWS SDK for Go that `make test` has built.
+pub(crate) fn go() -> PathBuf {
+    let program = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../.cache/go/who-am-i");
+    assert!(program.exists(), "{} is missing: tests/clients/go/prepare.sh builds it", program.display());
     program
 }
 
@@ -121,19 +128,42 @@ async fn the_rust_sdk_gets_the_role_of_its_pod() {
 }
 
 #[tokio::test]
-async fn boto3_gets_through_a_hiccup_of_aws_that_lasts_2500_ms() {
+async fn the_go_sdk_gets_the_role_of_its_pod() {
     let sandbox = sandbox();
     let agent = Agent::start(&sandbox).await;
-    sandbox.faults().set([slow(5_000)]);
     let app = pod(&sandbox, "app-0");
-    let mut client = Command::new(python("python"));
-    client.arg(script());
+    let output = run(Command::new(go()), &sandbox, &agent, &app).await;
+    let lines = lines(&output);
+    assert_is_the_pods_role(lines[0]);
+    assert_eq!(lines[1], agent.ask(&app.token).await.access_key_id());
+}
+
+/// Runs a client of a pod that asks for the first time 2.5 s before AWS answers again.
+async fn through_a_hiccup(client: Command, while_it_lasts: Fault) {
+    let sandbox = sandbox();
+    let agent = Agent::start(&sandbox).await;
+    sandbox.faults().set([while_it_lasts]);
+    let app = pod(&sandbox, "app-0");
     let healing = async {
         tokio::time::sleep(std::time::Duration::from_millis(2_500)).await;
         heal(&sandbox);
     };
     let (output, ()) = tokio::join!(run(client, &sandbox, &agent, &app), healing);
     assert_is_the_pods_role(lines(&output)[0]);
+}
+
+#[tokio::test]
+async fn boto3_gets_through_a_hiccup_of_aws_that_lasts_2500_ms() {
+    let mut client = Command::new(python("python"));
+    client.arg(script());
+    through_a_hiccup(client, slow(5_000)).await;
+}
+
+/// It gives up within 0.1 s of an error, so that it is served only because the agent passes none on.
+#[tokio::test]
+async fn the_go_sdk_gets_through_a_hiccup_of_aws_that_lasts_2500_ms() {
+    let refusing = failing(503, "ServiceUnavailableException");
+    through_a_hiccup(Command::new(go()), Fault::new(Service::EksAuth, refusing)).await;
 }
 
 #[tokio::test]

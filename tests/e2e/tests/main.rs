@@ -64,6 +64,8 @@ mod slow_paths;
 #[cfg(test)]
 mod startup;
 #[cfg(test)]
+mod sts_answers;
+#[cfg(test)]
 mod switches;
 #[cfg(test)]
 mod verification;

@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use tokio::process::Command;
 use tokio::time::{Instant, sleep, timeout};
 
-use crate::clients::{built, lines, python, run, script};
+use crate::clients::{built, go, lines, python, run, script};
 use crate::harness::{Agent, ApiServer, Builder, eventually, sandbox};
 
 pub(crate) const READER: &str = "arn:aws:iam::111122223333:role/team/reader";
@@ -83,7 +83,7 @@ pub(crate) async fn until_keys(agent: &Agent) {
 }
 
 #[tokio::test]
-async fn boto3_the_aws_cli_and_the_rust_sdk_get_the_role_that_the_map_gives_their_pod() {
+async fn boto3_the_aws_cli_and_the_sdks_for_rust_and_go_get_the_role_that_the_map_gives_their_pod() {
     let sandbox = sandbox();
     trust_app(&sandbox);
     let agent = mapping(&sandbox, &map_of(READER)).start().await;
@@ -92,12 +92,12 @@ async fn boto3_the_aws_cli_and_the_rust_sdk_get_the_role_that_the_map_gives_thei
     boto3.arg(script());
     let mut cli = Command::new(python("aws"));
     cli.args(["sts", "get-caller-identity", "--query", "Arn", "--output", "text"]);
-    for client in [boto3, cli, Command::new(built("who-am-i"))] {
+    for client in [boto3, cli, Command::new(built("who-am-i")), Command::new(go())] {
         let output = run(client, &sandbox, &agent, &app).await;
         let arn = lines(&output)[0];
         assert_eq!(arn, "arn:aws:sts::111122223333:assumed-role/reader/default.app-0");
     }
-    assert_eq!(sts_calls(&sandbox).len(), 1, "one set for all three, from the agent");
+    assert_eq!(sts_calls(&sandbox).len(), 1, "one set for all four, from the agent");
     let log = agent.log();
     let access = log.lines().find(|line| line.contains(r#""target":"access""#)).expect("an access line");
     assert!(access.contains("app-0"), "{access}");

@@ -6,8 +6,8 @@ port of 127.0.0.1, and end when standard input does: a sandbox that was killed l
 
 moto alone refuses what the sandbox mints, because it knows only sessions of its own STS. So there is one route more,
 POST /_sandbox/sessions, by which the sandbox tells of a role it let somebody assume: with its key, secret, token, life and
-session policy. From then on moto enforces the policies of that role. Trust policies are not judged here: who assumed a
-role was judged by the sandbox, which asks moto's IAM for them.
+session policy. From then on moto enforces the policies of that role. Trust policies are read here and not judged: who
+assumed a role was judged by the sandbox, which asks moto's IAM for them.
 
 Owns: the seeded administrator, the sessions told of and their end, session policies. Must not know: pods, clusters, EKS.
 """
@@ -27,16 +27,14 @@ CLOSED = ("/moto-api", "/latest/", "/favicon.ico")
 
 setup = json.loads(sys.stdin.readline())
 # Before moto is imported: it reads them then. Zero calls are let through unauthenticated.
-os.environ["INITIAL_NO_AUTH_ACTION_COUNT"] = "0"
-os.environ["MOTO_ACCOUNT_ID"] = setup["account"]
-# The managed policies of AWS, which roles of add-ons are given.
-os.environ["MOTO_IAM_LOAD_MANAGED_POLICIES"] = "true"
-# moto asks nothing of any AWS, but boto3 must find a region.
-os.environ["AWS_DEFAULT_REGION"] = setup["region"]
+# The managed policies are those of AWS, which roles of add-ons are given. boto3 must find a region, though it calls no AWS.
+os.environ.update(INITIAL_NO_AUTH_ACTION_COUNT="0", MOTO_ACCOUNT_ID=setup["account"],
+                  MOTO_IAM_LOAD_MANAGED_POLICIES="true", AWS_DEFAULT_REGION=setup["region"])
 warnings.simplefilter("ignore")
 from moto.iam.access_control import AssumedRoleAccessKey, IAMPolicy, IAMRequestBase, PermissionResult  # noqa: E402
 from moto.iam.exceptions import NotFoundException  # noqa: E402
-from moto.iam.models import AccessKey, iam_backends  # noqa: E402
+from moto.iam.models import AccessKey, IAMBackend, iam_backends  # noqa: E402
+from moto.iam.policy_validation import IAMTrustPolicyDocumentValidator  # noqa: E402
 from moto.moto_server.werkzeug_app import DomainDispatcherApplication, MotoRequestHandler, create_backend_app  # noqa: E402
 from moto.sts.models import AssumedRole, sts_backends  # noqa: E402
 from moto.utilities.utils import get_partition  # noqa: E402
@@ -101,6 +99,12 @@ def narrow(check=IAMRequestBase.check_action_permitted):
     IAMRequestBase.check_action_permitted = permitted
 
 
+def read_trust(create=IAMBackend.create_role):
+    """Refuses a trust policy that is none where a role is made. moto itself does that only where a policy is changed."""
+    IAMBackend.create_role = lambda self, name, document, *rest: (
+        IAMTrustPolicyDocumentValidator(document).validate() or create(self, name, document, *rest))
+
+
 def refusal(status, code, message):
     return Response(f"<Error><Code>{code}</Code><Message>{message}</Message></Error>", status, mimetype="text/xml")
 
@@ -131,18 +135,14 @@ class Front:
         return None
 
 
-def end_with_the_sandbox():
-    sys.stdin.read()
-    os._exit(0)
-
-
 def main():
     logging.getLogger("werkzeug").setLevel(logging.ERROR)
     seed_admin(**setup["admin"])
     narrow()
+    read_trust()
     front = Front(DomainDispatcherApplication(create_backend_app))
     server = make_server("127.0.0.1", 0, front, threaded=True, request_handler=MotoRequestHandler)
-    threading.Thread(target=end_with_the_sandbox, daemon=True).start()
+    threading.Thread(target=lambda: (sys.stdin.read(), os._exit(0)), daemon=True).start()  # With the sandbox.
     print(json.dumps({"port": server.server_port}), flush=True)
     server.serve_forever()
 

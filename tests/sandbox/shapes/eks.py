@@ -78,6 +78,9 @@ class Checks:
         self.say("eks: a deletion shows what is gone", gone["associationId"] == whole["associationId"], gone)
         for call in ("describe", "delete"):
             self.bad(f"{call}_pod_identity_association", "ResourceNotFoundException", f"to {call} what is gone", **one)
+        for call in ("describe", "delete"):
+            self.bad(f"{call}_pod_identity_association", "InvalidParameterException", f"to {call} what is no id",
+                     **cluster, associationId="a-1")
         self.bad("list_pod_identity_associations", "ResourceNotFoundException", "another cluster", clusterName="another")
 
     def pages(self, cluster):
@@ -100,7 +103,7 @@ class Checks:
         self.good("describe_addon_configuration", addonName=name, addonVersion=version)
         self.bad("describe_addon_configuration", "ResourceNotFoundException", "an unknown version",
                  addonName=name, addonVersion="v0")
-        associations = [{"serviceAccount": "shapes-sa", "roleArn": role}]
+        associations = [{"serviceAccount": "ebs-csi-controller-sa", "roleArn": role}]
         made = self.good("create_addon", **addon, addonVersion=version, podIdentityAssociations=associations,
                          tags={"team": "a"}, resolveConflicts="OVERWRITE", configurationValues="{}")["addon"]
         self.say("eks: an add-on names its associations", len(made["podIdentityAssociations"]) == 1, made)
@@ -113,6 +116,8 @@ class Checks:
         for why, arguments in [
             ("an unknown version to update to", {"addonVersion": "v0"}),
             ("configuration that is no object", {"configurationValues": "[]"}),
+            ("a service account that is not the add-on's",
+             {"podIdentityAssociations": [{"serviceAccount": "shapes", "roleArn": role}]}),
         ]:
             self.bad("update_addon", "InvalidParameterException", why, **{**addon, **arguments})
         self.bad("create_addon", "InvalidParameterException", "an unknown add-on", **{**addon, "addonName": "nothing"})
@@ -130,7 +135,8 @@ class Checks:
 def check(client, raw, cluster, account, say, compare):
     """All of it."""
     checks = Checks(client, raw, cluster, say, compare)
-    role = f"arn:aws:iam::{account}:role/shapes"
+    # Not the role of the web identity, which trusts nobody else.
+    role = f"arn:aws:iam::{account}:role/shapes-of-eks"
     checks.cluster_itself()
     checks.associations(role)
     checks.addons(role)

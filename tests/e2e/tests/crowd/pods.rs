@@ -40,7 +40,7 @@ pub(super) async fn ask(pod: &Wired, clients: Vec<Client>, spread: Duration, tri
     pod.namespace.within(async move || ask_all(clients, spread, tries).await).await
 }
 
-fn clients_of_one(pod: &Wired, count: usize) -> Vec<Client> {
+pub(super) fn clients_of_one(pod: &Wired, count: usize) -> Vec<Client> {
     vec![Client { pod: 0, token: pod.identity.token.clone(), from: None, to: AT }; count]
 }
 
@@ -452,7 +452,7 @@ async fn neighbour_beside_a_loop(
     (super::p99(took), cores)
 }
 
-fn cpu_time(pid: &str) -> Duration {
+pub(super) fn cpu_time(pid: &str) -> Duration {
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
     let fields: Vec<_> = stat.rsplit_once(')').unwrap().1.split_whitespace().collect();
     // utime and stime, in hundredths of a second (proc(5)).

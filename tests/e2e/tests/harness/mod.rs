@@ -13,6 +13,7 @@ mod many;
 mod middlebox;
 mod namespace;
 mod node;
+mod tampering;
 mod thief;
 mod wired;
 
@@ -27,6 +28,7 @@ pub(crate) use many::{Client, Many, ask_all};
 pub(crate) use middlebox::{Delays, Middlebox};
 pub(crate) use namespace::Namespace;
 pub(crate) use node::{IMDS_IPV4, IMDS_IPV6, IPV4, IPV6, Node, on_a_node};
+pub(crate) use tampering::{Tamper, Tampering};
 pub(crate) use thief::{Shape, Thief};
 pub(crate) use wired::Wired;
 
@@ -75,6 +77,21 @@ fn days_from_1970(year: u64, month: u64, day: u64) -> u64 {
     let (era, of_era) = (year / 400, year % 400);
     let of_year = (153 * ((month + 9) % 12) + 2) / 5 + day - 1;
     era * 146_097 + of_era * 365 + of_era / 4 - of_era / 100 + of_year - 719_468
+}
+
+/// A time so far ahead by the machine's clock, as AWS writes it.
+pub(crate) fn in_future(ahead: Duration) -> String {
+    #[expect(clippy::disallowed_methods, reason = "AWS goes by the wall clock")]
+    let at = SystemTime::now() + ahead;
+    let seconds = at.duration_since(SystemTime::UNIX_EPOCH).expect("after 1970").as_secs();
+    let (of_day, days) = (seconds % 86_400, seconds / 86_400);
+    let (hour, minute, second) = (of_day / 3600, of_day / 60 % 60, of_day % 60);
+    // The inverse of days_from_1970: there are few enough to look through.
+    let dates = (2020..2200).flat_map(|year| (1..=12).map(move |month| (year, month)));
+    let month = dates.take_while(|(year, month)| days_from_1970(*year, *month, 1) <= days).last();
+    let (year, month) = month.expect("after 2020");
+    let day = days - days_from_1970(year, month, 1) + 1;
+    format!("{year}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}Z")
 }
 
 /// How much life it has by the machine's clock; none if it has ended.

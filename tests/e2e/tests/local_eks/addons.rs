@@ -56,19 +56,26 @@ fn an_add_on_owns_its_associations_as_the_guide_says() {
         ["iam", "get-role", "--role-name", "StorageDriver", "--query", "Role.AssumeRolePolicyDocument"];
     assert_eq!(up.aws(&trust).json()["Statement"][0]["Principal"]["Service"], "pods.eks.amazonaws.com");
 
-    // "all previous pod identity associations are overwritten"
-    let other = format!("serviceAccount=another,roleArn={role}");
-    eks("update-addon", &["--pod-identity-associations", &other]).json();
+    // "Remove all pod identity associations from an Amazon EKS add-on"
+    eks("update-addon", &["--pod-identity-associations", "[]"]).json();
+    assert!(associations(&up).is_empty());
+
+    // "all previous pod identity associations are overwritten": of an add-on with two service accounts.
+    let efs =
+        ["--cluster-name", "mycluster", "--addon-name", "aws-efs-csi-driver", "--pod-identity-associations"];
+    let set = |command: &str, service_account: &str| {
+        let mapping = format!("serviceAccount={service_account},roleArn={role}");
+        up.aws(&[&["eks", command], &efs[..], &[&mapping]].concat()).json()
+    };
+    let owner = set("create-addon", "efs-csi-controller-sa")["addon"]["addonArn"].clone();
+    assert_eq!(associations(&up)[0]["serviceAccount"], "efs-csi-controller-sa");
+    set("update-addon", "efs-csi-node-sa");
     let overwritten = associations(&up);
     assert_eq!(overwritten.len(), 1);
     assert_eq!(
         (&overwritten[0]["serviceAccount"], &overwritten[0]["ownerArn"]),
-        (&"another".into(), &owner.into())
+        (&"efs-csi-node-sa".into(), &owner)
     );
-
-    // "Remove all pod identity associations from an Amazon EKS add-on"
-    eks("update-addon", &["--pod-identity-associations", "[]"]).json();
-    assert!(associations(&up).is_empty());
 }
 
 #[test]

@@ -3,5 +3,6 @@
 
 mod addons;
 mod associations;
+mod mistakes;
 mod permissions;
 mod up;

@@ -18,7 +18,7 @@ const ONLY_LIST: &str = r#"{"Version":"2012-10-17","Statement":[{"Effect":"Allow
 #[test]
 fn a_pod_may_what_trust_permissions_and_session_policy_allow_together() {
     let up = Up::start();
-    let role = up.create_role("cart", EC2_TRUST);
+    let role = up.create_role("cart", TRUST);
     assert!(up.aws(&["s3", "mb", "s3://wares"]).success);
     let readme = concat!(env!("CARGO_MANIFEST_DIR"), "/Cargo.toml");
     assert!(up.aws(&["s3", "cp", readme, "s3://wares/a"]).success);
@@ -26,12 +26,17 @@ fn a_pod_may_what_trust_permissions_and_session_policy_allow_together() {
     let create = ["eks", "create-pod-identity-association", "--role-arn", &role];
     let association = up.aws(&[&create[..], &names].concat()).json()["association"].clone();
 
+    // What EKS has taken can be spoilt later.
+    let trust = |document: &str| {
+        let trust = ["--role-name", "cart", "--policy-document", document];
+        assert!(up.aws(&[&["iam", "update-assume-role-policy"], &trust[..]].concat()).success);
+    };
+    trust(EC2_TRUST);
     let list = |pod: &str| up.in_pod(["shop", "cart", pod], &["s3", "ls", "s3://wares"]);
     let refused = list("cart-0");
     assert!(!refused.success && refused.err.contains("EKS Auth cannot assume the role"), "{}", refused.err);
 
-    let trust = ["--role-name", "cart", "--policy-document", TRUST];
-    assert!(up.aws(&[&["iam", "update-assume-role-policy"], &trust[..]].concat()).success);
+    trust(TRUST);
     assert_eq!(list("cart-1").code(), "AccessDenied", "trusted, but without a policy");
 
     let policy = ["--role-name", "cart", "--policy-name", "wares", "--policy-document", ON_WARES];

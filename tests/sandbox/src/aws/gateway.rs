@@ -7,6 +7,7 @@ use http::StatusCode;
 use serde_json::json;
 use tokio::runtime::Handle;
 
+use super::sts::element;
 use crate::http::client;
 use crate::http::message::{Received, Reply};
 use crate::http::server::Answer;
@@ -62,6 +63,28 @@ fn is_form(request: &Received) -> bool {
     kind.starts_with("application/x-www-form-urlencoded")
 }
 
+fn is_page(reply: &Reply) -> bool {
+    let kind = reply.headers.get("content-type").and_then(|kind| kind.to_str().ok());
+    kind.is_some_and(|kind| kind.starts_with("text/html"))
+}
+
+/// The operation that a form names, or else method and path.
+fn request_for(request: &Received) -> String {
+    let action = form_urlencoded::parse(&request.body).find(|(name, _)| name == "Action");
+    let action = action.filter(|_| is_form(request)).map(|(_, action)| action.into_owned());
+    action.unwrap_or_else(|| format!("{} {}", request.method, request.path()))
+}
+
+fn in_json(code: &str, message: &str) -> Reply {
+    Reply::json(&json!({ "__type": code, "message": message })).header("x-amzn-errortype", code)
+}
+
+/// As EC2 writes it, which callers of all services with forms read.
+fn in_xml(code: &str, message: &str) -> Reply {
+    let error = element("Code", code) + &element("Message", message);
+    Reply::xml(format!("<Response><Errors><Error>{error}</Error></Errors></Response>"))
+}
+
 impl Answer for Gateway {
     fn max_body(&self) -> usize {
         MAX_BODY
@@ -69,8 +92,8 @@ impl Answer for Gateway {
 
     fn answer(&self, request: &Received) -> Reply {
         let failed = |status, code: &str, message: String| {
-            let body = json!({ "__type": code, "message": message });
-            Reply::json(&body).status(status).code(code).header("x-amzn-errortype", code)
+            let reply = if is_form(request) { in_xml(code, &message) } else { in_json(code, &message) };
+            reply.status(status).code(code)
         };
         let upstream = match self.upstream(request) {
             Ok(upstream) => upstream,
@@ -78,9 +101,16 @@ impl Answer for Gateway {
         };
         let answer =
             tokio::task::block_in_place(|| self.runtime.block_on(client::forward(upstream, request)));
-        answer.unwrap_or_else(|error| {
-            failed(StatusCode::BAD_GATEWAY, "ServiceUnavailableException", error.to_string())
-        })
+        match answer {
+            // A page of its web server: an operation that it does not have, or a fault of its own.
+            Ok(reply) if reply.status == StatusCode::INTERNAL_SERVER_ERROR && is_page(&reply) => {
+                let what = request_for(request);
+                let text = format!("moto, which plays this service, does not know {what}, or failed at it.");
+                failed(StatusCode::NOT_IMPLEMENTED, "NotImplemented", text)
+            }
+            Ok(reply) => reply,
+            Err(error) => failed(StatusCode::BAD_GATEWAY, "ServiceUnavailableException", error.to_string()),
+        }
     }
 }
 
@@ -108,6 +138,14 @@ mod tests {
         let found = ["eks", "eks-auth", "sts", "iam", "s3"].map(|service| signed(service).unwrap());
         assert_eq!(found, ["1", "2", "3", "4", "4"]);
         assert!(signed("dynamodb").unwrap_err().contains("dynamodb"));
+        let unknown = gateway.answer(&request(
+            "authorization",
+            "AWS4-HMAC-SHA256 Credential=AKIA/20261127/us-west-2/dynamodb/aws4_request",
+        ));
+        assert_eq!(
+            (unknown.status, unknown.code.as_deref()),
+            (StatusCode::BAD_REQUEST, Some("UnknownServiceException"))
+        );
         let form = request("content-type", "application/x-www-form-urlencoded; charset=utf-8");
         assert_eq!(gateway.upstream(&form).unwrap(), "3");
     }

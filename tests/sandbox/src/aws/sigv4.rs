@@ -102,6 +102,12 @@ pub(crate) fn check<'a>(request: &'a Received, scope: Scope<'_>) -> Result<Signe
     Ok(Signed { authorization, date, request })
 }
 
+/// The region that a signature says it is for.
+pub(crate) fn region(request: &Received) -> Option<&str> {
+    let [_, region, _, _] = Authorization::parse(request.header("authorization")?).ok()?.scope;
+    Some(region)
+}
+
 /// The Authorization header for a request of our own, which has `host` and `x-amz-date` already and is
 /// sent as it is.
 pub(crate) fn authorization(

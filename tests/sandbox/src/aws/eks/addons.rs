@@ -134,7 +134,11 @@ impl Eks {
             object.map_err(|_| invalid("ConfigurationValue is not in the correct format."))?;
         }
         let version = offered.version(input.addon_version.as_deref());
-        version.ok_or_else(|| invalid("Addon version specified is not supported"))
+        let version = version.ok_or_else(|| invalid("Addon version specified is not supported"))?;
+        for wanted in input.pod_identity_associations.iter().flatten() {
+            offered.check_service_account(&wanted.service_account, version).map_err(|text| invalid(&text))?;
+        }
+        Ok(version)
     }
 
     /// Makes these the add-on's associations, and no others: one of the same service account keeps its id.

@@ -19,6 +19,8 @@ const MOST: usize = 1_000;
 const NAMESPACE: usize = 63;
 /// Longest name of a service account, a DNS subdomain.
 const SERVICE_ACCOUNT: usize = 253;
+/// Characters of an id, `a-` included.
+const ID: usize = 19;
 
 impl Eks {
     pub(super) fn create_association(&self, input: &CreateAssociation) -> Result<Value, Refused> {
@@ -57,6 +59,7 @@ impl Eks {
     }
 
     pub(super) fn describe_association(&self, id: &str) -> Result<Value, Refused> {
+        check_id(id)?;
         let records = self.records.lock();
         let list = self.world.associations.list();
         let association =
@@ -65,6 +68,7 @@ impl Eks {
     }
 
     pub(super) fn update_association(&self, id: &str, input: &UpdateAssociation) -> Result<Value, Refused> {
+        check_id(id)?;
         let operation = format!("UpdatePodIdentityAssociation {id}");
         let mut records = self.records.lock();
         let token = input.client_request_token.as_deref();
@@ -84,7 +88,7 @@ impl Eks {
         // Its id goes by its names unless it says another, and must stay.
         changed.association_id = Some(id.to_owned());
         if let Some(role_arn) = &input.role_arn {
-            input::check_own_role(role_arn, &self.world.options.account)?;
+            self.check_role(role_arn)?;
             changed.role_arn.clone_from(role_arn);
             // What the file said of the old role.
             changed.refuse = None;
@@ -111,6 +115,7 @@ impl Eks {
 
     /// One that an add-on owns too: EKS lets the administrator.
     pub(super) fn delete_association(&self, id: &str) -> Result<Value, Refused> {
+        check_id(id)?;
         let mut records = self.records.lock();
         let mut list = self.world.associations.list();
         let place = list.iter().position(|association| association.id() == id).ok_or_else(|| missing(id))?;
@@ -130,7 +135,7 @@ impl Eks {
     ) -> Result<Association, Refused> {
         input::check_name("namespace", namespace, NAMESPACE)?;
         input::check_name("service account", service_account, SERVICE_ACCOUNT)?;
-        input::check_own_role(role_arn, &self.world.options.account)?;
+        self.check_role(role_arn)?;
         let mut new = Association::new(namespace, service_account, role_arn);
         new.association_id = Some(random::association_id());
         Ok(new)
@@ -198,6 +203,13 @@ fn check_terms(association: &Association) -> Result<(), Refused> {
         input::check_policy(policy, !association.disable_session_tags)?;
     }
     Ok(())
+}
+
+fn check_id(id: &str) -> Result<(), Refused> {
+    if id.chars().count() == ID {
+        return Ok(());
+    }
+    Err(Refused::invalid(format!("The parameter associationId should be {ID} characters long.")))
 }
 
 fn missing(id: &str) -> Refused {

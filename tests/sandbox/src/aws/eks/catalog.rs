@@ -99,6 +99,21 @@ impl Offered {
         }
     }
 
+    /// Whether its pods have that service account; if not, why an association of it is refused.
+    pub(super) fn check_service_account(&self, service_account: &str, version: &str) -> Result<(), String> {
+        let name = self.name;
+        if self.service_accounts.is_empty() {
+            return Err(format!("Pod Identity feature is not supported for addon version: {version}"));
+        }
+        if self.service_accounts.iter().any(|(known, _)| *known == service_account) {
+            return Ok(());
+        }
+        Err(format!(
+            "Service account {service_account} in pod identity configuration is not supported for addon \
+             {name}"
+        ))
+    }
+
     fn info(&self, cluster_versions: &[&str]) -> Value {
         let versions = self.versions.iter().enumerate().map(|(place, version)| {
             let is_default = place == 0;

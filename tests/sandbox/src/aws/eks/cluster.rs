@@ -13,9 +13,11 @@ use super::{Eks, timestamp, without_nulls};
 const VERSION: &str = "1.36";
 
 impl Eks {
-    pub(super) fn list_clusters(&self, query: &Query) -> Result<Value, Refused> {
-        let name = &self.world.options.cluster_name;
-        let (clusters, next) = page(query, vec![(name.clone(), name.clone())])?;
+    pub(super) fn list_clusters(&self, query: &Query, region: &str) -> Result<Value, Refused> {
+        let options = &self.world.options;
+        let name = Some(&options.cluster_name).filter(|_| region == options.region);
+        let all = name.map(|name| (name.clone(), name.clone())).into_iter().collect();
+        let (clusters, next) = page(query, all)?;
         Ok(without_nulls(json!({ "clusters": clusters, "nextToken": next })))
     }
 

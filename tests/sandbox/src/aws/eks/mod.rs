@@ -4,6 +4,7 @@
 //! ```text
 //! route          which operation        input, query   what it is asked with
 //! associations, addons, cluster         what it does   catalog: the add-ons there are
+//! roles          which of them it takes
 //! records        what EKS remembers     page           lists in pages
 //! refusal        what it answers when it refuses
 //! ```
@@ -20,6 +21,7 @@ mod page;
 mod query;
 mod records;
 mod refusal;
+mod roles;
 mod route;
 
 use std::sync::Arc;
@@ -34,7 +36,7 @@ use self::records::Records;
 use self::refusal::{Code, Refused};
 use self::route::{Operation, Route};
 use crate::aws::associations::Association;
-use crate::aws::sigv4::Scope;
+use crate::aws::sigv4::{self, Scope};
 use crate::clock;
 use crate::faults::Service;
 use crate::http::message::{REQUEST_ID, Received, Reply};
@@ -87,12 +89,13 @@ impl Eks {
     fn judge(&self, request: &Received, route: Option<Route>) -> Result<Value, Refused> {
         let unknown = || Refused::new(Code::UnknownOperation, "There is no such operation here.");
         let route = route.ok_or_else(unknown)?;
-        self.check_caller(request, &route)?;
-        self.check_cluster(&route)?;
+        let region = sigv4::region(request).unwrap_or(&self.world.options.region);
+        self.check_caller(request, &route, region)?;
+        self.check_cluster(&route, region)?;
         let query = Query::parse(request.query());
         let (name, body) = (route.name.as_str(), &request.body[..]);
         match route.operation {
-            Operation::ListClusters => self.list_clusters(&query),
+            Operation::ListClusters => self.list_clusters(&query, region),
             Operation::DescribeCluster => Ok(self.describe_cluster()),
             Operation::DescribeUpdate => self.describe_update(name),
             Operation::CreatePodIdentityAssociation => self.create_association(&input::parse(body)?),
@@ -111,9 +114,8 @@ impl Eks {
     }
 
     /// Whose request it is: the administrator may do all, a node may look at its cluster, a pod may nothing.
-    fn check_caller(&self, request: &Received, route: &Route) -> Result<(), Refused> {
-        let options = &self.world.options;
-        let scope = Scope { region: &options.region, service: "eks", now: self.world.clock.now() };
+    fn check_caller(&self, request: &Received, route: &Route, region: &str) -> Result<(), Refused> {
+        let scope = Scope { region, service: "eks", now: self.world.clock.now() };
         let caller = self.world.issued.signer(request, scope)?;
         if caller.is_administrator() || (caller.is_node() && route.operation == Operation::DescribeCluster) {
             return Ok(());
@@ -125,9 +127,11 @@ impl Eks {
         Err(Refused::new(Code::NotAuthorized, text))
     }
 
-    fn check_cluster(&self, route: &Route) -> Result<(), Refused> {
+    /// EKS is in every region, and the cluster in one of them.
+    fn check_cluster(&self, route: &Route, region: &str) -> Result<(), Refused> {
+        let options = &self.world.options;
         match &route.cluster {
-            Some(cluster) if *cluster != self.world.options.cluster_name => {
+            Some(cluster) if *cluster != options.cluster_name || region != options.region => {
                 let text = format!("No cluster found for name: {cluster}.");
                 Err(Refused::new(Code::ResourceNotFound, text))
             }

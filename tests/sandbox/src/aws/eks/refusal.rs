@@ -18,6 +18,7 @@ pub(super) enum Code {
     ResourceInUse,
     ResourceLimitExceeded,
     ResourceNotFound,
+    Server,
     // About the message itself.
     Serialization,
     UnknownOperation,
@@ -39,6 +40,7 @@ impl Code {
             Self::ResourceInUse => (S::CONFLICT, "ResourceInUseException"),
             Self::ResourceLimitExceeded => (S::BAD_REQUEST, "ResourceLimitExceededException"),
             Self::ResourceNotFound => (S::NOT_FOUND, "ResourceNotFoundException"),
+            Self::Server => (S::INTERNAL_SERVER_ERROR, "ServerException"),
             Self::Serialization => (S::BAD_REQUEST, "SerializationException"),
             Self::UnknownOperation => (S::NOT_FOUND, "UnknownOperationException"),
             Self::NotAuthorized => (S::FORBIDDEN, "AccessDeniedException"),

@@ -117,6 +117,13 @@ impl Role {
             actions.iter().all(|action| policy.allows(&Asking { principal, action, context }))
         })
     }
+
+    /// Whether its trust policy allows a service all these actions under some condition.
+    pub(crate) fn names(&self, service: &str, actions: &[&str]) -> bool {
+        TrustPolicy::parse(&self.trust_policy).is_ok_and(|policy| {
+            actions.iter().all(|action| policy.names(Principal::Service(service), action))
+        })
+    }
 }
 
 #[cfg(test)]
@@ -147,6 +154,28 @@ mod tests {
         assert!(role.trusts(Principal::Service(POD_IDENTITY), &actions, &Context::default()));
         assert!(!role.trusts(Principal::Service("ec2.amazonaws.com"), &actions, &Context::default()));
         assert!(!role.trusts(Principal::Federated(provider), &actions, &Context::default()));
+    }
+
+    #[test]
+    fn a_role_names_a_service_whatever_its_conditions_are() {
+        let role = |principal: &str, actions: &[&str], effect: &str| {
+            let condition = json!({ "StringEquals": { "aws:RequestTag/kubernetes-namespace": "shop" } });
+            let statement = json!({
+                "Effect": effect, "Principal": { "Service": principal }, "Action": actions,
+                "Condition": condition,
+            });
+            Role::new(ARN, json!({ "Version": "2012-10-17", "Statement": [statement] }))
+        };
+        let both = ["sts:AssumeRole", "sts:TagSession"];
+        for (role, expected) in [
+            (role(POD_IDENTITY, &both, "Allow"), true),
+            (role(POD_IDENTITY, &["sts:*"], "Allow"), true),
+            (role(POD_IDENTITY, &both[..1], "Allow"), false),
+            (role("pod.eks.amazonaws.com", &both, "Allow"), false),
+            (role(POD_IDENTITY, &both, "Deny"), false),
+        ] {
+            assert_eq!(role.names(POD_IDENTITY, &both), expected, "{}", role.trust_policy);
+        }
     }
 
     #[test]

@@ -121,19 +121,31 @@ impl TrustPolicy {
         };
         !applies(Effect::Deny) && applies(Effect::Allow)
     }
+
+    /// Whether some statement allows it, whatever its conditions are.
+    pub(crate) fn names(&self, principal: Principal<'_>, action: &str) -> bool {
+        let mut allowing = self.statements.iter().filter(|statement| statement.effect == Effect::Allow);
+        allowing.any(|statement| statement.is_about(principal, action))
+    }
 }
 
 impl Statement {
     fn applies(&self, asking: &Asking<'_>) -> bool {
-        let action = asking.action.to_ascii_lowercase();
-        self.principal.include(asking.principal)
-            && self.action.iter().any(|pattern| matches(&pattern.to_ascii_lowercase(), &action))
+        self.is_about(asking.principal, asking.action)
             && match self.condition.verdict(asking.context) {
                 Verdict::Met => true,
                 Verdict::NotMet => false,
                 // What we cannot judge helps nobody: it allows nothing, and it denies.
                 Verdict::Unknown => self.effect == Effect::Deny,
             }
+    }
+}
+
+impl Statement {
+    fn is_about(&self, principal: Principal<'_>, action: &str) -> bool {
+        let action = action.to_ascii_lowercase();
+        self.principal.include(principal)
+            && self.action.iter().any(|pattern| matches(&pattern.to_ascii_lowercase(), &action))
     }
 }
 

@@ -19,6 +19,8 @@ use crate::http::message::{Received, Reply};
 use crate::http::server::Answer;
 use crate::world::World;
 
+pub(crate) use self::query::element;
+
 const CALLER_IDENTITY: &str = "GetCallerIdentity";
 const WEB_IDENTITY: &str = "AssumeRoleWithWebIdentity";
 

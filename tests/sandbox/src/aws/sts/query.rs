@@ -31,7 +31,7 @@ pub(super) fn parameter(request: &Received, name: &str) -> Option<String> {
 }
 
 /// An element with text.
-pub(super) fn element(name: &str, text: &str) -> String {
+pub(crate) fn element(name: &str, text: &str) -> String {
     format!("<{name}>{}</{name}>", escape(text))
 }
 
