@@ -262,6 +262,11 @@ impl State {
     }
 
     /// A service account was read. Returns whether that is the first failure in a row, or the first answer
+    /// A pod has a token with this life. If the annotation of its account says less, what it says; once.
+    pub(super) fn note_token_life(&mut self, pod: &Pod, life: Duration) -> Option<Duration> {
+        self.register.as_mut()?.note_token_life(&pod.service_account, life)
+    }
+
     /// after one.
     pub(super) fn note_read(
         &mut self,

@@ -17,6 +17,7 @@ pub(crate) const READER: &str = "arn:aws:iam::111122223333:role/team/reader";
 pub(crate) const WRITER: &str = "arn:aws:iam::111122223333:role/writer";
 pub(crate) const AUDIENCE: &str = "sts.amazonaws.com";
 const ROLE_ARN: &str = "eks.amazonaws.com/role-arn";
+const TOKEN_EXPIRATION: &str = "eks.amazonaws.com/token-expiration";
 
 /// A pod of service account `app` with a token for STS.
 pub(crate) fn pod(sandbox: &Sandbox, name: &str) -> Pod {
@@ -114,10 +115,15 @@ async fn an_annotated_pod_gets_its_role_and_a_pod_that_comes_after_a_change_gets
     let answer = agent.ask(&first.token).await;
     assert_eq!(answer.status, 200, "{answer:?}");
     assert_eq!(session_of(&sandbox, &answer.access_key_id()).role_arn, READER);
-    api.set_service_account("app", &first.service_account_uid, &[(ROLE_ARN, WRITER)]);
-    let second = agent.ask(&pod(&sandbox, "app-1").token).await;
-    assert_eq!(second.status, 200, "{second:?}");
-    assert_eq!(session_of(&sandbox, &second.access_key_id()).role_arn, WRITER);
+    let annotations = [(ROLE_ARN, WRITER), (TOKEN_EXPIRATION, "600")];
+    api.set_service_account("app", &first.service_account_uid, &annotations);
+    for name in ["app-1", "app-2"] {
+        let answer = agent.ask(&pod(&sandbox, name).token).await;
+        assert_eq!(answer.status, 200, "{answer:?}");
+        assert_eq!(session_of(&sandbox, &answer.access_key_id()).role_arn, WRITER);
+    }
+    let said = r#""annotated_seconds":600"#;
+    assert_eq!(agent.log().matches(said).count(), 1, "that the agent does not shorten tokens, once");
 }
 
 #[tokio::test]

@@ -61,6 +61,8 @@ fn an_entry_has_the_agents_audience_and_the_regional_endpoint_unless_it_says_oth
         let settings = map.find("a", "b").unwrap();
         assert_eq!((settings.audience.as_deref(), settings.endpoint), (audience, endpoint), "{fields}");
     }
+        let says_how_long = fields.contains("600") || fields.contains("86400");
+        assert_eq!(map.with_token_life(), usize::from(says_how_long), "{fields}");
     assert!(RoleMap::read(b"{}").unwrap().find("a", "b").is_none());
 }
 

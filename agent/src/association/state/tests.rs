@@ -35,7 +35,8 @@ fn arn(role: &str) -> String {
 
 fn annotated(role: &str, audience: Option<&str>) -> Annotated {
     let (role, audience) = (RoleArn::read(&arn(role)).unwrap(), audience.map(Arc::from));
-    Annotated::Role(Arc::new(RoleSettings { role, audience, endpoint: StsEndpoint::Regional }))
+    let endpoint = StsEndpoint::Regional;
+    Annotated::Role(Arc::new(RoleSettings { role, audience, endpoint, token_life: None }))
 }
 
 fn map(role: Option<&str>) -> RoleMap {

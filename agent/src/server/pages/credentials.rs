@@ -36,7 +36,7 @@ use crate::server::access_log::{Access, AccessLog};
 use crate::server::door::connection::{Peer, Respond};
 use crate::server::door::limits::LONGEST_WAIT;
 use crate::telemetry::metrics::{Authenticated, AuthenticationMetrics, Outcome, RequestMetrics};
-use crate::workload::{BearerToken, Caller, MalformedToken, Route};
+use crate::workload::{BearerToken, Caller, MalformedToken, PresentedToken, Route};
 
 /// The path that SDKs are pointed at.
 const PATH: &str = "/v1/credentials";
@@ -169,10 +169,10 @@ impl Endpoint {
             Authentication::Refused(refused) => return Err(Rejection::Token(refused.fault)),
             Authentication::Undecided(_) => return Err(Rejection::Undecided),
         };
-        let route = self.route(peer, &identity, now, deadline).await.map_err(Rejection::NoRoute)?;
+        let token = identity.presented(token);
+        let route = self.route(peer, &identity, &token, now, deadline).await.map_err(Rejection::NoRoute)?;
         let principal = identity.principal(route);
         let must_be_judged = identity.must_be_judged();
-        let token = identity.presented(token);
         Ok(CredentialRequest { principal, token, must_be_judged, peer: peer.key() })
     }
 
@@ -181,13 +181,14 @@ impl Endpoint {
         &self,
         peer: &Peer,
         identity: &Identity,
+        token: &PresentedToken,
         now: Now,
         deadline: Instant,
     ) -> Result<Route, NoRoute> {
         let question = match self.associations.choose(&identity.caller(), identity.audience(), now) {
             Choice::Route(route) => return Ok(route),
             Choice::Refused(why) => return Err(why),
-            Choice::Ask(question) => question,
+            Choice::Ask(question) => question.with_token_life(token.life()),
         };
         let asked = async {
             let _hold = peer.hold().await;
