@@ -106,6 +106,8 @@ fn settings_of(value: &Value, mut report: impl FnMut(String)) -> Option<RoleSett
                 endpoint = if *is_regional { StsEndpoint::Regional } else { StsEndpoint::Global };
                 None
             }
+            // kOps writes it in each entry; the webhook takes it for none (its pkg/cache/cache.go).
+            ("TokenExpiration", Value::Number(0)) => None,
             ("TokenExpiration", Value::Number(seconds @ SHORTEST_TOKEN_LIFE..)) => {
                 token_life = Some(Duration::from_secs(*seconds));
                 None
@@ -113,7 +115,7 @@ fn settings_of(value: &Value, mut report: impl FnMut(String)) -> Option<RoleSett
             ("RoleARN" | "Audience", _) => Some(format!("{name} must be a text")),
             ("UseRegionalSTS", _) => Some("UseRegionalSTS must be true or false".to_owned()),
             ("TokenExpiration", _) => Some(
-                "TokenExpiration must be a whole number of seconds, 600 at least".to_owned(),
+                "TokenExpiration must be a whole number of seconds, 600 at least, or 0 for none".to_owned(),
             ),
             (other, _) => Some(format!("there is no field {}; there are {FIELDS}", quoted(other))),
         };
