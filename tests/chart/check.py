@@ -86,6 +86,16 @@ REFUSED = {
     "a namespace with a star": (GOOD + ["--set-json", f"webIdentity.roleMap={ROLE_MAP.replace('shop/', '*/')}"], "'*/cart' does not match"),
     "a field that is none": (GOOD + ["--set-json", f"webIdentity.roleMap={ROLE_MAP.replace('RoleARN', 'RoleArn')}"], "roleMap"),
     "a namespace with a dot": (GOOD + ["--set-json", f"webIdentity.roleMap={ROLE_MAP.replace('shop/', 'a.b/')}"], "'a.b/cart' does not match"),
+    "a path with a star": (GOOD + ["--set-json", f"webIdentity.roleMap={ROLE_MAP.replace('role/', 'role/a*/')}"], "RoleARN"),
+    "a name with an odd letter": (GOOD + ["--set-json", f"webIdentity.roleMap={ROLE_MAP.replace('role/cart', 'role/c!art')}"], "RoleARN"),
+    "a token of a second": (
+        GOOD + ["--set-json", "webIdentity.roleMap=" + ROLE_MAP.replace('cart"}', 'cart", "TokenExpiration": 1}')],
+        "TokenExpiration",
+    ),
+    "a limit with a question mark": (
+        GOOD + ["--set-json", 'webIdentity.roleLimits={"shop": ["arn:a?"]}', "--set", "kubernetes.serviceAccounts=true"],
+        "/webIdentity/roleLimits/shop/0",
+    ),
     "a limit that is no role": (
         GOOD + ["--set-json", 'webIdentity.roleLimits={"shop": ["cart"]}', "--set", "kubernetes.serviceAccounts=true"],
         "/webIdentity/roleLimits/shop/0",

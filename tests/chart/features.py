@@ -152,13 +152,18 @@ def check_verification():
 
 
 ROLE = "arn:aws:iam::111122223333:role/cart"
-LIMITS = {"shop": ["arn:aws:iam::111122223333:role/*"]}
+LIMITS = {"shop": ["arn:aws:iam::111122223333:role/*", "arn:aws:iam::111122223333:role/team!a/*"]}
 MAP = "/etc/pod-identity-agent/role-map/config"
 
 
 def check_roles():
     """Flags and files of roles are there with what asks for them, and only there; the agent finds each file where its flag says."""
-    given = {"shop/cart": {"RoleARN": ROLE, "TokenExpiration": 86400}}
+    given = {
+        "shop/cart": {"RoleARN": ROLE, "TokenExpiration": 86400, "Audience": ""},
+        # As kOps writes it for the webhook.
+        "shop/till": {"RoleARN": ROLE, "Audience": "amazonaws.com", "UseRegionalSTS": True, "TokenExpiration": 0},
+        "shop/odd": {"RoleARN": "arn:aws:iam::111122223333:role/team!a/{b}/cart"},
+    }
     as_map = ["--set-json", "webIdentity.roleMap=" + json.dumps(given)]
     as_limits = ["--set-json", "webIdentity.roleLimits=" + json.dumps(LIMITS)]
     flag_of_limits = "--role-limits=/etc/pod-identity-agent/role-limits/config"

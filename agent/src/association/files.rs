@@ -71,8 +71,21 @@ impl Associations {
 impl RoleFile<RoleMap> {
     fn map(path: PathBuf) -> Self {
         let file = WatchedFile::new(path, role_map::MOST_BYTES);
-        Self { name: "role map", file, read: RoleMap::read, note: State::note_map, problem: None }
+        Self { name: "role map", file, read: read_map, note: State::note_map, problem: None }
     }
+}
+
+/// What has no effect is said once for each content, so that nobody counts on it.
+fn read_map(content: &[u8]) -> Result<RoleMap, Problems> {
+    let map = RoleMap::read(content)?;
+    let entries = map.with_token_life();
+    if entries > 0 {
+        tracing::info!(
+            entries,
+            "TokenExpiration of the role map has no effect: a pod's volume says how long its tokens live"
+        );
+    }
+    Ok(map)
 }
 
 impl RoleFile<RoleLimits> {

@@ -23,7 +23,8 @@ const APART: Duration = Duration::from_secs(10);
 /// annotation.
 const LONGEST_MISSED: Duration = Duration::from_secs(10 * 60);
 /// Grants of one account: today's, and former ones for the pods that have them; four roles for each of eight
-/// audiences, which is the most that an agent serves. At the bound the oldest ends.
+/// audiences, which is the most that an agent serves. At the bound the oldest ends that no pod has, else the
+/// oldest, for which nothing was read twice.
 const MOST_OF_ACCOUNT: usize = 32;
 
 /// Whether something speaks for a grant, by its own successful reads.
@@ -159,8 +160,14 @@ impl Grants {
         grants.iter().find(|grant| grant.role == *role && *grant.audience == *audience)
     }
 
-    /// The account is given this, if it is not already. Returns the grant that had to end for it.
-    pub(super) fn give(&mut self, account: &ServiceAccount, grant: Grant) -> Option<Grant> {
+    /// The account is given this, if it is not already. Returns the grant that had to end for it, one that is
+    /// not held if there is one.
+    pub(super) fn give(
+        &mut self,
+        account: &ServiceAccount,
+        grant: Grant,
+        is_held: impl Fn(&Grant) -> bool,
+    ) -> Option<Grant> {
         let grants = match self.accounts.entry(account.clone()) {
             Entry::Occupied(entry) => entry.into_mut(),
             Entry::Vacant(entry) => entry.insert(Vec::new()),
@@ -170,7 +177,10 @@ impl Grants {
             known.join(&grant);
             return None;
         }
-        let ended = (grants.len() >= MOST_OF_ACCOUNT).then(|| grants.remove(0));
+        let ended = (grants.len() >= MOST_OF_ACCOUNT).then(|| {
+            let not_held = grants.iter().position(|grant| !is_held(grant));
+            grants.remove(not_held.unwrap_or_default())
+        });
         grants.push(grant);
         ended
     }

@@ -63,6 +63,7 @@ pub enum Choice {
 pub struct Question {
     pod: Arc<Pod>,
     audience: Arc<str>,
+    token_life: Option<Duration>,
 }
 
 /// An entitlement that has ended: by the annotation, the role map or the role limits.
@@ -101,6 +102,14 @@ struct Roles {
 /// Entitlements that have ended, each given to one reader once.
 pub struct Withdrawals {
     associations: Associations,
+}
+
+impl Question {
+    /// The same of a pod with a token that lives so long: the log says if its account is annotated otherwise.
+    #[must_use]
+    pub fn with_token_life(self, token_life: Option<Duration>) -> Self {
+        Self { token_life, ..self }
+    }
 }
 
 impl Associations {
@@ -182,7 +191,10 @@ impl Roles {
             Chosen::Route(route) => Choice::Route(Route::WebIdentity(route)),
             Chosen::Former(route, why) => Choice::Former(Route::WebIdentity(route), why),
             Chosen::Refused(why) => Choice::Refused(why),
-            Chosen::Unknown => Choice::Ask(Question { pod: Arc::clone(pod), audience: Arc::clone(audience) }),
+            Chosen::Unknown => {
+                let (pod, audience) = (Arc::clone(pod), Arc::clone(audience));
+                Choice::Ask(Question { pod, audience, token_life: None })
+            }
         }
     }
 
@@ -197,7 +209,8 @@ impl Roles {
         status
     }
 
-    async fn ask(&self, Question { pod, audience }: Question, now: Now) -> Result<Route, NoRoute> {
+    async fn ask(&self, question: Question, now: Now) -> Result<Route, NoRoute> {
+        let Question { pod, audience, token_life } = question;
         let (asked_at, began) = (now.boot, Instant::now());
         loop {
             // First the notice, then the look: an answer in between is not missed.
@@ -207,7 +220,10 @@ impl Roles {
                 self.state.lock().choose_waiting(&pod, &audience, asked_at, now)
             };
             match chosen {
-                Chosen::Route(route) => return Ok(Route::WebIdentity(route)),
+                Chosen::Route(route) => {
+                    self.note_token_life(&pod, token_life);
+                    return Ok(Route::WebIdentity(route));
+                }
                 // One who waits has no credentials that could be served to their end.
                 Chosen::Refused(why) | Chosen::Former(_, why) => return Err(why),
                 Chosen::Unknown => {}
@@ -215,6 +231,22 @@ impl Roles {
             self.wanted.notify_one();
             let _or_later = tokio::time::timeout(LOOK_AGAIN, learned).await;
         }
+    }
+
+    /// Who annotates an account expects tokens of that life, and nothing else shows that the agent did not
+    /// make them.
+    fn note_token_life(&self, pod: &Pod, life: Option<Duration>) {
+        let Some(life) = life else { return };
+        let Some(annotated) = self.state.lock().note_token_life(pod, life) else { return };
+        let ServiceAccount { namespace, name, uid: _ } = &pod.service_account;
+        tracing::info!(
+            %namespace,
+            service_account = %name,
+            annotated_seconds = annotated.as_secs(),
+            token_seconds = life.as_secs(),
+            "a pod's token lives longer than the annotation eks.amazonaws.com/token-expiration says: its \
+             volume decides"
+        );
     }
 
     /// Something was learned under the lock: those who wait look again.

@@ -74,9 +74,10 @@ fn is_pattern_of_namespaces(text: &str) -> bool {
     (1..=63).contains(&text.len()) && text.bytes().all(may_be_in_it)
 }
 
-/// One that could be that of a role; other texts would allow nothing, and nobody would notice.
+/// One that could be that of a role; other texts would allow nothing, and nobody would notice. A `?`, which
+/// IAM's own patterns have, would be such a text.
 fn is_pattern_of_roles(text: &str) -> bool {
-    let may_be_in_it = |byte: u8| byte.is_ascii_alphanumeric() || b"_+=,.@-/:*".contains(&byte);
+    let may_be_in_it = |byte: u8| byte.is_ascii_graphic() && byte != b'?';
     (text.starts_with("arn:") || text.starts_with('*'))
         && text.len() <= LONGEST_PATTERN
         && text.bytes().all(may_be_in_it)
@@ -156,6 +157,8 @@ mod tests {
             let arn = format!("arn:aws:iam::111122223333:role/{role}");
             assert_eq!(limits.allow(namespace, &arn), is_allowed, "{namespace} {role}");
         }
+        let odd = RoleLimits::read(br#"{"a":["arn:aws:iam::111122223333:role/team!a/*"]}"#).unwrap();
+        assert!(odd.allow("a", "arn:aws:iam::111122223333:role/team!a/r"), "IAM has such paths");
         assert!(!RoleLimits::read(b"{}").unwrap().allow("a", "arn:aws:iam::111122223333:role/r"));
         let all = RoleLimits::read(br#"{"*":["*"]}"#).unwrap();
         assert!(all.allow("a", "arn:aws:iam::111122223333:role/r"));
@@ -171,6 +174,7 @@ mod tests {
             ),
             (r#"{"a":["role"]}"#, vec![r#"entry "a": "role" must be a role ARN"#]),
             (r#"{"a":["arn:aws:iam::1:role/a?"]}"#, vec!["must be a role ARN"]),
+            (r#"{"a":["arn:aws:iam::1:role/a b"]}"#, vec!["must be a role ARN"]),
             (r#"{"a":[1]}"#, vec!["must be a list of role ARNs"]),
             (r#"{"":[]}"#, vec![r#"entry "": it must be a namespace"#]),
             ("[]", vec!["one JSON object"]),

@@ -112,6 +112,12 @@ impl SeenPods {
         self.accounts.retain(|_, pods| !pods.is_empty());
     }
 
+    /// Whether a pod of an account has this.
+    pub(super) fn hold(&self, account: &ServiceAccount, role: &RoleArn, audience: &str) -> bool {
+        let pods = self.accounts.get(account).into_iter().flat_map(HashMap::values);
+        pods.filter_map(|pod| pod.given_for(audience)).any(|route| route.role == *role)
+    }
+
     /// This was withdrawn from the pods of an account.
     pub(super) fn take_back(&mut self, account: &ServiceAccount, role: &RoleArn, audience: &str) {
         for pod in self.accounts.get_mut(account).into_iter().flat_map(HashMap::values_mut) {

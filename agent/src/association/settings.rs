@@ -3,6 +3,7 @@
 //! Owns: these three together. Must not know: whether an annotation or a map gave them.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::workload::{RoleArn, StsEndpoint};
 
@@ -18,6 +19,9 @@ pub(super) struct RoleSettings {
     pub(super) audience: Option<Arc<str>>,
     /// Which endpoint of STS is asked.
     pub(super) endpoint: StsEndpoint,
+    /// How long tokens are to live. Nothing follows from it, because the kubelet has made the token before
+    /// the agent sees it; only the log says so.
+    pub(super) token_life: Option<Duration>,
 }
 
 impl RoleSettings {

@@ -273,13 +273,19 @@ impl State {
             session_name: session_name(&self.session_name, pod),
             endpoint: settings.endpoint,
         });
-        if let Some(ended) = self.grants.give(account, grant) {
+        let is_held = |grant: &Grant| self.pods.hold(account, &grant.role, &grant.audience);
+        if let Some(ended) = self.grants.give(account, grant, is_held) {
             self.end(vec![(account.clone(), ended)]);
         }
         if let Some(seen) = self.pods.find(pod) {
             seen.give(Arc::clone(&route));
         }
         Chosen::Route(route)
+    }
+
+    /// A pod has a token with this life. If the annotation of its account says less, what it says; once.
+    pub(super) fn note_token_life(&mut self, pod: &Pod, life: Duration) -> Option<Duration> {
+        self.register.as_mut()?.note_token_life(&pod.service_account, life)
     }
 
     /// A service account was read. Returns whether that is the first failure in a row, or the first answer

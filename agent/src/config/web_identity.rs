@@ -89,9 +89,9 @@ fn read(
         let rule = format!("must not be given more than {MAX_AUDIENCES} times");
         problems.note(Problem::without_value("--web-identity-audience", rule));
     }
-    let [role_map, role_limits] = [&args.role_map, &args.role_limits]
-        .map(|path| path.as_deref().filter(|path| !path.is_empty()).map(PathBuf::from));
-    let reads_annotations = reads_annotations?;
+    let role_map = args.role_map.as_deref().filter(|path| !path.is_empty()).map(PathBuf::from);
+    let role_limits = problems.take(role_limits(args.role_limits.as_deref()));
+    let (reads_annotations, role_limits) = (reads_annotations?, role_limits?);
     if !reads_annotations && role_map.is_none() {
         if role_limits.is_some() {
             let rule = "needs --service-account-roles or --role-map: there are no roles to limit";
@@ -116,6 +116,18 @@ fn read(
     }
     let (audiences, session_name, sts) = (audiences?, session_name?, sts?);
     Some(Some(WebIdentity { audiences, reads_annotations, role_map, role_limits, session_name, sts }))
+}
+
+/// An empty path is a mistake, such as a variable that is not set. Without the file every role is allowed, so
+/// that must not be what it means.
+fn role_limits(path: Option<&str>) -> Result<Option<PathBuf>, Problem> {
+    match path {
+        Some("") => {
+            let rule = "must name a file; leave the flag out if any role is to be allowed";
+            Err(Problem::with_value("--role-limits", rule, ""))
+        }
+        path => Ok(path.map(PathBuf::from)),
+    }
 }
 
 fn sts(args: &ServerArgs, environment: &Environment, problems: &mut Problems) -> Option<Sts> {
@@ -212,6 +224,16 @@ mod tests {
         assert_eq!((map.session_name, map.reads_annotations), (SessionName::Pod, false));
         assert!(reads(&["--service-account-roles"], &[]).unwrap().unwrap().reads_annotations);
         assert!(reads(&["--role-limits=/limits"], &[]).unwrap_err().concat().contains("no roles to limit"));
+    }
+
+    #[test]
+    fn an_empty_path_takes_no_limits_away() {
+        for roles in [&["--role-map=/map"][..], &[]] {
+            let flags: Vec<_> = roles.iter().copied().chain(["--role-limits="]).collect();
+            let problems = reads(&flags, &[]).unwrap_err().concat();
+            assert!(problems.starts_with("--role-limits: must name a file"), "{problems}");
+        }
+        assert_eq!(reads(&["--role-map="], &[]), Ok(None), "fewer roles, not more");
     }
 
     #[test]

@@ -57,11 +57,16 @@ fn is_role_arn(text: &str) -> bool {
         (rest.is_empty() || rest.starts_with('-')) && rest.bytes().all(may_be_in_it)
     });
     let is_account = account.len() == ACCOUNT_DIGITS && account.bytes().all(|byte| byte.is_ascii_digit());
-    let is_name = |name: &str| {
-        let may_be_in_it = |byte: u8| byte.is_ascii_alphanumeric() || b"_+=,.@-/".contains(&byte);
-        !name.is_empty() && !name.ends_with('/') && name.bytes().all(may_be_in_it)
-    };
-    is_partition && is_account && resource.strip_prefix("role/").is_some_and(is_name)
+    is_partition && is_account && resource.strip_prefix("role/").is_some_and(is_path_and_name)
+}
+
+fn is_path_and_name(text: &str) -> bool {
+    let (path, name) = text.rsplit_once('/').unwrap_or(("", text));
+    let may_be_in_name = |byte: u8| byte.is_ascii_alphanumeric() || b"_+=,.@-".contains(&byte);
+    // IAM has all of printable ASCII in a path. Not these: who reads an ARN or a pattern of them takes them
+    // for its parts.
+    let may_be_in_path = |byte: u8| byte.is_ascii_graphic() && !b":*?".contains(&byte);
+    !name.is_empty() && name.bytes().all(may_be_in_name) && path.bytes().all(may_be_in_path)
 }
 
 #[cfg(test)]
@@ -73,6 +78,15 @@ mod tests {
         for (text, is_one) in [
             ("arn:aws:iam::111122223333:role/reader", true),
             ("arn:aws:iam::111122223333:role/team/a/Reader_1+=,.@-", true),
+            ("arn:aws:iam::111122223333:role/team!a/(b)/~#$%&'\";<>[]\\^`{|}/reader", true),
+            ("arn:aws:iam::111122223333:role/reader!", false),
+            ("arn:aws:iam::111122223333:role/team/rea!der", false),
+            ("arn:aws:iam::111122223333:role/team:a/reader", false),
+            ("arn:aws:iam::111122223333:role/team*/reader", false),
+            ("arn:aws:iam::111122223333:role/team?/reader", false),
+            ("arn:aws:iam::111122223333:role/team a/reader", false),
+            ("arn:aws:iam::111122223333:role/team\u{7f}/reader", false),
+            ("arn:aws:iam::111122223333:role/té/reader", false),
             ("arn:aws-us-gov:iam::111122223333:role/reader", true),
             ("arn:aws-iso-b:iam::111122223333:role/reader", true),
             ("reader", false),

@@ -8,7 +8,7 @@ pub(crate) mod properties;
 
 use std::fmt;
 use std::sync::Arc;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use aws_lc_rs::digest;
 
@@ -36,6 +36,13 @@ pub struct PresentedToken {
     pub expires: SystemTime,
     /// Its `iat`, where it says so.
     pub issued: Option<SystemTime>,
+}
+
+impl PresentedToken {
+    /// From its issue to its end, where it says when it was issued.
+    pub fn life(&self) -> Option<Duration> {
+        self.expires.duration_since(self.issued?).ok()
+    }
 }
 
 /// SHA-256 of a whole token. It names a token that nobody has verified, without being a secret itself.

@@ -8,6 +8,7 @@ use sandbox::{Effect, Fault, Options, Sandbox, Service};
 use tokio::io::AsyncReadExt;
 
 use crate::harness::{Agent, Builder, Request, eks_auth_calls, eventually, failing, heal, pod, sandbox};
+use crate::web_identity;
 
 const HOUR: Duration = Duration::from_secs(3600);
 
@@ -120,6 +121,31 @@ async fn eks_auth_of_the_region_is_reached_through_the_proxy_under_its_dual_stac
         assert_eq!(answer.status, 503, "there is no AWS behind this proxy");
         assert!(request.starts_with(&format!("CONNECT {host}:443 ")), "{request}");
         // user:word in base64.
+        assert!(request.to_lowercase().contains("proxy-authorization: basic dxnlcjp3b3jk"), "{request}");
+    }
+}
+
+#[tokio::test]
+async fn sts_of_the_region_is_reached_through_the_proxy_under_the_name_of_its_variant() {
+    for (variables, host) in [
+        (&[][..], "sts.us-west-2.amazonaws.com"),
+        (&["AWS_USE_FIPS_ENDPOINT"], "sts-fips.us-west-2.amazonaws.com"),
+        (&["AWS_USE_DUALSTACK_ENDPOINT"], "sts.us-west-2.api.aws"),
+    ] {
+        let sandbox = sandbox();
+        let proxy = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://user:word@{}", proxy.local_addr().unwrap());
+        let roles = web_identity::mapping(&sandbox, &web_identity::map_of(web_identity::READER));
+        // FIPS and an endpoint exclude each other, and nobody asks EKS Auth here.
+        let builder = roles.without("--sts-endpoint").without("--endpoint").switch("--pod-identity=false");
+        let builder = builder.env("HTTPS_PROXY", &url);
+        let builder = variables.iter().fold(builder, |builder, name| builder.env(name, "true"));
+        let agent = builder.start().await;
+        web_identity::until_keys(&agent).await;
+        let token = web_identity::pod(&sandbox, "app-0").token;
+        let (answer, request) = tokio::join!(agent.ask(&token), first_request(proxy));
+        assert_eq!(answer.status, 503, "there is no AWS behind this proxy");
+        assert!(request.starts_with(&format!("CONNECT {host}:443 ")), "{request}");
         assert!(request.to_lowercase().contains("proxy-authorization: basic dxnlcjp3b3jk"), "{request}");
     }
 }

@@ -17,6 +17,7 @@ pub(crate) const READER: &str = "arn:aws:iam::111122223333:role/team/reader";
 pub(crate) const WRITER: &str = "arn:aws:iam::111122223333:role/writer";
 pub(crate) const AUDIENCE: &str = "sts.amazonaws.com";
 const ROLE_ARN: &str = "eks.amazonaws.com/role-arn";
+const TOKEN_EXPIRATION: &str = "eks.amazonaws.com/token-expiration";
 
 /// A pod of service account `app` with a token for STS.
 pub(crate) fn pod(sandbox: &Sandbox, name: &str) -> Pod {
@@ -114,10 +115,15 @@ async fn an_annotated_pod_gets_its_role_and_a_pod_that_comes_after_a_change_gets
     let answer = agent.ask(&first.token).await;
     assert_eq!(answer.status, 200, "{answer:?}");
     assert_eq!(session_of(&sandbox, &answer.access_key_id()).role_arn, READER);
-    api.set_service_account("app", &first.service_account_uid, &[(ROLE_ARN, WRITER)]);
-    let second = agent.ask(&pod(&sandbox, "app-1").token).await;
-    assert_eq!(second.status, 200, "{second:?}");
-    assert_eq!(session_of(&sandbox, &second.access_key_id()).role_arn, WRITER);
+    let annotations = [(ROLE_ARN, WRITER), (TOKEN_EXPIRATION, "600")];
+    api.set_service_account("app", &first.service_account_uid, &annotations);
+    for name in ["app-1", "app-2"] {
+        let answer = agent.ask(&pod(&sandbox, name).token).await;
+        assert_eq!(answer.status, 200, "{answer:?}");
+        assert_eq!(session_of(&sandbox, &answer.access_key_id()).role_arn, WRITER);
+    }
+    let said = r#""annotated_seconds":600"#;
+    assert_eq!(agent.log().matches(said).count(), 1, "that the agent does not shorten tokens, once");
 }
 
 #[tokio::test]
@@ -224,15 +230,28 @@ async fn each_usual_mistake_gets_its_sentence() {
 async fn an_outage_of_sts_is_noticed_by_nobody_who_holds_credentials_and_costs_eks_auth_nothing() {
     let sandbox = sandbox();
     trust_app(&sandbox);
-    let agent = mapping(&sandbox, &map_of(READER)).start().await;
+    // Renewals are due all the time, so that STS is asked while it is away.
+    let retention = ("--max-credential-retention-before-renewal", "2s");
+    let agent = mapping(&sandbox, &map_of(READER)).flag(retention.0, retention.1).start().await;
     let (held, new) = (pod(&sandbox, "app-0"), pod(&sandbox, "app-1"));
-    let key = agent.ask(&held.token).await.access_key_id();
+    assert_eq!(agent.ask(&held.token).await.status, 200);
     let (status, code) = (503, "ServiceUnavailable".to_owned());
     let failing = Fault::new(Service::Sts, Effect::Status { status, code, message: "no".to_owned() });
     sandbox.faults().set([failing]);
-    for _ in 0..20 {
-        assert_eq!(agent.ask(&held.token).await.access_key_id(), key);
-    }
+    let asked_before = sts_calls(&sandbox).len();
+    // A set may have been on its way when the outage began.
+    sleep(Duration::from_millis(200)).await;
+    let key = agent.ask(&held.token).await.access_key_id();
+    let notices_nothing = async || {
+        let answer = agent.ask(&held.token).await;
+        assert_eq!((answer.status, answer.access_key_id()), (200, key.clone()));
+    };
+    eventually("a renewal has failed", async || {
+        notices_nothing().await;
+        sts_calls(&sandbox).len() > asked_before
+    })
+    .await;
+    notices_nothing().await;
     let waiting = agent.ask(&new.token).await;
     assert_eq!(waiting.status, 503, "{waiting:?}");
     assert_eq!(waiting.json()["message"], "AWS is unreachable or failing; try again");

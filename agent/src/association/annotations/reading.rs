@@ -4,6 +4,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::association::problems::quoted;
 use crate::association::settings::{RoleSettings, SHORTEST_TOKEN_LIFE, fault_of_audience};
@@ -55,7 +56,10 @@ pub(super) fn read(annotations: &HashMap<Box<str>, Box<str>>) -> Reading {
         warnings.push(warning);
         StsEndpoint::Regional
     });
-    warnings.extend(value(TOKEN_EXPIRATION).and_then(fault_of_expiration));
+    let token_life = value(TOKEN_EXPIRATION).map(token_life).transpose().unwrap_or_else(|warning| {
+        warnings.push(warning);
+        None
+    });
     let audience = value(AUDIENCE);
     let fault = audience.and_then(fault_of_audience);
     let annotated = match (RoleArn::read(role), fault) {
@@ -65,7 +69,7 @@ pub(super) fn read(annotations: &HashMap<Box<str>, Box<str>>) -> Reading {
         (Ok(_), Some(fault)) => Annotated::Invalid(format!("annotation {AUDIENCE}: {fault}").into()),
         (Ok(role), None) => {
             let audience = audience.map(Arc::from);
-            Annotated::Role(Arc::new(RoleSettings { role, audience, endpoint }))
+            Annotated::Role(Arc::new(RoleSettings { role, audience, endpoint, token_life }))
         }
     };
     Reading { annotated, warnings }
@@ -84,9 +88,9 @@ fn endpoint(text: &str) -> Result<StsEndpoint, String> {
 }
 
 /// The kubelet asks for the token, and the agent takes what comes; so this is no error here.
-fn fault_of_expiration(text: &str) -> Option<String> {
-    let is_possible = text.parse::<u64>().is_ok_and(|seconds| seconds >= SHORTEST_TOKEN_LIFE);
-    (!is_possible).then(|| {
+fn token_life(text: &str) -> Result<Duration, String> {
+    let seconds = text.parse().ok().filter(|seconds| *seconds >= SHORTEST_TOKEN_LIFE);
+    seconds.map(Duration::from_secs).ok_or_else(|| {
         let quoted = quoted(text);
         format!("annotation {TOKEN_EXPIRATION} is {quoted}: it must be a number of seconds, 600 at least")
     })
@@ -95,6 +99,7 @@ fn fault_of_expiration(text: &str) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use std::collections::HashMap;
+    use std::time::Duration;
 
     use super::{AUDIENCE, Annotated, REGIONAL, ROLE, Reading, TOKEN_EXPIRATION, read};
     use crate::workload::StsEndpoint::{Global, Regional};
@@ -128,6 +133,9 @@ mod tests {
             assert_eq!(settings.role.as_str(), ARN);
             assert_eq!((settings.audience.as_deref(), settings.endpoint), (audience, endpoint));
             assert_eq!(reading.warnings.len(), warnings, "{annotations:?}: {:?}", reading.warnings);
+            let expected =
+                annotations.contains(&(TOKEN_EXPIRATION, "600")).then_some(Duration::from_secs(600));
+            assert_eq!(settings.token_life, expected, "{annotations:?}");
         }
     }
 

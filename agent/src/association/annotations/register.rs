@@ -117,6 +117,7 @@ impl Register {
             is_renewed: false,
             waiting: None,
             was_tried: false,
+            was_told_of_token: false,
             is_gone: false,
             due: None,
             reading: None,
@@ -169,6 +170,19 @@ impl Register {
     /// What is known of an account.
     pub(in crate::association) fn known(&self, account: &ServiceAccount) -> Option<&Known> {
         self.accounts.get(account)?.known.as_ref()
+    }
+
+    /// A pod of an account has a token with this life. If the annotation says less, what it says; once for
+    /// each account.
+    pub(in crate::association) fn note_token_life(
+        &mut self,
+        account: &ServiceAccount,
+        life: Duration,
+    ) -> Option<Duration> {
+        let entry = self.accounts.get_mut(account)?;
+        let annotated = entry.token_life().filter(|annotated| life > *annotated)?;
+        let is_news = !std::mem::replace(&mut entry.was_told_of_token, true);
+        is_news.then_some(annotated)
     }
 
     /// Whether there is a wish that [`Register::next`] does not know of; from now on it does.

@@ -54,6 +54,12 @@ impl RoleMap {
         })
     }
 
+    /// How many entries say how long tokens are to live.
+    pub(super) fn with_token_life(&self) -> usize {
+        let entries = self.namespaces.values().flat_map(|of| of.exact.values().chain(of.prefixes.values()));
+        entries.filter(|settings| settings.token_life.is_some()).count()
+    }
+
     /// What an account is given: by the entry of its name, else by the one with the longest beginning of it.
     pub(super) fn find(&self, namespace: &str, account: &str) -> Option<&Arc<RoleSettings>> {
         let entries = self.namespaces.get(namespace)?;

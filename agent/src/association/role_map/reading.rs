@@ -8,6 +8,7 @@
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::{Namespace, RoleMap};
 use crate::association::json::{self, Value};
@@ -84,7 +85,7 @@ fn settings_of(value: &Value, mut report: impl FnMut(String)) -> Option<RoleSett
         report(format!("it must be an object with {FIELDS}"));
         return None;
     };
-    let (mut role, mut audience, mut endpoint) = (None, None, StsEndpoint::Regional);
+    let (mut role, mut audience, mut endpoint, mut token_life) = (None, None, StsEndpoint::Regional, None);
     let (mut seen, mut is_good) = (Vec::new(), true);
     for (name, value) in members {
         let fault = match (name.as_str(), value) {
@@ -105,12 +106,17 @@ fn settings_of(value: &Value, mut report: impl FnMut(String)) -> Option<RoleSett
                 endpoint = if *is_regional { StsEndpoint::Regional } else { StsEndpoint::Global };
                 None
             }
-            ("TokenExpiration", Value::Number(SHORTEST_TOKEN_LIFE..)) => None,
+            // kOps writes it in each entry; the webhook takes it for none (its pkg/cache/cache.go).
+            ("TokenExpiration", Value::Number(0)) => None,
+            ("TokenExpiration", Value::Number(seconds @ SHORTEST_TOKEN_LIFE..)) => {
+                token_life = Some(Duration::from_secs(*seconds));
+                None
+            }
             ("RoleARN" | "Audience", _) => Some(format!("{name} must be a text")),
             ("UseRegionalSTS", _) => Some("UseRegionalSTS must be true or false".to_owned()),
-            ("TokenExpiration", _) => {
-                Some("TokenExpiration must be a whole number of seconds, 600 at least".to_owned())
-            }
+            ("TokenExpiration", _) => Some(
+                "TokenExpiration must be a whole number of seconds, 600 at least, or 0 for none".to_owned(),
+            ),
             (other, _) => Some(format!("there is no field {}; there are {FIELDS}", quoted(other))),
         };
         is_good &= fault.is_none();
@@ -121,5 +127,5 @@ fn settings_of(value: &Value, mut report: impl FnMut(String)) -> Option<RoleSett
         report("RoleARN is missing".to_owned());
     }
     let role = role.filter(|_| is_good)?;
-    Some(RoleSettings { role, audience, endpoint })
+    Some(RoleSettings { role, audience, endpoint, token_life })
 }

@@ -56,12 +56,31 @@ fn an_entry_has_the_agents_audience_and_the_regional_endpoint_unless_it_says_oth
         ),
         (r#","UseRegionalSTS":false"#, None, Global),
         (r#","Audience":"","TokenExpiration":600"#, None, Regional),
+        (r#","Audience":"","TokenExpiration":0"#, None, Regional),
     ] {
         let map = RoleMap::read(format!(r#"{{"a/b":{{"RoleARN":"{ARN}/r"{fields}}}}}"#).as_bytes()).unwrap();
         let settings = map.find("a", "b").unwrap();
         assert_eq!((settings.audience.as_deref(), settings.endpoint), (audience, endpoint), "{fields}");
+        let says_how_long = fields.contains("600") || fields.contains("86400");
+        assert_eq!(map.with_token_life(), usize::from(says_how_long), "{fields}");
     }
     assert!(RoleMap::read(b"{}").unwrap().find("a", "b").is_none());
+}
+
+/// What kOps writes into the webhook's ConfigMap (its upup/pkg/fi/cloudup/template_functions.go): Go's JSON
+/// of a struct of which the last field is never set.
+#[test]
+fn the_map_of_kops_is_read_as_it_is() {
+    const WRITTEN: &str = concat!(
+        r#"{"default/first":{"RoleARN":"arn:aws:iam::123456789012:role/first.default.sa.m.example.com","#,
+        r#""Audience":"amazonaws.com","UseRegionalSTS":true,"TokenExpiration":0},"#,
+        r#""myapp/other":{"RoleARN":"arn:aws:iam::123456789012:role/other.myapp.sa.m.example.com","#,
+        r#""Audience":"amazonaws.com","UseRegionalSTS":true,"TokenExpiration":0}}"#,
+    );
+    let map = RoleMap::read(WRITTEN.as_bytes()).unwrap();
+    let settings = map.find("myapp", "other").unwrap();
+    assert_eq!((settings.audience.as_deref(), settings.endpoint), (Some("amazonaws.com"), Regional));
+    assert_eq!((settings.token_life, map.with_token_life()), (None, 0));
 }
 
 #[test]
@@ -103,6 +122,7 @@ fn an_entry_that_is_not_understood_refuses_the_file() {
         (r#"{"RoleARN":"ARN","Audience":null}"#, "Audience must be a text"),
         (r#"{"RoleARN":"ARN","Audience":"a b"}"#, "Audience: an audience has"),
         (r#"{"RoleARN":"ARN","UseRegionalSTS":"true"}"#, "UseRegionalSTS must be true or false"),
+        (r#"{"RoleARN":"ARN","TokenExpiration":1}"#, "TokenExpiration must be"),
         (r#"{"RoleARN":"ARN","TokenExpiration":599}"#, "TokenExpiration must be"),
         (r#"{"RoleARN":"ARN","TokenExpiration":-1}"#, "TokenExpiration must be"),
         (r#"{"RoleARN":"ARN","TokenExpiration":600.5}"#, "TokenExpiration must be"),

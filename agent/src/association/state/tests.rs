@@ -37,7 +37,8 @@ fn arn(role: &str) -> String {
 
 fn annotated(role: &str, audience: Option<&str>) -> Annotated {
     let (role, audience) = (RoleArn::read(&arn(role)).unwrap(), audience.map(Arc::from));
-    Annotated::Role(Arc::new(RoleSettings { role, audience, endpoint: StsEndpoint::Regional }))
+    let endpoint = StsEndpoint::Regional;
+    Annotated::Role(Arc::new(RoleSettings { role, audience, endpoint, token_life: None }))
 }
 
 fn map(role: Option<&str>) -> RoleMap {
@@ -539,6 +540,24 @@ fn everything_is_bounded() {
     }
     let ended = withdrawn(&mut state);
     assert_eq!(ended.len(), 60 - 32, "{ended:?}");
+}
+
+#[test]
+fn what_a_pod_has_outlasts_former_roles_that_no_pod_has() {
+    let mut state = state(true, false, false);
+    for number in 0..60 {
+        let ms = number * 100;
+        state.note_map(Some(map(Some(&format!("r{number}")))), at(ms));
+        let uid = format!("p{number}");
+        state.choose(&pod(&uid), &STS.into(), at(ms));
+        if number > 0 {
+            state.pods.forget_pod(&uid);
+        }
+    }
+    let ended = withdrawn(&mut state);
+    assert_eq!(ended.len(), 60 - 32);
+    assert!(!ended.contains(&"r0".to_owned()), "{ended:?}");
+    assert_eq!(choice(&mut state, "p0", 6_000), "r0");
 }
 
 #[test]

@@ -185,6 +185,7 @@ impl Endpoint {
             Authentication::Refused(refused) => return Err(Rejection::Token(refused.fault)),
             Authentication::Undecided(_) => return self.earned(&token, now).ok_or(Rejection::Undecided),
         };
+        let token = identity.presented(token);
         let route = match self.associations.choose(&identity.caller(), identity.audience(), now) {
             Choice::Route(route) => Ok(route),
             Choice::Former(route, why) => {
@@ -192,11 +193,13 @@ impl Endpoint {
                 return holding.map(Claim::Holding).ok_or(Rejection::NoRoute(why));
             }
             Choice::Refused(why) => Err(why),
-            Choice::Ask(question) => self.ask_for_route(peer, question, now, deadline).await,
+            Choice::Ask(question) => {
+                let question = question.with_token_life(token.life());
+                self.ask_for_route(peer, question, now, deadline).await
+            }
         };
         let principal = identity.principal(route.map_err(Rejection::NoRoute)?);
         let must_be_judged = identity.must_be_judged();
-        let token = identity.presented(token);
         Ok(Claim::Request(CredentialRequest { principal, token, must_be_judged, peer: peer.key() }))
     }
 

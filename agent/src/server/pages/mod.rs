@@ -5,6 +5,8 @@
 
 pub mod admin;
 pub mod credentials;
+#[cfg(test)]
+mod documented_answers;
 pub mod host;
 mod negotiation;
 pub mod presence;

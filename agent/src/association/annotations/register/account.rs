@@ -32,6 +32,8 @@ pub(super) struct Account {
     pub(super) waiting: Option<Waiting>,
     /// There was an answer, or none: a read was made.
     pub(super) was_tried: bool,
+    /// It was said that a token lives longer than the annotation says.
+    pub(super) was_told_of_token: bool,
     /// All its pods are gone: it is forgotten when the read is over that is under way.
     pub(super) is_gone: bool,
     /// When it is read although nobody waits.
@@ -77,6 +79,14 @@ impl Account {
     pub(super) fn waiting_at(&self, now: BootTime) -> Option<Waiting> {
         let kept = if self.was_tried { PLACE_KEPT } else { NEW_PLACE_KEPT };
         self.waiting.filter(|waiting| now.since(waiting.seen) < kept)
+    }
+
+    /// How long tokens are to live by the annotation.
+    pub(super) fn token_life(&self) -> Option<Duration> {
+        match &self.known.as_ref()?.annotated {
+            Annotated::Role(settings) => settings.token_life,
+            Annotated::None | Annotated::Invalid(_) => None,
+        }
     }
 
     pub(super) fn is_without_role(&self) -> bool {

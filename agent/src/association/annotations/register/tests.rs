@@ -10,6 +10,8 @@ use crate::clock::BootTime;
 use crate::rng::Rng;
 use crate::workload::{RoleArn, ServiceAccount, StsEndpoint};
 
+const HOUR: Duration = Duration::from_secs(3_600);
+
 fn at(ms: u64) -> BootTime {
     BootTime::from_boot(Duration::from_millis(1_000_000 + ms))
 }
@@ -29,7 +31,8 @@ fn number_of(account: &ServiceAccount) -> usize {
 
 fn a_role() -> Answer {
     let role = RoleArn::read("arn:aws:iam::111122223333:role/reader").unwrap();
-    let settings = RoleSettings { role, audience: None, endpoint: StsEndpoint::Regional };
+    let endpoint = StsEndpoint::Regional;
+    let settings = RoleSettings { role, audience: None, endpoint, token_life: Some(HOUR) };
     Answer::Annotated(Annotated::Role(Arc::new(settings)))
 }
 
@@ -411,4 +414,22 @@ fn a_renewal_has_an_old_answer_read_and_keeps_its_account_among_those_that_are_r
     played.until(48 * HOUR, renews, |_, _| a_role());
     assert!(played.reads.windows(2).all(|two| two[1].0 - two[0].0 <= 722_000), "{:?}", played.reads);
     assert!(played.reads.last().unwrap().0 > 47 * HOUR);
+}
+
+#[test]
+fn a_token_that_outlives_the_annotation_is_news_once_for_each_account() {
+    let mut register = Register::default();
+    let day = 24 * HOUR;
+    assert_eq!(register.note_token_life(&account(0), day), None, "nobody knows it");
+    for number in 0..2 {
+        let account = account(number);
+        register.enter(&account, at(0));
+        register.wait_for(&account, at(0));
+        assert_eq!(register.note_token_life(&account, day), None, "it was not read");
+        assert_eq!(register.next(at(0)), Next::Read(account.clone()));
+        register.note(&account, &a_role(), at(10), &Rng::seeded(7));
+        assert_eq!(register.note_token_life(&account, HOUR), None, "as annotated");
+        assert_eq!(register.note_token_life(&account, day), Some(HOUR));
+        assert_eq!(register.note_token_life(&account, day), None, "it was said");
+    }
 }

@@ -8,6 +8,8 @@
 
 pub mod classify;
 mod endpoint;
+#[cfg(test)]
+pub(crate) mod tests;
 
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};

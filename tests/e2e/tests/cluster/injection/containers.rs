@@ -182,11 +182,20 @@ fn lifetime_and_address_are_what_annotation_and_settings_say() {
         let uri = variable("AWS_CONTAINER_CREDENTIALS_FULL_URI", of_ipv6);
         assert_eq!(kept["spec"]["containers"][0]["env"][2], uri);
     }
-    injection.cluster.apply(&super::settings(&json!({"default.app": ""})));
-    eventually("there is no region any more, and the address of IPv4", || {
-        let kept = cluster.try_out(&super::pod("no-region", "app")).expect("it is accepted");
-        kept["spec"]["containers"][0]["env"] == json!(Association.variables())
-    });
+    let env = || {
+        let kept = cluster.try_out(&super::pod("tried", "app")).expect("it is accepted");
+        kept["spec"]["containers"][0]["env"].clone()
+    };
+    // What is not there, and what has no value.
+    let nothing = json!({"default.app": ""});
+    let empty = json!({"default.app": "", "credentials-uri": "", "region": "", "audience": ""});
+    for data in [nothing, empty] {
+        injection.cluster.apply(&super::settings(&json!({"default.app": "", "credentials-uri": of_ipv6})));
+        let uri = variable("AWS_CONTAINER_CREDENTIALS_FULL_URI", of_ipv6);
+        eventually("there is no region any more, and the address of IPv6", || env()[0] == uri);
+        injection.cluster.apply(&super::settings(&data));
+        eventually("the address of IPv4", || env() == json!(Association.variables()));
+    }
 }
 
 #[test]

@@ -63,6 +63,8 @@ fn the_configuration_for_older_clusters_is_what_kubernetes_and_the_webhook_docum
         }
     }
 
+    may_read_what_it_watches(of_kind, &namespace, &spec["serviceAccountName"]);
+
     let settings = of_kind("ConfigMap");
     let mounts = spec["containers"][0]["volumeMounts"].as_array().expect("a list").iter();
     let mut of_accounts = mounts.filter(|mount| mount["name"] == "accounts");
@@ -87,4 +89,24 @@ fn the_configuration_for_older_clusters_is_what_kubernetes_and_the_webhook_docum
     // It answers in no other version.
     assert_eq!(webhook["admissionReviewVersions"], json!(["v1beta1"]));
     cluster.try_out(of_kind("MutatingWebhookConfiguration")).expect("the API server takes it");
+}
+
+fn may_read_what_it_watches<'a>(of_kind: impl Fn(&str) -> &'a Value, namespace: &Value, account: &Value) {
+    assert_eq!(of_kind("ServiceAccount")["metadata"]["name"], *account);
+    for (kind, binding, resource) in [
+        // Its informers: of all service accounts, and with --watch-config-map of ConfigMaps in its namespace.
+        ("ClusterRole", "ClusterRoleBinding", "serviceaccounts"),
+        ("Role", "RoleBinding", "configmaps"),
+    ] {
+        let (role, binding) = (of_kind(kind), of_kind(binding));
+        let rule = json!({"apiGroups": [""], "resources": [resource], "verbs": ["get", "list", "watch"]});
+        assert_eq!(role["rules"], json!([rule]), "{kind}");
+        let api = "rbac.authorization.k8s.io";
+        let named = json!({"apiGroup": api, "kind": kind, "name": role["metadata"]["name"]});
+        assert_eq!(binding["roleRef"], named);
+        let bound = json!({"kind": "ServiceAccount", "name": account, "namespace": namespace});
+        assert_eq!(binding["subjects"], json!([bound]));
+        let place = if kind == "Role" { namespace } else { &Value::Null };
+        assert_eq!((&role["metadata"]["namespace"], &binding["metadata"]["namespace"]), (place, place));
+    }
 }
