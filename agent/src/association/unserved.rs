@@ -97,7 +97,12 @@ mod tests {
 
     fn settings(audience: Option<&str>) -> RoleSettings {
         let role = RoleArn::read("arn:aws:iam::111122223333:role/r").unwrap();
-        RoleSettings { role, audience: audience.map(Arc::from), endpoint: StsEndpoint::Regional }
+        RoleSettings {
+            role,
+            audience: audience.map(Arc::from),
+            endpoint: StsEndpoint::Regional,
+            token_life: None,
+        }
     }
 
     #[test]
