@@ -68,6 +68,33 @@ fn while_sts_throttles_five_hundred_pods_with_a_role_are_served_within_three_tri
     five_hundred_pods_with_a_role(40, 2);
 }
 
+/// The number of the promise for EKS Auth, at the same pace: STS grants fifty calls at once, 100 ms each.
+#[test]
+fn two_thousand_pods_with_a_role_and_three_clients_each_are_served_within_three_tries_with_one_call_each() {
+    const PODS: usize = 2_000;
+    alone(async |node| {
+        node.add_link();
+        let sandbox = sandbox();
+        let wired = node.pod(&sandbox);
+        node.stand_for_many(&wired);
+        let name = |pod| format!("app-of-many-{pod}");
+        let client = |n: usize| {
+            let token = pod(&sandbox, &name(n)).token;
+            vec![Client { pod: n, token, from: Some(address_of(n)), to: AT }; 3]
+        };
+        let clients: Vec<_> = (0..PODS).flat_map(client).collect();
+        let throttle = Fault::new(Service::Sts, Effect::Throttle { max_concurrent: 50 });
+        sandbox.faults().set([slow(Service::Sts, 100), throttle]);
+        let agent = with_a_map(&sandbox).of_the_image().start().await;
+        let many = ask(&wired, clients, Duration::from_millis(500), 3).await;
+        let calls = sts_calls(&sandbox).len();
+        eprintln!("{}; {calls} calls of STS", many.summary());
+        eprintln!("processor time: {:?} of the agent", cpu_time(&agent.pid().to_string()));
+        many.assert_all_served(PODS);
+        assert_eq!(calls, PODS, "one call for each pod");
+    });
+}
+
 #[test]
 fn four_hundred_first_requests_of_one_pod_with_a_role_are_served_by_one_call_at_the_first_try() {
     alone(async |node| {
