@@ -137,7 +137,7 @@ const TABLE: &[Row] = &[
         "server",
         "--role-map",
         "web_identity.rs",
-        "boto3_the_aws_cli_and_the_rust_sdk_get_the_role_that_the_map_gives_their_pod",
+        "boto3_the_aws_cli_and_the_sdks_for_rust_and_go_get_the_role_that_the_map_gives_their_pod",
     ),
     (
         "server",
