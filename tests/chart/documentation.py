@@ -12,7 +12,7 @@ PAGES = (CHART.parent.parent / "README.md", PAGE.parent / "install.md", PAGE.par
 COMMAND = re.compile(r"^ *(helm upgrade (?:.*\\\n)*.*)$", re.MULTILINE)
 ISSUER = "https://oidc.eks.eu-west-1.amazonaws.com/id/EXAMPLE"
 # Maps whose keys are their user's and not the chart's.
-WHOLE = {"env", "affinity", "updateStrategy", "additionalArgs", "additionalSecurityContext"}
+WHOLE = {"env", "affinity", "updateStrategy", "additionalArgs", "additionalSecurityContext", "resources"}
 # What the page says of a default that is too long for it.
 SAID = {dict: "map", list: "list", str: "text"}
 

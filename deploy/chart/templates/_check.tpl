@@ -34,7 +34,8 @@
 {{- if or (not .Values.clusterName) (eq .Values.clusterName "EKS_CLUSTER_NAME") -}}
 {{- fail "clusterName is required: the name of the EKS cluster" -}}
 {{- end -}}
-{{- if or (not .Values.env.AWS_REGION) (eq .Values.env.AWS_REGION "AWS_REGION_NAME") -}}
+{{- $region := .Values.env.AWS_REGION -}}
+{{- if or (and (not $region) (not .Values.envFrom)) (eq (toString $region) "AWS_REGION_NAME") -}}
 {{- fail "env.AWS_REGION is required: the region of the EKS cluster" -}}
 {{- end -}}
 {{- if contains "eks/eks-pod-identity-agent" (include "agent.image" .) -}}
@@ -45,8 +46,8 @@
     "602401143452" "800184023465" "877085696533" "558608220178" "590381155156" "900889452093" "918309763551"
     "961992271922" "151742754352" "013241004608" "455263428931" "066635153087" "759879836304" "491585149902"
     "296578399912" "761377655185" "900612956339" "151610086707" "121268973566" "730335286997" "533267051163" -}}
-{{- if and (regexMatch (printf "^(%s)[.]dkr[.]ecr[.]" (join "|" $amazons)) (toString .Values.image.containerRegistry)) (not .Values.image.override) -}}
-{{- fail (printf "image.containerRegistry is %s, which holds the Amazon agent's image: set image.override to an image of pod-identity-agent, or remove image.containerRegistry" .Values.image.containerRegistry) -}}
+{{- if regexMatch (printf "^(%s)[.]dkr[.]ecr[.]" (join "|" $amazons)) (include "agent.image" .) -}}
+{{- fail (printf "the image %s is in a registry of Amazon's, which holds the Amazon agent's image: set image.override to an image of pod-identity-agent, or remove image.containerRegistry" (include "agent.image" .)) -}}
 {{- end -}}
 {{- if and (contains "-eksbuild." (toString .Values.image.tag)) (not .Values.image.override) -}}
 {{- fail (printf "image.tag %s is a version of the Amazon agent: remove it, or set it to a version of pod-identity-agent" .Values.image.tag) -}}

@@ -16,6 +16,11 @@
 {{- include "agent.cut" (dict "name" (default $name .Values.fullnameOverride) "suffix" .suffix) -}}
 {{- end }}
 
+{{/* The name of an object beside the main one: a list of the chart's context and what tells it apart. */}}
+{{- define "agent.partName" -}}
+{{- include "agent.cut" (dict "name" (include "agent.name" (first .)) "suffix" (last .)) -}}
+{{- end }}
+
 {{- define "agent.serviceAccount" -}}
 {{- $account := .Values.serviceAccount -}}
 {{- $own := include "agent.name" (dict "Values" .Values "Chart" .Chart "Release" .Release) -}}
