@@ -11,12 +11,13 @@ from conventions import check_every_object, check_labels, check_typos, check_upg
 from documentation import check_commands, check_documentation
 from manifests import MANIFESTS, check_manifest
 from features import check_capabilities, check_events, check_rights, check_roles, check_text, check_verification
-from monitors import check_metrics_off, check_pod_monitor, check_service_monitor
+from monitors import check_metrics_off, check_operators_rules, check_service_monitor
 from nulls import check_nulls
 from page import check_page, check_readiness
 from pods import check_effects, check_extra_objects, check_once
 from rendering import CHART, GOOD, HERE, check_object, compare, helm, render
 from rules import check_changes, check_runbook, check_thresholds
+from scraping import check_scraping
 from series import check_alerts, check_dashboard, check_dashboard_object
 
 SURGE = ["--set", "updateStrategy.rollingUpdate.maxSurge=1,updateStrategy.rollingUpdate.maxUnavailable=0"]
@@ -209,7 +210,7 @@ def main():
         *(check_upgrades, check_every_object, check_labels, check_typos, check_nulls),
         *(check_effects, check_once, check_extra_objects),
         *(check_capabilities, check_text, check_rights, check_events, check_verification, check_roles),
-        *(check_pod_monitor, check_service_monitor, check_metrics_off),
+        *(check_operators_rules, check_scraping, check_service_monitor, check_metrics_off),
     ):
         checks += 1
         problems += check()
