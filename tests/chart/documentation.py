@@ -8,7 +8,7 @@ from rendering import CHART, GOOD, helm
 
 PAGE = CHART.parent.parent / "docs" / "chart.md"
 ROW = re.compile(r"^\| `([^`]+)` \| (.+?) \| (Amazon|Ours) \| (.+) \|$")
-PAGES = (CHART.parent.parent / "README.md", PAGE.parent / "install.md", PAGE.parent / "any-cluster.md")
+PAGES = (CHART.parent.parent / "README.md", CHART / "README.md", PAGE.parent / "install.md", PAGE.parent / "any-cluster.md")
 COMMAND = re.compile(r"^ *(helm upgrade (?:.*\\\n)*.*)$", re.MULTILINE)
 ISSUER = "https://oidc.eks.eu-west-1.amazonaws.com/id/EXAMPLE"
 # Maps whose keys are their user's and not the chart's.
@@ -51,7 +51,7 @@ def rendered_by(command):
     # An image has no upper case, and neither has a release.
     told = told.replace("$ISSUER", ISSUER).replace("REGISTRY", "registry.example.com").replace("RELEASE", "release")
     release, values = told.removeprefix("helm upgrade").split("deploy/chart")
-    values = re.sub(r" --wait\b| --reset-then-reuse-values\b| --values \w+", "", values)
+    values = re.sub(r" --wait\b| --take-ownership\b| --reset-then-reuse-values\b| --values \w+", "", values)
     before = [] if "clusterName=" in values else GOOD
     return helm("template", shlex.split(release)[-1], str(CHART), *before, *shlex.split(values))
 
