@@ -53,6 +53,15 @@ REFUSED = {
         GOOD + ["--set", "agent.additionalArgs.--endpoint=http://name.svc:8080"],
         "tokens would leave the node unencrypted",
     ),
+    "plain http by a variable": (GOOD + ["--set", "env.AWS_ENDPOINT_URL=http://name.svc:8080"], "env has AWS_ENDPOINT_URL=http://name.svc"),
+    "plain http by a variable of one kind of nodes": (
+        GOOD + ["--set", "daemonsets.cloud.env.AWS_ENDPOINT_URL_STS=http://10.0.0.1"],
+        "daemonsets.cloud.env has AWS_ENDPOINT_URL_STS=http://10.0.0.1",
+    ),
+    "plain http by a flag of one kind of nodes": (
+        GOOD + ["--set", "daemonsets.cloud.additionalArgs.--sts-endpoint=http://localhost.example"],
+        "daemonsets.cloud.additionalArgs has --sts-endpoint=http://localhost.example",
+    ),
     "a tag that was a number": (GOOD + ["--set-json", "image.tag=1.10"], "image/tag"),
     "Amazon's version": (GOOD + ["--set", "image.tag=v1.3.9-eksbuild.3"], "is a version of the Amazon agent"),
     "Amazon's watching of pods": (GOOD + ["--set", "podLivenessCheck.enabled=true"], "podLivenessCheck.enabled is not supported"),

@@ -96,14 +96,7 @@
 {{- end -}}
 {{- end -}}
 {{- end -}}
-{{- range $where, $has := $flags -}}
-{{- range $flag := list "--endpoint" "--sts-endpoint" -}}
-{{- $endpoint := toString (get (default (dict) $has) $flag) -}}
-{{- if and (hasPrefix "http://" $endpoint) (not (regexMatch "^http://(localhost|127[.][0-9.]+|169[.]254[.][0-9.]+|\\[::1\\]|\\[fe80:[^]]*\\])(:|/|$)" $endpoint)) -}}
-{{- fail (printf "%s.additionalArgs has %s=%s: tokens would leave the node unencrypted; http is for addresses of the node only, such as 127.0.0.1, so use https" $where $flag $endpoint) -}}
-{{- end -}}
-{{- end -}}
-{{- end -}}
+{{- include "agent.checkEndpoints" . -}}
 {{- if and $metrics.enabled $metrics.serviceMonitor.enabled $metrics.podMonitor.enabled -}}
 {{- fail "metrics.serviceMonitor and metrics.podMonitor are both enabled, and each pod would be scraped twice: enable one of them" -}}
 {{- end -}}
@@ -114,5 +107,23 @@
 {{- end -}}
 {{- if and (not .Values.manageLink) (not .Values.init.create) -}}
 {{- fail "either manageLink or init.create must be true: otherwise nodes do not have the addresses" -}}
+{{- end -}}
+{{- end }}
+
+{{/* Tokens must not leave the node unencrypted: the agent would refuse to start, on every node. Its flags and its environment both
+name endpoints. */}}
+{{- define "agent.checkEndpoints" -}}
+{{- $sources := dict "agent.additionalArgs" .Values.agent.additionalArgs "env" .Values.env -}}
+{{- range $kind, $nodes := .Values.daemonsets -}}
+{{- $_ := set $sources (printf "daemonsets.%s.additionalArgs" $kind) $nodes.additionalArgs -}}
+{{- $_ := set $sources (printf "daemonsets.%s.env" $kind) $nodes.env -}}
+{{- end -}}
+{{- range $where, $has := $sources -}}
+{{- range $name := list "--endpoint" "--sts-endpoint" "AWS_ENDPOINT_URL" "AWS_ENDPOINT_URL_EKS_AUTH" "AWS_ENDPOINT_URL_STS" -}}
+{{- $endpoint := lower (toString (get (default (dict) $has) $name)) -}}
+{{- if and (hasPrefix "http://" $endpoint) (not (regexMatch "^http://(localhost|127[.][0-9.]+|169[.]254[.][0-9.]+|\\[::1\\]|\\[fe80:[^]]*\\])(:|/|$)" $endpoint)) -}}
+{{- fail (printf "%s has %s=%s: tokens would leave the node unencrypted; http is for addresses of the node only, such as 127.0.0.1, so use https" $where $name $endpoint) -}}
+{{- end -}}
+{{- end -}}
 {{- end -}}
 {{- end }}
