@@ -87,6 +87,10 @@ def check_changes():
         yield f"alerts: {WITHOUT} switched off leaves {sorted(alerts)}"
     if alerts[WITH] != plain[WITH] | {"for": "1h30m", "labels": {"severity": "page"}}:
         yield f"alerts: {WITH} changed is {alerts[WITH]}"
+    for given, written in ((2000000, "2000000"), (0.25, "0.25"), ("0.50", "0.50"), (0, "0")):
+        alert = of_chart({WITH: {"threshold": given}})[1][WITH]
+        if alert["annotations"]["threshold"] != written or f"> {written} *" not in alert["expr"]:
+            yield f"alerts: the threshold {given!r} comes out as {alert}"
     for sentence, changes in REFUSED_HERE.items():
         told = render(*with_changes(changes))
         if told.returncode == 0 or sentence.lstrip("/").split("/")[-1] not in told.stderr:

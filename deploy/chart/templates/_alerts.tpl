@@ -28,9 +28,10 @@ expression behind > or <, and in an annotation, which says which number it is. *
 {{- with $change.for }}{{ $_ := set $alert "for" . }}{{ end -}}
 {{- if hasKey $change "threshold" -}}
 {{- $old := printf "([<>]) %s( |$)" (regexQuoteMeta $alert.annotations.threshold) -}}
-{{- $new := printf "${1} %s${2}" (toString $change.threshold) -}}
+{{- $number := include "agent.number" $change.threshold -}}
+{{- $new := printf "${1} %s${2}" $number -}}
 {{- $_ := set $alert "expr" (regexReplaceAll $old $alert.expr $new) -}}
-{{- $_ := set $alert.annotations "threshold" (toString $change.threshold) -}}
+{{- $_ := set $alert.annotations "threshold" $number -}}
 {{- end -}}
 {{- $_ := set $alert.annotations "runbook_url" (printf "%s#%s" (index . 2) (lower $alert.alert)) -}}
 {{- toYaml $alert -}}

@@ -10,6 +10,15 @@ that a float has exactly come out in decimal; the schema refuses others. */}}
 {{- end -}}
 {{- end }}
 
+{{/* A number that may have a fraction, which quotes need not save: as it was written, unless it is very small. */}}
+{{- define "agent.number" -}}
+{{- if and (kindIs "float64" .) (ne . (floor .)) -}}
+{{- toString . -}}
+{{- else -}}
+{{- include "agent.scalar" . -}}
+{{- end -}}
+{{- end }}
+
 {{/* A map to text: what labels, annotations, environment and node selectors have to be, whatever a values file says. */}}
 {{- define "agent.strings" -}}
 {{- $lines := list -}}
