@@ -13,7 +13,7 @@ from examples import check_examples
 from manifests import MANIFESTS, check_kustomization, check_manifest, check_takeover
 from features import check_capabilities, check_events, check_rights, check_roles, check_text, check_verification
 from monitors import check_metrics_off, check_operators_rules, check_service_monitor
-from nulls import check_nulls
+from nulls import check_empties, check_nulls
 from page import check_page, check_readiness
 from pods import check_effects, check_extra_objects, check_once
 from readme import check_chart, check_readme
@@ -233,7 +233,7 @@ def main():
         *(check_page, check_readiness),
         *(check_examples, check_kustomization, check_takeover),
         *(check_runbook, check_thresholds, check_changes),
-        *(check_chart, check_upgrades, check_every_object, check_labels, check_typos, check_nulls),
+        *(check_chart, check_upgrades, check_every_object, check_labels, check_typos, check_nulls, check_empties),
         *(check_effects, check_once, check_extra_objects),
         *(check_capabilities, check_text, check_rights, check_events, check_verification, check_roles),
         *(check_operators_rules, check_scraping, check_service_monitor, check_metrics_off),
