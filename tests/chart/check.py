@@ -46,6 +46,12 @@ REFUSED = {
         GOOD + ["--set", "metrics.serviceMonitor.enabled=true,metrics.podMonitor.enabled=true"],
         "each pod would be scraped twice",
     ),
+    "a scrape that outlasts its interval": (
+        GOOD + ["--set", "metrics.podMonitor.enabled=true,metrics.podMonitor.interval=1m,metrics.podMonitor.scrapeTimeout=61s"],
+        "metrics.podMonitor.scrapeTimeout is 61s, longer than the interval of 1m",
+    ),
+    "an interval that is none": (GOOD + ["--set-string", "metrics.serviceMonitor.interval=15"], "/metrics/serviceMonitor/interval"),
+    "a time-out that is none": (GOOD + ["--set", "metrics.podMonitor.scrapeTimeout=soon"], "/metrics/podMonitor/scrapeTimeout"),
     "a value that is null": (GOOD + ["--set", "guardAddress=null"], "missing property 'guardAddress'"),
     "a section that is null": (GOOD + ["--set", "metrics=null"], "metrics must not be null"),
     "a part of one that is null": (GOOD + ["--set", "agent.metrics.podMonitor=null"], "metrics.podMonitor must not be null"),

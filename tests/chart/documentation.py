@@ -58,12 +58,17 @@ def rendered_by(command):
 
 def check_commands():
     """Each `helm upgrade` of the pages renders; and the README's installs what the README says."""
+    known = [set(re.findall(r"--[a-z0-9-]+", helm("upgrade", "--help", program=program).stdout)) for program in ("helm", "helm3")]
     for page in PAGES:
         commands = COMMAND.findall(page.read_text())
         if not commands:
             yield f"{page.name}: no command is found"
         for command in commands:
             told = rendered_by(command)
+            # Rendering knows fewer flags than an upgrade.
+            unknown = [flag for flag in re.findall(r"(?<=\s)--[a-z0-9-]+", command) if not all(flag in flags for flags in known)]
+            if unknown:
+                yield f"{page.name}: {command}: Helm does not know {unknown}"
             if told.returncode != 0:
                 yield f"{page.name}: {command}: {told.stderr.strip()}"
             elif page.name == "README.md" and ("mountPath: /var/run/secrets/kubernetes.io" not in told.stdout or "containerPort" in told.stdout):

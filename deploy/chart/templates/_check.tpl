@@ -100,6 +100,14 @@
 {{- if and $metrics.enabled $metrics.serviceMonitor.enabled $metrics.podMonitor.enabled -}}
 {{- fail "metrics.serviceMonitor and metrics.podMonitor are both enabled, and each pod would be scraped twice: enable one of them" -}}
 {{- end -}}
+{{- range $name := list "serviceMonitor" "podMonitor" -}}
+{{- $monitor := get $metrics $name -}}
+{{- $interval := include "agent.seconds" $monitor.interval -}}
+{{- $timeout := include "agent.seconds" $monitor.scrapeTimeout -}}
+{{- if and $interval $timeout (gt (int $timeout) (int $interval)) -}}
+{{- fail (printf "metrics.%s.scrapeTimeout is %s, longer than the interval of %s: the operator would drop the monitor" $name $monitor.scrapeTimeout $monitor.interval) -}}
+{{- end -}}
+{{- end -}}
 {{- range $key := list "podLivenessCheck" "podLiveness" -}}
 {{- if dig $key "enabled" false $.Values.AsMap -}}
 {{- fail (printf "%s.enabled is not supported: this agent does not use the API server, so it does not watch pods; remove it" $key) -}}

@@ -19,6 +19,13 @@ that a float has exactly come out in decimal; the schema refuses others. */}}
 {{- end -}}
 {{- end }}
 
+{{/* The seconds of a duration of one unit, as scrapes have it: 90s, 2m. Of another nothing. */}}
+{{- define "agent.seconds" -}}
+{{- if regexMatch "^[0-9]+s$" (toString .) -}}{{- trimSuffix "s" . -}}
+{{- else if regexMatch "^[0-9]+m$" (toString .) -}}{{- mul 60 (trimSuffix "m" .) -}}
+{{- end -}}
+{{- end }}
+
 {{/* A map to text: what labels, annotations, environment and node selectors have to be, whatever a values file says. */}}
 {{- define "agent.strings" -}}
 {{- $lines := list -}}
