@@ -10,8 +10,8 @@ import yaml
 from conventions import check_every_object, check_labels, check_typos, check_upgrades
 from documentation import check_commands, check_documentation
 from examples import check_examples
-from manifests import MANIFESTS, check_kustomization, check_manifest, check_takeover
 from features import check_capabilities, check_events, check_rights, check_roles, check_text, check_verification
+from manifests import MANIFESTS, check_kustomization, check_manifest, check_takeover
 from monitors import check_metrics_off, check_operators_rules, check_service_monitor
 from nulls import check_empties, check_nulls
 from page import check_page, check_readiness
@@ -21,6 +21,7 @@ from rendering import CHART, GOOD, HERE, check_object, compare, helm, render
 from rules import check_changes, check_runbook, check_thresholds
 from scraping import check_scraping
 from series import check_alerts, check_dashboard, check_dashboard_object
+from upgrades import check_refused_upgrades
 
 SURGE = ["--set", "updateStrategy.rollingUpdate.maxSurge=1,updateStrategy.rollingUpdate.maxUnavailable=0"]
 ROLE_MAP = '{"shop/cart": {"RoleARN": "arn:aws:iam::111122223333:role/cart"}}'
@@ -239,7 +240,7 @@ def main():
         *(check_page, check_readiness),
         *(check_examples, check_kustomization, check_takeover),
         *(check_runbook, check_thresholds, check_changes),
-        *(check_chart, check_upgrades, check_every_object, check_labels, check_typos, check_nulls, check_empties),
+        *(check_chart, check_upgrades, check_refused_upgrades, check_every_object, check_labels, check_typos, check_nulls, check_empties),
         *(check_effects, check_once, check_extra_objects),
         *(check_capabilities, check_text, check_rights, check_events, check_verification, check_roles),
         *(check_operators_rules, check_scraping, check_service_monitor, check_metrics_off),
