@@ -18,7 +18,7 @@ from page import check_page, check_readiness
 from pods import check_effects, check_extra_objects, check_once
 from readme import check_chart, check_readme
 from rendering import CHART, GOOD, HERE, check_object, compare, helm, render
-from rules import check_changes, check_runbook, check_thresholds
+from rules import check_changes, check_each_fires, check_runbook, check_thresholds
 from scraping import check_scraping
 from series import check_alerts, check_dashboard, check_dashboard_object
 from upgrades import check_refused_upgrades
@@ -239,7 +239,7 @@ def main():
         *(check_alerts, check_dashboard, check_dashboard_object, check_documentation, check_commands),
         *(check_page, check_readiness),
         *(check_examples, check_kustomization, check_takeover),
-        *(check_runbook, check_thresholds, check_changes),
+        *(check_runbook, check_each_fires, check_thresholds, check_changes),
         *(check_chart, check_upgrades, check_refused_upgrades, check_every_object, check_labels, check_typos, check_nulls, check_empties),
         *(check_effects, check_once, check_extra_objects),
         *(check_capabilities, check_text, check_rights, check_events, check_verification, check_roles),

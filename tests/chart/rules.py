@@ -5,7 +5,7 @@ import re
 import tempfile
 
 import yaml
-from rendering import CHART, GOOD, render, rendered
+from rendering import CHART, GOOD, HERE, render, rendered
 from series import promtool
 
 RUNBOOK = CHART.parent.parent / "docs" / "runbook.md"
@@ -53,6 +53,17 @@ def check_runbook():
             # As pages make an anchor of a heading.
             if alert["annotations"].get("runbook_url") != f"{base}#{name.lower()}":
                 yield f"alerts: {name} links to {alert['annotations'].get('runbook_url')}"
+
+
+def check_each_fires():
+    """promtool has seen each alert firing, and times when none does."""
+    tests = yaml.safe_load((HERE / "alerts_test.yaml").read_text())["tests"]
+    cases = [case for test in tests for case in test["promql_expr_test"]]
+    firing = {name for case in cases for sample in case["exp_samples"] for name in re.findall(r'alertname="(\w+)"', sample["labels"])}
+    for name in sorted(of_file().keys() ^ firing):
+        yield f"alerts_test.yaml: {name} is no alert, or never seen firing"
+    if not any(case["exp_samples"] == [] for case in cases):
+        yield "alerts_test.yaml: some alert always fires"
 
 
 def check_thresholds():
