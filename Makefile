@@ -54,7 +54,7 @@ bench: ## Measure the agent against a bare hyper server, and what crowds cost (r
 image: ## Build target/image/pod-identity-agent.tar without a container engine; root on Debian, PROFILE=trial to test
 	PROFILE=$(or $(PROFILE),release) deploy/image/build.sh
 
-nightly: test bench ## What takes too long for each change: a hundred days, long lives, bench, fuzzing, planted bugs, the image and the release build (root), advisories
+nightly: test bench ## What takes too long for each change: a hundred days, long lives, bench, fuzzing, planted bugs, the image and the release build (root), what the Prometheus operator makes of the monitors, advisories
 	# Stories that no night has told before.
 	day=$$(date +%Y%m%d) && cargo --config tests/simulation/optimized.toml run --locked -p simulation -- $${day}00-$${day}99 24 60
 	NIGHTLY=1 cargo test --locked -p e2e -- ageing:: own_rotation:: cluster::api_server:: --test-threads 4
@@ -64,4 +64,5 @@ nightly: test bench ## What takes too long for each change: a hundred days, long
 	BUGS=all tests/simulation/bugs/cargo.sh test --test planted -- --nocapture
 	deploy/image/build.sh twice
 	tests/release.sh
+	tests/chart/operator/run.sh
 	tests/deny.sh advisories || [ $$? -eq 75 ]

@@ -7,15 +7,21 @@ import argparse
 import sys
 
 import yaml
-from conventions import check_labels, check_typos, check_upgrades
+from conventions import check_every_object, check_labels, check_typos, check_upgrades
 from documentation import check_commands, check_documentation
-from manifests import MANIFESTS, check_manifest
+from examples import check_examples
 from features import check_capabilities, check_events, check_rights, check_roles, check_text, check_verification
-from monitors import check_metrics_off, check_pod_monitor, check_service_monitor
-from nulls import check_nulls
+from manifests import MANIFESTS, check_kustomization, check_manifest, check_takeover
+from monitors import check_metrics_off, check_operators_rules, check_service_monitor
+from nulls import check_empties, check_nulls
 from page import check_page, check_readiness
+from pods import check_effects, check_extra_objects, check_once
+from readme import check_chart, check_readme
 from rendering import CHART, GOOD, HERE, check_object, compare, helm, render
+from rules import check_changes, check_each_fires, check_runbook, check_thresholds
+from scraping import check_scraping
 from series import check_alerts, check_dashboard, check_dashboard_object
+from upgrades import check_refused_upgrades
 
 SURGE = ["--set", "updateStrategy.rollingUpdate.maxSurge=1,updateStrategy.rollingUpdate.maxUnavailable=0"]
 ROLE_MAP = '{"shop/cart": {"RoleARN": "arn:aws:iam::111122223333:role/cart"}}'
@@ -41,12 +47,27 @@ REFUSED = {
         GOOD + ["--set", "metrics.serviceMonitor.enabled=true,metrics.podMonitor.enabled=true"],
         "each pod would be scraped twice",
     ),
+    "a scrape that outlasts its interval": (
+        GOOD + ["--set", "metrics.podMonitor.enabled=true,metrics.podMonitor.interval=1m,metrics.podMonitor.scrapeTimeout=61s"],
+        "metrics.podMonitor.scrapeTimeout is 61s, longer than the interval of 1m",
+    ),
+    "an interval that is none": (GOOD + ["--set-string", "metrics.serviceMonitor.interval=15"], "/metrics/serviceMonitor/interval"),
+    "a time-out that is none": (GOOD + ["--set", "metrics.podMonitor.scrapeTimeout=soon"], "/metrics/podMonitor/scrapeTimeout"),
     "a value that is null": (GOOD + ["--set", "guardAddress=null"], "missing property 'guardAddress'"),
     "a section that is null": (GOOD + ["--set", "metrics=null"], "metrics must not be null"),
     "a part of one that is null": (GOOD + ["--set", "agent.metrics.podMonitor=null"], "metrics.podMonitor must not be null"),
     "plain http to another host": (
         GOOD + ["--set", "agent.additionalArgs.--endpoint=http://name.svc:8080"],
         "tokens would leave the node unencrypted",
+    ),
+    "plain http by a variable": (GOOD + ["--set", "env.AWS_ENDPOINT_URL=http://name.svc:8080"], "env has AWS_ENDPOINT_URL=http://name.svc"),
+    "plain http by a variable of one kind of nodes": (
+        GOOD + ["--set", "daemonsets.cloud.env.AWS_ENDPOINT_URL_STS=http://10.0.0.1"],
+        "daemonsets.cloud.env has AWS_ENDPOINT_URL_STS=http://10.0.0.1",
+    ),
+    "plain http by a flag of one kind of nodes": (
+        GOOD + ["--set", "daemonsets.cloud.additionalArgs.--sts-endpoint=http://localhost.example"],
+        "daemonsets.cloud.additionalArgs has --sts-endpoint=http://localhost.example",
     ),
     "a tag that was a number": (GOOD + ["--set-json", "image.tag=1.10"], "image/tag"),
     "Amazon's version": (GOOD + ["--set", "image.tag=v1.3.9-eksbuild.3"], "is a version of the Amazon agent"),
@@ -168,9 +189,20 @@ def check_variant(values, write):
     if rendered.returncode != 0:
         return [f"{values.name}: {rendered.stderr.strip()}"]
     problems = compare(HERE / "golden" / values.name, rendered.stdout, write)
+    problems += check_helm_3(values.name, rendered, "--values", str(values))
     for document in filter(None, yaml.safe_load_all(rendered.stdout)):
         problems += [f"{values.name}: {problem}" for problem in check_object(document)]
     return problems
+
+
+def check_helm_3(name, by_4, *arguments):
+    """Helm 3 renders the same, and refuses the same."""
+    by_3 = render(*arguments, program="helm3")
+    if by_3.returncode != by_4.returncode:
+        return [f"{name}: Helm 3 says {by_3.returncode}, Helm 4 {by_4.returncode}: {(by_3.stderr or by_4.stderr).strip()}"]
+    # Helm 3 writes no empty line between two files.
+    documents = [list(yaml.safe_load_all(told.stdout)) for told in (by_3, by_4)]
+    return [] if documents[0] == documents[1] else [f"{name}: Helm 3 renders it differently"]
 
 
 def check_refused(name, arguments, sentence):
@@ -178,7 +210,8 @@ def check_refused(name, arguments, sentence):
     said = rendered.stderr
     if rendered.returncode == 0:
         return [f"{name}: is rendered"]
-    return [] if sentence in said else [f"{name}: refused without {sentence!r}: {said.strip()}"]
+    problems = [] if sentence in said else [f"{name}: refused without {sentence!r}: {said.strip()}"]
+    return problems + check_helm_3(name, rendered, *arguments)
 
 
 def check_same(name, one, other):
@@ -211,12 +244,17 @@ def main():
     for name in MANIFESTS:
         checks += 1
         problems += check_manifest(name, write)
+    checks += 1
+    problems += check_readme(write)
     for check in (
         *(check_alerts, check_dashboard, check_dashboard_object, check_documentation, check_commands),
         *(check_page, check_readiness),
-        *(check_upgrades, check_labels, check_typos, check_nulls),
+        *(check_examples, check_kustomization, check_takeover),
+        *(check_runbook, check_each_fires, check_thresholds, check_changes),
+        *(check_chart, check_upgrades, check_refused_upgrades, check_every_object, check_labels, check_typos, check_nulls, check_empties),
+        *(check_effects, check_once, check_extra_objects),
         *(check_capabilities, check_text, check_rights, check_events, check_verification, check_roles),
-        *(check_pod_monitor, check_service_monitor, check_metrics_off),
+        *(check_operators_rules, check_scraping, check_service_monitor, check_metrics_off),
     ):
         checks += 1
         problems += check()

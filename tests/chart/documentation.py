@@ -8,11 +8,11 @@ from rendering import CHART, GOOD, helm
 
 PAGE = CHART.parent.parent / "docs" / "chart.md"
 ROW = re.compile(r"^\| `([^`]+)` \| (.+?) \| (Amazon|Ours) \| (.+) \|$")
-PAGES = (CHART.parent.parent / "README.md", PAGE.parent / "install.md", PAGE.parent / "any-cluster.md")
+PAGES = (CHART.parent.parent / "README.md", CHART / "README.md", PAGE.parent / "install.md", PAGE.parent / "any-cluster.md")
 COMMAND = re.compile(r"^ *(helm upgrade (?:.*\\\n)*.*)$", re.MULTILINE)
 ISSUER = "https://oidc.eks.eu-west-1.amazonaws.com/id/EXAMPLE"
 # Maps whose keys are their user's and not the chart's.
-WHOLE = {"env", "affinity", "updateStrategy", "additionalArgs", "additionalSecurityContext"}
+WHOLE = {"env", "affinity", "updateStrategy", "additionalArgs", "additionalSecurityContext", "resources"}
 # What the page says of a default that is too long for it.
 SAID = {dict: "map", list: "list", str: "text"}
 
@@ -51,19 +51,24 @@ def rendered_by(command):
     # An image has no upper case, and neither has a release.
     told = told.replace("$ISSUER", ISSUER).replace("REGISTRY", "registry.example.com").replace("RELEASE", "release")
     release, values = told.removeprefix("helm upgrade").split("deploy/chart")
-    values = re.sub(r" --wait\b| --reset-then-reuse-values\b| --values \w+", "", values)
+    values = re.sub(r" --wait\b| --take-ownership\b| --reset-then-reuse-values\b| --values \w+", "", values)
     before = [] if "clusterName=" in values else GOOD
     return helm("template", shlex.split(release)[-1], str(CHART), *before, *shlex.split(values))
 
 
 def check_commands():
     """Each `helm upgrade` of the pages renders; and the README's installs what the README says."""
+    known = [set(re.findall(r"--[a-z0-9-]+", helm("upgrade", "--help", program=program).stdout)) for program in ("helm", "helm3")]
     for page in PAGES:
         commands = COMMAND.findall(page.read_text())
         if not commands:
             yield f"{page.name}: no command is found"
         for command in commands:
             told = rendered_by(command)
+            # Rendering knows fewer flags than an upgrade.
+            unknown = [flag for flag in re.findall(r"(?<=\s)--[a-z0-9-]+", command) if not all(flag in flags for flags in known)]
+            if unknown:
+                yield f"{page.name}: {command}: Helm does not know {unknown}"
             if told.returncode != 0:
                 yield f"{page.name}: {command}: {told.stderr.strip()}"
             elif page.name == "README.md" and ("mountPath: /var/run/secrets/kubernetes.io" not in told.stdout or "containerPort" in told.stdout):

@@ -1,102 +1,129 @@
-"""PodMonitor and ServiceMonitor: which targets Prometheus makes of them, by the rules that its operator adds and its own.
+"""PodMonitor and ServiceMonitor as prometheus-operator reads them: the scrape jobs that it makes, and what the chart's objects select.
 
-An object that is valid may still select nothing: the operator drops a pod whose port it does not find declared.
+An object that is valid may still select nothing: the operator drops a pod whose port it does not find declared. The rules here are
+those of the operator's own generator: `golden/prometheus.yaml` is made by it (operator/run.sh), and they must be the same.
 """
 
 import re
 
-from rendering import GOOD, rendered
+import yaml
+from rendering import GOOD, HERE, rendered
 
 META = "__meta_kubernetes_"
-# What the pod of a DaemonSet looks like to Prometheus: one target for each declared port of a container, or one for a container
-# without. https://prometheus.io/docs/prometheus/latest/configuration/configuration/#pod
-ADDRESSES = {"10.0.0.7": "10.0.0.7:2705", "2001:db8::7": "[2001:db8::7]:2705"}
-
-
-def bracketed(address):
-    return f"[{address}]" if ":" in address else address
-
-
-def targets_of(pod, address):
-    labels = {f"{META}pod_label_{safe(name)}": value for name, value in pod["metadata"]["labels"].items()}
-    labels |= {f"{META}pod_ip": address, f"{META}pod_node_name": "node-1", f"{META}pod_phase": "Running"}
-    for container in pod["spec"]["containers"] + pod["spec"].get("initContainers", []):
-        of_container = labels | {f"{META}pod_container_name": container["name"]}
-        for port in container.get("ports", []):
-            number = str(port["containerPort"])
-            of_port = {f"{META}pod_container_port_name": port.get("name", ""), f"{META}pod_container_port_number": number}
-            yield of_container | of_port | {"__address__": f"{bracketed(address)}:{number}"}
-        if not container.get("ports"):
-            yield of_container | {"__address__": bracketed(address)}
+GOLDEN = HERE / "golden" / "prometheus.yaml"
 
 
 def safe(name):
     return re.sub(r"[^a-zA-Z0-9_]", "_", name)
 
 
-def operators_rules(monitor, endpoint):
-    """As prometheus-operator writes them before those of the endpoint."""
-    for name, value in monitor["spec"]["selector"]["matchLabels"].items():
-        yield {"action": "keep", "sourceLabels": [f"{META}pod_label_{safe(name)}"], "regex": re.escape(value)}
+def rule(*sources, target=None, **more):
+    """One relabelling, as Prometheus spells it."""
+    return ({"source_labels": list(sources)} if sources else {}) | ({"target_label": target} if target else {}) | more
+
+
+def selected(kind, monitor):
+    for name, value in sorted(monitor["spec"]["selector"]["matchLabels"].items()):
+        labels = (f"{META}{kind}_label_{safe(name)}", f"{META}{kind}_labelpresent_{safe(name)}")
+        yield rule(*labels, action="keep", regex=f"({value});true")
+
+
+def own(relabelings):
+    """The monitor's own."""
+    spelt = {"sourceLabels": "source_labels", "targetLabel": "target_label"}
+    return [{spelt.get(key, key): value for key, value in relabeling.items()} for relabeling in relabelings]
+
+
+def sharded():
+    """At the end, for several instances of Prometheus. $(SHARD) is the number of this one."""
+    yield rule("__address__", "__tmp_hash", target="__tmp_hash", regex="(.+);", replacement="$1", action="replace")
+    yield rule("__tmp_hash", target="__tmp_hash", modulus=1, action="hashmod")
+    yield rule("__tmp_hash", "__tmp_disable_sharding", regex="$(SHARD);|.+;.+", action="keep")
+
+
+RUNNING = rule(f"{META}pod_phase", action="drop", regex="(Failed|Succeeded)")
+JOB = rule("job", target="__tmp_prometheus_job_name")
+
+
+def rules_of_pod_monitor(monitor):
+    (endpoint,) = monitor["spec"]["podMetricsEndpoints"]
+    yield from (JOB, RUNNING, *selected("pod", monitor))
     if "port" in endpoint:
-        yield {"action": "keep", "sourceLabels": [f"{META}pod_container_port_name"], "regex": endpoint["port"]}
+        yield rule(f"{META}pod_container_port_name", action="keep", regex=endpoint["port"])
     elif "portNumber" in endpoint:
-        yield {"action": "keep", "sourceLabels": [f"{META}pod_container_port_number"], "regex": str(endpoint["portNumber"])}
-    yield {"action": "drop", "sourceLabels": [f"{META}pod_phase"], "regex": "(Failed|Succeeded)"}
+        yield rule(f"{META}pod_container_port_number", action="keep", regex=str(endpoint["portNumber"]))
     for source, target in (("namespace", "namespace"), ("pod_container_name", "container"), ("pod_name", "pod")):
-        yield {"sourceLabels": [META + source], "targetLabel": target}
+        yield rule(META + source, target=target)
+    yield rule(target="job", replacement=f"{monitor['metadata']['namespace']}/{monitor['metadata']['name']}")
+    yield from (*own(endpoint["relabelings"]), *sharded())
 
 
-def relabelled(labels, rules):
-    """The labels of a target, or None if it is dropped. As Prometheus: expressions match the whole."""
-    for rule in rules:
-        value = ";".join(labels.get(name, "") for name in rule["sourceLabels"])
-        found = re.fullmatch(rule.get("regex", "(.*)"), value, re.DOTALL)
-        action = rule.get("action", "replace")
-        if action == "keep" and not found or action == "drop" and found:
-            return None
-        if action == "replace" and found:
-            new = found.expand(re.sub(r"\$\{(\d+)\}|\$(\d+)", r"\\g<\1\2>", rule.get("replacement", "$1")))
-            labels = labels | {rule["targetLabel"]: new}
-    return {name: value for name, value in labels.items() if not name.startswith(META)}
+def rules_of_service_monitor(monitor):
+    (endpoint,) = monitor["spec"]["endpoints"]
+    yield from (JOB, *selected("service", monitor))
+    yield rule(f"{META}endpoint_port_name", action="keep", regex=endpoint["port"])
+    of_endpoint = (f"{META}endpoint_address_target_kind", f"{META}endpoint_address_target_name")
+    for kind in ("Node", "Pod"):
+        yield rule(*of_endpoint, target=kind.lower(), separator=";", regex=f"{kind};(.*)", replacement="${1}")
+    for source, target in (("namespace", "namespace"), ("service_name", "service"), ("pod_name", "pod"), ("pod_container_name", "container")):
+        yield rule(META + source, target=target)
+    yield from (RUNNING, rule(f"{META}service_name", target="job", replacement="${1}"))
+    yield rule(target="endpoint", replacement=endpoint["port"])
+    yield from (*own(endpoint["relabelings"]), *sharded())
 
 
-def check_pod_monitor():
-    """Each pod of each DaemonSet is one target, with its address, whatever its family, and its node."""
-    for what, values in {
-        "defaults": [],
-        "port and init container": ["--set", "init.create=true,guardAddress=false"],
-        "hybrid": ["--set", "daemonsets.hybrid.create=true"],
-        "names": ["--set", "nameOverride=other,fullnameOverride=another"],
-    }.items():
-        objects = rendered(*GOOD, "--set", "metrics.podMonitor.enabled=true", *values)
-        monitor = next(found for found in objects if found["kind"] == "PodMonitor")
-        for daemonset in (found for found in objects if found["kind"] == "DaemonSet"):
-            for address, expected in ADDRESSES.items():
-                scraped = set()
-                for endpoint in monitor["spec"]["podMetricsEndpoints"]:
-                    rules = [*operators_rules(monitor, endpoint), *endpoint.get("relabelings", [])]
-                    for target in targets_of(daemonset["spec"]["template"], address):
-                        labels = relabelled(target, rules)
-                        scraped |= {(labels["__address__"], labels.get("node"))} if labels else set()
-                        if labels and labels["container"] != "agent":
-                            yield f"PodMonitor, {what}: the container {labels['container']} is scraped"
-                if scraped != {(expected, "node-1")}:
-                    yield f"PodMonitor, {what}: scrapes {scraped} of a pod at {address}"
+def job_of(monitor):
+    """The operator's scrape job, without the service discovery, which is the cluster's."""
+    is_pods = monitor["kind"] == "PodMonitor"
+    (endpoint,) = monitor["spec"]["podMetricsEndpoints" if is_pods else "endpoints"]
+    kind = "podMonitor" if is_pods else "serviceMonitor"
+    job = {
+        "job_name": f"{kind}/{monitor['metadata']['namespace']}/{monitor['metadata']['name']}/0",
+        "honor_labels": False,
+        "scrape_interval": endpoint["interval"],
+        "metrics_path": endpoint["path"],
+        "relabel_configs": list((rules_of_pod_monitor if is_pods else rules_of_service_monitor)(monitor)),
+    }
+    if "scrapeTimeout" in endpoint:
+        job["scrape_timeout"] = endpoint["scrapeTimeout"]
+    if "metricRelabelings" in endpoint:
+        job["metric_relabel_configs"] = own(endpoint["metricRelabelings"])
+    return job
+
+
+def monitor_of(kind, *values):
+    name = kind[0].lower() + kind[1:]
+    objects = rendered(*GOOD, "--set", f"metrics.{name}.enabled=true", *values)
+    (monitor,) = [found for found in objects if found["kind"] == kind]
+    return monitor, objects
+
+
+def check_operators_rules():
+    """What is taken here for the operator's jobs are those of its generator."""
+    golden = {job["job_name"]: job for job in yaml.safe_load(GOLDEN.read_text())["scrape_configs"]}
+    if len(golden) != 2:
+        yield f"{GOLDEN.name}: has the jobs {sorted(golden)}"
+    for kind in ("PodMonitor", "ServiceMonitor"):
+        name = kind[0].lower() + kind[1:]
+        job = job_of(monitor_of(kind, "--set", f"metrics.{name}.scrapeTimeout=10s")[0])
+        theirs = golden.get(job["job_name"], {})
+        (discovery,) = theirs.pop("kubernetes_sd_configs", [{}])
+        if discovery != {"role": "pod" if kind == "PodMonitor" else "endpoints", "namespaces": {"names": ["kube-system"]}}:
+            yield f"{GOLDEN.name}: {kind}: looks for targets by {discovery}"
+        for key in sorted(job.keys() | theirs.keys()):
+            if job.get(key) != theirs.get(key):
+                yield f"{GOLDEN.name}: {kind}: {key} is {theirs.get(key)}, and here {job.get(key)}; tests/chart/operator/run.sh --write makes it anew"
 
 
 def check_service_monitor():
     """It finds one Service, and that all pods of the release, and no other's."""
-    objects = rendered(*GOOD, "--set", "metrics.serviceMonitor.enabled=true,daemonsets.hybrid.create=true")
-    by_kind = {kind: [found for found in objects if found["kind"] == kind] for kind in ("Service", "ServiceMonitor", "DaemonSet")}
-    (service,), (monitor,) = by_kind["Service"], by_kind["ServiceMonitor"]
+    monitor, objects = monitor_of("ServiceMonitor", "--set", "daemonsets.hybrid.create=true")
+    (service,) = [found for found in objects if found["kind"] == "Service"]
     wanted = monitor["spec"]["selector"]["matchLabels"].items()
     if not wanted <= service["metadata"]["labels"].items():
         yield f"ServiceMonitor: does not find {service['metadata']['labels']}"
-    if monitor["spec"]["endpoints"][0]["port"] != service["spec"]["ports"][0]["name"]:
-        yield "ServiceMonitor: the Service has no port of that name"
     selector = service["spec"]["selector"]
-    for daemonset in by_kind["DaemonSet"]:
+    for daemonset in (found for found in objects if found["kind"] == "DaemonSet"):
         if not selector.items() <= daemonset["spec"]["template"]["metadata"]["labels"].items():
             yield f"Service: does not find the pods of {daemonset['metadata']['name']}"
     if selector["app.kubernetes.io/instance"] != "pod-identity-agent" or len(selector) < 2:

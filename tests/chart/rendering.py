@@ -21,12 +21,12 @@ FOREIGN = {"PodMonitor", "ServiceMonitor", "PrometheusRule", "CiliumNetworkPolic
 GOOD = ["--set", "clusterName=shop", "--set", "env.AWS_REGION=eu-west-1"]
 
 
-def helm(*arguments):
-    return subprocess.run(["helm", *arguments], capture_output=True, text=True, timeout=60, check=False)
+def helm(*arguments, program="helm"):
+    return subprocess.run([program, *arguments], capture_output=True, text=True, timeout=60, check=False)
 
 
-def render(*arguments, release="pod-identity-agent"):
-    return helm("template", release, str(CHART), "--namespace", "kube-system", *arguments)
+def render(*arguments, release="pod-identity-agent", program="helm"):
+    return helm("template", release, str(CHART), "--namespace", "kube-system", *arguments, program=program)
 
 
 def rendered(*arguments, release="pod-identity-agent"):

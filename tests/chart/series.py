@@ -16,9 +16,9 @@ ROW = re.compile(r"^\| `(\w+)` \| (\w+) \| [^|]+ \| ([^|]+) \| .+ \|$", re.MULTI
 ASKED = re.compile(r"\b(pod_identity_\w+)(?:\{([^}]*)\})?")
 MATCHED = re.compile(r'(\w+)\s*(?:=|!=|=~|!~)\s*"([^"]*)"')
 # Labels that Prometheus adds, and the one of histograms.
-OTHERS = {"instance", "job", "le"}
+OTHERS = {"cluster", "instance", "job", "le", "node"}
 # What Grafana puts in before it asks Prometheus. A string may have variables: they are matched, not looked up, there.
-GRAFANA = {"$__rate_interval": "5m", "$instance": ".+"}
+GRAFANA = {"$__rate_interval": "5m", "$instance": ".+", "$cluster": ".*"}
 
 
 def documented():
@@ -103,9 +103,29 @@ def check_dashboard():
     yield from check_asked(DASHBOARD.name, questions + variables)
     yield from check_read(questions)
     yield from check_layout(panels)
+    yield from check_fleet(asking, questions)
     for panel in asking:
         if not (panel["targets"] and panel["title"] and panel["description"]):
             yield f"{DASHBOARD.name}: {panel['title'] or panel['id']} asks or says nothing"
+
+
+def check_fleet(asking, questions):
+    """It is for many clusters, with and without a label of that name, and for many nodes: only the table has a row for each."""
+    templating = {variable["name"]: variable for variable in json.loads(DASHBOARD.read_text())["templating"]["list"]}
+    if templating.get("cluster", {}).get("allValue") != ".*":
+        yield f"{DASHBOARD.name}: where series have no label cluster, nothing is found"
+    for question in questions:
+        asked = re.findall(r"\bpod_identity_\w+(?:\{([^}]*)\})?", question)
+        if any('cluster=~"$cluster", instance=~"$instance"' not in matchers for matchers in asked):
+            yield f"{DASHBOARD.name}: asks other clusters and nodes too: {question}"
+        if "by (instance" in question:
+            yield f"{DASHBOARD.name}: takes nodes of two clusters with the same address for one: {question}"
+    for panel in asking:
+        for target in panel["targets"]:
+            outermost = re.match(r"(?:(?:sum|min|max|count) by \(([^)]*)\)|pod_identity_)", target["expr"])
+            each = outermost and (outermost[1] is None or "instance" in outermost[1])
+            if each and panel["type"] != "table":
+                yield f"{DASHBOARD.name}: {panel['title']} has a line for each node"
 
 
 def check_read(questions):

@@ -34,7 +34,8 @@
 {{- if or (not .Values.clusterName) (eq .Values.clusterName "EKS_CLUSTER_NAME") -}}
 {{- fail "clusterName is required: the name of the EKS cluster" -}}
 {{- end -}}
-{{- if or (not .Values.env.AWS_REGION) (eq .Values.env.AWS_REGION "AWS_REGION_NAME") -}}
+{{- $region := .Values.env.AWS_REGION -}}
+{{- if or (and (not $region) (not .Values.envFrom)) (eq (toString $region) "AWS_REGION_NAME") -}}
 {{- fail "env.AWS_REGION is required: the region of the EKS cluster" -}}
 {{- end -}}
 {{- if contains "eks/eks-pod-identity-agent" (include "agent.image" .) -}}
@@ -45,8 +46,8 @@
     "602401143452" "800184023465" "877085696533" "558608220178" "590381155156" "900889452093" "918309763551"
     "961992271922" "151742754352" "013241004608" "455263428931" "066635153087" "759879836304" "491585149902"
     "296578399912" "761377655185" "900612956339" "151610086707" "121268973566" "730335286997" "533267051163" -}}
-{{- if and (regexMatch (printf "^(%s)[.]dkr[.]ecr[.]" (join "|" $amazons)) (toString .Values.image.containerRegistry)) (not .Values.image.override) -}}
-{{- fail (printf "image.containerRegistry is %s, which holds the Amazon agent's image: set image.override to an image of pod-identity-agent, or remove image.containerRegistry" .Values.image.containerRegistry) -}}
+{{- if regexMatch (printf "^(%s)[.]dkr[.]ecr[.]" (join "|" $amazons)) (include "agent.image" .) -}}
+{{- fail (printf "the image %s is in a registry of Amazon's, which holds the Amazon agent's image: set image.override to an image of pod-identity-agent, or remove image.containerRegistry" (include "agent.image" .)) -}}
 {{- end -}}
 {{- if and (contains "-eksbuild." (toString .Values.image.tag)) (not .Values.image.override) -}}
 {{- fail (printf "image.tag %s is a version of the Amazon agent: remove it, or set it to a version of pod-identity-agent" .Values.image.tag) -}}
@@ -95,16 +96,17 @@
 {{- end -}}
 {{- end -}}
 {{- end -}}
-{{- range $where, $has := $flags -}}
-{{- range $flag := list "--endpoint" "--sts-endpoint" -}}
-{{- $endpoint := toString (get (default (dict) $has) $flag) -}}
-{{- if and (hasPrefix "http://" $endpoint) (not (regexMatch "^http://(localhost|127[.][0-9.]+|169[.]254[.][0-9.]+|\\[::1\\]|\\[fe80:[^]]*\\])(:|/|$)" $endpoint)) -}}
-{{- fail (printf "%s.additionalArgs has %s=%s: tokens would leave the node unencrypted; http is for addresses of the node only, such as 127.0.0.1, so use https" $where $flag $endpoint) -}}
-{{- end -}}
-{{- end -}}
-{{- end -}}
+{{- include "agent.checkEndpoints" . -}}
 {{- if and $metrics.enabled $metrics.serviceMonitor.enabled $metrics.podMonitor.enabled -}}
 {{- fail "metrics.serviceMonitor and metrics.podMonitor are both enabled, and each pod would be scraped twice: enable one of them" -}}
+{{- end -}}
+{{- range $name := list "serviceMonitor" "podMonitor" -}}
+{{- $monitor := get $metrics $name -}}
+{{- $interval := include "agent.seconds" $monitor.interval -}}
+{{- $timeout := include "agent.seconds" $monitor.scrapeTimeout -}}
+{{- if and $interval $timeout (gt (int $timeout) (int $interval)) -}}
+{{- fail (printf "metrics.%s.scrapeTimeout is %s, longer than the interval of %s: the operator would drop the monitor" $name $monitor.scrapeTimeout $monitor.interval) -}}
+{{- end -}}
 {{- end -}}
 {{- range $key := list "podLivenessCheck" "podLiveness" -}}
 {{- if dig $key "enabled" false $.Values.AsMap -}}
@@ -113,5 +115,23 @@
 {{- end -}}
 {{- if and (not .Values.manageLink) (not .Values.init.create) -}}
 {{- fail "either manageLink or init.create must be true: otherwise nodes do not have the addresses" -}}
+{{- end -}}
+{{- end }}
+
+{{/* Tokens must not leave the node unencrypted: the agent would refuse to start, on every node. Its flags and its environment both
+name endpoints. */}}
+{{- define "agent.checkEndpoints" -}}
+{{- $sources := dict "agent.additionalArgs" .Values.agent.additionalArgs "env" .Values.env -}}
+{{- range $kind, $nodes := .Values.daemonsets -}}
+{{- $_ := set $sources (printf "daemonsets.%s.additionalArgs" $kind) $nodes.additionalArgs -}}
+{{- $_ := set $sources (printf "daemonsets.%s.env" $kind) $nodes.env -}}
+{{- end -}}
+{{- range $where, $has := $sources -}}
+{{- range $name := list "--endpoint" "--sts-endpoint" "AWS_ENDPOINT_URL" "AWS_ENDPOINT_URL_EKS_AUTH" "AWS_ENDPOINT_URL_STS" -}}
+{{- $endpoint := lower (toString (get (default (dict) $has) $name)) -}}
+{{- if and (hasPrefix "http://" $endpoint) (not (regexMatch "^http://(localhost|127[.][0-9.]+|169[.]254[.][0-9.]+|\\[::1\\]|\\[fe80:[^]]*\\])(:|/|$)" $endpoint)) -}}
+{{- fail (printf "%s has %s=%s: tokens would leave the node unencrypted; http is for addresses of the node only, such as 127.0.0.1, so use https" $where $name $endpoint) -}}
+{{- end -}}
+{{- end -}}
 {{- end -}}
 {{- end }}
