@@ -93,8 +93,8 @@ impl Wired {
         let volume = self.identity.token_file.parent().expect("a folder");
         // A mount namespace of its own; /run is covered, so that the machine's stays as it is.
         let script = format!(
-            "set -eu; volume=$1; shift; mount -t tmpfs none /mnt; mkdir /mnt/volume; mount --bind \"$volume\" /mnt/volume; \
-             mount -t tmpfs none /run; mkdir -p {TOKEN_FOLDER}; mount --bind /mnt/volume {TOKEN_FOLDER}; exec \"$@\""
+            "set -eu; volume=$1; shift; mount -t tmpfs none /mnt; mkdir /mnt/volume; \
+             mount --bind \"$volume\" /mnt/volume; mount -t tmpfs none /run; mkdir -p {TOKEN_FOLDER}; mount --bind /mnt/volume {TOKEN_FOLDER}; exec \"$@\""
         );
         let mut command = Command::from(self.namespace.program("unshare"));
         command.args(["--mount", "--", "sh", "-c", &script, "sh"]).arg(volume).args(program);
