@@ -436,7 +436,10 @@ impl Watch {
         let was_right = !self.was_wrong_since(asked.before.saturating_sub(AFTER_DOUBT));
         // Nothing is renewed for a token that may be shown to nobody.
         let may_be_renewed = !is_shown_to_nobody;
-        if left + Duration::from_secs(1) < enough && was_right && may_be_renewed && self.is_calm(ledger, asked)
+        if left + Duration::from_secs(1) < enough
+            && was_right
+            && may_be_renewed
+            && self.is_calm(ledger, asked)
         {
             let what = format!("served with {} s left although AWS is healthy", left.as_secs());
             return Some(Found::new(Invariant::LongLife, what, vec![pod]));
@@ -572,14 +575,15 @@ impl Watch {
 
 /// Whether the pod had this set, or one that ends as late, when its source last granted a set to this very
 /// token, which a key had proven: so much is served where no key proves it any more
-/// (docs/design/decisions.md#two-names).
+/// (docs/design/decisions.md#two-names). Nothing is fetched for it.
 fn was_given_by_then(ledger: &Ledger, asked: &Asked, set: &Set) -> bool {
     let was_proven = ledger.token_now(asked.token.number).is_some_and(|token| token.was_verified);
     let numbers = ledger.said_of(asked.token.pod).sets;
     let sets = || numbers.iter().filter_map(|number| ledger.sets.get(*number)).filter(|set| !set.is_lost);
     let granted = sets().filter(|set| set.token == asked.token.number).map(|set| set.came).max();
     let had = |earlier: &Set| granted.is_some_and(|granted| earlier.came <= granted);
-    was_proven && sets().any(|earlier| had(earlier) && set.expires <= earlier.expires)
+    let was_fetched = set.came > asked.before;
+    was_proven && !was_fetched && sets().any(|earlier| had(earlier) && set.expires <= earlier.expires)
 }
 
 /// The sets that the agent may find for who asks, by either name.
