@@ -196,12 +196,11 @@ impl Candidates {
     fn best(&self, now: Now) -> Option<usize> {
         let mut unexpired = self.sets.iter().enumerate().filter(|(_, set)| set.is_unexpired(now));
         let (newest, first) = unexpired.next()?;
-        if !first.status.is_rejected() {
-            return Some(newest);
-        }
+        let Status::Rejected { tried_at: newest_tried_at } = first.status else { return Some(newest) };
         let older: Vec<_> = unexpired.collect();
         let good = older.iter().find(|(_, set)| !set.status.is_rejected());
-        let rested = || older.iter().find(|(_, set)| set.status.has_rested(now.boot));
+        // In turn: on a quiet node each call comes later than that, and the newest would never sign again.
+        let rested = || older.iter().find(|(_, set)| set.status.is_its_turn(now.boot, newest_tried_at));
         Some(good.or_else(rested).map_or(newest, |(index, _)| *index))
     }
 
@@ -242,9 +241,12 @@ impl Status {
         }
     }
 
-    fn has_rested(self, at: BootTime) -> bool {
+    /// Whether an older set than the newest is tried now, which was last tried at `newest_tried_at`.
+    fn is_its_turn(self, at: BootTime, newest_tried_at: BootTime) -> bool {
         match self {
-            Self::Rejected { tried_at } => at.since(tried_at) >= OLDER_SET_RETRY,
+            Self::Rejected { tried_at } => {
+                at.since(tried_at) >= OLDER_SET_RETRY && tried_at <= newest_tried_at
+            }
             Self::Untried | Self::Accepted { .. } => true,
         }
     }
@@ -332,6 +334,8 @@ mod tests {
             ("a transient rejection after the old one has lapsed", "A s+0 ss-1-2 B s-3", "B"),
             ("an older rejected one is tried again after a while", "A s+0 ss-1-2 B s-3 .", "A"),
             ("by one call, not by all", "A s+0 ss-1-2 B s-3 . s", "B"),
+            ("and the newest before it again, however seldom calls are", "A s+0 ss-1-2 B s-3 . s-4 .", "B"),
+            ("in turn", "A s+0 ss-1-2 B s-3 . s-4 . s-5 .", "A"),
             ("an unchanged source changes nothing", "A s+0 B s-1 B", "A"),
             ("a source that goes back is followed", "A s+0 B s+1 A", "A"),
             (
@@ -428,9 +432,8 @@ mod tests {
         assert_eq!(candidates.sets.len(), MAX_SETS);
         let signed = candidates.sign(at(3_003)).unwrap();
         candidates.rejected(&signed, at(3_003).boot);
-        let signers: Vec<String> = (0..2)
-            .map(|_| candidates.sign(at(3_006)).unwrap().signer().access_key_id.to_string())
-            .collect();
+        let signers: Vec<String> =
+            (0..2).map(|_| candidates.sign(at(3_006)).unwrap().signer().access_key_id.to_string()).collect();
         assert_eq!(signers, ["C", "D"]);
     }
 }
