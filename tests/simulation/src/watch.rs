@@ -414,8 +414,9 @@ impl Watch {
             let what = "a pod was served the credentials of another";
             return Some(Found::new(Invariant::OwnSetOnly, what, vec![pod, set.pod]));
         }
-        if asked.shape.is_required && self.is_unproven(asked) {
-            let what = "what no key proves was served where that is required";
+        let is_shown_to_nobody = asked.shape.is_required && self.is_unproven(asked);
+        if is_shown_to_nobody && !was_given_by_then(ledger, asked, set) {
+            let what = "what no key proves was served where that is required, and was not given to it before";
             return Some(Found::new(Invariant::OwnSetOnly, what, vec![pod]));
         }
         let left = set.expires.saturating_sub(asked.after);
@@ -433,7 +434,13 @@ impl Watch {
         let life = |set: &Set| set.expires.saturating_sub(set.issued);
         let enough = SHORT_LIFE.min(life(set).min(life(issued_lately)) / 3);
         let was_right = !self.was_wrong_since(asked.before.saturating_sub(AFTER_DOUBT));
-        if left + Duration::from_secs(1) < enough && was_right && self.is_calm(ledger, asked) {
+        // Nothing is renewed for a token that may be shown to nobody.
+        let may_be_renewed = !is_shown_to_nobody;
+        if left + Duration::from_secs(1) < enough
+            && was_right
+            && may_be_renewed
+            && self.is_calm(ledger, asked)
+        {
             let what = format!("served with {} s left although AWS is healthy", left.as_secs());
             return Some(Found::new(Invariant::LongLife, what, vec![pod]));
         }
@@ -564,6 +571,19 @@ impl Watch {
     fn was_wrong_since(&self, since: Duration) -> bool {
         self.doubt.lock().wrong_at.is_some_and(|at| at >= since)
     }
+}
+
+/// Whether the pod had this set, or one that ends as late, when its source last granted a set to this very
+/// token, which a key had proven: so much is served where no key proves it any more
+/// (docs/design/decisions.md#two-names). Nothing is fetched for it.
+fn was_given_by_then(ledger: &Ledger, asked: &Asked, set: &Set) -> bool {
+    let was_proven = ledger.token_now(asked.token.number).is_some_and(|token| token.was_verified);
+    let numbers = ledger.said_of(asked.token.pod).sets;
+    let sets = || numbers.iter().filter_map(|number| ledger.sets.get(*number)).filter(|set| !set.is_lost);
+    let granted = sets().filter(|set| set.token == asked.token.number).map(|set| set.came).max();
+    let had = |earlier: &Set| granted.is_some_and(|granted| earlier.came <= granted);
+    let was_fetched = set.came > asked.before;
+    was_proven && !was_fetched && sets().any(|earlier| had(earlier) && set.expires <= earlier.expires)
 }
 
 /// The sets that the agent may find for who asks, by either name.

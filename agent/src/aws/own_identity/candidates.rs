@@ -84,7 +84,7 @@ pub(super) enum Reading {
 
 impl Candidates {
     /// The source of this name gave this set. Whether it was not known yet.
-    pub(super) fn offer(&mut self, credentials: Credentials, source: Arc<str>) -> bool {
+    pub(super) fn offer(&mut self, credentials: Credentials, source: Arc<str>, now: Now) -> bool {
         let known = self.sets.iter().position(|set| is_same(&set.credentials, &credentials));
         let (set, is_new) = match known {
             Some(index) => {
@@ -99,7 +99,7 @@ impl Candidates {
             }
         };
         self.sets.insert(0, set);
-        self.forget_one_too_many();
+        self.forget_one_too_many(now);
         is_new
     }
 
@@ -196,26 +196,28 @@ impl Candidates {
     fn best(&self, now: Now) -> Option<usize> {
         let mut unexpired = self.sets.iter().enumerate().filter(|(_, set)| set.is_unexpired(now));
         let (newest, first) = unexpired.next()?;
-        if !first.status.is_rejected() {
-            return Some(newest);
-        }
+        let Status::Rejected { tried_at: newest_tried_at } = first.status else { return Some(newest) };
         let older: Vec<_> = unexpired.collect();
         let good = older.iter().find(|(_, set)| !set.status.is_rejected());
-        let rested = || older.iter().find(|(_, set)| set.status.has_rested(now.boot));
+        // In turn: on a quiet node each call comes later than that, and the newest would never sign again.
+        let rested = || older.iter().find(|(_, set)| set.status.is_its_turn(now.boot, newest_tried_at));
         Some(good.or_else(rested).map_or(newest, |(index, _)| *index))
     }
 
-    /// Keeps the bound. The newest never goes; a rejected set goes first, then an untried, then an accepted
-    /// one.
-    fn forget_one_too_many(&mut self) {
+    /// Keeps the bound. The newest never goes; one that has expired goes first, whatever AWS said of it, then
+    /// a rejected, then an untried, then an accepted one. Without that the set that was good until a bad day
+    /// of AWS made room for the next, while older ones that had expired stayed; and where the next one was
+    /// not good yet, nothing was left to sign with (story 2122).
+    fn forget_one_too_many(&mut self, now: Now) {
         if self.sets.len() <= MAX_SETS {
             return;
         }
         let worst = self.sets.iter().enumerate().skip(1).min_by_key(|(index, set)| {
             let worth = match set.status {
-                Status::Rejected { .. } => 0,
-                Status::Untried => 1,
-                Status::Accepted { .. } => 2,
+                _ if !set.is_unexpired(now) => 0,
+                Status::Rejected { .. } => 1,
+                Status::Untried => 2,
+                Status::Accepted { .. } => 3,
             };
             (worth, usize::MAX - index)
         });
@@ -239,9 +241,12 @@ impl Status {
         }
     }
 
-    fn has_rested(self, at: BootTime) -> bool {
+    /// Whether an older set than the newest is tried now, which was last tried at `newest_tried_at`.
+    fn is_its_turn(self, at: BootTime, newest_tried_at: BootTime) -> bool {
         match self {
-            Self::Rejected { tried_at } => at.since(tried_at) >= OLDER_SET_RETRY,
+            Self::Rejected { tried_at } => {
+                at.since(tried_at) >= OLDER_SET_RETRY && tried_at <= newest_tried_at
+            }
             Self::Untried | Self::Accepted { .. } => true,
         }
     }
@@ -292,7 +297,10 @@ mod tests {
         let mut events = story.chars().filter(|c| !c.is_whitespace());
         while let Some(event) = events.next() {
             match event {
-                'A'..='Z' => drop(candidates.offer(set(&event.to_string(), None), "test".into())),
+                'A'..='Z' => {
+                    let newest = set(&event.to_string(), None);
+                    candidates.offer(newest, "test".into(), at(now));
+                }
                 's' => signed.push(candidates.sign(at(now)).unwrap()),
                 '.' => now += 3,
                 '+' | '-' => {
@@ -326,6 +334,8 @@ mod tests {
             ("a transient rejection after the old one has lapsed", "A s+0 ss-1-2 B s-3", "B"),
             ("an older rejected one is tried again after a while", "A s+0 ss-1-2 B s-3 .", "A"),
             ("by one call, not by all", "A s+0 ss-1-2 B s-3 . s", "B"),
+            ("and the newest before it again, however seldom calls are", "A s+0 ss-1-2 B s-3 . s-4 .", "B"),
+            ("in turn", "A s+0 ss-1-2 B s-3 . s-4 . s-5 .", "A"),
             ("an unchanged source changes nothing", "A s+0 B s-1 B", "A"),
             ("a source that goes back is followed", "A s+0 B s+1 A", "A"),
             (
@@ -380,14 +390,14 @@ mod tests {
     fn expired_sets_do_not_sign_and_an_expiry_can_be_moved() {
         let mut candidates = Candidates::default();
         assert!(candidates.sign(at(0)).is_none());
-        candidates.offer(set("A", Some(at(10).wall)), "test".into());
+        candidates.offer(set("A", Some(at(10).wall)), "test".into(), at(0));
         assert!(candidates.sign(at(9)).is_some() && candidates.sign(at(10)).is_none());
         assert!(!candidates.has_unexpired(at(10)));
-        assert!(!candidates.offer(set("A", Some(at(20).wall)), "test".into()), "the same set");
+        assert!(!candidates.offer(set("A", Some(at(20).wall)), "test".into(), at(10)), "the same set");
         assert_eq!(candidates.expires(at(10)), Some(at(20).wall));
         // An older one without an end serves when the newest has expired.
-        candidates.offer(set("B", None), "test".into());
-        candidates.offer(set("C", Some(at(15).wall)), "test".into());
+        candidates.offer(set("B", None), "test".into(), at(10));
+        candidates.offer(set("C", Some(at(15).wall)), "test".into(), at(10));
         assert_eq!(&*candidates.sign(at(16)).unwrap().signer().access_key_id, "B");
     }
 
@@ -402,5 +412,28 @@ mod tests {
         assert_eq!(&*signed.signer().access_key_id, "E");
         candidates.rejected(&signed, now.boot);
         assert_eq!(&*candidates.sign(now).unwrap().signer().access_key_id, "A");
+    }
+
+    /// AWS rejects everybody for a while, and the next set is given meanwhile, which AWS does not know yet.
+    #[test]
+    fn an_expired_set_makes_room_before_one_that_aws_rejected_on_a_bad_day() {
+        let mut candidates = Candidates::default();
+        for (key, given, expires) in [("A", 0, 1_000), ("B", 900, 2_000), ("C", 1_900, 6_000)] {
+            candidates.offer(set(key, Some(at(expires).wall)), "test".into(), at(given));
+            let signed = candidates.sign(at(given)).unwrap();
+            candidates.accepted(&signed);
+        }
+        let bad_day = at(3_000);
+        for _ in 0..2 {
+            let signed = candidates.sign(bad_day).unwrap();
+            candidates.rejected(&signed, bad_day.boot);
+        }
+        candidates.offer(set("D", Some(at(9_000).wall)), "test".into(), at(3_001));
+        assert_eq!(candidates.sets.len(), MAX_SETS);
+        let signed = candidates.sign(at(3_003)).unwrap();
+        candidates.rejected(&signed, at(3_003).boot);
+        let signers: Vec<String> =
+            (0..2).map(|_| candidates.sign(at(3_006)).unwrap().signer().access_key_id.to_string()).collect();
+        assert_eq!(signers, ["C", "D"]);
     }
 }

@@ -106,7 +106,8 @@ impl OwnIdentity {
     /// An identity that never changes, for a simulation.
     pub fn fixed(credentials: Credentials, clock: Clock) -> Self {
         let own = Self::new(clock);
-        own.shared.candidates.lock().offer(credentials, "a fixed set".into());
+        let now = own.shared.clock.now();
+        own.shared.candidates.lock().offer(credentials, "a fixed set".into(), now);
         own
     }
 
@@ -219,7 +220,7 @@ impl OwnIdentity {
             return Err(LoadError::Expired);
         }
         let access_key_id = loaded.access_key_id().to_owned();
-        if self.shared.candidates.lock().offer(loaded, Arc::clone(&name)) {
+        if self.shared.candidates.lock().offer(loaded, Arc::clone(&name), now) {
             tracing::info!(source = %name, access_key_id, "the agent's own AWS credentials are loaded");
         }
         Ok(())

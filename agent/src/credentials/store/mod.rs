@@ -370,6 +370,21 @@ mod tests {
     }
 
     #[test]
+    fn what_is_taken_away_counts_no_more_though_nobody_tidies() {
+        let store = store(3);
+        let first = store.keep(held(1, HOUR), None).held.record;
+        store.keep(held(2, HOUR), None);
+        assert_eq!(store.unverified_len(), 2);
+        store.remove(&first);
+        assert_eq!(store.unverified_len(), 1);
+        // What a token earned is that of a pod which a key has proven.
+        let second = store.get(&key(2)).unwrap();
+        let pod = with(verified(2), HOUR, &a_grant());
+        store.adopt(pod.principal(), &second).unwrap();
+        assert_eq!((store.verified_len(), store.unverified_len()), (1, 0));
+    }
+
+    #[test]
     fn only_the_expired_are_removed() {
         let store = store(3);
         store.keep(held(1, Duration::from_secs(10)), None);

@@ -136,10 +136,19 @@ impl Unverified {
     }
 
     pub(super) fn remove_if(&self, key: &CredentialKey, condition: &dyn Fn(&Arc<IdentityRecord>) -> bool) {
-        self.records.entry_by_ref(key).and_compute_with(|entry| match entry {
+        let result = self.records.entry_by_ref(key).and_compute_with(|entry| match entry {
             Some(entry) if condition(entry.value()) => moka::ops::compute::Op::Remove,
             Some(_) | None => moka::ops::compute::Op::Nop,
         });
+        if matches!(result, moka::ops::compute::CompResult::Removed(_)) {
+            self.let_go();
+        }
+    }
+
+    /// moka counts what was removed, and has it in memory, until somebody asks it to tidy: for as long as
+    /// the worker of renewals rests, up to 30 s (story 2038).
+    fn let_go(&self) {
+        self.records.run_pending_tasks();
     }
 
     /// moka counts on from what a set had left when it came. This is for when that turns out to be wrong.
@@ -159,6 +168,7 @@ impl Unverified {
             record.revoke();
             self.records.invalidate(&*key);
         }
+        self.let_go();
     }
 
     pub(super) fn len(&self) -> u64 {
