@@ -40,6 +40,13 @@ pub enum Problem {
         /// What STS said.
         said: AwsWords,
     },
+    /// STS could not read the keys of the token's issuer.
+    IssuerUnreadable {
+        /// The service account.
+        service_account: Box<str>,
+        /// The role that it was given.
+        wanted: Arc<WebIdentity>,
+    },
     /// The pod asks for the role of its service account, and there is none for it.
     NoRole {
         /// The service account.
@@ -81,7 +88,9 @@ impl Problem {
     pub const fn reason(&self) -> Reason {
         match self {
             Self::NoAssociation { .. } => Reason::NoPodIdentityAssociation,
-            Self::RoleNotAssumable { .. } | Self::RefusedBySts { .. } => Reason::RoleNotAssumable,
+            Self::RoleNotAssumable { .. } | Self::RefusedBySts { .. } | Self::IssuerUnreadable { .. } => {
+                Reason::RoleNotAssumable
+            }
             Self::NoRole { .. } => Reason::NoRoleForServiceAccount,
             Self::WrongAudience(_) => Reason::WrongTokenAudience,
             Self::OtherNode => Reason::TokenOfAnotherNode,
@@ -107,15 +116,20 @@ impl Problem {
                  sts:TagSession, and its conditions must hold for this pod{said}"
             ),
             Self::RefusedBySts { service_account, wanted, said } => {
-                let WebIdentity { role, audience, .. } = &**wanted;
+                let account = format!("{namespace}/{service_account}");
+                let advice = advice_on(said.code, wanted, namespace, service_account);
                 format!(
-                    "STS does not let service account {namespace}/{service_account} assume {role}. The \
-                     account must have an IAM OIDC provider for the issuer of the cluster with audience \
-                     {audience}, and the role's trust policy must allow that provider \
-                     sts:AssumeRoleWithWebIdentity for sub \
-                     system:serviceaccount:{namespace}:{service_account} and aud {audience}{said}"
+                    "STS does not let service account {account} assume {}. {advice}{said}",
+                    wanted.role.as_str()
                 )
             }
+            Self::IssuerUnreadable { service_account, wanted } => format!(
+                "STS cannot read the keys of the cluster's issuer, so service account \
+                 {namespace}/{service_account} cannot assume {}. AWS must be able to get ISSUER\
+                 /.well-known/openid-configuration, and the keys that it names, over https from the internet \
+                 within seconds, and the key that signed the token must be among them",
+                wanted.role.as_str()
+            ),
             Self::NoRole { service_account, why } => format!(
                 "Service account {namespace}/{service_account} gets no AWS credentials for a token of STS: \
                  {why}. Its role is what the annotation eks.amazonaws.com/role-arn or the agent's role map \
@@ -142,6 +156,32 @@ impl Problem {
             ),
         };
         cut(&note).into()
+    }
+}
+
+/// What to do about a refusal of STS, by its code.
+fn advice_on(code: &str, wanted: &WebIdentity, namespace: &str, service_account: &str) -> String {
+    let audience = &wanted.audience;
+    match code {
+        "RegionDisabledException" => {
+            "STS is not active in this region for the account of the role: activate \
+             it in the account settings of IAM, or have the annotation \
+             eks.amazonaws.com/sts-regional-endpoints say false"
+                .to_owned()
+        }
+        "PackedPolicyTooLarge" => "The session is too large for STS: the role has too many tags or policies \
+             for what the token carries"
+            .to_owned(),
+        "IDPRejectedClaim" => {
+            "The identity provider rejects the token: it may have been withdrawn there".to_owned()
+        }
+        "ValidationError" => "STS finds the request invalid: check the ARN of the role".to_owned(),
+        _ => format!(
+            "The account must have an IAM OIDC provider for the issuer of the cluster with audience \
+             {audience}, and the role's trust policy must allow that provider \
+             sts:AssumeRoleWithWebIdentity for sub \
+             system:serviceaccount:{namespace}:{service_account} and aud {audience}"
+        ),
     }
 }
 

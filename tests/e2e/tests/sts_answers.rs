@@ -24,6 +24,8 @@ const RENEWAL: Duration = Duration::from_secs(10);
 type Told = (u16, &'static str, &'static str);
 
 /// What passes by itself is told after the longest hold.
+const NO_KEYS: Told =
+    (503, "ServiceUnavailableException", "STS cannot read the keys of the token's issuer; try again");
 const AGAIN: Told = (503, "ServiceUnavailableException", "AWS is unreachable or failing; try again");
 const THROTTLED: Told = (503, "ThrottlingException", "AWS is throttling credential requests; try again");
 /// What STS would not say.
@@ -81,7 +83,7 @@ fn rows() -> Vec<Row> {
             ..says("ServiceUnavailable", 503, AGAIN, WHILE_HELD)
         },
         says("InternalFailure", 500, AGAIN, WHILE_HELD),
-        says("IDPCommunicationError", 400, AGAIN, WHILE_HELD),
+        says("IDPCommunicationError", 400, NO_KEYS, WHILE_HELD),
         says("Throttling", 400, THROTTLED, WHILE_HELD),
         says("ThrottlingException", 400, THROTTLED, WHILE_HELD),
         says("RequestLimitExceeded", 503, THROTTLED, WHILE_HELD),

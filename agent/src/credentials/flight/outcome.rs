@@ -19,7 +19,7 @@ use crate::credentials::policy::freshness::Due;
 use crate::credentials::policy::recovery::{Recovery, Unanswered};
 use crate::credentials::policy::renewing::Demand;
 use crate::credentials::record::{Held, IdentityRecord};
-use crate::credentials::source::{OfEach, Refusal, RefusalClass, SourceError};
+use crate::credentials::source::{OfEach, Refusal, RefusalClass, SourceError, Unavailable};
 use crate::credentials::store::recent_refusals::RecentRefusals;
 use crate::credentials::store::schedule::Schedule;
 use crate::credentials::store::{Kept, Store};
@@ -163,6 +163,7 @@ impl Outcomes {
                 self.store.token_refused(refusal.judged.digest, route);
             }
         }
+        self.tell_of_unreadable_issuer(flight.principal(), error);
         let unanswered = Unanswered::of(error, flight.began(), now);
         if unanswered.is_some() {
             self.recovery.lock().of_mut(route.source()).not_answered(now);
@@ -207,13 +208,27 @@ impl Outcomes {
         said: AwsWords,
     ) {
         match class {
-            RefusalClass::RoleNotAssumable | RefusalClass::TokenInvalid | RefusalClass::NoAssociation => {}
-            RefusalClass::TokenExpired | RefusalClass::BadRequest => return,
+            RefusalClass::RoleNotAssumable
+            | RefusalClass::TokenInvalid
+            | RefusalClass::NoAssociation
+            | RefusalClass::BadRequest => {}
+            RefusalClass::TokenExpired => return,
         }
         self.events.tell_of_caller(&principal.caller, |service_account| Problem::RefusedBySts {
             service_account: service_account.into(),
             wanted: Arc::clone(wanted),
             said,
+        });
+    }
+
+    /// No refusal: STS may read the keys a moment later. But if nobody published them it never will, and only
+    /// the cluster's admin can mend that.
+    fn tell_of_unreadable_issuer(&self, principal: &Principal, error: &SourceError) {
+        let SourceError::Unavailable(Unavailable::IssuerUnreadable) = error else { return };
+        let Route::WebIdentity(wanted) = &principal.route else { return };
+        self.events.tell_of_caller(&principal.caller, |service_account| Problem::IssuerUnreadable {
+            service_account: service_account.into(),
+            wanted: Arc::clone(wanted),
         });
     }
 

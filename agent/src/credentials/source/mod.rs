@@ -110,6 +110,8 @@ pub enum Unavailable {
     Connection,
     /// A 5xx.
     ServerError,
+    /// STS answers that it could not read the keys of the token's issuer.
+    IssuerUnreadable,
     /// An answer that is not the source's: a proxy's page, a wrong endpoint, JSON without credentials.
     Unreadable,
     /// The flight ended without an outcome: a fault of the agent.
@@ -131,6 +133,7 @@ impl fmt::Display for Unavailable {
             Self::Timeout => "no answer in time",
             Self::Connection => "no connection",
             Self::ServerError => "server error",
+            Self::IssuerUnreadable => "STS cannot read the keys of the issuer",
             Self::Unreadable => {
                 "the answer is not one of the service; something on the way may have given it"
             }
@@ -170,6 +173,7 @@ impl SourceError {
             Self::Unavailable(Unavailable::Timeout) => "timeout",
             Self::Unavailable(Unavailable::Connection) => "connection",
             Self::Unavailable(Unavailable::ServerError) => "server_error",
+            Self::Unavailable(Unavailable::IssuerUnreadable) => "issuer_unreadable",
             Self::Unavailable(Unavailable::Unreadable) => "unreadable",
             Self::Unavailable(Unavailable::Lost) => "lost",
             Self::OwnIdentity(OwnIdentityFault::Missing) => "own_credentials_missing",

@@ -83,7 +83,10 @@ fn in_failure<E: ProvideErrorMetadata>(
 /// A 5xx may be a proxy's as well: without a sign of AWS it is one.
 fn in_answer(answer: &ErrorAnswer<'_>, service: &Service, judged: JudgedToken) -> Obstacle {
     let is_of_service = match (service.classify)(answer, judged) {
-        SourceError::Refused(_) | SourceError::Throttled | SourceError::OwnIdentity(_) => true,
+        SourceError::Refused(_)
+        | SourceError::Throttled
+        | SourceError::OwnIdentity(_)
+        | SourceError::Unavailable(Unavailable::IssuerUnreadable) => true,
         SourceError::Unavailable(Unavailable::ServerError) => answer.is_of_aws(),
         SourceError::Unavailable(
             Unavailable::Timeout | Unavailable::Connection | Unavailable::Unreadable | Unavailable::Lost,

@@ -95,6 +95,7 @@ async fn what_is_said_of_an_answer_of_sts() {
                 meaning(status.parse().unwrap(), code)
             }
             None if says.starts_with("throttling") => SourceError::Throttled,
+            None if says.starts_with("5xx") => SourceError::Unavailable(Unavailable::ServerError),
             None => SourceError::Unavailable(Unavailable::Unreadable),
         };
         let (status, _, said) = answer_of(&Rejection::Source(Some(error))).await;
@@ -104,7 +105,7 @@ async fn what_is_said_of_an_answer_of_sts() {
     }
     let (_, _, of_outage) =
         answer_of(&Rejection::Source(Some(SourceError::Unavailable(Unavailable::Timeout)))).await;
-    assert!(PAGE.contains(&format!("5xx, no answer | 503, after 4.5 s | {of_outage} |")), "{of_outage}");
+    assert!(PAGE.contains(&format!("| 5xx, no answer | 503, after 4.5 s | {of_outage} |")), "{of_outage}");
     assert_eq!(
         codes,
         [

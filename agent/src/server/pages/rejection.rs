@@ -262,6 +262,9 @@ fn of_source(error: &SourceError) -> Answer {
             let message = "AWS is throttling credential requests; try again";
             answer(StatusCode::SERVICE_UNAVAILABLE, "ThrottlingException", message)
         }
+        SourceError::Unavailable(Unavailable::IssuerUnreadable) => {
+            unavailable("STS cannot read the keys of the token's issuer; try again")
+        }
         SourceError::Unavailable(Unavailable::Unreadable) => {
             unavailable("Something on the way to AWS may have answered; try again")
         }
@@ -482,6 +485,7 @@ mod tests {
             source(SourceError::OwnIdentity(OwnIdentityFault::Missing)),
             source(SourceError::Unavailable(Unavailable::Timeout)),
             source(SourceError::Unavailable(Unavailable::Unreadable)),
+            source(SourceError::Unavailable(Unavailable::IssuerUnreadable)),
         ] {
             assert!(rejection.answer().message.len() <= 70, "{}", rejection.answer().message);
         }

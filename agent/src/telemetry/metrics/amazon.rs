@@ -153,7 +153,7 @@ impl AmazonMetrics {
 fn aws_code(label: &'static str) -> &'static str {
     match label {
         "throttled" => "ThrottlingException",
-        "server_error" => "InternalServerException",
+        "server_error" | "issuer_unreadable" => "InternalServerException",
         _ => "",
     }
 }

@@ -15,12 +15,13 @@ use super::amazon::AmazonMetrics;
 use crate::workload::Source;
 
 /// The outcomes of a call to any source.
-const COMMON: [&str; 9] = [
+const COMMON: [&str; 10] = [
     "ok",
     "throttled",
     "timeout",
     "connection",
     "server_error",
+    "issuer_unreadable",
     "unreadable",
     "lost",
     "own_credentials_missing",

@@ -35,7 +35,7 @@ pub fn classify(answer: &ErrorAnswer<'_>, judged: JudgedToken) -> SourceError {
         (403, "IDPRejectedClaim") => refused(TokenInvalid, "IDPRejectedClaim"),
         // STS could not get the keys of the issuer: it passes by itself, as with the next code.
         (400, "InvalidIdentityToken") if answer.message.contains(NO_KEYS) => {
-            SourceError::Unavailable(Unavailable::ServerError)
+            SourceError::Unavailable(Unavailable::IssuerUnreadable)
         }
         (400, "InvalidIdentityToken")
             if ABOUT_PROVIDER.iter().any(|words| answer.message.contains(words)) =>
@@ -46,7 +46,8 @@ pub fn classify(answer: &ErrorAnswer<'_>, judged: JudgedToken) -> SourceError {
         (400, "ExpiredTokenException") => refused(TokenExpired, "ExpiredTokenException"),
         (400, "ValidationError") => refused(BadRequest, "ValidationError"),
         // STS could not get the keys of the issuer. It is the one error that the model calls transient.
-        (400, "IDPCommunicationError") | (500.., _) => SourceError::Unavailable(Unavailable::ServerError),
+        (400, "IDPCommunicationError") => SourceError::Unavailable(Unavailable::IssuerUnreadable),
+        (500.., _) => SourceError::Unavailable(Unavailable::ServerError),
         // A wrong endpoint, or something on the way.
         (_, _) => SourceError::Unavailable(Unavailable::Unreadable),
     }
@@ -65,7 +66,7 @@ mod tests {
         let answer =
             ErrorAnswer { status: 400, code: Some("InvalidIdentityToken"), message, request_id: None };
         let error = classify(&answer, *refusal(RefusalClass::BadRequest).judged);
-        assert_eq!(error.label(), "server_error");
+        assert_eq!(error.label(), "issuer_unreadable");
     }
 
     #[test]
@@ -98,7 +99,7 @@ mod tests {
             (400, Some("InvalidIdentityToken"), "InvalidIdentityToken", Some(TokenInvalid)),
             (400, Some("ExpiredTokenException"), "ExpiredTokenException", Some(TokenExpired)),
             (400, Some("ValidationError"), "ValidationError", Some(BadRequest)),
-            (400, Some("IDPCommunicationError"), "server_error", None),
+            (400, Some("IDPCommunicationError"), "issuer_unreadable", None),
             (400, Some("Throttling"), "throttled", None),
             (429, None, "throttled", None),
             (503, Some("SlowDown"), "throttled", None),

@@ -168,7 +168,8 @@ impl StsWebIdentity {
     /// STS has answered. What it says of trouble of its own is for admins: a pod can only try again.
     fn answered(&self, words: Option<&Words<'_>>, judged: JudgedToken, whom: &Arc<str>) {
         let trouble = words.map(Words::answer).filter(|answer| match classify(answer, judged) {
-            SourceError::Throttled | SourceError::Unavailable(Unavailable::ServerError) => true,
+            SourceError::Throttled
+            | SourceError::Unavailable(Unavailable::ServerError | Unavailable::IssuerUnreadable) => true,
             SourceError::Refused(_) | SourceError::OwnIdentity(_) | SourceError::Unavailable(_) => false,
         });
         let Some(answer) = trouble else { return self.reach.answered() };
