@@ -12,7 +12,7 @@
 //!
 //! | part | what it owns |
 //! | --- | --- |
-//! | [`provider`] | what a request gets, carried out |
+//! | [`provider`], [`waiting`] | what a request gets, carried out; one that waits for it |
 //! | [`holding`] | what is served to those for whom nothing may be fetched |
 //! | [`policy`] | the rules, pure: serving, freshness, young pods, entitlement |
 //! | [`flight`] | the one call under way for an identity: table, waiting, attempts, outcome |
@@ -40,6 +40,7 @@ pub mod renewal;
 pub mod revocation;
 pub mod source;
 pub mod store;
+pub mod waiting;
 
 #[cfg(test)]
 mod tests;

@@ -25,9 +25,8 @@ use crate::clock::{Clock, Now};
 use crate::credentials::flight::shared_call::FlightId;
 use crate::credentials::holding::Holding;
 use crate::credentials::policy::serving::LONGEST_HOLD;
-use crate::credentials::provider::{
-    CredentialRequest, Failed, Lookup, Provider, Served, ServedFrom, Waiting,
-};
+use crate::credentials::provider::{CredentialRequest, Failed, Lookup, Provider, Served, ServedFrom};
+use crate::credentials::waiting::Waiting;
 use crate::events::{Events, Problem};
 use crate::identity::{self, Authentication, Authenticator, Identity, TokenFault};
 use crate::lifecycle::shutdown::Shutdown;
