@@ -46,7 +46,7 @@ impl PresentedToken {
 }
 
 /// SHA-256 of a whole token. It names a token that nobody has verified, without being a secret itself.
-#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct TokenDigest([u8; 32]);
 
 impl TokenDigest {

@@ -106,9 +106,11 @@ impl Links {
     /// source granted to it.
     pub(super) fn earned(&self, token: TokenDigest, now: Now) -> Option<(CredentialKey, Expiry)> {
         let links = self.links.read();
-        // Of whom nobody knows the route, nobody knows the name by STS. Seldom: most nodes have their keys.
-        let named = links.get(&token).or_else(|| links.values().find(|link| link.token == token));
-        named.filter(|link| !link.is_over(now)).map(|link| (link.key.clone(), link.set_expires))
+        // Of a token that nobody verifies nobody knows the route, and so its name at STS. It may have earned
+        // what more than one role gave: the newest counts. Seldom: most nodes have their keys.
+        let of_token = links.iter().filter(|(_, link)| link.token == token && !link.is_over(now));
+        let newest = of_token.max_by_key(|(name, link)| (link.set_expires.left_at_most(now), **name));
+        newest.map(|(_, link)| (link.key.clone(), link.set_expires))
     }
 
     /// Whether it is time to have this token judged again. It is not for a while after that.

@@ -43,6 +43,26 @@ async fn where_no_source_may_judge_a_token_finds_what_its_source_granted_to_it_a
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_token_that_earned_two_roles_finds_the_newer_one_while_both_live_and_afterwards() {
+    let node = Node::new();
+    node.sts.be(issuing(HOUR));
+    // Many: the links have no order.
+    let token = |pod: usize| format!("a.{pod}.c");
+    for pod in 1..=16 {
+        node.key_for(&for_role(&node, pod, &token(pod), READER)).await;
+    }
+    tokio::time::sleep(20 * MINUTE).await;
+    // After 41 minutes the older sets are over, and nobody has tidied them away.
+    for after in [MINUTE, 40 * MINUTE] {
+        tokio::time::sleep(after).await;
+        for pod in 1..=16 {
+            let newer = node.key_for(&for_role(&node, pod, &token(pod), WRITER)).await;
+            assert_eq!(earned(&node, &token(pod)), Some(newer), "{pod}");
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_token_that_only_its_source_knows_finds_no_set_that_came_after_what_it_earned() {
     let node = Node::new();
     node.sts.be(issuing(HOUR));
