@@ -1,7 +1,7 @@
 # The targets of this repository; `make` alone lists them. Cargo and the scripts in tests/ do the work.
 
 .DEFAULT_GOAL := help
-.PHONY: help demo eks check test cluster simulate bench lint deny advisories nightly image
+.PHONY: help demo eks check docs test cluster simulate bench lint deny advisories nightly image
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -29,6 +29,11 @@ check: ## Formatting, repository rules, clippy, unit tests; no root, under two m
 	cargo clippy --workspace --all-targets --locked -- -D warnings
 	cargo test --workspace --lib --bins --locked --quiet
 
+docs: ## The pages that rustdoc makes, with every link that leads nowhere an error
+	# Private items too: the readers of these pages are those who change the code. So links to them are good.
+	RUSTDOCFLAGS='-D warnings -A rustdoc::private_intra_doc_links' \
+		cargo doc --workspace --no-deps --document-private-items --locked
+
 test: ## Everything a change must pass; needs root, or WITHOUT_CLUSTER=1
 	WITHOUT_CLUSTER=$(WITHOUT_CLUSTER) tests/run.sh
 
@@ -54,10 +59,14 @@ bench: ## Measure the agent against a bare hyper server, and what crowds cost (r
 image: ## Build target/image/pod-identity-agent.tar without a container engine; root on Debian, PROFILE=trial to test
 	PROFILE=$(or $(PROFILE),release) deploy/image/build.sh
 
-nightly: test bench ## What takes too long for each change: a hundred days, long lives, bench, fuzzing, planted bugs, the image and the release build (root), what the Prometheus operator makes of the monitors, advisories
+nightly: test docs bench ## What takes too long for each change: a hundred days, long lives, bench, fuzzing, planted bugs, the image and the release build (root), what the Prometheus operator makes of the monitors, advisories
+	cargo --config tests/simulation/optimized.toml test --locked --workspace --test stories
 	# Stories that no night has told before.
 	day=$$(date +%Y%m%d) && cargo --config tests/simulation/optimized.toml run --locked -p simulation -- $${day}00-$${day}99 24 60
 	NIGHTLY=1 cargo test --locked -p e2e -- ageing:: own_rotation:: cluster::api_server:: --test-threads 4
+	# What make test leaves out because it takes long.
+	NIGHTLY=1 cargo test --locked -p e2e -- cluster::amazon:: cluster::mistakes:: --include-ignored --test-threads 1
+	cargo test --locked -p e2e -- node:: local_eks:: --ignored --test-threads 2
 	target/release/bench judge
 	tests/fuzz/run.sh
 	tests/simulation/bugs/cargo.sh clippy --all-targets -- -D warnings

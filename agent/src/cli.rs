@@ -8,10 +8,12 @@
 //! are passed on to `config`, because the public chart passes `--rotate-credentials` and `true` as two
 //! arguments.
 
+mod asking;
 pub(crate) mod unknown_flags;
 
 use clap::{ArgAction, Args, Parser, Subcommand};
 
+pub use asking::{AskedAgent, DoctorArgs, Output, ProbeArgs, Probed, STATE_DIR, StatusArgs, WaitArgs};
 pub use unknown_flags::CommandLine;
 
 /// Provides AWS credentials to the pods of a node.
@@ -40,6 +42,16 @@ pub enum Subcommands {
     Initialize(InitializeArgs),
     /// Remove what the agent has set up on this node: link, addresses, nftables table (needs CAP_NET_ADMIN)
     Cleanup(CleanupArgs),
+    /// Show which pods have credentials, by which association or role and until when, what went wrong last,
+    /// and how the agent is
+    Status(StatusArgs),
+    /// Check each thing that must be true on this node: a verdict for each, and what to do where it is not so
+    Doctor(DoctorArgs),
+    /// Wait until the agent of this container serves pods
+    Wait(WaitArgs),
+    /// Ask the agent of this container whether it is alive or ready, for an exec probe; exit code 1: it is
+    /// not
+    Probe(ProbeArgs),
     /// Probes the agent as a pod would. The server starts it; users do not.
     #[command(hide = true)]
     ProbeFromNamespace,
@@ -119,7 +131,7 @@ pub struct ServerArgs {
     #[arg(long, value_name = "URL")]
     pub endpoint: Option<String>,
 
-    /// AWS region of the cluster (required) [also: AWS_REGION, AWS_DEFAULT_REGION]
+    /// AWS region of the cluster [default: that of the EC2 instance] [also: AWS_REGION, AWS_DEFAULT_REGION]
     #[arg(long, value_name = "REGION", help_heading = OURS)]
     pub region: Option<String>,
 
@@ -214,6 +226,12 @@ pub struct ServerArgs {
     #[arg(long, default_value = "auto", value_name = "MODE", help_heading = OURS)]
     pub token_review: String,
 
+    /// File with a token of the agent's own for pods.eks.amazonaws.com, read anew for each try: one trial
+    /// call with it at EKS Auth before the agent is ready for the first time shows a wrong cluster name and a
+    /// node role without permission. Pods are served meanwhile. Default: no such call
+    #[arg(long, value_name = "PATH", help_heading = OURS)]
+    pub trial_token_file: Option<String>,
+
     /// Exchange tokens for EKS Pod Identity at EKS Auth. false where there is no EKS: then the agent needs no
     /// AWS credentials of its own
     #[arg(long, value_name = "BOOL", default_value = "true", default_missing_value = "true")]
@@ -270,6 +288,18 @@ pub struct ServerArgs {
     #[arg(help_heading = OURS)]
     pub shutdown_grace: String,
 
+    /// After SIGTERM, serve pods on for this long, unless another agent of this node takes over before
+    // A pod that replaces a deleted one starts within seconds; with --shutdown-grace below 30 s.
+    #[arg(long, default_value = "8s", value_name = "DURATION", allow_hyphen_values = true)]
+    #[arg(help_heading = OURS)]
+    pub shutdown_delay: String,
+
+    /// Directory of this pod alone, such as an emptyDir: what the agent remembers between restarts of its
+    /// container, and the socket that probe, status, doctor and wait ask at. They look for it in
+    /// /run/pod-identity-agent
+    #[arg(long, value_name = "PATH", help_heading = OURS)]
+    pub state_dir: Option<String>,
+
     /// Set up the link, addresses and routes and restore them when they change; no init container is needed
     /// then (needs CAP_NET_ADMIN)
     #[arg(long, value_name = "BOOL", default_value = "false", default_missing_value = "true")]
@@ -287,7 +317,8 @@ pub struct ServerArgs {
     #[arg(num_args = 0..=1, require_equals = true, help_heading = NODE)]
     pub guard_address: String,
 
-    /// Port that --guard-address redirects port 80 of the agent's addresses to
+    /// Port that --guard-address redirects port 80 of the agent's addresses to while another process has that
+    /// port. While an older agent has this one too, it is the next port
     #[arg(long, default_value = "2707", value_name = "PORT", allow_hyphen_values = true, help_heading = NODE)]
     pub guard_port: String,
 
@@ -297,10 +328,27 @@ pub struct ServerArgs {
     #[arg(num_args = 0..=1, require_equals = true, help_heading = NODE)]
     pub share_port: String,
 
-    /// Block pods that do not use host networking from reaching the instance metadata service
-    /// (169.254.169.254 and fd00:ec2::254; needs CAP_NET_ADMIN and nft)
-    #[arg(long, value_name = "BOOL", default_value = "false", default_missing_value = "true")]
-    #[arg(num_args = 0..=1, require_equals = true, help_heading = NODE)]
+    /// How long connections to the agent's addresses go to --guard-port after the agent has died; at
+    /// least 6s
+    #[arg(long, default_value = "2m", value_name = "DURATION", allow_hyphen_values = true)]
+    #[arg(help_heading = NODE)]
+    pub guard_port_timeout: String,
+
+    /// How long the agent's addresses are kept from others after the agent has died; at least 6s
+    #[arg(long, default_value = "24h", value_name = "DURATION", allow_hyphen_values = true)]
+    #[arg(help_heading = NODE)]
+    pub guard_timeout: String,
+
+    /// How long --block-imds lasts after the agent has died, block or count; at least 6s, or 0: until cleanup
+    #[arg(long, default_value = "30m", value_name = "DURATION", allow_hyphen_values = true)]
+    #[arg(help_heading = NODE)]
+    pub imds_block_timeout: String,
+
+    /// What to do when pods that do not use host networking connect to the instance metadata service
+    /// (169.254.169.254 and fd00:ec2::254): off, observe (count by pod who does), or on (count and block);
+    /// true and false are on and off (needs CAP_NET_ADMIN and nft)
+    #[arg(long, value_name = "MODE", default_value = "off", default_missing_value = "on")]
+    #[arg(num_args = 0..=1, help_heading = NODE)]
     pub block_imds: String,
 
     /// Every 30 s, probe the agent from a temporary network namespace, over the path a pod would use (needs
@@ -352,6 +400,10 @@ impl ServerArgs {
             Subcommands::Server(args) => Self { verbosity: cli.verbosity, ..*args },
             Subcommands::Initialize(_)
             | Subcommands::Cleanup(_)
+            | Subcommands::Status(_)
+            | Subcommands::Doctor(_)
+            | Subcommands::Wait(_)
+            | Subcommands::Probe(_)
             | Subcommands::ProbeFromNamespace
             | Subcommands::Version => {
                 panic!("not the server")

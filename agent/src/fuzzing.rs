@@ -13,7 +13,7 @@ use crate::config::{duration, no_proxy, url};
 use crate::credentials::source::eks_auth::properties as eks_auth;
 use crate::identity::claims::properties as claims;
 use crate::identity::keys::document::properties as keys;
-use crate::node::guard::nft::properties as nft;
+use crate::node::nft::properties as nft;
 use crate::outgoing::proxy::properties as proxy;
 use crate::server::door::head_end::properties as head_end;
 use crate::server::pages::host::properties as host;

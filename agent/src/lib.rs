@@ -15,7 +15,8 @@
 //! under `identity` is [`outgoing`]: the connections that the agent opens. Beside the walk are
 //! [`node`], which gives the node the addresses and keeps them; [`kubernetes`], which asks the API server,
 //! [`pods`], what it says of this node's pods, and [`events`], what is reported about them; [`lifecycle`]
-//! (readiness, shutdown, tasks), [`telemetry`] (logs, metrics), [`config`] and [`cli`]; [`clock`], [`rng`],
+//! (readiness, shutdown, tasks), [`telemetry`] (logs, metrics), [`status`] (what `status` and `doctor` show),
+//! [`config`] and [`cli`]; [`clock`], [`rng`],
 //! [`backoff`], [`watched_file`], [`words`] and [`secret`]; and [`app`], which alone knows every part.
 
 pub mod app;
@@ -39,6 +40,7 @@ pub mod pods;
 pub mod rng;
 pub mod secret;
 pub mod server;
+pub mod status;
 pub mod telemetry;
 pub mod watched_file;
 pub mod words;

@@ -24,7 +24,7 @@ scratch=
 
 buildah() {
     # vfs asks nothing of the kernel; its own storage, so that images of the machine's owner are not touched.
-    nice -n 19 buildah --root "$cache/storage" --runroot "$cache/run" --storage-driver vfs "$@"
+    command buildah --root "$cache/storage" --runroot "$cache/run" --storage-driver vfs "$@"
 }
 
 cleanup() {

@@ -24,6 +24,9 @@ take() {
 }
 
 install -m 755 "$agent" "$root/pod-identity-agent"
+# On the path that container runtimes set where an image sets none: kubectl exec POD -- pod-identity-agent status
+mkdir -p "$root/usr/bin"
+ln -s /pod-identity-agent "$root/usr/bin/pod-identity-agent"
 install -m 644 "$license" "$root/LICENSE"
 take "$nft"
 take "$certificates"

@@ -8,9 +8,9 @@ import sys
 
 import yaml
 from conventions import check_every_object, check_labels, check_typos, check_upgrades
-from documentation import check_commands, check_documentation
+from documentation import check_commands, check_documentation, check_policies, check_values
 from examples import check_examples
-from features import check_capabilities, check_events, check_rights, check_roles, check_text, check_verification
+from features import check_capabilities, check_events, check_rights, check_roles, check_text, check_trial_call, check_verification
 from manifests import MANIFESTS, check_kustomization, check_manifest, check_takeover
 from monitors import check_metrics_off, check_operators_rules, check_service_monitor
 from nulls import check_empties, check_nulls
@@ -27,7 +27,12 @@ SURGE = ["--set", "updateStrategy.rollingUpdate.maxSurge=1,updateStrategy.rollin
 ROLE_MAP = '{"shop/cart": {"RoleARN": "arn:aws:iam::111122223333:role/cart"}}'
 REFUSED = {
     "no cluster": (["--set", "env.AWS_REGION=eu-west-1"], "clusterName is required"),
-    "no region": (["--set", "clusterName=shop"], "env.AWS_REGION is required"),
+    "the placeholder of Amazon's values": (GOOD + ["--set", "env.AWS_REGION=AWS_REGION_NAME"], "env.AWS_REGION is still a placeholder"),
+    "hybrid nodes without a region": (GOOD + ["--set", "daemonsets.hybrid.create=true"], "daemonsets.hybrid needs env.AWS_REGION"),
+    "Bottlerocket ones": (
+        GOOD + ["--set", "daemonsets.hybrid-bottlerocket.create=true"],
+        "daemonsets.hybrid-bottlerocket needs env.AWS_REGION",
+    ),
     "placeholders": (["--set", "clusterName=EKS_CLUSTER_NAME", "--set", "env.AWS_REGION=x"], "clusterName is required"),
     "Amazon's image": (
         GOOD + ["--set", "image.override=602401143452.dkr.ecr.us-west-2.amazonaws.com/eks/eks-pod-identity-agent:0.1.10"],
@@ -146,6 +151,7 @@ REFUSED = {
         "daemonsets.cloud.additionalArgs has --guard-address: set the value guardAddress",
     ),
     "no addresses": (GOOD + ["--set", "manageLink=false"], "either manageLink or init.create"),
+    "a block that is none": (GOOD + ["--set", "blockImds=audit"], "blockImds"),
     "a port that is none": (GOOD + ["--set", "guardPort=0"], "guardPort"),
     "a port in words": (GOOD + ["--set", "agent.probePort=http"], "probePort"),
     "a link that is none": (GOOD + ["--set", "link=eth0"], "link"),
@@ -154,6 +160,8 @@ REFUSED = {
 
 # What is said in two ways, with the same in mind.
 SAME = {
+    "the metadata block as YAML reads on": (["--set", "blockImds=true"], ["--set", "blockImds=on"]),
+    "the metadata block as YAML reads off": (["--set", "blockImds=false"], ["--set", "blockImds=off"]),
     "metrics where earlier charts of Amazon have them": (
         ["--set", "agent.metrics.port=2725", "--set", "agent.metrics.serviceMonitor.enabled=true"],
         ["--set", "metrics.port=2725", "--set", "metrics.serviceMonitor.enabled=true"],
@@ -248,12 +256,13 @@ def main():
     problems += check_readme(write)
     for check in (
         *(check_alerts, check_dashboard, check_dashboard_object, check_documentation, check_commands),
+        *(check_values, check_policies),
         *(check_page, check_readiness),
         *(check_examples, check_kustomization, check_takeover),
         *(check_runbook, check_each_fires, check_thresholds, check_changes),
         *(check_chart, check_upgrades, check_refused_upgrades, check_every_object, check_labels, check_typos, check_nulls, check_empties),
         *(check_effects, check_once, check_extra_objects),
-        *(check_capabilities, check_text, check_rights, check_events, check_verification, check_roles),
+        *(check_capabilities, check_text, check_rights, check_events, check_verification, check_roles, check_trial_call),
         *(check_operators_rules, check_scraping, check_service_monitor, check_metrics_off),
     ):
         checks += 1

@@ -3,7 +3,7 @@
 import re
 
 import yaml
-from rendering import CHART, GOOD, render, rendered
+from rendering import CHART, GOOD, HYBRID, render, rendered
 
 # What docs/install.md gives to an upgrade of a release of Amazon's chart: its default values have both names.
 NAMES = "nameOverride=eks-pod-identity-agent,fullnameOverride=eks-pod-identity-agent"
@@ -57,7 +57,7 @@ def check_upgrades():
         yield f"{INSTALL.name}: an upgrade of Amazon's chart does not have {NAMES}"
     for release, values, kind, name, label in UPGRADES:
         create = [f"daemonsets.{one}.create={str(one == kind).lower()}" for one in KINDS]
-        objects = rendered(*GOOD, "--set-string", values, "--set", ",".join(create), release=release)
+        objects = rendered(*GOOD, "--set-string", values, "--set", HYBRID, "--set", ",".join(create), release=release)
         (daemonset,) = [found for found in objects if found["kind"] == "DaemonSet"]
         selector = daemonset["spec"]["selector"]["matchLabels"]
         if daemonset["metadata"]["name"] != name:
@@ -68,7 +68,7 @@ def check_upgrades():
 
 EVERYTHING = (
     "metrics.serviceMonitor.enabled=true,metrics.prometheusRule.enabled=true,metrics.grafanaDashboard.enabled=true,"
-    "kubernetes.serviceAccounts=true,daemonsets.hybrid.create=true,daemonsets.hybrid-bottlerocket.create=true"
+    f"kubernetes.serviceAccounts=true,{HYBRID},daemonsets.hybrid-bottlerocket.create=true"
 )
 ROLES = [
     *("--set-json", 'webIdentity.roleMap={"shop/cart": {"RoleARN": "arn:aws:iam::111122223333:role/cart"}}'),

@@ -2,6 +2,7 @@
 
 import re
 import shlex
+import tempfile
 
 import yaml
 from rendering import CHART, GOOD, helm
@@ -9,6 +10,9 @@ from rendering import CHART, GOOD, helm
 PAGE = CHART.parent.parent / "docs" / "chart.md"
 ROW = re.compile(r"^\| `([^`]+)` \| (.+?) \| (Amazon|Ours) \| (.+) \|$")
 PAGES = (CHART.parent.parent / "README.md", CHART / "README.md", PAGE.parent / "install.md", PAGE.parent / "any-cluster.md")
+# Values as files, in a page.
+VALUES = (PAGE.parent / "private-clusters.md",)
+POLICIES = CHART.parent / "policies"
 COMMAND = re.compile(r"^ *(helm upgrade (?:.*\\\n)*.*)$", re.MULTILINE)
 ISSUER = "https://oidc.eks.eu-west-1.amazonaws.com/id/EXAMPLE"
 # Maps whose keys are their user's and not the chart's.
@@ -81,3 +85,27 @@ def said(name, value):
     if value == "":
         return '`""`'
     return f"`{value}`" if isinstance(value, str) else f"`{yaml.safe_dump(value).splitlines()[0]}`"
+
+
+def check_values():
+    """Values that a page shows as a file are values of the chart."""
+    for page in VALUES:
+        blocks = re.findall(r"^```yaml\n(.*?)^```$", page.read_text(), re.MULTILINE | re.DOTALL)
+        if not blocks:
+            yield f"{page.name}: shows no values"
+        for block in blocks:
+            with tempfile.NamedTemporaryFile("w", suffix=".yaml") as file:
+                file.write(block)
+                file.flush()
+                told = helm("template", "a", str(CHART), *GOOD, "--values", file.name)
+            if told.returncode != 0:
+                yield f"{page.name}: {told.stderr.strip()}"
+
+
+def check_policies():
+    """The samples let pods reach every port that the agent may listen on: policies see the one behind the guard."""
+    guard = yaml.safe_load((CHART / "values.yaml").read_text())["guardPort"]
+    for sample in sorted(POLICIES.glob("*.yaml")):
+        ports = {int(found) for found in re.findall(r"\bport: \"?(\d+)", sample.read_text())}
+        if ports != {80, guard, guard + 1}:
+            yield f"{sample.name}: lets pods reach {sorted(ports)}"

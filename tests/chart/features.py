@@ -3,7 +3,7 @@
 import json
 
 import yaml
-from rendering import GOOD, render, rendered
+from rendering import GOOD, HYBRID, render, rendered
 
 # No feature that needs more than port 80. Something has to add the addresses.
 BARE = ["--set", "manageLink=false,guardAddress=false,init.create=true"]
@@ -12,7 +12,9 @@ CAPABILITIES = {
     "": set(),
     "manageLink=true": {"NET_ADMIN"},
     "guardAddress=true": {"NET_ADMIN"},
-    "blockImds=true": {"NET_ADMIN"},
+    "blockImds=on": {"NET_ADMIN"},
+    # Counting is the default, and a default asks for no capability.
+    "blockImds=observe": set(),
     "probeNamespace=true": {"NET_ADMIN", "SYS_ADMIN"},
 }
 # What YAML reads as something else than text, or as two things.
@@ -154,6 +156,30 @@ def check_verification():
 ROLE = "arn:aws:iam::111122223333:role/cart"
 LIMITS = {"shop": ["arn:aws:iam::111122223333:role/*", "arn:aws:iam::111122223333:role/team!a/*"]}
 MAP = "/etc/pod-identity-agent/role-map/config"
+
+
+def check_trial_call():
+    """The trial call has its token where its flag says, for EKS Auth alone; without anybody to ask there is neither."""
+    alone = ["--set", "podIdentity=false,kubernetes.serviceAccounts=true"]
+    hybrid = ["--set", HYBRID]
+    for values, wanted in (([], True), (hybrid, True), (["--set", "trialCall=false"], False), (alone, False)):
+        for found in rendered(*GOOD, *values):
+            if found["kind"] != "DaemonSet":
+                continue
+            pod = found["spec"]["template"]["spec"]
+            container = pod["containers"][0]
+            volumes = {volume["name"]: volume for volume in pod["volumes"]}
+            mounts = {mount["name"]: mount["mountPath"] for mount in container["volumeMounts"]}
+            flag = [argument for argument in container["args"] if argument.startswith("--trial-token-file")]
+            if bool(flag) != wanted or ("trial-call" in volumes) != wanted or ("trial-call" in mounts) != wanted:
+                yield f"trial call, {values}: {flag}, {sorted(volumes)}, {sorted(mounts)}"
+            elif wanted:
+                (source,) = volumes["trial-call"]["projected"]["sources"]
+                token = source["serviceAccountToken"]
+                if flag != [f"--trial-token-file={mounts['trial-call']}/{token['path']}"]:
+                    yield f"trial call, {values}: {flag} is not where the token is"
+                if token["audience"] != "pods.eks.amazonaws.com":
+                    yield f"trial call, {values}: for {token['audience']}"
 
 
 def check_roles():

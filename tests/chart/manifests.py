@@ -7,16 +7,13 @@ import yaml
 from rendering import CHART, GOOD, check_object, compare, render, rendered
 
 FOLDER = CHART.parent / "manifests"
-# What stands in the files for what only their reader knows, and a sample of it. None of them is taken for a value: the image
-# has upper case, which no image has, and the agent refuses such a region.
+# What stands in the files for what only their reader knows, and a sample of it. The image has upper case, which no image has.
 PLACEHOLDERS = {
     "REPLACE-WITH-CLUSTER-NAME": "shop",
-    "REPLACE-WITH-REGION": "eu-west-1",
     "REPLACE-WITH-IMAGE": "registry.example.com/pod-identity-agent:0.1.0",
 }
 ALWAYS = [
     "clusterName=REPLACE-WITH-CLUSTER-NAME",
-    "env.AWS_REGION=REPLACE-WITH-REGION",
     "image.override=REPLACE-WITH-IMAGE",
 ]
 # What each is for, and its values.
@@ -41,7 +38,7 @@ def head(name):
     replacing = " \\\n#        ".join(f"-e 's|{placeholder}|{sample}|'" for placeholder, sample in PLACEHOLDERS.items())
     return f"""\
 # {told}
-# Replace the three placeholders and apply it:
+# Replace the two placeholders and apply it:
 #
 #   sed  {replacing} \\
 #        deploy/manifests/{name}.yaml | kubectl apply -f -

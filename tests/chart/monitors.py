@@ -7,7 +7,7 @@ those of the operator's own generator: `golden/prometheus.yaml` is made by it (o
 import re
 
 import yaml
-from rendering import GOOD, HERE, rendered
+from rendering import GOOD, HERE, HYBRID, rendered
 
 META = "__meta_kubernetes_"
 GOLDEN = HERE / "golden" / "prometheus.yaml"
@@ -117,7 +117,7 @@ def check_operators_rules():
 
 def check_service_monitor():
     """It finds one Service, and that all pods of the release, and no other's."""
-    monitor, objects = monitor_of("ServiceMonitor", "--set", "daemonsets.hybrid.create=true")
+    monitor, objects = monitor_of("ServiceMonitor", "--set", HYBRID)
     (service,) = [found for found in objects if found["kind"] == "Service"]
     wanted = monitor["spec"]["selector"]["matchLabels"].items()
     if not wanted <= service["metadata"]["labels"].items():

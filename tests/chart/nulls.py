@@ -7,10 +7,10 @@ import re
 
 import yaml
 from conventions import FREE
-from rendering import CHART, GOOD, render
+from rendering import CHART, GOOD, HYBRID, render
 
 # What uses as many of the values as can be had at once; a null of one that nothing uses would show nothing.
-KINDS = ["--set", "daemonsets.hybrid.create=true,daemonsets.hybrid-bottlerocket.create=true,init.create=true"]
+KINDS = ["--set", f"{HYBRID},daemonsets.hybrid-bottlerocket.create=true,init.create=true"]
 EXTRAS = ["--set", "metrics.prometheusRule.enabled=true,metrics.grafanaDashboard.enabled=true"]
 NODE = ["--set", "sharePort=true,blockImds=true,probeNamespace=true,auditLog=true"]
 KEYS = ["--set", "jwks={https://a.example/keys},issuers={https://a.example}"]

@@ -30,6 +30,7 @@ EFFECTS = (
     ({"env": {"NODE_NAME": "a"}}, "variable.NODE_NAME", {"name": "NODE_NAME", "value": "a"}),
     ({"daemonsets": {"cloud": {"env": {"A": {"valueFrom": SECRET}}}}, "env": {"A": "b"}}, "variable.A", {"name": "A", "valueFrom": SECRET}),
     ({"env": {"AWS_REGION": ""}, "envFrom": SOURCE}, "variable.AWS_REGION", None),
+    ({"env": {"AWS_REGION": ""}}, "variable.AWS_REGION", None),
     ({"image": {"registry": "a.example"}}, "agent.image", "a.example/pod-identity-agent:0.1.0"),
     ({"image": {"containerRegistry": "a.example"}}, "agent.image", "a.example/pod-identity-agent:0.1.0"),
     ({"image": {"registry": "a.example", "containerRegistry": "b.example"}}, "agent.image", "a.example/pod-identity-agent:0.1.0"),

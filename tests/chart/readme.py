@@ -23,7 +23,7 @@ HEAD = """\
 
 ```console
 helm upgrade --install pod-identity-agent deploy/chart --namespace kube-system \\
-  --set clusterName=shop --set env.AWS_REGION=eu-west-1 --set image.override=REGISTRY/pod-identity-agent:{version}
+  --set clusterName=shop --set image.override=REGISTRY/pod-identity-agent:{version}
 ```
 
 Needs Kubernetes {kubernetes} and Helm 3 or 4. Values files of the Amazon EKS Pod Identity Agent's chart install this chart too, and a release of it

@@ -18,7 +18,9 @@ VERSIONS = ("1.31", "1.37")
 # Objects of others, whose schemas are not Kubernetes's.
 FOREIGN = {"PodMonitor", "ServiceMonitor", "PrometheusRule", "CiliumNetworkPolicy"}
 # The least that must be said.
-GOOD = ["--set", "clusterName=shop", "--set", "env.AWS_REGION=eu-west-1"]
+GOOD = ["--set", "clusterName=shop"]
+# With hybrid nodes, which have no metadata service to read the region from.
+HYBRID = "env.AWS_REGION=eu-west-1,daemonsets.hybrid.create=true"
 
 
 def helm(*arguments, program="helm"):

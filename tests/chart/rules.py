@@ -98,6 +98,9 @@ def check_changes():
         yield f"alerts: {WITHOUT} switched off leaves {sorted(alerts)}"
     if alerts[WITH] != plain[WITH] | {"for": "1h30m", "labels": {"severity": "page"}}:
         yield f"alerts: {WITH} changed is {alerts[WITH]}"
+    on_delete = of_chart({}, "--set", "updateStrategy.type=OnDelete")[1]
+    if on_delete.keys() != plain.keys() - {"PodIdentityUpdateStuck"}:
+        yield f"alerts: where an update waits for people there are {sorted(on_delete)}"
     for given, written in ((2000000, "2000000"), (0.25, "0.25"), ("0.50", "0.50"), (0, "0")):
         alert = of_chart({WITH: {"threshold": given}})[1][WITH]
         if alert["annotations"]["threshold"] != written or f"> {written} *" not in alert["expr"]:

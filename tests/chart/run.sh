@@ -1,9 +1,10 @@
 #!/usr/bin/env bash
 # Checks the chart: goldens, schemas, refusals, alerts, scraping; and the metrics of the agent, which alerts and dashboard ask for. Gets
 # helm, Prometheus and the schemas of Kubernetes the first time.
-#   tests/chart/run.sh            check
-#   tests/chart/run.sh --write    make the golden files anew
-#   tests/chart/run.sh --prepare  only get what is needed
+#   tests/chart/run.sh               check
+#   tests/chart/run.sh --write       make the golden files anew
+#   tests/chart/run.sh --prepare     only get what is needed
+#   tests/chart/run.sh --prometheus  the same, and Prometheus, which the tests of the cluster need too
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 
@@ -44,4 +45,5 @@ prepare() {
 prepare
 [[ ${1:-} == --prepare ]] && exit 0
 prometheus
+[[ ${1:-} == --prometheus ]] && exit 0
 PATH="$PWD/$tools/bin:$PATH" "$tools/venv/bin/python" tests/chart/check.py "$@"

@@ -18,6 +18,7 @@ import urllib.request
 import yaml
 from monitors import META, job_of, monitor_of, safe
 from page import free_port
+from rendering import HYBRID
 
 # Nodes of both families; what stands there for all nodes' pods is one listener on the loopback addresses.
 ADDRESSES = {"node-v4": "127.0.0.1", "node-v6": "::1"}
@@ -27,7 +28,7 @@ PATIENCE = 60
 VARIANTS = {
     "defaults": [],
     "port and init container": ["--set", "init.create=true,guardAddress=false"],
-    "hybrid": ["--set", "daemonsets.hybrid.create=true"],
+    "hybrid": ["--set", HYBRID],
     "names": ["--set", "nameOverride=other,fullnameOverride=another"],
     "relabelings": ["--set-json", 'metrics.KIND.relabelings=[{"targetLabel": "team", "replacement": "a"}]'],
 }

@@ -6,7 +6,7 @@ import subprocess
 import tempfile
 
 import yaml
-from rendering import CHART, GOOD, HERE, check_object, render, rendered
+from rendering import CHART, GOOD, HERE, HYBRID, check_object, render, rendered
 
 DASHBOARD = CHART / "dashboard.json"
 # Every series, made from the agent's own page by its test the_document_lists_every_series.
@@ -75,7 +75,7 @@ def check_alerts():
 
 def check_names_in_alerts():
     """With the chart, alerts are about its own DaemonSets and their pods, whatever they are called, and about no others."""
-    kinds = "daemonsets.hybrid.create=true,metrics.prometheusRule.enabled=true"
+    kinds = f"{HYBRID},metrics.prometheusRule.enabled=true"
     for override in ("", "other", "a.b", "a" * 40 + "-pod-identity-agent-of-the-shop"):
         objects = rendered(*GOOD, "--set", kinds, "--set-string", f"fullnameOverride={override}")
         sets = [found["metadata"]["name"] for found in objects if found["kind"] == "DaemonSet"]
@@ -85,7 +85,7 @@ def check_names_in_alerts():
         asked = " ".join(alert["expr"] for group in rule["spec"]["groups"] for alert in group["rules"])
         for label, ours, others in (("daemonset", sets, "kube-proxy"), ("pod", pods, "coredns-k7x2q")):
             found = re.findall(rf'namespace="([^"]*)", {label}=~"([^"]*)"', asked)
-            if len(found) != 1 or found[0][0] != "kube-system":
+            if len(set(found)) != 1 or found[0][0] != "kube-system":
                 yield f"alerts of {override or 'the usual names'}: {label} is asked for by {found}"
                 continue
             missed = [name for name in ours if not re.fullmatch(found[0][1], name)]

@@ -11,7 +11,7 @@ import threading
 
 import yaml
 from conventions import KINDS, NAMES, OWN, RELEASES, suffixed
-from rendering import GOOD, render
+from rendering import GOOD, HYBRID, render
 
 # The kinds of the chart, without which Helm does not go on: group and version, plural, kind, whether it has a namespace.
 KINDS_OF_OBJECTS = (
@@ -104,7 +104,7 @@ def cluster(*objects):
 def upgraded(config, release, values, *kinds, program="helm"):
     create = ",".join(f"daemonsets.{kind}.create={str(kind in kinds).lower()}" for kind in KINDS)
     # The page has no schemas.
-    flags = ["--kubeconfig", config, "--dry-run=server", "--is-upgrade", "--disable-openapi-validation", "--set-string", values, "--set", create]
+    flags = ["--kubeconfig", config, "--dry-run=server", "--is-upgrade", "--disable-openapi-validation", "--set-string", values, "--set", HYBRID, "--set", create]
     return render(*GOOD, *flags, release=release, program=program)
 
 

@@ -27,6 +27,8 @@ inside() {
     fi
 }
 inside /pod-identity-agent version
+# As kubectl exec finds it.
+inside /usr/bin/pod-identity-agent version
 inside /pod-identity-agent cleanup
 inside /usr/sbin/nft --json list ruleset >/dev/null
 if inside /bin/sh -c true 2>/dev/null; then

@@ -14,13 +14,15 @@ from pathlib import Path
 import citations
 import crates
 import folders
+import named_tests
+import sentences
 import width
 import words
 from tree import Tree
 
 HERE = Path(__file__).resolve().parent
 CEILINGS = HERE / "ceilings.txt"
-RULES = (citations, folders, crates, width, words)
+RULES = (citations, folders, crates, width, words, named_tests, sentences)
 # Shown of one rule; the rest is behind --list.
 MOST_SHOWN = 20
 

@@ -13,7 +13,7 @@ PLACES = {
     "hyper": ("server/", "outgoing/"),
     "hyper_util": ("server/", "outgoing/"),
     "http_body_util": ("server/", "outgoing/", "identity/keys/fetch.rs", "aws/http_client.rs", "kubernetes/"),
-    "socket2": ("server/",),
+    "socket2": ("server/", "node/other_agents.rs"),
     # The AWS SDK.
     "aws_sdk_*": ("aws/", "credentials/source/"),
     "aws_config": ("aws/",),

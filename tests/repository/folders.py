@@ -13,7 +13,7 @@ LAYERS = (
     ("workload", "clock", "rng", "secret", "words", "backoff", "watched_file", "cli"),
     ("config",),
     ("lifecycle", "telemetry"),
-    ("outgoing", "pods"),
+    ("outgoing", "pods", "status"),
     ("events",),
     ("identity", "association", "aws", "node", "kubernetes"),
     ("credentials",),

@@ -9,6 +9,8 @@ import check
 import citations
 import crates
 import folders
+import named_tests
+import sentences
 import width
 import words
 from tree import Tree
@@ -179,6 +181,59 @@ class Width(unittest.TestCase):
     def test_110_characters_are_good_and_one_more_is_not(self):
         line = "// " + "é" * 107
         self.assertEqual(found(width, agent__aDOTrs=f"{line}\n{line}x\n"), ["width 2"])
+
+
+class NamedTests(unittest.TestCase):
+    SOURCE = "#[test]\nfn good() {}\n\n#[tokio::test(start_paused = true)]\nasync fn later() {}\n\nfn helper() {}\n"
+
+    def test_tests_that_are_there_are_good(self):
+        for name in ("tests/a.rs::good", "tests/a.rs::later", "tests/b.py::check_it", "tests/b.py::TABLE", "tests/c.yaml::Alert"):
+            have = found(
+                named_tests,
+                tests__aDOTrs=self.SOURCE,
+                tests__bDOTpy="TABLE = {}\ndef check_it():\n    pass\n",
+                tests__cDOTyaml="- alertname: Alert\n",
+                docs__aDOTmd=f"`{name}`\n",
+            )
+            self.assertEqual(have, [], name)
+
+    def test_others_and_functions_that_are_no_tests_are_problems(self):
+        for name in ("tests/a.rs::goo", "tests/a.rs::helper", "tests/none.rs::good"):
+            have = found(named_tests, tests__aDOTrs=self.SOURCE, docs__aDOTmd=f"\n`{name}`\n")
+            self.assertEqual(have, ["named-test 2"], name)
+
+    def test_each_row_names_a_test_or_says_why_not(self):
+        rows = [f"| {name} | it | is done | `a.rs::b` |" for name in named_tests.IDS]
+        self.assertEqual(list(named_tests.rows("\n".join(rows))), [])
+        rows[3] = "| F4 | it | is done | no test: why |"
+        self.assertEqual(list(named_tests.rows("\n".join(rows))), [])
+        rows[3] = "| F4 | it | is done | |"
+        self.assertEqual([problem.line for problem in named_tests.rows("\n".join(rows))], [4])
+        self.assertEqual(len(list(named_tests.rows("\n".join(rows[:3] + rows[4:])))), 1)
+
+
+class Sentences(unittest.TestCase):
+    SOURCE = 'const A: &str = "Not here";\nfn f() { say(&format!("Here is {a}: {b}"), "code") }\n\n#[cfg(test)]\nmod tests { const T: &str = "In a test"; }\n'
+    PAGE = "| The agent says | Status |\n|---|---|\n"
+
+    def found(self, shown, reason="it broke: Connection refused (1)"):
+        pages = {"docs__troubleshootingDOTmd": self.PAGE + "".join(f"| `{row}` | 400 |\n" for row in shown), "docs__any-clusterDOTmd": ""}
+        reasons = f"| Step | Reason |\n|---|---|\n| TCP | `{reason}` |\n"
+        causes = {"agent__src__outgoing__errorDOTrs": 'const A: &str = "it broke";\n', "agent__src__credentials__source__obstacleDOTrs": ""}
+        rejection = {"agent__src__server__pages__rejectionDOTrs": self.SOURCE}
+        return found(sentences, **rejection, **causes, **pages, **{"docs__private-clustersDOTmd": reasons})
+
+    def test_what_is_said_and_what_is_shown_are_the_same(self):
+        self.assertEqual(self.found(["Not here", "Here is …"]), [])
+
+    def test_a_sentence_on_one_side_alone_is_a_problem(self):
+        self.assertEqual(self.found(["Not here", "Here is …", "Nowhere to be seen"]), ["sentence 5"])
+        self.assertEqual(self.found(["Here is …"]), ["sentence 1"])
+        self.assertEqual(self.found(["Not here", "Here is …", "In a test"]), ["sentence 5"])
+
+    def test_a_reason_is_made_of_words_of_the_agent_and_known_ones_of_others(self):
+        self.assertEqual(self.found(["Not here", "Here is …"], "it bent: Connection refused (1)"), ["sentence 3"])
+        self.assertEqual(self.found(["Not here", "Here is …"], "it broke: who knows"), ["sentence 3"])
 
 
 class Words(unittest.TestCase):

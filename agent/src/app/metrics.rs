@@ -7,10 +7,12 @@ use std::time::Duration;
 use super::{Credentials, OwnIdentity, Peers, Services, reached};
 use crate::identity::keys::TokenKeys;
 use crate::lifecycle::limits::LIMITS;
+use crate::node::metadata_clients::Reading;
 use crate::pods::{PodStates, Pods};
 use crate::telemetry::logging;
 use crate::telemetry::metrics::{
-    CachedIdentities, ConnectionNumbers, PodNumbers, Readings, TokenKeyNumbers, UpstreamNumbers,
+    CachedIdentities, ConnectionNumbers, MetadataClientNumbers, PodNumbers, Readings, TokenKeyNumbers,
+    UpstreamNumbers,
 };
 
 impl Services {
@@ -28,7 +30,7 @@ impl Services {
         let (keys_clock, pods_clock, clock) = (self.clock.clone(), self.clock.clone(), self.clock.clone());
         let pods = pods.clone();
         let (connections, limits, limited) = (peers.clone(), self.limits.clone(), peers.clone());
-        let readiness = self.readiness.clone();
+        let (readiness, metadata_clients) = (self.readiness.clone(), self.metadata_clients.clone());
         Readings {
             cached_identities: Box::new(move || CachedIdentities {
                 verified: store.verified_len(),
@@ -67,6 +69,7 @@ impl Services {
             limits_reached: Box::new(move || {
                 LIMITS.map(|limit| (limit.label(), reached(limit, &limits, &limited))).to_vec()
             }),
+            metadata_clients: Box::new(move || metadata_clients.last().map(metadata_client_numbers)),
             log_lines_dropped: Box::new(logging::lines_dropped),
             conditions: Box::new(move || {
                 readiness.report().into_iter().map(|report| (report.name.as_str(), report.met)).collect()
@@ -75,12 +78,17 @@ impl Services {
     }
 }
 
+const fn metadata_client_numbers(reading: Reading) -> MetadataClientNumbers {
+    let Reading { passed, blocked, pods } = reading;
+    MetadataClientNumbers { connections: [("passed", passed), ("blocked", blocked)], pods }
+}
+
 const fn pod_numbers(states: PodStates) -> PodNumbers {
     let PodStates { asked, silent, missed, other } = states;
     [("asked", asked), ("silent", silent), ("missed", missed), ("other", other)]
 }
 
-fn signed_seconds(ms: i64) -> f64 {
+pub(super) fn signed_seconds(ms: i64) -> f64 {
     let seconds = Duration::from_millis(ms.unsigned_abs()).as_secs_f64();
     if ms < 0 { -seconds } else { seconds }
 }

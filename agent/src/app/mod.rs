@@ -6,10 +6,14 @@
 
 mod cluster;
 mod credentials;
+mod leaving;
 mod listener_names;
+mod listeners;
 mod metrics;
 mod node;
 mod probes;
+mod region;
+mod status;
 mod tasks;
 
 use std::io;
@@ -18,28 +22,33 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use self::cluster::Cluster;
-use self::listener_names::{ListenerNames, is_first_of_family};
+use self::credentials::Signing;
+use self::status::Asked;
 use crate::aws::node_details::SentDetails;
 use crate::aws::own_identity::{Acceptance, OwnIdentity, OwnSource, OwnState};
+use crate::aws::region::AwsRegion;
 use crate::clock::Clock;
-use crate::config::{Config, Guard, VerificationMode};
+use crate::config::{Config, VerificationMode};
 use crate::credentials::assemble::Credentials;
 use crate::identity::keys::{FetchError, KeySource, TokenKeys};
-use crate::identity::{Authenticator, Policy};
+use crate::identity::{Authenticator, Policy, own_proof, own_token};
 use crate::kubernetes::api::Api;
 use crate::lifecycle::condition_name::ConditionName;
 use crate::lifecycle::limits::{self, Limit, Limits};
 use crate::lifecycle::readiness::{Condition, Readiness};
 use crate::lifecycle::shutdown::Shutdown;
 use crate::lifecycle::tasks::Tasks;
+use crate::node::guard::{Places, Switch};
+use crate::node::metadata_clients::Numbers;
 use crate::node::self_probe::{ProbeKey, ProbeKeyError, Prober};
-use crate::outgoing::SetUpError;
+use crate::outgoing::{Client, SetUpError};
 use crate::rng::Rng;
 use crate::server::access_log::AccessLog;
 use crate::server::door::accept::Acceptor;
 use crate::server::door::capacity::Capacity;
 use crate::server::door::limits::{ConnectionLimits, PeerLimits};
 use crate::server::door::peers::Peers;
+use crate::server::local_socket::{self, Answers};
 use crate::server::pages::admin::Admin;
 use crate::server::pages::credentials::Endpoint;
 use crate::server::pages::host::AllowedHosts;
@@ -76,13 +85,17 @@ pub enum Error {
 /// started.
 pub async fn run(config: Config, prober: Option<io::Result<Prober>>) -> Result<(), Error> {
     let services = Services::new();
-    let signals = services.shutdown.on_signal(config.shutdown_grace).map_err(Error::Signals)?;
+    let signals = services.shutdown.on_signal().map_err(Error::Signals)?;
     services.until_stopped("signals", signals);
 
     let (own, own_source) = own_identity(&config, &services.clock);
     let details = SentDetails::from_config(&config.node);
+    let region = AwsRegion::from_config(&config.region);
     let cluster = services.join_cluster(&config);
-    let credentials = services.assemble_credentials(&config, own.clone(), details.clone(), &cluster)?;
+    // One for EKS Auth and STS: they share proxy and certificates, and each host has its own connections.
+    let to_aws = Client::new(&config.upstream, &services.clock)?;
+    let signing = Signing { own: own.clone(), region: region.clone(), details: details.clone() };
+    let credentials = services.assemble_credentials(&config, &to_aws, signing, &cluster);
     let keys = services.keep_token_keys(&config, cluster.api.as_ref())?;
     let limits = PeerLimits::for_credentials(Capacity::of_this_process(), config.pod_request_rate);
     tracing::debug!(?limits, "places for connections");
@@ -92,25 +105,38 @@ pub async fn run(config: Config, prober: Option<io::Result<Prober>>) -> Result<(
     // answers behind them.
     let probe_key = ProbeKey::new()?;
     let door = services.credential_door(&config, &credentials, &keys, &cluster, &peers, probe_key.clone());
-    let listeners = services.listen(&config, &door);
+    let (places, switch) = (Places::new(listeners::guarded(&config)), Switch::new());
+    let listeners = services.listen(&config, &door, &places, &switch, &probe_key);
     let admin =
         services.serve_admin(&config, services.readings(&credentials, &keys, &peers, &own, &cluster.pods));
-    node::start(&services, &config, &listeners, probe_key, prober);
+    let asked = Asked {
+        credentials: &credentials,
+        to_aws: &to_aws,
+        own: &own,
+        region: &region,
+        keys: &keys,
+        peers: &peers,
+        cluster: &cluster,
+    };
+    services.answer_locally(&config, services.local_answers(&config, &asked));
+    node::start(&services, &config, &cluster.pods, &places, &switch, probe_key, prober);
+    services.learn_region(&config, region);
     if config.pod_identity {
         services.keep_own_identity(own, own_source);
     }
     services.watch_answers(&credentials);
+    services.make_trial_call(&config, &credentials);
     services.renew_credentials(&credentials, &cluster);
     services.learn_node_details(&config, details);
     services.keep_access_log();
     services.show_limits(&peers);
     services.running.met();
 
-    services.shutdown.wait_for_draining().await;
+    leaving::leave_when_asked(&services.shutdown, &config, &switch).await;
     services.running.unmet("shutting down");
     for listener in listeners {
         // A listener that panicked has been logged by its task; the others still drain.
-        let _ended = listener.task.await;
+        let _ended = listener.await;
     }
     services.shutdown.stop();
     admin.stop();
@@ -129,6 +155,8 @@ struct Services {
     limits: Limits,
     metrics: Arc<Metrics>,
     access_log: Arc<AccessLog>,
+    /// Who connects to the instance metadata service.
+    metadata_clients: Numbers,
 }
 
 impl Services {
@@ -145,6 +173,7 @@ impl Services {
             limits: Limits::default(),
             metrics: Arc::new(Metrics::new()),
             access_log: Arc::default(),
+            metadata_clients: Numbers::default(),
         }
     }
 
@@ -161,9 +190,12 @@ impl Services {
         let web_identity = config.web_identity.iter().flat_map(|web_identity| &web_identity.audiences);
         let policy =
             policy.serving(ServedAudiences::new(config.pod_identity, web_identity.map(String::as_str)));
+        let authenticator = Authenticator::new(keys.clone(), policy).with_reviews(cluster.reviews.clone());
+        let authenticator = Arc::new(authenticator);
+        self.watch_tokens(config, &authenticator);
         let endpoint = Endpoint {
             hosts: AllowedHosts::new(&config.listen.hosts),
-            authenticator: Authenticator::new(keys.clone(), policy).with_reviews(cluster.reviews.clone()),
+            authenticator,
             associations: cluster.associations.clone(),
             presence: PresenceChecks {
                 pods: cluster.pods.clone(),
@@ -181,54 +213,6 @@ impl Services {
         };
         let limits = ConnectionLimits::default();
         Acceptor::new(Arc::new(endpoint), peers.clone(), limits, self.shutdown.clone(), self.tasks.clone())
-    }
-
-    /// One task per address and port. Readiness waits for the first address of each family: a cluster's pods
-    /// use one family only, and the agent cannot know which. On a node without IPv6 that condition does not
-    /// apply.
-    fn listen(&self, config: &Config, door: &Acceptor<Endpoint>) -> Vec<CredentialListener> {
-        let mut names = ListenerNames::default();
-        let doors = doors(config).map(|(host, port)| {
-            let name = names.next(config, host, port);
-            let is_reached = config.node_network.guard.is_none() && is_first_of_family(config, &host);
-            let bound =
-                if is_reached { self.readiness.condition(name) } else { self.readiness.advisory(name) };
-            let (door, shown) = (door.clone(), bound.clone());
-            let serving = async move { door.serve_when_bound(host, port, shown).await };
-            let task = self.start_listener(name, &bound, serving);
-            CredentialListener { host, port, bound, task }
-        });
-        let listeners: Vec<_> = doors.collect();
-        if let Some(guard) = config.node_network.guard {
-            self.wait_until_reached(config, guard, &listeners);
-        }
-        listeners
-    }
-
-    /// Behind a guard pods reach the agent by either of two ways, and one suffices: its own port, or the
-    /// guard's port once the table that redirects to it has been read back. Another process may have one of
-    /// the two ports; without the table, nobody comes to the guard's. The table itself is waited for until it
-    /// stands or cannot: a pod with hostPort 80 may receive what is sent to the agent's own port before.
-    fn wait_until_reached(&self, config: &Config, guard: Guard, listeners: &[CredentialListener]) {
-        let table = self.readiness.condition(ConditionName::AddressGuard);
-        let first_ones = config.listen.hosts.iter().filter(|host| is_first_of_family(config, host));
-        for host in first_ones {
-            let reached = self.readiness.condition(match host {
-                IpAddr::V4(_) => ConditionName::ListenerIpv4,
-                IpAddr::V6(_) => ConditionName::ListenerIpv6,
-            });
-            let ways: Vec<Vec<&Condition>> = listeners
-                .iter()
-                .filter(|listener| listener.host == *host)
-                .map(|listener| match listener.port == guard.port {
-                    // Nothing on loopback is redirected.
-                    true if !host.is_loopback() => vec![&listener.bound, &table],
-                    true | false => vec![&listener.bound],
-                })
-                .collect();
-            let ways: Vec<&[&Condition]> = ways.iter().map(Vec::as_slice).collect();
-            self.readiness.follows_from(&reached, &ways);
-        }
     }
 
     /// Nobody is served there any more if it panics, whatever it showed before.
@@ -264,6 +248,13 @@ impl Services {
         let page = Admin::Metrics(Arc::new(page), self.readiness.clone());
         self.serve_page(page, PeerLimits::for_metrics(), &shutdown, config.metrics, ConditionName::Metrics);
         shutdown
+    }
+
+    /// Until the process ends: a container that drains is alive.
+    fn answer_locally(&self, config: &Config, answers: Answers) {
+        if let Some(dir) = config.state_dir.clone() {
+            self.until_stopped("local-socket", local_socket::serve(dir, answers));
+        }
     }
 
     fn serve_page(
@@ -326,6 +317,29 @@ impl Services {
         Ok(keys)
     }
 
+    /// Shown and never waited for: where there is another judge, pods are served.
+    fn watch_tokens(&self, config: &Config, authenticator: &Arc<Authenticator>) {
+        if config.verification.sources() == 0 || config.verification.mode == VerificationMode::Off {
+            return;
+        }
+        let known = self.readiness.advisory(ConditionName::TokenIssuer);
+        let reporting = authenticator.foreign_tokens().report(self.clock.clone(), move |said| match said {
+            None => known.met(),
+            Some(why) => known.unmet(why),
+        });
+        self.until_stopped("foreign-tokens", reporting);
+        let Some(file) = config.trial_token_file.clone() else { return };
+        let (authenticator, clock) = (Arc::clone(authenticator), self.clock.clone());
+        self.until_stopped("own-proof", async move {
+            // What is wrong with the file is the trial call's to say.
+            let read_token = || {
+                let file = file.clone();
+                async move { own_token::read(&file).await.ok() }
+            };
+            own_proof::prove(&authenticator, read_token, &clock, &Rng::from_entropy()).await;
+        });
+    }
+
     fn keep_access_log(&self) {
         let access = Arc::clone(&self.access_log);
         self.until_stopped("access-log", async move { access.keep_summing().await });
@@ -340,23 +354,6 @@ impl Services {
 
 fn own_identity(config: &Config, clock: &Clock) -> (OwnIdentity, OwnSource) {
     (OwnIdentity::new(clock.clone()), OwnSource::from_config(&config.own_credentials, clock))
-}
-
-/// One address and port that credentials are served on.
-struct CredentialListener {
-    host: IpAddr,
-    port: u16,
-    bound: Condition,
-    task: tokio::task::JoinHandle<()>,
-}
-
-/// Where the credential endpoint listens.
-fn doors(config: &Config) -> impl Iterator<Item = (IpAddr, u16)> + '_ {
-    let guard = config.node_network.guard;
-    let own = guard.is_none_or(|guard| !guard.shares_port).then_some(config.listen.port);
-    // The guard's doors first: the names of conditions go by order.
-    let ports = [guard.map(|guard| guard.port), own];
-    ports.into_iter().flatten().flat_map(|port| config.listen.hosts.iter().map(move |host| (*host, port)))
 }
 
 /// The addresses that host-network processes call from: loopback (known to `Peers`) and those we answer on.

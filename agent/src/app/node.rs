@@ -5,29 +5,48 @@
 
 use std::io;
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use tokio::sync::watch;
 
+use super::Services;
 use super::listener_names::is_first_of_family;
-use super::{CredentialListener, Services};
-use crate::config::{Config, Guard, LinkPlace, NodeNetwork};
+use crate::config::{Config, LinkPlace, NodeNetwork};
 use crate::lifecycle::condition_name::ConditionName;
 use crate::lifecycle::readiness::Condition;
-use crate::node::guard::{Guarded, RuleConditions, RuleKeeper, Rules};
+use crate::node::guard::{CanAnswer, Places, Switch, TableConditions, TableKeeper, TableSpec};
 use crate::node::link::{Desired, LinkConditions, LinkKeeper};
+use crate::node::metadata_clients::{self, CounterSpec, CountsKeeper};
+use crate::node::other_agents;
 use crate::node::self_probe::{ProbeKey, Prober};
+use crate::pods::Pods;
+
+/// What an agent waits for until the table leads to it: with everything else it can answer.
+const FOLLOWS_THE_TABLE: [ConditionName; 3] =
+    [ConditionName::AddressGuard, ConditionName::ListenerIpv4, ConditionName::ListenerIpv6];
+
+/// The same where no other agent would answer instead: the trial call and the region hold nothing up but an
+/// update. Without the table another process on port 80 would be sent the tokens of pods.
+const FOLLOWS_THE_TABLE_ALONE: [ConditionName; 5] = {
+    let [guard, ipv4, ipv6] = FOLLOWS_THE_TABLE;
+    [guard, ipv4, ipv6, ConditionName::TrialCall, ConditionName::Region]
+};
 
 /// Starts what the flags ask for. A change of the link or of the rules triggers a self-probe.
 pub(super) fn start(
     services: &Services,
     config: &Config,
-    listeners: &[CredentialListener],
+    pods: &Pods,
+    places: &Places,
+    switch: &Switch,
     probe_key: ProbeKey,
     prober: Option<io::Result<Prober>>,
 ) {
     let (changed, changes) = watch::channel(0);
     keep_link(services, config, changed.clone());
-    keep_rules(services, config, listeners, changed);
+    count_metadata_clients(services, config, pods, switch);
+    keep_table(services, config, places, switch, &probe_key, changed);
+    services.until_stopped("other-agents", other_agents::answer_them(probe_key.clone()));
     services.start_self_probes(config, probe_key, changes, prober);
 }
 
@@ -61,56 +80,54 @@ fn address_condition(services: &Services, config: &Config, ip: IpAddr) -> Condit
     }
 }
 
-/// Keeps the agent's nftables table as the flags say. A table that an earlier start left behind and no flag
-/// asks for any more is removed before this (`command::server`).
-fn keep_rules(
-    services: &Services,
-    config: &Config,
-    listeners: &[CredentialListener],
-    changed: watch::Sender<u64>,
-) {
-    let NodeNetwork { guard, block_imds, .. } = config.node_network;
-    if guard.is_none() && !block_imds {
+/// Counts which pods connect to the instance metadata service. No pod's credentials depend on it.
+fn count_metadata_clients(services: &Services, config: &Config, pods: &Pods, switch: &Switch) {
+    let NodeNetwork { block_imds, lasting, .. } = config.node_network;
+    if !config.node_network.counts_imds() {
+        // Where nothing else runs `nft`, the start has done this (`command::server`).
+        if config.node_network.keeps_a_table() {
+            services.beside("metadata-clients", metadata_clients::remove_leftover());
+        }
         return;
     }
-    let conditions = RuleConditions {
-        guard: guard.map(|_| services.readiness.condition(ConditionName::AddressGuard)),
-        imds: block_imds.then(|| services.readiness.advisory(ConditionName::ImdsBlock)),
+    let condition = services.readiness.advisory(ConditionName::ImdsCount);
+    let spec = CounterSpec { mode: block_imds, lasts: lasting.block, condition };
+    let keeper = CountsKeeper::new(spec, pods.clone(), switch.clone(), services.metadata_clients.clone());
+    services.beside("metadata-clients", keeper.keep());
+}
+
+/// Keeps the agent's nftables table as the flags say. What an earlier start left in force and no flag asks
+/// for any more is taken away before this (`command::server`).
+fn keep_table(
+    services: &Services,
+    config: &Config,
+    places: &Places,
+    switch: &Switch,
+    probe_key: &ProbeKey,
+    changed: watch::Sender<u64>,
+) {
+    let NodeNetwork { guard, lasting, .. } = config.node_network;
+    let block_imds = config.node_network.blocks_imds();
+    if !config.node_network.keeps_a_table() {
+        return;
+    }
+    let spec = TableSpec {
+        port: config.listen.port,
+        guards: guard.is_some(),
+        block_imds,
+        lasting,
+        state_dir: config.state_dir.clone(),
+        conditions: TableConditions {
+            guard: guard.map(|_| services.readiness.condition(ConditionName::AddressGuard)),
+            imds: block_imds.then(|| services.readiness.advisory(ConditionName::ImdsBlock)),
+        },
     };
-    let guard = guard.map(|guard| GuardedListeners::new(guard, config, listeners));
-    let desired = move || Rules { guarded: guard.as_ref().map(GuardedListeners::rules), block_imds };
-    services.until_stopped("rules", RuleKeeper::new(desired, conditions, changed).keep());
-}
-
-/// Which port each guarded address is redirected to. It depends on what is bound at the moment.
-struct GuardedListeners {
-    port: u16,
-    guard_port: u16,
-    hosts: Vec<IpAddr>,
-    /// The listeners on `port` itself.
-    own: Vec<(IpAddr, Condition)>,
-}
-
-impl GuardedListeners {
-    fn new(guard: Guard, config: &Config, listeners: &[CredentialListener]) -> Self {
-        let port = config.listen.port;
-        let own = listeners.iter().filter(|listener| listener.port == port);
-        Self {
-            port,
-            guard_port: guard.port,
-            hosts: config.listen.hosts.iter().copied().filter(|host| !host.is_loopback()).collect(),
-            own: own.map(|listener| (listener.host, listener.bound.clone())).collect(),
-        }
-    }
-
-    fn rules(&self) -> Guarded {
-        let addresses = self.hosts.iter().map(|host| (*host, self.port_of(host)));
-        Guarded { port: self.port, addresses: addresses.collect() }
-    }
-
-    /// The port itself where the agent has bound it, because then nothing is translated.
-    fn port_of(&self, host: &IpAddr) -> u16 {
-        let is_bound = self.own.iter().any(|(own, bound)| own == host && bound.is_met());
-        if is_bound { self.port } else { self.guard_port }
-    }
+    let (readiness, alone) = (services.readiness.clone(), services.readiness.clone());
+    let can_answer = CanAnswer {
+        beside_others: Arc::new(move || readiness.is_ready_but_for(&FOLLOWS_THE_TABLE)),
+        alone: Arc::new(move || alone.is_ready_but_for(&FOLLOWS_THE_TABLE_ALONE)),
+    };
+    let keeper =
+        TableKeeper::new(spec, places.clone(), can_answer, probe_key.clone(), switch.clone(), changed);
+    services.until_stopped("table", keeper.keep());
 }

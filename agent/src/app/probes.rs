@@ -30,7 +30,7 @@ impl Services {
         let hosts = config.listen.hosts.iter();
         let targets: Vec<_> = hosts.map(|host| SocketAddr::new(*host, config.listen.port)).collect();
         if let Some(prober) = prober {
-            let spec = self.pod_probe_spec(&targets, config.node_network.block_imds);
+            let spec = self.pod_probe_spec(&targets, config.node_network.blocks_imds());
             self.start_pod_probe(PodProbe::new(spec, probe_key.clone(), changes.clone()), prober);
         }
         let spec = HostProbeSpec {

@@ -8,6 +8,7 @@
 //! annotate a service account is often somebody else. The role limits bind both.
 
 pub mod annotations;
+mod content;
 mod files;
 mod grants;
 mod json;

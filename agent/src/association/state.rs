@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::annotations::{Annotated, Answer, Known, MOST_ACCOUNTS, Next, Register};
+use super::content::Content;
 use super::grants::{Grant, Grants, Support};
 use super::role_limits::RoleLimits;
 use super::role_map::RoleMap;
@@ -29,17 +30,6 @@ const LONGEST_TURN: Duration = Duration::from_secs(3);
 /// Entitlements that have ended and were not asked for yet; at the bound the first ones are lost, and the
 /// log says so.
 const MOST_WITHDRAWN: usize = 8 * MOST_ACCOUNTS;
-
-/// What a file says.
-#[derive(Debug)]
-pub(super) enum Content<T> {
-    /// There is no such file.
-    NotConfigured,
-    /// It was not read yet. A pod that needs it waits: it may be mounted or mended a moment later.
-    NotRead,
-    /// This, by the last good read.
-    Known(Arc<T>),
-}
 
 /// What is chosen for a pod.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -442,21 +432,6 @@ impl Role {
     const fn settings(&self) -> &Arc<RoleSettings> {
         match self {
             Self::ByMap(settings) | Self::ByAnnotation(settings) => settings,
-        }
-    }
-}
-
-impl<T> Content<T> {
-    const fn at_start(is_configured: bool) -> Self {
-        if is_configured { Self::NotRead } else { Self::NotConfigured }
-    }
-
-    /// What it says, if that is known; `None` of it: there is no such file.
-    fn known(&self) -> Option<Option<Arc<T>>> {
-        match self {
-            Self::NotConfigured => Some(None),
-            Self::Known(content) => Some(Some(Arc::clone(content))),
-            Self::NotRead => None,
         }
     }
 }

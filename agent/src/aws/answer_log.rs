@@ -39,6 +39,8 @@ pub enum About {
     Agent,
     /// A pod: its token, its association, its role.
     Pod,
+    /// The agent's own token, in its trial call: what meets it meets every pod.
+    Trial,
     /// Nobody: AWS issued something that cannot be used.
     Issued,
     /// AWS itself: it fails, or wants less.
@@ -100,6 +102,7 @@ impl About {
         match self {
             Self::Agent => "AWS rejects the agent's own credentials",
             Self::Pod => "AWS refuses credentials for a pod",
+            Self::Trial => "AWS refuses the agent's trial call",
             Self::Issued => "AWS issued credentials that no SDK can use",
             Self::Service => "AWS answers that it fails or throttles",
             Self::Way => "AWS gives no answer",

@@ -17,7 +17,7 @@ pub(crate) struct Canned {
 }
 
 impl Canned {
-    fn response(self) -> Result<HttpResponse, ConnectorError> {
+    pub(crate) fn response(self) -> Result<HttpResponse, ConnectorError> {
         let status =
             self.status.try_into().map_err(|_| ConnectorError::other("no such status".into(), None))?;
         let mut response = HttpResponse::new(status, SdkBody::from(self.body));

@@ -16,19 +16,15 @@ use bytes::Bytes;
 use http_body_util::Full;
 
 use crate::clock::Clock;
-use crate::config::Upstream;
-use crate::outgoing::{Client, SendError, SetUpError};
+use crate::outgoing::{Client, SendError};
 
 /// The longest answer that is read. EKS Auth's are under 4 KiB, IMDS's under 2 KiB.
 const MAX_ANSWER: usize = 64 * 1024;
 
-/// The client for EKS Auth: proxy and CA bundle as configured. It has no time limit: who calls sets one, and
-/// gives a call up by dropping it.
-///
-/// # Errors
-/// [`SetUpError`], when bundle or proxy cannot be used.
-pub fn for_aws(upstream: &Upstream, clock: &Clock) -> Result<SharedHttpClient, SetUpError> {
-    Ok(client(Connector { client: Client::new(upstream, clock)?, time_limit: None }))
+/// The client for EKS Auth and STS, with the connections of this one. It has no time limit: who calls sets
+/// one, and gives a call up by dropping it.
+pub fn for_aws(connections: Client) -> SharedHttpClient {
+    client(Connector { client: connections, time_limit: None })
 }
 
 /// The client for IMDS: plain HTTP on a link-local address, never through a proxy

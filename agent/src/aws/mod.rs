@@ -1,8 +1,8 @@
 //! How AWS is reached, and who the agent is there.
 //!
 //! Owns: the HTTP client under the AWS SDK, the correction of the clock by AWS's answers, the agent's own
-//! credentials, and the node details that are sent. Must not know: pods, caches, or how often AWS is called.
-//! With `credentials/source` these are the only users of the AWS SDK crates.
+//! credentials, the region, and the node details that are sent. Must not know: pods, caches, or how often AWS
+//! is called. With `credentials/source` these are the only users of the AWS SDK crates.
 
 pub mod answer_log;
 #[cfg(any(test, fuzzing))]
@@ -11,4 +11,5 @@ pub mod http_client;
 pub mod node_details;
 pub mod own_identity;
 pub mod reach;
+pub mod region;
 pub mod time;

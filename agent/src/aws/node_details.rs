@@ -37,9 +37,9 @@ impl SentDetails {
 
     /// Requests the details from IMDS, once. Values that it does not return are left out.
     pub async fn learn(&self, imds: &mut InstanceRole) {
-        let id = imds.metadata("/latest/meta-data/instance-id").await;
+        let id = imds.value("/latest/meta-data/instance-id").await.ok();
         // The zone's id (use1-az1) is the same in every account; its name is not.
-        let zone_id = imds.metadata("/latest/meta-data/placement/availability-zone-id").await;
+        let zone_id = imds.value("/latest/meta-data/placement/availability-zone-id").await.ok();
         tracing::info!(instance.id = id, zone.id = zone_id, "node details are sent to EKS Auth");
         // A second call would set the same values.
         let _already_known = self.shared.instance.set(Instance { id, zone_id });

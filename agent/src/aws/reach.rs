@@ -36,6 +36,17 @@ struct Failing {
     last_cause: Arc<str>,
 }
 
+/// Calls that have had no answer of AWS, for people.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Unanswered {
+    /// When the first of them failed.
+    pub since: BootTime,
+    /// How many there were.
+    pub calls: u32,
+    /// What was in the way of the last one.
+    pub last_cause: Arc<str>,
+}
+
 /// Whether AWS is reached, for readiness.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Reached {
@@ -71,6 +82,13 @@ impl Reach {
             let last_cause = format!("{whom}: {cause}").into();
             *failing = Some(Failing { first, calls: calls.saturating_add(1), last_cause });
         });
+    }
+
+    /// The calls since the last answer; `None`: the last call was answered, or there was none.
+    pub fn unanswered(&self) -> Option<Unanswered> {
+        let failing = self.failing.borrow();
+        let Failing { first, calls, last_cause } = failing.as_ref()?;
+        Some(Unanswered { since: *first, calls: *calls, last_cause: Arc::clone(last_cause) })
     }
 
     /// Reports whether AWS is reached, now and at each change, without end; cancel by dropping.

@@ -12,6 +12,7 @@
 mod learned;
 mod simulated;
 mod system;
+mod utc;
 
 use std::fmt;
 use std::hash::{DefaultHasher, Hash, Hasher};
@@ -26,6 +27,7 @@ use self::system::System;
 
 pub use self::learned::Teacher;
 pub use self::simulated::{Quartz, Simulated};
+pub use self::utc::rfc3339;
 
 /// While AWS's time is not confirmed, AWS is asked for it at most once in this time.
 const ASK_INTERVAL: Duration = Duration::from_secs(5);

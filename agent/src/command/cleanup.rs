@@ -3,6 +3,9 @@
 //! Owns: its output and exit code. Must not know: netlink. It is for uninstalling: a stop leaves everything
 //! in place for the next start. Only a DaemonSet reaches every node, so `cleanup --stay` keeps running as one
 //! of its pods until the DaemonSet is deleted.
+//!
+//! An agent may be about to end meanwhile. What it still answers is waited for: with the table and the
+//! addresses, the connections would go.
 
 use std::process::ExitCode;
 
@@ -10,7 +13,9 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use super::{complain, say, wait_for};
 use crate::cli::CleanupArgs;
-use crate::node::{guard, link};
+use crate::node::link::KernelError;
+use crate::node::nft::NftError;
+use crate::node::{guard, link, metadata_clients, open_connections};
 use crate::telemetry::error_chain::ErrorChain;
 
 pub(super) fn run(args: &CleanupArgs) -> ExitCode {
@@ -39,14 +44,14 @@ fn stay() -> ExitCode {
 }
 
 fn remove() -> ExitCode {
-    let removed = match wait_for(async { (link::remove().await, guard::remove().await) }) {
+    let removed = match wait_for(remove_each()) {
         Ok(removed) => removed,
         Err(error) => {
             complain(format_args!("pod-identity-agent: cannot start the async runtime: {error}"));
             return ExitCode::FAILURE;
         }
     };
-    let (links, table) = removed;
+    let (links, table, counts) = removed;
     // Each result is reported, whether or not the other failed.
     let mut done = Vec::new();
     let mut failed = false;
@@ -54,10 +59,12 @@ fn remove() -> ExitCode {
         Ok(links) => done.extend(links),
         Err(error) => failed |= complain_of(&error),
     }
-    match table {
-        Ok(true) => done.push("the nftables table".to_owned()),
-        Ok(false) => {}
-        Err(error) => failed |= complain_of(&error),
+    for (table, name) in [(table, "the nftables table"), (counts, "the nftables table that counts")] {
+        match table {
+            Ok(true) => done.push(name.to_owned()),
+            Ok(false) => {}
+            Err(error) => failed |= complain_of(&error),
+        }
     }
     match (done.is_empty(), failed) {
         (true, true) => ExitCode::FAILURE,
@@ -67,6 +74,18 @@ fn remove() -> ExitCode {
             if failed { ExitCode::FAILURE } else { said }
         }
     }
+}
+
+async fn remove_each() -> (Result<Vec<String>, KernelError>, Result<bool, NftError>, Result<bool, NftError>) {
+    let open = open_connections::until_over().await;
+    if open > 0 {
+        let patience = open_connections::PATIENCE.as_secs();
+        complain(format_args!(
+            "pod-identity-agent: connections to the agent that are still open after {patience} s: {open}; \
+             removing what they need"
+        ));
+    }
+    (link::remove().await, guard::remove().await, metadata_clients::remove().await)
 }
 
 fn complain_of(error: &(dyn std::error::Error + 'static)) -> bool {

@@ -13,15 +13,23 @@ use clap::{CommandFactory, Parser};
 use crate::cli::{Cli, CommandLine, ServerArgs, Subcommands};
 use crate::telemetry::panic_text;
 
+mod asking;
 mod clean_environment;
 mod cleanup;
+mod doctor;
 mod initialize;
+mod probe;
 mod probe_from_namespace;
 mod server;
+mod status;
 mod version;
+mod wait;
 
 /// The exit code for an invalid command line or configuration (`EX_USAGE` of BSD's sysexits.h).
 const USAGE: u8 = 64;
+
+/// The exit code of `status` and `doctor` where there is nobody to ask: 1 is a bad answer.
+const NOBODY_ASKED: u8 = 2;
 
 /// Runs the subcommand in the arguments; `arguments` begins with the name of the program.
 pub fn run(arguments: Vec<OsString>) -> ExitCode {
@@ -51,6 +59,10 @@ fn dispatch(cli: Cli, unknown_flags: Vec<String>) -> ExitCode {
             initialize::run(&args)
         }
         Subcommands::Cleanup(args) => cleanup::run(&args),
+        Subcommands::Status(args) => status::run(&args),
+        Subcommands::Doctor(args) => doctor::run(&args),
+        Subcommands::Wait(args) => wait::run(&args),
+        Subcommands::Probe(args) => probe::run(&args),
         Subcommands::ProbeFromNamespace => probe_from_namespace::run(),
         Subcommands::Version => version::run(),
     }
@@ -74,6 +86,19 @@ fn say(sentence: std::fmt::Arguments<'_>) -> ExitCode {
     // A closed standard output is not an error: the work is done.
     let _ = writeln!(std::io::stdout().lock(), "{sentence}");
     ExitCode::SUCCESS
+}
+
+/// Prints a page to standard output.
+fn print(page: &str) {
+    // A closed standard output is not an error: `| head` has what it wants.
+    let _ = std::io::stdout().lock().write_all(page.as_bytes());
+}
+
+/// A document for programs, as people can read it too.
+fn as_json(document: &impl serde::Serialize) -> String {
+    // What is printed holds text, numbers and lists alone: nothing that JSON cannot have.
+    let json = serde_json::to_string_pretty(document).unwrap_or_default();
+    format!("{json}\n")
 }
 
 /// Where it happened and, if the source code has it, the text.

@@ -12,8 +12,10 @@ use super::{USAGE, complain, wait_for};
 use crate::cli::ServerArgs;
 use crate::config::{Config, ConfigError, Environment};
 use crate::lifecycle::privileges::{Needs, Privileges, may_change_network};
-use crate::node::guard::{self, NftError};
+use crate::node::metadata_clients;
+use crate::node::nft::NftError;
 use crate::node::self_probe::Prober;
+use crate::node::{guard, other_agents};
 use crate::server::door::capacity::raise_descriptor_limit;
 use crate::telemetry::error_chain::ErrorChain;
 use crate::telemetry::logging;
@@ -30,7 +32,7 @@ pub(super) fn run(args: &ServerArgs) -> ExitCode {
         Err(error) => return refuse(&error),
     };
     let descriptors = raise_descriptor_limit();
-    let leftover = remove_leftover(&config);
+    let leftover = put_out_of_force(&config);
     // Before the privileges are reduced: the helper process inherits them.
     let prober = config.node_network.probe_namespace.then(Prober::start);
     // Capabilities are per thread: a thread started before this call would keep all of them.
@@ -66,22 +68,30 @@ pub(super) fn run(args: &ServerArgs) -> ExitCode {
     ended
 }
 
-/// Removes the table of an earlier run with other flags, while this process has the privileges for it: a
-/// leftover guard would redirect pods to a port without a listener. Without the privileges nothing is tried:
-/// `nft` takes longer than the rest of the start.
-fn remove_leftover(config: &Config) -> Option<Result<bool, NftError>> {
+/// Takes out of force what an earlier run with other flags has left, while this process has the privileges
+/// for it: a leftover guard would send pods to a port without a listener, and nobody reads a leftover count.
+/// Without the privileges nothing is tried: `nft` takes longer than the rest of the start.
+fn put_out_of_force(config: &Config) -> Option<Result<bool, NftError>> {
     let node = &config.node_network;
-    if node.guard.is_some() || node.block_imds || !may_change_network() {
+    if node.keeps_a_table() || !may_change_network() {
         return None;
     }
-    wait_for(guard::remove()).ok()
+    wait_for(async {
+        let counts = async {
+            let is_left = !node.counts_imds() && !other_agents::is_there_any();
+            if is_left { metadata_clients::remove().await } else { Ok(false) }
+        };
+        let (counts, table) = tokio::join!(counts, guard::put_out_of_force());
+        Ok(counts? | table?)
+    })
+    .ok()
 }
 
 fn log_leftover(removed: Option<Result<bool, NftError>>) {
     match removed {
-        Some(Ok(true)) => tracing::info!("removed the nftables table of an earlier run"),
+        Some(Ok(true)) => tracing::info!("emptied the nftables tables of an earlier run"),
         Some(Err(error)) => {
-            tracing::warn!(err = %error, "cannot remove an nftables table that an earlier run may have left")
+            tracing::warn!(err = %error, "cannot empty an nftables table that an earlier run may have left")
         }
         Some(Ok(false)) | None => {}
     }
@@ -99,14 +109,14 @@ fn refuse(error: &ConfigError) -> ExitCode {
 /// The privileges that the agent needs with this configuration.
 fn needs(config: &Config) -> Needs {
     let node = &config.node_network;
-    let guard = node.guard.as_ref().map(|guard| guard.port);
+    let guard = node.guard.into_iter().flat_map(|guard| guard.ports());
     Needs {
         ports: [config.listen.port, config.probe_port, config.metrics.port()]
             .into_iter()
             .chain(guard)
             .collect(),
         network: node.changes_the_node(),
-        network_in_programs: node.guard.is_some() || node.block_imds,
+        network_in_programs: node.runs_nft(),
     }
 }
 

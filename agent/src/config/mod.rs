@@ -13,8 +13,10 @@ mod addresses;
 mod boolean;
 pub(crate) mod duration;
 mod environment;
+mod imds_block;
 mod kubernetes;
 mod log;
+mod metadata_service;
 mod names;
 pub(crate) mod no_proxy;
 mod node_network;
@@ -22,6 +24,8 @@ mod notices;
 mod own_credentials;
 mod pods;
 mod problem;
+mod region;
+mod shutdown;
 mod summary;
 mod unused_variables;
 mod upstream;
@@ -31,12 +35,17 @@ mod web_identity;
 
 pub use environment::Environment;
 pub(crate) use environment::variables_printing_secrets;
+pub use imds_block::ImdsBlock;
 pub use kubernetes::{ApiServer, Kubernetes};
 pub use log::{Format, Level, Log};
+pub use metadata_service::MetadataService;
 pub use no_proxy::NoProxy;
-pub use node_network::{Guard, LinkPlace, NodeNetwork};
+pub use node_network::{Guard, Lasting, LinkPlace, NodeNetwork};
 pub use pods::{CheckMode, PodChecks};
 pub use problem::{ConfigError, Problem};
+pub use region::RegionSource;
+pub(crate) use region::is_region;
+pub use shutdown::ShutdownTimes;
 pub use unused_variables::UnusedVariable;
 pub use url::is_local_host;
 pub use verification::{KeyLocation, TokenVerification, VerificationMode};
@@ -49,8 +58,6 @@ use unused_variables::unused;
 use crate::cli::ServerArgs;
 use crate::secret::Secret;
 
-/// The longest useful grace in minutes: a pod's termination grace period is 30 s by default.
-const MAX_SHUTDOWN_GRACE_MINUTES: u64 = 5;
 /// At most once in 5 s, as files are checked: hundreds of nodes ask the same API server. An hour is what EKS
 /// leaves between publishing a key and signing with it (docs/design/facts.md#issuer-and-keys).
 const REFRESH_INTERVALS: (Duration, Duration) = (Duration::from_secs(5), Duration::from_secs(60 * 60));
@@ -63,7 +70,7 @@ pub struct Config {
     /// The EKS cluster that has the pod identity associations.
     pub cluster_name: String,
     /// The AWS region of the cluster and of EKS Auth.
-    pub region: String,
+    pub region: RegionSource,
     /// Where credentials are served.
     pub listen: Listen,
     /// The port of the probes on loopback. 0: the kernel chooses.
@@ -84,6 +91,8 @@ pub struct Config {
     pub upstream: Upstream,
     /// Whether tokens for EKS Pod Identity are exchanged at EKS Auth. If not, the agent has nothing to sign.
     pub pod_identity: bool,
+    /// The file with the token of the trial call; `None`: there is no such call.
+    pub trial_token_file: Option<PathBuf>,
     /// How pods get roles that the cluster gives them; `None`: it gives none.
     pub web_identity: Option<WebIdentity>,
     /// The source of the credentials that the agent signs with.
@@ -100,8 +109,10 @@ pub struct Config {
     pub jwks_refresh_interval: Duration,
     /// What the agent has to do with the API server.
     pub kubernetes: Kubernetes,
-    /// Maximum time to answer pending requests after SIGTERM.
-    pub shutdown_grace: Duration,
+    /// How long the end of the agent may take.
+    pub shutdown: ShutdownTimes,
+    /// A directory of this pod alone, which outlives its container.
+    pub state_dir: Option<PathBuf>,
     /// The log.
     pub log: Log,
 }
@@ -157,12 +168,7 @@ pub struct Proxy {
 #[derive(Clone, Debug)]
 pub enum OwnCredentials {
     /// The node's instance role.
-    Imds {
-        /// An http URL that replaces the well-known address.
-        endpoint: Option<String>,
-        /// Whether IMDS is asked over IPv6.
-        ipv6: bool,
-    },
+    Imds(MetadataService),
     /// A shared credentials or config file, read again whenever it changes.
     File {
         /// The path. The file may be created later.
@@ -230,7 +236,7 @@ impl Config {
 
     fn read(args: &ServerArgs, environment: &Environment, problems: &mut Problems) -> Option<Self> {
         let cluster_name = problems.take(names::cluster(args.cluster_name.as_deref()));
-        let region = problems.take(names::region(args.region.as_deref(), environment));
+        let region = region::read(args.region.as_deref(), environment, problems);
         let port = problems.take(addresses::port("--port", &args.port));
         let hosts = addresses::bind_hosts(&args.bind_hosts, problems);
         let probe_port = problems.take(addresses::port("--probe-port", &args.probe_port));
@@ -253,20 +259,18 @@ impl Config {
             // An invalid flag is a problem already, so the source chosen here does not matter.
             rotate: rotate.unwrap_or(false),
         };
-        let name = problems.take(names::node(args.node_name.as_deref(), environment));
-        let send = problems.take(go_bool("--send-node-details", &args.send_node_details));
+        let node = read_node(args, environment, problems);
         let node_network = node_network::read(args, listen.as_ref(), [probe_port, metrics_port], problems);
         let api_server = kubernetes::api_server(args, environment, problems);
         let verification = verification::read(args, api_server.as_ref().and_then(Option::as_ref), problems);
         let kubernetes = kubernetes::read(args, api_server, problems);
-        let verified = verification.as_ref();
-        let sources = web_identity::sources(args, environment, verified, kubernetes.as_ref(), problems);
+        let (verified, cluster) = (verification.as_ref(), kubernetes.as_ref());
+        let sources = web_identity::sources(args, environment, verified, cluster, problems);
         let are_needed = sources.as_ref().is_none_or(|(pod_identity, _)| *pod_identity);
         let own_credentials = own_credentials::read_if(are_needed, flags, environment, problems);
         let jwks_refresh_interval = problems.take(refresh_interval(&args.jwks_refresh_interval));
-        let shutdown_grace = problems.take(shutdown_grace(&args.shutdown_grace));
-        let log = log::read(args, problems);
-        let (pod_identity, web_identity) = sources?;
+        let (shutdown, log) = (shutdown::read(args, problems), log::read(args, problems));
+        let ((pod_identity, web_identity), own) = (sources?, own_credentials?);
         Some(Self {
             cluster_name: cluster_name?,
             region: region?,
@@ -279,18 +283,32 @@ impl Config {
             pod_request_rate: pod_request_rate?,
             upstream: upstream?,
             pod_identity,
+            trial_token_file: trial_token_file(args, pod_identity),
             web_identity,
-            unused_own_credentials: unused(own_credentials.as_ref()?, flags.names_a_file(), environment),
-            own_credentials: own_credentials?,
-            node: NodeDetails { name: name?, send: send? },
+            unused_own_credentials: unused(&own, flags.names_a_file(), environment),
+            own_credentials: own,
+            node: node?,
             node_network: node_network?,
             verification: verification?,
             jwks_refresh_interval: jwks_refresh_interval?,
             kubernetes: kubernetes?,
-            shutdown_grace: shutdown_grace?,
+            shutdown: shutdown?,
+            state_dir: args.state_dir.as_ref().map(PathBuf::from),
             log: log?,
         })
     }
+}
+
+fn read_node(args: &ServerArgs, environment: &Environment, problems: &mut Problems) -> Option<NodeDetails> {
+    let name = problems.take(names::node(args.node_name.as_deref(), environment));
+    let send = problems.take(go_bool("--send-node-details", &args.send_node_details));
+    Some(NodeDetails { name: name?, send: send? })
+}
+
+/// An empty path switches it off, as does the lack of anybody to ask.
+fn trial_token_file(args: &ServerArgs, pod_identity: bool) -> Option<PathBuf> {
+    let path = args.trial_token_file.as_deref().filter(|path| pod_identity && !path.is_empty());
+    path.map(PathBuf::from)
 }
 
 /// The second half of `--rotate-credentials true`, as the chart of Amazon's agent writes it.
@@ -347,19 +365,8 @@ fn refresh_interval(text: &str) -> Result<Duration, Problem> {
     duration_within("--jwks-refresh-interval", text, REFRESH_INTERVALS)
 }
 
-fn shutdown_grace(text: &str) -> Result<Duration, Problem> {
-    let grace = duration_of("--shutdown-grace", text)?;
-    if grace <= Duration::from_secs(60 * MAX_SHUTDOWN_GRACE_MINUTES) {
-        Ok(grace)
-    } else {
-        let rule = format!(
-            "must be at most {MAX_SHUTDOWN_GRACE_MINUTES}m: the kubelet would kill the pod before that"
-        );
-        Err(Problem::with_value("--shutdown-grace", rule, text))
-    }
-}
-
-fn duration_of(setting: &str, text: &str) -> Result<Duration, Problem> {
+/// A duration, of this flag.
+pub(crate) fn duration_of(setting: &str, text: &str) -> Result<Duration, Problem> {
     duration::parse(text).map_err(|error| {
         Problem::with_value(setting, format!("must be a duration such as 1h30m: {error}"), text)
     })

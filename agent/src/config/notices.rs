@@ -95,7 +95,7 @@ impl Config {
 
 fn source_of(own: &OwnCredentials) -> String {
     match own {
-        OwnCredentials::Imds { .. } => "the instance metadata service".to_owned(),
+        OwnCredentials::Imds(_) => "the instance metadata service".to_owned(),
         OwnCredentials::File { path, .. } => path.display().to_string(),
         OwnCredentials::Environment { .. } => "the environment".to_owned(),
     }

@@ -6,11 +6,9 @@
 
 use std::path::PathBuf;
 
-use super::boolean::aws_bool;
 use super::environment::Environment;
 use super::problem::{Problem, Problems};
-use super::url::Url;
-use super::{OwnCredentials, ProfileFile};
+use super::{MetadataService, OwnCredentials, ProfileFile, metadata_service};
 
 const SETTING: &str = "--own-credentials";
 /// The profile that all AWS tools use when none is set.
@@ -43,7 +41,7 @@ pub(super) fn read_if(
 ) -> Option<OwnCredentials> {
     match are_needed {
         true => read(flags, environment, problems),
-        false => Some(OwnCredentials::Imds { endpoint: None, ipv6: false }),
+        false => Some(OwnCredentials::Imds(MetadataService::default())),
     }
 }
 
@@ -111,47 +109,18 @@ fn from_environment(environment: &Environment, problems: &mut Problems) -> Optio
 }
 
 fn imds(environment: &Environment, problems: &mut Problems) -> Option<OwnCredentials> {
-    let is_disabled =
-        problems.take(aws_bool("AWS_EC2_METADATA_DISABLED", environment.imds_disabled.as_deref()));
-    if is_disabled == Some(true) {
+    if metadata_service::is_disabled(environment, problems) == Some(true) {
         let rule = "must not be true while the agent's own credentials come from IMDS; see --own-credentials";
         problems.note(Problem::without_value("AWS_EC2_METADATA_DISABLED", rule));
     }
-    let endpoint = match environment.imds_endpoint.as_deref() {
-        Some(text) => problems.take(imds_endpoint(text)).map(Some),
-        None => Some(None),
-    };
-    let ipv6 = problems.take(imds_mode(environment.imds_mode.as_deref()));
-    Some(OwnCredentials::Imds { endpoint: endpoint?, ipv6: ipv6? })
-}
-
-fn imds_endpoint(text: &str) -> Result<String, Problem> {
-    const SETTING: &str = "AWS_EC2_METADATA_SERVICE_ENDPOINT";
-    let url = Url::read(SETTING, text)?;
-    if url.scheme() == "http" {
-        Ok(text.to_owned())
-    } else {
-        Err(Problem::with_value(SETTING, "must begin with http://, because IMDS has no TLS", text))
-    }
-}
-
-/// `IPv4` or `IPv6` in any case, as in the AWS SDKs.
-fn imds_mode(value: Option<&str>) -> Result<bool, Problem> {
-    match value {
-        None => Ok(false),
-        Some(value) if value.eq_ignore_ascii_case("ipv4") => Ok(false),
-        Some(value) if value.eq_ignore_ascii_case("ipv6") => Ok(true),
-        Some(value) => {
-            Err(Problem::with_value("AWS_EC2_METADATA_SERVICE_ENDPOINT_MODE", "must be IPv4 or IPv6", value))
-        }
-    }
+    metadata_service::read(environment, problems).map(OwnCredentials::Imds)
 }
 
 #[cfg(test)]
 mod tests {
     use std::path::Path;
 
-    use super::{Environment, Flags, OwnCredentials, Problems, read};
+    use super::{Environment, Flags, MetadataService, OwnCredentials, Problems, read};
 
     const AUTO: Flags<'static> = Flags { source: "auto", file: None, rotate: false };
     const ACCESS_KEY: (&str, &str) = ("AWS_ACCESS_KEY_ID", "AKIAPLANTED");
@@ -171,14 +140,17 @@ mod tests {
         let all = [home, ACCESS_KEY, SECRET_KEY];
         assert!(matches!(own(Flags { rotate: true, ..AUTO }, &all), Ok(OwnCredentials::File { .. })));
         assert!(matches!(own(AUTO, &all), Ok(OwnCredentials::Environment { .. })));
-        assert!(matches!(own(AUTO, &[home]), Ok(OwnCredentials::Imds { endpoint: None, ipv6: false })));
-        assert!(matches!(own(Flags { source: "imds", ..AUTO }, &all), Ok(OwnCredentials::Imds { .. })));
+        assert!(matches!(
+            own(AUTO, &[home]),
+            Ok(OwnCredentials::Imds(MetadataService { endpoint: None, ipv6: false }))
+        ));
+        assert!(matches!(own(Flags { source: "imds", ..AUTO }, &all), Ok(OwnCredentials::Imds(_))));
     }
 
     #[test]
     fn the_container_provider_is_never_a_source() {
         let variables = [("AWS_CONTAINER_CREDENTIALS_FULL_URI", "http://169.254.170.23/v1/credentials")];
-        assert!(matches!(own(AUTO, &variables), Ok(OwnCredentials::Imds { .. })));
+        assert!(matches!(own(AUTO, &variables), Ok(OwnCredentials::Imds(_))));
         assert!(own(Flags { source: "container", ..AUTO }, &[]).unwrap_err().contains("must be auto"));
     }
 
@@ -215,10 +187,7 @@ mod tests {
         assert_eq!(path(&[home, credentials, config]), "Credentials /b default");
         let keys = [credentials, ACCESS_KEY, SECRET_KEY];
         assert!(matches!(own(AUTO, &keys), Ok(OwnCredentials::Environment { .. })));
-        assert!(matches!(
-            own(Flags { source: "imds", ..AUTO }, &[credentials]),
-            Ok(OwnCredentials::Imds { .. })
-        ));
+        assert!(matches!(own(Flags { source: "imds", ..AUTO }, &[credentials]), Ok(OwnCredentials::Imds(_))));
     }
 
     #[test]
@@ -270,6 +239,9 @@ mod tests {
             ("AWS_EC2_METADATA_SERVICE_ENDPOINT", "http://127.0.0.1:1"),
             ("AWS_EC2_METADATA_SERVICE_ENDPOINT_MODE", "ipv6"),
         ];
-        assert!(matches!(own(AUTO, &good), Ok(OwnCredentials::Imds { endpoint: Some(_), ipv6: true })));
+        assert!(matches!(
+            own(AUTO, &good),
+            Ok(OwnCredentials::Imds(MetadataService { endpoint: Some(_), ipv6: true }))
+        ));
     }
 }

@@ -57,9 +57,11 @@ impl ConfigError {
 pub(super) struct Problems(Vec<Problem>);
 
 impl Problems {
-    /// Notes a problem.
+    /// Notes a problem, once: two parts may need the same setting.
     pub(super) fn note(&mut self, problem: Problem) {
-        self.0.push(problem);
+        if !self.0.contains(&problem) {
+            self.0.push(problem);
+        }
     }
 
     /// The value of a setting; if there is a problem, notes it and returns nothing.

@@ -4,7 +4,7 @@
 
 use std::fmt;
 
-use super::{Config, OwnCredentials, Retention};
+use super::{Config, MetadataService, OwnCredentials, RegionSource, Retention};
 
 /// Shows a configuration as `name=value` pairs in one line.
 #[derive(Debug)]
@@ -19,8 +19,14 @@ impl Config {
 
 impl fmt::Display for Summary<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Config { cluster_name, region, listen, probe_port, metrics, upstream, node, .. } = self.0;
-        write!(f, "cluster={cluster_name} region={region} listen=")?;
+        let Config { cluster_name, listen, probe_port, metrics, upstream, node, .. } = self.0;
+        write!(f, "cluster={cluster_name} region=")?;
+        match &self.0.region {
+            RegionSource::Given(name) => f.write_str(name)?,
+            RegionSource::Instance(service) => write!(f, "from-the-instance {}", place(service))?,
+            RegionSource::Nowhere => f.write_str("unknown")?,
+        }
+        f.write_str(" listen=")?;
         for (index, host) in listen.hosts.iter().enumerate() {
             let comma = if index == 0 { "" } else { "," };
             write!(f, "{comma}{}", std::net::SocketAddr::new(*host, listen.port))?;
@@ -48,13 +54,7 @@ impl fmt::Display for Summary<'_> {
             None => f.write_str(" ca_bundle=system")?,
         }
         match &self.0.own_credentials {
-            OwnCredentials::Imds { endpoint, ipv6 } => {
-                write!(
-                    f,
-                    " own_credentials=imds imds={} ipv6={ipv6}",
-                    endpoint.as_deref().unwrap_or("well-known")
-                )?;
-            }
+            OwnCredentials::Imds(service) => write!(f, " own_credentials=imds {}", place(service))?,
             OwnCredentials::File { path, profile, .. } => {
                 write!(f, " own_credentials=file path={} profile={profile}", path.display())?;
             }
@@ -75,6 +75,13 @@ impl fmt::Display for Summary<'_> {
             None => f.write_str(" watch_pods=off")?,
         }
         let log = &self.0.log;
-        write!(f, " shutdown_grace={:?} level={:?} audit_log={}", self.0.shutdown_grace, log.level, log.audit)
+        write!(f, " state_dir={:?} {}", self.0.state_dir, self.0.shutdown)?;
+        write!(f, " trial_token_file={:?}", self.0.trial_token_file)?;
+        write!(f, " level={:?} audit_log={}", log.level, log.audit)
     }
+}
+
+fn place(service: &MetadataService) -> String {
+    let MetadataService { endpoint, ipv6 } = service;
+    format!("imds={} ipv6={ipv6}", endpoint.as_deref().unwrap_or("well-known"))
 }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{Config, Environment, Format, Level, OwnCredentials, Retention};
+use super::{Config, Environment, Format, Level, MetadataService, OwnCredentials, RegionSource, Retention};
 use crate::cli::ServerArgs;
 
 const REGION: (&str, &str) = ("AWS_REGION", "us-west-2");
@@ -26,7 +26,7 @@ fn problems(arguments: &[&str]) -> Vec<String> {
 fn the_defaults_are_those_of_the_amazon_agent() {
     let config = good(&[]);
     assert_eq!(config.cluster_name, "prod");
-    assert_eq!(config.region, "us-west-2");
+    assert_eq!(config.region, RegionSource::Given("us-west-2".to_owned()));
     let hosts: Vec<_> = config.listen.hosts.iter().map(ToString::to_string).collect();
     assert_eq!(hosts, ["169.254.170.23", "fd00:ec2::23"]);
     assert_eq!((config.listen.port, config.probe_port), (80, 2703));
@@ -41,9 +41,12 @@ fn the_defaults_are_those_of_the_amazon_agent() {
     assert!(
         config.upstream.endpoint.is_none() && !config.upstream.use_fips && config.upstream.proxy.is_none()
     );
-    assert!(matches!(config.own_credentials, OwnCredentials::Imds { endpoint: None, ipv6: false }));
+    assert!(matches!(
+        config.own_credentials,
+        OwnCredentials::Imds(MetadataService { endpoint: None, ipv6: false })
+    ));
     assert!(config.node.name.is_none() && !config.node.send);
-    assert_eq!(config.shutdown_grace, Duration::from_secs(20));
+    assert_eq!(config.shutdown.grace, Duration::from_secs(20));
     assert_eq!((config.log.level, config.log.format), (Level::Info, Format::Json));
     assert!(!config.log.audit);
 }
@@ -174,7 +177,7 @@ fn one_invalid_value_is_one_problem_with_flag_rule_and_value() {
         assert_eq!(problems(arguments), [expected]);
     }
     assert!(read(&[], &[]).unwrap_err().iter().all(|problem| problem.contains("is required")));
-    assert_eq!(good(&["--shutdown-grace", "5m"]).shutdown_grace, Duration::from_secs(300));
+    assert_eq!(good(&["--shutdown-grace", "5m"]).shutdown.grace, Duration::from_secs(300));
 }
 
 #[test]

@@ -39,7 +39,7 @@ fn used(own: &OwnCredentials, is_file_by_flag: bool, environment: &Environment) 
     let first =
         |names: [&'static str; 2]| names.into_iter().find(|name| environment.credentials.contains(name));
     let used = match own {
-        OwnCredentials::Imds { .. } => [None, None, None],
+        OwnCredentials::Imds(_) => [None, None, None],
         OwnCredentials::Environment { .. } => {
             [first(ACCESS_KEY_ID), first(SECRET_ACCESS_KEY), Some(SESSION_TOKEN)]
         }

@@ -28,6 +28,7 @@ use crate::credentials::source::{OfEach, Sources};
 use crate::credentials::store::Store;
 use crate::credentials::store::recent_refusals::RecentRefusals;
 use crate::credentials::store::schedule::Schedule;
+use crate::credentials::trial::Trial;
 use crate::events::Events;
 use crate::lifecycle::limits::Limits;
 use crate::lifecycle::tasks::Tasks;
@@ -84,10 +85,12 @@ pub struct Credentials {
     pub answers: FinalAnswers,
     /// Whether it answers, of each source that is asked.
     pub reaches: OfEach<Option<Reach>>,
+    /// The trial call; `None` where EKS Auth is not asked.
+    trial: Option<Arc<Trial>>,
     schedule: Schedule,
-    refusals: RecentRefusals,
+    pub(in crate::credentials) refusals: RecentRefusals,
     quotas: PeerQuotas,
-    clock: Clock,
+    pub(in crate::credentials) clock: Clock,
     pods: Pods,
     route_status: RouteStatusOf,
 }
@@ -131,6 +134,7 @@ impl Credentials {
         let budgets = Budgets::new(&sources, &clock);
         let (answer_log, reaches) = (sources.answer_log.clone(), sources.reaches());
         let answers = FinalAnswers::new(answer_log, clock.clone());
+        let trial = Trial::new(&sources, &budgets, &answers, &metrics, &clock, &rng).map(Arc::new);
         let recovery = Arc::new(Mutex::new(OfEach::<Recovery>::default()));
         let runner = FlightRunner {
             clock: clock.clone(),
@@ -152,10 +156,7 @@ impl Credentials {
             entitlement: Entitlement::new(needs.max_stale_after_refusal),
             recovery: Arc::clone(&recovery),
             schedule: schedule.clone(),
-            renew_after: match retention {
-                Retention::Off => Duration::MAX,
-                Retention::Keep { renew_after, .. } => *renew_after,
-            },
+            renew_after: renew_after(retention),
             audit_log: needs.audit_log,
             pods: pods.clone(),
             events: needs.events,
@@ -177,6 +178,7 @@ impl Credentials {
             budgets,
             answers,
             reaches,
+            trial,
             schedule,
             refusals,
             quotas,
@@ -197,6 +199,11 @@ impl Credentials {
         }
     }
 
+    /// The trial call; `None` where EKS Auth is not asked.
+    pub fn trial(&self) -> Option<Arc<Trial>> {
+        self.trial.clone()
+    }
+
     /// The worker that takes away what pods have that are gone.
     pub fn revocations(&self) -> Revocations {
         Revocations { pods: self.pods.clone(), store: self.store.clone() }
@@ -213,5 +220,12 @@ impl Credentials {
             clock: self.clock.clone(),
             route_status: Arc::clone(&self.route_status),
         })
+    }
+}
+
+const fn renew_after(retention: &Retention) -> Duration {
+    match retention {
+        Retention::Off => Duration::MAX,
+        Retention::Keep { renew_after, .. } => *renew_after,
     }
 }

@@ -7,9 +7,10 @@
 
 use std::sync::Arc;
 
+use crate::clock::rfc3339;
 use crate::credentials::cached::CachedCredentials;
 use crate::credentials::flight::shared_call::FlightId;
-use crate::credentials::issued::{Grant, rfc3339};
+use crate::credentials::issued::Grant;
 use crate::credentials::receipt::Receipt;
 use crate::credentials::record::Held;
 use crate::telemetry::logging::AUDIT;

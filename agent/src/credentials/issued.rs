@@ -4,15 +4,13 @@
 //! anything is kept.
 
 use std::fmt;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::SystemTime;
 
 use bytes::Bytes;
 use serde::Serialize;
-use time::OffsetDateTime;
-use time::format_description::well_known::Rfc3339;
 use zeroize::Zeroizing;
 
-use crate::clock::Trust;
+use crate::clock::{Trust, rfc3339};
 use crate::credentials::policy::freshness::MIN_REMAINING_LIFE;
 use crate::credentials::receipt::Receipt;
 use crate::secret::Secret;
@@ -165,15 +163,6 @@ impl std::io::Write for Counting {
     fn flush(&mut self) -> std::io::Result<()> {
         Ok(())
     }
-}
-
-/// UTC, whole seconds, `Z`: the only form that all eleven SDKs take
-/// (docs/design/client-contract.md#success-body).
-///
-/// Not `OffsetDateTime::from(SystemTime)`, which panics beyond the year 9999.
-pub(in crate::credentials) fn rfc3339(time: SystemTime) -> Option<String> {
-    let seconds = i64::try_from(time.duration_since(UNIX_EPOCH).ok()?.as_secs()).ok()?;
-    OffsetDateTime::from_unix_timestamp(seconds).ok()?.format(&Rfc3339).ok()
 }
 
 #[cfg(test)]

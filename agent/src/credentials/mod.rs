@@ -22,7 +22,9 @@
 //! | [`store`] | the records, what was refused lately, what is checked when |
 //! | [`renewal`] | the worker that keeps sets fresh |
 //! | [`issued`], [`receipt`] | a set as AWS issues it, the JSON that SDKs read; its names at AWS |
+//! | [`trial`] | the one call before the agent is ready for the first time |
 //! | [`audit_log`] | a line for each set that is issued |
+//! | `listing` | who has credentials, wants them or was refused, for `status` |
 //! | [`assemble`] | the parts put together |
 
 pub mod assemble;
@@ -32,6 +34,7 @@ pub mod flight;
 pub mod holding;
 pub mod issued;
 pub mod limits;
+mod listing;
 pub mod policy;
 pub mod provider;
 pub mod receipt;
@@ -40,6 +43,7 @@ pub mod renewal;
 pub mod revocation;
 pub mod source;
 pub mod store;
+pub mod trial;
 pub mod waiting;
 
 #[cfg(test)]

@@ -14,8 +14,9 @@ use crate::credentials::issued::Grant;
 use crate::credentials::limits::peer_quota::{FlightPermit, PeerQuotas};
 use crate::credentials::limits::upstream_budget::Priority;
 use crate::credentials::policy::freshness::{Freshness, Urgency};
+use crate::credentials::policy::hold::Hold;
 use crate::credentials::policy::recovery::{Recovery, Remedy};
-use crate::credentials::policy::serving::{Decision, decide, in_error_window, is_short};
+use crate::credentials::policy::serving::{Decision, decide, is_alive, is_short};
 use crate::credentials::record::{Held, IdentityRecord};
 use crate::credentials::source::{OfEach, SourceError};
 use crate::credentials::store::Store;
@@ -46,6 +47,8 @@ pub struct CredentialRequest {
     /// From where it comes: the peer it is charged to while there are no credentials and nobody has verified
     /// who asks.
     pub peer: PeerKey,
+    /// For how long it waits where there is nothing to serve.
+    pub hold: Hold,
 }
 
 /// What can be done at once.
@@ -100,8 +103,10 @@ impl Provider {
             let freshness = self.after_no_answer(request, &held, freshness, now);
             (held, freshness)
         });
-        let refusal = self.refusals.recall(key, request.token.expires, now.boot);
         let may_serve = found.as_ref().filter(|_| !request.must_be_judged);
+        // Not looked up for a hit, which it does not concern.
+        let is_hit = may_serve.is_some_and(|(_, freshness)| is_alive(freshness));
+        let refusal = (!is_hit).then(|| self.refusals.recall(key, request.token.expires, now.boot)).flatten();
         if let Some((held, _)) = may_serve.filter(|(held, _)| self.is_to_be_judged(request, held, now)) {
             return self.wait_or_serve(request, &judgement(request, held), held.clone());
         }
@@ -219,7 +224,7 @@ impl Provider {
             Some(Joined::Done(Ok(held))) => Lookup::Serve(Served::from_memory(held)),
             Some(Joined::Done(Err(error))) => Lookup::Refuse(Failed { error, flight: None }),
             Some(Joined::InFlight(flight)) => match flight.last_word() {
-                Some(error) if in_error_window(flight.awaited_for(now.boot)) => {
+                Some(error) if request.hold.is_over_at_once(flight.awaited_for(now.boot)) => {
                     Lookup::Refuse(Failed { error, flight: Some(flight.id()) })
                 }
                 Some(_) | None => Lookup::Wait(self.waiting(WaitingFor::Flight(flight))),
@@ -253,7 +258,7 @@ impl Provider {
         } else {
             Priority::UnverifiedWaiting
         };
-        let (purpose, is_judgement) = (Purpose::Awaited, *must_be_judged);
+        let (purpose, is_judgement) = (Purpose::Awaited(request.hold), *must_be_judged);
         let asked_from = Some(request.peer);
         JoinRequest { principal, token, priority, purpose, seen: None, is_judgement, asked_from }
     }

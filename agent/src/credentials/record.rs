@@ -17,7 +17,7 @@ use crate::credentials::policy::freshness::{Due, Freshness};
 use crate::credentials::policy::not_found_streak::NotFoundStreak;
 use crate::credentials::policy::recovery::Unanswered;
 use crate::credentials::policy::renewing::{Checked, Demand};
-use crate::credentials::source::JudgedToken;
+use crate::credentials::source::{JudgedToken, SourceError};
 use crate::workload::{CredentialKey, PresentedToken, Principal};
 
 /// The record of one identity.
@@ -42,6 +42,8 @@ struct State {
     last_asked: BootTime,
     had_first_hit: bool,
     failed_renewals: u32,
+    /// The last of them, for people.
+    last_failure: Option<Box<RenewalFailure>>,
     /// Why it is quiet, if AWS gave no answer to its last renewal.
     unanswered: Option<Unanswered>,
     /// When the last call for a pod that may be gone is made, if that is before the last sixth of the life.
@@ -62,6 +64,15 @@ struct State {
 
 /// After so long AWS has said what time it is: it is asked at once, and twice within this.
 const CLOCKS_DISAGREE: Duration = Duration::from_secs(10);
+
+/// A renewal that failed.
+#[derive(Clone, Debug)]
+pub struct RenewalFailure {
+    /// Why.
+    pub error: SourceError,
+    /// When that was known.
+    pub at: BootTime,
+}
 
 /// A record and the set it had when somebody looked.
 #[derive(Clone, Debug)]
@@ -91,6 +102,7 @@ impl IdentityRecord {
             last_asked: now,
             had_first_hit: false,
             failed_renewals: 0,
+            last_failure: None,
             unanswered: None,
             repeat_by: None,
             not_found: None,
@@ -215,6 +227,7 @@ impl IdentityRecord {
         state.is_quiet_until_due = !is_replaced;
         state.quiet_until = None;
         state.failed_renewals = 0;
+        state.last_failure = None;
         state.unanswered = None;
         state.repeat_by = None;
         state.not_found = None;
@@ -252,10 +265,16 @@ impl IdentityRecord {
         self.state.lock().failed_renewals
     }
 
+    /// The last of them.
+    pub fn last_failure(&self) -> Option<RenewalFailure> {
+        self.state.lock().last_failure.as_deref().cloned()
+    }
+
     /// Counts a failed renewal; returns how many there were in a row. If nobody asks any more, it is repeated
     /// once, by `repeat_by` or when a sixth of the life is left.
-    pub fn renewal_failed(&self, repeat_by: Option<BootTime>) -> u32 {
+    pub fn renewal_failed(&self, failure: RenewalFailure, repeat_by: Option<BootTime>) -> u32 {
         let mut state = self.state.lock();
+        state.last_failure = Some(Box::new(failure));
         state.failed_renewals = state.failed_renewals.saturating_add(1);
         state.demand = state.demand.after_failure();
         state.repeat_by = repeat_by;

@@ -5,14 +5,13 @@
 
 mod asking;
 
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use crate::clock::{BootTime, Now};
 use crate::config::VerificationMode;
 use crate::identity::claims::UnverifiedClaims;
+use crate::identity::foreign_tokens::ForeignTokens;
 use crate::identity::keys::{KeyTable, TokenKeys};
-use crate::identity::last_told::LastTold;
 use crate::identity::review::{Known, Question, Reviews, judge_reviewed};
 use crate::identity::verdict::{Authentication, Identity, RefusedToken, TokenFault};
 use crate::identity::verdict_cache::{Recalled, VerdictCache};
@@ -59,12 +58,7 @@ pub struct Authenticator {
     /// Where the API server may be asked.
     reviews: Option<Reviews>,
     policy: Policy,
-    /// Whether a key has ever proven a token: then keys and issuer are this cluster's.
-    has_verified: AtomicBool,
-    /// When it was logged last that tokens are of an issuer that is none of `--issuer`.
-    told_foreign: LastTold,
-    /// When it was logged last that tokens name unknown keys.
-    told_unknown: LastTold,
+    foreign: ForeignTokens,
 }
 
 impl Default for Authenticator {
@@ -82,9 +76,7 @@ impl Authenticator {
             keys,
             reviews: None,
             policy,
-            has_verified: AtomicBool::new(false),
-            told_foreign: LastTold::default(),
-            told_unknown: LastTold::default(),
+            foreign: ForeignTokens::default(),
         }
     }
 
@@ -92,6 +84,11 @@ impl Authenticator {
     #[must_use]
     pub fn with_reviews(self, reviews: Option<Reviews>) -> Self {
         Self { reviews, ..self }
+    }
+
+    /// What is seen of tokens that are not of this cluster, as far as the agent knows it.
+    pub fn foreign_tokens(&self) -> ForeignTokens {
+        self.foreign.clone()
     }
 
     /// Judges a token with what is known now.
@@ -119,6 +116,10 @@ impl Authenticator {
 
     fn find(&self, token: &BearerToken, now: Now) -> Found {
         match self.cache.recall(token.digest(), self.keys.generation(), now.boot) {
+            Recalled::Proven(identity) => {
+                self.foreign.proven();
+                Found::Judged(at_this_time(identity, now))
+            }
             Recalled::Identity(identity) => Found::Judged(at_this_time(identity, now)),
             Recalled::Lapsed => self.judge(token, true, now),
             Recalled::Nothing => self.judge(token, false, now),
@@ -130,7 +131,7 @@ impl Authenticator {
         match verify(token, &keys, &self.policy, now) {
             Verdict::Refused(refused) => Found::Judged(Authentication::Refused(refused)),
             Verdict::Verified(identity) => {
-                self.has_verified.store(true, Ordering::Relaxed);
+                self.foreign.proven();
                 let identity = Identity::Verified(identity);
                 self.cache.remember(identity.clone(), keys.generation(), None);
                 Found::Judged(at_this_time(identity, now))
@@ -187,7 +188,11 @@ impl Authenticator {
         match known {
             Known::Authenticated { user, again_at } => {
                 // Its pod is served, and the flags are wrong: while the API server is away it would not be.
-                self.say_open(&open, "the API server authenticates it", now);
+                // Without --jwks they are not: an API server of EKS may publish other keys than it signs
+                // with.
+                if self.policy.has_given_keys() || matches!(open.unproven, Unproven::ForeignIssuer(_)) {
+                    self.say_open(&open, "the API server authenticates it", now);
+                }
                 match judge_reviewed(token, &user, &self.policy) {
                     Ok(verified) => {
                         self.count_until(again_at, Identity::Verified(verified), open.generation, now)
@@ -229,29 +234,14 @@ impl Authenticator {
     }
 
     fn say_foreign(&self, issuer: &str, keys: &KeyTable, follows: &str, now: Now) {
-        if self.told_foreign.is_due(now.boot) {
-            let expected = self.policy.issuers(keys);
-            tracing::warn!(
-                issuer,
-                expected,
-                "a token is of an issuer that is none of --issuer, nor the one that the API server names; \
-                 {follows}"
-            );
-        }
+        self.foreign.of_issuer(issuer, &self.policy.issuers(keys), follows, now.boot);
     }
 
-    /// Once a token was verified, an unknown key is the token's affair. No keys at all are reported
-    /// elsewhere: as a condition.
+    /// No keys at all are reported elsewhere: as a condition.
     fn say_unknown(&self, follows: &str, now: Now) {
         let keys = self.keys.view(now.boot).keys;
-        if keys > 0 && !self.has_verified.load(Ordering::Relaxed) && self.told_unknown.is_due(now.boot) {
-            let issuer = self.policy.issuers(&self.keys.table());
-            tracing::warn!(
-                issuer,
-                keys,
-                "tokens name keys that none of --jwks has, and none was verified yet: are these the keys of \
-                 this cluster? {follows}"
-            );
+        if keys > 0 {
+            self.foreign.of_key(keys, &self.policy.issuers(&self.keys.table()), follows, now.boot);
         }
     }
 

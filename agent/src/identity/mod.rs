@@ -7,9 +7,12 @@
 
 pub mod authenticator;
 pub mod claims;
+pub mod foreign_tokens;
 mod json;
 pub mod keys;
 mod last_told;
+pub mod own_proof;
+pub mod own_token;
 pub mod review;
 mod verdict;
 mod verdict_cache;

@@ -36,7 +36,9 @@ struct Slot {
 /// What is remembered of a token.
 #[derive(Clone, Debug)]
 pub(super) enum Recalled {
-    /// This was found of it, and counts.
+    /// A key has proven it.
+    Proven(Identity),
+    /// This was found of it otherwise, and counts.
     Identity(Identity),
     /// This was found of it with these keys, and its time is over.
     Lapsed,
@@ -60,9 +62,12 @@ impl VerdictCache {
         if !(found.generation == generation && is_this_one) {
             return Recalled::Nothing;
         }
-        match found.until {
-            Some(until) if until <= now => Recalled::Lapsed,
-            Some(_) | None => Recalled::Identity(found.identity.clone()),
+        match (found.until, &found.identity) {
+            (Some(until), _) if until <= now => Recalled::Lapsed,
+            (None, Identity::Verified(_)) => Recalled::Proven(found.identity.clone()),
+            (Some(_), _) | (None, Identity::Unverified(_) | Identity::Untimely(_)) => {
+                Recalled::Identity(found.identity.clone())
+            }
         }
     }
 

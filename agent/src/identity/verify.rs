@@ -24,6 +24,7 @@ use crate::workload::{Audience, BearerToken, Caller, ForeignAudience, Pod, Serve
 pub struct Policy {
     mode: VerificationMode,
     has_keys: bool,
+    has_given_keys: bool,
     issuers: Vec<Box<str>>,
     /// Of each source of keys, by its number, the one issuer that its keys verify; `None`: any of `issuers`,
     /// and the one that the source names itself.
@@ -80,6 +81,7 @@ impl Policy {
         Self {
             mode: verification.mode,
             has_keys,
+            has_given_keys: has_keys && !verification.keys.is_empty(),
             issuers: verification.issuers.iter().map(|issuer| issuer.as_str().into()).collect(),
             issuers_of_keys: verification.issuers_of_keys().map(|issuer| issuer.map(Into::into)).collect(),
             audiences: ServedAudiences::default(),
@@ -92,6 +94,11 @@ impl Policy {
     #[must_use]
     pub fn serving(self, audiences: ServedAudiences) -> Self {
         Self { audiences, ..self }
+    }
+
+    /// Whether an admin has given keys by `--jwks`.
+    pub(super) const fn has_given_keys(&self) -> bool {
+        self.has_given_keys
     }
 
     /// What the audiences of a token amount to.

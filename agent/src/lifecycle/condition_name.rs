@@ -40,6 +40,8 @@ macro_rules! condition_names {
 
 condition_names! {
     Running = "running": "All parts of the agent are started, and it is not shutting down.";
+    Region = "region":
+        "The agent knows its AWS region: given, or read from the instance metadata service.";
     OwnCredentials = "own-credentials": "The agent has AWS credentials of its own to call EKS Auth with.";
     UpstreamAcceptsUs = "upstream-accepts-us":
         "The last answers of EKS Auth did not reject the agent's own credentials.";
@@ -50,12 +52,15 @@ condition_names! {
     UpstreamGrants = "upstream-grants":
         "Not every answer of EKS Auth and STS since the start, or in ten minutes, was a refusal.";
 
+    TrialCall = "trial-call":
+        "EKS Auth knows the cluster and takes calls of this node's role, or gave no answer; asked until met.";
+
     ListenerIpv4 = "listener-ipv4":
         "The first IPv4 address and port that credentials are served on lead to a listener of the agent.";
     ListenerIpv4Own = "listener-ipv4-own":
         "With --guard-address, the agent listens on --port of its first IPv4 address too.";
     ListenerIpv4Guard = "listener-ipv4-guard":
-        "The agent listens on the guard's port of its first IPv4 address.";
+        "The table leads to a guard port of the agent's first IPv4 address, or the agent needs none.";
     ListenerIpv4Second = "listener-ipv4-2": "The agent listens on its second IPv4 address and port.";
     ListenerIpv4Third = "listener-ipv4-3": "The agent listens on its third IPv4 address and port.";
     ListenerIpv4Fourth = "listener-ipv4-4": "The agent listens on its fourth IPv4 address and port.";
@@ -64,7 +69,7 @@ condition_names! {
     ListenerIpv6Own = "listener-ipv6-own":
         "With --guard-address, the agent listens on --port of its first IPv6 address too.";
     ListenerIpv6Guard = "listener-ipv6-guard":
-        "The agent listens on the guard's port of its first IPv6 address.";
+        "The table leads to a guard port of the agent's first IPv6 address, or the agent needs none.";
     ListenerIpv6Second = "listener-ipv6-2": "The agent listens on its second IPv6 address and port.";
     ListenerIpv6Third = "listener-ipv6-3": "The agent listens on its third IPv6 address and port.";
     ListenerIpv6Fourth = "listener-ipv6-4": "The agent listens on its fourth IPv6 address and port.";
@@ -75,6 +80,8 @@ condition_names! {
     Metrics = "metrics": "The agent listens on the port for metrics.";
 
     TokenKeys = "token-keys": "The agent has the cluster's keys to verify service account tokens with.";
+    TokenIssuer = "token-issuer":
+        "Not every token since the start, or in ten minutes, was of an issuer or a key that the agent lacks.";
     RoleFiles = "role-files": "The role map and the role limits can be used as they are now.";
     RoleAnnotations = "role-annotations":
         "The annotations of service accounts that were asked for could be read at the Kubernetes API.";
@@ -86,9 +93,11 @@ condition_names! {
         "The node has fd00:ec2::23 on one of its links and in its local routing table, or has no IPv6.";
     Link = "link": "The link, the addresses and the routes that pods reach the agent by are all in place.";
     AddressGuard = "address-guard":
-        "The nftables rules of --guard-address are in place; waited for at start, for 10 s at most.";
+        "The nftables table of --guard-address leads to an agent here; waited for at start, for 10 s.";
     ImdsBlock = "imds-block":
-        "The nftables rules of --block-imds are in place.";
+        "The nftables rules of --block-imds=on are in place.";
+    ImdsCount = "imds-count":
+        "The connections of pods to the instance metadata service are counted, or cannot be on this node.";
 
     SelfProbe = "self-probe": "A request from the node to the agent's addresses is answered by this agent.";
     SelfProbeFromPod = "self-probe-from-pod":

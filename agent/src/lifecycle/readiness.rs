@@ -13,7 +13,9 @@ use tokio::time::Instant;
 use super::condition_name::ConditionName;
 
 /// Why a condition is not met that nobody has reported yet.
-const STARTING: &str = "starting";
+pub const STARTING: &str = "starting";
+/// How the reason begins of a condition that has nothing to meet.
+pub const NOT_APPLICABLE: &str = "not applicable: ";
 
 /// All conditions of the process. Clones share them.
 #[derive(Clone)]
@@ -103,6 +105,13 @@ impl Readiness {
         self.shared.lock().is_ready()
     }
 
+    /// Whether every required condition but these is met.
+    pub fn is_ready_but_for(&self, names: &[ConditionName]) -> bool {
+        let state = self.shared.lock();
+        let others = state.conditions.iter().filter(|condition| !names.contains(&condition.name));
+        others.filter(|condition| condition.required).all(|condition| condition.met)
+    }
+
     /// Every condition, in the order of registration.
     pub fn report(&self) -> Vec<Report> {
         self.shared.lock().conditions.clone()
@@ -129,7 +138,12 @@ impl Condition {
 
     /// The condition counts as met, because there is nothing to meet: IPv6 is switched off, for instance.
     pub fn not_applicable(&self, reason: impl Into<String>) {
-        self.set(true, format!("not applicable: {}", reason.into()));
+        self.set(true, format!("{NOT_APPLICABLE}{}", reason.into()));
+    }
+
+    /// The condition is met in another way than usual.
+    pub fn met_by(&self, way: impl Into<String>) {
+        self.set(true, way.into());
     }
 
     /// The condition is not met, and why. Never put a secret into a reason: probes show it.

@@ -1,4 +1,4 @@
-//! The phases of shutdown: running, draining until a point in time, stopped.
+//! The phases of shutdown: running, draining until a point in time, stopped; and who asked for it.
 //!
 //! Owns: the phase, how it is announced, and the signals that start it. Must not know: what draining means
 //! for each part; listeners, held requests and workers read the phase themselves.
@@ -26,10 +26,20 @@ pub enum Phase {
     Stopped,
 }
 
+/// Who asked the process to end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Asked {
+    /// A supervisor, by SIGTERM: another agent may be on its way.
+    BySupervisor,
+    /// A person at a terminal, by SIGINT.
+    ByPerson,
+}
+
 /// The phase, shared by all clones. It only moves forward.
 #[derive(Clone)]
 pub struct Shutdown {
     phase: Arc<watch::Sender<Phase>>,
+    asked: Arc<watch::Sender<Option<Asked>>>,
 }
 
 impl Default for Shutdown {
@@ -41,7 +51,7 @@ impl Default for Shutdown {
 impl Shutdown {
     /// In the phase [`Phase::Running`].
     pub fn new() -> Self {
-        Self { phase: Arc::new(watch::Sender::new(Phase::Running)) }
+        Self { phase: Arc::new(watch::Sender::new(Phase::Running)), asked: Arc::default() }
     }
 
     /// Starts to drain, for at most `grace`. A second call changes nothing: parts already rely on the first
@@ -94,17 +104,25 @@ impl Shutdown {
         }
     }
 
-    /// Handles SIGTERM and SIGINT from now on. The future starts to drain at the first signal, and stops the
-    /// process and returns at the second.
-    pub fn on_signal(&self, grace: Duration) -> io::Result<impl Future<Output = ()> + Send + use<>> {
+    /// Returns once a signal has asked the process to end, and who sent it.
+    pub async fn wait_until_asked(&self) -> Asked {
+        let mut asked = self.asked.subscribe();
+        // Waiting fails only without a sender, and `self` holds the sender.
+        let asked = asked.wait_for(Option::is_some).await.ok().and_then(|asked| *asked);
+        asked.unwrap_or(Asked::ByPerson)
+    }
+
+    /// Handles SIGTERM and SIGINT from now on. The first signal asks the process to end; the second stops it,
+    /// and the future returns.
+    pub fn on_signal(&self) -> io::Result<impl Future<Output = ()> + Send + use<>> {
         let mut signals = Signals {
             terminate: signal(SignalKind::terminate())?,
             interrupt: signal(SignalKind::interrupt())?,
         };
         let shutdown = self.clone();
         Ok(async move {
-            signals.next().await;
-            shutdown.begin(grace);
+            let asked = signals.next().await;
+            shutdown.asked.send_replace(Some(asked));
             signals.next().await;
             shutdown.stop();
         })
@@ -122,12 +140,13 @@ struct Signals {
 }
 
 impl Signals {
-    async fn next(&mut self) {
-        let name = tokio::select! {
-            _ = self.terminate.recv() => "SIGTERM",
-            _ = self.interrupt.recv() => "SIGINT",
+    async fn next(&mut self) -> Asked {
+        let (name, asked) = tokio::select! {
+            _ = self.terminate.recv() => ("SIGTERM", Asked::BySupervisor),
+            _ = self.interrupt.recv() => ("SIGINT", Asked::ByPerson),
         };
         tracing::info!(signal = name, "signal received");
+        asked
     }
 }
 
@@ -139,7 +158,7 @@ fn millis(duration: Duration) -> u64 {
 mod tests {
     use std::time::Duration;
 
-    use super::{Phase, Shutdown};
+    use super::{Asked, Phase, Shutdown};
 
     #[tokio::test(start_paused = true)]
     async fn the_grace_period_runs_out_and_is_not_extended() {
@@ -168,17 +187,17 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn the_first_signal_drains_and_the_second_stops() {
+    async fn the_first_signal_asks_and_the_second_stops() {
         fn send(signal: &str) {
             let pid = std::process::id().to_string();
             assert!(std::process::Command::new("kill").args([signal, &pid]).status().unwrap().success());
         }
         let shutdown = Shutdown::new();
-        let signals = shutdown.on_signal(Duration::from_secs(30)).unwrap();
+        let signals = shutdown.on_signal().unwrap();
         let sender = async {
             send("-TERM");
-            shutdown.wait_for_draining().await;
-            assert!(matches!(shutdown.phase(), Phase::Draining { .. }));
+            assert_eq!(shutdown.wait_until_asked().await, Asked::BySupervisor);
+            assert!(shutdown.is_running());
             send("-INT");
             shutdown.wait_for_stopped().await;
         };

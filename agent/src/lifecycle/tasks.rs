@@ -96,6 +96,14 @@ pub fn spawn_detached(name: &'static str, future: impl Future<Output = ()> + Sen
     });
 }
 
+/// Does work that takes a while, and waits for nothing, on a thread of its own. `None`: it panicked, which is
+/// logged.
+pub async fn beside_the_event_loop<T: Send + 'static>(
+    work: impl FnOnce() -> T + Send + 'static,
+) -> Option<T> {
+    tokio::task::spawn_blocking(work).await.ok()
+}
+
 struct PanicLogged(&'static str);
 
 impl Drop for PanicLogged {

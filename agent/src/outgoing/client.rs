@@ -6,6 +6,7 @@
 
 use std::collections::HashMap;
 use std::fmt;
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -34,6 +35,15 @@ struct Shared {
     tls: Arc<Tls>,
     /// One per server. Servers come from the configuration, so there are few.
     pools: Mutex<HashMap<Origin, Pool>>,
+}
+
+/// A way to a server that was taken, for people.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TakenWay {
+    /// The server, and the proxy on the way to it.
+    pub to: String,
+    /// The addresses of the first of them, as they were found last.
+    pub addresses: Vec<SocketAddr>,
 }
 
 impl Client {
@@ -71,6 +81,9 @@ impl Client {
         let pool = self.pool(&origin);
         let mut request = on_the_wire(request, pool.way())?;
         loop {
+            if let Some(carrier) = request.extensions().get::<Carrier>() {
+                carrier.awaits(pool.way());
+            }
             let mut lease = pool.connection().await.map_err(|source| {
                 let to = pool.way().to_string();
                 Unconnected { to, source }
@@ -97,6 +110,16 @@ impl Client {
                 },
             }
         }
+    }
+
+    /// The ways that requests have taken so far.
+    pub fn ways(&self) -> Vec<TakenWay> {
+        let pools = self.shared.pools.lock();
+        let ways = pools.values().map(|pool| pool.way());
+        let mut taken: Vec<_> =
+            ways.map(|way| TakenWay { to: way.to_string(), addresses: way.addresses() }).collect();
+        taken.sort_by(|one, other| one.to.cmp(&other.to));
+        taken
     }
 
     fn pool(&self, origin: &Origin) -> Pool {
@@ -146,9 +169,13 @@ mod tests {
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
     use tokio::net::TcpListener;
 
+    use super::super::carrier::Carrier;
+    use super::super::proxy::Proxies;
+    use super::super::tls::Tls;
     use super::{Client, SendError};
     use crate::clock::Clock;
     use crate::lifecycle::tasks::spawn_detached;
+    use crate::telemetry::error_chain::ErrorChain;
 
     fn direct() -> Client {
         Client::direct(&Clock::system())
@@ -242,6 +269,43 @@ mod tests {
         for asked in asked {
             let told = tokio::time::timeout(Duration::from_secs(2), asked).await.expect("told");
             assert!(matches!(told, Err(SendError::Connect(_))), "{told:?}");
+        }
+    }
+
+    #[tokio::test]
+    async fn who_gives_up_on_a_silent_way_learns_at_which_step_it_is_silent() {
+        // A queue of one that is full: the kernel drops every further SYN, as a packet filter does.
+        let dead = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
+        dead.bind(&SocketAddr::from(([127, 0, 0, 1], 0)).into()).unwrap();
+        dead.listen(0).unwrap();
+        let dead_at = dead.local_addr().unwrap().as_socket().unwrap();
+        let _full = std::net::TcpStream::connect(dead_at).unwrap();
+        // The kernel accepts, and nobody says a word.
+        let silent = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let silent_at = silent.local_addr().unwrap();
+        let proxy = crate::config::Proxy {
+            http: None,
+            https: Some(crate::secret::Secret::new(format!("http://{silent_at}"))),
+            no_proxy: crate::config::NoProxy::default(),
+        };
+        let through_proxy =
+            Client::of(Proxies::from_config(Some(&proxy)).unwrap(), Tls::new(&Clock::system()));
+        for (client, url, told) in [
+            (direct(), format!("http://{dead_at}/"), "the TCP connection took too long"),
+            (direct(), format!("https://{silent_at}/"), "TLS took too long"),
+            (
+                through_proxy,
+                "https://a.example/".to_owned(),
+                "the connection through the proxy took too long",
+            ),
+        ] {
+            let carrier = Carrier::new();
+            let mut request = Request::get(&url).body(Full::new(Bytes::new())).unwrap();
+            request.extensions_mut().insert(carrier.clone());
+            let given_up = tokio::time::timeout(Duration::from_millis(300), client.send(request, 10)).await;
+            assert!(given_up.is_err(), "{url}");
+            let lacks = ErrorChain(&carrier.lacks().unwrap()).to_string();
+            assert!(lacks.ends_with(told), "{lacks}");
         }
     }
 }

@@ -6,10 +6,12 @@
 //! longer than they want to (`pool`).
 
 use std::fmt;
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use http::Uri;
 use http::uri::Scheme;
+use parking_lot::Mutex;
 use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::dial::dial;
@@ -36,6 +38,8 @@ pub(super) struct Way {
     proxy: Option<ProxyServer>,
     /// The first host on the way: the proxy, or the server.
     first: Name,
+    /// The step that was begun last, by whichever connection. Where one never ends, all new ones come to it.
+    begun: Mutex<Step>,
 }
 
 /// Bytes in both directions.
@@ -78,11 +82,16 @@ impl Way {
             Some(proxy) => Name::new(&proxy.host, proxy.port),
             None => Name::new(&origin.host, origin.port),
         };
-        Self { origin, proxy, first }
+        Self { origin, proxy, first, begun: Mutex::new(Step::Lookup) }
     }
 
     pub(super) fn origin(&self) -> &Origin {
         &self.origin
+    }
+
+    /// The addresses of the first host on the way, as they were found last.
+    pub(super) fn addresses(&self) -> Vec<SocketAddr> {
+        self.first.last_good()
     }
 
     /// The proxy that reads the requests itself, because there is no tunnel through it.
@@ -90,16 +99,23 @@ impl Way {
         self.proxy.as_ref().filter(|_| !self.origin.is_https)
     }
 
+    /// The step that was begun last.
+    pub(super) fn begun(&self) -> Step {
+        *self.begun.lock()
+    }
+
     /// Goes it.
     pub(super) async fn connect(&self, tls: &Tls) -> Result<Box<dyn Stream>, ConnectError> {
+        self.begin(Step::Lookup);
         let addresses = self.first.addresses().await?;
-        let tcp = step(Step::Connect, dial(&addresses)).await?;
+        let tcp = self.step(Step::Connect, dial(&addresses)).await?;
         let mut stream: Box<dyn Stream> = Box::new(tcp);
         if let Some(proxy) = &self.proxy {
             if proxy.is_https {
-                stream = Box::new(step(Step::ProxyTls, tls.over(stream, &proxy.host)).await?);
+                stream = Box::new(self.step(Step::ProxyTls, tls.over(stream, &proxy.host)).await?);
             }
             if self.origin.is_https {
+                self.begin(Step::Proxy);
                 let authority = self.origin.authority();
                 let asked = proxy.connect(&mut stream, &authority);
                 tokio::time::timeout(STEP, asked)
@@ -108,9 +124,25 @@ impl Way {
             }
         }
         if self.origin.is_https {
-            stream = Box::new(step(Step::Tls, tls.over(stream, &self.origin.host)).await?);
+            stream = Box::new(self.step(Step::Tls, tls.over(stream, &self.origin.host)).await?);
         }
         Ok(stream)
+    }
+
+    async fn step<T>(
+        &self,
+        step: Step,
+        work: impl Future<Output = std::io::Result<T>>,
+    ) -> Result<T, ConnectError> {
+        self.begin(step);
+        match tokio::time::timeout(STEP, work).await {
+            Ok(done) => done.map_err(|error| ConnectError::failed(step, error)),
+            Err(_elapsed) => Err(ConnectError::TimedOut(step)),
+        }
+    }
+
+    fn begin(&self, step: Step) {
+        *self.begun.lock() = step;
     }
 }
 
@@ -122,13 +154,6 @@ impl fmt::Display for Way {
             Some(proxy) => write!(f, " through the proxy {}", proxy.authority()),
             None => Ok(()),
         }
-    }
-}
-
-async fn step<T>(step: Step, work: impl Future<Output = std::io::Result<T>>) -> Result<T, ConnectError> {
-    match tokio::time::timeout(STEP, work).await {
-        Ok(done) => done.map_err(|error| ConnectError::failed(step, error)),
-        Err(_elapsed) => Err(ConnectError::TimedOut(step)),
     }
 }
 

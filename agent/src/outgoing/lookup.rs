@@ -59,6 +59,14 @@ impl Name {
         self.shared_lookup(async move { tokio::net::lookup_host(name).await.map(Iterator::collect) }).await
     }
 
+    /// The addresses that were found last; none yet where nobody has asked.
+    pub(super) fn last_good(&self) -> Vec<SocketAddr> {
+        if let Ok(address) = self.shared.host.parse::<IpAddr>() {
+            return vec![SocketAddr::new(address, self.shared.port)];
+        }
+        self.shared.state.lock().last_good.as_deref().unwrap_or_default().to_vec()
+    }
+
     /// Joins the lookup under way; if there is none, `lookup` is it.
     async fn shared_lookup(
         &self,

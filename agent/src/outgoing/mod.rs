@@ -20,6 +20,6 @@ pub(crate) mod proxy;
 mod tls;
 
 pub use self::carrier::Carrier;
-pub use self::client::Client;
+pub use self::client::{Client, TakenWay};
 pub use self::error::{ConnectError, SendError, SetUpError, Unconnected};
 pub use self::pool::MOST_SOCKETS;

@@ -52,7 +52,7 @@ pub(super) struct Pool {
 }
 
 struct Shared {
-    way: Way,
+    way: Arc<Way>,
     tls: Arc<Tls>,
     state: Mutex<State>,
 }
@@ -94,10 +94,10 @@ struct Answer {
 
 impl Pool {
     pub(super) fn new(way: Way, tls: Arc<Tls>) -> Self {
-        Self { shared: Arc::new(Shared { way, tls, state: Mutex::default() }) }
+        Self { shared: Arc::new(Shared { way: Arc::new(way), tls, state: Mutex::default() }) }
     }
 
-    pub(super) fn way(&self) -> &Way {
+    pub(super) fn way(&self) -> &Arc<Way> {
         &self.shared.way
     }
 

@@ -154,6 +154,11 @@ impl Pods {
         self.shared.register.read().count()
     }
 
+    /// Every pod that lives here, as far as is known; `None` before the first list has ended.
+    pub fn all(&self) -> Option<Vec<Arc<LivePod>>> {
+        self.shared.register.read().all()
+    }
+
     /// Has the cluster asked about a pod that has not been reported.
     pub fn ask(&self, pod: &PodName) {
         // Dropped where too many wait: it is asked about again with its next request.

@@ -45,6 +45,8 @@ pub(super) struct Register {
     to_revoke: VecDeque<Box<str>>,
     associations: Associations,
     is_fresh: bool,
+    /// Whether a list was whole once.
+    was_fresh: bool,
     /// The number of the list that was begun last.
     list: u64,
     /// How many were known when it began.
@@ -83,6 +85,10 @@ impl Register {
 
     pub(super) fn count(&self) -> (usize, bool) {
         (self.pods.len(), self.is_fresh)
+    }
+
+    pub(super) fn all(&self) -> Option<Vec<Arc<LivePod>>> {
+        self.was_fresh.then(|| self.pods.values().map(|known| Arc::clone(&known.pod)).collect())
     }
 
     pub(super) fn here(&mut self, pod: LivePod) {
@@ -193,12 +199,13 @@ impl Register {
             self.pods.retain(|_, known| known.reported_in == list);
             return Err(DoubtfulList { known: self.known_before, missing: missing.len() });
         }
-        self.is_fresh = true;
+        self.set_fresh(true);
         Ok(missing)
     }
 
     pub(super) fn set_fresh(&mut self, is_fresh: bool) {
         self.is_fresh = is_fresh;
+        self.was_fresh |= is_fresh;
     }
 }
 
@@ -246,6 +253,17 @@ mod tests {
         assert_eq!(register.status_of("b"), PodStatus::Unknown);
         assert!(is_here(&register, "a"), "what was known stays known");
         assert!(!register.lives("a"), "but nothing is done for it on that word alone");
+    }
+
+    #[test]
+    fn all_are_known_from_the_first_list_on_and_stay_known_without_reports() {
+        let mut register = Register::default();
+        register.begin_list();
+        register.here(pod("a"));
+        assert_eq!(register.all(), None, "some of a list");
+        register.end_list().unwrap();
+        register.set_fresh(false);
+        assert_eq!(register.all().unwrap().len(), 1);
     }
 
     #[test]

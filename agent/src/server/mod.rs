@@ -5,4 +5,5 @@
 
 pub mod access_log;
 pub mod door;
+pub mod local_socket;
 pub mod pages;

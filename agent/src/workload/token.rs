@@ -10,7 +10,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use aws_lc_rs::digest;
+use aws_lc_rs::{constant_time, digest};
 
 use crate::secret::Secret;
 
@@ -134,6 +134,11 @@ impl BearerToken {
     /// The token itself, for the one who must send it on.
     pub fn reveal(&self) -> &str {
         self.text.reveal()
+    }
+
+    /// Whether a header has this token and nothing else. That takes as long wherever they differ.
+    pub fn is(&self, header: &[u8]) -> bool {
+        constant_time::verify_slices_are_equal(self.reveal().as_bytes(), header).is_ok()
     }
 
     /// SHA-256 of the whole token.

@@ -51,7 +51,9 @@ expression behind > or <, and in an annotation, which says which number it is. *
 {{- if and (hasKey $change "threshold") (not (hasKey $alert.annotations "threshold")) -}}
 {{- fail (printf "metrics.prometheusRule.alerts.%s.threshold: this alert has no threshold; it can be changed by for, severity and enabled" $alert.alert) -}}
 {{- end -}}
-{{- if dig "enabled" true $change -}}
+{{- /* With OnDelete an update waits for people. */ -}}
+{{- $waits := and (eq $alert.alert "PodIdentityUpdateStuck") (eq (dig "type" "" (default (dict) $.Values.updateStrategy)) "OnDelete") -}}
+{{- if dig "enabled" (not $waits) $change -}}
 {{- $alerts = append $alerts (include "agent.alert" (list $alert $change $runbook) | fromYaml) -}}
 {{- end -}}
 {{- end -}}

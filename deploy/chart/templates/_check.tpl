@@ -34,9 +34,16 @@
 {{- if or (not .Values.clusterName) (eq .Values.clusterName "EKS_CLUSTER_NAME") -}}
 {{- fail "clusterName is required: the name of the EKS cluster" -}}
 {{- end -}}
-{{- $region := .Values.env.AWS_REGION -}}
-{{- if or (and (not $region) (not .Values.envFrom)) (eq (toString $region) "AWS_REGION_NAME") -}}
-{{- fail "env.AWS_REGION is required: the region of the EKS cluster" -}}
+{{- if eq (toString .Values.env.AWS_REGION) "AWS_REGION_NAME" -}}
+{{- fail "env.AWS_REGION is still a placeholder: set it to the region of the EKS cluster, or leave it out to have that of the instance" -}}
+{{- end -}}
+{{- range $kind := list "hybrid" "hybrid-bottlerocket" -}}
+{{- $nodes := get $.Values.daemonsets $kind -}}
+{{- $env := merge (dict) (default (dict) $nodes.env) $.Values.env -}}
+{{- $flags := merge (dict) (default (dict) $nodes.additionalArgs) (default (dict) $.Values.agent.additionalArgs) -}}
+{{- if and $nodes.create (not (or $env.AWS_REGION $env.AWS_DEFAULT_REGION (get $flags "--region") $.Values.envFrom)) -}}
+{{- fail (printf "daemonsets.%s needs env.AWS_REGION: hybrid nodes have no instance metadata service to read the region from" $kind) -}}
+{{- end -}}
 {{- end -}}
 {{- if contains "eks/eks-pod-identity-agent" (include "agent.image" .) -}}
 {{- fail (printf "the image %s is the Amazon agent's, which this chart does not start: set image.override or image.repository to an image of pod-identity-agent" (include "agent.image" .)) -}}
@@ -53,7 +60,8 @@
 {{- fail (printf "image.tag %s is a version of the Amazon agent: remove it, or set it to a version of pod-identity-agent" .Values.image.tag) -}}
 {{- end -}}
 {{- $advertises := include "agent.declaresPort" . -}}
-{{- $surge := toString (default 0 (dig "rollingUpdate" "maxSurge" 0 .Values.updateStrategy)) -}}
+{{- $strategy := include "agent.updateStrategy" . | fromYaml -}}
+{{- $surge := toString (default 0 (dig "rollingUpdate" "maxSurge" 0 $strategy)) -}}
 {{- if and $advertises (not (has $surge (list "0" "0%"))) -}}
 {{- fail "updateStrategy.rollingUpdate.maxSurge needs a port 80 that is not declared, that is guardAddress=true and no agent.advertiseProxyPort: a new pod that declares it cannot be scheduled beside the old one" -}}
 {{- end -}}

@@ -11,6 +11,11 @@
 {{- if and .Values.kubernetes.enabled .Values.kubernetes.pods .Values.kubernetes.events -}}true{{- end -}}
 {{- end }}
 
+{{/* Whether a trial call is made: there must be somebody to ask. */}}
+{{- define "agent.trialCall" -}}
+{{- if and .Values.trialCall .Values.podIdentity -}}true{{- end -}}
+{{- end }}
+
 {{/* Whether there is a role map. */}}
 {{- define "agent.roleMap" -}}
 {{- if or .Values.webIdentity.roleMap .Values.webIdentity.roleMapConfigMap -}}true{{- end -}}

@@ -27,6 +27,15 @@
 {{- default (ternary $own "" $account.create) $account.name -}}
 {{- end }}
 
+{{/* One of the DaemonSets, for an example; a word in its place where there is none. */}}
+{{- define "agent.anyDaemonSet" -}}
+{{- $names := list -}}
+{{- range $kind, $nodes := .Values.daemonsets -}}
+{{- if $nodes.create }}{{ $names = append $names (include "agent.name" (dict "Values" $.Values "Chart" $.Chart "Release" $.Release "suffix" $nodes.nameSuffix)) }}{{ end -}}
+{{- end -}}
+{{- with first $names }}{{ printf "daemonset/%s" . }}{{ else }}POD{{ end -}}
+{{- end }}
+
 {{/* The command that waits for each DaemonSet. */}}
 {{- define "agent.rollouts" -}}
 {{- range $kind, $nodes := .Values.daemonsets -}}

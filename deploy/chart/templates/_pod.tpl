@@ -15,7 +15,7 @@ takes the last. `nodes` is the kind of nodes. */}}
 {{- if kindIs "map" $value }}
 - name: {{ quote $name }}
   {{- toYaml $value | nindent 2 }}
-{{- /* An empty region is one that comes from envFrom, which it would hide. */}}
+{{- /* An empty region is one that comes from envFrom, which it would hide, or from the instance. */}}
 {{- else if and (not (kindIs "invalid" $value)) (not (and (eq $name "AWS_REGION") (eq $value ""))) }}
 - name: {{ quote $name }}
   value: {{ include "agent.scalar" $value | quote }}
@@ -23,7 +23,7 @@ takes the last. `nodes` is the kind of nodes. */}}
 {{- end }}
 {{- end }}
 
-{{/* Whether the region is an isolated one, where the node has certificates of its own. */}}
+{{/* Whether the region is an isolated one, where the node has certificates of its own. One that comes from elsewhere is not known here. */}}
 {{- define "agent.isIso" -}}
 {{- if contains "-iso" (toString .Values.env.AWS_REGION) -}}true{{- end -}}
 {{- end }}
@@ -32,7 +32,9 @@ takes the last. `nodes` is the kind of nodes. */}}
 {{- define "agent.securityContext" -}}
 {{- $values := .Values -}}
 {{- $added := list "NET_BIND_SERVICE" -}}
-{{- if or $values.manageLink $values.guardAddress $values.blockImds $values.probeNamespace }}{{ $added = append $added "NET_ADMIN" }}{{ end -}}
+{{- /* Counting alone is no reason to give it a capability: by default it does what it can with those of others. */}}
+{{- $blocks := eq "on" (include "agent.blockImds" .) -}}
+{{- if or $values.manageLink $values.guardAddress $blocks $values.probeNamespace }}{{ $added = append $added "NET_ADMIN" }}{{ end -}}
 {{- if $values.probeNamespace }}{{ $added = append $added "SYS_ADMIN" }}{{ end -}}
 {{- $context := dict
     "runAsUser" 0
@@ -50,3 +52,51 @@ takes the last. `nodes` is the kind of nodes. */}}
 {{- $default := dict "seccompProfile" (dict "type" "RuntimeDefault") -}}
 {{- mergeOverwrite $default (deepCopy (default (dict) .Values.podSecurityContext)) | toYaml -}}
 {{- end }}
+
+{{/* What an update does on each node: the strategy that was given, or that of the preset. */}}
+{{- define "agent.updateStrategy" -}}
+{{- $mayShare := and .Values.guardAddress (not (include "agent.declaresPort" .)) -}}
+{{- $preset := default "auto" .Values.updatePreset -}}
+{{- if .Values.updateStrategy -}}
+{{- toYaml .Values.updateStrategy -}}
+{{- else if or (eq $preset "surge") (and (eq $preset "auto") $mayShare) -}}
+type: RollingUpdate
+rollingUpdate: {maxSurge: 1, maxUnavailable: 0}
+{{- else -}}
+type: RollingUpdate
+rollingUpdate: {maxUnavailable: 10%}
+{{- end -}}
+{{- end -}}
+
+{{/* Over a socket of this pod: while two agents are on a node, a port of the host is that of the one or of the other. Over HTTP where another path
+was asked for. Ready is who answers twice, 5 s apart: minReadySeconds would say the same, but with a surge Kubernetes may forget an update over it. */}}
+{{- define "agent.probes" -}}
+{{- with .Values.agent.livenessEndpoint -}}
+livenessProbe:
+  {{- if eq . "/healthz" }}
+  exec: {command: [/pod-identity-agent, probe, live]}
+  timeoutSeconds: 5
+  periodSeconds: 30
+  failureThreshold: 4
+  {{- else }}
+  httpGet: {host: localhost, path: {{ quote . }}, port: {{ $.Values.agent.probePort }}}
+  timeoutSeconds: 10
+  failureThreshold: 6
+  {{- end }}
+{{ end -}}
+{{- with .Values.agent.readinessEndpoint -}}
+readinessProbe:
+  {{- if eq . "/readyz" }}
+  exec: {command: [/pod-identity-agent, probe, ready]}
+  timeoutSeconds: 5
+  periodSeconds: 5
+  successThreshold: 2
+  failureThreshold: 4
+  {{- else }}
+  httpGet: {host: localhost, path: {{ quote . }}, port: {{ $.Values.agent.probePort }}}
+  timeoutSeconds: 10
+  periodSeconds: 5
+  successThreshold: 2
+  {{- end }}
+{{- end }}
+{{- end -}}

@@ -58,6 +58,12 @@ that a float has exactly come out in decimal; the schema refuses others. */}}
 {{- end -}}
 {{- end }}
 
+{{/* YAML reads `off` as false and `on` as true. */}}
+{{- define "agent.blockImds" -}}
+{{- $value := toString .Values.blockImds -}}
+{{- get (dict "true" "on" "false" "off") $value | default $value -}}
+{{- end }}
+
 {{/* YAML reads `off` as false. */}}
 {{- define "agent.mode" -}}
 {{- ternary "off" (toString .) (eq "false" (toString .)) -}}

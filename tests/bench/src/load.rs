@@ -53,26 +53,61 @@ pub(crate) async fn run(
 }
 
 async fn client(target: &Target, connections: Connections, until: Instant) -> Outcome<usize> {
-    let request = request(target, matches!(connections, Connections::New));
-    let mut buffer = vec![0; LONGEST_ANSWER];
+    let mut asking = Asking::new(target, connections);
     let mut answers = 0;
-    let mut kept = None;
     while Instant::now() < until {
-        let mut stream = match kept.take() {
-            Some(stream) => stream,
-            None => connect(target.address).await?,
-        };
-        stream.write_all(request.as_bytes()).await?;
-        read_answer(&mut stream, &mut buffer).await?;
+        asking.ask().await?;
         answers += 1;
-        match connections {
-            Connections::Kept => kept = Some(stream),
+    }
+    Ok(answers)
+}
+
+/// Asks so often a second, one request after the other, until there were so many.
+pub(crate) async fn steadily(
+    target: &Target,
+    connections: Connections,
+    per_second: u32,
+    count: usize,
+) -> Outcome<()> {
+    let mut asking = Asking::new(target, connections);
+    let mut ticks = tokio::time::interval(Duration::from_secs(1) / per_second);
+    for _ in 0..count {
+        ticks.tick().await;
+        asking.ask().await?;
+    }
+    Ok(())
+}
+
+/// One client.
+struct Asking {
+    address: SocketAddr,
+    connections: Connections,
+    request: String,
+    buffer: Vec<u8>,
+    kept: Option<TcpStream>,
+}
+
+impl Asking {
+    fn new(target: &Target, connections: Connections) -> Self {
+        let request = request(target, matches!(connections, Connections::New));
+        Self { address: target.address, connections, request, buffer: vec![0; LONGEST_ANSWER], kept: None }
+    }
+
+    async fn ask(&mut self) -> Outcome<()> {
+        let mut stream = match self.kept.take() {
+            Some(stream) => stream,
+            None => connect(self.address).await?,
+        };
+        stream.write_all(self.request.as_bytes()).await?;
+        read_answer(&mut stream, &mut self.buffer).await?;
+        match self.connections {
+            Connections::Kept => self.kept = Some(stream),
             // A reset at the end, for both servers alike: a minute of TIME_WAIT for each would use up the
             // ports.
             Connections::New => stream.set_zero_linger()?,
         }
+        Ok(())
     }
-    Ok(answers)
 }
 
 async fn connect(address: SocketAddr) -> Outcome<TcpStream> {

@@ -29,6 +29,10 @@ use crate::process::{Agent, Floor};
 const IDENTITIES: usize = 10_000;
 /// Where the figures go.
 const SUMMARY: &str = "target/bench/summary.json";
+/// What a busy pod asks a second, below the pace that pods have by default.
+const STEADY_PER_SECOND: u32 = 600;
+/// Ten seconds of it.
+const STEADY_HITS: usize = 6_000;
 /// Starts for the median of exec to ready.
 const STARTS: usize = 21;
 
@@ -75,6 +79,7 @@ async fn measure() -> Outcome<Map<String, Value>> {
     record(&mut summary, "rss_start_mib", rounded(agent.rss_mib()?))?;
 
     hits(&mut summary, &sandbox, &agent).await?;
+    steady_hits(&mut summary, &sandbox).await?;
 
     let ratios = authentication::measure(&sandbox, &token(&sandbox, 0)?).await?;
     record(&mut summary, "first_verification_vs_rs256", rounded(ratios.first))?;
@@ -98,6 +103,26 @@ async fn measure() -> Outcome<Map<String, Value>> {
     record(&mut summary, "rss_250_pods_mib", rounded(node.all))?;
     record(&mut summary, "rss_250_pods_of_kubernetes_mib", rounded(node.of_kubernetes))?;
     Ok(summary)
+}
+
+/// What 100,000 hits at a steady rate cost the agent, with the pace that pods have by default, and the floor.
+async fn steady_hits(summary: &mut Map<String, Value>, sandbox: &Sandbox) -> Outcome<()> {
+    let agent = Agent::start_with_pace(sandbox).await?;
+    let token = token(sandbox, 0)?;
+    let floor = Floor::start(&load::response(agent.address(), &token).await?)?;
+    for (name, connections) in [("new_connection", Connections::New), ("keep_alive", Connections::Kept)] {
+        for (who, address, pid) in
+            [("hit", agent.address(), agent.pid()), ("floor", floor.address(), floor.pid())]
+        {
+            let target = Target { address, token: token.clone() };
+            let before = process::cpu_time(pid)?;
+            load::steadily(&target, connections, STEADY_PER_SECOND, STEADY_HITS).await?;
+            let cpu = process::cpu_time(pid)?.saturating_sub(before).as_secs_f64();
+            let of_100k = cpu * 100_000.0 / f64::from(u32::try_from(STEADY_HITS)?);
+            record(summary, &format!("{who}_steady_{name}_cpu_s_per_100k"), rounded(of_100k))?;
+        }
+    }
+    Ok(())
 }
 
 /// Hits with a new connection each and with keep-alive, against the floor.

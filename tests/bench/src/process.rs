@@ -15,6 +15,9 @@ use crate::Outcome;
 use crate::api_server::ApiServer;
 use crate::load;
 
+/// What one pod asks above its rate is answered later: with it the pace would be measured.
+const WITHOUT_PACE: [&str; 2] = ["--pod-request-rate", "0"];
+
 /// An agent with default logging and metrics; killed when dropped.
 pub(crate) struct Agent {
     child: Child,
@@ -37,11 +40,19 @@ impl Agent {
         Ok(agent)
     }
 
+    /// The same with the pace that pods have by default.
+    pub(crate) async fn start_with_pace(sandbox: &Sandbox) -> Outcome<Self> {
+        let agent = Self::spawn_with(sandbox, |_| ())?;
+        agent.until_ready().await?;
+        Ok(agent)
+    }
+
     /// The same with everything on, in a cluster of which it is a node.
     pub(crate) async fn start_in_cluster(sandbox: &Sandbox, api_server: &ApiServer) -> Outcome<Self> {
         let (host, port) = (api_server.address.ip().to_string(), api_server.address.port().to_string());
         let agent = Self::spawn_with(sandbox, |command| {
             command
+                .args(WITHOUT_PACE)
                 .args(["--node-name", sandbox.node_name(), "--audit-log", "--kubernetes-events"])
                 .args(["--service-account-roles", "--sts-endpoint", sandbox.sts_url()])
                 .arg("--kubernetes-credentials")
@@ -54,7 +65,9 @@ impl Agent {
     }
 
     fn spawn(sandbox: &Sandbox) -> Outcome<Self> {
-        Self::spawn_with(sandbox, |_| ())
+        Self::spawn_with(sandbox, |command| {
+            command.args(WITHOUT_PACE);
+        })
     }
 
     fn spawn_with(sandbox: &Sandbox, change: impl FnOnce(&mut Command)) -> Outcome<Self> {
@@ -68,8 +81,6 @@ impl Agent {
             .args(["--metrics-port", &metrics_port.to_string(), "--endpoint", sandbox.eks_auth_url()])
             // Verified: of those that are not, one peer may have a few only.
             .args(["--jwks", &sandbox.jwks_url(), "--issuer", sandbox.issuer_url()])
-            // What one pod asks above its rate is answered later: with it the pace would be measured.
-            .args(["--pod-request-rate", "0"])
             .env_clear()
             .env("AWS_REGION", "us-west-2")
             .env("AWS_EC2_METADATA_SERVICE_ENDPOINT", sandbox.imds_url())

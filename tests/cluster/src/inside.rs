@@ -144,12 +144,12 @@ fn admin(sandbox: &Sandbox, gateway_url: &str) -> Option<serde_json::Value> {
 }
 
 /// What an admin of this cluster gives the chart. AWS has no public certificate here: its authority is a
-/// ConfigMap.
+/// ConfigMap. The region is that of the instances.
 fn values(sandbox: &Sandbox) -> serde_json::Value {
     let folder = "/etc/aws-ca";
     json!({
         "clusterName": CLUSTER,
-        "env": {"AWS_REGION": sandbox.options().region, "AWS_CA_BUNDLE": format!("{folder}/ca.pem")},
+        "env": {"AWS_CA_BUNDLE": format!("{folder}/ca.pem")},
         "image": {"override": IMAGE, "pullPolicy": "Never"},
         "agent": {"additionalArgs": {
             "--endpoint": sandbox.eks_auth_tls_url(),

@@ -32,6 +32,8 @@ mod flags;
 #[cfg(test)]
 mod local_eks;
 #[cfg(test)]
+mod matrix;
+#[cfg(test)]
 mod names;
 #[cfg(test)]
 mod node;
@@ -46,7 +48,11 @@ mod pod_probe;
 #[cfg(test)]
 mod privileges;
 #[cfg(test)]
+mod real_use;
+#[cfg(test)]
 mod refusals;
+#[cfg(test)]
+mod region;
 #[cfg(test)]
 mod role_files;
 #[cfg(test)]
@@ -64,9 +70,13 @@ mod slow_paths;
 #[cfg(test)]
 mod startup;
 #[cfg(test)]
+mod status;
+#[cfg(test)]
 mod sts_answers;
 #[cfg(test)]
 mod switches;
+#[cfg(test)]
+mod trial;
 #[cfg(test)]
 mod verification;
 #[cfg(test)]

@@ -100,7 +100,7 @@ async fn imds_and_local_endpoints_never_go_through_a_proxy() {
 }
 
 /// What the first client of a proxy asks for.
-async fn first_request(proxy: tokio::net::TcpListener) -> String {
+pub(crate) async fn first_request(proxy: tokio::net::TcpListener) -> String {
     let (mut client, _) = proxy.accept().await.unwrap();
     let mut bytes = [0; 4096];
     let read = client.read(&mut bytes).await.unwrap();

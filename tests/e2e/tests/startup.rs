@@ -16,11 +16,13 @@ fn every_problem_of_the_configuration_is_told_at_once_and_the_exit_code_is_64() 
         "none",
         "--bind-hosts",
         "0.0.0.0",
+        "--region",
+        "moon",
     ];
     let out = Command::new(binary()).arg("server").args(flags).env_clear().output().unwrap();
     assert_eq!(out.status.code(), Some(64));
     let errors = String::from_utf8(out.stderr).unwrap();
-    for named in ["--cluster-name", "--port", "--max-service-qps", "--bind-hosts", "AWS_REGION"] {
+    for named in ["--cluster-name", "--port", "--max-service-qps", "--bind-hosts", "--region"] {
         assert!(errors.contains(named), "{named} is not named in:\n{errors}");
     }
 }

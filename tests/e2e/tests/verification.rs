@@ -76,6 +76,7 @@ async fn an_issuer_with_a_slash_too_much_costs_no_pod_its_credentials_and_is_tol
     for named in [sandbox.issuer_url(), &mistyped] {
         assert!(told[0].contains(named), "{told:?}");
     }
+    assert_known_tokens(&agent, 0).await;
     let required = Builder::verifying(&sandbox).flag("--issuer", &mistyped);
     let required = required.flag("--token-verification", "required").start().await;
     let app = pod(&sandbox, "app-2");
@@ -89,6 +90,43 @@ async fn an_issuer_with_a_slash_too_much_costs_no_pod_its_credentials_and_is_tol
     for named in [sandbox.issuer_url(), &mistyped, "503"] {
         assert!(told[0].contains(named), "{told:?}");
     }
+    assert_known_tokens(&required, 0).await;
+    // One token of a stranger among those of the cluster is no mistake of the flags.
+    let right = Builder::verifying(&sandbox).start().await;
+    assert_known_tokens(&right, 1).await;
+    let other = crate::harness::sandbox();
+    for token in [pod(&other, "app-0").token, pod(&sandbox, "app-3").token, pod(&other, "app-1").token] {
+        right.ask(&token).await;
+    }
+    assert_known_tokens(&right, 1).await;
+}
+
+/// Nobody asks: the agent judges its own token.
+#[tokio::test]
+async fn a_mistyped_issuer_is_known_before_any_pod_asks() {
+    let sandbox = sandbox();
+    let own = pod(&sandbox, "agent").token_file;
+    let with_token = || Builder::verifying(&sandbox).flag("--trial-token-file", own.to_str().unwrap());
+    let right = with_token().start().await;
+    let wrong = with_token().flag("--issuer", &format!("{}/", sandbox.issuer_url())).start().await;
+    eventually("the wrong one says so", async || {
+        let page = wrong.probe("/readyz").await.unwrap();
+        page.status == 200 && page.body.contains("no key has proven any token since the start")
+    })
+    .await;
+    assert_known_tokens(&wrong, 0).await;
+    assert_known_tokens(&right, 1).await;
+}
+
+/// Whether tokens are of the issuer and keys that the agent has, as its condition and its metric say. It
+/// stays ready.
+async fn assert_known_tokens(agent: &Agent, expected: u64) {
+    let series = r#"pod_identity_agent_condition{condition="token-issuer"}"#;
+    eventually("the condition", async || agent.metric(series).await == expected).await;
+    let page = agent.probe("/readyz").await.expect("an answer");
+    assert_eq!(page.status, 200, "{}", page.body);
+    let says = page.body.contains("no key has proven any token since the start");
+    assert_eq!(says, expected == 0, "{}", page.body);
 }
 
 #[tokio::test]
@@ -106,6 +144,7 @@ async fn keys_of_another_cluster_are_told() {
             log.lines().filter(|line| line.contains("name keys that none of --jwks has")).collect();
         assert_eq!(told.len(), 1, "{mode}, once a minute: {told:?}");
         assert!(told[0].contains(ours.issuer_url()), "{told:?}");
+        assert_known_tokens(&agent, 0).await;
     }
 }
 

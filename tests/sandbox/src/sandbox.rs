@@ -395,6 +395,11 @@ impl Sandbox {
         self.world.imds_is_behind.store(false, Ordering::Relaxed);
     }
 
+    /// IMDS says this of the region, whatever it is; `None`: the truth again.
+    pub fn imds_says_of_region(&self, text: Option<&str>) {
+        *self.world.imds_region.lock() = text.map(str::to_owned);
+    }
+
     /// What time it is at AWS and in the cluster's control plane.
     #[must_use]
     pub fn now(&self) -> SystemTime {

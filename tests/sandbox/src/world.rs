@@ -82,6 +82,8 @@ pub(crate) struct World {
     pub(crate) node_credential_lifetime: Mutex<Duration>,
     /// IMDS gives what it gave before, although AWS no longer honours it.
     pub(crate) imds_is_behind: AtomicBool,
+    /// What IMDS says of the region instead of the truth.
+    pub(crate) imds_region: Mutex<Option<String>>,
     /// Uids of service accounts, by namespace and name.
     service_accounts: Mutex<HashMap<(String, String), String>>,
 }
@@ -107,6 +109,7 @@ impl World {
             switches: Mutex::new(options.switches.clone()),
             node_credential_lifetime: Mutex::new(options.node_credential_lifetime),
             imds_is_behind: AtomicBool::new(false),
+            imds_region: Mutex::default(),
             service_accounts: Mutex::default(),
             options,
             dir,

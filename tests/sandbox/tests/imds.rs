@@ -71,6 +71,8 @@ fn nothing_is_told_without_a_session() {
     let url = format!("{}{ROLE}", sandbox.imds_url());
     assert_eq!(Request::new("GET", url, "").send().unwrap().status, 401);
     assert_eq!(get(&sandbox, ROLE, "guessed").status, 401);
+    let url = format!("{}/latest/meta-data/placement/region", sandbox.imds_url());
+    assert_eq!(Request::new("GET", url, "").send().unwrap().status, 401);
 }
 
 #[test]

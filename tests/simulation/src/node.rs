@@ -15,12 +15,13 @@ use pod_identity_agent::aws::answer_log::AnswerLog;
 use pod_identity_agent::aws::node_details::SentDetails;
 use pod_identity_agent::aws::own_identity::imds::InstanceRole;
 use pod_identity_agent::aws::own_identity::{OwnIdentity, OwnSource};
+use pod_identity_agent::aws::region::AwsRegion;
 use pod_identity_agent::clock::{Clock, Now, Simulated};
 use pod_identity_agent::config::{
     KeyLocation, Retention, SessionName, Sts, TokenVerification, Upstream, VerificationMode, WebIdentity,
 };
 use pod_identity_agent::credentials::assemble::{Credentials, Needs, Sizes};
-use pod_identity_agent::credentials::policy::serving::LONGEST_HOLD;
+use pod_identity_agent::credentials::policy::hold::{Hold, LONGEST_HOLD};
 use pod_identity_agent::credentials::provider::{CredentialRequest, Lookup};
 use pod_identity_agent::credentials::source::eks_auth::{EksAuth, Parts};
 use pod_identity_agent::credentials::source::web_identity::{self, StsWebIdentity};
@@ -43,6 +44,8 @@ use crate::issuer::ISSUER;
 use crate::life::Life;
 use crate::shape::Shape;
 
+/// The region of every node.
+const REGION: &str = "us-west-2";
 /// The longest time to keep a set before its renewal: the default of the flag.
 const RENEW_AFTER: Duration = Duration::from_secs(3 * 3600);
 
@@ -124,7 +127,12 @@ impl Node {
         let credentials = Credentials::assemble(Needs {
             clock: clock.clone(),
             rng: Rng::seeded(seed),
-            sources: Sources { eks_auth: Some(eks_auth(&clock, own, aws)), web_identity, answer_log },
+            sources: Sources {
+                eks_auth: Some(eks_auth(&clock, own, aws)),
+                web_identity,
+                answer_log,
+                region: AwsRegion::given(REGION),
+            },
             retention: &retention,
             max_service_qps: 3,
             max_stale_after_refusal: shape.max_stale,
@@ -254,7 +262,8 @@ async fn request(
             let principal = identity.principal(route);
             let must_be_judged = identity.must_be_judged();
             let token = identity.presented(token.clone());
-            Ok(CredentialRequest { principal, token, must_be_judged, peer: peer(pod) })
+            let hold = Hold::Unknown;
+            Ok(CredentialRequest { principal, token, must_be_judged, peer: peer(pod), hold })
         }
         Authentication::Refused(_) => Err(Answer::RefusedByAgent("the agent refuses the token")),
         Authentication::Undecided(_) => Err(Answer::Trouble("no key can decide")),
@@ -317,10 +326,9 @@ fn of_sts(
     http_client: SharedHttpClient,
     answer_log: AnswerLog,
 ) -> StsWebIdentity {
-    let (region, sts) = ("us-west-2", &roles.sts);
     StsWebIdentity::new(web_identity::Parts {
-        region,
-        sts,
+        region: AwsRegion::given(REGION),
+        sts: &roles.sts,
         upstream: &upstream(),
         answer_log,
         http_client,
@@ -331,7 +339,7 @@ fn of_sts(
 fn eks_auth(clock: &Clock, own: OwnIdentity, http_client: SharedHttpClient) -> EksAuth {
     EksAuth::new(Parts {
         cluster: "cluster",
-        region: "us-west-2",
+        region: AwsRegion::given(REGION),
         upstream: &upstream(),
         own,
         details: SentDetails::default(),

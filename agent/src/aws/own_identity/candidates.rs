@@ -188,9 +188,21 @@ impl Candidates {
         self.sets.get(self.best(now)?)?.credentials.expiry()
     }
 
+    /// What admins know the source of the set by that signs at present.
+    pub(super) fn source(&self, now: Now) -> Option<Arc<str>> {
+        Some(Arc::clone(&self.sets.get(self.best(now)?)?.source))
+    }
+
     /// When the newest set expires, if it has an expiry.
     pub(super) fn newest_expires(&self) -> Option<SystemTime> {
         self.sets.first()?.credentials.expiry()
+    }
+
+    /// Who would sign the next call.
+    pub(super) fn signer(&self, now: Now) -> Option<Signer> {
+        let set = self.sets.get(self.best(now)?)?;
+        let access_key_id = set.credentials.access_key_id().into();
+        Some(Signer { source: Arc::clone(&set.source), access_key_id })
     }
 
     fn best(&self, now: Now) -> Option<usize> {

@@ -1,4 +1,4 @@
-//! The node's instance role, read with IMDSv2.
+//! The node's instance role and other metadata, read with IMDSv2.
 //!
 //! Owns: the IMDS client, its limits, and when its session token is dropped. Must not know: what the
 //! credentials are for.
@@ -26,9 +26,10 @@ use aws_smithy_runtime_api::client::orchestrator::HttpRequest;
 use aws_smithy_runtime_api::http::StatusCode;
 use parking_lot::Mutex;
 
-use crate::aws::own_identity::load_error::LoadError;
+use crate::aws::own_identity::load_error::{LoadError, NoValue};
 use crate::aws::{http_client, time};
 use crate::clock::Clock;
+use crate::config::MetadataService;
 use crate::words;
 
 /// The time for one request. IMDS answers in milliseconds or, behind a hop limit of 1, never; where it is
@@ -62,9 +63,10 @@ struct Noted {
 }
 
 impl InstanceRole {
-    /// A client for IMDS at its usual address, or at `endpoint`.
-    pub fn new(endpoint: Option<&str>, ipv6: bool, clock: &Clock) -> Self {
-        Self::through(http_client::for_imds(TIMEOUT, clock), endpoint, ipv6, clock)
+    /// A client for IMDS at this address.
+    pub fn new(service: &MetadataService, clock: &Clock) -> Self {
+        let MetadataService { endpoint, ipv6 } = service;
+        Self::through(http_client::for_imds(TIMEOUT, clock), endpoint.as_deref(), *ipv6, clock)
     }
 
     /// The same with this HTTP client: the simulation's seam.
@@ -114,13 +116,19 @@ impl InstanceRole {
         }
     }
 
-    /// One value of the instance metadata; `None` when IMDS does not return it.
-    pub async fn metadata(&mut self, path: &'static str) -> Option<String> {
-        let value = self.client.get(path).await.ok();
-        if value.is_none() {
-            self.drop_session();
+    /// One value of the instance metadata.
+    ///
+    /// # Errors
+    /// [`NoValue`], when IMDS does not return it.
+    pub async fn value(&mut self, path: &'static str) -> Result<String, NoValue> {
+        *self.noted.refused.lock() = None;
+        match self.client.get(path).await {
+            Ok(value) => Ok(value.into()),
+            Err(source) => {
+                self.drop_session();
+                Err(NoValue { path, refused: *self.noted.refused.lock(), source: Box::new(source) })
+            }
         }
-        value.map(|value| value.as_ref().to_owned())
     }
 }
 

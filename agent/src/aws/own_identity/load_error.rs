@@ -4,6 +4,7 @@
 
 use std::fmt;
 
+use aws_config::imds::client::error::ImdsError;
 use aws_credential_types::provider::error::CredentialsError;
 
 /// Why no credentials could be loaded. Shows one level; the log shows the chain of causes.
@@ -59,6 +60,18 @@ pub enum LoadError {
     /// The loaded credentials are expired.
     #[error("the loaded credentials have already expired")]
     Expired,
+}
+
+/// Why the instance metadata service gave no value. Shows one level.
+#[derive(Debug, thiserror::Error)]
+#[error("the instance metadata service did not return {path}{}", answered(*.refused))]
+pub struct NoValue {
+    /// Which value.
+    pub path: &'static str,
+    /// The status of its last answer, if that was no success.
+    pub refused: Option<u16>,
+    /// What the SDK says; it is large.
+    pub source: Box<ImdsError>,
 }
 
 /// What is wrong with a file as a whole.

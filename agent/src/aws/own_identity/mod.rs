@@ -24,7 +24,7 @@ use self::file::CredentialsFile;
 use self::imds::InstanceRole;
 use self::load_error::LoadError;
 use self::rejection::{RejectedCall, Rejection};
-use crate::aws::answer_log::{About, AnswerLog, Asked, No};
+use crate::aws::answer_log::{About, AnswerLog, Asked, No, Signer};
 use crate::backoff::Backoff;
 use crate::clock::Clock;
 use crate::config::OwnCredentials;
@@ -116,6 +116,12 @@ impl OwnIdentity {
         self.shared.candidates.lock().expires(self.shared.clock.now())
     }
 
+    /// What admins know the source of these credentials by: the role of the instance, or a profile and its
+    /// file. `None`: there are none.
+    pub fn source(&self) -> Option<Arc<str>> {
+        self.shared.candidates.lock().source(self.shared.clock.now())
+    }
+
     /// The credentials to sign the next call with. `None`: there are none, and the keeper looks for some.
     pub fn sign(&self) -> Option<SigningCredentials> {
         let signing = self.shared.candidates.lock().sign(self.shared.clock.now());
@@ -123,6 +129,12 @@ impl OwnIdentity {
             self.shared.wake.notify_one();
         }
         signing
+    }
+
+    /// Who would sign the next call, by name. `None`: nobody can. Unlike [`sign`](Self::sign), it makes the
+    /// keeper look for nothing.
+    pub fn signer(&self) -> Option<Signer> {
+        self.shared.candidates.lock().signer(self.shared.clock.now())
     }
 
     /// AWS accepted a call that these signed.
@@ -294,9 +306,7 @@ impl OwnSource {
     /// The source in the configuration.
     pub fn from_config(config: &OwnCredentials, clock: &Clock) -> Self {
         match config {
-            OwnCredentials::Imds { endpoint, ipv6 } => {
-                Self::Imds(InstanceRole::new(endpoint.as_deref(), *ipv6, clock))
-            }
+            OwnCredentials::Imds(service) => Self::Imds(InstanceRole::new(service, clock)),
             OwnCredentials::File { path, kind, profile } => {
                 Self::File(CredentialsFile::new(path.clone(), *kind, profile.clone()))
             }

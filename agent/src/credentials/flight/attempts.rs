@@ -128,7 +128,12 @@ impl FlightRunner {
                 }
                 SourceError::Unavailable(_) | SourceError::OwnIdentity(_) | SourceError::Refused(_) => {
                     drop(permit);
-                    tokio::time::sleep(UNAVAILABLE.jittered(failures, &self.rng)).await;
+                    tokio::select! {
+                        // In a fixed order, so that a simulated story is the same each time.
+                        biased;
+                        () = self.sources.mended(&failure) => {}
+                        () = tokio::time::sleep(UNAVAILABLE.jittered(failures, &self.rng)) => {}
+                    }
                     position = Position::End;
                 }
             }
@@ -273,7 +278,7 @@ enum Waited {
     Unwanted,
 }
 
-fn outcome(result: &Result<Usable, SourceError>) -> CallOutcome {
+pub(in crate::credentials) fn outcome<T>(result: &Result<T, SourceError>) -> CallOutcome {
     match result {
         Ok(_) => CallOutcome::Done,
         Err(error @ SourceError::Refused(_)) => CallOutcome::Final(error.label()),

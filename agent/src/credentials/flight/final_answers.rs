@@ -8,42 +8,22 @@
 //! says nothing of that at another.
 
 use std::fmt;
-use std::time::Duration;
 
 use tokio::sync::watch;
 
 use crate::aws::answer_log::AnswerLog;
 use crate::clock::{BootTime, Clock};
 use crate::credentials::source::{OfEach, Refusal, SourceError};
-use crate::workload::Route;
-
-/// After a grant, refusals alone say something after this time.
-const LONG: Duration = Duration::from_secs(10 * 60);
-/// How often time alone is looked at while there are refusals.
-const CHECK: Duration = Duration::from_secs(30);
+use crate::lifecycle::streak::{CHECK, OnlyFailures, Streak};
+use crate::workload::{Route, Source};
 
 /// The last answers. Clones share them.
 #[derive(Clone)]
 pub struct FinalAnswers {
     log: AnswerLog,
     clock: Clock,
-    answers: watch::Sender<OfEach<Answers>>,
-}
-
-/// What matters of all answers of a source since the start.
-#[derive(Clone, Debug, Default)]
-struct Answers {
-    has_granted: bool,
-    /// Those since the last grant.
-    refusals: Option<Refusals>,
-}
-
-/// Refusals with no grant between them, and no more than [`LONG`] from one to the next.
-#[derive(Clone, Debug)]
-struct Refusals {
-    first: BootTime,
-    last: BootTime,
-    last_one: Refusal,
+    /// A grant is a success, a refusal a failure.
+    answers: watch::Sender<OfEach<Streak<Refusal>>>,
 }
 
 /// What AWS has granted, for readiness.
@@ -61,7 +41,7 @@ impl FinalAnswers {
     }
 
     /// A flight by this route has ended like this; `None`: with credentials.
-    pub(super) fn ended(&self, route: &Route, error: Option<&SourceError>) {
+    pub(in crate::credentials) fn ended(&self, route: &Route, error: Option<&SourceError>) {
         match error {
             None => self.granted(route),
             Some(SourceError::Refused(refusal)) => self.refused(route, refusal),
@@ -72,12 +52,7 @@ impl FinalAnswers {
     }
 
     fn granted(&self, route: &Route) {
-        self.answers.send_if_modified(|answers| {
-            let answers = answers.of_mut(route.source());
-            let is_news = !answers.has_granted || answers.refusals.is_some();
-            *answers = Answers { has_granted: true, refusals: None };
-            is_news
-        });
+        self.answers.send_if_modified(|answers| answers.of_mut(route.source()).succeeded());
     }
 
     fn refused(&self, route: &Route, refusal: &Refusal) {
@@ -85,7 +60,14 @@ impl FinalAnswers {
         let Some(no) = refusal.as_no() else { return };
         let now = self.clock.now().boot;
         self.log.report(&no, now);
-        self.answers.send_modify(|answers| answers.of_mut(route.source()).refused(refusal.clone(), now));
+        self.answers.send_modify(|answers| answers.of_mut(route.source()).failed(refusal.clone(), now));
+    }
+
+    /// Returns once this source has granted something to a pod.
+    pub(in crate::credentials) async fn granted_by(&self, source: Source) {
+        let mut answers = self.answers.subscribe();
+        // It fails only without a sender, and `self` holds one.
+        let _answers = answers.wait_for(|answers| answers.of(source).has_succeeded()).await;
     }
 
     /// Reports whether AWS grants anything, now and at each change, without end; cancel by dropping.
@@ -93,8 +75,8 @@ impl FinalAnswers {
         let mut answers = self.answers.subscribe();
         loop {
             let current = answers.borrow_and_update().clone();
-            report(current.granted(self.clock.now().boot));
-            let has_refusals = current.all().iter().any(|answers| answers.refusals.is_some());
+            report(granted(&current, self.clock.now().boot));
+            let has_refusals = current.all().iter().any(|answers| answers.has_failures());
             tokio::select! {
                 changed = answers.changed() => if changed.is_err() { return },
                 () = tokio::time::sleep(CHECK), if has_refusals => {}
@@ -103,51 +85,11 @@ impl FinalAnswers {
     }
 }
 
-impl OfEach<Answers> {
-    fn granted(&self, now: BootTime) -> Granted {
-        let of_each = self.all().map(|answers| answers.granted(now));
-        of_each.into_iter().find(|granted| *granted != Granted::Something).unwrap_or(Granted::Something)
-    }
-}
-
-impl Answers {
-    fn refused(&mut self, refusal: Refusal, now: BootTime) {
-        let streak = self.refusals.take().filter(|streak| now.since(streak.last) < LONG);
-        let first = streak.map_or(now, |streak| streak.first);
-        self.refusals = Some(Refusals { first, last: now, last_one: refusal });
-    }
-
-    /// Nothing: there was a refusal and never a grant, or all answers of the last [`LONG`] were refusals.
-    fn granted(&self, now: BootTime) -> Granted {
-        let Some(refusals) = &self.refusals else { return Granted::Something };
-        let since = if !self.has_granted {
-            "since the start"
-        } else if now.since(refusals.first) >= LONG && now.since(refusals.last) < LONG {
-            "for ten minutes"
-        } else {
-            return Granted::Something;
-        };
-        Granted::Nothing(format!(
-            "AWS has granted nothing {since}; it said last: {}",
-            Told(&refusals.last_one)
-        ))
-    }
-}
-
-/// A refusal with all that an admin needs to find its cause.
-struct Told<'a>(&'a Refusal);
-
-impl fmt::Display for Told<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}", self.0)?;
-        if let Some(id) = &self.0.request_id {
-            write!(f, " (request id {id})")?;
-        }
-        match &self.0.asked {
-            Some(asked) => write!(f, ", asked was {asked}"),
-            None => Ok(()),
-        }
-    }
+fn granted(answers: &OfEach<Streak<Refusal>>, now: BootTime) -> Granted {
+    let of_each = answers.all().map(|answers| answers.says(now));
+    of_each.into_iter().flatten().next().map_or(Granted::Something, |OnlyFailures { since, last_one }| {
+        Granted::Nothing(format!("AWS has granted nothing {since}; it said last: {}", last_one.in_full()))
+    })
 }
 
 impl fmt::Debug for FinalAnswers {
@@ -163,11 +105,12 @@ mod tests {
 
     use parking_lot::Mutex;
 
-    use super::{CHECK, FinalAnswers, Granted, LONG};
+    use super::{FinalAnswers, Granted, granted};
     use crate::aws::answer_log::{AnswerLog, Asked, Signer};
     use crate::clock::{Clock, Simulated};
     use crate::credentials::source::tests::refusal;
     use crate::credentials::source::{Refusal, RefusalClass, SourceError, Unavailable};
+    use crate::lifecycle::streak::{CHECK, LONG};
     use crate::workload::Route::{self, EksAuth};
     use crate::workload::{RoleArn, StsEndpoint, WebIdentity};
 
@@ -193,7 +136,7 @@ mod tests {
     }
 
     fn is_nothing(answers: &FinalAnswers) -> bool {
-        match answers.answers.borrow().granted(answers.clock.now().boot) {
+        match granted(&answers.answers.borrow(), answers.clock.now().boot) {
             Granted::Something => false,
             Granted::Nothing(_) => true,
         }

@@ -18,7 +18,7 @@ use crate::credentials::policy::entitlement::{Consequence, Entitlement};
 use crate::credentials::policy::freshness::Due;
 use crate::credentials::policy::recovery::{Recovery, Unanswered};
 use crate::credentials::policy::renewing::Demand;
-use crate::credentials::record::{Held, IdentityRecord};
+use crate::credentials::record::{Held, IdentityRecord, RenewalFailure};
 use crate::credentials::source::{OfEach, Refusal, RefusalClass, SourceError, Unavailable};
 use crate::credentials::store::recent_refusals::RecentRefusals;
 use crate::credentials::store::schedule::Schedule;
@@ -154,7 +154,7 @@ impl Outcomes {
         let Principal { key, route, .. } = flight.principal();
         if let SourceError::Refused(refusal) = error {
             self.recovery.lock().of_mut(route.source()).answered(now);
-            self.refusals.remember(key, refusal.clone(), now);
+            self.refusals.remember(flight.principal(), refusal.clone(), now);
             if refusal.class == RefusalClass::NoAssociation {
                 self.pods.has_no_association(&flight.principal().caller);
             }
@@ -328,7 +328,8 @@ impl Outcomes {
         again: BootTime,
         error: &SourceError,
     ) {
-        let in_a_row = record.renewal_failed(repeat_by);
+        let failure = RenewalFailure { error: error.clone(), at: self.clock.now().boot };
+        let in_a_row = record.renewal_failed(failure, repeat_by);
         record.quiet_until(again);
         // Not after its end: it leaves memory by then, whether AWS is back or not (invariant 8).
         self.schedule.put(record, again.min(record.credentials().expiry().boot));

@@ -12,7 +12,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use crate::credentials::limits::upstream_budget::PUNCTUAL;
-use crate::credentials::policy::serving::LONGEST_HOLD;
+use crate::credentials::policy::hold::LONGEST_HOLD;
 use crate::credentials::source::TimeLimits;
 
 /// On a used connection, while AWS is known to be quick.

@@ -14,15 +14,19 @@ use super::table::JoinRequest;
 use crate::clock::{BootTime, Now};
 use crate::credentials::limits::upstream_budget::Priority;
 use crate::credentials::policy::freshness::Expiry;
+use crate::credentials::policy::hold::{Hold, LONGEST_HOLD_OF_ALL};
 use crate::credentials::record::Held;
 use crate::credentials::source::SourceError;
 use crate::workload::{CredentialKey, PeerKey, PresentedToken, Principal, TokenDigest};
 
 /// A flight that somebody waits for lives this long at most (docs/design/decisions.md#upstream).
-const LONGEST_FLIGHT: Duration = Duration::from_secs(30);
-/// It is given up when nobody asked for this long: SDKs that still want it ask again every second or so
-/// (docs/design/client-contract.md#retries).
+const LONGEST_FLIGHT: Duration = Duration::from_secs(40);
+const _: () = assert!(LONGEST_FLIGHT.as_secs() > LONGEST_HOLD_OF_ALL.as_secs());
+/// It is given up when nobody asked for this long, or for as long as the last one waits if that is more: SDKs
+/// that still want it ask again every second or so (docs/design/client-contract.md#retries).
 const STILL_WANTED: Duration = Duration::from_secs(10);
+/// After an answer they come again within this.
+const COMES_AGAIN: Duration = Duration::from_secs(2);
 
 /// The number of a flight, which the log lines of the call and of all who waited for it carry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -49,8 +53,8 @@ pub struct Setback {
 /// Why somebody joins.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Purpose {
-    /// A client waits for it.
-    Awaited,
+    /// A client waits for it, so long.
+    Awaited(Hold),
     /// It is good to have: a renewal.
     Background,
 }
@@ -86,7 +90,7 @@ struct Demand {
     called_with: Vec<TokenDigest>,
     asked_from: Option<PeerKey>,
     awaited_since: Option<BootTime>,
-    last_awaited: Option<BootTime>,
+    wanted_until: Option<BootTime>,
 }
 
 impl Flight {
@@ -105,7 +109,7 @@ impl Flight {
             called_with: vec![began_with],
             asked_from: None,
             awaited_since: None,
-            last_awaited: None,
+            wanted_until: None,
         };
         Arc::new(Self {
             id,
@@ -146,12 +150,15 @@ impl Flight {
             demand.called_with.push(token.token.digest());
             demand.token = token.clone();
         }
-        if purpose == Purpose::Awaited {
-            let is_still_wanted = demand.last_awaited.is_some_and(|last| now.since(last) < STILL_WANTED);
+        let mut has_begun_to_wait = false;
+        if let Purpose::Awaited(hold) = purpose {
+            let is_still_wanted = demand.wanted_until.is_some_and(|until| now < until);
             demand.awaited_since = demand.awaited_since.filter(|_| is_still_wanted).or(Some(now));
-            demand.last_awaited = Some(now);
+            let until = now.plus(STILL_WANTED.max(hold.longest() + COMES_AGAIN));
+            demand.wanted_until = demand.wanted_until.max(Some(until));
+            has_begun_to_wait = demand.awaited_since == Some(now);
         }
-        if priority < demand.priority || (purpose == Purpose::Awaited && demand.awaited_since == Some(now)) {
+        if priority < demand.priority || has_begun_to_wait {
             demand.priority = demand.priority.min(priority);
             self.priority_raised.notify_one();
         }
@@ -229,7 +236,7 @@ impl Flight {
 
     /// Whether anybody ever waited for it.
     pub(super) fn was_awaited(&self) -> bool {
-        self.demand.lock().last_awaited.is_some()
+        self.demand.lock().wanted_until.is_some()
     }
 
     /// Whether there was a set when it began.
@@ -249,17 +256,16 @@ impl Flight {
 
     /// How long until nobody has asked for it for too long; `None` when nobody waits for it at all.
     pub(super) fn deserted_in(&self, now: BootTime) -> Option<Duration> {
-        let last = self.demand.lock().last_awaited?;
-        Some(STILL_WANTED.saturating_sub(now.since(last)))
+        self.demand.lock().wanted_until.map(|until| until.since(now))
     }
 
     /// How long somebody will still want it; `None` when nobody waits for it at all.
     pub(super) fn patience_left(&self, now: BootTime) -> Option<Duration> {
         let demand = self.demand.lock();
         let since = demand.awaited_since?;
-        let last = demand.last_awaited?;
+        let until = demand.wanted_until?;
         let life = LONGEST_FLIGHT.saturating_sub(now.since(since));
-        Some(life.min(STILL_WANTED.saturating_sub(now.since(last))))
+        Some(life.min(until.since(now)))
     }
 }
 

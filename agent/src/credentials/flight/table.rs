@@ -196,6 +196,13 @@ impl Flights {
         self.shared.outcomes.end_if_over(record)
     }
 
+    /// Who waits for a first set, and why the last attempt failed, if one did.
+    pub fn waiting(&self) -> Vec<(Principal, Option<SourceError>)> {
+        let table = self.shared.table.lock();
+        let waiting = table.by_place.values().filter(|flight| !flight.began_with_a_set());
+        waiting.map(|flight| (flight.principal().clone(), flight.last_failure())).collect()
+    }
+
     /// How many flights are under way.
     pub fn len(&self) -> usize {
         self.shared.table.lock().by_place.len()
@@ -217,11 +224,11 @@ impl Flights {
             }
         }
         match request.purpose {
-            Purpose::Awaited if request.seen.is_none() => {
+            Purpose::Awaited(_) if request.seen.is_none() => {
                 let refusal = refusals.recall(&request.principal.key, request.token.expires, now.boot);
                 refusal.map(|refusal| Err(SourceError::Refused(refusal)))
             }
-            Purpose::Awaited | Purpose::Background => None,
+            Purpose::Awaited(_) | Purpose::Background => None,
         }
     }
 }

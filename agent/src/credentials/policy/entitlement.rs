@@ -257,6 +257,7 @@ mod tests {
         let cases = [
             (SourceError::Throttled, Keep),
             (SourceError::Unavailable(Unavailable::Timeout), Keep),
+            (SourceError::OwnIdentity(OwnIdentityFault::RegionUnknown), Keep),
             (SourceError::OwnIdentity(OwnIdentityFault::Missing), Keep),
             (SourceError::OwnIdentity(OwnIdentityFault::Rejected(rejection)), Keep),
             (refused(RefusalClass::RoleNotAssumable), Keep),

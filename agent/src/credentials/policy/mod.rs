@@ -6,6 +6,7 @@
 
 pub mod entitlement;
 pub mod freshness;
+pub mod hold;
 pub mod not_found_streak;
 pub mod recovery;
 pub mod renewing;

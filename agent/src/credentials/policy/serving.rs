@@ -1,4 +1,4 @@
-//! Serve, wait, join or refuse: the one pure decision about a request, and for how long it is held.
+//! Serve, wait, join or refuse: the one pure decision about a request.
 //!
 //! Owns: the rules of docs/design/decisions.md#freshness with their numbers. Must not know: where the facts
 //! come from or how the decision is carried out. Change a policy here, and the table below tells which
@@ -15,17 +15,6 @@ const SHORT_LIFE: Duration = Duration::from_secs(20 * 60);
 /// How long a request waits for a renewal when there are credentials that it can be served. Within the 1 s
 /// budget of the most impatient SDK.
 pub const RENEWAL_WAIT: Duration = Duration::from_millis(300);
-
-/// A request without credentials is held this long at most: under the 5 s after which the Rust SDK gives up,
-/// and long enough for boto3's second try to be waiting when AWS is back
-/// (docs/design/client-contract.md#holding and docs/design/client-contract.md#time-limits).
-pub const LONGEST_HOLD: Duration = Duration::from_millis(4_500);
-
-/// When a flight has been failing for [`LONGEST_HOLD`], clients get the error at once for this long, so that
-/// the last try of boto3, Java and PHP carries a message instead of a time-out
-/// (docs/design/client-contract.md#long-outages). Then they are held again. Not while an attempt is under way
-/// that is longer than those that failed: a slow AWS may answer it while that last try waits.
-const ERROR_WINDOW: Duration = Duration::from_secs(2);
 
 /// What to do with a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -47,10 +36,15 @@ pub fn is_short(cached: &Freshness) -> bool {
     cached.left < SHORT_LIFE.min(cached.lifetime / 3)
 }
 
+/// Whether it can be served at all.
+pub fn is_alive(cached: &Freshness) -> bool {
+    cached.left >= MIN_REMAINING_LIFE
+}
+
 /// Decides on a request, from what is kept for its identity and whether AWS refused that identity a moment
 /// ago.
 pub fn decide(cached: Option<Freshness>, was_just_refused: bool) -> Decision {
-    let Some(cached) = cached.filter(|cached| cached.left >= MIN_REMAINING_LIFE) else {
+    let Some(cached) = cached.filter(is_alive) else {
         return if was_just_refused { Decision::Refuse } else { Decision::Join };
     };
     if cached.is_quiet {
@@ -62,21 +56,12 @@ pub fn decide(cached: Option<Freshness>, was_just_refused: bool) -> Decision {
     if cached.is_due { Decision::ServeAndRenew(cached.urgency()) } else { Decision::Serve }
 }
 
-/// Whether clients of a failing flight get the error now, or are held: by how long they have been waiting for
-/// it.
-pub fn in_error_window(awaited_for: Duration) -> bool {
-    let round = LONGEST_HOLD + ERROR_WINDOW;
-    let into_round =
-        Duration::from_nanos((awaited_for.as_nanos() % round.as_nanos()).try_into().unwrap_or(u64::MAX));
-    into_round >= LONGEST_HOLD
-}
-
 #[cfg(test)]
 mod tests {
     use std::time::Duration;
 
     use super::Decision::{Join, Refuse, Serve, ServeAndRenew, WaitThenServe};
-    use super::{decide, in_error_window};
+    use super::decide;
     use crate::credentials::policy::freshness::Freshness;
     use crate::credentials::policy::freshness::Urgency::{Pressing, Routine};
 
@@ -120,15 +105,6 @@ mod tests {
         ];
         for (what, cached, was_just_refused, expected) in cases {
             assert_eq!(decide(cached, was_just_refused), expected, "{what}");
-        }
-    }
-
-    #[test]
-    fn clients_of_a_failing_flight_are_held_for_4500_ms_then_told_for_2000_and_so_on() {
-        let cases =
-            [(0, false), (4_499, false), (4_500, true), (6_499, true), (6_500, false), (11_000, true)];
-        for (ms, expected) in cases {
-            assert_eq!(in_error_window(Duration::from_millis(ms)), expected, "{ms} ms");
         }
     }
 }

@@ -6,7 +6,7 @@
 
 use std::time::{Duration, SystemTime};
 
-use crate::credentials::policy::serving::LONGEST_HOLD;
+use crate::credentials::policy::hold::LONGEST_HOLD;
 use crate::credentials::source::RefusalClass;
 
 /// A token issued less than this ago belongs to a young pod, or to one that just got a new token.

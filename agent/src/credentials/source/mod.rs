@@ -9,6 +9,7 @@
 mod answer;
 mod call;
 pub mod eks_auth;
+mod in_region;
 mod obstacle;
 mod of_each;
 mod refusal;
@@ -25,6 +26,7 @@ pub use self::refusal::{JudgedToken, Refusal, RefusalClass};
 use crate::aws::answer_log::AnswerLog;
 use crate::aws::own_identity::rejection::Rejection;
 use crate::aws::reach::Reach;
+use crate::aws::region::AwsRegion;
 use crate::credentials::issued::Issued;
 use crate::workload::{PresentedToken, Route, Source};
 
@@ -37,6 +39,8 @@ pub struct Sources {
     pub web_identity: Option<web_identity::StsWebIdentity>,
     /// Where what AWS says no to is logged.
     pub answer_log: AnswerLog,
+    /// The region that they call in.
+    pub region: AwsRegion,
 }
 
 impl Sources {
@@ -52,6 +56,17 @@ impl Sources {
         let eks_auth = self.eks_auth.as_ref().map(|source| source.reach().clone());
         let web_identity = self.web_identity.as_ref().map(|source| source.reach().clone());
         OfEach { eks_auth, web_identity }
+    }
+
+    /// Waits until what a call failed for is there. For most failures nothing tells, and this never ends.
+    pub async fn mended(&self, failure: &SourceError) {
+        match failure {
+            SourceError::OwnIdentity(OwnIdentityFault::RegionUnknown) => self.region.known().await,
+            SourceError::OwnIdentity(OwnIdentityFault::Missing | OwnIdentityFault::Rejected(_))
+            | SourceError::Refused(_)
+            | SourceError::Throttled
+            | SourceError::Unavailable(_) => std::future::pending().await,
+        }
     }
 
     /// Exchanges a token for credentials by this route: one attempt, which is given up at its limits.
@@ -96,8 +111,9 @@ pub enum SourceError {
     /// No answer, or one that says AWS is failing.
     #[error("AWS cannot be reached or is failing: {0}")]
     Unavailable(Unavailable),
-    /// The agent's own AWS identity is missing or was rejected. Never the pod's fault (invariant 7).
-    #[error("the agent has no usable AWS credentials: {0}")]
+    /// The agent's own AWS identity is missing or was rejected, or it does not know its region. Never the
+    /// pod's fault (invariant 7).
+    #[error("{0}")]
     OwnIdentity(OwnIdentityFault),
 }
 
@@ -121,6 +137,8 @@ pub enum Unavailable {
 /// What is wrong with the agent's own identity.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum OwnIdentityFault {
+    /// The agent does not know the region to call in.
+    RegionUnknown,
     /// There are no credentials to sign with.
     Missing,
     /// AWS rejected them: unknown, expired, badly signed, or not allowed to call the source. In its words.
@@ -145,8 +163,11 @@ impl fmt::Display for Unavailable {
 impl fmt::Display for OwnIdentityFault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Missing => f.write_str("there are none"),
-            Self::Rejected(rejection) => write!(f, "AWS rejected them: {rejection}"),
+            Self::RegionUnknown => f.write_str("the agent does not know its AWS region"),
+            Self::Missing => f.write_str("the agent has no usable AWS credentials: there are none"),
+            Self::Rejected(rejection) => {
+                write!(f, "the agent has no usable AWS credentials: AWS rejected them: {rejection}")
+            }
         }
     }
 }
@@ -176,6 +197,7 @@ impl SourceError {
             Self::Unavailable(Unavailable::IssuerUnreadable) => "issuer_unreadable",
             Self::Unavailable(Unavailable::Unreadable) => "unreadable",
             Self::Unavailable(Unavailable::Lost) => "lost",
+            Self::OwnIdentity(OwnIdentityFault::RegionUnknown) => "region_unknown",
             Self::OwnIdentity(OwnIdentityFault::Missing) => "own_credentials_missing",
             Self::OwnIdentity(OwnIdentityFault::Rejected(_)) => "own_credentials_rejected",
         }

@@ -47,7 +47,10 @@ pub(super) fn obstacle<E: ProvideErrorMetadata>(
         None if carrier.is_under_way() => {
             Obstacle::OnTheWay("there is a connection, and no answer in time".to_owned())
         }
-        None => Obstacle::OnTheWay("no connection was made in time".to_owned()),
+        None => {
+            let lacks = carrier.lacks().map(|lacks| ErrorChain(&lacks).to_string());
+            Obstacle::OnTheWay(lacks.unwrap_or_else(|| "no connection was asked for in time".to_owned()))
+        }
         Some(Ok(true)) => Obstacle::None,
         Some(Ok(false)) => {
             Obstacle::OnTheWay(format!("an answer without credentials is not one of {}", service.name))

@@ -81,15 +81,20 @@ impl Refusal {
     /// Whether AWS's sentence is about the cluster that the agent names, and so about no pod.
     ///
     /// EKS Auth has one code for a missing association and a missing cluster; only its words tell them apart,
-    /// and no document lists these. The word that comes first is what is missing: "No association found for
-    /// service account s of namespace n in cluster c", but "No cluster found for name: c", whatever c is.
+    /// and no document lists these. So only a sentence that begins with a missing cluster counts: "No cluster
+    /// found for name: c", and not "No association found for service account s of namespace n in cluster c".
+    /// Words that nobody has seen blame nobody: they would stop every update.
     pub fn blames_cluster(&self) -> bool {
+        const MISSING: [&str; 3] = ["not found", "does not exist", "doesn't exist"];
         let message = self.message.to_ascii_lowercase();
-        match (message.find("cluster"), message.find("association")) {
-            (Some(cluster), Some(association)) => cluster < association,
-            (Some(_), None) => true,
-            (None, Some(_) | None) => false,
-        }
+        message.starts_with("no cluster ")
+            || (message.starts_with("cluster") || message.starts_with("the cluster"))
+                && MISSING.iter().any(|missing| message.contains(missing))
+    }
+
+    /// AWS's words with the request id, and with what was asked by whom.
+    pub fn in_full(&self) -> impl fmt::Display + '_ {
+        InFull(self)
     }
 
     /// The same, for admins. `None`: AWS was not asked.
@@ -97,6 +102,22 @@ impl Refusal {
         let asked = self.asked.as_deref()?;
         let (message, request_id) = (&*self.message, self.request_id.as_deref());
         Some(No { about: About::Pod, status: None, code: self.code, message, request_id, asked })
+    }
+}
+
+/// A refusal with all that an admin needs to find its cause.
+struct InFull<'a>(&'a Refusal);
+
+impl fmt::Display for InFull<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.0)?;
+        if let Some(id) = &self.0.request_id {
+            write!(f, " (request id {id})")?;
+        }
+        match &self.0.asked {
+            Some(asked) => write!(f, ", asked was {asked}"),
+            None => Ok(()),
+        }
     }
 }
 
@@ -142,13 +163,18 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn the_cluster_is_blamed_where_the_words_of_aws_speak_of_it_first() {
+    fn the_cluster_is_blamed_where_the_words_of_aws_begin_with_its_absence() {
         for (message, blames_cluster) in [
             ("No cluster found for name: sandbx.", true),
             ("Cluster not found", true),
             ("No cluster found for name: association-tests.", true),
             ("No association found for service account cart of namespace shop in cluster prod.", false),
+            ("The cluster sandbx does not exist in us-west-2", true),
             ("Association not found", false),
+            ("The service account a in cluster c is not associated with an IAM role.", false),
+            ("No pod identity for service account a of cluster c.", false),
+            ("Pod Identity is not available while the cluster is in state UPDATING.", false),
+            ("Cluster c is being updated", false),
             ("Not found", false),
             ("", false),
         ] {

@@ -18,13 +18,14 @@ use moka::sync::Cache;
 
 use crate::clock::BootTime;
 use crate::credentials::source::Refusal;
-use crate::workload::CredentialKey;
+use crate::workload::{Caller, CredentialKey, Principal, Route};
 
 /// The first refusal is remembered this long; each further one twice as long as the one before.
 const SHORTEST: Duration = Duration::from_secs(1);
 /// No refusal is remembered longer.
 const LONGEST: Duration = Duration::from_secs(30);
-/// How many identities are remembered. One entry takes about 300 bytes.
+/// How many identities are remembered. One entry takes about 400 bytes, and what a stranger claims to be up
+/// to a kilobyte more.
 const CAPACITY: u64 = 4_096;
 /// After this long without a refusal the count starts anew. An outer bound by moka's own clock; what counts
 /// is `until`.
@@ -39,10 +40,25 @@ pub struct RecentRefusals {
 #[derive(Clone)]
 struct Remembered {
     refusal: Refusal,
+    /// Who was refused, and by which way, for people.
+    caller: Caller,
+    route: Route,
+    at: BootTime,
     /// `exp` of the newest token that was refused.
     token_expires: SystemTime,
     in_a_row: u32,
     until: BootTime,
+}
+
+/// An identity that was refused in the last minutes.
+#[derive(Clone, Debug)]
+pub struct RefusedIdentity {
+    /// Who.
+    pub principal: Principal,
+    /// Why.
+    pub refusal: Refusal,
+    /// When it was refused last.
+    pub at: BootTime,
 }
 
 impl RecentRefusals {
@@ -59,7 +75,8 @@ impl RecentRefusals {
     }
 
     /// Remembers that this identity was refused, for the token that was judged and all older ones.
-    pub fn remember(&self, key: &CredentialKey, refusal: Refusal, now: BootTime) {
+    pub fn remember(&self, principal: &Principal, refusal: Refusal, now: BootTime) {
+        let Principal { key, caller, route } = principal;
         let token_expires = refusal.judged.expires;
         let earlier = self.remembered.get(key);
         let (in_a_row, newest) = earlier.map_or((0, token_expires), |earlier| {
@@ -68,7 +85,9 @@ impl RecentRefusals {
         });
         let in_a_row = in_a_row.saturating_add(1);
         let until = now.plus(remember_for(in_a_row));
-        self.remembered.insert(key.clone(), Remembered { refusal, token_expires: newest, in_a_row, until });
+        let (caller, route) = (caller.clone(), route.clone());
+        let refused = Remembered { refusal, caller, route, at: now, token_expires: newest, in_a_row, until };
+        self.remembered.insert(key.clone(), refused);
     }
 
     /// The refusal that still stands for a token of this `exp`, if there is one.
@@ -83,6 +102,15 @@ impl RecentRefusals {
     /// asked for again by now.
     pub fn was_refused_lately(&self, key: &CredentialKey, token_expires: SystemTime) -> bool {
         self.remembered.get(key).is_some_and(|remembered| token_expires <= remembered.token_expires)
+    }
+
+    /// All identities that were refused in the last minutes, for people. Does not count as use.
+    pub fn all(&self) -> Vec<RefusedIdentity> {
+        let refused = self.remembered.iter().map(|(key, remembered)| {
+            let Remembered { refusal, caller, route, at, .. } = remembered;
+            RefusedIdentity { principal: Principal { key: (*key).clone(), caller, route }, refusal, at }
+        });
+        refused.collect()
     }
 
     /// A success wipes the slate clean.
@@ -115,10 +143,14 @@ mod tests {
     use crate::clock::BootTime;
     use crate::credentials::source::tests::refusal_of_token;
     use crate::credentials::source::{Refusal, RefusalClass};
-    use crate::workload::{BearerToken, CredentialKey};
+    use crate::workload::{BearerToken, Caller, CredentialKey, Principal, Route};
 
     fn key() -> CredentialKey {
         CredentialKey::Unverified(BearerToken::from_header(b"a.b.c").unwrap().digest())
+    }
+
+    fn who() -> Principal {
+        Principal { key: key(), caller: Caller::Unknown, route: Route::EksAuth }
     }
 
     fn exp(seconds: u64) -> SystemTime {
@@ -139,12 +171,12 @@ mod tests {
     fn a_refusal_stands_until_its_time_is_over_and_a_success_ends_it() {
         let refusals = RecentRefusals::new();
         let at = |ms| BootTime::from_boot(Duration::from_millis(ms));
-        refusals.remember(&key(), refused(9), at(0));
+        refusals.remember(&who(), refused(9), at(0));
         assert!(refusals.recall(&key(), exp(9), at(999)).is_some());
         assert!(refusals.recall(&key(), exp(9), at(1000)).is_none());
         assert!(refusals.was_refused_lately(&key(), exp(9)));
         assert!(!refusals.was_refused_lately(&key(), exp(10)), "a newer token has a clean slate");
-        refusals.remember(&key(), refused(9), at(1000));
+        refusals.remember(&who(), refused(9), at(1000));
         assert!(
             refusals.recall(&key(), exp(9), at(2999)).is_some(),
             "the second in a row is remembered twice as long"
@@ -158,9 +190,9 @@ mod tests {
     fn a_newer_token_is_asked_for_anew_and_an_older_one_is_not() {
         let refusals = RecentRefusals::new();
         let at = |ms| BootTime::from_boot(Duration::from_millis(ms));
-        refusals.remember(&key(), refused(9), at(0));
+        refusals.remember(&who(), refused(9), at(0));
         assert!(refusals.recall(&key(), exp(10), at(1)).is_none());
-        refusals.remember(&key(), refused(10), at(1));
+        refusals.remember(&who(), refused(10), at(1));
         assert!(
             refusals.recall(&key(), exp(9), at(2)).is_some(),
             "two tokens in turn do not undo the memory"

@@ -10,6 +10,7 @@ use super::aws::Mood;
 use super::names::verified;
 use super::{Got, HOUR, MINUTE, Node, peer};
 use crate::clock::Trust;
+use crate::credentials::policy::hold::Hold;
 use crate::credentials::provider::CredentialRequest;
 use crate::identity::{Authentication, Authenticator};
 use crate::workload::{BearerToken, PresentedToken, Route};
@@ -51,6 +52,7 @@ impl Endpoint {
             must_be_judged: identity.must_be_judged(),
             token: identity.presented(token.clone()),
             peer: peer(pod),
+            hold: Hold::Unknown,
         };
         self.node.ask_as(&request).await.map_err(|error| format!("{error:?}"))
     }

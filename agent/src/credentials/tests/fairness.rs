@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::aws::Mood;
 use super::{Node, peer};
-use crate::credentials::policy::serving::LONGEST_HOLD;
+use crate::credentials::policy::hold::LONGEST_HOLD;
 use crate::credentials::provider::Lookup;
 use crate::lifecycle::limits::Limit;
 

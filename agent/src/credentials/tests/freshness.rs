@@ -8,6 +8,7 @@ use super::{HOUR, MINUTE, Node};
 use crate::credentials::flight::shared_call::Purpose;
 use crate::credentials::flight::table::{JoinRequest, Joined};
 use crate::credentials::limits::upstream_budget::Priority;
+use crate::credentials::policy::hold::Hold;
 use crate::credentials::provider::{CredentialRequest, Lookup};
 use crate::telemetry::logging::tests::Logged;
 use crate::workload::{BearerToken, PresentedToken};
@@ -164,7 +165,7 @@ async fn a_token_that_expires_while_its_call_waits_for_a_turn_is_not_sent() {
         principal: &request.principal,
         token: &token,
         priority: Priority::UrgentRenewal,
-        purpose: Purpose::Awaited,
+        purpose: Purpose::Awaited(Hold::Unknown),
         seen: None,
         is_judgement: false,
         asked_from: None,

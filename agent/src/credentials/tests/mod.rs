@@ -13,6 +13,7 @@ mod fleet;
 mod freshness;
 mod gone;
 mod holding;
+mod listing;
 mod names;
 mod outage;
 mod revocation;
@@ -33,11 +34,12 @@ use self::aws::Aws;
 use crate::aws::answer_log::AnswerLog;
 use crate::aws::node_details::SentDetails;
 use crate::aws::own_identity::OwnIdentity;
+use crate::aws::region::AwsRegion;
 use crate::clock::{Clock, Simulated};
 use crate::config::{Retention, Sts, Upstream};
 use crate::credentials::assemble::{Credentials, Needs, RouteStatusOf};
 use crate::credentials::audit_log::AuditLog;
-use crate::credentials::policy::serving::LONGEST_HOLD;
+use crate::credentials::policy::hold::{Hold, LONGEST_HOLD};
 use crate::credentials::provider::{CredentialRequest, Lookup};
 use crate::credentials::source::eks_auth::{EksAuth, Parts};
 use crate::credentials::source::web_identity::{Parts as StsParts, StsWebIdentity};
@@ -110,7 +112,7 @@ impl Node {
         let answer_log = own.answer_log().clone();
         let eks_auth = EksAuth::new(Parts {
             cluster: "cluster",
-            region: "us-west-2",
+            region: AwsRegion::given("us-west-2"),
             upstream: &upstream,
             own,
             details: SentDetails::default(),
@@ -127,7 +129,12 @@ impl Node {
         let credentials = Credentials::assemble(Needs {
             clock: clock.clone(),
             rng: Rng::seeded(seed),
-            sources: Sources { eks_auth: Some(eks_auth), web_identity: Some(web_identity), answer_log },
+            sources: Sources {
+                eks_auth: Some(eks_auth),
+                web_identity: Some(web_identity),
+                answer_log,
+                region: AwsRegion::given("us-west-2"),
+            },
             retention,
             max_service_qps: 3,
             max_stale_after_refusal,
@@ -196,6 +203,7 @@ impl Node {
             token: PresentedToken { token, expires: self.time_at_start() + 24 * HOUR, issued: None },
             must_be_judged: false,
             peer: peer(pod),
+            hold: Hold::Unknown,
         }
     }
 
@@ -211,7 +219,7 @@ impl Node {
 
 fn of_sts(sts: &Aws, upstream: &Upstream, answer_log: &AnswerLog, clock: &Clock) -> StsWebIdentity {
     StsWebIdentity::new(StsParts {
-        region: "us-west-2",
+        region: AwsRegion::given("us-west-2"),
         sts: &Sts::default(),
         upstream,
         answer_log: answer_log.clone(),

@@ -8,6 +8,7 @@ use std::time::{Duration, SystemTime};
 use super::aws::Mood;
 use super::{HOUR, MINUTE, Node, peer};
 use crate::config::Retention;
+use crate::credentials::policy::hold::Hold;
 use crate::credentials::provider::CredentialRequest;
 use crate::workload::{
     BearerToken, Caller, ClaimedPod, CredentialKey, Pod, PresentedToken, Principal, Route, ServiceAccount,
@@ -16,7 +17,7 @@ use crate::workload::{
 
 const HEALTHY: Mood = Mood::Issues { after: Duration::from_millis(80), life: Duration::from_secs(6 * 3600) };
 
-fn presented(text: &str, expires: SystemTime) -> PresentedToken {
+pub(super) fn presented(text: &str, expires: SystemTime) -> PresentedToken {
     let token = BearerToken::from_header(text.as_bytes()).unwrap();
     PresentedToken { token, expires, issued: None }
 }
@@ -30,7 +31,7 @@ pub(super) fn verified(node: &Node, pod: usize, token: &str) -> CredentialReques
     let key = CredentialKey::Verified(key);
     let principal = Principal { key, caller: Caller::Verified(pod_of_key), route: Route::EksAuth };
     let token = presented(token, node.time_at_start() + 24 * HOUR);
-    CredentialRequest { principal, token, must_be_judged: false, peer: peer(pod) }
+    CredentialRequest { principal, token, must_be_judged: false, hold: Hold::Unknown, peer: peer(pod) }
 }
 
 /// The same pod's, as long as no key can tell: the token says which pod it is, and nothing proves that.
@@ -39,7 +40,7 @@ pub(super) fn claimed(node: &Node, pod: usize, token: &str) -> CredentialRequest
     let key = CredentialKey::Unverified(token.token.digest());
     let claim = Arc::new(ClaimedPod::new("ns", "sa", Some("p"), Some(&format!("pod-{pod}"))));
     let principal = Principal { key, caller: Caller::Claimed(claim), route: Route::EksAuth };
-    CredentialRequest { principal, token, must_be_judged: false, peer: peer(pod) }
+    CredentialRequest { principal, token, must_be_judged: false, hold: Hold::Unknown, peer: peer(pod) }
 }
 
 #[tokio::test(start_paused = true)]

@@ -10,6 +10,7 @@ use crate::config::Retention;
 use crate::credentials::flight::shared_call::Purpose;
 use crate::credentials::flight::table::{JoinRequest, Joined};
 use crate::credentials::limits::upstream_budget::Priority;
+use crate::credentials::policy::hold::Hold;
 use crate::credentials::provider::{CredentialRequest, Lookup};
 use crate::workload::{BearerToken, PresentedToken, Source};
 
@@ -51,7 +52,7 @@ async fn a_flight_that_ends_between_the_lookup_and_the_join_is_not_repeated() {
                 principal: &request.principal,
                 token: &request.token,
                 priority: Priority::UnverifiedWaiting,
-                purpose: Purpose::Awaited,
+                purpose: Purpose::Awaited(Hold::Unknown),
                 seen: None,
                 is_judgement: false,
                 asked_from: None,

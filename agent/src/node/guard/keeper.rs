@@ -1,136 +1,399 @@
-//! Keeping the table in place while the agent runs.
+//! Keeping the table while the agent runs.
 //!
-//! Owns: when the table is checked, and what is reported to readiness. Must not know: what is in the table.
-//!
-//! nft lists a table in its own wording, which differs between versions. So the listing taken right after a
-//! write is the reference: if a later listing differs from it, the table is written again, in one
-//! transaction.
+//! Owns: the looks, and what is written after each. Must not know: who should own the table (`ownership`
+//! decides), what is in it, and what follows from a look (`outcome`).
 
+use std::net::IpAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
-use serde_json::Value;
 use tokio::sync::watch;
-use tokio::time::{Instant, sleep, sleep_until};
+use tokio::time::{Instant, sleep};
 
+use super::answering::{Answering, Led};
+use super::elements::{self, Epoch, Lead, Rules};
 use super::events::Events;
-use super::nft::{self, NftError};
-use super::table::{Rules, replacement};
+use super::listing::{Listing, Writer};
+use super::note;
+use super::outcome::{self, Outcome, Pace, TableConditions};
+use super::ownership::{Answered, Look, Ownership, Role, Seen, Step};
+use super::places::{Place, Places};
+use super::switch::{State, Switch, TableStatus};
+use super::table::TABLE;
+use crate::config::Lasting;
 use crate::lifecycle::readiness::Condition;
 use crate::node::kernel_events;
+use crate::node::listening::Listening;
+use crate::node::nft::{self, NftError};
+use crate::node::other_agents;
+use crate::node::self_probe::ProbeKey;
 
-/// Without an event: one may have been missed. It is also the longest time until the keeper sees that the
-/// agent now has port 80 itself.
-const POLL_INTERVAL: Duration = Duration::from_secs(10);
-/// The same where events cannot be subscribed to.
-const POLL_INTERVAL_WITHOUT_EVENTS: Duration = Duration::from_secs(5);
-/// After a failure.
-const RETRY_INTERVAL: Duration = Duration::from_secs(5);
-/// The agent is not ready until the guard stands or cannot stand, but this long at most: pods are better
-/// served without the guard than not at all. A check takes up to three calls of `nft`, 2 s each, so that the
-/// slowest check that succeeds ends in this time.
+/// The agent is not ready until the table leads to it or cannot be written, but this long at most after it
+/// could answer: pods are better served without the guard than not at all. A look takes up to three calls of
+/// `nft`, 2 s each, so that the slowest look that succeeds ends in this time.
 const START_PATIENCE: Duration = Duration::from_secs(10);
-/// After a failure within that time.
-const RETRY_INTERVAL_AT_START: Duration = Duration::from_millis(500);
-/// Each check starts `nft`, a process, so checks are at least this far apart, however often the node's rules
-/// change. The first check after a quiet time is not delayed.
-const MIN_INTERVAL: Duration = Duration::from_millis(500);
+/// While the agent cannot answer yet: nothing tells when it can.
+const ANSWER_POLL: Duration = Duration::from_millis(50);
+/// Each look starts `nft`, a process.
+const MIN_INTERVAL: Duration = Duration::from_millis(20);
 
-/// The conditions of the table, each present if its flag is set.
-pub struct RuleConditions {
-    /// The agent's addresses are guarded. Required until it is known whether the table stands; advisory from
-    /// then on, because pods are served without the table too.
-    pub guard: Option<Condition>,
-    /// The instance metadata service is blocked.
-    pub imds: Option<Condition>,
+/// What the table is for, and who gets reports.
+pub struct TableSpec {
+    /// The port that SDKs use.
+    pub port: u16,
+    /// Whether the addresses are guarded at all.
+    pub guards: bool,
+    /// Whether pods are kept from the instance metadata service.
+    pub block_imds: bool,
+    /// How long elements last.
+    pub lasting: Lasting,
+    /// Where a pod's agent keeps between restarts that it has stood back.
+    pub state_dir: Option<PathBuf>,
+    /// The conditions.
+    pub conditions: TableConditions,
+}
+
+/// Whether the agent is ready but for the table and the port of SDKs.
+pub struct CanAnswer {
+    /// So that it takes the table from an agent that answers.
+    pub beside_others: Arc<dyn Fn() -> bool + Send + Sync>,
+    /// So that it takes a table that is nobody's: it may miss more.
+    pub alone: Arc<dyn Fn() -> bool + Send + Sync>,
 }
 
 /// Keeps the table.
-pub struct RuleKeeper {
-    desired: Box<dyn Fn() -> Rules + Send + Sync>,
-    conditions: RuleConditions,
+pub struct TableKeeper {
+    spec: TableSpec,
+    places: Places,
+    can_answer: CanAnswer,
+    answering: Answering,
+    switch: Switch,
     changed: watch::Sender<u64>,
-    written: Option<(Rules, Value)>,
-    /// Whether it is still to be found out if the table can stand.
-    is_starting: bool,
+    ownership: Ownership,
+    written: Option<(Rules, Listing)>,
+    /// Whether a probe has shown that what was written leads to this agent.
+    is_seen_to_lead: bool,
+    /// Whether this agent could answer at some time. Before, nobody is sent to its guard ports.
+    may_lead: bool,
+    /// When what is in force was last changed.
+    turned: Instant,
+    /// This node's nft lists what this agent has written as it cannot read it. What looks like another
+    /// version's table may be its own then, and writing it again would never end.
+    is_own_unreadable: bool,
 }
 
-impl RuleKeeper {
-    /// `desired` is called at each check. `changed` is incremented each time the table is written.
+impl TableKeeper {
+    /// `changed` is incremented each time the table is written.
     pub fn new(
-        desired: impl Fn() -> Rules + Send + Sync + 'static,
-        conditions: RuleConditions,
+        spec: TableSpec,
+        places: Places,
+        can_answer: CanAnswer,
+        probe_key: ProbeKey,
+        switch: Switch,
         changed: watch::Sender<u64>,
     ) -> Self {
-        Self { desired: Box::new(desired), conditions, changed, written: None, is_starting: true }
+        let ownership = Ownership::new(note::is_there(spec.state_dir.as_deref()), spec.lasting.renew_every());
+        let answering = Answering::new(probe_key, spec.port);
+        Self {
+            spec,
+            places,
+            can_answer,
+            answering,
+            switch,
+            changed,
+            ownership,
+            written: None,
+            is_seen_to_lead: false,
+            may_lead: false,
+            turned: Instant::now(),
+            is_own_unreadable: false,
+        }
     }
 
-    /// Runs until it is dropped.
-    pub async fn keep(self) {
-        let guard = self.conditions.guard.clone();
-        let until = Instant::now() + START_PATIENCE;
-        let patience = async {
-            sleep_until(until).await;
-            if let Some(guard) = guard {
-                guard.no_longer_required();
-            }
-        };
-        tokio::join!(self.keep_table(until), patience);
+    /// Runs until it is dropped, or until this agent leaves the table.
+    pub async fn keep(mut self) {
+        let switch = self.switch.clone();
+        let patience =
+            be_patient(self.spec.conditions.guard.clone(), Arc::clone(&self.can_answer.beside_others));
+        tokio::select! {
+            _ = async { tokio::join!(self.keep_table(), patience) } => {}
+            () = switch.wait_for_leave() => {}
+        }
+        self.leave().await;
+        switch.left();
     }
 
-    async fn keep_table(mut self, start_ends: Instant) {
+    async fn keep_table(&mut self) {
+        let mut places = self.places.changes();
         let mut events = Events::open().ok();
         loop {
-            // Subscribe first, then check: a change in between leads to another check.
-            let outcome = self.converge().await;
-            self.report(&outcome);
-            self.is_starting &= !self.release_readiness(&outcome) && Instant::now() < start_ends;
-            sleep(MIN_INTERVAL).await;
-            let poll_interval = match (&outcome, &events) {
-                (Err(_), _) if self.is_starting => RETRY_INTERVAL_AT_START,
-                (Err(_), _) => RETRY_INTERVAL,
-                (Ok(()), Some(_)) => POLL_INTERVAL,
-                (Ok(()), None) => POLL_INTERVAL_WITHOUT_EVENTS,
+            places.mark_unchanged();
+            // Subscribe first, then look: a change in between leads to another look.
+            let outcome = self.look().await;
+            outcome::report(&outcome, &self.spec.conditions);
+            let pace = Pace {
+                is_starting: self.turned.elapsed() < START_PATIENCE,
+                has_events: events.is_some(),
+                renew_every: self.spec.lasting.renew_every(),
             };
-            kernel_events::wait(&mut events, Events::open, Events::next, poll_interval).await;
+            let wait = outcome::wait_after(&outcome, &pace);
+            sleep(MIN_INTERVAL).await;
+            let is_waited_for = matches!(outcome, Ok(Outcome::CannotAnswer));
+            let wakes = kernel_events::wait(&mut events, Events::open, Events::next, wait);
+            tokio::select! {
+                () = wakes => {}
+                // It fails only without a sender, and `self` holds one.
+                _changed = places.changed() => {}
+                () = can_answer_now(&*self.can_answer.beside_others, is_waited_for) => {}
+            }
         }
     }
 
-    /// Readiness waits no longer once the outcome tells whether the table can stand. Returns whether it does.
-    fn release_readiness(&self, outcome: &Result<(), NftError>) -> bool {
-        let is_settled = outcome.as_ref().map_or_else(NftError::is_lasting, |()| true);
-        if is_settled && let Some(guard) = &self.conditions.guard {
-            guard.no_longer_required();
-        }
-        is_settled
+    /// The table now, if this agent can tell a table of its own from one of another version.
+    async fn list(&self) -> Result<Option<Listing>, NftError> {
+        let listed = list().await?;
+        let is_of_another = listed.as_ref().is_some_and(|listed| listed.writer == Writer::OfAnotherFormat);
+        if is_of_another && self.is_own_unreadable { Err(NftError::Unreadable) } else { Ok(listed) }
     }
 
-    async fn converge(&mut self) -> Result<(), NftError> {
-        let listed = nft::list().await?;
-        let desired = (self.desired)();
-        match (&self.written, listed) {
-            (Some((rules, as_listed)), Some(listed)) if *rules == desired && *as_listed == listed => {
-                return Ok(());
+    async fn look(&mut self) -> Result<Outcome, NftError> {
+        let mut listed = self.list().await?;
+        let before = self.ownership.role();
+        let answered = match before {
+            Role::StoodBack => {
+                let answered = self.answering.at_any_of(&self.guarded()).await;
+                // What answered while the table changed says nothing.
+                let again = self.list().await?;
+                let is_same = again == listed && again.is_some();
+                listed = again;
+                is_same.then_some(answered)
             }
-            (Some((rules, _)), _) if *rules == desired => {
-                tracing::warn!("nftables table changed or removed by another process; writing it again");
+            Role::Newcomer | Role::Owner { .. } => None,
+        };
+        let can_answer = self.can_answer() && self.listens_everywhere();
+        self.may_lead |= can_answer;
+        let desired = self.desired();
+        let written = self.written.as_ref();
+        let look = Look {
+            seen: seen(listed.as_ref(), written.map(|(_, written)| written)),
+            can_answer,
+            is_alone: listed.is_some() || !other_agents::is_there_one(),
+            is_outdated: written.is_some_and(|(rules, _)| *rules != desired),
+            answered,
+        };
+        let step = self.ownership.next(&look, Instant::now());
+        self.stand_back_if_taken(before).await;
+        self.tell_of_repair(before, &look, step);
+        let lasting = self.spec.lasting;
+        let (transaction, epoch) = match step {
+            Step::Nothing => {
+                self.show(listed.as_ref());
+                return Ok(self.settled(&look, answered).await);
             }
-            (Some(_) | None, _) => {}
+            Step::Create => {
+                let epoch = Epoch::any();
+                (elements::creation(epoch, &desired, lasting), epoch)
+            }
+            Step::Replace(read) => {
+                let epoch = read.map_or_else(Epoch::any, Epoch::next);
+                (elements::replacement(read, epoch, &desired, lasting), epoch)
+            }
+            Step::Renew(own) => (elements::renewal(own, &desired, lasting), own),
+        };
+        self.write(transaction, desired, epoch).await?;
+        Ok(self.settled(&look, answered).await)
+    }
+
+    async fn write(&mut self, transaction: String, desired: Rules, epoch: Epoch) -> Result<(), NftError> {
+        nft::write(transaction).await?;
+        let listed = list().await?.ok_or(NftError::RemovedAgain)?;
+        match listed.writer {
+            Writer::Known(written) if written == epoch => {}
+            Writer::Known(_) | Writer::Nobody => {
+                self.ownership.overtaken();
+                return Err(NftError::Overtaken);
+            }
+            Writer::OfAnotherFormat => {
+                self.is_own_unreadable = true;
+                return Err(NftError::Unreadable);
+            }
         }
-        nft::write(&replacement(&desired)).await?;
-        tracing::info!(rules = ?desired, "nftables table written");
-        self.changed.send_modify(|times| *times = times.wrapping_add(1));
-        let listed = nft::list().await?.ok_or(NftError::RemovedAgain)?;
+        let is_new = self.written.as_ref().is_none_or(|(rules, _)| *rules != desired);
+        if is_new || self.switch.status() != TableStatus::Owner {
+            tracing::info!(rules = ?desired, epoch = epoch.0, "nftables table written");
+            self.is_seen_to_lead = false;
+            self.turned = Instant::now();
+            self.changed.send_modify(|times| *times = times.wrapping_add(1));
+        }
+        self.ownership.written(epoch, Instant::now());
+        note::remove(self.spec.state_dir.as_deref()).await;
+        self.show(Some(&listed));
         self.written = Some((desired, listed));
         Ok(())
     }
 
-    fn report(&self, outcome: &Result<(), NftError>) {
-        let Self { conditions: RuleConditions { guard, imds }, .. } = self;
-        for condition in [guard, imds].into_iter().flatten() {
-            match outcome {
-                Ok(()) => condition.met(),
-                Err(error) => condition.unmet(error.to_string()),
-            }
+    async fn settled(&mut self, look: &Look, answered: Option<Answered>) -> Outcome {
+        match (self.ownership.role(), answered) {
+            (Role::Newcomer, _) if !look.can_answer => Outcome::CannotAnswer,
+            (Role::Newcomer, _) => Outcome::Unsettled("the table is not written yet".to_owned()),
+            (Role::StoodBack, answered) => Outcome::OnStandby(answered.unwrap_or(Answered::Another)),
+            (Role::Owner { .. }, _) if self.is_seen_to_lead => Outcome::Settled,
+            (Role::Owner { .. }, _) => match self.see_where_it_leads().await {
+                Ok(()) => {
+                    self.is_seen_to_lead = true;
+                    Outcome::Settled
+                }
+                Err(why) => Outcome::Unsettled(why),
+            },
         }
+    }
+
+    /// Whether pods' connections come to this agent by the table, at each address that the node has.
+    async fn see_where_it_leads(&mut self) -> Result<(), String> {
+        // Where no agent has ever answered, one that has been led to for long is as good as it gets.
+        let patient_until = self.turned + START_PATIENCE;
+        let Led { here, problems, is_anywhere } =
+            self.answering.led_here(&self.guarded(), patient_until).await;
+        self.switch.show_led(here);
+        match (problems.is_empty(), is_anywhere) {
+            (true, true) => Ok(()),
+            (true, false) => Err("the node has none of the agent's addresses yet".to_owned()),
+            (false, _) => Err(problems.join("; ")),
+        }
+    }
+
+    fn desired(&self) -> Rules {
+        let TableSpec { port, block_imds, .. } = self.spec;
+        let places = self.guarded_places();
+        let listening = places.iter().any(|(_, place)| !place.has_own_port).then(|| Listening::on(port));
+        let leads = places.into_iter().map(|(address, place)| Lead {
+            address,
+            to: if place.has_own_port || !self.may_lead { None } else { place.other_port() },
+            is_foreign: !place.has_own_port
+                && listening.as_ref().is_some_and(|found| found.only_on_every(address)),
+        });
+        Rules { port, leads: leads.collect(), block_imds }
+    }
+
+    fn guarded_places(&self) -> Vec<(IpAddr, Place)> {
+        if self.spec.guards { self.places.list() } else { Vec::new() }
+    }
+
+    fn guarded(&self) -> Vec<IpAddr> {
+        self.guarded_places().into_iter().map(|(address, _)| address).collect()
+    }
+
+    fn can_answer(&self) -> bool {
+        (self.can_answer.beside_others)() || ((self.can_answer.alone)() && self.has_no_predecessor())
+    }
+
+    /// Whether nobody would be taken anything from: no other agent of this node, and none of Amazon's, which
+    /// listens on exactly its addresses.
+    fn has_no_predecessor(&self) -> bool {
+        let listening = Listening::on(self.spec.port);
+        let is_others = |(address, place): (IpAddr, Place)| !place.has_own_port && listening.exactly(address);
+        !other_agents::is_there_one() && !self.places.list().into_iter().any(is_others)
+    }
+
+    /// At an address of a family that the node does not have, nobody can ask.
+    fn listens_everywhere(&self) -> bool {
+        let missing = |address: IpAddr| address.is_ipv6() && crate::node::ipv6::is_switched_off();
+        self.guarded_places().into_iter().all(|(address, place)| place.listens() || missing(address))
+    }
+
+    async fn stand_back_if_taken(&mut self, before: Role) {
+        if matches!(before, Role::Owner { .. }) && self.ownership.role() == Role::StoodBack {
+            tracing::info!("another agent of this node has taken over; on standby");
+            self.written = None;
+            note::leave(self.spec.state_dir.as_deref()).await;
+        }
+    }
+
+    fn tell_of_repair(&self, before: Role, look: &Look, step: Step) {
+        let was_owner = matches!(before, Role::Owner { .. });
+        match step {
+            Step::Create | Step::Replace(_) if was_owner => {
+                tracing::warn!("nftables table changed or removed by another process; writing it again");
+            }
+            Step::Create | Step::Replace(_) if before == Role::StoodBack => {
+                tracing::warn!(answered = ?look.answered, "no other agent answers; taking over again");
+            }
+            Step::Create | Step::Replace(_) | Step::Renew(_) | Step::Nothing => {}
+        }
+    }
+
+    fn show(&self, listed: Option<&Listing>) {
+        let status = match self.ownership.role() {
+            Role::Newcomer => TableStatus::None,
+            Role::Owner { .. } => TableStatus::Owner,
+            Role::StoodBack => TableStatus::StoodBack,
+        };
+        let guard_port = |address| Some((address, listed?.guard_port_of(address)?));
+        let guard_ports = self.guarded().into_iter().filter_map(guard_port);
+        let leads_here = match status {
+            TableStatus::Owner => self.switch.state().leads_here,
+            TableStatus::None | TableStatus::StoodBack => Vec::new(),
+        };
+        self.switch.show(State { status, guard_ports: guard_ports.collect(), leads_here });
+    }
+
+    /// The last change: connections go to the port of SDKs, if somebody listens on exactly this address
+    /// there, as every agent does. Where nobody does, the elements lapse by themselves; where a process
+    /// listens on every address, tokens must not come to it.
+    async fn leave(&mut self) {
+        let Role::Owner { epoch, .. } = self.ownership.role() else { return };
+        let Some((rules, _)) = self.written.take() else { return };
+        let is_ours = list()
+            .await
+            .is_ok_and(|listed| listed.is_some_and(|listed| listed.writer == Writer::Known(epoch)));
+        if !is_ours {
+            return;
+        }
+        let listening = Listening::on(rules.port);
+        let leads = rules.leads.iter().map(|lead| match listening.exactly(lead.address) {
+            true => Lead { to: None, is_foreign: false, ..*lead },
+            false => Lead { is_foreign: listening.only_on_every(lead.address), ..*lead },
+        });
+        let last = Rules { leads: leads.collect(), ..rules.clone() };
+        if last == rules {
+            return;
+        }
+        if let Err(error) = nft::write(elements::renewal(epoch, &last, self.spec.lasting)).await {
+            tracing::warn!(err = %error, "cannot redirect to the agent on port {}", rules.port);
+        }
+    }
+}
+
+fn seen(listed: Option<&Listing>, written: Option<&Listing>) -> Seen {
+    let Some(listed) = listed else { return Seen::NoTable };
+    let is_as_written = written == Some(listed);
+    match listed.writer {
+        Writer::Known(epoch) => Seen::Table { epoch: Some(epoch), is_as_written },
+        Writer::Nobody => Seen::Table { epoch: None, is_as_written },
+        Writer::OfAnotherFormat => Seen::OfAnotherFormat,
+    }
+}
+
+async fn list() -> Result<Option<Listing>, NftError> {
+    Ok(nft::list(TABLE).await?.map(Listing::new))
+}
+
+/// From some time after the agent could answer, readiness waits for the table no longer.
+async fn be_patient(guard: Option<Condition>, can_answer: Arc<dyn Fn() -> bool + Send + Sync>) {
+    can_answer_now(&*can_answer, true).await;
+    sleep(START_PATIENCE).await;
+    if let Some(guard) = guard {
+        guard.no_longer_required();
+    }
+}
+
+/// Returns when the agent can answer; never, if that is not waited for.
+async fn can_answer_now(can_answer: &(dyn Fn() -> bool + Send + Sync), is_waited_for: bool) {
+    if !is_waited_for {
+        std::future::pending::<()>().await;
+    }
+    while !can_answer() {
+        sleep(ANSWER_POLL).await;
     }
 }

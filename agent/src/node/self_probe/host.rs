@@ -10,10 +10,11 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tokio::time::sleep;
 
-use super::outcome::{ProbeOutcome, evaluate};
+use super::outcome::{ProbeOutcome, evaluate, to_be_confirmed};
 use super::probe_key::{Nonce, ProbeKey};
 use super::request;
 use crate::lifecycle::readiness::Condition;
+use crate::node::other_agents;
 use crate::telemetry::metrics::{ProbedFrom, SelfProbeMetrics};
 
 /// Without a change: the address may be redirected by means that cause no event.
@@ -68,7 +69,7 @@ impl HostProbe {
         let mut outcomes = Vec::new();
         for target in &self.spec.targets {
             let mut outcome = self.probe_once(*target).await;
-            if outcome != ProbeOutcome::ThisAgent {
+            if !matches!(outcome, ProbeOutcome::ThisAgent | ProbeOutcome::AnotherAgent) {
                 // A busy node may lose a packet of the handshake.
                 sleep(SETTLE_TIME).await;
                 outcome = self.probe_once(*target).await;
@@ -79,19 +80,14 @@ impl HostProbe {
     }
 
     async fn probe_once(&self, target: SocketAddr) -> ProbeOutcome {
-        let nonce = match Nonce::random() {
-            Ok(nonce) => nonce,
-            Err(error) => return ProbeOutcome::NoAnswer { reason: error.to_string() },
-        };
-        // The node's own processes connect to a local address from that same address.
-        evaluate(&self.probe_key, &nonce, &request::send(target.ip(), target, &nonce).await)
+        from_host(&self.probe_key, target).await
     }
 
     fn report(&self, outcomes: &[(SocketAddr, ProbeOutcome)]) -> bool {
         let problems: Vec<String> = outcomes
             .iter()
             .filter(|(_, outcome)| match outcome {
-                ProbeOutcome::ThisAgent | ProbeOutcome::FamilyOff => false,
+                ProbeOutcome::ThisAgent | ProbeOutcome::AnotherAgent | ProbeOutcome::FamilyOff => false,
                 ProbeOutcome::Forwarded { .. }
                 | ProbeOutcome::OtherProcess { .. }
                 | ProbeOutcome::NoAnswer { .. }
@@ -121,9 +117,34 @@ impl HostProbe {
         if probed.peek().is_none() {
             return self.spec.metrics.family_off(ProbedFrom::Host, family);
         }
-        let all_by_this_agent = probed.all(|(_, outcome)| *outcome == ProbeOutcome::ThisAgent);
-        self.spec.metrics.probed(ProbedFrom::Host, family, all_by_this_agent);
+        let by_agents = [ProbeOutcome::ThisAgent, ProbeOutcome::AnotherAgent];
+        let all_by_agents = probed.all(|(_, outcome)| by_agents.contains(outcome));
+        self.spec.metrics.probed(ProbedFrom::Host, family, all_by_agents);
     }
+}
+
+/// One probe from the host's network.
+pub(in crate::node) async fn from_host(key: &ProbeKey, target: SocketAddr) -> ProbeOutcome {
+    let nonce = match Nonce::random() {
+        Ok(nonce) => nonce,
+        Err(error) => return ProbeOutcome::NoAnswer { reason: error.to_string() },
+    };
+    // The node's own processes connect to a local address from that same address.
+    let response = request::send(target.ip(), target, &nonce).await;
+    let outcome = evaluate(key, &nonce, &response);
+    let is_foreign = matches!(outcome, ProbeOutcome::OtherProcess { .. });
+    let answer = response.ok().filter(|_| is_foreign).and_then(|response| to_be_confirmed(&response));
+    match answer {
+        Some(answer) if other_agents::one_of_them_answered(&nonce, &answer).await => {
+            ProbeOutcome::AnotherAgent
+        }
+        Some(_) | None => outcome,
+    }
+}
+
+/// Whether another agent of this node answers there.
+pub async fn is_another_agents(key: &ProbeKey, target: SocketAddr) -> bool {
+    from_host(key, target).await == ProbeOutcome::AnotherAgent
 }
 
 /// Waits for the next change; for ever if no part reports changes any more.

@@ -15,7 +15,9 @@ mod request;
 #[cfg(test)]
 mod tests;
 
-pub use host::{HostProbe, HostProbeSpec};
+pub(super) use host::from_host;
+pub use host::{HostProbe, HostProbeSpec, is_another_agents};
 pub use namespace::serve as serve_from_namespace;
+pub(super) use outcome::ProbeOutcome;
 pub use pod::{PodProbe, PodProbeSpec, Prober};
 pub use probe_key::{Nonce, PATH_PREFIX, ProbeKey, ProbeKeyError};

@@ -6,7 +6,7 @@
 
 use std::net::SocketAddr;
 
-use super::probe_key::{Nonce, ProbeKey};
+use super::probe_key::{Nonce, ProbeKey, client_in};
 use super::request::{ProbeResponse, RequestError};
 use crate::node::ipv6;
 
@@ -15,7 +15,7 @@ const MAX_SHOWN: usize = 120;
 
 /// Which process answers.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum ProbeOutcome {
+pub(in crate::node) enum ProbeOutcome {
     /// This agent, directly.
     ThisAgent,
     /// This agent, but another process forwarded the request.
@@ -23,6 +23,8 @@ pub(super) enum ProbeOutcome {
         /// The client address that the agent saw.
         seen: SocketAddr,
     },
+    /// Another agent of this node, which has taken over or is about to be taken over from.
+    AnotherAgent,
     /// Another process.
     OtherProcess {
         /// Its status line, and its `Server` header where it has one.
@@ -54,7 +56,7 @@ pub(super) fn evaluate(
         }
     };
     let text = String::from_utf8_lossy(&response.bytes);
-    let (head, body) = text.split_once("\r\n\r\n").unwrap_or((&text, ""));
+    let (head, body) = parts(&text);
     match probe_key.verify(nonce, body) {
         Some(answer) if answer.peer == response.local => ProbeOutcome::ThisAgent,
         Some(answer) => ProbeOutcome::Forwarded { seen: answer.peer },
@@ -62,14 +64,27 @@ pub(super) fn evaluate(
     }
 }
 
+/// What another agent of this node would have to confirm: an answer to this very connection, which nobody
+/// forwarded.
+pub(super) fn to_be_confirmed(response: &ProbeResponse) -> Option<String> {
+    let text = String::from_utf8_lossy(&response.bytes);
+    let (_, answer) = parts(&text);
+    (client_in(answer)? == response.local).then(|| answer.to_owned())
+}
+
+fn parts(response: &str) -> (&str, &str) {
+    response.split_once("\r\n\r\n").unwrap_or((response, ""))
+}
+
 impl ProbeOutcome {
     /// The message about the address `on`.
-    pub(super) fn message(&self, on: SocketAddr) -> String {
+    pub(in crate::node) fn message(&self, on: SocketAddr) -> String {
         match self {
             Self::ThisAgent => format!("the agent answers on {on}"),
             Self::Forwarded { seen } => {
                 format!("{on} is forwarded to the agent by a proxy ({seen}), which can read pod tokens")
             }
+            Self::AnotherAgent => format!("another agent of this node answers on {on}"),
             Self::OtherProcess { description } => {
                 format!(
                     "another process answers on {on} and may receive pod tokens: {description}; \

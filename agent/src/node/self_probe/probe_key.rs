@@ -23,6 +23,11 @@ pub struct ProbeKeyError(#[source] getrandom::Error);
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Nonce(String);
 
+/// The client's address in an answer, no matter who made it; `None` if this is no answer.
+pub(super) fn client_in(answer: &str) -> Option<SocketAddr> {
+    answer.trim().split_once(' ')?.1.parse().ok()
+}
+
 /// The key of this process.
 #[derive(Clone)]
 pub struct ProbeKey {
@@ -51,7 +56,7 @@ impl Nonce {
     }
 
     /// Reads a nonce from its digits; `None` if they are not 32 hexadecimal ones.
-    pub(super) fn from_digits(text: &str) -> Option<Self> {
+    pub(in crate::node) fn from_digits(text: &str) -> Option<Self> {
         let is_one = text.len() == 2 * NONCE_BYTES && text.bytes().all(|byte| byte.is_ascii_hexdigit());
         is_one.then(|| Self(text.to_owned()))
     }
@@ -82,9 +87,14 @@ impl ProbeKey {
 
     /// Checks an answer; `None` if it was not made with this key for this nonce.
     pub(super) fn verify(&self, nonce: &Nonce, body: &str) -> Option<VerifiedAnswer> {
-        let (hash, peer) = body.trim().split_once(' ')?;
-        let peer: SocketAddr = peer.parse().ok()?;
+        let (hash, _) = body.trim().split_once(' ')?;
+        let peer = client_in(body)?;
         (hash == self.hash(nonce, peer)).then_some(VerifiedAnswer { peer })
+    }
+
+    /// Whether this process made the answer, no matter to whom.
+    pub(in crate::node) fn made(&self, nonce: &Nonce, answer: &str) -> bool {
+        self.verify(nonce, answer).is_some()
     }
 
     fn hash(&self, nonce: &Nonce, peer: SocketAddr) -> String {

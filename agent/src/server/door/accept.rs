@@ -19,7 +19,7 @@ use tokio::net::TcpStream;
 use tokio::time::{Instant, sleep};
 use tokio_util::task::TaskTracker;
 
-use super::bind::{Listener, bind_when_free};
+use super::bind::{self, Listener, bind_first_free};
 use super::connection::{self, Respond, Service, http1_with};
 use super::limits::ConnectionLimits;
 use super::peers::{ConnectionPermit, NotNow, Peers, TooMany};
@@ -76,9 +76,10 @@ impl<R: Respond> Acceptor<R> {
     /// Binds and serves; while it cannot bind, it tries again. `bound` shows which of the two it does;
     /// whether readiness waits for that condition is decided where the condition is made.
     pub async fn serve_when_bound(&self, address: IpAddr, port: u16, bound: Condition) {
+        let ports = [port];
         let listener = tokio::select! {
             biased;
-            listener = bind_when_free(address, port, &bound) => listener,
+            listener = bind_first_free(address, &ports, |tried| bind::show(&bound, tried)) => listener,
             () = self.service.shutdown.wait_for_draining() => return,
         };
         self.serve(listener).await;

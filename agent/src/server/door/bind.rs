@@ -22,7 +22,7 @@ const BACKLOG: i32 = 4_096;
 /// whatever the client sends, 64 KiB and more, and so the memory of this process's cgroup. A head of 2 KiB
 /// and an answer of 2 KiB fit; what is longer comes in pieces.
 pub const SOCKET_BUFFER: usize = 8 * 1024;
-/// A new agent that starts beside the old one (a surge) waits for its port: the old one has drained by then.
+/// A new agent that starts beside an older one waits for its port: the old one has drained by then.
 const REPLACING: Duration = Duration::from_secs(60);
 /// Until then it tries this often: nothing is served between the old one's end and the next try.
 const BIND_AGAIN: Duration = Duration::from_millis(20);
@@ -85,26 +85,52 @@ pub fn bind(address: IpAddr, port: u16) -> Result<Listener, BindError> {
     listen().map_err(|source| BindError { address, source })
 }
 
-/// Binds; while it cannot, it tries again, without end. Cancel by dropping. `bound` shows which of the two it
-/// does.
-pub async fn bind_when_free(address: IpAddr, port: u16, bound: &Condition) -> Listener {
+/// How soon a port that is taken is tried again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Again {
+    /// Another agent has it, and will end: nothing is served between its end and the next try.
+    Soon,
+    /// Soon at first, because an older agent may have it; later another process has, and may keep it for
+    /// long.
+    Later,
+}
+
+/// Binds the first of these ports that is free; while none is, it tries again, without end. Cancel by
+/// dropping. `show` is given what came of each try, and says when to try again.
+pub async fn bind_first_free(
+    address: IpAddr,
+    ports: &[u16],
+    show: impl Fn(Result<(), BindError>) -> Again,
+) -> Listener {
     let since = Instant::now();
     loop {
-        match bind(address, port) {
-            Ok(listener) => {
-                tracing::info!(address = %listener.local_addr(), "listening");
-                bound.met();
-                return listener;
+        let mut again = Again::Later;
+        for port in ports {
+            match bind(address, *port) {
+                Ok(listener) => {
+                    tracing::info!(address = %listener.local_addr(), "listening");
+                    let _bound = show(Ok(()));
+                    return listener;
+                }
+                Err(error) => again = show(Err(error)),
             }
-            // Nothing can ask there, so it does not matter who has the port.
-            Err(_) if address.is_ipv6() && ipv6::is_switched_off() => {
-                bound.not_applicable(ipv6::SWITCHED_OFF);
-            }
-            Err(error) => bound.unmet(format!("{error}: {}", error.source)),
         }
-        let is_replacing = since.elapsed() < REPLACING;
-        sleep(if is_replacing { BIND_AGAIN } else { BIND_LATER }).await;
+        let is_soon = again == Again::Soon || since.elapsed() < REPLACING;
+        sleep(if is_soon { BIND_AGAIN } else { BIND_LATER }).await;
     }
+}
+
+/// Has a condition show whether a port could be bound.
+pub fn show(bound: &Condition, tried: Result<(), BindError>) -> Again {
+    match tried {
+        Ok(()) => bound.met(),
+        // Nothing can ask there, so it does not matter who has the port.
+        Err(error) if error.address.is_ipv6() && ipv6::is_switched_off() => {
+            bound.not_applicable(ipv6::SWITCHED_OFF);
+        }
+        Err(error) => bound.unmet(format!("{error}: {}", error.source)),
+    }
+    Again::Later
 }
 
 #[cfg(test)]

@@ -38,11 +38,15 @@ use crate::workload::PeerKey;
 
 /// Answers requests. It never reads a request's body and limits its own time.
 pub trait Respond: Send + Sync + 'static {
+    /// What it remembers of one connection, from one request to the next.
+    type Memory: Default + Send + Sync;
+
     /// Answers one request. Dropped if the client leaves: work that must go on runs in its own
     /// task.
     fn respond(
         &self,
         peer: Peer,
+        memory: &Self::Memory,
         request: Request<Incoming>,
     ) -> impl Future<Output = Response<Full<Bytes>>> + Send;
 
@@ -137,7 +141,8 @@ async fn serve_http<R: Respond>(
     let mut stream = WatchedStream::new(stream, Arc::clone(permit.activity()));
     let end = {
         let first = Mutex::new(Some(arrival));
-        let requests = Requests { service: &service, permit: &permit, peer, first };
+        let memory = R::Memory::default();
+        let requests = Requests { service: &service, permit: &permit, peer, first, memory };
         let answer = service_fn(|request| requests.answer(request));
         let connection = service.http.serve_connection(TokioIo::new(&mut stream), answer);
         drive(connection, &permit, &service.peers, &service.limits).await
@@ -161,12 +166,13 @@ async fn serve_http<R: Respond>(
 }
 
 /// The requests of one connection.
-struct Requests<'a, R> {
+struct Requests<'a, R: Respond> {
     service: &'a Service<R>,
     permit: &'a ConnectionPermit,
     peer: Peer,
     /// How the first request got here; taken by it.
     first: Mutex<Option<Arrival>>,
+    memory: R::Memory,
 }
 
 impl<R: Respond> Requests<'_, R> {
@@ -178,7 +184,7 @@ impl<R: Respond> Requests<'_, R> {
         let peer = Peer { since: now.checked_sub(arrival.waited).unwrap_or(now), ..self.peer.clone() };
         let mut response = if arrival.has_place {
             self.keep_pace().await;
-            self.service.respond.respond(peer, request).await
+            self.service.respond.respond(peer, &self.memory, request).await
         } else {
             self.service.respond.refuse(peer, request)
         };

@@ -2,6 +2,7 @@
 //!
 //! Owns: the order of the end, and how the kernel's queue is emptied. Must not know: HTTP.
 
+use std::future::Future;
 use std::io;
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -22,20 +23,56 @@ const HANDSHAKE: Duration = Duration::from_millis(20);
 /// How often idle connections are asked to close while draining.
 const DRAIN_TICK: Duration = Duration::from_millis(20);
 
+/// Connections that were accepted by a listener that has closed.
+#[must_use = "the process must not end before they are answered"]
+pub struct Accepted(Vec<TaskTracker>);
+
 impl<R: Respond> Acceptor<R> {
     /// Accepts until the process drains, and on until what was in flight by then is answered (or the grace
     /// period ends). Then it takes what waits in the kernel's queue, answers that too, and closes the
     /// listener last: closing it earlier would reset the connections in the queue. It does not wait for a
     /// moment without any request: under load there is none.
     pub async fn serve(&self, listener: Listener) {
-        let in_flight = self.accept_until(&listener, self.service.shutdown.wait_for_draining()).await;
-        let late = self.accept_until(&listener, self.drained(&in_flight)).await;
-        drop_new_syns(&listener.socket);
-        let last = self.accept_until(&listener, sleep(HANDSHAKE)).await;
-        // Directly from the kernel: tokio knows only what the last turn of its event loop has seen.
-        while let Ok((stream, peer)) = accept_queued(&listener.socket) {
-            self.admit(stream, peer, &last).await;
+        let _none = self.serve_until(listener, std::future::pending()).await;
+    }
+
+    /// The same until `end`, if the process does not drain before: then the listener closes, and what it
+    /// accepted is served on. The caller waits for that ([`Acceptor::finish`]).
+    pub async fn serve_until(&self, listener: Listener, end: impl Future<Output = ()>) -> Accepted {
+        let ends_first = async {
+            tokio::select! {
+                () = self.service.shutdown.wait_for_draining() => {}
+                () = end => {}
+            }
+        };
+        let in_flight = self.accept_until(&listener, ends_first).await;
+        if self.service.shutdown.is_running() {
+            let last = self.close_to_new_ones(&listener).await;
+            tracing::info!(
+                address = %listener.local_addr(),
+                connections = in_flight.len() + last.len(),
+                "no longer listening"
+            );
+            return Accepted(vec![in_flight, last]);
         }
+        self.drain(listener, in_flight).await;
+        Accepted(Vec::new())
+    }
+
+    /// Waits for connections of a listener that has closed: until none is open, or until the process has
+    /// drained.
+    pub async fn finish(&self, Accepted(open): Accepted) {
+        for open in open {
+            tokio::select! {
+                () = open.wait() => {}
+                () = self.service.shutdown.wait_for_draining() => self.drained(&open).await,
+            }
+        }
+    }
+
+    async fn drain(&self, listener: Listener, in_flight: TaskTracker) {
+        let late = self.accept_until(&listener, self.drained(&in_flight)).await;
+        let last = self.close_to_new_ones(&listener).await;
         self.drained(&late).await;
         self.drained(&last).await;
         drop(listener);
@@ -44,6 +81,17 @@ impl<R: Respond> Acceptor<R> {
             tracing::warn!(connections = left, "grace period over, closing what is in flight");
             self.service.peers.request_close_all(CloseRequest::Now);
         }
+    }
+
+    /// Accepts what has come so far, and nothing after it.
+    async fn close_to_new_ones(&self, listener: &Listener) -> TaskTracker {
+        drop_new_syns(&listener.socket);
+        let last = self.accept_until(listener, sleep(HANDSHAKE)).await;
+        // Directly from the kernel: tokio knows only what the last turn of its event loop has seen.
+        while let Ok((stream, peer)) = accept_queued(&listener.socket) {
+            self.admit(stream, peer, &last).await;
+        }
+        last
     }
 
     /// While the process drains: returns when these connections are closed, or no time is left.

@@ -42,7 +42,9 @@ pub(super) struct Script {
 }
 
 impl Respond for Script {
-    async fn respond(&self, peer: Peer, request: Request<Incoming>) -> Response<Full<Bytes>> {
+    type Memory = ();
+
+    async fn respond(&self, peer: Peer, (): &(), request: Request<Incoming>) -> Response<Full<Bytes>> {
         let body = match request.uri().path() {
             "/slow" => {
                 self.waiting.fetch_add(1, Ordering::SeqCst);

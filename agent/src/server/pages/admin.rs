@@ -28,7 +28,9 @@ pub enum Admin {
 }
 
 impl Respond for Admin {
-    async fn respond(&self, _peer: Peer, request: Request<Incoming>) -> Response<Full<Bytes>> {
+    type Memory = ();
+
+    async fn respond(&self, _peer: Peer, (): &(), request: Request<Incoming>) -> Response<Full<Bytes>> {
         self.page(request.method(), request.uri().path(), request.headers())
     }
 

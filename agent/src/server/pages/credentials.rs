@@ -10,13 +10,14 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::header::AUTHORIZATION;
-use http::{HeaderMap, Method, Request, Response, StatusCode};
+use http::{Method, Request, Response, StatusCode};
 use http_body_util::Full;
 use hyper::body::Incoming;
 use tokio::time::Instant;
 
+use super::client::Client;
 use super::host::AllowedHosts;
+use super::last_token::LastToken;
 use super::presence::PresenceChecks;
 use super::rejection::Rejection;
 use super::{response, self_probe};
@@ -24,7 +25,7 @@ use crate::association::{Associations, Choice, NoRoute, Question};
 use crate::clock::{Clock, Now};
 use crate::credentials::flight::shared_call::FlightId;
 use crate::credentials::holding::Holding;
-use crate::credentials::policy::serving::LONGEST_HOLD;
+use crate::credentials::policy::hold::{Hold, LONGEST_HOLD};
 use crate::credentials::provider::{CredentialRequest, Failed, Lookup, Provider, Served, ServedFrom};
 use crate::credentials::waiting::Waiting;
 use crate::events::{Events, Problem};
@@ -36,7 +37,7 @@ use crate::server::access_log::{Access, AccessLog};
 use crate::server::door::connection::{Peer, Respond};
 use crate::server::door::limits::LONGEST_WAIT;
 use crate::telemetry::metrics::{Authenticated, AuthenticationMetrics, Outcome, RequestMetrics};
-use crate::workload::{BearerToken, Caller, MalformedToken, Principal, Route, RouteStatus};
+use crate::workload::{BearerToken, Caller, Principal, Route, RouteStatus};
 
 /// The path that SDKs are pointed at.
 const PATH: &str = "/v1/credentials";
@@ -52,7 +53,7 @@ pub struct Endpoint {
     /// Which `Host` a request may name.
     pub hosts: AllowedHosts,
     /// Who asks.
-    pub authenticator: Authenticator,
+    pub authenticator: Arc<Authenticator>,
     /// By which route they get credentials.
     pub associations: Associations,
     /// Whether they are where their pods are.
@@ -84,12 +85,19 @@ enum Claim {
 }
 
 impl Respond for Endpoint {
-    async fn respond(&self, peer: Peer, request: Request<Incoming>) -> Response<Full<Bytes>> {
+    type Memory = LastToken;
+
+    async fn respond(
+        &self,
+        peer: Peer,
+        memory: &LastToken,
+        request: Request<Incoming>,
+    ) -> Response<Full<Bytes>> {
         if let Some(answer) = self_probe::answer(&self.probe_key, &peer, &request) {
             return answer;
         }
         let mut account = Account::open(self, &peer);
-        let answer = self.answer(&peer, &request, &mut account).await;
+        let answer = self.answer(&peer, memory, &request, &mut account).await;
         account.close(answer)
     }
 
@@ -102,6 +110,7 @@ impl Endpoint {
     async fn answer(
         &self,
         peer: &Peer,
+        memory: &LastToken,
         request: &Request<Incoming>,
         account: &mut Account<'_>,
     ) -> Result<Served, Rejection> {
@@ -114,13 +123,14 @@ impl Endpoint {
         if !self.hosts.allow_request(request.uri(), request.headers()) {
             return Err(Rejection::Host);
         }
-        let token = bearer_token(request.headers()).map_err(Rejection::Malformed)?;
+        let token = memory.of(request.headers()).map_err(Rejection::Malformed)?;
         let now = self.clock.now();
-        let deadline = peer.since + LONGEST_HOLD;
+        let hold = Client::of(request.headers()).hold();
+        let deadline = peer.since + hold.longest();
         let authentication = self.authenticate(peer, &token, now, deadline, account).await;
         account.caller = authentication.caller();
         let origin = Origin { address: peer.address, is_of_host: peer.is_host };
-        let request = match self.claim(peer, token, authentication, now, deadline).await? {
+        let request = match self.claim(peer, token, authentication, now, hold).await? {
             Claim::Request(request) => request,
             Claim::Holding(holding) => {
                 let caller = &holding.principal().caller;
@@ -177,7 +187,7 @@ impl Endpoint {
         token: BearerToken,
         authentication: Authentication,
         now: Now,
-        deadline: Instant,
+        hold: Hold,
     ) -> Result<Claim, Rejection> {
         let identity = match authentication {
             Authentication::Identified(identity) => identity,
@@ -194,12 +204,13 @@ impl Endpoint {
             Choice::Refused(why) => Err(why),
             Choice::Ask(question) => {
                 let question = question.with_token_life(token.life());
-                self.ask_for_route(peer, question, now, deadline).await
+                self.ask_for_route(peer, question, now, peer.since + hold.longest()).await
             }
         };
         let principal = identity.principal(route.map_err(Rejection::NoRoute)?);
         let must_be_judged = identity.must_be_judged();
-        Ok(Claim::Request(CredentialRequest { principal, token, must_be_judged, peer: peer.key() }))
+        let peer = peer.key();
+        Ok(Claim::Request(CredentialRequest { principal, token, must_be_judged, peer, hold }))
     }
 
     /// What a token has earned that nobody can verify any more, while its pod is given its route. Its key may
@@ -266,7 +277,7 @@ impl Endpoint {
             Some(Ok(served)) => Ok(served),
             Some(Err(failed)) => Err(account.failed(failed)),
             None => waiting.fallback().ok_or_else(|| {
-                if is_over_quota { Rejection::TooManyHeld } else { Rejection::Source(waiting.last_failure()) }
+                if is_over_quota { Rejection::TooManyHeld } else { Rejection::so_far(waiting.last_failure()) }
             }),
         }
     }
@@ -294,15 +305,6 @@ const fn label(authentication: &Authentication) -> Authenticated {
         Authentication::Refused(_) => Authenticated::Refused,
         Authentication::Undecided(_) => Authenticated::Undecided,
     }
-}
-
-fn bearer_token(headers: &HeaderMap) -> Result<BearerToken, MalformedToken> {
-    let mut values = headers.get_all(AUTHORIZATION).iter();
-    let value = values.next().ok_or(MalformedToken::Missing)?;
-    if values.next().is_some() {
-        return Err(MalformedToken::Repeated);
-    }
-    BearerToken::from_header(value.as_bytes())
 }
 
 /// Accounts for one request: one metric, one event, also when the client leaves and the future is dropped.
@@ -364,7 +366,8 @@ impl<'a> Account<'a> {
             | Rejection::Undecided
             | Rejection::Absent(_)
             | Rejection::TooManyHeld
-            | Rejection::Source(_) => {}
+            | Rejection::Source(_)
+            | Rejection::RefusedSoFar(_) => {}
         }
     }
 

@@ -4,10 +4,12 @@
 //! own probes. Must not know: sockets.
 
 pub mod admin;
+pub mod client;
 pub mod credentials;
 #[cfg(test)]
 mod documented_answers;
 pub mod host;
+pub mod last_token;
 mod negotiation;
 pub mod presence;
 pub mod rejection;

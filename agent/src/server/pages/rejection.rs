@@ -45,6 +45,8 @@ pub enum Rejection {
     TooManyHeld,
     /// What AWS answered, or why it did not; `None`: no answer yet.
     Source(Option<SourceError>),
+    /// AWS has refused, and is asked again, because that may change: the client must not take it for final.
+    RefusedSoFar(SourceError),
 }
 
 /// Status, code and sentence of an answer.
@@ -68,6 +70,19 @@ struct Body<'a> {
 }
 
 impl Rejection {
+    /// The answer to a client that can wait no longer, while AWS is still being asked.
+    pub fn so_far(failure: Option<SourceError>) -> Self {
+        match failure {
+            Some(refused @ SourceError::Refused(_)) => Self::RefusedSoFar(refused),
+            Some(
+                no_answer @ (SourceError::Throttled
+                | SourceError::Unavailable(_)
+                | SourceError::OwnIdentity(_)),
+            ) => Self::Source(Some(no_answer)),
+            None => Self::Source(None),
+        }
+    }
+
     /// The response.
     pub fn to_response(&self) -> Response<Full<Bytes>> {
         let answer = self.answer();
@@ -97,14 +112,16 @@ impl Rejection {
             Self::Absent(Absent::Gone | Absent::Elsewhere | Absent::OtherAddress) => Outcome::Refused,
             Self::Absent(Absent::NotSeen) => Outcome::Unavailable,
             Self::Source(Some(SourceError::Refused(_))) => Outcome::Refused,
-            Self::Undecided | Self::TooManyHeld | Self::Source(_) => Outcome::Unavailable,
+            Self::Undecided | Self::TooManyHeld | Self::Source(_) | Self::RefusedSoFar(_) => {
+                Outcome::Unavailable
+            }
         }
     }
 
     /// The cause, for the log: one label of a closed set.
     pub fn cause(&self) -> &'static str {
         match self {
-            Self::Source(Some(error)) => error.label(),
+            Self::Source(Some(error)) | Self::RefusedSoFar(error) => error.label(),
             Self::Source(None) => "no_answer_yet",
             Self::TooManyHeld => "too_many_held",
             Self::Token(fault) => cause_of_fault(fault),
@@ -132,6 +149,9 @@ impl Rejection {
             Self::TooManyHeld => unavailable("Too many requests from this pod are waiting; try again"),
             Self::Source(Some(error)) => of_source(error),
             Self::Source(None) => unavailable("AWS has not answered yet; try again"),
+            Self::RefusedSoFar(error) => {
+                Answer { status: StatusCode::SERVICE_UNAVAILABLE, ..of_source(error) }
+            }
         }
     }
 }
@@ -271,6 +291,9 @@ fn of_source(error: &SourceError) -> Answer {
         SourceError::Unavailable(
             Unavailable::Timeout | Unavailable::Connection | Unavailable::ServerError | Unavailable::Lost,
         ) => unavailable("AWS is unreachable or failing; try again"),
+        SourceError::OwnIdentity(OwnIdentityFault::RegionUnknown) => {
+            unavailable("The agent does not know its AWS region; ask your cluster admin")
+        }
         SourceError::OwnIdentity(OwnIdentityFault::Missing) => unavailable(NO_OWN_CREDENTIALS),
         SourceError::OwnIdentity(OwnIdentityFault::Rejected(rejection)) => {
             unavailable(&format!("{NO_OWN_CREDENTIALS}: {rejection}"))
@@ -320,7 +343,9 @@ fn sentence_of(refusal: &Refusal) -> (StatusCode, &'static str) {
 mod tests {
     use std::sync::Arc;
 
-    use http_body_util::BodyExt;
+    use bytes::Bytes;
+    use http::Response;
+    use http_body_util::{BodyExt, Full};
     use hyper::ext::ReasonPhrase;
 
     use super::{Absent, Rejection};
@@ -330,6 +355,7 @@ mod tests {
     use crate::credentials::source::tests::refusal;
     use crate::credentials::source::{OwnIdentityFault, Refusal, RefusalClass, SourceError, Unavailable};
     use crate::identity::TokenFault;
+    use crate::telemetry::metrics::Outcome;
     use crate::workload::{MalformedToken, ServedAudiences};
 
     fn refused(class: RefusalClass, code: &'static str) -> Rejection {
@@ -437,6 +463,8 @@ mod tests {
                 "ServiceUnavailableException",
             ),
             (Rejection::Source(None), 503, "ServiceUnavailableException"),
+            (Rejection::so_far(None), 503, "ServiceUnavailableException"),
+            (Rejection::so_far(Some(SourceError::Throttled)), 503, "ThrottlingException"),
         ];
         for (rejection, status, code) in cases {
             let response = rejection.to_response();
@@ -444,6 +472,19 @@ mod tests {
             assert_eq!(response.extensions().get::<ReasonPhrase>().unwrap().as_bytes(), code.as_bytes());
             assert!(status != 429 && (status != 404 || matches!(rejection, Rejection::NotFound)));
         }
+    }
+
+    /// 400 and 403 are final for Java, Go, Rust and CRT, and the next answer may be another one.
+    #[tokio::test]
+    async fn a_refusal_that_may_change_has_the_words_of_one_and_the_status_of_an_outage() {
+        let refused = || refused(RefusalClass::NoAssociation, "ResourceNotFoundException");
+        let Rejection::Source(failure) = refused() else { panic!("not of a source") };
+        let so_far = Rejection::so_far(failure);
+        assert_eq!((so_far.outcome(), so_far.cause()), (Outcome::Unavailable, refused().cause()));
+        let (so_far, at_last) = (so_far.to_response(), refused().to_response());
+        assert_eq!((so_far.status().as_u16(), at_last.status().as_u16()), (503, 403));
+        let body = async |response: Response<Full<Bytes>>| response.collect().await.unwrap().to_bytes();
+        assert_eq!(body(so_far).await, body(at_last).await);
     }
 
     #[tokio::test]
@@ -483,6 +524,7 @@ mod tests {
             Rejection::Source(None),
             source(SourceError::Throttled),
             source(SourceError::OwnIdentity(OwnIdentityFault::Missing)),
+            source(SourceError::OwnIdentity(OwnIdentityFault::RegionUnknown)),
             source(SourceError::Unavailable(Unavailable::Timeout)),
             source(SourceError::Unavailable(Unavailable::Unreadable)),
             source(SourceError::Unavailable(Unavailable::IssuerUnreadable)),

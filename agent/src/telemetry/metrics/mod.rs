@@ -36,8 +36,8 @@ pub use authentication::{Authenticated, AuthenticationMetrics};
 pub use events::{EventMetrics, EventOutcome};
 pub use pod_checks::{PodCheckMetrics, PodPresence};
 pub use readings::{
-    BudgetNumbers, CachedIdentities, ConnectionNumbers, PodNumbers, Read, Readings, TokenKeyNumbers,
-    UpstreamNumbers,
+    BudgetNumbers, CachedIdentities, ConnectionNumbers, MetadataClientNumbers, PodNumbers, Read, Readings,
+    TokenKeyNumbers, UpstreamNumbers,
 };
 #[cfg(test)]
 pub(crate) use reference::page_with_everything;

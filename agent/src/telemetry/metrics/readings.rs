@@ -36,6 +36,8 @@ pub struct Readings {
     pub connections: Read<ConnectionNumbers>,
     /// How often each limit was reached, by its label.
     pub limits_reached: Read<Vec<(&'static str, u64)>>,
+    /// Pods that connect to the instance metadata service; `None` where nobody counts them.
+    pub metadata_clients: Read<Option<MetadataClientNumbers>>,
     /// Lines that the log left out.
     pub log_lines_dropped: Read<u64>,
     /// Each condition by its name, and whether it is met.
@@ -86,6 +88,15 @@ pub struct TokenKeyNumbers {
 /// The pods of this node, by their state.
 pub type PodNumbers = [(&'static str, usize); 4];
 
+/// Pods that connect to the instance metadata service.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct MetadataClientNumbers {
+    /// Their connections, by outcome.
+    pub connections: [(&'static str, u64); 2],
+    /// How many connected in the last day.
+    pub pods: usize,
+}
+
 /// Connections to the credential endpoint.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct ConnectionNumbers {
@@ -112,6 +123,7 @@ impl Collector for Readings {
         self.upstream(encoder)?;
         self.times(encoder)?;
         self.pods(encoder)?;
+        self.metadata_clients(encoder)?;
         self.connections(encoder)?;
         counter(
             encoder,
@@ -237,6 +249,28 @@ impl Readings {
             gauge_by(&mut states, ("state", state), count(number))?;
         }
         Ok(())
+    }
+
+    fn metadata_clients(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
+        let Some(clients) = (self.metadata_clients)() else { return Ok(()) };
+        let mut connections = counters(
+            encoder,
+            "pod_identity_agent_imds_connections",
+            "Connections of pods to the instance metadata service, by outcome. passed: nothing on the node \
+             stopped them; blocked: --block-imds=on rejected them. The kernel counts, so that a restart of \
+             the agent loses none. Absent where they are not counted.",
+        )?;
+        for (outcome, number) in clients.connections {
+            counter_by(&mut connections, ("outcome", outcome), number)?;
+        }
+        gauge(
+            encoder,
+            "pod_identity_agent_imds_pods",
+            "Pods that connected to the instance metadata service in the last 24 hours, and still exist; \
+             addresses, where the pods are not followed. The log names each. Absent where they are not \
+             counted.",
+            count(clients.pods),
+        )
     }
 
     fn connections(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {

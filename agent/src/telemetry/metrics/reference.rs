@@ -12,8 +12,8 @@ use std::time::{Duration, SystemTime};
 use super::requests::OUTCOMES;
 use super::upstream::outcomes;
 use super::{
-    Authenticated, BudgetNumbers, CachedIdentities, CallOutcome, ConnectionNumbers, Format, Metrics,
-    MetricsPage, ProbedFrom, Readings, TokenKeyNumbers, UpstreamNumbers,
+    Authenticated, BudgetNumbers, CachedIdentities, CallOutcome, ConnectionNumbers, Format,
+    MetadataClientNumbers, Metrics, MetricsPage, ProbedFrom, Readings, TokenKeyNumbers, UpstreamNumbers,
 };
 use crate::clock::Clock;
 use crate::credentials::limits::upstream_budget::UpstreamBudget;
@@ -70,6 +70,9 @@ fn readings() -> Readings {
         pods: Box::new(|| Some([("asked", 3), ("silent", 1), ("missed", 1), ("other", 5)])),
         connections: Box::new(ConnectionNumbers::default),
         limits_reached: Box::new(|| LIMITS.map(|limit| (limit.label(), 3)).to_vec()),
+        metadata_clients: Box::new(|| {
+            Some(MetadataClientNumbers { connections: [("passed", 6), ("blocked", 2)], pods: 1 })
+        }),
         log_lines_dropped: Box::new(|| 4),
         conditions: Box::new(|| vec![("running", true), ("link", false)]),
     }

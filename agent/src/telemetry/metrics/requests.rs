@@ -94,8 +94,8 @@ impl RequestMetrics {
     }
 }
 
-/// From a hit (tens of microseconds) to the longest hold (4.5 s). Few buckets: each costs a series per
-/// outcome.
+/// From a hit (tens of microseconds) to the hold of a client that is not known (4.5 s). Few buckets: each
+/// costs a series per outcome.
 fn durations() -> Histogram {
     Histogram::new([0.0001, 0.001, 0.01, 0.1, 0.5, 1.0, 2.0, 5.0])
 }

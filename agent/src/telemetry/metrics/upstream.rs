@@ -15,7 +15,7 @@ use super::amazon::AmazonMetrics;
 use crate::workload::Source;
 
 /// The outcomes of a call to any source.
-const COMMON: [&str; 10] = [
+const COMMON: [&str; 11] = [
     "ok",
     "throttled",
     "timeout",
@@ -25,6 +25,7 @@ const COMMON: [&str; 10] = [
     "unreadable",
     "lost",
     "own_credentials_missing",
+    "region_unknown",
     "ExpiredTokenException",
 ];
 /// Those of EKS Auth besides.

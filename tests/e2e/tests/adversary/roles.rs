@@ -5,10 +5,14 @@ use std::time::Duration;
 
 use sandbox::{Pod, PodSpec, Role, Sandbox, TokenKey, TokenSpec};
 use serde_json::json;
+use tokio::io::AsyncWriteExt as _;
+use tokio::net::TcpStream;
 use tokio::time::{Instant, sleep};
 
 use super::{Adversary, public_key_as_secret, tampered};
-use crate::harness::{Agent, ApiServer, Builder, eks_auth_calls, eventually, sandbox};
+use crate::harness::{
+    Agent, Answer, ApiServer, Builder, eks_auth_calls, eventually, read_next_answer, sandbox,
+};
 use crate::web_identity::{
     AUDIENCE, READER, WRITER, map_of, mapping, pod, session_of, sts_calls, trust_app, until_keys,
 };
@@ -129,6 +133,28 @@ async fn a_token_gives_the_role_and_the_set_of_its_own_pod_and_no_other() {
     assert_eq!((sts_calls(&sandbox).len(), eks_auth_calls(&sandbox).len()), (3, 1));
 }
 
+/// Two pods of one role, and an agent that knows them and its keys.
+struct Watched {
+    sandbox: Sandbox,
+    victim: Pod,
+    neighbour: Pod,
+    api: ApiServer,
+    agent: Agent,
+}
+
+impl Watched {
+    async fn start() -> Self {
+        let sandbox = sandbox();
+        trust_app(&sandbox);
+        let (victim, neighbour) = (pod(&sandbox, "app-0"), pod(&sandbox, "app-1"));
+        let pods = [("default", "app-0", &*victim.uid), ("default", "app-1", &*neighbour.uid)];
+        let api = ApiServer::start(sandbox.dir(), &pods).await;
+        let agent = watching(&sandbox, &api).await;
+        until_keys(&agent).await;
+        Self { sandbox, victim, neighbour, api, agent }
+    }
+}
+
 /// An agent that watches the pods of its node at this API server.
 async fn watching(sandbox: &Sandbox, api: &ApiServer) -> Agent {
     let agent = mapping(sandbox, &map_of(READER))
@@ -146,13 +172,7 @@ async fn watching(sandbox: &Sandbox, api: &ApiServer) -> Agent {
 
 #[tokio::test]
 async fn the_stolen_token_of_a_pod_gives_its_role_to_nobody_once_the_pod_is_deleted() {
-    let sandbox = sandbox();
-    trust_app(&sandbox);
-    let (victim, neighbour) = (pod(&sandbox, "app-0"), pod(&sandbox, "app-1"));
-    let pods = [("default", "app-0", &*victim.uid), ("default", "app-1", &*neighbour.uid)];
-    let api = ApiServer::start(sandbox.dir(), &pods).await;
-    let agent = watching(&sandbox, &api).await;
-    until_keys(&agent).await;
+    let Watched { sandbox, victim, neighbour, api, agent } = Watched::start().await;
     let (stolen, newer) = (victim.token.clone(), victim.another_token().unwrap());
     let keys = [agent.ask(&stolen).await.access_key_id(), agent.ask(&neighbour.token).await.access_key_id()];
     assert_eq!(agent.ask(&newer).await.access_key_id(), keys[0]);
@@ -168,4 +188,34 @@ async fn the_stolen_token_of_a_pod_gives_its_role_to_nobody_once_the_pod_is_dele
     }
     assert_eq!(agent.ask(&neighbour.token).await.access_key_id(), keys[1]);
     assert_eq!(sts_calls(&sandbox).len(), 2);
+}
+
+/// Asks on a connection that is kept.
+async fn ask_on(connection: &mut TcpStream, token: &str) -> Answer {
+    let request =
+        format!("GET /v1/credentials HTTP/1.1\r\nHost: 127.0.0.1\r\nAuthorization: {token}\r\n\r\n");
+    connection.write_all(request.as_bytes()).await.unwrap();
+    read_next_answer(connection).await.unwrap()
+}
+
+/// It remembers its last token, and nothing that this has proven.
+#[tokio::test]
+async fn a_kept_connection_serves_each_token_its_own_and_none_of_a_deleted_pod() {
+    let Watched { sandbox: _sandbox, victim, neighbour, api, agent } = Watched::start().await;
+    let mut kept = TcpStream::connect(agent.address()).await.unwrap();
+    let keys = [ask_on(&mut kept, &victim.token).await, ask_on(&mut kept, &neighbour.token).await];
+    let keys = keys.map(|answer| answer.access_key_id());
+    assert_ne!(keys[0], keys[1]);
+    for _ in 0..2 {
+        assert_eq!(ask_on(&mut kept, &victim.token).await.access_key_id(), keys[0]);
+    }
+    api.delete_pod("default", "app-0", &victim.uid);
+    let deleted = Instant::now();
+    while ask_on(&mut kept, &victim.token).await.status == 200 {
+        assert!(deleted.elapsed() < REVOKED_WITHIN, "{:?}", deleted.elapsed());
+        sleep(Duration::from_millis(20)).await;
+    }
+    let answer = ask_on(&mut kept, &victim.token).await;
+    assert_eq!((answer.status, answer.reason.as_str()), (403, "AccessDeniedException"), "{answer:?}");
+    assert_eq!(ask_on(&mut kept, &neighbour.token).await.access_key_id(), keys[1]);
 }

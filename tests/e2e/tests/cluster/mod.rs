@@ -14,8 +14,10 @@ mod host_port;
 mod identities;
 mod injection;
 mod metadata;
+mod mistakes;
 mod removal;
 mod rights;
+mod status;
 mod update;
 mod walk;
 
@@ -24,7 +26,5 @@ use serde_json::{Value, json};
 /// With the guard, which is on by default, no port is declared, and a new pod may stand beside the old
 /// one: an update that nobody feels.
 fn guarded() -> Value {
-    json!({
-        "updateStrategy": {"type": "RollingUpdate", "rollingUpdate": {"maxSurge": 1, "maxUnavailable": 0}},
-    })
+    json!({})
 }

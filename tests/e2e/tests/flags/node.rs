@@ -8,7 +8,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use tokio::net::TcpStream;
 
-use crate::harness::{Builder, IPV4, binary, eventually, on_a_node, sandbox};
+use crate::harness::{Builder, IPV4, Node, binary, eventually, on_a_node, sandbox};
 
 fn run(arguments: &[&str]) -> Output {
     let output = Command::new(binary()).args(arguments).env_clear().output().expect("the agent runs");
@@ -108,8 +108,101 @@ fn guard_port_is_where_a_guarded_agent_listens() {
             };
             let _agent = builder.start().await;
             let is_open = async |port: u16| TcpStream::connect(SocketAddr::new(IPV4, port)).await.is_ok();
-            assert!(is_open(port).await && !is_open(other).await, "--guard-port {flag:?}");
+            assert!(is_open(port).await, "--guard-port {flag:?}");
+            // Who is still sent to the port of the agent before finds this one, for five seconds.
+            eventually("it listens nowhere else", async || !is_open(other).await).await;
             assert_eq!(node.pod(&sandbox).ask(IPV4).await.unwrap().status, 200, "pods ask port 80");
+        }
+    });
+}
+
+/// The time-outs in the table, by the name of the map or set: `to_guard_ipv4` and so on.
+fn timeouts(node: &Node) -> Vec<(String, String)> {
+    let table = node.rules_of("inet", "pod_identity_agent");
+    let mut found = Vec::new();
+    let mut name = "";
+    for line in table.lines() {
+        let mut words = line.split_whitespace();
+        match words.next() {
+            Some("map" | "set") => name = words.next().expect("a name"),
+            _ => found.extend(
+                line.split(" timeout ")
+                    .nth(1)
+                    .and_then(|rest| rest.split_whitespace().next())
+                    .map(|timeout| (name.to_owned(), timeout.to_owned())),
+            ),
+        }
+    }
+    found
+}
+
+#[test]
+fn what_is_in_force_lasts_as_long_as_the_flags_say() {
+    on_a_node(async |node| {
+        node.add_link_ipv4();
+        // Not an agent, and not on every address: it may have what comes to port 80 when the agent is dead.
+        let _other = std::net::TcpListener::bind((IPV4, 80)).unwrap();
+        let sandbox = sandbox();
+        let guarded = || {
+            let builder = Builder::on_a_node(&sandbox).flag("--bind-hosts", "169.254.170.23");
+            builder.switch("--guard-address").switch("--block-imds")
+        };
+        let timed = |builder: Builder, to_guard, to_self, block| {
+            let builder = builder.flag("--guard-port-timeout", to_guard).flag("--guard-timeout", to_self);
+            builder.flag("--imds-block-timeout", block)
+        };
+        for (builder, expected) in [
+            (guarded(), ["2m", "1d", "30m", "30m"]),
+            (timed(guarded(), "1m30s", "10h", "1h"), ["1m30s", "10h", "1h", "1h"]),
+        ] {
+            let _agent = builder.start().await;
+            let names = ["to_guard_ipv4", "to_self_ipv4", "blocked_ipv4", "blocked_ipv6"];
+            let expected: Vec<_> = names.into_iter().zip(expected).collect();
+            let found = timeouts(node);
+            assert_eq!(found.iter().map(|(n, t)| (n.as_str(), t.as_str())).collect::<Vec<_>>(), expected);
+        }
+        let _agent = timed(guarded(), "6s", "6s", "0").start().await;
+        let table = node.rules_of("inet", "pod_identity_agent");
+        assert!(table.contains("{ 169.254.169.254 }"), "until cleanup: {table}");
+    });
+}
+
+#[test]
+fn probe_asks_the_agent_of_the_pods_own_directory() {
+    on_a_node(async |node| {
+        node.add_link();
+        let sandbox = sandbox();
+        let directories = ["ready", "waiting", "empty"].map(|name| {
+            let path = std::env::temp_dir().join(format!("pod-identity-{name}-{}", std::process::id()));
+            std::fs::create_dir_all(&path).unwrap();
+            path.to_str().unwrap().to_owned()
+        });
+        let [of_ready, of_waiting, of_none] = &directories;
+        let probe = |what: &str, directory: &str| {
+            let arguments = ["probe", what, "--state-dir", directory, "--verbosity", "trace"];
+            let output = Command::new(binary()).args(arguments).env_clear().output().unwrap();
+            let said = String::from_utf8([output.stdout, output.stderr].concat()).unwrap();
+            (output.status.code(), said)
+        };
+        let _ready = Builder::on_a_node(&sandbox).flag("--state-dir", of_ready).start().await;
+        // Another one of this node has its ports, those of probes too.
+        let _waiting = Builder::on_a_node(&sandbox)
+            .flag("--state-dir", of_waiting)
+            .flag("--own-credentials", "file")
+            .flag("--own-credentials-file", "/no/such/file")
+            .spawn();
+        let good = (Some(0), "ok\n".to_owned());
+        assert_eq!(probe("ready", of_ready), good);
+        eventually("it is alive", async || probe("live", of_waiting) == good).await;
+        eventually("it says why it is not ready", async || {
+            let (code, said) = probe("ready", of_waiting);
+            code == Some(1) && said.contains("own-credentials: ") && said.contains("/no/such/file")
+        })
+        .await;
+        let (code, said) = probe("live", of_none);
+        assert!(code == Some(1) && said.starts_with("no answer of the agent on "), "{said}");
+        for directory in directories {
+            std::fs::remove_dir_all(directory).unwrap();
         }
     });
 }

@@ -43,7 +43,13 @@ pub(crate) struct Builder {
     cgroup: Option<PathBuf>,
     programs: BTreeMap<&'static str, String>,
     resolv_conf: Option<PathBuf>,
+    has_nft: bool,
+    is_nobody: bool,
 }
+
+/// Gives a program the user `nobody` and what an agent that keeps a table needs.
+const AS_NOBODY: &str = "setpriv --reuid=65534 --regid=65534 --clear-groups \
+     --inh-caps=+net_admin,+net_bind_service --ambient-caps=+net_admin,+net_bind_service";
 
 impl Builder {
     /// Pointed at a sandbox, with every default that a real node has.
@@ -64,6 +70,8 @@ impl Builder {
             cgroup: None,
             programs: BTreeMap::new(),
             resolv_conf: None,
+            has_nft: true,
+            is_nobody: false,
         };
         builder
             .flag("--cluster-name", "sandbox")
@@ -71,6 +79,8 @@ impl Builder {
             .flag("--metrics-address", "127.0.0.1")
             .flag("--endpoint", sandbox.eks_auth_url())
             .flag("--verbosity", "trace")
+            // No test but those of it waits for another agent that will not come.
+            .flag("--shutdown-delay", "0s")
             .env("AWS_REGION", "us-west-2")
             .env("AWS_EC2_METADATA_SERVICE_ENDPOINT", sandbox.imds_url())
     }
@@ -122,6 +132,12 @@ impl Builder {
         self
     }
 
+    /// Takes a variable away.
+    pub(crate) fn without_env(mut self, name: &str) -> Self {
+        self.environment.remove(name);
+        self
+    }
+
     pub(crate) fn port(mut self, port: u16) -> Self {
         self.port = port;
         self
@@ -148,6 +164,18 @@ impl Builder {
     /// itself.
     pub(crate) fn in_place_of(mut self, program: &'static str, script: &str) -> Self {
         self.programs.insert(program, format!("#!/bin/sh\nPATH=/usr/sbin:/usr/bin:/sbin:/bin\n{script}\n"));
+        self
+    }
+
+    /// Lets it find no `nft`, as in an image that has none.
+    pub(crate) fn without_nft(mut self) -> Self {
+        self.has_nft = false;
+        self
+    }
+
+    /// Lets it be `nobody`, and do to the node's network all that an agent does.
+    pub(crate) fn of_nobody(mut self) -> Self {
+        self.is_nobody = true;
         self
     }
 
@@ -181,10 +209,14 @@ impl Builder {
             let file = format!("/usr/local/sbin/{program}");
             format!("printf %s '{script}' >{file} && chmod 755 {file} && ")
         });
-        let has_mounts = resolver.is_some() || cover.is_some();
-        let before = descriptors.into_iter().chain(cgroup).chain(resolver).chain(cover).chain(programs);
+        // The folder of it, covered for the agent alone. It needs nothing else there.
+        let no_nft = (!self.has_nft).then(|| "mount -t tmpfs none /usr/sbin && ".to_owned());
+        let has_mounts = resolver.is_some() || cover.is_some() || no_nft.is_some();
+        let before = descriptors.into_iter().chain(cgroup).chain(resolver).chain(no_nft).chain(cover);
+        let before = before.chain(programs);
         let before = before.collect::<String>();
-        let mut command = if before.is_empty() {
+        let user = if self.is_nobody { AS_NOBODY } else { "" };
+        let mut command = if before.is_empty() && user.is_empty() {
             Command::new(&self.program)
         } else {
             let mut shell = if has_mounts {
@@ -194,7 +226,7 @@ impl Builder {
             } else {
                 Command::new("/bin/sh")
             };
-            shell.args(["-c", &format!("{before}exec \"$0\" \"$@\"")]).arg(&self.program);
+            shell.args(["-c", &format!("{before}exec {user} \"$0\" \"$@\"")]).arg(&self.program);
             shell
         };
         command.arg("server").env_clear().envs(&self.environment).stdin(Stdio::null());

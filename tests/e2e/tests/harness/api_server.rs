@@ -86,6 +86,15 @@ impl ApiServer {
         self.shared.changes.send(gone).expect("somebody watches");
     }
 
+    /// Gives a pod that it has an address; all watches are told.
+    pub(crate) fn give_address(&self, (namespace, name, uid): (&str, &str, &str), address: &str) {
+        let mut changed = event("MODIFIED", namespace, name, uid, "8");
+        let object = &mut changed["object"];
+        object["status"] = json!({"podIPs": [{"ip": address}]});
+        object["spec"]["serviceAccountName"] = "app".into();
+        self.shared.changes.send(changed.to_string() + "\n").expect("somebody watches");
+    }
+
     /// From now on it answers nothing but 503, or answers again.
     pub(crate) fn set_away(&self, is_away: bool) {
         self.shared.is_away.store(is_away, Ordering::Relaxed);

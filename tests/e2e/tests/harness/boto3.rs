@@ -19,6 +19,9 @@ const ATTEMPTS: usize = 3;
 /// botocore's SLEEP_TIME.
 const PAUSE: Duration = Duration::from_secs(1);
 
+/// What the agent knows it by.
+const USER_AGENT: &str = "python-urllib3/2.8.0";
+
 /// One attempt, and what it came to.
 pub(crate) struct Attempt {
     pub(crate) begun: Instant,
@@ -57,10 +60,11 @@ pub(crate) async fn attempts(request: &Request, to: SocketAddr) -> Vec<Attempt> 
 
 /// The same with so many attempts: an SDK that never tries again has one.
 pub(crate) async fn attempts_up_to(most: usize, request: &Request, to: SocketAddr) -> Vec<Attempt> {
+    let request = request.clone().header("User-Agent", USER_AGENT);
     let mut attempts = Vec::new();
     loop {
         let begun = Instant::now();
-        let answer = attempt(request, to).await;
+        let answer = attempt(&request, to).await;
         let made = Attempt { begun, ended: Instant::now(), answer };
         let is_served = made.is_served();
         attempts.push(made);

@@ -4,9 +4,12 @@
 //!
 //! The cluster ends when this process does: it lives as long as the pipe to its starter.
 
+mod alerts;
 mod api_server;
+mod aws;
 mod objects;
 mod pages;
+mod releases;
 mod shell;
 
 use std::cell::RefCell;
@@ -206,63 +209,6 @@ impl Cluster {
         self.tool("kubectl").args(arguments).output().expect("kubectl runs")
     }
 
-    /// Installs or upgrades the chart with the cluster's own values and those, and waits until every node has
-    /// it.
-    pub(crate) fn install(&self, values: &Value) {
-        self.install_as(RELEASE, &[], values);
-    }
-
-    /// The same under another name, on top of files of values. Two agents on a node would share its pods:
-    /// another release that a failed test left goes first.
-    pub(crate) fn install_as(&self, release: &str, files: &[PathBuf], values: &Value) {
-        let list = self.tool("helm").args(["list", "--short", "--namespace", "kube-system"]).output();
-        let list = succeeded("helm", &["list"], &list.expect("helm runs"));
-        for other in list.lines().filter(|&name| name != release) {
-            self.uninstall(other);
-        }
-        self.install_beside(release, files, values);
-    }
-
-    /// The same, with other releases left as they are.
-    pub(crate) fn install_beside(&self, release: &str, files: &[PathBuf], values: &Value) {
-        let mut helm = self.tool("helm");
-        helm.args([
-            "upgrade",
-            "--install",
-            release,
-            "--namespace",
-            "kube-system",
-            "--wait",
-            "--timeout",
-            "90s",
-        ]);
-        for file in files {
-            helm.arg("--values").arg(file);
-        }
-        helm.args(["--values", self.text("values"), "--values", "-"]).arg(repository("deploy/chart"));
-        let output = fed(&mut helm, &values.to_string());
-        if !output.status.success() {
-            let pods = self.try_kubectl(&["-n", "kube-system", "describe", "pods"]);
-            panic!(
-                "helm: {}\n{}",
-                String::from_utf8_lossy(&output.stderr),
-                String::from_utf8_lossy(&pods.stdout)
-            );
-        }
-    }
-
-    /// Removes the chart, if it is there, and waits until its pods are gone.
-    pub(crate) fn uninstall(&self, release: &str) {
-        let arguments = ["uninstall", release, "--namespace", "kube-system", "--ignore-not-found", "--wait"];
-        let output = self.tool("helm").args(arguments).output().expect("helm runs");
-        succeeded("helm", &arguments, &output);
-        let its = format!("pod/{release}-");
-        eventually("the agent's pods are gone", || {
-            let pods = self.kubectl(&["-n", "kube-system", "get", "pods", "-o", "name"]);
-            !pods.lines().any(|pod| pod.starts_with(&its))
-        });
-    }
-
     /// Runs a program in all namespaces of a node; it must succeed.
     pub(crate) fn on_node(&self, node: &str, command: &[&str]) -> String {
         succeeded(node, command, &self.try_on_node(node, command))
@@ -280,7 +226,8 @@ impl Cluster {
 
     /// The node's pid of the agent that serves there: the one, or with a surge the newest.
     pub(crate) fn agent(&self, node: &str) -> Option<String> {
-        let found = self.on_node(node, &["sh", "-c", "pgrep -n -x pod-identity-ag || true"]);
+        // Not one of its probes, which are processes of the same name. The bracket keeps the shell out.
+        let found = self.on_node(node, &["sh", "-c", "pgrep -n -f '^/?[p]od-identity-agent server' || true"]);
         Some(found.trim().to_owned()).filter(|pid| !pid.is_empty())
     }
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpSocket, TcpStream};
 
-/// No answer of the agent takes longer: the longest hold is 4.5 s.
+/// No answer of the agent takes longer: a client that it does not know is held 4.5 s.
 const PATIENCE: Duration = Duration::from_secs(20);
 
 /// A request in the making.

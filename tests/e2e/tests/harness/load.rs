@@ -201,6 +201,12 @@ impl Report {
         (ended.len(), ended.iter().max().copied())
     }
 
+    /// How many attempts found nobody that listens.
+    pub(crate) fn refused(&self) -> usize {
+        let refused = |error: &String| error.contains("refused");
+        self.attempts().filter(|attempt| attempt.result.as_ref().is_err_and(refused)).count()
+    }
+
     /// How many attempts that began and ended in a time failed, though somebody listened.
     pub(crate) fn failed_attempts(&self, time: Window) -> usize {
         let within = |attempt: &&Attempt| time.from <= attempt.begun && attempt.ended <= time.to;

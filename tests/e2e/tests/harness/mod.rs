@@ -38,7 +38,7 @@ use std::collections::VecDeque;
 use std::time::{Duration, SystemTime};
 
 use parking_lot::Mutex;
-use sandbox::{Call, Effect, Fault, Options, Pod, PodSpec, Sandbox, Service};
+use sandbox::{Call, Effect, Fault, Options, Pod, PodSpec, Sandbox, Service, TokenSpec};
 
 /// A sandbox with the default association.
 pub(crate) fn sandbox() -> Sandbox {
@@ -49,6 +49,14 @@ pub(crate) fn sandbox() -> Sandbox {
 pub(crate) fn pod(sandbox: &Sandbox, name: &str) -> Pod {
     let spec = PodSpec { pod: name.to_owned(), ..PodSpec::default() };
     sandbox.pod(spec).expect("the sandbox makes a pod")
+}
+
+/// Gives a pod a new token as the kubelet does: a new file in the place of the old one.
+pub(crate) fn rotate_token(sandbox: &Sandbox, pod: &Pod) {
+    let token = sandbox.token(&TokenSpec::new(pod.spec.clone())).expect("a token");
+    let next = pod.token_file.with_extension("next");
+    std::fs::write(&next, token).expect("a file");
+    std::fs::rename(&next, &pod.token_file).expect("a file");
 }
 
 /// Whether what is too long for each change has its full length.

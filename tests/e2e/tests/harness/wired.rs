@@ -89,16 +89,23 @@ impl Wired {
     /// Runs a program with exactly the environment and the file that EKS gives, and what points it at the
     /// sandbox's STS.
     pub(crate) async fn run(&self, program: &[&Path], agent: IpAddr, sts: &str) -> Output {
+        let running = self.command(program, agent, sts).output();
+        tokio::time::timeout(Duration::from_secs(60), running).await.expect("it ends").expect("it runs")
+    }
+
+    /// The same program, to be started; it ends with its handle.
+    pub(crate) fn command(&self, program: &[&Path], agent: IpAddr, sts: &str) -> Command {
         let host = if agent.is_ipv4() { agent.to_string() } else { format!("[{agent}]") };
         let volume = self.identity.token_file.parent().expect("a folder");
         // A mount namespace of its own; /run is covered, so that the machine's stays as it is.
         let script = format!(
             "set -eu; volume=$1; shift; mount -t tmpfs none /mnt; mkdir /mnt/volume; \
-             mount --bind \"$volume\" /mnt/volume; mount -t tmpfs none /run; mkdir -p {TOKEN_FOLDER}; mount --bind /mnt/volume {TOKEN_FOLDER}; exec \"$@\""
+             mount --bind \"$volume\" /mnt/volume; mount -t tmpfs none /run; mkdir -p {TOKEN_FOLDER}; \
+             mount --bind /mnt/volume {TOKEN_FOLDER}; exec \"$@\""
         );
         let mut command = Command::from(self.namespace.program("unshare"));
         command.args(["--mount", "--", "sh", "-c", &script, "sh"]).arg(volume).args(program);
-        let running = command
+        command
             .env_clear()
             .env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin")
             .env("HOME", "/nonexistent")
@@ -108,8 +115,7 @@ impl Wired {
             .env("AWS_CONTAINER_CREDENTIALS_FULL_URI", format!("http://{host}/v1/credentials"))
             .env("AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE", format!("{TOKEN_FOLDER}/eks-pod-identity-token"))
             .env("AWS_ENDPOINT_URL_STS", sts)
-            .kill_on_drop(true)
-            .output();
-        tokio::time::timeout(Duration::from_secs(60), running).await.expect("it ends").expect("it runs")
+            .kill_on_drop(true);
+        command
     }
 }

@@ -30,6 +30,7 @@ fn assert_told(up: &Up, arguments: &[&str], code: &str, words: &str) {
 }
 
 #[test]
+#[ignore = "in make nightly: the AWS CLI is started some fifty times, which takes the processors"]
 fn each_mistake_with_a_role_or_an_association_is_told() {
     let up = Up::start();
     with_roles(&up);
@@ -111,6 +112,7 @@ fn with_ids(up: &Up, id: &str, arn: &str) {
 }
 
 #[test]
+#[ignore = "in make nightly: the AWS CLI is started some fifty times, which takes the processors"]
 fn each_mistake_with_an_add_on_is_told_and_changes_nothing() {
     let up = Up::start();
     let role = up.create_role("driver", TRUST);

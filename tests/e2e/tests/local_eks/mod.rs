@@ -5,4 +5,4 @@ mod addons;
 mod associations;
 mod mistakes;
 mod permissions;
-mod up;
+pub(crate) mod up;

@@ -1,12 +1,9 @@
 //! What a pod may do: its role's trust policy is judged when the role is assumed, its permissions policies
 //! when it is used.
 
-use std::process::Command;
-
 use sandbox::{Options, PodSpec, Sandbox, TokenSpec};
 
-use super::up::{TRUST, Up};
-use crate::clients::python;
+use super::up::{TRUST, Up, administer, moto};
 
 const EC2_TRUST: &str = r#"{"Version":"2012-10-17","Statement":[{"Effect":"Allow",
     "Principal":{"Service":"ec2.amazonaws.com"},"Action":"sts:AssumeRole"}]}"#;
@@ -67,26 +64,8 @@ fn a_pod_may_what_trust_permissions_and_session_policy_allow_together() {
 
 #[test]
 fn a_web_identity_needs_its_provider_and_its_trust_in_iam() {
-    let moto = python("python").with_file_name("../../moto/bin/python");
-    let options = Options { moto: Some(moto), ..Options::default() };
+    let options = Options { moto: Some(moto()), ..Options::default() };
     let sandbox = Sandbox::start(options).expect("the sandbox starts");
-    let admin = sandbox.admin_credentials();
-    let aws = |arguments: &[&str]| {
-        let mut command = Command::new(python("aws"));
-        let output = command
-            .args(arguments)
-            .env_clear()
-            .env("PATH", "/usr/bin:/bin")
-            .env("HOME", sandbox.dir())
-            .env("AWS_ENDPOINT_URL", sandbox.gateway_url().expect("it has moto"))
-            .env("AWS_ACCESS_KEY_ID", &admin.access_key_id)
-            .env("AWS_SECRET_ACCESS_KEY", &admin.secret_access_key)
-            .env("AWS_DEFAULT_REGION", &sandbox.options().region)
-            .output()
-            .expect("it runs");
-        let text = String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned();
-        (output.status.success(), text)
-    };
     let issuer = sandbox.issuer_url();
     let provider = sandbox.oidc_provider().arn;
     let subject = format!("{}:sub", issuer.trim_start_matches("https://"));
@@ -96,21 +75,21 @@ fn a_web_identity_needs_its_provider_and_its_trust_in_iam() {
            "Condition":{{"StringEquals":{{"{subject}":"system:serviceaccount:shop:cart"}}}}}}]}}"#
     );
     let create = ["iam", "create-role", "--role-name", "irsa", "--assume-role-policy-document", &trust];
-    assert!(aws(&create).0);
+    administer(&sandbox, &create).unwrap();
     let assume = |service_account: &str| {
         let spec = TokenSpec::new(PodSpec::new("shop", service_account, "cart-0"));
         let token = sandbox.token(&spec.audiences(&["sts.amazonaws.com"])).expect("a token");
         let arn = "arn:aws:iam::111122223333:role/irsa";
         let named = ["--role-arn", arn, "--role-session-name", "cart", "--web-identity-token", &token];
-        aws(&[&["sts", "assume-role-with-web-identity"], &named[..]].concat())
+        administer(&sandbox, &[&["sts", "assume-role-with-web-identity"], &named[..]].concat())
     };
-    let (success, text) = assume("cart");
-    assert!(!success && text.contains("(InvalidIdentityToken)"), "no provider yet: {text}");
+    let refused = assume("cart").unwrap_err();
+    assert!(refused.contains("(InvalidIdentityToken)"), "no provider yet: {refused}");
     let register =
         ["iam", "create-open-id-connect-provider", "--client-id-list", "sts.amazonaws.com", "--url"];
-    assert!(aws(&[&register[..], &[issuer]].concat()).0);
-    let (success, text) = assume("cart");
-    assert!(success && text.contains("assumed-role/irsa/cart"), "{text}");
-    let (success, text) = assume("till");
-    assert!(!success && text.contains("(AccessDenied)"), "another service account: {text}");
+    administer(&sandbox, &[&register[..], &[issuer]].concat()).unwrap();
+    let assumed = assume("cart").unwrap();
+    assert!(assumed.contains("assumed-role/irsa/cart"), "{assumed}");
+    let refused = assume("till").unwrap_err();
+    assert!(refused.contains("(AccessDenied)"), "another service account: {refused}");
 }

@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
+use sandbox::Sandbox;
 use serde_json::Value;
 
 use crate::clients::{built, python};
@@ -16,8 +17,32 @@ use crate::clients::{built, python};
 const UP: &str = "Ctrl-C ends it.";
 
 /// The trust policy of EKS Pod Identity.
-pub(super) const TRUST: &str = r#"{"Version":"2012-10-17","Statement":[{"Effect":"Allow",
+pub(crate) const TRUST: &str = r#"{"Version":"2012-10-17","Statement":[{"Effect":"Allow",
     "Principal":{"Service":"pods.eks.amazonaws.com"},"Action":["sts:AssumeRole","sts:TagSession"]}]}"#;
+
+/// The Python with moto that `make test` has made.
+pub(crate) fn moto() -> PathBuf {
+    let moto = python("python").with_file_name("../../moto/bin/python");
+    assert!(moto.exists(), "{} is missing: tests/sandbox/moto/prepare.sh makes it", moto.display());
+    moto
+}
+
+/// The AWS CLI as the administrator of a sandbox with moto: what it said, on stdout or, when it failed, on
+/// stderr.
+pub(crate) fn administer(sandbox: &Sandbox, arguments: &[&str]) -> Result<String, String> {
+    let admin = sandbox.admin_credentials();
+    let mut aws = Command::new(python("aws"));
+    aws.args(arguments)
+        .env_clear()
+        .env("PATH", "/usr/bin:/bin")
+        .env("HOME", sandbox.dir())
+        .env("AWS_ENDPOINT_URL", sandbox.gateway_url().expect("it has moto"))
+        .env("AWS_ACCESS_KEY_ID", &admin.access_key_id)
+        .env("AWS_SECRET_ACCESS_KEY", &admin.secret_access_key)
+        .env("AWS_DEFAULT_REGION", &sandbox.options().region);
+    let said = say(&mut aws);
+    if said.success { Ok(said.out) } else { Err(said.err) }
+}
 
 /// What a command said.
 pub(super) struct Said {
@@ -56,12 +81,10 @@ impl Up {
         let number = NUMBER.fetch_add(1, Ordering::Relaxed);
         let dir = std::env::temp_dir().join(format!("local-eks-{}-{number}", std::process::id()));
         fs::create_dir_all(&dir).expect("a directory");
-        let moto = python("python").with_file_name("../../moto/bin/python");
-        assert!(moto.exists(), "{} is missing: tests/sandbox/moto/prepare.sh makes it", moto.display());
         let log = fs::File::create(dir.join("log")).expect("a log");
         let mut command = Command::new(built("sandbox"));
         command.args(["up", "--eks", "--cluster-name", "mycluster", "--json-state"]).arg(dir.join("up.json"));
-        command.arg("--moto").arg(moto).env("TMPDIR", &dir).stdout(Stdio::piped()).stderr(log);
+        command.arg("--moto").arg(moto()).env("TMPDIR", &dir).stdout(Stdio::piped()).stderr(log);
         let mut child = command.spawn().expect("the sandbox starts");
         let lines = BufReader::new(child.stdout.take().expect("a pipe")).lines().map_while(Result::ok);
         let mut shown = String::new();

@@ -2,14 +2,26 @@
 //! agent.
 
 mod address;
+mod every_address;
+mod flushed;
+mod formats;
 mod guard;
+mod guard_port;
 mod hostile;
 mod imds;
 mod link;
+mod paused;
+mod policies;
 mod ports;
+pub(crate) mod releases;
 mod restart;
 mod sdks;
+mod switch;
 mod thief;
+mod three;
+mod uninstalled;
+mod users;
+mod without_nft;
 
 use std::net::IpAddr;
 use std::time::Duration;

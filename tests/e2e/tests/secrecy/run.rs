@@ -9,6 +9,7 @@ use tokio::task::JoinSet;
 
 use super::planted::Planted;
 use crate::harness::{Agent, Answer, Builder, Request, eventually, heal, pod};
+use crate::status::StateDir;
 use crate::web_identity;
 
 pub(super) const FORMATS: [&str; 2] = ["json", "text"];
@@ -23,6 +24,7 @@ pub(super) async fn in_both_formats(run: impl AsyncFn(&'static str)) {
 pub(super) struct Run {
     pub(super) sandbox: Sandbox,
     pub(super) agent: Agent,
+    state_dir: StateDir,
     seen: String,
     secrets: Vec<(String, String)>,
 }
@@ -30,7 +32,9 @@ pub(super) struct Run {
 impl Run {
     /// Started with everything logged that can be, and with variables that make libraries print secrets.
     pub(super) async fn start(sandbox: Sandbox, builder: Builder, format: &str) -> Self {
+        let state_dir = StateDir::new(&sandbox);
         let agent = builder
+            .flag("--state-dir", state_dir.path())
             .flag("--verbosity", "trace")
             .flag("--log-format", format)
             .env("RUST_LOG", "trace")
@@ -38,7 +42,7 @@ impl Run {
             .env("SSLKEYLOGFILE", sandbox.dir().join("keys").to_str().unwrap())
             .start()
             .await;
-        Self { sandbox, agent, seen: String::new(), secrets: Vec::new() }
+        Self { sandbox, agent, state_dir, seen: String::new(), secrets: Vec::new() }
     }
 
     /// A secret of this run that the sandbox does not know.
@@ -242,6 +246,11 @@ impl Run {
             for path in ["/", "/healthz", "/readyz", "/metrics", "/debug", "/v1/credentials"] {
                 self.send(Request::get(path), to).await;
             }
+        }
+        for command in [&["status"] as &[_], &["status", "--output", "json"], &["doctor"]] {
+            let (code, said) = self.state_dir.run(command);
+            assert!(code != Some(2) && said.len() > 500, "it was asked: {command:?}: {said}");
+            self.saw(&said);
         }
         self.agent.signal(Signal::SIGTERM);
         self.agent.ended(Duration::from_secs(10)).await;

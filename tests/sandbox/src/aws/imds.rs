@@ -97,7 +97,9 @@ impl Imds {
         match (role, path) {
             (Some(""), _) => text(&world.node.role),
             (Some(role), _) if role == world.node.role => self.credentials(),
-            (_, "/latest/meta-data/placement/region") => text(region),
+            (_, "/latest/meta-data/placement/region") => {
+                text(world.imds_region.lock().as_deref().unwrap_or(region))
+            }
             (_, "/latest/meta-data/placement/availability-zone") => text(&format!("{region}a")),
             (_, "/latest/meta-data/placement/availability-zone-id") => text(&world.node.zone_id),
             (_, "/latest/meta-data/instance-id") => text(&world.node.instance_id),

@@ -24,8 +24,10 @@ use aws_smithy_runtime_api::client::http::SharedHttpClient;
 
 use crate::aws::answer_log::{About, Asked, No};
 use crate::aws::node_details::SentDetails;
+use crate::aws::own_identity::rejection::{RejectedCall, Rejection};
 use crate::aws::own_identity::{OwnIdentity, SigningCredentials};
 use crate::aws::reach::Reach;
+use crate::aws::region::AwsRegion;
 use crate::aws::time::AwsTime;
 use crate::clock::Clock;
 use crate::config::Upstream;
@@ -33,6 +35,7 @@ use crate::credentials::issued::{Grant, GrantOrigin, Issued};
 use crate::credentials::receipt::{self, Receipt};
 use crate::credentials::source::call::{Words, app_name, dated, translate, within};
 use crate::credentials::source::eks_auth::classify::classify;
+use crate::credentials::source::in_region::InRegion;
 use crate::credentials::source::obstacle::{Obstacle, Service, obstacle};
 use crate::credentials::source::{
     JudgedToken, OwnIdentityFault, Refusal, SourceError, TimeLimits, Unavailable,
@@ -48,14 +51,19 @@ const SERVICE: Service = Service { name: "EKS Auth", classify };
 /// Asks EKS Auth.
 #[derive(Clone, Debug)]
 pub struct EksAuth {
-    client: Client,
+    regional: InRegion<Regional>,
     cluster: Arc<str>,
-    /// Who is asked, for people.
-    whom: Arc<str>,
     own: OwnIdentity,
     details: SentDetails,
     time: AwsTime,
     reach: Reach,
+}
+
+/// What there is from when the region is known.
+struct Regional {
+    client: Client,
+    /// Who is asked, for people.
+    whom: Arc<str>,
 }
 
 /// What a client is made of.
@@ -63,7 +71,7 @@ pub struct Parts<'a> {
     /// The cluster that the associations belong to.
     pub cluster: &'a str,
     /// The region to sign for, and to reach unless there is an endpoint.
-    pub region: &'a str,
+    pub region: AwsRegion,
     /// The way there.
     pub upstream: &'a Upstream,
     /// Who signs.
@@ -82,7 +90,6 @@ impl EksAuth {
         let Parts { cluster, region, upstream, own, details, http_client, clock } = parts;
         let mut config = aws_sdk_eksauth::Config::builder()
             .behavior_version(BehaviorVersion::latest())
-            .region(Region::new(region.to_owned()))
             .use_fips(upstream.use_fips)
             .http_client(http_client)
             .sleep_impl(TokioSleep::new())
@@ -99,10 +106,15 @@ impl EksAuth {
         if let Some(endpoint) = &upstream.endpoint {
             config = config.endpoint_url(endpoint);
         }
+        let cluster: Arc<str> = cluster.into();
+        let named = Arc::clone(&cluster);
+        let regional = InRegion::new(region, move |region| Regional {
+            client: Client::from_conf(config.clone().region(Region::new(region.to_owned())).build()),
+            whom: format!("EKS Auth in {region} (cluster {named})").into(),
+        });
         Self {
-            client: Client::from_conf(config.build()),
-            whom: format!("EKS Auth in {region} (cluster {cluster})").into(),
-            cluster: cluster.into(),
+            regional,
+            cluster,
             reach: Reach::new(own.answer_log().clone(), clock.clone()),
             own,
             details,
@@ -115,12 +127,14 @@ impl EksAuth {
     /// # Errors
     /// [`SourceError`], classified by status and code.
     pub async fn fetch(&self, presented: &PresentedToken, limits: TimeLimits) -> Result<Issued, SourceError> {
-        let Some(signing) = self.own.sign() else {
+        // Both, so that neither is looked for only after the other is there.
+        let (regional, signing) = (self.regional.get(), self.own.sign());
+        let Regional { client, whom } = regional?;
+        let Some(signing) = signing else {
             // Nothing to sign with: asking would only blame the pod's request for it.
             return Err(SourceError::OwnIdentity(OwnIdentityFault::Missing));
         };
-        let call = self
-            .client
+        let call = client
             .assume_role_for_pod_identity()
             .cluster_name(&*self.cluster)
             .token(presented.token.reveal())
@@ -142,10 +156,10 @@ impl EksAuth {
             Obstacle::None => {
                 let failure = sent.as_ref().and_then(|sent| sent.as_ref().err());
                 let words = failure.and_then(|failure| Words::of(failure, &secrets()));
-                self.answered(words.as_ref(), presented.into(), &signing);
+                self.answered(words.as_ref(), presented.into(), whom, &signing);
             }
             Obstacle::Unsent => {}
-            Obstacle::OnTheWay(cause) => self.reach.failed(&self.whom, &cause),
+            Obstacle::OnTheWay(cause) => self.reach.failed(whom, &cause),
         }
         let result = match sent {
             None => Err(SourceError::Unavailable(Unavailable::Timeout)),
@@ -161,16 +175,29 @@ impl EksAuth {
             Err(SourceError::OwnIdentity(OwnIdentityFault::Rejected(_)))
                 if observer.was_signed_untimely() => {}
             Err(SourceError::OwnIdentity(OwnIdentityFault::Rejected(rejection))) => {
-                self.own.rejected(&signing, &self.whom, rejection);
+                self.own.rejected(&signing, whom, rejection);
             }
             Ok(_) | Err(SourceError::Refused(_)) => self.own.accepted(&signing),
             Err(
                 SourceError::Throttled
                 | SourceError::Unavailable(_)
-                | SourceError::OwnIdentity(OwnIdentityFault::Missing),
+                | SourceError::OwnIdentity(OwnIdentityFault::RegionUnknown | OwnIdentityFault::Missing),
             ) => {}
         }
-        result.map_err(|error| self.asked_with(&signing, error))
+        result.map_err(|error| asked_with(whom, &signing, error))
+    }
+
+    /// Whether there is a region to call in, and anything to sign a call with.
+    pub fn can_call(&self) -> bool {
+        self.regional.is_known() && self.own.signer().is_some()
+    }
+
+    /// A rejection of who signs, with who that is and who was asked.
+    pub fn rejected_with(&self, rejection: Arc<Rejection>) -> RejectedCall {
+        // Who rejects has been asked, so its name is made.
+        let whom = self.regional.made().map_or_else(|| SERVICE.name.into(), |made| Arc::clone(&made.whom));
+        let asked = Asked { whom, signer: self.own.signer() };
+        RejectedCall { asked, rejection }
     }
 
     /// Whether it answers.
@@ -179,7 +206,13 @@ impl EksAuth {
     }
 
     /// AWS has answered. What it says of trouble of its own is for admins: a pod can only try again.
-    fn answered(&self, words: Option<&Words<'_>>, judged: JudgedToken, signing: &SigningCredentials) {
+    fn answered(
+        &self,
+        words: Option<&Words<'_>>,
+        judged: JudgedToken,
+        whom: &Arc<str>,
+        signing: &SigningCredentials,
+    ) {
         let trouble = words.map(Words::answer).filter(|answer| match classify(answer, judged) {
             SourceError::Throttled
             | SourceError::Unavailable(Unavailable::ServerError | Unavailable::IssuerUnreadable) => true,
@@ -193,21 +226,19 @@ impl EksAuth {
             code: code.as_deref().unwrap_or_default(),
             message: &words::one_line(answer.message),
             request_id: request_id.as_deref(),
-            asked: &Asked { whom: Arc::clone(&self.whom), signer: Some(signing.signer()) },
+            asked: &Asked { whom: Arc::clone(whom), signer: Some(signing.signer()) },
         });
     }
+}
 
-    /// A refusal says how it came about: whom we asked, and who we were.
-    fn asked_with(&self, signing: &SigningCredentials, error: SourceError) -> SourceError {
-        match error {
-            SourceError::Refused(refusal) => {
-                let asked = Asked { whom: Arc::clone(&self.whom), signer: Some(signing.signer()) };
-                SourceError::Refused(Refusal { asked: Some(Arc::new(asked)), ..refusal })
-            }
-            other @ (SourceError::Throttled | SourceError::Unavailable(_) | SourceError::OwnIdentity(_)) => {
-                other
-            }
+/// A refusal says how it came about: whom we asked, and who we were.
+fn asked_with(whom: &Arc<str>, signing: &SigningCredentials, error: SourceError) -> SourceError {
+    match error {
+        SourceError::Refused(refusal) => {
+            let asked = Asked { whom: Arc::clone(whom), signer: Some(signing.signer()) };
+            SourceError::Refused(Refusal { asked: Some(Arc::new(asked)), ..refusal })
         }
+        other @ (SourceError::Throttled | SourceError::Unavailable(_) | SourceError::OwnIdentity(_)) => other,
     }
 }
 

@@ -11,6 +11,7 @@ use super::{EksAuth, Parts};
 use crate::aws::canned::{self, Canned, quoted};
 use crate::aws::node_details::SentDetails;
 use crate::aws::own_identity::OwnIdentity;
+use crate::aws::region::AwsRegion;
 use crate::clock::Clock;
 use crate::config::Upstream;
 use crate::credentials::issued::Issued;
@@ -80,7 +81,7 @@ fn caller(answer: Canned) -> Option<(EksAuth, PresentedToken)> {
     let signs = Credentials::new("ASIANODE", SECRET_KEY, session, None, "planted");
     let eks_auth = EksAuth::new(Parts {
         cluster: "c",
-        region: "us-west-2",
+        region: AwsRegion::given("us-west-2"),
         upstream: &Upstream { endpoint: None, use_fips: false, ca_bundle: None, proxy: None },
         own: OwnIdentity::fixed(signs, clock.clone()),
         details: SentDetails::default(),

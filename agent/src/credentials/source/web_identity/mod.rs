@@ -27,10 +27,12 @@ use aws_smithy_runtime_api::client::http::SharedHttpClient;
 use self::classify::classify;
 use self::endpoint::instead_of_regional;
 use super::call::{Words, app_name, dated, translate, within};
+use super::in_region::InRegion;
 use super::obstacle::{Obstacle, Service, obstacle};
 use super::{JudgedToken, Refusal, SourceError, TimeLimits, Unavailable};
 use crate::aws::answer_log::{About, AnswerLog, Asked, No};
 use crate::aws::reach::Reach;
+use crate::aws::region::AwsRegion;
 use crate::aws::time::AwsTime;
 use crate::clock::Clock;
 use crate::config::{Sts, Upstream};
@@ -47,8 +49,7 @@ const SERVICE: Service = Service { name: "STS", classify };
 /// Asks STS.
 #[derive(Clone, Debug)]
 pub struct StsWebIdentity {
-    client: Client,
-    region: Arc<str>,
+    regional: InRegion<Regional>,
     /// The URL that replaces both endpoints.
     configured: Option<Arc<str>>,
     /// FIPS or dual stack, which only the regional endpoint has.
@@ -57,10 +58,16 @@ pub struct StsWebIdentity {
     reach: Reach,
 }
 
+/// What there is from when the region is known.
+struct Regional {
+    client: Client,
+    region: Arc<str>,
+}
+
 /// What a client is made of.
 pub struct Parts<'a> {
     /// The region to reach unless there is an endpoint.
-    pub region: &'a str,
+    pub region: AwsRegion,
     /// Which endpoint.
     pub sts: &'a Sts,
     /// The way there.
@@ -79,7 +86,6 @@ impl StsWebIdentity {
         let Parts { region, sts, upstream, answer_log, http_client, clock } = parts;
         let mut config = aws_sdk_sts::Config::builder()
             .behavior_version(BehaviorVersion::latest())
-            .region(Region::new(region.to_owned()))
             .use_fips(upstream.use_fips)
             .use_dual_stack(sts.use_dual_stack)
             .http_client(http_client)
@@ -91,9 +97,12 @@ impl StsWebIdentity {
             .timeout_config(TimeoutConfig::disabled())
             .stalled_stream_protection(StalledStreamProtectionConfig::disabled());
         config.set_app_name(app_name());
-        Self {
-            client: Client::from_conf(config.build()),
+        let regional = InRegion::new(region, move |region| Regional {
+            client: Client::from_conf(config.clone().region(Region::new(region.to_owned())).build()),
             region: region.into(),
+        });
+        Self {
+            regional,
             configured: sts.endpoint.as_deref().map(Into::into),
             has_variant: upstream.use_fips || sts.use_dual_stack,
             time: AwsTime::new(clock.clone()),
@@ -111,11 +120,11 @@ impl StsWebIdentity {
         presented: &PresentedToken,
         limits: TimeLimits,
     ) -> Result<Issued, SourceError> {
+        let Regional { client, region } = self.regional.get()?;
         let endpoint =
-            instead_of_regional(wanted.endpoint, &self.region, self.configured.as_deref(), self.has_variant);
-        let whom = self.whom(endpoint.as_deref());
-        let call = self
-            .client
+            instead_of_regional(wanted.endpoint, region, self.configured.as_deref(), self.has_variant);
+        let whom = whom(region, endpoint.as_deref());
+        let call = client
             .assume_role_with_web_identity()
             .role_arn(wanted.role.as_str())
             .role_session_name(&*wanted.session_name)
@@ -157,14 +166,6 @@ impl StsWebIdentity {
         &self.reach
     }
 
-    /// Who is asked, for people.
-    fn whom(&self, endpoint: Option<&str>) -> Arc<str> {
-        match endpoint {
-            Some(url) => format!("STS at {url}").into(),
-            None => format!("STS in {}", self.region).into(),
-        }
-    }
-
     /// STS has answered. What it says of trouble of its own is for admins: a pod can only try again.
     fn answered(&self, words: Option<&Words<'_>>, judged: JudgedToken, whom: &Arc<str>) {
         let trouble = words.map(Words::answer).filter(|answer| match classify(answer, judged) {
@@ -182,6 +183,14 @@ impl StsWebIdentity {
             request_id: request_id.as_deref(),
             asked: &Asked { whom: Arc::clone(whom), signer: None },
         });
+    }
+}
+
+/// Who is asked, for people.
+fn whom(region: &str, endpoint: Option<&str>) -> Arc<str> {
+    match endpoint {
+        Some(url) => format!("STS at {url}").into(),
+        None => format!("STS in {region}").into(),
     }
 }
 

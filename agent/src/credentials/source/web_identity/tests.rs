@@ -11,6 +11,7 @@ use parking_lot::Mutex;
 use super::{Parts, StsWebIdentity, classify};
 use crate::aws::answer_log::AnswerLog;
 use crate::aws::canned::{self, Canned};
+use crate::aws::region::AwsRegion;
 use crate::clock::Clock;
 use crate::config::{Sts, Upstream};
 use crate::credentials::source::answer::ErrorAnswer;
@@ -52,7 +53,7 @@ fn asked(region: &str, settings: Settings, wanted: StsEndpoint) -> String {
         Canned { status: 503, headers: Vec::new(), body: Vec::new() }
     };
     let sts = StsWebIdentity::new(Parts {
-        region,
+        region: AwsRegion::given(region),
         sts: &Sts { endpoint: endpoint.map(str::to_owned), use_dual_stack },
         upstream: &Upstream { endpoint: None, use_fips, ca_bundle: None, proxy: None },
         answer_log: AnswerLog::default(),

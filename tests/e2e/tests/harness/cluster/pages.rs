@@ -14,6 +14,8 @@ connection.request("GET", "/v1/credentials", headers={"Authorization": sys.argv[
 print(connection.getresponse().status)
 "#;
 
+const READYZ: &str = "http://127.0.0.1:2703/readyz";
+
 /// A condition of an agent.
 #[derive(Debug)]
 pub(crate) struct Condition {
@@ -21,15 +23,23 @@ pub(crate) struct Condition {
     pub(crate) reason: String,
 }
 
+fn read_condition(page: &str, name: &str) -> Option<Condition> {
+    let page: Value = serde_json::from_str(page).ok()?;
+    let condition = page["conditions"].as_array()?.iter().find(|condition| condition["name"] == name)?;
+    Some(Condition { is_met: condition["met"] == true, reason: condition["reason"].to_string() })
+}
+
 impl Cluster {
     /// A condition of the agent on a node.
     pub(crate) fn condition(&self, node: &str, name: &str) -> Condition {
-        let page: Value =
-            serde_json::from_str(&self.page(node, "http://127.0.0.1:2703/readyz")).expect("JSON");
-        let conditions = page["conditions"].as_array().expect("a list").iter();
-        let mut of_name = conditions.filter(|condition| condition["name"] == name);
-        let condition = of_name.next().expect("each agent has all that its flags ask for");
-        Condition { is_met: condition["met"] == true, reason: condition["reason"].to_string() }
+        let page = self.page(node, READYZ);
+        read_condition(&page, name).expect("each agent has all that its flags ask for")
+    }
+
+    /// The same; `None` while no agent answers.
+    pub(crate) fn try_condition(&self, node: &str, name: &str) -> Option<Condition> {
+        let page = self.try_on_node(node, &["curl", "--silent", "--max-time", "5", READYZ]);
+        read_condition(&String::from_utf8_lossy(&page.stdout), name)
     }
 
     /// Whether the agent on a node knows its pods.
@@ -39,9 +49,15 @@ impl Cluster {
 
     /// A number among an agent's metrics, by series with labels.
     pub(crate) fn metric(&self, node: &str, series: &str) -> f64 {
-        let metrics = self.page(node, "http://127.0.0.1:2705/metrics");
-        let line = metrics.lines().find_map(|line| line.strip_prefix(series));
-        line.expect("the series is there").trim().parse().expect("a number")
+        self.try_metric(node, series).unwrap_or_else(|| panic!("{node} has no {series}"))
+    }
+
+    /// The same where there may be no agent yet that has the port: one that follows another waits for it.
+    pub(crate) fn try_metric(&self, node: &str, series: &str) -> Option<f64> {
+        let url = "http://127.0.0.1:2705/metrics";
+        let page = self.try_on_node(node, &["curl", "--silent", "--max-time", "5", url]);
+        let metrics = String::from_utf8_lossy(&page.stdout).into_owned();
+        metrics.lines().find_map(|line| line.strip_prefix(series))?.trim().parse().ok()
     }
 
     /// How many callers' pods an agent has checked with this outcome.
@@ -77,7 +93,7 @@ impl Cluster {
         lines.filter(|line| line["target"] == "access" && line["pod.name"] == pod).collect()
     }
 
-    fn page(&self, node: &str, url: &str) -> String {
+    pub(super) fn page(&self, node: &str, url: &str) -> String {
         self.on_node(node, &["curl", "--silent", "--max-time", "5", url])
     }
 }

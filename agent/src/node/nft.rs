@@ -13,8 +13,6 @@ use serde_json::Value;
 use tokio::io::AsyncWriteExt;
 use tokio::process::Command;
 
-use super::table::TABLE;
-
 /// Listing or writing a dozen rules takes milliseconds; longer while the kernel is busy with ten thousand
 /// other rules.
 const DEADLINE: Duration = Duration::from_secs(2);
@@ -40,6 +38,9 @@ pub enum NftError {
     /// The table was written, and was gone a moment later.
     #[error("another process removes the agent's nftables table as soon as it is written")]
     RemovedAgain,
+    /// It was not written, because another process had written it in the meantime.
+    #[error("another process writes the agent's nftables table at the same time")]
+    Overtaken,
     /// It succeeded, but its output is not a listing of the table in JSON.
     #[error("cannot parse the output of nft")]
     Unreadable,
@@ -52,7 +53,7 @@ impl NftError {
         match self {
             Self::Missing | Self::Unusable(_) => true,
             Self::Failed(why) => LASTING.iter().any(|words| why.contains(words)),
-            Self::Timeout | Self::RemovedAgain | Self::Unreadable => false,
+            Self::Timeout | Self::RemovedAgain | Self::Overtaken | Self::Unreadable => false,
         }
     }
 }
@@ -61,27 +62,27 @@ impl NftError {
 ///
 /// # Errors
 /// [`NftError`], if it was not applied.
-pub(super) async fn write(ruleset: &Value) -> Result<(), NftError> {
-    run(&["--json", "--file", "-"], Some(ruleset.to_string())).await.map(drop)
+pub(super) async fn write(ruleset: String) -> Result<(), NftError> {
+    run(&["--file", "-"], Some(ruleset)).await.map(drop)
 }
 
-/// The agent's table as the kernel has it now, or `None` if there is none.
+/// A table of the family `inet` as the kernel has it now, or `None` if there is none.
 ///
 /// # Errors
 /// [`NftError`], if it cannot be listed.
-pub(super) async fn list() -> Result<Option<Value>, NftError> {
-    match run(&["--json", "list", "table", "inet", TABLE], None).await {
-        Ok(answer) => listing_in(&answer.stdout).map(Some),
+pub(super) async fn list(table: &str) -> Result<Option<Value>, NftError> {
+    match run(&["--json", "list", "table", "inet", table], None).await {
+        Ok(answer) => listing_in(&answer.stdout, table).map(Some),
         Err(NftError::Failed(why)) if why.contains("No such file or directory") => Ok(None),
         Err(error) => Err(error),
     }
 }
 
-/// What `nft` lists of the agent's table. Without the table in it, it is no such listing: taken for one, it
+/// What `nft` lists of a table. Without the table in it, it is no such listing: taken for one, it
 /// would be what later listings are compared with.
-fn listing_in(stdout: &[u8]) -> Result<Value, NftError> {
+fn listing_in(stdout: &[u8], table: &str) -> Result<Value, NftError> {
     let listing: Value = serde_json::from_slice(stdout).map_err(|_| NftError::Unreadable)?;
-    let is_table = |object: &Value| object.pointer("/table/name").is_some_and(|name| name == TABLE);
+    let is_table = |object: &Value| object.pointer("/table/name").is_some_and(|name| name == table);
     let objects = listing.get("nftables").and_then(Value::as_array);
     let has_table = objects.is_some_and(|objects| objects.iter().any(is_table));
     if has_table { Ok(listing) } else { Err(NftError::Unreadable) }

@@ -4,15 +4,17 @@
 
 use serde_json::{Value, json};
 
-use super::{NftError, TABLE, first_line, listing_in};
+use super::{NftError, first_line, listing_in};
 
+/// The table that is asked for.
+const TABLE: &str = "pod_identity_agent";
 /// The most characters of an error message that are kept.
 const LONGEST: usize = 200;
 
 /// A listing is JSON in which the agent's table stands; anything else is none.
 pub(crate) fn of_listing(stdout: &[u8]) {
     let json: Result<Value, _> = serde_json::from_slice(stdout);
-    match listing_in(stdout) {
+    match listing_in(stdout, TABLE) {
         Ok(listing) => {
             let objects = listing["nftables"].as_array().cloned().unwrap_or_default();
             let has_table = objects.iter().any(|object| object["table"]["name"] == json!(TABLE));
@@ -46,7 +48,7 @@ mod tests {
 
     #[test]
     fn a_listing_of_nft_is_one() {
-        assert!(super::listing_in(LISTING.as_bytes()).is_ok());
+        assert!(super::listing_in(LISTING.as_bytes(), super::TABLE).is_ok());
         for other in [
             "",
             "{}",
@@ -55,7 +57,7 @@ mod tests {
             r#"{"nftables":[]}"#,
             r#"{"nftables":[{"table":{"family":"inet","name":"other"}}]}"#,
         ] {
-            assert!(super::listing_in(other.as_bytes()).is_err(), "{other}");
+            assert!(super::listing_in(other.as_bytes(), super::TABLE).is_err(), "{other}");
         }
     }
 
