@@ -55,7 +55,7 @@ impl Credentials {
             .store
             .all()
             .into_iter()
-            .filter(|record| !record.credentials().expiry().is_over(now))
+            .filter(|record| !record.expiry().is_over(now))
             .collect();
         let mut seen: HashSet<CredentialKey> = held.iter().map(|record| record.key().clone()).collect();
         let mut entries: Vec<_> = held.into_iter().map(Entry::Held).collect();

@@ -144,7 +144,7 @@ impl Provider {
     ) -> Freshness {
         // A token that is to be judged first renews nothing.
         let may_renew = freshness.is_quiet && !request.must_be_judged;
-        let unanswered = held.record.unanswered().filter(|_| may_renew);
+        let unanswered = may_renew.then(|| held.record.unanswered()).flatten();
         let remedy = unanswered.map_or(Remedy::None, |unanswered| {
             let mut recovery = self.recovery.lock();
             let of_source = recovery.of_mut(request.principal.route.source());

@@ -13,7 +13,7 @@ use parking_lot::Mutex;
 
 use crate::clock::{BootTime, Now};
 use crate::credentials::cached::CachedCredentials;
-use crate::credentials::policy::freshness::{Due, Freshness};
+use crate::credentials::policy::freshness::{Due, Expiry, Freshness};
 use crate::credentials::policy::not_found_streak::NotFoundStreak;
 use crate::credentials::policy::recovery::Unanswered;
 use crate::credentials::policy::renewing::{Checked, Demand};
@@ -35,31 +35,39 @@ struct State {
     due: Due,
     /// No request starts or awaits a renewal before it is due, however little is left.
     is_quiet_until_due: bool,
-    /// Until when no request starts or awaits a renewal.
-    quiet_until: Option<BootTime>,
     /// What nobody wants is not renewed (invariant 8).
     demand: Demand,
     last_asked: BootTime,
     had_first_hit: bool,
-    failed_renewals: u32,
-    /// The last of them, for people.
-    last_failure: Option<Box<RenewalFailure>>,
-    /// Why it is quiet, if AWS gave no answer to its last renewal.
-    unanswered: Option<Unanswered>,
-    /// When the last call for a pod that may be gone is made, if that is before the last sixth of the life.
-    repeat_by: Option<BootTime>,
-    /// How long AWS has been saying that there is no association.
-    not_found: Option<NotFoundStreak>,
-    /// It has said so for long enough, and only its answer about another association is awaited.
+    /// What has gone wrong since the last renewal that succeeded. Most records have none, and it is large.
+    trouble: Option<Box<Trouble>>,
+    /// AWS has said for long enough that there is no association, and only its answer about another one is
+    /// awaited.
     awaits_another_answer: bool,
-    /// AWS did not accept a token with this `exp`; a newer one is awaited.
-    refused_token: Option<SystemTime>,
     /// The one check that is planned; plans made before are void.
     planned_check: Option<BootTime>,
     /// It is in the store no more, and in memory only because somebody still has it.
     has_left_the_store: bool,
     /// The pod is entitled to the set no more: not even those who wait get it.
     is_revoked: bool,
+}
+
+/// What has gone wrong with renewals; one that succeeds ends it.
+#[derive(Clone, Default)]
+struct Trouble {
+    /// Until when no request starts or awaits a renewal.
+    quiet_until: Option<BootTime>,
+    failed_renewals: u32,
+    /// The last of them, for people.
+    last_failure: Option<RenewalFailure>,
+    /// Why it is quiet, if AWS gave no answer to its last renewal.
+    unanswered: Option<Unanswered>,
+    /// When the last call for a pod that may be gone is made, if that is before the last sixth of the life.
+    repeat_by: Option<BootTime>,
+    /// How long AWS has been saying that there is no association.
+    not_found: Option<NotFoundStreak>,
+    /// AWS did not accept a token with this `exp`; a newer one is awaited.
+    refused_token: Option<SystemTime>,
 }
 
 /// After so long AWS has said what time it is: it is asked at once, and twice within this.
@@ -97,17 +105,11 @@ impl IdentityRecord {
             token,
             due,
             is_quiet_until_due: false,
-            quiet_until: None,
             demand: Demand::Nobody,
             last_asked: now,
             had_first_hit: false,
-            failed_renewals: 0,
-            last_failure: None,
-            unanswered: None,
-            repeat_by: None,
-            not_found: None,
+            trouble: None,
             awaits_another_answer: false,
-            refused_token: None,
             planned_check: None,
             is_revoked: false,
             has_left_the_store: false,
@@ -134,6 +136,11 @@ impl IdentityRecord {
     /// The set that is served.
     pub fn credentials(&self) -> Arc<CachedCredentials> {
         Arc::clone(&self.state.lock().credentials)
+    }
+
+    /// When that set ends.
+    pub fn expiry(&self) -> Expiry {
+        self.state.lock().credentials.expiry()
     }
 
     /// It made room for another, or was removed: it is renewed no more.
@@ -190,7 +197,7 @@ impl IdentityRecord {
             due_in: state.due.due_in(now),
             demand: state.demand,
             has_token: !now.is_surely_past(state.token.expires),
-            repeat_in: state.repeat_by.map(|by| by.since(now.boot)),
+            repeat_in: state.trouble().and_then(|trouble| trouble.repeat_by).map(|by| by.since(now.boot)),
         }
     }
 
@@ -225,13 +232,7 @@ impl IdentityRecord {
             state.token = token;
         }
         state.is_quiet_until_due = !is_replaced;
-        state.quiet_until = None;
-        state.failed_renewals = 0;
-        state.last_failure = None;
-        state.unanswered = None;
-        state.repeat_by = None;
-        state.not_found = None;
-        state.refused_token = None;
+        state.trouble = None;
         Arc::clone(&state.credentials)
     }
 
@@ -257,58 +258,61 @@ impl IdentityRecord {
     /// No request starts or awaits a renewal before `until`.
     pub fn quiet_until(&self, until: BootTime) {
         let mut state = self.state.lock();
-        state.quiet_until = state.quiet_until.max(Some(until));
+        let trouble = state.in_trouble();
+        trouble.quiet_until = trouble.quiet_until.max(Some(until));
     }
 
     /// How many renewals have failed in a row.
     pub fn failed_renewals(&self) -> u32 {
-        self.state.lock().failed_renewals
+        self.state.lock().trouble().map_or(0, |trouble| trouble.failed_renewals)
     }
 
     /// The last of them.
     pub fn last_failure(&self) -> Option<RenewalFailure> {
-        self.state.lock().last_failure.as_deref().cloned()
+        self.state.lock().trouble().and_then(|trouble| trouble.last_failure.clone())
     }
 
     /// Counts a failed renewal; returns how many there were in a row. If nobody asks any more, it is repeated
     /// once, by `repeat_by` or when a sixth of the life is left.
     pub fn renewal_failed(&self, failure: RenewalFailure, repeat_by: Option<BootTime>) -> u32 {
         let mut state = self.state.lock();
-        state.last_failure = Some(Box::new(failure));
-        state.failed_renewals = state.failed_renewals.saturating_add(1);
         state.demand = state.demand.after_failure();
-        state.repeat_by = repeat_by;
-        state.failed_renewals
+        let trouble = state.in_trouble();
+        trouble.last_failure = Some(failure);
+        trouble.failed_renewals = trouble.failed_renewals.saturating_add(1);
+        trouble.repeat_by = repeat_by;
+        trouble.failed_renewals
     }
 
     /// Notes whether it is quiet because AWS gave no answer to its last renewal.
     pub fn set_unanswered(&self, unanswered: Option<Unanswered>) {
-        self.state.lock().unanswered = unanswered;
+        self.state.lock().in_trouble().unanswered = unanswered;
     }
 
     /// The renewal without an answer that it is quiet for.
     pub fn unanswered(&self) -> Option<Unanswered> {
-        self.state.lock().unanswered
+        self.state.lock().trouble().and_then(|trouble| trouble.unanswered)
     }
 
     /// The next request may start or await a renewal.
     pub fn end_quiet(&self) {
         let mut state = self.state.lock();
         state.end_quiet();
-        state.unanswered = None;
+        state.change_trouble(|trouble| trouble.unanswered = None);
     }
 
     /// AWS said once more that there is no association.
     pub fn not_found_again(&self, now: BootTime) -> NotFoundStreak {
         let mut state = self.state.lock();
-        let so_far = NotFoundStreak::and_again(state.not_found, now);
-        state.not_found = Some(so_far);
+        let trouble = state.in_trouble();
+        let so_far = NotFoundStreak::and_again(trouble.not_found, now);
+        trouble.not_found = Some(so_far);
         so_far
     }
 
     /// There is an association after all.
     pub fn found(&self) {
-        self.state.lock().not_found = None;
+        self.state.lock().change_trouble(|trouble| trouble.not_found = None);
     }
 
     /// A token of its pod has earned a set that is kept under the token's own name: the pod has its
@@ -316,7 +320,7 @@ impl IdentityRecord {
     pub fn has_another_name(&self) {
         let mut state = self.state.lock();
         state.demand = Demand::Nobody;
-        state.not_found = None;
+        state.change_trouble(|trouble| trouble.not_found = None);
     }
 
     /// Nobody asks for it any more.
@@ -326,7 +330,7 @@ impl IdentityRecord {
 
     /// How long AWS has been saying that there is no association.
     pub fn not_found(&self) -> Option<NotFoundStreak> {
-        self.state.lock().not_found
+        self.state.lock().trouble().and_then(|trouble| trouble.not_found)
     }
 
     /// Notes whether the end of its entitlement only waits for AWS's answer about another association.
@@ -344,13 +348,14 @@ impl IdentityRecord {
     pub fn token_refused(&self, judged: JudgedToken) {
         let mut state = self.state.lock();
         if state.token.expires <= judged.expires {
-            state.refused_token = state.refused_token.max(Some(judged.expires));
+            let trouble = state.in_trouble();
+            trouble.refused_token = trouble.refused_token.max(Some(judged.expires));
         }
     }
 
     /// Whether a newer token is awaited.
     pub fn awaits_token(&self) -> bool {
-        self.state.lock().refused_token.is_some()
+        self.state.lock().refused_token().is_some()
     }
 
     /// Its pod is entitled to the set no more.
@@ -385,9 +390,30 @@ impl IdentityRecord {
 }
 
 impl State {
+    fn trouble(&self) -> Option<&Trouble> {
+        self.trouble.as_deref()
+    }
+
+    /// Its trouble, which begins now if there was none.
+    fn in_trouble(&mut self) -> &mut Trouble {
+        self.trouble.get_or_insert_default()
+    }
+
+    /// Part of its trouble may be over; there may be none.
+    fn change_trouble(&mut self, change: impl FnOnce(&mut Trouble)) {
+        if let Some(trouble) = &mut self.trouble {
+            change(trouble);
+        }
+    }
+
+    fn refused_token(&self) -> Option<SystemTime> {
+        self.trouble().and_then(|trouble| trouble.refused_token)
+    }
+
     fn freshness(&self, now: Now) -> Freshness {
         let is_due = self.due.is_past(now);
-        let is_quiet = self.quiet_until.is_some_and(|until| now.boot < until);
+        let quiet_until = self.trouble().and_then(|trouble| trouble.quiet_until);
+        let is_quiet = quiet_until.is_some_and(|until| now.boot < until);
         Freshness {
             left: self.credentials.expiry().left(now),
             lifetime: self.credentials.lifetime(),
@@ -397,14 +423,15 @@ impl State {
     }
 
     fn end_quiet(&mut self) {
-        (self.quiet_until, self.is_quiet_until_due) = (None, false);
+        self.is_quiet_until_due = false;
+        self.change_trouble(|trouble| trouble.quiet_until = None);
     }
 
     /// First whether the token is newer than the one that AWS did not accept; then it takes the place of an
     /// older one, so that renewal does not go on with a token that the kubelet has long replaced.
     fn consider(&mut self, presented: &PresentedToken) {
-        if self.refused_token.is_some_and(|refused| presented.expires > refused) {
-            self.refused_token = None;
+        if self.refused_token().is_some_and(|refused| presented.expires > refused) {
+            self.change_trouble(|trouble| trouble.refused_token = None);
             self.end_quiet();
         }
         if presented.expires > self.token.expires {
@@ -534,7 +561,7 @@ pub(crate) mod tests {
         assert_eq!(kept.expiry().wall, at(1_000).wall + HOUR, "by the node's clocks it lives longer");
         assert_eq!(record.due_at(at(2_000)), at(2_010).boot);
         record.renew(&later, Now { boot: at(2_011).boot, ..at(4_011) });
-        assert_eq!(record.credentials().expiry().wall, at(6_000).wall);
+        assert_eq!(record.expiry().wall, at(6_000).wall);
     }
 
     #[test]

@@ -89,7 +89,7 @@ impl Renewals {
         // Among those that are due at once it is not the order of a hash that decides. After a pause many
         // were asked for in one moment and are overdue: then the one that ends first comes first.
         all.sort_by_cached_key(|record| {
-            (record.last_asked(), record.due_at(now), record.credentials().expiry().boot)
+            (record.last_asked(), record.due_at(now), record.expiry().boot)
         });
         for record in all {
             let at = now.boot.plus(look_in(&record.checked(now))).plus(JUST_AFTER);
@@ -136,7 +136,7 @@ impl Renewals {
 
     /// The cluster gives the role for tokens of another audience by now. Only a new pod has such a token.
     fn keep_to_expiry(&self, record: &Arc<IdentityRecord>, now: Now) {
-        let expiry = record.credentials().expiry();
+        let expiry = record.expiry();
         if expiry.is_surely_over(now) {
             return self.store.remove_expired(record.key());
         }

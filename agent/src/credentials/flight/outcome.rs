@@ -332,7 +332,7 @@ impl Outcomes {
         let in_a_row = record.renewal_failed(failure, repeat_by);
         record.quiet_until(again);
         // Not after its end: it leaves memory by then, whether AWS is back or not (invariant 8).
-        self.schedule.put(record, again.min(record.credentials().expiry().boot));
+        self.schedule.put(record, again.min(record.expiry().boot));
         tracing::info!(
             key = ?record.key(),
             err = %error,

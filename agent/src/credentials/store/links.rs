@@ -20,10 +20,10 @@ use parking_lot::RwLock;
 
 use crate::clock::{BootTime, Now};
 use crate::credentials::policy::freshness::Expiry;
-use crate::workload::{CredentialKey, PresentedToken, TokenDigest};
+use crate::workload::{PresentedToken, TokenDigest, VerifiedKey};
 
 /// Links per identity that may be kept: a token that renews has one, and so has its predecessor, until the
-/// set that it earned has expired. One link takes about 150 bytes.
+/// set that it earned has expired. One link takes about 200 bytes.
 const PER_IDENTITY: usize = 4;
 
 /// How long a token that found something by its link is not judged again, while its source cannot be asked.
@@ -31,7 +31,8 @@ const JUDGED_AGAIN_AFTER: Duration = Duration::from_secs(30);
 
 pub(super) struct Links {
     /// By the name of a token ([`Route::name_of`](crate::workload::Route::name_of)).
-    links: RwLock<HashMap<TokenDigest, Link>>,
+    /// In boxes, because a table has up to twice the room that it needs.
+    links: RwLock<HashMap<TokenDigest, Box<Link>>>,
     most: usize,
 }
 
@@ -39,7 +40,7 @@ struct Link {
     /// The token itself.
     token: TokenDigest,
     /// The pod, and the route.
-    key: CredentialKey,
+    key: VerifiedKey,
     token_expires: SystemTime,
     set_expires: Expiry,
     judge_at: BootTime,
@@ -70,7 +71,7 @@ impl Links {
         &self,
         name: TokenDigest,
         token: &PresentedToken,
-        key: &CredentialKey,
+        key: &VerifiedKey,
         set_expires: Expiry,
         now: Now,
     ) {
@@ -81,7 +82,7 @@ impl Links {
         if links.len() < self.most || links.contains_key(&name) {
             let (key, token_expires, token) = (key.clone(), token.expires, token.token.digest());
             let link = Link { token, key, token_expires, set_expires, judge_at: now.boot, is_refused: false };
-            links.insert(name, link);
+            links.insert(name, Box::new(link));
         }
     }
 
@@ -97,14 +98,14 @@ impl Links {
     }
 
     /// The name of the pod that this token earned a set.
-    pub(super) fn of(&self, token: TokenDigest, now: Now) -> Option<CredentialKey> {
+    pub(super) fn of(&self, token: TokenDigest, now: Now) -> Option<VerifiedKey> {
         let links = self.links.read();
         links.get(&token).filter(|link| !link.is_over(now) && !link.is_refused).map(|link| link.key.clone())
     }
 
     /// The same, also of a token that its source has refused since then, and when the last set ends that its
     /// source granted to it.
-    pub(super) fn earned(&self, token: TokenDigest, now: Now) -> Option<(CredentialKey, Expiry)> {
+    pub(super) fn earned(&self, token: TokenDigest, now: Now) -> Option<(VerifiedKey, Expiry)> {
         let links = self.links.read();
         // Of a token that nobody verifies nobody knows the route, and so its name at STS. It may have earned
         // what more than one role gave: the newest counts. Seldom: most nodes have their keys.
@@ -135,15 +136,11 @@ impl Links {
 
     /// Forgets all tokens of a pod, whatever they lead to.
     pub(super) fn remove_pod(&self, uid: &str) {
-        let is_of_pod = |key: &CredentialKey| match key {
-            CredentialKey::Verified(key) => *key.pod().uid == *uid,
-            CredentialKey::Unverified(_) => false,
-        };
-        self.links.write().retain(|_, link| !is_of_pod(&link.key));
+        self.links.write().retain(|_, link| *link.key.pod().uid != *uid);
     }
 
     /// Forgets all tokens of a pod by one route.
-    pub(super) fn remove(&self, key: &CredentialKey) {
+    pub(super) fn remove(&self, key: &VerifiedKey) {
         self.links.write().retain(|_, link| link.key != *key);
     }
 

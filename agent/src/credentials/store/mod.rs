@@ -97,7 +97,7 @@ impl Store {
     /// The record of somebody who presents this token: under the name that it comes with or, if there is no
     /// living set, under its other one.
     pub fn lookup(&self, who: &Principal, token: TokenDigest, now: Now) -> Option<Arc<IdentityRecord>> {
-        let lives = |record: &Arc<IdentityRecord>| !record.credentials().expiry().is_over(now);
+        let lives = |record: &Arc<IdentityRecord>| !record.expiry().is_over(now);
         // A digest says nothing of the route: the role of an untimely token may have changed meanwhile.
         let own = self.get(&who.key).filter(|record| record.principal().route == who.route);
         if own.as_ref().is_some_and(lives) {
@@ -112,7 +112,7 @@ impl Store {
         let records = self.records.as_ref()?;
         let now = self.clock.now();
         let rank = |record: &Arc<IdentityRecord>| {
-            (record.last_asked(), record.due_at(now), record.credentials().expiry().boot)
+            (record.last_asked(), record.due_at(now), record.expiry().boot)
         };
         let all = records.verified.all(condition).into_iter().chain(records.unverified.all(condition));
         all.max_by_key(rank)
@@ -191,7 +191,7 @@ impl Store {
     /// Forgets an identity if its set has expired, unless a newer one took its place.
     pub fn remove_expired(&self, key: &CredentialKey) {
         let now = self.clock.now();
-        self.remove_if(key, &|record| record.credentials().expiry().is_surely_over(now));
+        self.remove_if(key, &|record| record.expiry().is_surely_over(now));
     }
 
     /// Forgets all that have expired. Looks at all of them: for when AWS's answers have moved the time.
@@ -212,7 +212,7 @@ impl Store {
         self.remove_if(record.key(), &|kept| Arc::ptr_eq(kept, record));
         match (&self.records, record.key()) {
             (Some(records), CredentialKey::Verified(pod)) => {
-                records.links.remove(record.key());
+                records.links.remove(pod);
                 records.unverified.remove_claimed(&pod.pod().uid);
             }
             (Some(records), CredentialKey::Unverified(token)) => records.links.remove_token(*token),

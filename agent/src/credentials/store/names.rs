@@ -22,7 +22,9 @@ impl Store {
     pub fn other_name(&self, key: &CredentialKey, token: TokenDigest, now: Now) -> Option<CredentialKey> {
         match key {
             CredentialKey::Verified(pod) => Some(CredentialKey::Unverified(pod.route().name_of(token))),
-            CredentialKey::Unverified(digest) => self.records.as_ref()?.links.of(*digest, now),
+            CredentialKey::Unverified(digest) => {
+                self.records.as_ref()?.links.of(*digest, now).map(CredentialKey::Verified)
+            }
         }
     }
 
@@ -32,7 +34,7 @@ impl Store {
             CredentialKey::Verified(_) => None,
             CredentialKey::Unverified(digest) => {
                 let pod = self.records.as_ref()?.links.of(*digest, self.clock.now())?;
-                self.get(&pod)
+                self.get(&CredentialKey::Verified(pod))
             }
         }
     }
@@ -42,7 +44,7 @@ impl Store {
     /// claim says does not count.
     pub(in crate::credentials) fn earned_by(&self, token: TokenDigest, now: Now) -> Option<Held> {
         let (pod, until) = self.records.as_ref()?.links.earned(token, now)?;
-        let record = self.get(&pod)?;
+        let record = self.get(&CredentialKey::Verified(pod))?;
         let credentials = record.credentials();
         let is_its = credentials.expiry().left_at_most(now) <= until.left_at_most(now);
         let lives = !credentials.expiry().is_over(now) && !record.is_revoked();
@@ -74,7 +76,7 @@ impl Store {
         match (&self.records, key) {
             (Some(records), CredentialKey::Verified(pod)) => {
                 let name = pod.route().name_of(token.token.digest());
-                records.links.add(name, token, key, set_expires, self.clock.now());
+                records.links.add(name, token, pod, set_expires, self.clock.now());
             }
             (Some(records), CredentialKey::Unverified(name)) => {
                 records.links.prolong(*name, set_expires, self.clock.now());
@@ -142,7 +144,7 @@ impl Store {
         earned: &Arc<IdentityRecord>,
     ) -> Option<Arc<IdentityRecord>> {
         let (records, now) = (self.records.as_ref()?, self.clock.now());
-        let kept = self.get(&pod.key).filter(|kept| !kept.credentials().expiry().is_over(now));
+        let kept = self.get(&pod.key).filter(|kept| !kept.expiry().is_over(now));
         if kept.is_some() {
             // Another request of the pod was faster.
             return kept;
@@ -152,7 +154,7 @@ impl Store {
             self.limits.reached(Limit::VerifiedIdentities);
             return None;
         };
-        self.granted(&earned.token(), &pod.key, earned.credentials().expiry());
+        self.granted(&earned.token(), &pod.key, earned.expiry());
         self.remove_if(earned.key(), &|kept| Arc::ptr_eq(kept, earned));
         Some(held.record)
     }

@@ -48,7 +48,7 @@ struct AtExpiry {
 
 impl AtExpiry {
     fn left(&self, record: &IdentityRecord) -> Duration {
-        record.credentials().expiry().left_at_most(self.clock.now())
+        record.expiry().left_at_most(self.clock.now())
     }
 }
 
@@ -153,7 +153,7 @@ impl Unverified {
 
     /// moka counts on from what a set had left when it came. This is for when that turns out to be wrong.
     pub(super) fn forget_expired(&self, now: Now) {
-        let is_over = |record: &Arc<IdentityRecord>| record.credentials().expiry().is_surely_over(now);
+        let is_over = |record: &Arc<IdentityRecord>| record.expiry().is_surely_over(now);
         let over = self.records.iter().filter(|(_, record)| is_over(record));
         // moka's iterator must not meet its own removals.
         for (key, _) in over.collect::<Vec<_>>() {

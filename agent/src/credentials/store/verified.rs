@@ -4,7 +4,9 @@
 //! know: how anybody was verified. A plain map, because there is no policy: at the bound a newcomer is not
 //! kept.
 
-use std::collections::HashMap;
+use std::borrow::Borrow;
+use std::collections::HashSet;
+use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 
 use parking_lot::RwLock;
@@ -14,9 +16,32 @@ use crate::credentials::record::{Held, IdentityRecord};
 use crate::workload::CredentialKey;
 
 pub(super) struct Verified {
-    records: RwLock<HashMap<CredentialKey, Arc<IdentityRecord>>>,
+    records: RwLock<HashSet<ByKey>>,
     most: usize,
 }
+
+/// A record is found by its own key: a map would keep a second one of each.
+struct ByKey(Arc<IdentityRecord>);
+
+impl Borrow<CredentialKey> for ByKey {
+    fn borrow(&self) -> &CredentialKey {
+        self.0.key()
+    }
+}
+
+impl Hash for ByKey {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.0.key().hash(state);
+    }
+}
+
+impl PartialEq for ByKey {
+    fn eq(&self, other: &Self) -> bool {
+        self.0.key() == other.0.key()
+    }
+}
+
+impl Eq for ByKey {}
 
 impl Verified {
     pub(super) fn new(most: usize) -> Self {
@@ -24,25 +49,27 @@ impl Verified {
     }
 
     pub(super) fn get(&self, key: &CredentialKey) -> Option<Arc<IdentityRecord>> {
-        self.records.read().get(key).cloned()
+        self.records.read().get(key).map(|kept| Arc::clone(&kept.0))
     }
 
     pub(super) fn holds(&self, record: &Arc<IdentityRecord>) -> bool {
-        self.records.read().get(record.key()).is_some_and(|kept| Arc::ptr_eq(kept, record))
+        self.records.read().get(record.key()).is_some_and(|kept| Arc::ptr_eq(&kept.0, record))
     }
 
     pub(super) fn find(&self, condition: &dyn Fn(&IdentityRecord) -> bool) -> Option<Arc<IdentityRecord>> {
-        self.records.read().values().find(|record| condition(record)).cloned()
+        let records = self.records.read();
+        records.iter().map(|kept| &kept.0).find(|record| condition(record)).cloned()
     }
 
     pub(super) fn all(&self, condition: &dyn Fn(&IdentityRecord) -> bool) -> Vec<Arc<IdentityRecord>> {
-        self.records.read().values().filter(|record| condition(record)).cloned().collect()
+        let records = self.records.read();
+        records.iter().map(|kept| &kept.0).filter(|record| condition(record)).cloned().collect()
     }
 
     /// `None`: no room for a newcomer.
     pub(super) fn keep(&self, newer: &Arc<IdentityRecord>, now: Now) -> Option<Held> {
         let mut records = self.records.write();
-        if let Some(record) = records.get(newer.key()) {
+        if let Some(ByKey(record)) = records.get(newer.key()) {
             let credentials = record.renew(newer, now);
             return Some(Held { record: Arc::clone(record), credentials });
         }
@@ -54,13 +81,13 @@ impl Verified {
         if records.len() >= self.most {
             return None;
         }
-        records.insert(newer.key().clone(), Arc::clone(newer));
+        records.insert(ByKey(Arc::clone(newer)));
         Some(Held { record: Arc::clone(newer), credentials: newer.credentials() })
     }
 
     pub(super) fn remove_if(&self, key: &CredentialKey, condition: &dyn Fn(&Arc<IdentityRecord>) -> bool) {
         let mut records = self.records.write();
-        if records.get(key).is_some_and(condition) {
+        if records.get(key).is_some_and(|kept| condition(&kept.0)) {
             records.remove(key);
         }
     }
@@ -78,6 +105,7 @@ impl Verified {
     }
 }
 
-fn forget_expired(records: &mut HashMap<CredentialKey, Arc<IdentityRecord>>, now: Now) {
-    records.retain(|_, record| !record.credentials().expiry().is_surely_over(now));
+#[expect(clippy::mutable_key_type, reason = "what changes in a record is not its key")]
+fn forget_expired(records: &mut HashSet<ByKey>, now: Now) {
+    records.retain(|ByKey(record)| !record.expiry().is_surely_over(now));
 }

@@ -7,6 +7,8 @@
 #[cfg(any(test, fuzzing))]
 pub(crate) mod properties;
 
+use memchr::memchr;
+
 /// Follows the bytes of a connection.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) enum HeadEnd {
@@ -29,7 +31,7 @@ impl HeadEnd {
                 (Self::InLine, b'\n') | (Self::LineBegins, b'\r') => Self::LineBegins,
                 (Self::Between | Self::InLine | Self::LineBegins, _) => {
                     // A token is one line of a kilobyte and more: straight to its end.
-                    let end = rest.iter().position(|byte| *byte == b'\n').unwrap_or(rest.len());
+                    let end = memchr(b'\n', rest).unwrap_or(rest.len());
                     bytes = rest.get(end..).unwrap_or_default();
                     Self::InLine
                 }

@@ -130,7 +130,7 @@ impl Endpoint {
         let authentication = self.authenticate(peer, &token, now, deadline, account).await;
         account.caller = authentication.caller();
         let origin = Origin { address: peer.address, is_of_host: peer.is_host };
-        let request = match self.claim(peer, token, authentication, now, hold).await? {
+        let request = match self.claim(peer, token, authentication, &account.caller, now, hold).await? {
             Claim::Request(request) => request,
             Claim::Holding(holding) => {
                 let caller = &holding.principal().caller;
@@ -186,6 +186,7 @@ impl Endpoint {
         peer: &Peer,
         token: BearerToken,
         authentication: Authentication,
+        caller: &Caller,
         now: Now,
         hold: Hold,
     ) -> Result<Claim, Rejection> {
@@ -195,7 +196,7 @@ impl Endpoint {
             Authentication::Undecided(_) => return self.earned(&token, now).ok_or(Rejection::Undecided),
         };
         let token = identity.presented(token);
-        let route = match self.associations.choose(&identity.caller(), identity.audience(), now) {
+        let route = match self.associations.choose(caller, identity.audience(), now) {
             Choice::Route(route) => Ok(route),
             Choice::Former(route, why) => {
                 let holding = self.provider.held_by(&identity.principal(route), now);
