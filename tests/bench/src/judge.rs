@@ -8,12 +8,15 @@ use serde_json::{Map, Value};
 /// How far outside a figure may be, of the bound that it passes: two idle machines differ by so much.
 const TOLERANCE: f64 = 0.1;
 /// What the table's first column says, and the figure's name in the summary.
-const FIGURES: [(&str, &str); 9] = [
+const FIGURES: [(&str, &str); 12] = [
     ("hits, a new connection each", "hit_new_connection_vs_floor"),
     ("hits, keep-alive", "hit_keep_alive_vs_floor"),
+    ("CPU of hits at 600 a second, a new connection each", "hit_steady_new_connection_cpu_vs_floor"),
+    ("CPU of hits at 600 a second, keep-alive", "hit_steady_keep_alive_cpu_vs_floor"),
     ("exec to ready, own AWS credentials included", "ready_ms"),
     ("resident memory at start", "rss_start_mib"),
     ("resident memory with 10,000 verified identities", "rss_10k_identities_mib"),
+    ("resident memory with 250 pods, without the Kubernetes API", "rss_250_pods_without_kubernetes_mib"),
     ("resident memory with 250 pods and everything on", "rss_250_pods_mib"),
     ("of which the Kubernetes API, 10,000 pods in it", "rss_250_pods_of_kubernetes_mib"),
     ("first verification of a token", "first_verification_vs_rs256"),

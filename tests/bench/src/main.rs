@@ -3,6 +3,7 @@
 //! Every figure that is a time is a ratio of two measurements of one run: the agent, and a bare hyper server
 //! that sends the same bytes, asked in turns by the same client. All figures go to
 //! `target/bench/summary.json` by name; `bench judge` then compares them with what README.md says.
+//! `bench of ADDRESS PID TOKEN_FILE` measures the hits of another agent, one that is running, in the same way.
 
 mod api_server;
 mod authentication;
@@ -23,7 +24,7 @@ use sandbox::{Options, PodSpec, Sandbox, TokenSpec};
 use serde_json::{Map, Value, json};
 
 use crate::load::{Connections, Target};
-use crate::process::{Agent, Floor};
+use crate::process::{Agent, Floor, Server};
 
 /// Identities for the memory figure.
 const IDENTITIES: usize = 10_000;
@@ -39,17 +40,33 @@ const STARTS: usize = 21;
 type Outcome<T> = Result<T, Box<dyn Error + Send + Sync>>;
 
 fn main() -> Outcome<()> {
-    match std::env::args().nth(1).as_deref() {
-        Some("floor") => floor::serve(),
-        Some("judge") => judged(),
-        Some(other) => Err(format!("no such command: {other}").into()),
-        None => measured(),
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    match arguments.iter().map(String::as_str).collect::<Vec<_>>().as_slice() {
+        [] => measured(),
+        ["floor"] => floor::serve(),
+        ["judge"] => judged(),
+        ["of", address, pid, token_file] => of_another(address, pid, token_file),
+        other => Err(format!("no such command: {}", other.join(" ")).into()),
     }
 }
 
+fn runtime() -> std::io::Result<tokio::runtime::Runtime> {
+    tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()
+}
+
+/// What hits cost an agent that somebody else has started, to be seen and not kept.
+fn of_another(address: &str, pid: &str, token_file: &str) -> Outcome<()> {
+    let server = Server { address: address.parse()?, pid: pid.parse()? };
+    let token = std::fs::read_to_string(token_file)?.trim().to_owned();
+    runtime()?.block_on(async {
+        let mut summary = Map::new();
+        hits(&mut summary, server, &token).await?;
+        steady_hits(&mut summary, server, &token).await
+    })
+}
+
 fn measured() -> Outcome<()> {
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
-    let summary = runtime.block_on(measure())?;
+    let summary = runtime()?.block_on(measure())?;
     let path = Path::new(SUMMARY);
     path.parent().map(std::fs::create_dir_all).transpose()?;
     std::fs::write(path, serde_json::to_string_pretty(&summary)? + "\n")?;
@@ -78,10 +95,13 @@ async fn measure() -> Outcome<Map<String, Value>> {
     tokio::time::sleep(Duration::from_secs(2)).await;
     record(&mut summary, "rss_start_mib", rounded(agent.rss_mib()?))?;
 
-    hits(&mut summary, &sandbox, &agent).await?;
-    steady_hits(&mut summary, &sandbox).await?;
+    let a_token = token(&sandbox, 0)?;
+    hits(&mut summary, agent.server(), &a_token).await?;
+    let paced = Agent::start_with_pace(&sandbox).await?;
+    steady_hits(&mut summary, paced.server(), &a_token).await?;
+    drop(paced);
 
-    let ratios = authentication::measure(&sandbox, &token(&sandbox, 0)?).await?;
+    let ratios = authentication::measure(&sandbox, &a_token).await?;
     record(&mut summary, "first_verification_vs_rs256", rounded(ratios.first))?;
     record(&mut summary, "cached_authentication_vs_sha256", rounded(ratios.cached))?;
 
@@ -101,39 +121,39 @@ async fn measure() -> Outcome<Map<String, Value>> {
 
     let node = memory::measure(&sandbox, &tokens).await?;
     record(&mut summary, "rss_250_pods_mib", rounded(node.all))?;
-    record(&mut summary, "rss_250_pods_of_kubernetes_mib", rounded(node.of_kubernetes))?;
+    record(&mut summary, "rss_250_pods_without_kubernetes_mib", rounded(node.without_kubernetes))?;
+    let of_kubernetes = node.all - node.without_kubernetes;
+    record(&mut summary, "rss_250_pods_of_kubernetes_mib", rounded(of_kubernetes))?;
     Ok(summary)
 }
 
-/// What 100,000 hits at a steady rate cost the agent, with the pace that pods have by default, and the floor.
-async fn steady_hits(summary: &mut Map<String, Value>, sandbox: &Sandbox) -> Outcome<()> {
-    let agent = Agent::start_with_pace(sandbox).await?;
-    let token = token(sandbox, 0)?;
-    let floor = Floor::start(&load::response(agent.address(), &token).await?)?;
+/// What 100,000 hits at a steady rate cost an agent, and the floor.
+async fn steady_hits(summary: &mut Map<String, Value>, agent: Server, token: &str) -> Outcome<()> {
+    let floor = Floor::start(&load::response(agent.address, token).await?)?;
     for (name, connections) in [("new_connection", Connections::New), ("keep_alive", Connections::Kept)] {
-        for (who, address, pid) in
-            [("hit", agent.address(), agent.pid()), ("floor", floor.address(), floor.pid())]
-        {
-            let target = Target { address, token: token.clone() };
-            let before = process::cpu_time(pid)?;
+        let mut of_each = Vec::new();
+        for (who, server) in [("hit", agent), ("floor", floor.server())] {
+            let target = Target { address: server.address, token: token.to_owned() };
+            let before = process::cpu_time(server.pid)?;
             load::steadily(&target, connections, STEADY_PER_SECOND, STEADY_HITS).await?;
-            let cpu = process::cpu_time(pid)?.saturating_sub(before).as_secs_f64();
+            let cpu = process::cpu_time(server.pid)?.saturating_sub(before).as_secs_f64();
             let of_100k = cpu * 100_000.0 / f64::from(u32::try_from(STEADY_HITS)?);
             record(summary, &format!("{who}_steady_{name}_cpu_s_per_100k"), rounded(of_100k))?;
+            of_each.push(of_100k);
         }
+        let ratio = of_each.iter().copied().reduce(|ours, floor| ours / floor).ok_or("nothing was measured")?;
+        record(summary, &format!("hit_steady_{name}_cpu_vs_floor"), rounded(ratio))?;
     }
     Ok(())
 }
 
 /// Hits with a new connection each and with keep-alive, against the floor.
-async fn hits(summary: &mut Map<String, Value>, sandbox: &Sandbox, agent: &Agent) -> Outcome<()> {
-    let token = token(sandbox, 0)?;
-    let response = load::response(agent.address(), &token).await?;
-    let floor = Floor::start(&response)?;
-    let ours = Target { address: agent.address(), token: token.clone() };
-    let theirs = Target { address: floor.address(), token };
+async fn hits(summary: &mut Map<String, Value>, agent: Server, token: &str) -> Outcome<()> {
+    let floor = Floor::start(&load::response(agent.address, token).await?)?;
+    let ours = Target { address: agent.address, token: token.to_owned() };
+    let theirs = Target { address: floor.server().address, token: token.to_owned() };
     for (name, connections) in [("new_connection", Connections::New), ("keep_alive", Connections::Kept)] {
-        let result = rounds::compare((&ours, agent.pid()), (&theirs, floor.pid()), connections).await?;
+        let result = rounds::compare((&ours, agent.pid), (&theirs, floor.server().pid), connections).await?;
         record(summary, &format!("hit_{name}_vs_floor"), rounded(result.ratio))?;
         record(summary, &format!("hit_{name}_vs_floor_spread"), rounded(result.spread))?;
         record(summary, &format!("hit_{name}_per_second"), json!(result.ours_per_second.round()))?;

@@ -27,8 +27,8 @@ const SETTLED: Duration = Duration::from_secs(3);
 pub(crate) struct FullNode {
     /// With everything on.
     pub(crate) all: f64,
-    /// How much more that is than without the Kubernetes API.
-    pub(crate) of_kubernetes: f64,
+    /// Without the Kubernetes API.
+    pub(crate) without_kubernetes: f64,
 }
 
 pub(crate) async fn measure(sandbox: &Sandbox, tokens: &[String]) -> Outcome<FullNode> {
@@ -36,11 +36,11 @@ pub(crate) async fn measure(sandbox: &Sandbox, tokens: &[String]) -> Outcome<Ful
     let here = sandbox.node_name();
     let pods = (0..IN_CLUSTER).map(|number| pod(number, tokens.get(number).map(String::as_str), here));
     let api_server = ApiServer::start(sandbox, pods.collect::<Outcome<_>>()?).await?;
-    let without = full(&Agent::start(sandbox).await?, tokens).await?;
+    let without_kubernetes = full(&Agent::start(sandbox).await?, tokens).await?;
     let agent = Agent::start_in_cluster(sandbox, &api_server).await?;
     agent.until_pods_are_known().await?;
     let all = full(&agent, tokens).await?;
-    Ok(FullNode { all, of_kubernetes: all - without })
+    Ok(FullNode { all, without_kubernetes })
 }
 
 /// With credentials of each of its pods.
