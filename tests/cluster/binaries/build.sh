@@ -21,8 +21,11 @@ named() {
     fi
 }
 
-# Nothing but these files and the compiler decides what is built.
-key=$({ go version; cat go.mod go.sum main.go; } | sha256sum | cut -c -16)
+# Without inlining and DWARF Go compiles it in two thirds of the time. The servers of two nodes that mostly wait do not miss either.
+readonly compile=(-gcflags "all=-l -dwarf=false")
+
+# Nothing but these files, flags and the compiler decides what is built.
+key=$({ go version; echo "${compile[@]}"; cat go.mod go.sum main.go; } | sha256sum | cut -c -16)
 readonly key built=$cache/kubernetes-$key
 
 build() {
@@ -31,7 +34,7 @@ build() {
     mkdir -p "$built"
     echo "building Kubernetes $version from Go modules into the cache, once; about 8 minutes" >&2
     # Without the -X it would call itself v0.0.0-master, and the kubelet would refuse newer features.
-    nice -n 10 go build -trimpath -mod=readonly -buildvcs=false -o "$built/kubernetes.next" \
+    nice -n 10 go build -trimpath -mod=readonly -buildvcs=false -o "$built/kubernetes.next" "${compile[@]}" \
         -ldflags "-s -w -X k8s.io/component-base/version.gitVersion=$version" . >&2
     # In one step, so that an interrupted build is no build.
     mv "$built/kubernetes.next" "$built/kubernetes"

@@ -22,10 +22,24 @@ pub(crate) struct Tokens<'a> {
     pub(crate) key: &'a Path,
 }
 
-/// All four, each with its name.
+/// All four.
 pub(crate) struct ControlPlane {
     pub(crate) api_server: (ApiServer, Child),
-    pub(crate) others: [(&'static str, Child); 3],
+    pub(crate) others: [(Part, Child); 3],
+}
+
+/// One that is started anew by the same flags whenever it has ended.
+pub(crate) struct Part {
+    pub(crate) name: &'static str,
+    program: PathBuf,
+    flags: Vec<String>,
+    log: PathBuf,
+}
+
+impl Part {
+    pub(crate) fn start(&self) -> Result<Child, Failure> {
+        start(Command::new(&self.program).args(&self.flags), &self.log)
+    }
 }
 
 /// Starts all four; the API server listens when this returns.
@@ -38,8 +52,8 @@ pub(crate) fn start_all(
     fs::create_dir_all(&folder).map_err(at("no folder for the control plane"))?;
     let ca = authority.write(&folder)?;
     let keep = |name: &'static str, flags: Vec<String>| {
-        let log = layout.logs().join(name);
-        start(Command::new(layout.server(name)).args(flags), &log).map(|child| (name, child))
+        let part = Part { name, program: layout.server(name), flags, log: layout.logs().join(name) };
+        part.start().map(|child| (part, child))
     };
     let etcd = keep("etcd", etcd(&folder))?;
     let api_server = ApiServer::new(layout, &folder, &ca, authority, tokens)?;

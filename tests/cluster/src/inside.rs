@@ -21,7 +21,7 @@ use serde_json::json;
 use crate::api_server::{self, API_SERVER, ApiServer};
 use crate::certificates::Authority;
 use crate::cli::InsideArgs;
-use crate::control_plane::{ControlPlane, Tokens};
+use crate::control_plane::{ControlPlane, Part, Tokens};
 use crate::door::Door;
 use crate::failure::{Failure, at, chain};
 use crate::layout::{AWS_CA, CLUSTER, IMDS, Layout, NODES, Node, ROUTER};
@@ -80,8 +80,8 @@ fn start(layout: &Layout, arguments: &InsideArgs) -> Result<Sandbox, Failure> {
     sandbox.publish_next_key(KeyKind::Rsa)?;
     let tokens = Tokens { issuer: sandbox.issuer_url(), key: &key };
     let ControlPlane { api_server, others } = control_plane::start_all(layout, &authority, &tokens)?;
-    for (name, child) in others {
-        watch(name, child);
+    for (part, child) in others {
+        keep_part(part, child);
     }
     keep_api_server(api_server);
     for node in NODES {
@@ -213,11 +213,22 @@ fn keep_api_server((api_server, mut child): (ApiServer, Child)) {
     });
 }
 
-/// Tells when a part of the control plane ends: nothing works without it.
-fn watch(name: &'static str, mut child: Child) {
+/// Keeps another part of the control plane running, as a supervisor does: the controller manager gives up
+/// when the API server takes longer than 20 s to make the first roles, as it does on a busy machine.
+fn keep_part(part: Part, mut child: Child) {
     thread::spawn(move || {
-        let status = ended(&mut child);
-        say(&format!("{name} ended ({status})"));
+        loop {
+            let status = ended(&mut child);
+            if ENDING.load(Ordering::Relaxed) {
+                return;
+            }
+            say(&format!("{} ended ({status}) and is started again", part.name));
+            thread::sleep(Duration::from_secs(1));
+            match part.start() {
+                Ok(next) => child = next,
+                Err(failure) => return say(&format!("{} stays down: {}", part.name, chain(&failure))),
+            }
+        }
     });
 }
 

@@ -15,6 +15,7 @@ print(connection.getresponse().status)
 "#;
 
 const READYZ: &str = "http://127.0.0.1:2703/readyz";
+const METRICS: &str = "http://127.0.0.1:2705/metrics";
 
 /// A condition of an agent.
 #[derive(Debug)]
@@ -27,6 +28,10 @@ fn read_condition(page: &str, name: &str) -> Option<Condition> {
     let page: Value = serde_json::from_str(page).ok()?;
     let condition = page["conditions"].as_array()?.iter().find(|condition| condition["name"] == name)?;
     Some(Condition { is_met: condition["met"] == true, reason: condition["reason"].to_string() })
+}
+
+fn read_metric(page: &str, series: &str) -> Option<f64> {
+    page.lines().find_map(|line| line.strip_prefix(series))?.trim().parse().ok()
 }
 
 impl Cluster {
@@ -49,15 +54,13 @@ impl Cluster {
 
     /// A number among an agent's metrics, by series with labels.
     pub(crate) fn metric(&self, node: &str, series: &str) -> f64 {
-        self.try_metric(node, series).unwrap_or_else(|| panic!("{node} has no {series}"))
+        read_metric(&self.page(node, METRICS), series).unwrap_or_else(|| panic!("{node} has no {series}"))
     }
 
     /// The same where there may be no agent yet that has the port: one that follows another waits for it.
     pub(crate) fn try_metric(&self, node: &str, series: &str) -> Option<f64> {
-        let url = "http://127.0.0.1:2705/metrics";
-        let page = self.try_on_node(node, &["curl", "--silent", "--max-time", "5", url]);
-        let metrics = String::from_utf8_lossy(&page.stdout).into_owned();
-        metrics.lines().find_map(|line| line.strip_prefix(series))?.trim().parse().ok()
+        let page = self.try_on_node(node, &["curl", "--silent", "--max-time", "5", METRICS]);
+        read_metric(&String::from_utf8_lossy(&page.stdout), series)
     }
 
     /// How many callers' pods an agent has checked with this outcome.
@@ -93,7 +96,10 @@ impl Cluster {
         lines.filter(|line| line["target"] == "access" && line["pod.name"] == pod).collect()
     }
 
+    /// A page of the agent that works on a node. One that follows another waits for the port, also after the
+    /// rollout has ended: for a moment nobody has it.
     pub(super) fn page(&self, node: &str, url: &str) -> String {
-        self.on_node(node, &["curl", "--silent", "--max-time", "5", url])
+        let again = ["--retry", "15", "--retry-delay", "1", "--retry-connrefused"];
+        self.on_node(node, &[&["curl", "--silent", "--max-time", "5"], &again[..], &[url]].concat())
     }
 }
