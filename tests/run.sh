@@ -154,17 +154,22 @@ images_are_there() {
     return "$status"
 }
 
-# Tests of whole installations, which mostly wait for rollouts, have a cluster beside the one of all others; on each they are one
-# after the other. Two more make clusters of their own. The one about the API server takes as long as all others, so it has a thread
-# to itself: two waiting for their turn must not keep it off.
+# On one cluster the tests are one after the other, and mostly wait for rollouts: so there are three. Those of whole installations have
+# one, those of what pods see have one, and one has all others. Two of these make clusters of their own. The one about the API server
+# takes as long as all others, so it has a thread to itself: two waiting for their turn must not keep it off.
 on_clusters() {
-    local installations=(amazon mistakes removal update) first=0 second=0
-    local -a others=()
-    for group in "${installations[@]}"; do others+=(--skip "cluster::$group"); done
+    local installations=(amazon mistakes removal update) pods=(identities injection metadata rights status walk)
+    local group lane failed=0
+    local -a others=() lanes=()
+    for group in "${installations[@]}" "${pods[@]}"; do others+=(--skip "cluster::$group"); done
     "$1" cluster:: --test-threads 3 "${others[@]}" &
-    "$1" --test-threads 1 "${installations[@]/#/cluster::}" || second=$?
-    wait "$!" || first=$?
-    return $((first | second))
+    lanes+=($!)
+    "$1" --test-threads 1 "${installations[@]/#/cluster::}" &
+    lanes+=($!)
+    "$1" --test-threads 1 "${pods[@]/#/cluster::}" &
+    lanes+=($!)
+    for lane in "${lanes[@]}"; do wait "$lane" || failed=1; done
+    return "$failed"
 }
 
 # Waits until a job has ended, however it has: whether it did well is asked later, by the stage of that name.

@@ -51,12 +51,8 @@ impl Credentials {
 
     /// Each identity once: what it has counts before what it was refused, and that before its waiting.
     fn entries(&self, now: Now) -> Vec<Entry> {
-        let held: Vec<_> = self
-            .store
-            .all()
-            .into_iter()
-            .filter(|record| !record.expiry().is_over(now))
-            .collect();
+        let held: Vec<_> =
+            self.store.all().into_iter().filter(|record| !record.expiry().is_over(now)).collect();
         let mut seen: HashSet<CredentialKey> = held.iter().map(|record| record.key().clone()).collect();
         let mut entries: Vec<_> = held.into_iter().map(Entry::Held).collect();
         for refused in self.refusals.all() {

@@ -88,9 +88,7 @@ impl Renewals {
         let mut all = self.store.all();
         // Among those that are due at once it is not the order of a hash that decides. After a pause many
         // were asked for in one moment and are overdue: then the one that ends first comes first.
-        all.sort_by_cached_key(|record| {
-            (record.last_asked(), record.due_at(now), record.expiry().boot)
-        });
+        all.sort_by_cached_key(|record| (record.last_asked(), record.due_at(now), record.expiry().boot));
         for record in all {
             let at = now.boot.plus(look_in(&record.checked(now))).plus(JUST_AFTER);
             self.schedule.put_no_later(&record, at);

@@ -3,7 +3,7 @@
 //! Every figure that is a time is a ratio of two measurements of one run: the agent, and a bare hyper server
 //! that sends the same bytes, asked in turns by the same client. All figures go to
 //! `target/bench/summary.json` by name; `bench judge` then compares them with what README.md says.
-//! `bench of ADDRESS PID TOKEN_FILE` measures the hits of another agent, one that is running, in the same way.
+//! `bench of ADDRESS PID TOKEN_FILE` measures the hits of another agent that is running, in the same way.
 
 mod api_server;
 mod authentication;
@@ -141,7 +141,8 @@ async fn steady_hits(summary: &mut Map<String, Value>, agent: Server, token: &st
             record(summary, &format!("{who}_steady_{name}_cpu_s_per_100k"), rounded(of_100k))?;
             of_each.push(of_100k);
         }
-        let ratio = of_each.iter().copied().reduce(|ours, floor| ours / floor).ok_or("nothing was measured")?;
+        let ratio =
+            of_each.iter().copied().reduce(|ours, floor| ours / floor).ok_or("nothing was measured")?;
         record(summary, &format!("hit_steady_{name}_cpu_vs_floor"), rounded(ratio))?;
     }
     Ok(())

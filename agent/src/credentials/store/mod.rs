@@ -111,9 +111,8 @@ impl Store {
     pub fn last_asked(&self, condition: &dyn Fn(&IdentityRecord) -> bool) -> Option<Arc<IdentityRecord>> {
         let records = self.records.as_ref()?;
         let now = self.clock.now();
-        let rank = |record: &Arc<IdentityRecord>| {
-            (record.last_asked(), record.due_at(now), record.expiry().boot)
-        };
+        let rank =
+            |record: &Arc<IdentityRecord>| (record.last_asked(), record.due_at(now), record.expiry().boot);
         let all = records.verified.all(condition).into_iter().chain(records.unverified.all(condition));
         all.max_by_key(rank)
     }

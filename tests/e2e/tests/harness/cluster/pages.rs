@@ -4,7 +4,7 @@
 
 use serde_json::Value;
 
-use super::Cluster;
+use super::{Cluster, eventually};
 
 /// Shows a token once, and says with which status it was answered.
 const SHOWS_A_TOKEN: &str = r#"
@@ -30,15 +30,25 @@ fn read_condition(page: &str, name: &str) -> Option<Condition> {
     Some(Condition { is_met: condition["met"] == true, reason: condition["reason"].to_string() })
 }
 
+/// What there is in a moment.
+fn found<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
+    let mut found = None;
+    eventually(what, || {
+        found = look();
+        found.is_some()
+    });
+    found.expect("it was found")
+}
+
 fn read_metric(page: &str, series: &str) -> Option<f64> {
     page.lines().find_map(|line| line.strip_prefix(series))?.trim().parse().ok()
 }
 
 impl Cluster {
-    /// A condition of the agent on a node.
+    /// A condition of the agent on a node. One that is replaced answers until it has left, and has those that
+    /// its own flags asked for.
     pub(crate) fn condition(&self, node: &str, name: &str) -> Condition {
-        let page = self.page(node, READYZ);
-        read_condition(&page, name).expect("each agent has all that its flags ask for")
+        found(&format!("{node} has a condition {name}"), || self.try_condition(node, name))
     }
 
     /// The same; `None` while no agent answers.
@@ -54,7 +64,7 @@ impl Cluster {
 
     /// A number among an agent's metrics, by series with labels.
     pub(crate) fn metric(&self, node: &str, series: &str) -> f64 {
-        read_metric(&self.page(node, METRICS), series).unwrap_or_else(|| panic!("{node} has no {series}"))
+        found(&format!("{node} has a series {series}"), || self.try_metric(node, series))
     }
 
     /// The same where there may be no agent yet that has the port: one that follows another waits for it.
