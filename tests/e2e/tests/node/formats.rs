@@ -8,7 +8,7 @@ use tokio::time::{Instant, sleep};
 
 use super::releases::{IN_TURN, epoch, led_to, readiness_says, release, table};
 use super::{on_both_families, pods_with_credentials};
-use crate::harness::{Agent, Builder, IPV4, Load, Node, Window, eventually, on_a_node, sandbox};
+use crate::harness::{Agent, Builder, IPV4, IPV6, Load, Node, Window, eventually, on_a_node, sandbox};
 
 /// The table of a version that has more in it, and counts its owner as this one does.
 const WITH_MORE: &str = "
@@ -61,6 +61,11 @@ fn of_another_version(builder: Builder) -> Agent {
     builder.in_place_of("nft", "echo it is not the time >&2; exit 1").spawn()
 }
 
+/// Whether anybody listens on the guard port, by IPv4 and by IPv6.
+fn guard_ports() -> [bool; 2] {
+    [IPV4, IPV6].map(|address| std::net::TcpStream::connect((address, 2707)).is_ok())
+}
+
 fn assert_taken_over(content: &'static str) {
     on_a_node(async move |node| {
         node.add_link();
@@ -104,9 +109,10 @@ fn an_owner_leaves_it_to_an_agent_of_another_version_that_answers_and_takes_it_b
         let old = release(&sandbox, 1).start().await;
         let pods = pods_with_credentials(node, &sandbox, 4, IPV4).await;
         let loads = on_both_families(&pods, Load::start, 20);
+        // Until it has given its own guard port back, that one would be the one found there.
+        eventually("the old one has port 80 alone", async || guard_ports() == [false, false]).await;
         let other = of_another_version(release(&sandbox, 2));
-        eventually("it listens on a guard port", async || std::net::TcpStream::connect((IPV4, 2707)).is_ok())
-            .await;
+        eventually("the other listens on its guard port", async || guard_ports() == [true, true]).await;
         write(node, COUNTED_IN_ANOTHER_WAY, 2707);
         eventually("the old one stands by", async || readiness_says(&old, "on standby").await).await;
         let text = table(node);
