@@ -38,6 +38,10 @@ const ANSWER_POLL: Duration = Duration::from_millis(50);
 /// Each look starts `nft`, a process.
 const MIN_INTERVAL: Duration = Duration::from_millis(20);
 
+/// An agent on standby looks so much later than the owner, which has to repair what has changed: looking takes
+/// a processor from it.
+const GIVES_WAY: Duration = Duration::from_millis(100);
+
 /// What the table is for, and who gets reports.
 pub struct TableSpec {
     /// The port that SDKs use.
@@ -146,6 +150,9 @@ impl TableKeeper {
                 // It fails only without a sender, and `self` holds one.
                 _changed = places.changed() => {}
                 () = can_answer_now(&*self.can_answer.beside_others, is_waited_for) => {}
+            }
+            if self.ownership.role() == Role::StoodBack {
+                sleep(GIVES_WAY).await;
             }
         }
     }
