@@ -38,8 +38,8 @@ const ANSWER_POLL: Duration = Duration::from_millis(50);
 /// Each look starts `nft`, a process.
 const MIN_INTERVAL: Duration = Duration::from_millis(20);
 
-/// An agent on standby looks so much later than the owner, which has to repair what has changed: looking takes
-/// a processor from it.
+/// An agent on standby looks so much later than the owner, which has to repair what has changed: looking
+/// takes a processor from it.
 const GIVES_WAY: Duration = Duration::from_millis(100);
 
 /// What the table is for, and who gets reports.

@@ -3,6 +3,7 @@
 //! Owns: the credential endpoint and its rejections, the pages for operators, and the answer to the agent's
 //! own probes. Must not know: sockets.
 
+mod account;
 pub mod admin;
 pub mod client;
 pub mod credentials;
