@@ -1,7 +1,7 @@
 //! What one request comes to: a metric, an event, and an answer.
 //!
-//! Owns: that each request is counted and logged once, also when its client leaves, and what its pod's owner
-//! hears of it. Must not know: how the answer was found.
+//! Owns: that each request is counted and logged once, also when its client leaves, and which Event its pod
+//! gets. Must not know: how the answer was found.
 
 use bytes::Bytes;
 use http::{Response, StatusCode};

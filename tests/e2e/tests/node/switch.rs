@@ -48,7 +48,7 @@ impl NewTables {
                 }
             }
         });
-        // It is heard from the moment that it listens.
+        // It reports from the moment that it listens.
         std::thread::sleep(Duration::from_millis(500));
         Self { monitor, times }
     }
