@@ -196,7 +196,7 @@ start_cluster_tests() {
     program=$(end_to_end_program)
     [[ -x $program ]] || { echo "cargo names no program of the end-to-end tests" >&2; return 1; }
     set -m
-    { after "$servers_job" "$images_job" && cd tests/e2e && on_clusters "$program"; } >"$work/cluster" 2>&1 </dev/null &
+    { after "$servers_job" && cd tests/e2e && on_clusters "$program"; } >"$work/cluster" 2>&1 </dev/null &
     cluster_job=$!
     set +m
 }
@@ -261,9 +261,10 @@ unit_tests() {
         cargo test --locked --no-fail-fast --workspace --doc 2>&1 | tee --append "$work/tests"
 }
 
-# Beside the cluster, which is to have a processor whenever it wants one.
+# Beside the compiler of Kubernetes, which everything then waits for, and the cluster, which is to have a processor whenever it
+# wants one.
 gives_way() {
-    (renice --priority 5 --pid "$BASHPID" >/dev/null && "$@")
+    (renice --priority 10 --pid "$BASHPID" >/dev/null && "$@")
 }
 
 # Both in the copy that has the bugs, all of them switched off in the stories: the agent is compiled once for both, and not twice.
@@ -273,7 +274,7 @@ simulation() {
 }
 
 check "toolchain" toolchain
-# Downloads while cargo compiles, and Kubernetes compiles on what cargo leaves of the processors. Each is a process group.
+# Downloads while cargo compiles, and Kubernetes compiles mostly on what cargo leaves of the processors. Each is a process group.
 set -m
 { tests/clients/python/prepare.sh && tests/sandbox/moto/prepare.sh && tests/chart/run.sh --prepare; } >"$work/venv" 2>&1 </dev/null &
 venv_job=$!
@@ -284,8 +285,7 @@ clients_job=$!
 if ! $without_cluster; then
     tests/cluster/prepare.sh servers >"$work/servers" 2>&1 </dev/null &
     servers_job=$!
-    # Compiles the agent as the Dockerfile does, mostly on one processor: the cluster waits for nothing longer.
-    { after "$venv_job" "$packages_job" && tests/cluster/prepare.sh images; } >"$work/images" 2>&1 </dev/null &
+    { after "$venv_job" "$packages_job" && tests/cluster/prepare.sh clients; } >"$work/images" 2>&1 </dev/null &
     images_job=$!
 fi
 set +m
@@ -306,6 +306,8 @@ export PATH="$PWD/$venv/bin:$PATH"
 # They begin by themselves as soon as Kubernetes and the image are there. The cluster mostly waits: for rollouts, pods, time. What is
 # compiled and tested beside it promises nothing in seconds, and gives way.
 if ! $without_cluster; then
+    check "images" images_are_there
+    check "the agent's image" tests/cluster/prepare.sh agent
     check "start of the cluster tests" start_cluster_tests
 fi
 tests "unit tests" gives_way unit_tests
@@ -320,7 +322,6 @@ check "demo" gives_way tests/demo.sh
 check "chart, dependencies" papers_are_right
 if ! $without_cluster; then
     check "Kubernetes" servers_are_there
-    check "images" images_are_there
     tests "cluster tests" cluster_tests_end
 fi
 check "namespaces" namespaces

@@ -5,6 +5,9 @@
 #                     PROFILE=trial for an image to test with. Does nothing when they are there already and nothing
 #                     that goes into them has changed
 #   build.sh twice    builds in any case, and fails unless a second build from nothing is the same image
+#   build.sh base     only the base that the program runs on, which has to be made once
+#
+# PROGRAM=FILE puts this program into the image, and compiles none: one that was compiled on this release of Debian.
 #
 # The steps are those of the Dockerfile. What differs from a build on the public bases: the builder is Debian's gcc and
 # this machine's Rust toolchain and crates, mounted read-only and offline. So it is the pinned compiler and what
@@ -15,7 +18,7 @@ cd "$(dirname "$0")/../.."
 readonly suite=bookworm
 readonly name=localhost/pod-identity-agent cache=$PWD/.cache/image out=$PWD/target/image
 readonly archive=$out/pod-identity-agent.tar
-readonly profile=${PROFILE:-release}
+readonly profile=${PROFILE:-release} given=${PROGRAM:-}
 # All that goes into the image, and what makes it. Of the tests only the manifests count: the workspace names them.
 readonly inputs=(agent Cargo.toml Cargo.lock rust-toolchain.toml LICENSE Dockerfile .dockerignore deploy/image
     ':(glob)tests/**/Cargo.toml')
@@ -94,28 +97,41 @@ revision_of_inputs() {
 content_key() {
     git ls-files -z --cached --others --exclude-standard -- "${inputs[@]}" >"$out/inputs"
     {
-        echo "$profile $(revision_of_inputs) $(id_of "$runtime") $(id_of "$builder")"
+        echo "$profile $(revision_of_inputs) $(id_of "$runtime") $made_by"
         # A file that is deleted but still in the index shows by its absence.
         sort --zero-terminated --unique "$out/inputs" | xargs --null sha256sum 2>/dev/null || true
     } | sha256sum | cut -d ' ' -f 1
 }
 
-# build TARGET: TARGET is cargo's target folder; its compiled dependencies are used again.
-build() {
-    local sysroot epoch
+# The first stage compiles: compile TARGET, where TARGET is cargo's target folder; its compiled dependencies are used again.
+compile() {
+    local sysroot
     # Of this folder, so that rust-toolchain.toml decides.
     sysroot=$(rustc --print sysroot)
-    epoch=${SOURCE_DATE_EPOCH:-$(git log -1 --format=%ct -- "${inputs[@]}")}
     cargo fetch --locked --quiet
     mkdir -p "$1"
     # Cargo goes by the times of files, which say nothing when a checkout goes back to older ones.
     rm -rf "$1"/*/.fingerprint/pod-identity-agent-*
+    build --volume "$sysroot:/opt/rust:ro" --volume "$1:/build:rw" \
+        --volume "${CARGO_HOME:-$HOME/.cargo}/registry:/usr/local/cargo/registry:ro" --build-arg BUILDER="$builder"
+}
+
+# A folder takes the place of the first stage, by the stage's name, and nothing is compiled.
+use_program() {
+    rm -rf "$out/given"
+    mkdir "$out/given"
+    strip --strip-all -o "$out/given/pod-identity-agent" "$given"
+    build --build-context build="$out/given"
+}
+
+# All stages, with what is said of the first one.
+build() {
+    local epoch
+    epoch=${SOURCE_DATE_EPOCH:-$(git log -1 --format=%ct -- "${inputs[@]}")}
     # oci: the docker format has the random name of the container that the image was made in. No label of the builder, so
     # that another version of it can make the same image.
     buildah bud --isolation chroot --format oci --identity-label=false --layers=false --force-rm --pull-never --quiet \
-        --timestamp "$epoch" --volume "$sysroot:/opt/rust:ro" --volume "$1:/build:rw" \
-        --volume "${CARGO_HOME:-$HOME/.cargo}/registry:/usr/local/cargo/registry:ro" \
-        --build-arg BUILDER="$builder" --build-arg RUNTIME="$runtime" --build-arg PROFILE="$profile" \
+        --timestamp "$epoch" "$@" --build-arg RUNTIME="$runtime" --build-arg PROFILE="$profile" \
         --build-arg SOURCE_DATE_EPOCH="$epoch" --build-arg REVISION="$(revision_of_inputs)" \
         --build-arg VERSION="$(sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml | head -n 1)" \
         --tag "$name:$profile" . >"$out/id" 2>"$out/build.log" || { cat "$out/build.log" >&2; return 1; }
@@ -127,7 +143,7 @@ is_the_same_again() {
     first=$(<"$out/id")
     config=$(buildah inspect --type image --format '{{.Config}}' "$name:$profile")
     scratch=$(mktemp -d "$cache/again.XXXXXX")
-    build "$scratch"
+    compile "$scratch"
     [[ $(<"$out/id") == "$first" ]] || {
         echo "built twice, two images: $first and $(<"$out/id")" >&2
         diff <(tr , '\n' <<<"$config") \
@@ -158,12 +174,16 @@ sizes() {
 }
 
 case ${1:-} in
-'' | twice) ;;
+'' | twice | base) ;;
 *)
-    echo "usage: $0 [twice]" >&2
+    echo "usage: $0 [twice | base]" >&2
     exit 64
     ;;
 esac
+if [[ ${1:-} == twice && -n $given ]]; then
+    echo "twice compiles it twice: PROGRAM is not for that" >&2
+    exit 64
+fi
 programs
 mkdir -p "$cache" "$out"
 # One at a time: the storage, cargo's target and the archive are the same for all.
@@ -172,7 +192,14 @@ flock 9
 # Made once; remove .cache/image for newer packages.
 readonly runtime=localhost/base-runtime:$suite builder=localhost/base-builder:$suite
 buildah inspect --type image "$runtime" >/dev/null 2>&1 || make_runtime_base "$runtime"
-buildah inspect --type image "$builder" >/dev/null 2>&1 || make_builder_base "$builder" "$runtime"
+[[ ${1:-} != base ]] || exit 0
+if [[ -n $given ]]; then
+    made_by=$(sha256sum <"$given")
+else
+    buildah inspect --type image "$builder" >/dev/null 2>&1 || make_builder_base "$builder" "$runtime"
+    made_by=$(id_of "$builder")
+fi
+readonly made_by
 key=$(content_key)
 if [[ ${1:-} != twice && -f $archive && -f $out/pod-identity-agent && -f $out/made-from && $(<"$out/made-from") == "$key" ]]; then
     echo "$archive: $name:$profile, image $(<"$out/id"), as it was; $SECONDS s"
@@ -180,9 +207,12 @@ if [[ ${1:-} != twice && -f $archive && -f $out/pod-identity-agent && -f $out/ma
 fi
 # Without its key an archive counts as not made, so an interrupted one is made again.
 rm -f "$out/made-from"
-# What one compiler and one C library have made is of no use to others.
-target=$cache/target-$(id_of "$builder" | cut -c 1-12)
-build "$target"
+if [[ -n $given ]]; then
+    use_program
+else
+    # What one compiler and one C library have made is of no use to others.
+    compile "$cache/target-${made_by:0:12}"
+fi
 [[ ${1:-} != twice ]] || is_the_same_again
 # Complete or not there: others read it.
 rm -f "$archive.part"

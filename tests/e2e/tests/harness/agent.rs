@@ -381,7 +381,7 @@ fn binary_of_the_image() -> PathBuf {
     let built = binary().with_file_name("../image/pod-identity-agent");
     assert!(
         built.exists(),
-        "{} is missing: run `tests/cluster/prepare.sh images` first, as `make test` does",
+        "{} is missing: run `tests/cluster/prepare.sh` first, as `make test` does",
         built.display()
     );
     built
