@@ -48,6 +48,19 @@ REFUSED = {
         GOOD + SURGE + ["--set", "agent.advertiseProxyPort=true"],
         "maxSurge needs a port 80 that is not declared",
     ),
+    "surge with a probe that the old agent answers": (
+        GOOD + SURGE + ["--set", "agent.readinessEndpoint=/healthz"],
+        "maxSurge needs agent.readinessEndpoint=/readyz",
+    ),
+    "surge without a readiness probe": (
+        GOOD + ["--set", "updatePreset=surge,agent.readinessEndpoint="],
+        "maxSurge needs agent.readinessEndpoint=/readyz",
+    ),
+    "two agents on every node": (
+        GOOD + ["--set", "daemonsets.mine.create=true,daemonsets.mine.nameSuffix=mine"],
+        "daemonsets.cloud and daemonsets.mine have no affinity of their own",
+    ),
+    "a name that no Service can have": (GOOD + ["--set", "fullnameOverride=prod.agent"], "set fullnameOverride"),
     "two monitors": (
         GOOD + ["--set", "metrics.serviceMonitor.enabled=true,metrics.podMonitor.enabled=true"],
         "each pod would be scraped twice",
@@ -173,6 +186,10 @@ SAME = {
     ),
     "verification off, as YAML reads it": (["--set-json", "tokenVerification=false"], ["--set", "tokenVerification=off"]),
     "no affinity": (["--set", "affinity="], ["--set", "affinity=null"]),
+    "updates by people, with a null that takes the others away": (
+        ["--set-json", 'updateStrategy={"type":"OnDelete","rollingUpdate":null}'],
+        ["--set", "updateStrategy.type=OnDelete"],
+    ),
     "no DaemonSet": (["--set", "daemonsets.cloud=null"], ["--set", "daemonsets.cloud.create=false"]),
     "plain http to this node": (
         ["--set", "agent.additionalArgs.--endpoint=http://127.0.0.1:8080"],

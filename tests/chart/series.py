@@ -76,7 +76,7 @@ def check_alerts():
 def check_names_in_alerts():
     """With the chart, alerts are about its own DaemonSets and their pods, whatever they are called, and about no others."""
     kinds = f"{HYBRID},metrics.prometheusRule.enabled=true"
-    for override in ("", "other", "a.b", "a" * 40 + "-pod-identity-agent-of-the-shop"):
+    for override in ("", "other", "a-b", "a" * 40 + "-pod-identity-agent-of-the-shop"):
         objects = rendered(*GOOD, "--set", kinds, "--set-string", f"fullnameOverride={override}")
         sets = [found["metadata"]["name"] for found in objects if found["kind"] == "DaemonSet"]
         # As Kubernetes names them: 58 characters of the DaemonSet's name and a hyphen, and five more.

@@ -20,6 +20,7 @@ use crate::config::{Config, Guard};
 use crate::lifecycle::condition_name::ConditionName;
 use crate::lifecycle::readiness::Condition;
 use crate::lifecycle::shutdown::Shutdown;
+use crate::lifecycle::tasks::beside_the_event_loop;
 use crate::node::guard::{AFTER_TURNING, Places, State, Switch, TableStatus};
 use crate::node::listening::Listening as Sockets;
 use crate::node::self_probe::{ProbeKey, is_another_agents};
@@ -29,6 +30,8 @@ use crate::server::pages::credentials::Endpoint;
 
 /// How often it is asked who has the port of SDKs, while this agent has it not.
 const HOLDER_POLL: Duration = Duration::from_secs(1);
+/// The longest time between two of these, while it is no agent that has it.
+const LONGEST_HOLDER_POLL: Duration = Duration::from_secs(16);
 
 /// How long a guard port waits for the port of SDKs to be bound. The two are started together.
 const OWN_PORT_FIRST: Duration = Duration::from_millis(1);
@@ -178,16 +181,23 @@ async fn serve_own_port(ways: Ways, host: IpAddr, bound: Condition) {
     ways.door.serve(listener).await;
 }
 
-/// Sees who has the port, without end.
+/// Sees who has the port, without end. An ingress may have it for good, and have so many connections that the
+/// list of the node's sockets takes a tenth of a second (20,000: 86 ms, measured).
 async fn watch_holder(ways: &Ways, host: IpAddr, is_another_agents: &AtomicBool) {
     let target = SocketAddr::new(host, ways.port);
+    let mut pause = HOLDER_POLL;
     loop {
         // An answer alone says who is reached by the table, and with port 80 it may be somebody else's.
-        let is_exact = Sockets::on(target.port()).exactly(host);
-        let found = is_exact && is_another_agents_at(&ways.probe_key, target).await;
+        let found = is_listened_on(target).await && is_another_agents_at(&ways.probe_key, target).await;
         is_another_agents.store(found, Ordering::Relaxed);
-        sleep(HOLDER_POLL).await;
+        sleep(pause).await;
+        pause = if found { HOLDER_POLL } else { (pause * 2).min(LONGEST_HOLDER_POLL) };
     }
+}
+
+/// Whether a socket listens on exactly this address and port; read beside the requests of pods.
+async fn is_listened_on(target: SocketAddr) -> bool {
+    beside_the_event_loop(move || Sockets::on(target.port()).exactly(target.ip())).await.unwrap_or(false)
 }
 
 async fn is_another_agents_at(key: &ProbeKey, target: SocketAddr) -> bool {

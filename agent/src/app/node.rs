@@ -25,11 +25,12 @@ use crate::pods::Pods;
 const FOLLOWS_THE_TABLE: [ConditionName; 3] =
     [ConditionName::AddressGuard, ConditionName::ListenerIpv4, ConditionName::ListenerIpv6];
 
-/// The same where no other agent would answer instead: the trial call and the region hold nothing up but an
-/// update. Without the table another process on port 80 would be sent the tokens of pods.
-const FOLLOWS_THE_TABLE_ALONE: [ConditionName; 5] = {
+/// The same where no other agent would answer instead: what is missing for AWS holds nothing up but an
+/// update. Without the table another process on port 80 would be sent the tokens of pods, or they would be
+/// refused a connection where the agent could say why it has no credentials.
+const FOLLOWS_THE_TABLE_ALONE: [ConditionName; 6] = {
     let [guard, ipv4, ipv6] = FOLLOWS_THE_TABLE;
-    [guard, ipv4, ipv6, ConditionName::TrialCall, ConditionName::Region]
+    [guard, ipv4, ipv6, ConditionName::TrialCall, ConditionName::Region, ConditionName::OwnCredentials]
 };
 
 /// Starts what the flags ask for. A change of the link or of the rules triggers a self-probe.

@@ -104,7 +104,7 @@ impl ConditionName {
                  API server.",
             ),
             Self::Pods => (
-                "PodIdentityPodsMissed",
+                "PodIdentityPodsUnknown",
                 "Give the agent's service account the right to list and watch pods, or mend the way to the \
                  API server.",
             ),

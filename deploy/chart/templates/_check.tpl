@@ -18,6 +18,7 @@
 {{- end -}}
 {{- end -}}
 {{- $names := dict -}}
+{{- $everywhere := list -}}
 {{- range $kind, $nodes := .Values.daemonsets -}}
 {{- $ours := has $kind (list "cloud" "hybrid" "hybrid-bottlerocket") -}}
 {{- if and (not $ours) (eq (len (omit $nodes "create")) 0) -}}
@@ -29,7 +30,15 @@
 {{- fail (printf "daemonsets.%s and daemonsets.%s are both named %s: give one of them another nameSuffix" (get $names $name) $kind $name) -}}
 {{- end -}}
 {{- $_ := set $names $name $kind -}}
+{{- if not $nodes.affinity }}{{ $everywhere = append $everywhere $kind }}{{ end -}}
 {{- end -}}
+{{- end -}}
+{{- if gt (len $everywhere) 1 -}}
+{{- fail (printf "daemonsets.%s have no affinity of their own, so that each of their nodes would have two agents: set one in all of them but one" (join " and daemonsets." $everywhere)) -}}
+{{- end -}}
+{{- $service := include "agent.name" . -}}
+{{- if and $metrics.enabled (not (regexMatch "^[a-z0-9]([-a-z0-9]*[a-z0-9])?$" $service)) -}}
+{{- fail (printf "the Service of the metrics would be named %s, which Kubernetes does not take: only a-z, 0-9 and hyphens; set fullnameOverride" $service) -}}
 {{- end -}}
 {{- if or (not .Values.clusterName) (eq .Values.clusterName "EKS_CLUSTER_NAME") -}}
 {{- fail "clusterName is required: the name of the EKS cluster" -}}
@@ -60,10 +69,12 @@
 {{- fail (printf "image.tag %s is a version of the Amazon agent: remove it, or set it to a version of pod-identity-agent" .Values.image.tag) -}}
 {{- end -}}
 {{- $advertises := include "agent.declaresPort" . -}}
-{{- $strategy := include "agent.updateStrategy" . | fromYaml -}}
-{{- $surge := toString (default 0 (dig "rollingUpdate" "maxSurge" 0 $strategy)) -}}
-{{- if and $advertises (not (has $surge (list "0" "0%"))) -}}
+{{- $surge := include "agent.surge" . -}}
+{{- if and $advertises $surge -}}
 {{- fail "updateStrategy.rollingUpdate.maxSurge needs a port 80 that is not declared, that is guardAddress=true and no agent.advertiseProxyPort: a new pod that declares it cannot be scheduled beside the old one" -}}
+{{- end -}}
+{{- if and $surge (ne (toString .Values.agent.readinessEndpoint) "/readyz") -}}
+{{- fail "updateStrategy.rollingUpdate.maxSurge needs agent.readinessEndpoint=/readyz: what asks by the probe port is answered by the old agent, which is then ended for a new one that may not work" -}}
 {{- end -}}
 {{- if and .Values.sharePort (not .Values.guardAddress) -}}
 {{- fail "sharePort needs guardAddress: without it, nothing listens for pods" -}}

@@ -53,12 +53,16 @@ takes the last. `nodes` is the kind of nodes. */}}
 {{- mergeOverwrite $default (deepCopy (default (dict) .Values.podSecurityContext)) | toYaml -}}
 {{- end }}
 
-{{/* What an update does on each node: the strategy that was given, or that of the preset. */}}
+{{/* What an update does on each node: the strategy that was given, or that of the preset. Beside the old agent a new one is asked whether it
+is ready by its own socket: whatever asks by a port asks the old one, which would then be ended for one that cannot work. */}}
 {{- define "agent.updateStrategy" -}}
-{{- $mayShare := and .Values.guardAddress (not (include "agent.declaresPort" .)) -}}
+{{- $asksItself := eq (toString .Values.agent.readinessEndpoint) "/readyz" -}}
+{{- $mayShare := and .Values.guardAddress $asksItself (not (include "agent.declaresPort" .)) -}}
 {{- $preset := default "auto" .Values.updatePreset -}}
 {{- if .Values.updateStrategy -}}
-{{- toYaml .Values.updateStrategy -}}
+{{- /* OnDelete is often given beside a null that takes the other one away. */ -}}
+{{- $given := .Values.updateStrategy -}}
+{{- toYaml (ternary $given (omit $given "rollingUpdate") (kindIs "map" $given.rollingUpdate)) -}}
 {{- else if or (eq $preset "surge") (and (eq $preset "auto") $mayShare) -}}
 type: RollingUpdate
 rollingUpdate: {maxSurge: 1, maxUnavailable: 0}
@@ -67,6 +71,13 @@ type: RollingUpdate
 rollingUpdate: {maxUnavailable: 10%}
 {{- end -}}
 {{- end -}}
+
+{{/* How many more pods than one an update starts on a node, as text; empty: none. */}}
+{{- define "agent.surge" -}}
+{{- $strategy := include "agent.updateStrategy" . | fromYaml -}}
+{{- $surge := toString (default 0 (dig "rollingUpdate" "maxSurge" 0 $strategy)) -}}
+{{- if not (has $surge (list "0" "0%")) }}{{ $surge }}{{ end -}}
+{{- end }}
 
 {{/* Over a socket of this pod: while two agents are on a node, a port of the host is that of the one or of the other. Over HTTP where another path
 was asked for. Ready is who answers twice, 5 s apart: minReadySeconds would say the same, but with a surge Kubernetes may forget an update over it. */}}

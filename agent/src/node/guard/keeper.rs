@@ -4,7 +4,6 @@
 //! decides), what is in it, and what follows from a look (`outcome`).
 
 use std::net::IpAddr;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -16,55 +15,24 @@ use super::elements::{self, Epoch, Lead, Rules};
 use super::events::Events;
 use super::listing::{Listing, Writer};
 use super::note;
-use super::outcome::{self, Outcome, Pace, TableConditions};
+use super::outcome::{self, Outcome, Pace};
 use super::ownership::{Answered, Look, Ownership, Role, Seen, Step};
 use super::places::{Place, Places};
+use super::spec::{CanAnswer, START_PATIENCE, TableSpec, be_patient, can_answer_now};
 use super::switch::{State, Switch, TableStatus};
 use super::table::TABLE;
-use crate::config::Lasting;
-use crate::lifecycle::readiness::Condition;
 use crate::node::kernel_events;
 use crate::node::listening::Listening;
 use crate::node::nft::{self, NftError};
 use crate::node::other_agents;
 use crate::node::self_probe::ProbeKey;
 
-/// The agent is not ready until the table leads to it or cannot be written, but this long at most after it
-/// could answer: pods are better served without the guard than not at all. A look takes up to three calls of
-/// `nft`, 2 s each, so that the slowest look that succeeds ends in this time.
-const START_PATIENCE: Duration = Duration::from_secs(10);
-/// While the agent cannot answer yet: nothing tells when it can.
-const ANSWER_POLL: Duration = Duration::from_millis(50);
 /// Each look starts `nft`, a process.
 const MIN_INTERVAL: Duration = Duration::from_millis(20);
 
 /// An agent on standby looks so much later than the owner, which has to repair what has changed: looking
 /// takes a processor from it.
 const GIVES_WAY: Duration = Duration::from_millis(100);
-
-/// What the table is for, and who gets reports.
-pub struct TableSpec {
-    /// The port that SDKs use.
-    pub port: u16,
-    /// Whether the addresses are guarded at all.
-    pub guards: bool,
-    /// Whether pods are kept from the instance metadata service.
-    pub block_imds: bool,
-    /// How long elements last.
-    pub lasting: Lasting,
-    /// Where a pod's agent keeps between restarts that it has stood back.
-    pub state_dir: Option<PathBuf>,
-    /// The conditions.
-    pub conditions: TableConditions,
-}
-
-/// Whether the agent is ready but for the table and the port of SDKs.
-pub struct CanAnswer {
-    /// So that it takes the table from an agent that answers.
-    pub beside_others: Arc<dyn Fn() -> bool + Send + Sync>,
-    /// So that it takes a table that is nobody's: it may miss more.
-    pub alone: Arc<dyn Fn() -> bool + Send + Sync>,
-}
 
 /// Keeps the table.
 pub struct TableKeeper {
@@ -76,6 +44,8 @@ pub struct TableKeeper {
     changed: watch::Sender<u64>,
     ownership: Ownership,
     written: Option<(Rules, Listing)>,
+    /// What was written with a new epoch, and is not read yet.
+    unread: Option<(Rules, Epoch)>,
     /// Whether a probe has shown that what was written leads to this agent.
     is_seen_to_lead: bool,
     /// Whether this agent could answer at some time. Before, nobody is sent to its guard ports.
@@ -108,6 +78,7 @@ impl TableKeeper {
             changed,
             ownership,
             written: None,
+            unread: None,
             is_seen_to_lead: false,
             may_lead: false,
             turned: Instant::now(),
@@ -166,6 +137,7 @@ impl TableKeeper {
 
     async fn look(&mut self) -> Result<Outcome, NftError> {
         let mut listed = self.list().await?;
+        self.find_unread(listed.as_ref()).await;
         let before = self.ownership.role();
         let answered = match before {
             Role::StoodBack => {
@@ -208,17 +180,25 @@ impl TableKeeper {
             }
             Step::Renew(own) => (elements::renewal(own, &desired, lasting), own),
         };
-        self.write(transaction, desired, epoch).await?;
+        if let Err(error) = self.write(transaction, desired, epoch).await {
+            // What is still in force may lead to the port of an agent that has died, which this one can take.
+            self.show(listed.as_ref());
+            return Err(error);
+        }
         Ok(self.settled(&look, answered).await)
     }
 
     async fn write(&mut self, transaction: String, desired: Rules, epoch: Epoch) -> Result<(), NftError> {
         nft::write(transaction).await?;
-        let listed = list().await?.ok_or(NftError::RemovedAgain)?;
+        self.unread = Some((desired.clone(), epoch));
+        let listed = list().await?;
+        self.unread = None;
+        let listed = listed.ok_or(NftError::RemovedAgain)?;
         match listed.writer {
-            Writer::Known(written) if written == epoch => {}
+            Writer::Known(written) if written == epoch => self.own(listed, desired, epoch).await,
             Writer::Known(_) | Writer::Nobody => {
                 self.ownership.overtaken();
+                self.stand_back().await;
                 return Err(NftError::Overtaken);
             }
             Writer::OfAnotherFormat => {
@@ -226,6 +206,21 @@ impl TableKeeper {
                 return Err(NftError::Unreadable);
             }
         }
+        Ok(())
+    }
+
+    /// Where reading failed after a transaction, its epoch is found at the next look. It is no other agent's:
+    /// for that, this one would stand back, and nobody would renew the table.
+    async fn find_unread(&mut self, listed: Option<&Listing>) {
+        let unread = self.unread.take();
+        let Some((listed, (desired, epoch))) = listed.zip(unread) else { return };
+        if listed.writer == Writer::Known(epoch) {
+            self.own(listed.clone(), desired, epoch).await;
+        }
+    }
+
+    /// The table is as this agent wrote it.
+    async fn own(&mut self, listed: Listing, desired: Rules, epoch: Epoch) {
         let is_new = self.written.as_ref().is_none_or(|(rules, _)| *rules != desired);
         if is_new || self.switch.status() != TableStatus::Owner {
             tracing::info!(rules = ?desired, epoch = epoch.0, "nftables table written");
@@ -237,7 +232,6 @@ impl TableKeeper {
         note::remove(self.spec.state_dir.as_deref()).await;
         self.show(Some(&listed));
         self.written = Some((desired, listed));
-        Ok(())
     }
 
     async fn settled(&mut self, look: &Look, answered: Option<Answered>) -> Outcome {
@@ -311,10 +305,14 @@ impl TableKeeper {
 
     async fn stand_back_if_taken(&mut self, before: Role) {
         if matches!(before, Role::Owner { .. }) && self.ownership.role() == Role::StoodBack {
-            tracing::info!("another agent of this node has taken over; on standby");
-            self.written = None;
-            note::leave(self.spec.state_dir.as_deref()).await;
+            self.stand_back().await;
         }
+    }
+
+    async fn stand_back(&mut self) {
+        tracing::info!("another agent of this node has taken over; on standby");
+        self.written = None;
+        note::leave(self.spec.state_dir.as_deref()).await;
     }
 
     fn tell_of_repair(&self, before: Role, look: &Look, step: Step) {
@@ -363,6 +361,16 @@ impl TableKeeper {
             false => Lead { is_foreign: listening.only_on_every(lead.address), ..*lead },
         });
         let last = Rules { leads: leads.collect(), ..rules.clone() };
+        if let Some(lead) = last.leads.iter().find(|lead| lead.is_foreign) {
+            tracing::warn!(
+                address = %lead.address,
+                port = last.port,
+                seconds = self.spec.lasting.to_self.as_secs(),
+                "another process listens on this port of every address, so that connections of pods are \
+                 refused for so long, or until an agent with the guard starts, or `pod-identity-agent \
+                 cleanup` runs on this node"
+            );
+        }
         if last == rules {
             return;
         }
@@ -384,23 +392,4 @@ fn seen(listed: Option<&Listing>, written: Option<&Listing>) -> Seen {
 
 async fn list() -> Result<Option<Listing>, NftError> {
     Ok(nft::list(TABLE).await?.map(Listing::new))
-}
-
-/// From some time after the agent could answer, readiness waits for the table no longer.
-async fn be_patient(guard: Option<Condition>, can_answer: Arc<dyn Fn() -> bool + Send + Sync>) {
-    can_answer_now(&*can_answer, true).await;
-    sleep(START_PATIENCE).await;
-    if let Some(guard) = guard {
-        guard.no_longer_required();
-    }
-}
-
-/// Returns when the agent can answer; never, if that is not waited for.
-async fn can_answer_now(can_answer: &(dyn Fn() -> bool + Send + Sync), is_waited_for: bool) {
-    if !is_waited_for {
-        std::future::pending::<()>().await;
-    }
-    while !can_answer() {
-        sleep(ANSWER_POLL).await;
-    }
 }

@@ -20,12 +20,14 @@ mod note;
 mod outcome;
 mod ownership;
 mod places;
+mod spec;
 mod switch;
 mod table;
 
-pub use keeper::{CanAnswer, TableKeeper, TableSpec};
+pub use keeper::TableKeeper;
 pub use outcome::TableConditions;
 pub use places::{Place, Places};
+pub use spec::{CanAnswer, TableSpec};
 pub use switch::{AFTER_TURNING, State, Switch, TableStatus};
 
 use self::table::TABLE;

@@ -12,7 +12,7 @@ use tokio::time::sleep;
 
 use super::outcome::{ProbeOutcome, evaluate, to_be_confirmed};
 use super::probe_key::{Nonce, ProbeKey};
-use super::request;
+use super::request::{self, ProbeResponse, RequestError};
 use crate::lifecycle::readiness::Condition;
 use crate::node::other_agents;
 use crate::telemetry::metrics::{ProbedFrom, SelfProbeMetrics};
@@ -131,11 +131,21 @@ pub(in crate::node) async fn from_host(key: &ProbeKey, target: SocketAddr) -> Pr
     };
     // The node's own processes connect to a local address from that same address.
     let response = request::send(target.ip(), target, &nonce).await;
-    let outcome = evaluate(key, &nonce, &response);
+    outcome_of(key, &nonce, &response).await
+}
+
+/// What a response to a probe says, from wherever it was sent: what looks like another process's may be that of
+/// another agent of this node, which is asked.
+pub(super) async fn outcome_of(
+    key: &ProbeKey,
+    nonce: &Nonce,
+    response: &Result<ProbeResponse, RequestError>,
+) -> ProbeOutcome {
+    let outcome = evaluate(key, nonce, response);
     let is_foreign = matches!(outcome, ProbeOutcome::OtherProcess { .. });
-    let answer = response.ok().filter(|_| is_foreign).and_then(|response| to_be_confirmed(&response));
+    let answer = response.as_ref().ok().filter(|_| is_foreign).and_then(to_be_confirmed);
     match answer {
-        Some(answer) if other_agents::one_of_them_answered(&nonce, &answer).await => {
+        Some(answer) if other_agents::one_of_them_answered(nonce, &answer).await => {
             ProbeOutcome::AnotherAgent
         }
         Some(_) | None => outcome,

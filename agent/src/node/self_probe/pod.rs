@@ -15,8 +15,9 @@ use tokio::net::unix::pipe::{Receiver, Sender};
 use tokio::sync::watch;
 use tokio::time::{sleep, timeout};
 
+use super::host::outcome_of;
 use super::namespace::{MAX_LINE, ProbeReply, ProbeRequest, TargetResult};
-use super::outcome::{ProbeOutcome, evaluate};
+use super::outcome::ProbeOutcome;
 use super::probe_key::{Nonce, ProbeKey};
 use super::request::{ProbeResponse, RequestError};
 use crate::lifecycle::readiness::Condition;
@@ -213,19 +214,23 @@ impl PodProbe {
             blocked: self.spec.blocked.clone(),
         };
         let reply = helper.exchange(&request).await?;
-        let outcomes: Vec<_> =
-            reply.results.into_iter().map(|result| (result.target, self.outcome(&nonce, result))).collect();
+        let mut outcomes = Vec::new();
+        for result in reply.results {
+            outcomes.push((result.target, self.outcome(&nonce, result).await));
+        }
+        // In an update pods may still be served by the agent before.
+        let is_an_agents =
+            |outcome: &ProbeOutcome| matches!(outcome, ProbeOutcome::ThisAgent | ProbeOutcome::AnotherAgent);
         let problems: Vec<_> = outcomes
             .iter()
-            .filter(|(_, outcome)| !matches!(outcome, ProbeOutcome::ThisAgent | ProbeOutcome::FamilyOff))
+            .filter(|(_, outcome)| !is_an_agents(outcome) && *outcome != ProbeOutcome::FamilyOff)
             .map(|(target, outcome)| format!("from a pod: {}", outcome.message(*target)))
             .collect();
         for (target, outcome) in &outcomes {
             if *outcome == ProbeOutcome::FamilyOff {
                 self.spec.metrics.family_off(ProbedFrom::Namespace, target.ip());
             } else {
-                let is_this_agent = *outcome == ProbeOutcome::ThisAgent;
-                self.spec.metrics.probed(ProbedFrom::Namespace, target.ip(), is_this_agent);
+                self.spec.metrics.probed(ProbedFrom::Namespace, target.ip(), is_an_agents(outcome));
             }
         }
         report(&self.spec.condition, &problems);
@@ -240,12 +245,13 @@ impl PodProbe {
         Ok(())
     }
 
-    fn outcome(&self, nonce: &Nonce, result: TargetResult) -> ProbeOutcome {
+    async fn outcome(&self, nonce: &Nonce, result: TargetResult) -> ProbeOutcome {
         // The pod's end could not be given an address of this family, so a pod could not either.
         let missing = [RequestError::AddressMissing, RequestError::FamilyOff].map(|error| error.to_string());
         match result.response {
             Ok((local, text)) => {
-                evaluate(&self.probe_key, nonce, &Ok(ProbeResponse { local, bytes: text.into_bytes() }))
+                let response = Ok(ProbeResponse { local, bytes: text.into_bytes() });
+                outcome_of(&self.probe_key, nonce, &response).await
             }
             Err(reason) if missing.contains(&reason) => ProbeOutcome::FamilyOff,
             Err(reason) => ProbeOutcome::NoAnswer { reason },
@@ -304,6 +310,7 @@ mod tests {
     use std::io::ErrorKind;
     use std::net::SocketAddr;
     use std::sync::Arc;
+    use std::time::Duration;
 
     use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader, Lines};
     use tokio::net::unix::pipe::{Receiver, Sender, pipe};
@@ -316,6 +323,8 @@ mod tests {
     };
     use crate::lifecycle::condition_name::ConditionName;
     use crate::lifecycle::readiness::Readiness;
+    use crate::lifecycle::tasks::Tasks;
+    use crate::node::other_agents::answer_them;
     use crate::telemetry::metrics::Metrics;
 
     /// The helper's ends of the two pipes.
@@ -467,6 +476,35 @@ mod tests {
         };
         let (ended, ()) = tokio::join!(probe.probe_on(&mut line), story);
         assert!(matches!(ended, ProberError::Ended), "{ended}");
+    }
+
+    #[tokio::test]
+    async fn in_an_update_the_answer_of_the_agent_before_is_no_other_process() {
+        let ((mut line, mut helper), (mut told, probe)) = (helper(), Told::by_a_probe());
+        told.key = ProbeKey::new().unwrap();
+        let before = Tasks::new().spawn("answer", answer_them(told.key.clone()));
+        for _ in 0..100 {
+            let (probed, ()) = tokio::join!(probe.probe(&mut line), async {
+                let nonce = helper.next_nonce().await;
+                helper.send(&told.reached(&nonce)).await;
+            });
+            probed.unwrap();
+            if told.now() == (Some(1), String::new()) {
+                break;
+            }
+            // It does not answer others yet.
+            sleep(Duration::from_millis(10)).await;
+        }
+        before.abort();
+        assert_eq!(told.now(), (Some(1), String::new()));
+        // Of one that nobody knows, the same answer is another process's.
+        told.key = ProbeKey::new().unwrap();
+        let (probed, ()) = tokio::join!(probe.probe(&mut line), async {
+            let nonce = helper.next_nonce().await;
+            helper.send(&told.reached(&nonce)).await;
+        });
+        probed.unwrap();
+        assert_eq!(told.now().0, Some(0), "{}", told.now().1);
     }
 
     #[tokio::test(start_paused = true)]

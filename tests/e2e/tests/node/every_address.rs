@@ -1,7 +1,7 @@
 //! A process that has port 80 on every address, as an ingress on the host network does, receives no token,
 //! however often the agent dies.
 
-use std::io::{Read as _, Write as _};
+use std::io::{ErrorKind, Read as _, Write as _};
 use std::net::TcpListener;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -9,10 +9,11 @@ use std::thread;
 use std::time::Duration;
 
 use nix::sys::signal::Signal;
+use sandbox::{Effect, Fault, Service};
 use tokio::time::sleep;
 
 use super::{on_both_families, pods_with_credentials};
-use crate::harness::{Builder, IPV4, Load, on_a_node, sandbox};
+use crate::harness::{Builder, IPV4, Load, Wired, eventually, on_a_node, sandbox};
 
 /// What came to the process.
 #[derive(Default)]
@@ -97,6 +98,42 @@ fn it_receives_no_token_over_twenty_restarts() {
         }
         assert_eq!(received.tokens(), 0, "of {} requests", received.requests());
         assert!(pods[0].ask(IPV4).await.is_ok_and(|answer| answer.status == 200));
+    });
+}
+
+/// With the reason, or held until this client gives up.
+async fn is_answered(pod: &Wired) -> bool {
+    match pod.ask(IPV4).await {
+        Ok(answer) => answer.status == 503,
+        Err(error) => error.kind() == ErrorKind::TimedOut,
+    }
+}
+
+/// The agent has nothing to give, and says why: by a refused connection a new SDK gives up in 0.1 s, and its
+/// user reads nothing. What is asked of it before that is refused, and never the other process's.
+#[test]
+fn an_agent_that_is_started_again_without_credentials_of_its_own_answers_beside_it() {
+    on_a_node(async |node| {
+        node.add_link();
+        let sandbox = sandbox();
+        let received = ingress();
+        let guarded = Builder::on_a_node(&sandbox)
+            .with_keys(&sandbox)
+            .switch("--guard-address")
+            .flag("--guard-port-timeout", "6s");
+        let mut agent = guarded.start().await;
+        let pods = pods_with_credentials(node, &sandbox, 1, IPV4).await;
+        agent.signal(Signal::SIGKILL);
+        agent.ended(Duration::from_secs(10)).await;
+        sandbox.faults().set([Fault::new(Service::Imds, Effect::Refuse)]);
+        let again = guarded.spawn();
+        eventually("the pod is answered", async || is_answered(&pods[0]).await).await;
+        // Longer than what leads to it lasts, unless somebody renews it.
+        for _ in 0..4 {
+            sleep(Duration::from_secs(1)).await;
+            assert!(is_answered(&pods[0]).await, "{}", again.log());
+        }
+        assert_eq!(received.tokens(), 0, "of {} requests", received.requests());
     });
 }
 

@@ -161,3 +161,34 @@ fn a_table_that_its_own_writer_cannot_read_is_written_once_and_pods_are_served()
         pods_with_credentials(node, &sandbox, 1, IPV4).await;
     });
 }
+
+/// It has an epoch that this agent has not had before, and is no other agent's: for that it would stand back, and
+/// the table would be nobody's.
+#[test]
+fn a_table_that_cannot_be_read_just_after_it_was_repaired_is_its_writers_own() {
+    on_a_node(async |node| {
+        node.add_link();
+        let sandbox = sandbox();
+        let armed = std::env::temp_dir().join(format!("pod-identity-armed-{}", std::process::id()));
+        let script = format!(
+            "armed={}\n\
+             if [ \"$1\" = --json ] && [ -e \"$armed.read\" ]; then rm \"$armed.read\"; exit 1; fi\n\
+             nft \"$@\" || exit 1\n\
+             if [ \"$1\" = --file ] && [ -e \"$armed\" ]; then mv \"$armed\" \"$armed.read\"; fi",
+            armed.display()
+        );
+        let agent = release(&sandbox, 1).in_place_of("nft", &script).start().await;
+        let before = epoch(node);
+        std::fs::write(&armed, "").expect("a file");
+        node.sh("nft flush chain inet pod_identity_agent prerouting");
+        eventually("it is repaired", async || epoch(node) != before).await;
+        eventually("the failure was met", async || !armed.exists() && !armed.with_extension("read").exists())
+            .await;
+        sleep(Duration::from_secs(3)).await;
+        let log = agent.log();
+        assert!(!log.contains("another agent of this node has taken over"), "{log}");
+        assert!(is_ours(node), "{}", table(node));
+        assert!(!readiness_says(&agent, "on standby").await);
+        pods_with_credentials(node, &sandbox, 1, IPV4).await;
+    });
+}
