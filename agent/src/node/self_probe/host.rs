@@ -134,8 +134,8 @@ pub(in crate::node) async fn from_host(key: &ProbeKey, target: SocketAddr) -> Pr
     outcome_of(key, &nonce, &response).await
 }
 
-/// What a response to a probe says, from wherever it was sent: what looks like another process's may be that of
-/// another agent of this node, which is asked.
+/// What a response to a probe says, from wherever it was sent: what looks like another process's may be that
+/// of another agent of this node, which is asked.
 pub(super) async fn outcome_of(
     key: &ProbeKey,
     nonce: &Nonce,

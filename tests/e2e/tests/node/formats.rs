@@ -162,8 +162,8 @@ fn a_table_that_its_own_writer_cannot_read_is_written_once_and_pods_are_served()
     });
 }
 
-/// It has an epoch that this agent has not had before, and is no other agent's: for that it would stand back, and
-/// the table would be nobody's.
+/// It has an epoch that this agent has not had before, and is no other agent's: for that it would stand back,
+/// and the table would be nobody's.
 #[test]
 fn a_table_that_cannot_be_read_just_after_it_was_repaired_is_its_writers_own() {
     on_a_node(async |node| {
