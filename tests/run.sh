@@ -261,10 +261,11 @@ unit_tests() {
         cargo test --locked --no-fail-fast --workspace --doc 2>&1 | tee --append "$work/tests"
 }
 
-# Beside the compiler of Kubernetes, which everything then waits for, and the cluster, which is to have a processor whenever it
-# wants one.
+# gives_way PRIORITY COMMAND...: beside the cluster, which is to have a processor whenever it wants one.
 gives_way() {
-    (renice --priority 10 --pid "$BASHPID" >/dev/null && "$@")
+    local priority=$1
+    shift
+    (renice --priority "$priority" --pid "$BASHPID" >/dev/null && "$@")
 }
 
 # Both in the copy that has the bugs, all of them switched off in the stories: the agent is compiled once for both, and not twice.
@@ -310,15 +311,17 @@ if ! $without_cluster; then
     check "the agent's image" tests/cluster/prepare.sh agent
     check "start of the cluster tests" start_cluster_tests
 fi
-tests "unit tests" gives_way unit_tests
+# Before the compiler of Kubernetes: some of them are of real time.
+tests "unit tests" gives_way 5 unit_tests
 set -m
-gives_way papers >"$work/papers" 2>&1 </dev/null &
+gives_way 5 papers >"$work/papers" 2>&1 </dev/null &
 papers_job=$!
 set +m
-# With four of the planted bugs; make nightly has them all.
-tests "simulated stories, planted bugs" gives_way simulation
-check "shapes of the sandbox" gives_way tests/shapes.sh
-check "demo" gives_way tests/demo.sh
+# With four of the planted bugs; make nightly has them all. After the compiler of Kubernetes, which the cluster waits for: stories have a
+# time of their own.
+tests "simulated stories, planted bugs" gives_way 15 simulation
+check "shapes of the sandbox" gives_way 5 tests/shapes.sh
+check "demo" gives_way 5 tests/demo.sh
 check "chart, dependencies" papers_are_right
 if ! $without_cluster; then
     check "Kubernetes" servers_are_there

@@ -34,7 +34,7 @@ build() {
     mkdir -p "$built"
     echo "building Kubernetes $version from Go modules into the cache, once; about 8 minutes" >&2
     # Without the -X it would call itself v0.0.0-master, and the kubelet would refuse newer features.
-    nice -n 5 go build -trimpath -mod=readonly -buildvcs=false -o "$built/kubernetes.next" "${compile[@]}" \
+    nice -n 10 go build -trimpath -mod=readonly -buildvcs=false -o "$built/kubernetes.next" "${compile[@]}" \
         -ldflags "-s -w -X k8s.io/component-base/version.gitVersion=$version" . >&2
     # In one step, so that an interrupted build is no build.
     mv "$built/kubernetes.next" "$built/kubernetes"
