@@ -107,6 +107,7 @@ impl Node {
     /// The nftables tables of the host, by name.
     pub(crate) fn tables(&self) -> String {
         let output = self.host.program("nft").args(["list", "tables"]).output().expect("nft runs");
+        assert!(output.status.success(), "{output:?}");
         String::from_utf8(output.stdout).expect("UTF-8")
     }
 
@@ -114,6 +115,8 @@ impl Node {
     pub(crate) fn rules_of(&self, family: &str, table: &str) -> String {
         let mut nft = self.host.program("nft");
         let output = nft.args(["list", "table", family, table]).output().expect("nft runs");
+        let is_missing = String::from_utf8_lossy(&output.stderr).contains("No such file or directory");
+        assert!(output.status.success() || is_missing, "{output:?}");
         String::from_utf8(output.stdout).expect("UTF-8")
     }
 
