@@ -334,7 +334,7 @@ skipped=(--skip crowd:: --skip cluster::)
 # Whoever is root of a user namespace has no other user to start something as.
 readonly of_two_users=(a_guard_that_cannot_come_is_not_waited_for an_agent_that_nobody_is_redirected_to_is_not_ready
     where_the_agent_may_not_count_it_serves_and_nothing_is_alarming a_dead_agents_port_is_led_to_until_it_lapses_and_then_nobody_is_asked
-    nobody_but_root_and_the_agents_own_user_is_answered)
+    a_guard_port_below_1024_is_an_agents_alone nobody_but_root_and_the_agents_own_user_is_answered)
 not_timed=()
 for test in "${timed[@]}"; do not_timed+=(--skip "$test"); done
 crowd=(--test-threads 1)
