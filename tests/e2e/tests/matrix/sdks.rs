@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
 
+use sandbox::{PodSpec, Sandbox};
 use serde_json::Value;
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader, Lines};
 use tokio::process::{Child, ChildStdin, ChildStdout};
@@ -96,11 +97,29 @@ pub(super) struct Asking {
     stdout: Lines<BufReader<ChildStdout>>,
 }
 
+/// Whom an SDK says that it is. Each says one of them at least.
+#[derive(Debug)]
+pub(super) struct Identity {
+    /// The access key that it holds.
+    key: Option<String>,
+    /// The ARN by which AWS knows it: `…/eks-CLUSTER-POD-…`.
+    arn: Option<String>,
+}
+
+impl Identity {
+    /// Whether it is this pod's, and nobody else's.
+    pub(super) fn is_of(&self, pod: &PodSpec, sandbox: &Sandbox) -> bool {
+        let key = self.key.as_ref().map(|key| sandbox.holder_of(key).is_some_and(|holder| holder == *pod));
+        let arn = self.arn.as_ref().map(|arn| arn.contains(&format!("/eks-sandbox-{}-", pod.pod)));
+        [key, arn].into_iter().flatten().reduce(|one, other| one && other).unwrap_or(false)
+    }
+}
+
 /// What came of it.
 #[derive(Debug)]
 pub(super) struct Asked {
-    /// The access key that the SDK holds, or what its user reads.
-    pub(super) result: Result<String, String>,
+    /// Whom it is, or what its user reads.
+    pub(super) result: Result<Identity, String>,
     pub(super) took: Duration,
 }
 
@@ -110,8 +129,11 @@ impl Asking {
         let began = Instant::now();
         self.stdin.write_all(b"who\n").await.expect("it reads");
         let said = self.line().await;
-        let text = |field: &str| said[field].as_str().unwrap_or_default().to_owned();
-        let result = if said["ok"] == true { Ok(text("key")) } else { Err(text("error")) };
+        let text = |field: &str| said[field].as_str().map(str::to_owned);
+        let result = match said["ok"] == true {
+            true => Ok(Identity { key: text("key"), arn: text("arn") }),
+            false => Err(text("error").unwrap_or_default()),
+        };
         Asked { result, took: began.elapsed() }
     }
 
