@@ -22,8 +22,8 @@ impl Provider {
         let record =
             self.store.get(&principal.key).filter(|record| record.principal().route == principal.route)?;
         let credentials = record.credentials();
-        let lives = !credentials.expiry().is_over(now) && !record.is_revoked();
-        lives.then_some(Holding { held: Held { record, credentials } })
+        let holding = Holding { held: Held { record, credentials } };
+        holding.lives(now).then_some(holding)
     }
 
     /// What this very token has earned its pod, while nobody can verify the token any more.
@@ -38,8 +38,12 @@ impl Holding {
         self.held.record.principal()
     }
 
-    /// The set to send.
-    pub fn serve(self) -> Served {
-        Served::as_it_is(self.held)
+    /// The set to send, if it still lives: the request may have waited since it was found.
+    pub fn serve(self, now: Now) -> Option<Served> {
+        self.lives(now).then(|| Served::as_it_is(self.held))
+    }
+
+    fn lives(&self, now: Now) -> bool {
+        !self.held.credentials.expiry().is_over(now) && !self.held.record.is_revoked()
     }
 }

@@ -46,7 +46,7 @@ async fn twenty_mib_go_to_s3_and_back_while_the_token_is_rotated_and_the_credent
     let url = sandbox.gateway_url().expect("it has moto").to_owned();
     let rotating = async {
         sleep(Duration::from_secs(6)).await;
-        rotate_token(&sandbox, &app);
+        rotate_token(&app);
     };
     let (output, ()) = tokio::join!(run(with_s3(copy, &url), &sandbox, &agent, &app), rotating);
     let (out, err) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));

@@ -6,7 +6,9 @@ use std::time::Duration;
 use sandbox::{Effect, Fault, KeyKind, Options, Sandbox, Service, TokenKey, TokenSpec};
 use serde_json::{Value, json};
 
-use crate::harness::{Agent, Builder, Request, eks_auth_calls, eventually, heal, pod, sandbox};
+use crate::harness::{
+    Agent, ApiServer, Builder, Request, eks_auth_calls, eventually, failing, heal, pod, sandbox,
+};
 
 /// All that AWS and the issuer are.
 fn everything_down() -> [Fault; 3] {
@@ -369,4 +371,32 @@ async fn a_slow_issuer_delays_no_pod_and_its_keys_count_when_they_come() {
     app.rotate_token().unwrap();
     assert_eq!(agent.ask(&app.token).await.access_key_id(), held, "verified, so it is the pod of before");
     assert_eq!(eks_auth_calls(&sandbox).len(), 2);
+}
+
+/// AWS refused the pod a moment ago, which is remembered for a second. What is decided after that second,
+/// because the API server took longer to say whose token it is, is decided by AWS.
+#[tokio::test]
+async fn a_refusal_that_is_over_while_a_token_is_judged_is_not_repeated() {
+    let sandbox = sandbox();
+    let app = pod(&sandbox, "app-0");
+    let api = ApiServer::start(sandbox.dir(), &[("default", "app-0", &app.uid)]).await;
+    // The sandbox's keys are not known, so each token is shown to the API server.
+    let agent = Builder::new(&sandbox)
+        .env("KUBERNETES_SERVICE_HOST", "127.0.0.1")
+        .env("KUBERNETES_SERVICE_PORT", &api.port.to_string())
+        .flag("--kubernetes-credentials", api.folder.to_str().unwrap())
+        .flag("--node-name", sandbox.node_name())
+        .flag("--token-verification", "required")
+        .start()
+        .await;
+    sandbox.faults().set([Fault::new(Service::EksAuth, failing(400, "AccessDeniedException"))]);
+    let refused = agent.ask(&app.token).await;
+    assert!(refused.body.contains("AccessDeniedException"), "{refused:?}");
+    heal(&sandbox);
+    api.review_takes(Duration::from_millis(1_500));
+    // What AWS said counts for tokens that are no newer.
+    let older = TokenSpec { lifetime: Duration::from_secs(7_200), ..TokenSpec::new(app.spec.clone()) };
+    let answer = agent.ask(&app.token_as(&older).unwrap()).await;
+    assert_eq!(answer.status, 200, "{answer:?}");
+    assert_eq!(agent.metric(r#"pod_identity_agent_authentications_total{outcome="verified"}"#).await, 2);
 }

@@ -181,22 +181,23 @@ impl Node {
     }
 
     async fn answer(&self, pod: usize, token: &BearerToken, judged: impl FnOnce(bool)) -> Answer {
+        let authentication = self.authenticate(pod, token).await;
         let now = self.clock.now();
-        let authentication = self.authenticate(pod, token, now).await;
         judged(matches!(authentication, Authentication::Identified(Identity::Verified(_))));
         if let (Authentication::Undecided(_), Some(holding)) =
             (&authentication, self.credentials.provider.earned_by(token, now))
         {
             let Principal { caller, route, .. } = holding.principal();
-            if self.associations.status(caller, route) != RouteStatus::Ended {
-                return Answer::Served(holding.serve().body.to_vec());
+            let is_given = self.associations.status(caller, route) != RouteStatus::Ended;
+            if let Some(served) = is_given.then(|| holding.serve(now)).flatten() {
+                return Answer::Served(served.body.to_vec());
             }
         }
         let request = match request(&self.associations, now, pod, token, authentication).await {
             Ok(request) => request,
             Err(answer) => return answer,
         };
-        match self.credentials.provider.lookup(&request, now) {
+        match self.credentials.provider.lookup(&request, self.clock.now()) {
             Lookup::Serve(served) => Answer::Served(served.body.to_vec()),
             Lookup::Refuse(failed) => because(&failed.error),
             Lookup::Wait(mut waiting) => match tokio::time::timeout(LONGEST_HOLD, waiting.outcome()).await {
@@ -225,7 +226,8 @@ impl Node {
         self.credentials.sizes()
     }
 
-    async fn authenticate(&self, pod: usize, token: &BearerToken, now: Now) -> Authentication {
+    async fn authenticate(&self, pod: usize, token: &BearerToken) -> Authentication {
+        let now = self.clock.now();
         match self.authenticator.lookup(token, peer(pod), now) {
             identity::Lookup::Judged(authentication) => authentication,
             identity::Lookup::Open(open) => self.authenticator.ask_others(&open, token, peer(pod), now).await,

@@ -3,7 +3,6 @@
 //! Owns: when AWS is called, how often, and after which pause. Must not know: who else is under way
 //! (`table`), or what follows from the outcome (`outcome`).
 
-use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -18,7 +17,7 @@ use crate::credentials::flight::shared_call::{Flight, Setback};
 use crate::credentials::issued::{Issued, Unservable};
 use crate::credentials::limits::budgets::Budgets;
 use crate::credentials::limits::renewal_rate::RenewalRate;
-use crate::credentials::limits::upstream_budget::{PUNCTUAL, Permit, Position, Priority, Ticket};
+use crate::credentials::limits::upstream_budget::{Permit, Position, Priority, Ticket};
 use crate::credentials::policy::young_pod::{self, FIRST_GRACE_RETRY};
 use crate::credentials::receipt::Receipt;
 use crate::credentials::source::{
@@ -165,14 +164,14 @@ impl FlightRunner {
         let source = flight.principal().route.source();
         let patience = self.patience.of(source);
         let limits = patience.limits(waited, flight.is_wanted(self.clock.now().boot));
+        let fetching = permit.during(self.sources.fetch(&flight.principal().route, token, limits));
         let fetched = tokio::select! {
             // In this order: an answer that is there is not passed over.
             biased;
-            fetched = self.sources.fetch(&flight.principal().route, token, limits) => fetched,
+            fetched = fetching => fetched,
             () = self.until(|now| flight.deserted_in(now)) => {
                 Err(SourceError::Unavailable(Unavailable::Timeout))
             }
-            never = no_longer_punctual(permit) => match never {},
         };
         let result = fetched.and_then(|issued| self.servable(issued));
         let took = started.elapsed();
@@ -263,13 +262,6 @@ struct Called {
 struct Usable {
     credentials: Arc<CachedCredentials>,
     receipt: Receipt,
-}
-
-/// While a call is under way: when it takes long, its place is not held against everybody any more.
-async fn no_longer_punctual(permit: &Permit) -> Infallible {
-    tokio::time::sleep(PUNCTUAL).await;
-    permit.is_overdue();
-    std::future::pending().await
 }
 
 enum Waited {

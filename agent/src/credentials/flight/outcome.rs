@@ -153,7 +153,10 @@ impl Outcomes {
         let now = self.clock.now().boot;
         let Principal { key, route, .. } = flight.principal();
         if let SourceError::Refused(refusal) = error {
-            self.recovery.lock().of_mut(route.source()).answered(now);
+            // That of a token past its `exp` is known without a call, and says nothing of AWS.
+            if refusal.asked.is_some() {
+                self.recovery.lock().of_mut(route.source()).answered(now);
+            }
             self.refusals.remember(flight.principal(), refusal.clone(), now);
             if refusal.class == RefusalClass::NoAssociation {
                 self.pods.has_no_association(&flight.principal().caller);

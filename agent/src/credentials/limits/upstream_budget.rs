@@ -10,6 +10,7 @@
 //! when AWS is back; and with an AWS that is merely slow each place would serve a pod in so many seconds.
 
 use std::collections::VecDeque;
+use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -208,8 +209,20 @@ impl Permit {
         }
     }
 
-    /// The call takes longer than [`PUNCTUAL`].
-    pub fn is_overdue(&self) {
+    /// The call that the permit is for. Once it takes longer than [`PUNCTUAL`], its place is held against
+    /// renewals only.
+    pub async fn during<T>(&self, call: impl Future<Output = T>) -> T {
+        let mut call = pin!(call);
+        tokio::select! {
+            // In this order: an answer that is there is not passed over.
+            biased;
+            done = &mut call => return done,
+            () = tokio::time::sleep(PUNCTUAL) => self.is_overdue(),
+        }
+        call.await
+    }
+
+    fn is_overdue(&self) {
         if !self.is_overdue.swap(true, Ordering::Relaxed) {
             self.shared.state.lock().overdue += 1;
             self.shared.admit();
@@ -325,6 +338,8 @@ impl Waiter {
 mod tests {
     use std::time::{Duration, SystemTime};
 
+    use tokio::time::{Instant, sleep};
+
     use super::{Permit, Position, Priority, Ticket, UpstreamBudget};
     use crate::clock::{Clock, Simulated};
 
@@ -352,6 +367,21 @@ mod tests {
         assert!(is_admitted(&mut ninth).await.is_none());
         permits.pop();
         assert!(is_admitted(&mut ninth).await.is_some());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_call_is_held_against_those_without_credentials_for_1200_ms_and_then_goes_on() {
+        let budget = budget();
+        let permits = taken(&budget, 8).await;
+        let began = Instant::now();
+        let call = permits[0].during(sleep(Duration::from_secs(4)));
+        let admitted = async {
+            let permit = budget.queue(Priority::VerifiedWaiting, Position::End).admitted().await;
+            (permit.is_some(), began.elapsed())
+        };
+        let ((), admitted) = tokio::join!(call, admitted);
+        assert_eq!(admitted, (true, super::PUNCTUAL));
+        assert_eq!(began.elapsed(), Duration::from_secs(4));
     }
 
     #[tokio::test(start_paused = true)]
@@ -408,13 +438,13 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn two_thousand_calls_of_a_tenth_of_a_second_take_less_than_five_seconds() {
         let budget = budget();
-        let started = tokio::time::Instant::now();
+        let started = Instant::now();
         let mut calls = tokio::task::JoinSet::new();
         for _ in 0..2_000 {
             let mut ticket = budget.queue(Priority::VerifiedWaiting, Position::End);
             calls.spawn(async move {
                 let permit = ticket.admitted().await.unwrap();
-                tokio::time::sleep(Duration::from_millis(100)).await;
+                sleep(Duration::from_millis(100)).await;
                 permit.succeeded();
             });
         }

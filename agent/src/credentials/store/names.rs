@@ -137,7 +137,7 @@ impl Store {
     }
 
     /// A key proves of which pod a token is: what the token earned is kept under the pod's own name from now
-    /// on, for all its tokens. `None`: there is no room.
+    /// on, for all its tokens. `None`: there is no room, or the pod has gone.
     pub(in crate::credentials) fn adopt(
         &self,
         pod: &Principal,
@@ -156,7 +156,8 @@ impl Store {
         };
         self.granted(&earned.token(), &pod.key, earned.expiry());
         self.remove_if(earned.key(), &|kept| Arc::ptr_eq(kept, earned));
-        Some(held.record)
+        // As with a set that is issued meanwhile: nobody would look for it by this name again.
+        (!self.came_too_late(&held.record)).then_some(held.record)
     }
 
     /// AWS has just granted this set, the first of its name or the first of this association and role. What

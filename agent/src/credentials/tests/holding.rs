@@ -11,7 +11,7 @@ use crate::workload::{BearerToken, RouteStatus};
 /// What a token is served that nobody can verify and that may be shown to nobody.
 fn earned(node: &Node, token: &str) -> Option<String> {
     let token = BearerToken::from_header(token.as_bytes()).unwrap();
-    let served = node.credentials.provider.earned_by(&token, node.clock.now())?.serve();
+    let served = node.credentials.provider.earned_by(&token, node.clock.now())?.serve(node.clock.now())?;
     let body: serde_json::Value = serde_json::from_slice(&served.body).unwrap();
     Some(body["AccessKeyId"].as_str().unwrap().to_owned())
 }
@@ -107,7 +107,8 @@ async fn a_set_of_a_role_for_other_tokens_is_served_to_its_end_and_not_renewed()
     node.statuses.lock().insert(arn(READER), RouteStatus::ToExpiry);
     let held = || {
         let holding = node.credentials.provider.held_by(&request.principal, node.clock.now())?;
-        let body: serde_json::Value = serde_json::from_slice(&holding.serve().body).unwrap();
+        let body: serde_json::Value =
+            serde_json::from_slice(&holding.serve(node.clock.now()).unwrap().body).unwrap();
         Some(body["AccessKeyId"].as_str().unwrap().to_owned())
     };
     for _ in 0..59 {

@@ -149,6 +149,37 @@ async fn once_aws_has_answered_one_pod_it_is_asked_for_the_others_whatever_their
     }
 }
 
+/// What is known without AWS says nothing of it: otherwise one token that is over would have all agents of an
+/// outage ask for all that they hold.
+#[tokio::test(start_paused = true)]
+async fn a_refusal_that_aws_was_not_asked_for_ends_nobodys_pause() {
+    let node = Node::new();
+    node.aws.be(Mood::Issues { after: Duration::from_millis(80), life: HOUR });
+    node.ask(1).await.unwrap();
+    tokio::time::sleep(20 * MINUTE).await;
+    node.aws.be(Mood::Refuses);
+    for _ in 0..(12 * 60) {
+        node.ask(1).await.unwrap();
+        tokio::time::sleep(Duration::from_secs(1)).await;
+    }
+    // Some seconds after a renewal that failed: the next one is minutes away.
+    let failed = node.aws.calls();
+    while node.aws.calls() == failed {
+        tokio::time::sleep(Duration::from_secs(1)).await;
+    }
+    tokio::time::sleep(Duration::from_secs(5)).await;
+    let before = node.aws.calls();
+    let mut over = node.request(2);
+    over.token.expires = node.clock.now().wall - Duration::from_secs(1);
+    let refused = node.ask_as(&over).await.unwrap_err().unwrap();
+    assert_eq!(refused.label(), "ExpiredTokenException");
+    for _ in 0..10 {
+        node.ask(1).await.unwrap();
+        tokio::time::sleep(Duration::from_secs(1)).await;
+    }
+    assert_eq!(node.aws.calls(), before);
+}
+
 #[tokio::test(start_paused = true)]
 async fn without_cached_credentials_a_hiccup_of_2500_ms_is_held_through() {
     let node = Node::new();

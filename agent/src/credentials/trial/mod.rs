@@ -220,7 +220,12 @@ impl Trial {
         let mut ticket = self.budget.queue(Priority::UrgentRenewal, Position::End);
         let permit = ticket.admitted().await;
         let started = Instant::now();
-        let called = self.eks_auth.fetch(token, LIMITS).await.map(drop);
+        let fetching = self.eks_auth.fetch(token, LIMITS);
+        let called = match &permit {
+            Some(permit) => permit.during(fetching).await,
+            None => fetching.await,
+        };
+        let called = called.map(drop);
         if !matches!(verdict(called.as_ref().err(), None), Verdict::NotAsked) {
             self.metrics.called(Source::EksAuth, outcome(&called), started.elapsed());
         }

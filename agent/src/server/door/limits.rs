@@ -14,6 +14,9 @@ pub const LONGEST_WAIT: Duration = Duration::from_millis(4_500);
 /// what docs/design/client-contract.md#request-rules asks for.
 pub const HEAD_BYTES: usize = 32 * 1024;
 
+/// How much may be kept of a connection's requests between two of them, in bytes.
+pub const MEMORY_OF_REQUESTS: usize = 4 * 1024;
+
 /// The limits of one connection.
 #[derive(Clone, Copy, Debug)]
 pub struct ConnectionLimits {

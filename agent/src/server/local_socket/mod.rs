@@ -12,6 +12,7 @@
 
 mod question;
 
+use std::convert::Infallible;
 use std::fmt::Write as _;
 use std::io;
 use std::os::unix::fs::PermissionsExt as _;
@@ -22,9 +23,10 @@ use std::time::Duration;
 use futures_util::StreamExt as _;
 use futures_util::stream::FuturesUnordered;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::unix::SocketAddr;
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::Semaphore;
-use tokio::time::{sleep, timeout};
+use tokio::time::{Instant, sleep, sleep_until, timeout};
 
 pub use self::question::{MOST_IDENTITIES, Question};
 use crate::lifecycle::readiness::Readiness;
@@ -46,6 +48,8 @@ const STATUS_AT_ONCE: usize = 4;
 /// So many connections at once. Those with a status are a quarter of them and the others have [`DEADLINE`],
 /// so whatever others do a probe has its turn before the kubelet gives it up after 5 s.
 const CONNECTIONS_AT_ONCE: usize = 16;
+/// After a failed accept; the kubelet asks every 5 s.
+const ACCEPT_PAUSE: Duration = Duration::from_secs(1);
 /// While the socket cannot be made.
 const RETRY_INTERVAL: Duration = Duration::from_secs(10);
 
@@ -73,7 +77,7 @@ pub async fn serve(state_dir: PathBuf, answers: Answers) {
     let mut is_logged = false;
     loop {
         match listen(&path) {
-            Ok(listener) => answer_all(&listener, &desk).await,
+            Ok(listener) => match answer_all(&listener, &desk).await {},
             Err(error) if !is_logged => {
                 tracing::warn!(err = %error, path = %path.display(), "no socket for probes and status");
                 is_logged = true;
@@ -95,14 +99,23 @@ fn listen(path: &Path) -> io::Result<UnixListener> {
     Ok(listener)
 }
 
-async fn answer_all(listener: &UnixListener, desk: &Desk) {
+async fn answer_all(listener: &UnixListener, desk: &Desk) -> Infallible {
     let mut asking = FuturesUnordered::new();
+    let mut next_accept = Instant::now();
     loop {
         tokio::select! {
             // An asker that has left is not told.
             Some(_answered) = asking.next() => {}
-            accepted = listener.accept(), if asking.len() < CONNECTIONS_AT_ONCE => {
-                let Ok((stream, _)) = accepted else { return };
+            accepted = accept(listener, next_accept), if asking.len() < CONNECTIONS_AT_ONCE => {
+                let stream = match accepted {
+                    Ok((stream, _)) => stream,
+                    Err(error) => {
+                        // Descriptors or memory are short for a moment: those who are being answered go on.
+                        tracing::warn!(err = %error, "cannot accept a connection for probes and status");
+                        next_accept = Instant::now() + ACCEPT_PAUSE;
+                        continue;
+                    }
+                };
                 // Before a place is taken: nobody else may keep the kubelet from one.
                 if may_ask(&stream) {
                     asking.push(desk.answer(stream));
@@ -110,6 +123,12 @@ async fn answer_all(listener: &UnixListener, desk: &Desk) {
             }
         }
     }
+}
+
+/// The next connection, not before that time.
+async fn accept(listener: &UnixListener, not_before: Instant) -> io::Result<(UnixStream, SocketAddr)> {
+    sleep_until(not_before).await;
+    listener.accept().await
 }
 
 /// Root, and the user that the agent runs as.

@@ -80,8 +80,8 @@ pub struct Endpoint {
 enum Claim {
     /// Credentials, from memory or from AWS.
     Request(CredentialRequest),
-    /// What is there for it, and nothing else.
-    Holding(Holding),
+    /// What is there for it, and nothing else; and its answer once that is over.
+    Holding(Holding, Rejection),
 }
 
 impl Respond for Endpoint {
@@ -124,22 +124,22 @@ impl Endpoint {
             return Err(Rejection::Host);
         }
         let token = memory.of(request.headers()).map_err(Rejection::Malformed)?;
-        let now = self.clock.now();
         let hold = Client::of(request.headers()).hold();
         let deadline = peer.since + hold.longest();
-        let authentication = self.authenticate(peer, &token, now, deadline, account).await;
+        let (authentication, now) = self.authenticate(peer, &token, deadline, account).await;
         account.caller = authentication.caller();
         let origin = Origin { address: peer.address, is_of_host: peer.is_host };
         let request = match self.claim(peer, token, authentication, &account.caller, now, hold).await? {
             Claim::Request(request) => request,
-            Claim::Holding(holding) => {
+            Claim::Holding(holding, otherwise) => {
                 let caller = &holding.principal().caller;
                 self.presence.check(caller, origin).await.map_err(Rejection::Absent)?;
-                return Ok(holding.serve());
+                return holding.serve(self.clock.now()).ok_or(otherwise);
             }
         };
         self.presence.check(&account.caller, origin).await.map_err(Rejection::Absent)?;
-        match self.provider.lookup(&request, now) {
+        // It may have waited for its judge, its role and its pod: what has ended is decided by the time now.
+        match self.provider.lookup(&request, self.clock.now()) {
             Lookup::Serve(served) => Ok(served),
             Lookup::Refuse(failed) => Err(account.failed(failed)),
             Lookup::Wait(waiting) => {
@@ -151,17 +151,18 @@ impl Endpoint {
         }
     }
 
-    /// Who asks. A token that nothing here decides waits until others have been asked.
+    /// Who asks, and when that is known. A token that nothing here decides waits until others have been
+    /// asked.
     async fn authenticate(
         &self,
         peer: &Peer,
         token: &BearerToken,
-        now: Now,
         deadline: Instant,
         account: &mut Account<'_>,
-    ) -> Authentication {
-        let authentication = match self.authenticator.lookup(token, peer.key(), now) {
-            identity::Lookup::Judged(authentication) => authentication,
+    ) -> (Authentication, Now) {
+        let now = self.clock.now();
+        let (authentication, now) = match self.authenticator.lookup(token, peer.key(), now) {
+            identity::Lookup::Judged(authentication) => (authentication, now),
             identity::Lookup::Open(open) => {
                 account.caller = open.caller();
                 // A request that waits for others is held like one that waits for AWS.
@@ -173,11 +174,11 @@ impl Endpoint {
                     judged = asked => Some(judged),
                     () = self.until_time_is_over(deadline) => None,
                 };
-                asked.unwrap_or_else(|| open.meanwhile())
+                (asked.unwrap_or_else(|| open.meanwhile()), self.clock.now())
             }
         };
         self.authentications.judged(label(&authentication));
-        authentication
+        (authentication, now)
     }
 
     /// What a caller has a claim to, and by which route.
@@ -200,7 +201,10 @@ impl Endpoint {
             Choice::Route(route) => Ok(route),
             Choice::Former(route, why) => {
                 let holding = self.provider.held_by(&identity.principal(route), now);
-                return holding.map(Claim::Holding).ok_or(Rejection::NoRoute(why));
+                return match holding {
+                    Some(holding) => Ok(Claim::Holding(holding, Rejection::NoRoute(why))),
+                    None => Err(Rejection::NoRoute(why)),
+                };
             }
             Choice::Refused(why) => Err(why),
             Choice::Ask(question) => {
@@ -220,7 +224,7 @@ impl Endpoint {
         let holding = self.provider.earned_by(token, now)?;
         let Principal { caller, route, .. } = holding.principal();
         match self.associations.status(caller, route) {
-            RouteStatus::Given | RouteStatus::ToExpiry => Some(Claim::Holding(holding)),
+            RouteStatus::Given | RouteStatus::ToExpiry => Some(Claim::Holding(holding, Rejection::Undecided)),
             RouteStatus::Ended => None,
         }
     }

@@ -10,6 +10,7 @@ use http::HeaderMap;
 use http::header::AUTHORIZATION;
 use parking_lot::Mutex;
 
+use crate::server::door::limits::MEMORY_OF_REQUESTS;
 use crate::workload::{BearerToken, MalformedToken};
 
 /// The last token of one connection; wiped with it.
@@ -32,7 +33,8 @@ impl LastToken {
             return Ok(same.clone());
         }
         let token = BearerToken::from_header(value)?;
-        *last = Some(token.clone());
+        // Those of clusters have 1.2 to 2 KB.
+        *last = (value.len() <= MEMORY_OF_REQUESTS).then(|| token.clone());
         Ok(token)
     }
 }
@@ -42,7 +44,7 @@ mod tests {
     use http::header::AUTHORIZATION;
     use http::{HeaderMap, HeaderValue};
 
-    use super::LastToken;
+    use super::{LastToken, MEMORY_OF_REQUESTS};
     use crate::workload::MalformedToken;
 
     fn with(values: &[&'static str]) -> HeaderMap {
@@ -62,6 +64,18 @@ mod tests {
             assert_eq!(digest(read), digest(fresh), "{header}");
         }
         assert!(first.is(b"a.b.c") && !first.is(b"a.b.d") && !first.is(b"a.b.c ") && !first.is(b""));
+    }
+
+    #[test]
+    fn a_token_that_is_longer_than_what_a_place_counts_is_read_and_not_kept() {
+        let last = LastToken::default();
+        for (length, is_kept) in [(MEMORY_OF_REQUESTS, true), (MEMORY_OF_REQUESTS + 1, false)] {
+            let token = format!("a.b.{}", "c".repeat(length - 4));
+            let headers = HeaderMap::from_iter([(AUTHORIZATION, HeaderValue::from_str(&token).unwrap())]);
+            let (one, two) = (last.of(&headers).unwrap(), last.of(&headers).unwrap());
+            assert_eq!(one.reveal(), token);
+            assert_eq!(std::ptr::eq(one.reveal(), two.reveal()), is_kept, "{length}");
+        }
     }
 
     #[test]

@@ -146,7 +146,7 @@ impl Rejection {
             Self::NoRoute(no_route) => of_no_route(no_route),
             Self::Absent(absent) => of_absence(*absent),
             Self::Undecided => unavailable("The token cannot be verified at this time; try again"),
-            Self::TooManyHeld => unavailable("Too many requests from this pod are waiting; try again"),
+            Self::TooManyHeld => unavailable("Too many requests are waiting on this node; try again"),
             Self::Source(Some(error)) => of_source(error),
             Self::Source(None) => unavailable("AWS has not answered yet; try again"),
             Self::RefusedSoFar(error) => {

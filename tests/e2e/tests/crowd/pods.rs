@@ -505,7 +505,7 @@ fn figure_of_a_connection_that_waits() {
     alone(async |node| {
         node.add_link();
         let sandbox = sandbox();
-        // 2,315 places, of which one pod may have 578, and as many to wait.
+        // 2,218 places, of which one pod may have 554, and as many to wait.
         let cgroup = Cgroup::with_memory(256 << 20);
         let agent = builder(&sandbox).cgroup(&cgroup).start().await;
         let pod = node.pod(&sandbox);
@@ -530,7 +530,7 @@ fn figure_of_a_connection_that_waits() {
         };
         // Half a head each, for ten seconds: they take the pod's places. What the first connections of a
         // process cost, allocator and caches, is not what each costs; so some wait already.
-        let placed = open(578, &request[..40]).await;
+        let placed = open(554, &request[..40]).await;
         let first = open(200, &request).await;
         sleep(Duration::from_millis(500)).await;
         let (before, resident, buffers_before) = (cgroup.usage(), resident_kib(&agent), buffers().0);

@@ -9,7 +9,10 @@ use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use parking_lot::Mutex;
 use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
 use rustls::ServerConfig;
@@ -22,6 +25,9 @@ use tokio::sync::{broadcast, mpsc};
 use tokio::task::JoinSet;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
+
+/// How a request to review a token begins.
+const REVIEWS: &str = "POST /apis/authentication.k8s.io/v1/tokenreviews ";
 
 /// It answers until it is dropped.
 pub(crate) struct ApiServer {
@@ -39,6 +45,8 @@ struct Shared {
     /// By path.
     service_accounts: Mutex<BTreeMap<String, Value>>,
     is_away: AtomicBool,
+    /// How long it takes over a review of a token. It finds each genuine, for the pod that the token names.
+    review_takes: Mutex<Duration>,
     /// What watches are told after the list.
     changes: broadcast::Sender<String>,
     tell: mpsc::UnboundedSender<Value>,
@@ -58,7 +66,8 @@ impl ApiServer {
         let (list, service_accounts) = (streaming_list(pods), Mutex::default());
         let (changes, _nobody_yet) = broadcast::channel(16);
         let is_away = AtomicBool::new(false);
-        let shared = Arc::new(Shared { list, service_accounts, is_away, changes, tell });
+        let review_takes = Mutex::default();
+        let shared = Arc::new(Shared { list, service_accounts, is_away, review_takes, changes, tell });
         let served = Arc::clone(&shared);
         let mut tasks = JoinSet::new();
         tasks.spawn(async move {
@@ -98,6 +107,11 @@ impl ApiServer {
     /// From now on it answers nothing but 503, or answers again.
     pub(crate) fn set_away(&self, is_away: bool) {
         self.shared.is_away.store(is_away, Ordering::Relaxed);
+    }
+
+    /// From now on it takes so long over a review of a token.
+    pub(crate) fn review_takes(&self, time: Duration) {
+        *self.shared.review_takes.lock() = time;
     }
 
     /// The next Event.
@@ -143,6 +157,10 @@ async fn serve(stream: TcpStream, acceptor: &TlsAcceptor, shared: &Shared) -> st
         if line.starts_with("GET /api/v1/pods?") {
             return watch(&mut stream, shared).await;
         }
+        if line.starts_with(REVIEWS) {
+            let takes = *shared.review_takes.lock();
+            tokio::time::sleep(takes).await;
+        }
         let (status, body) = answer_to(&line, body, shared);
         let length = body.len();
         let answer = format!(
@@ -172,6 +190,9 @@ fn answer_to(line: &str, body: Value, shared: &Shared) -> (&'static str, String)
     if shared.is_away.load(Ordering::Relaxed) {
         return ("503 Service Unavailable", "{}".to_owned());
     }
+    if line.starts_with(REVIEWS) {
+        return ("201 Created", review(&body).to_string());
+    }
     if line.starts_with("POST /apis/events.k8s.io/v1/") {
         shared.tell.send(body).expect("the test goes on");
         return ("201 Created", "{}".to_owned());
@@ -188,6 +209,21 @@ fn answer_to(line: &str, body: Value, shared: &Shared) -> (&'static str, String)
         }
         (None, None) => ("404 Not Found", "{}".to_owned()),
     }
+}
+
+/// Whom a token names, as the API server says it of one that it has issued.
+fn review(asked: &Value) -> Value {
+    let token = asked["spec"]["token"].as_str().expect("a token");
+    let claims = URL_SAFE_NO_PAD.decode(token.split('.').nth(1).expect("claims")).expect("base64");
+    let claims: Value = serde_json::from_slice(&claims).expect("JSON");
+    let of_pod = &claims["kubernetes.io"];
+    let extra = json!({
+        "authentication.kubernetes.io/pod-name": [of_pod["pod"]["name"]],
+        "authentication.kubernetes.io/pod-uid": [of_pod["pod"]["uid"]],
+    });
+    let user = json!({"username": claims["sub"], "uid": of_pod["serviceaccount"]["uid"], "extra": extra});
+    let status = json!({"authenticated": true, "audiences": asked["spec"]["audiences"], "user": user});
+    json!({"kind": "TokenReview", "apiVersion": "authentication.k8s.io/v1", "status": status})
 }
 
 /// The line of a request, and its body; `None` at the end.

@@ -52,8 +52,8 @@ pub(crate) fn pod(sandbox: &Sandbox, name: &str) -> Pod {
 }
 
 /// Gives a pod a new token as the kubelet does: a new file in the place of the old one.
-pub(crate) fn rotate_token(sandbox: &Sandbox, pod: &Pod) {
-    let token = sandbox.token(&TokenSpec::new(pod.spec.clone())).expect("a token");
+pub(crate) fn rotate_token(pod: &Pod) {
+    let token = pod.token_as(&TokenSpec::new(pod.spec.clone())).expect("a token");
     let next = pod.token_file.with_extension("next");
     std::fs::write(&next, token).expect("a file");
     std::fs::rename(&next, &pod.token_file).expect("a file");

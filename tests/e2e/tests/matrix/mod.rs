@@ -241,11 +241,11 @@ fn tokens_are_rotated_between_two_requests() {
         let options = Options { token_lifetime, credential_lifetime, ..Options::default() };
         let (mut stage, agent) = Stage::with(options, node, IPV4).await;
         all_are_served(&stage.ask().await);
-        for asking in &stage.asking {
-            rotate_token(&stage.sandbox, &asking.pod.identity);
-        }
-        // The old token has expired, and so has what any SDK holds: each asks the agent again.
+        // The old token has expired then, and so has what any SDK holds: each asks the agent again.
         sleep(credential_lifetime).await;
+        for asking in &stage.asking {
+            rotate_token(&asking.pod.identity);
+        }
         let asked = stage.ask().await;
         judge("The token is rotated", &stage.rows(asked, &agent.log()));
     });
