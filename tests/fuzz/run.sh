@@ -17,6 +17,7 @@ seconds=${1:-30}
 shift || true
 targets=("$@")
 ((${#targets[@]})) || mapfile -t targets < <(sed -n 's/^name = "\(.*\)"$/\1/p' tests/fuzz/Cargo.toml | tail -n +2)
+((${#targets[@]})) || { echo "FAILED: tests/fuzz/Cargo.toml names no target" >&2; exit 1; }
 
 tool_dir=$(tests/cargo_tool.sh cargo-fuzz 0.13.2)
 "$tool_dir/bin/cargo-fuzz" build --fuzz-dir tests/fuzz --sanitizer none --target-dir "$built"

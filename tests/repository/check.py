@@ -16,13 +16,14 @@ import crates
 import folders
 import named_tests
 import sentences
+import tasks
 import width
 import words
 from tree import Tree
 
 HERE = Path(__file__).resolve().parent
 CEILINGS = HERE / "ceilings.txt"
-RULES = (citations, folders, crates, width, words, named_tests, sentences)
+RULES = (citations, folders, crates, width, words, named_tests, sentences, tasks)
 # Shown of one rule; the rest is behind --list.
 MOST_SHOWN = 20
 

@@ -11,6 +11,7 @@ import crates
 import folders
 import named_tests
 import sentences
+import tasks
 import width
 import words
 from tree import Tree
@@ -35,6 +36,26 @@ def found(rule, **files):
 
 PAGE = "# Page\n\n## A heading, with `code`\n\n```sh\n# no heading\n```\n\n## Twice\n\n## Twice\n"
 INVARIANTS = "# Invariants\n\n## Invariant 1\n\n## Invariant 2\n"
+
+
+class Tasks(unittest.TestCase):
+    PAGE = (
+        "# House\n\n## Tasks\n\n| Task | What |\n| --- | --- |\n| `a`, `b` (essential) | x |\n| `c` | y |\n"
+        "| `listener-ipv4` | z |\n\nAlso `d`.\n\n## More\n\n| `e` | no task |\n"
+    )
+    CODE = (
+        'fn f(s: S) {\n s.until_stopped("a", x);\n s.spawn_essential(\n "b", y);\n s.beside("c", z);\n spawn_detached("d", q);\n}\n'
+        '#[cfg(test)]\nmod tests { fn t() { tasks.spawn("stuck", p); } }\n'
+    )
+
+    def test_each_is_on_the_page_as_it_is(self):
+        self.assertEqual(found(tasks, ARCHITECTUREDOTmd=self.PAGE, agent__src__aDOTrs=self.CODE), [])
+
+    def test_a_new_one_a_wrong_one_and_one_that_is_no_more_are_found(self):
+        code = self.CODE.replace('beside("c"', 'until_stopped("c"').replace('"b"', '"new"')
+        self.assertEqual(
+            found(tasks, ARCHITECTUREDOTmd=self.PAGE, agent__src__aDOTrs=code), ["tasks 3", "tasks 5", "tasks 7"]
+        )
 
 
 class Citations(unittest.TestCase):

@@ -203,10 +203,8 @@ impl<R: Respond> Requests<'_, R> {
 
     /// Waits while this peer asks too fast.
     async fn keep_pace(&self) {
-        if let Some(pace) = self.permit.pace()
-            && pace.turn().await
-        {
-            count(&self.service.peers.stats().requests_paced);
+        if let Some(pace) = self.permit.pace() {
+            pace.turn(|| count(&self.service.peers.stats().requests_paced)).await;
         }
     }
 }

@@ -40,16 +40,17 @@ impl Pace {
         }
     }
 
-    /// Waits until a request may be answered; returns whether it had to. Cancel-safe.
-    pub(super) async fn turn(&self) -> bool {
+    /// Waits until a request may be answered. Where it has to, it says so before, since a client may leave
+    /// meanwhile. Cancel-safe.
+    pub(super) async fn turn(&self, is_delayed: impl FnOnce()) {
         if self.is_free() && self.charge() <= Instant::now() {
-            return false;
+            return;
         }
+        is_delayed();
         // Never closed.
-        let Ok(_turn) = self.turns.acquire().await else { return false };
+        let Ok(_turn) = self.turns.acquire().await else { return };
         let due = self.charge();
         sleep_until(due).await;
-        true
     }
 
     /// Waits while as many requests of the peer are delayed as may be: its other connections are not read.
@@ -84,6 +85,7 @@ impl Pace {
 mod tests {
     use std::net::IpAddr;
     use std::sync::Arc;
+    use std::sync::atomic::{AtomicUsize, Ordering};
     use std::time::Duration;
 
     use tokio::task::JoinSet;
@@ -96,6 +98,13 @@ mod tests {
         Pace::new(2_000, PeerKey::new(IpAddr::from([10, 0, 0, 1]), shares))
     }
 
+    /// Waits for a turn, and returns whether that was said before.
+    async fn is_delayed(pace: &Pace) -> bool {
+        let mut is_delayed = false;
+        pace.turn(|| is_delayed = true).await;
+        is_delayed
+    }
+
     /// How many turns a busy loop on so many connections gets in a time.
     async fn turns(pace: &Arc<Pace>, connections: usize, time: Duration) -> usize {
         let end = Instant::now() + time;
@@ -105,7 +114,7 @@ mod tests {
             clients.spawn(async move {
                 let mut turns = 0;
                 loop {
-                    pace.turn().await;
+                    pace.turn(|| ()).await;
                     if Instant::now() >= end {
                         return turns;
                     }
@@ -132,10 +141,10 @@ mod tests {
     async fn four_thousand_at_once_wait_for_nothing_and_the_next_is_late_by_one_interval() {
         let pace = pace(1);
         for n in 0..4_000 {
-            assert!(!pace.turn().await, "{n}");
+            assert!(!is_delayed(&pace).await, "{n}");
         }
         let before = Instant::now();
-        assert!(pace.turn().await);
+        assert!(is_delayed(&pace).await);
         assert!((1..=2).contains(&before.elapsed().as_millis()), "{:?}", before.elapsed());
         assert!(!pace.is_rested());
         sleep(Duration::from_secs(3)).await;
@@ -146,22 +155,24 @@ mod tests {
     async fn no_more_than_sixty_four_are_delayed_and_those_that_leave_owe_nothing() {
         let pace = Arc::new(pace(1));
         for _ in 0..4_000 {
-            pace.turn().await;
+            pace.turn(|| ()).await;
         }
+        let delayed = Arc::new(AtomicUsize::new(0));
         let mut clients = JoinSet::new();
         for _ in 0..1_000 {
-            let pace = Arc::clone(&pace);
-            clients.spawn(async move { pace.turn().await });
+            let (pace, delayed) = (Arc::clone(&pace), Arc::clone(&delayed));
+            clients.spawn(async move { pace.turn(|| _ = delayed.fetch_add(1, Ordering::Relaxed)).await });
         }
         // A turn of the runtime is not enough for a thousand tasks.
         for _ in 0..100 {
             tokio::task::yield_now().await;
         }
         assert_eq!(pace.turns.available_permits(), 0);
+        assert_eq!(delayed.load(Ordering::Relaxed), 1_000, "those that leave now were delayed too");
         let (read, before) = (pace.until_read(), Instant::now());
         clients.shutdown().await;
         read.await;
-        pace.turn().await;
+        pace.turn(|| ()).await;
         let most = Duration::from_millis(u64::try_from(DELAYED).unwrap() / 2 + 2);
         assert!(before.elapsed() <= most, "{:?}", before.elapsed());
     }

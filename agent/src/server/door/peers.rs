@@ -468,7 +468,7 @@ mod tests {
         let limits = PeerLimits::for_credentials(Capacity { places: 1_024, waiting: 512 }, Some(2_000));
         let peers = peers_with(limits);
         let permit = busy(&peers, "10.0.0.9").await.unwrap();
-        permit.pace().unwrap().turn().await;
+        permit.pace().unwrap().turn(|| ()).await;
         drop(permit);
         // A loop that opens a connection for each request has one pace for all of them.
         assert_eq!(peers.0.known.lock().peers.len(), 1);
