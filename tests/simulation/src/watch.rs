@@ -430,7 +430,7 @@ impl Watch {
         if let Some(what) = self.is_entitled_no_more(ledger, asked, set) {
             return Some(Found::new(Invariant::Entitlement, what, vec![pod]));
         }
-        let issued_lately = of_the_name(ledger, asked).max_by_key(|set| set.came).unwrap_or(set);
+        let issued_lately = may_be_of_the_name(ledger, asked).max_by_key(|set| set.came).unwrap_or(set);
         let life = |set: &Set| set.expires.saturating_sub(set.issued);
         let enough = SHORT_LIFE.min(life(set).min(life(issued_lately)) / 3);
         let was_right = !self.was_wrong_since(asked.before.saturating_sub(AFTER_DOUBT));
@@ -594,6 +594,18 @@ fn of_the_name<'a>(ledger: &'a Ledger, asked: &Asked) -> impl Iterator<Item = &'
     sets.into_iter()
         .filter_map(|set| ledger.sets.get(set))
         .filter(move |set| set.is_there() && (set.token == token || (set.is_the_pods && is_proven)))
+}
+
+/// The sets that the agent may have compared with what it serves, by either name: also what a token earned
+/// before a key had proven it and after, which may be kept as the pod's.
+fn may_be_of_the_name<'a>(ledger: &'a Ledger, asked: &Asked) -> impl Iterator<Item = &'a Set> {
+    let is_proven = ledger.token_now(asked.token.number).is_some_and(|token| token.is_verified);
+    let token = asked.token.number;
+    let was_proven = |set: &Set| ledger.token_now(set.token).is_some_and(|token| token.was_verified);
+    let sets = ledger.said_of(asked.token.pod).sets;
+    sets.into_iter()
+        .filter_map(|set| ledger.sets.get(set))
+        .filter(move |set| set.is_there() && (set.token == token || (is_proven && was_proven(set))))
 }
 
 /// The number of the set in a body, and when it says that it expires. All five fields must be there, and the
