@@ -198,6 +198,9 @@ pub struct Token {
     pub was_verified: bool,
     /// And that key was not withdrawn since.
     pub is_verified: bool,
+    /// When the agent last had a request with it that nothing proved at that moment. What that began is a call
+    /// for this token by itself.
+    pub unproven_at: Option<Duration>,
     /// It earned a set that may be kept under its own name, and renewed there.
     pub has_its_own: bool,
     /// A thief made it, with a key that leaked: AWS knows, and takes it for nobody's.
@@ -209,7 +212,19 @@ impl Token {
     pub const fn new(pod: usize, number: usize, key: u32, issued: Duration, expires: Duration) -> Self {
         let no = false;
         let (was_verified, is_verified, has_its_own, is_forged) = (no, no, no, no);
-        Self { pod, number, key, issued, expires, was_verified, is_verified, has_its_own, is_forged }
+        let unproven_at = None;
+        Self {
+            pod,
+            number,
+            key,
+            issued,
+            expires,
+            was_verified,
+            is_verified,
+            unproven_at,
+            has_its_own,
+            is_forged,
+        }
     }
 }
 
@@ -327,7 +342,11 @@ impl Ledger {
 
     /// The agent judged a token: whether a key has proven it. Then it looks what role its pod has.
     pub fn judged(&mut self, number: usize, is_verified: bool, now: Duration) {
-        let Some(token) = self.tokens.get_mut(number).filter(|_| is_verified) else { return };
+        let Some(token) = self.tokens.get_mut(number) else { return };
+        if !is_verified {
+            token.unproven_at = Some(now);
+            return;
+        }
         (token.was_verified, token.is_verified) = (true, true);
         if let Some(pod) = self.pods.get_mut(token.pod)
             && pod.noticed_at.is_none_or(|noticed| noticed < pod.changed_at(now))
@@ -492,7 +511,8 @@ impl Ledger {
         let gone_at = self.pods.get(token.pod).and_then(|pod| pod.gone_at);
         let is_for_nobody = gone_at.is_some_and(|gone_at| now > gone_at + LAST_FLIGHT);
         let mut for_the_same = self.calling.iter().filter(|(_, other)| *other == role);
-        let is_second = for_the_same.any(|(other, _)| self.is_known_to_be_one(*other, token.number, latest));
+        let is_second =
+            for_the_same.any(|(other, _)| self.is_known_to_be_one(*other, token.number, now, latest));
         self.calling.push((token.number, role));
         let identity = self.identities.entry(self.name_of(token)).or_default();
         identity.called_when_gone += u32::from(is_for_nobody);
@@ -537,9 +557,11 @@ impl Ledger {
     }
 
     /// Whether the agent knows that two tokens are of one caller: it is the same token, or keys that it still
-    /// has have proven both to be of one pod. One that may have expired AWS is to judge, by itself.
-    fn is_known_to_be_one(&self, one: usize, other: usize, latest: Duration) -> bool {
-        let is_proven = |token: &Token| token.is_verified && latest < token.expires;
+    /// has have proven both to be of one pod. One that may have expired, or that nothing proved when it was
+    /// presented, AWS is to judge, by itself.
+    fn is_known_to_be_one(&self, one: usize, other: usize, now: Duration, latest: Duration) -> bool {
+        let was_open = |token: &Token| token.unproven_at.is_some_and(|at| now <= at + LAST_FLIGHT);
+        let is_proven = |token: &Token| token.is_verified && latest < token.expires && !was_open(token);
         let pod = |number| self.token_now(number).filter(is_proven).map(|token| token.pod);
         one == other || (pod(one).is_some() && pod(one) == pod(other))
     }
