@@ -355,7 +355,8 @@ if [[ -n $runner ]]; then
     done
     # Only the machine's root can make a cgroup with a limit.
     crowd+=(--skip in_a_cgroup)
-    left_out+=("the crowd in a cgroup of 64 MiB, which needs root")
+    skipped+=(--skip in_a_cgroup)
+    left_out+=("the crowd in a cgroup of 64 MiB and the agents in a cgroup of few threads, which need root")
     export "${runner?}"
 fi
 # Most of them wait for time to pass: four times as many at once as there are processors. Those on nodes of their own have loads of some

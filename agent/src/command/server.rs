@@ -3,15 +3,13 @@
 //! Owns: their order at start, and the exit code. Must not know: the parts of the application.
 
 use std::process::ExitCode;
-use std::thread::available_parallelism;
 use std::time::Duration;
-
-use tokio::runtime::{Builder, Runtime};
 
 use super::{USAGE, complain, wait_for};
 use crate::cli::ServerArgs;
 use crate::config::{Config, ConfigError, Environment};
 use crate::lifecycle::privileges::{Needs, Privileges, may_change_network};
+use crate::lifecycle::threads::start_runtime;
 use crate::node::metadata_clients;
 use crate::node::nft::NftError;
 use crate::node::self_probe::Prober;
@@ -20,9 +18,6 @@ use crate::server::door::capacity::raise_descriptor_limit;
 use crate::telemetry::error_chain::ErrorChain;
 use crate::telemetry::logging;
 
-/// The agent has as little work on a node with 192 cores as on one with four, but every worker needs a stack
-/// and an allocator arena of its own.
-const MAX_WORKERS: usize = 4;
 /// After the application has ended, only a hanging name lookup in libc can still occupy a thread.
 const BLOCKING_WORK_GRACE: Duration = Duration::from_millis(500);
 
@@ -56,7 +51,7 @@ pub(super) fn run(args: &ServerArgs) -> ExitCode {
     for notice in config.notices(args) {
         tracing::warn!(notice, "suspicious configuration");
     }
-    let runtime = match runtime() {
+    let runtime = match start_runtime() {
         Ok(runtime) => runtime,
         Err(error) => {
             tracing::error!(err = %error, "the runtime cannot be started");
@@ -118,11 +113,6 @@ fn needs(config: &Config) -> Needs {
         network: node.changes_the_node(),
         network_in_programs: node.runs_nft(),
     }
-}
-
-fn runtime() -> std::io::Result<Runtime> {
-    let workers = available_parallelism().map_or(1, |cores| cores.get().min(MAX_WORKERS));
-    Builder::new_multi_thread().worker_threads(workers).thread_name("agent").enable_all().build()
 }
 
 /// Runs the application until a signal stops it.

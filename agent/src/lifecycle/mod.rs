@@ -12,3 +12,4 @@ pub mod remedy;
 pub mod shutdown;
 pub mod streak;
 pub mod tasks;
+pub mod threads;

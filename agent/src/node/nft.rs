@@ -10,12 +10,15 @@ use std::process::{Output, Stdio};
 use std::time::Duration;
 
 use serde_json::Value;
-use tokio::io::AsyncWriteExt;
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::process::Command;
 
 /// Listing or writing a dozen rules takes milliseconds; longer while the kernel is busy with ten thousand
 /// other rules.
 const DEADLINE: Duration = Duration::from_secs(2);
+
+/// The longest listing is that of the clients of the metadata service: 100 bytes for each pod of the node.
+const MAX_OUTPUT: u64 = 4 << 20;
 
 /// What `nft` says of EPERM, EOPNOTSUPP and EPROTONOSUPPORT.
 const LASTING: [&str; 3] = ["Operation not permitted", "Operation not supported", "Protocol not supported"];
@@ -26,9 +29,12 @@ pub enum NftError {
     /// The program is not installed.
     #[error("nft is not installed; install the nftables package")]
     Missing,
-    /// It cannot be started.
+    /// It cannot be started, and another time it could not either.
     #[error("cannot run nft: {0}")]
-    Unusable(io::ErrorKind),
+    Unusable(String),
+    /// It cannot be started for the moment: processes, descriptors or memory are used up.
+    #[error("cannot run nft for the moment: {0}")]
+    Starved(String),
     /// It did not finish in time, and was killed.
     #[error("nft did not finish within {} s", DEADLINE.as_secs())]
     Timeout,
@@ -53,7 +59,9 @@ impl NftError {
         match self {
             Self::Missing | Self::Unusable(_) => true,
             Self::Failed(why) => LASTING.iter().any(|words| why.contains(words)),
-            Self::Timeout | Self::RemovedAgain | Self::Overtaken | Self::Unreadable => false,
+            Self::Starved(_) | Self::Timeout | Self::RemovedAgain | Self::Overtaken | Self::Unreadable => {
+                false
+            }
         }
     }
 }
@@ -104,15 +112,35 @@ async fn run_program(program: &str, arguments: &[&str], input: Option<String>) -
             // nft may fail before it has read everything; then its own message says more than a broken pipe.
             let _sent = stdin.write_all(input.as_bytes()).await;
         }
-        child.wait_with_output().await
+        let (stdout, stderr) = (child.stdout.take(), child.stderr.take());
+        let (stdout, stderr, status) = tokio::try_join!(read(stdout), read(stderr), child.wait())?;
+        Ok(Output { status, stdout, stderr })
     };
     let output = match tokio::time::timeout(DEADLINE, ended).await {
         Ok(Ok(output)) => output,
-        Ok(Err(error)) if error.kind() == io::ErrorKind::NotFound => return Err(NftError::Missing),
-        Ok(Err(error)) => return Err(NftError::Unusable(error.kind())),
+        Ok(Err(error)) => return Err(why_not_run(&error)),
         Err(_) => return Err(NftError::Timeout),
     };
     if output.status.success() { Ok(output) } else { Err(NftError::Failed(first_line(&output.stderr))) }
+}
+
+/// What is too long is cut, and the pipe closed.
+async fn read(output: Option<impl AsyncRead + Unpin>) -> io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    if let Some(output) = output {
+        output.take(MAX_OUTPUT).read_to_end(&mut bytes).await?;
+    }
+    Ok(bytes)
+}
+
+fn why_not_run(error: &io::Error) -> NftError {
+    use nix::libc::{EAGAIN, EMFILE, ENFILE, ENOMEM};
+    match error.raw_os_error() {
+        // A limit of processes or threads, of the pod or of the node, is the first.
+        Some(EAGAIN | EMFILE | ENFILE | ENOMEM) => NftError::Starved(error.to_string()),
+        Some(_) | None if error.kind() == io::ErrorKind::NotFound => NftError::Missing,
+        Some(_) | None => NftError::Unusable(error.to_string()),
+    }
 }
 
 /// Where distributions and images install `nft`.
@@ -145,7 +173,8 @@ mod tests {
     #[tokio::test]
     async fn each_kind_of_failure_has_its_own_message() {
         assert_eq!(failure("no-such-program", &[]).await, NftError::Missing);
-        assert_eq!(failure("/", &[]).await, NftError::Unusable(std::io::ErrorKind::PermissionDenied));
+        let denied = "Permission denied (os error 13)".to_owned();
+        assert_eq!(failure("/", &[]).await, NftError::Unusable(denied));
         assert_eq!(failure("false", &[]).await, NftError::Failed("no error message".to_owned()));
         let error =
             failure("sh", &["-c", "echo 'Error: Operation not permitted' >&2; echo more >&2; exit 1"]).await;

@@ -64,6 +64,8 @@ mod self_probe;
 #[cfg(test)]
 mod sharing;
 #[cfg(test)]
+mod shortage;
+#[cfg(test)]
 mod shutdown;
 #[cfg(test)]
 mod slow_paths;

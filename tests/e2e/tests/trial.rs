@@ -25,7 +25,7 @@ fn own(sandbox: &Sandbox) -> sandbox::Pod {
 }
 
 /// An agent that makes a trial call with the token of this file.
-fn trying(sandbox: &Sandbox) -> Builder {
+pub(crate) fn trying(sandbox: &Sandbox) -> Builder {
     let file = own(sandbox).token_file;
     Builder::new(sandbox).flag("--trial-token-file", file.to_str().unwrap())
 }

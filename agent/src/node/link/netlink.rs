@@ -5,7 +5,6 @@
 //!
 //! Each call has its own socket and deadline: nothing is kept that could grow or become outdated.
 
-use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::pin::pin;
 use std::time::Duration;
@@ -36,7 +35,7 @@ const LOCAL_TABLE: u8 = 255;
 pub enum KernelError {
     /// No netlink socket can be opened.
     #[error("cannot open a netlink socket: {0}")]
-    NoSocket(io::ErrorKind),
+    NoSocket(String),
     /// No answer in time.
     #[error("the kernel did not answer within {} s", DEADLINE.as_secs())]
     Timeout,
@@ -146,8 +145,8 @@ pub(super) async fn request<T>(
     operation: impl AsyncFnOnce(Handle) -> Result<T, rtnetlink::Error>,
 ) -> Result<T, KernelError> {
     // Strict: the kernel filters dumps by the request, instead of sending all of a large routing table.
-    let (connection, kernel, _events) =
-        rtnetlink::new_connection_with_strict_check().map_err(|error| KernelError::NoSocket(error.kind()))?;
+    let (connection, kernel, _events) = rtnetlink::new_connection_with_strict_check()
+        .map_err(|error| KernelError::NoSocket(error.to_string()))?;
     let answer = async {
         tokio::select! {
             answer = operation(kernel) => answer.map_err(|error| classify(&error)),

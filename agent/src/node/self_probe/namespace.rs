@@ -11,6 +11,7 @@ use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{IpAddr, SocketAddr};
 use std::os::fd::AsRawFd;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::thread;
 use std::time::Duration;
 
 use caps::Capability;
@@ -100,8 +101,10 @@ fn probe(request: &ProbeRequest) -> Result<ProbeReply, String> {
     let runtime = runtime()?;
     let (opened, namespace_ready) = sync_channel(1);
     let (wired, link) = sync_channel(1);
-    std::thread::scope(|scope| {
-        let inside = scope.spawn(move || inside(request, &opened, &link));
+    thread::scope(|scope| {
+        let inside = thread::Builder::new()
+            .spawn_scoped(scope, move || inside(request, &opened, &link))
+            .map_err(|error| format!("cannot start a thread: {error}"))?;
         // The sender is dropped with its thread, so this returns if that thread fails.
         let made = match namespace_ready.recv_timeout(LINK_TIMEOUT) {
             Ok(namespace) => {

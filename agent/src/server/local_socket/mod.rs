@@ -50,6 +50,8 @@ const STATUS_AT_ONCE: usize = 4;
 const CONNECTIONS_AT_ONCE: usize = 16;
 /// After a failed accept; the kubelet asks every 5 s.
 const ACCEPT_PAUSE: Duration = Duration::from_secs(1);
+/// Somebody may tidy up `--state-dir`, and the kubelet restarts an agent that no probe reaches.
+const LOOK_INTERVAL: Duration = Duration::from_secs(2);
 /// While the socket cannot be made.
 const RETRY_INTERVAL: Duration = Duration::from_secs(10);
 
@@ -77,7 +79,14 @@ pub async fn serve(state_dir: PathBuf, answers: Answers) {
     let mut is_logged = false;
     loop {
         match listen(&path) {
-            Ok(listener) => match answer_all(&listener, &desk).await {},
+            Ok(listener) => {
+                tokio::select! {
+                    never = answer_all(&listener, &desk) => match never {},
+                    () = until_removed(&path) => {}
+                }
+                tracing::warn!(path = %path.display(), "the socket for probes and status was removed; made again");
+                continue;
+            }
             Err(error) if !is_logged => {
                 tracing::warn!(err = %error, path = %path.display(), "no socket for probes and status");
                 is_logged = true;
@@ -97,6 +106,17 @@ fn listen(path: &Path) -> io::Result<UnixListener> {
     let listener = UnixListener::bind(path)?;
     std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600))?;
     Ok(listener)
+}
+
+/// Until no file has this name. One of another process is left alone: that has taken it over.
+async fn until_removed(path: &Path) {
+    let is_removed = || path.symlink_metadata().is_err_and(|error| error.kind() == io::ErrorKind::NotFound);
+    loop {
+        sleep(LOOK_INTERVAL).await;
+        if is_removed() {
+            return;
+        }
+    }
 }
 
 async fn answer_all(listener: &UnixListener, desk: &Desk) -> Infallible {

@@ -1,4 +1,4 @@
-//! A cgroup with a memory limit, of version 1 or 2, that ends with its test.
+//! A cgroup with a limit of memory or of threads, of version 1 or 2, that ends with its test.
 //!
 //! Owns: making and removing it, and what the kernel says of it. Must not know: what lives in it.
 
@@ -17,30 +17,56 @@ pub(crate) struct Cgroup {
 impl Cgroup {
     /// A new one, with so many bytes of memory.
     pub(crate) fn with_memory(bytes: u64) -> Self {
+        let cgroup = Self::of("memory");
+        let file = if cgroup.is_v2 { "memory.max" } else { "memory.limit_in_bytes" };
+        cgroup.set(file, &bytes.to_string());
+        cgroup
+    }
+
+    /// A new one, with so many threads.
+    pub(crate) fn with_threads(most: u32) -> Self {
+        let cgroup = Self::of("pids");
+        cgroup.limit_threads(&most.to_string());
+        cgroup
+    }
+
+    /// From now on it may have so many threads; `max`: any.
+    pub(crate) fn limit_threads(&self, most: &str) {
+        self.set("pids.max", most);
+    }
+
+    /// How many threads it has.
+    pub(crate) fn threads(&self) -> u32 {
+        let text = fs::read_to_string(self.path.join("pids.current")).expect("the cgroup is there");
+        text.trim().parse().expect("a number")
+    }
+
+    fn of(controller: &str) -> Self {
         let root = Path::new("/sys/fs/cgroup");
         let is_v2 = root.join("cgroup.controllers").exists();
-        let (mount, limit) = if is_v2 {
-            (root.to_owned(), "memory.max")
-        } else {
-            (root.join("memory"), "memory.limit_in_bytes")
-        };
+        let mount = if is_v2 { root.to_owned() } else { root.join(controller) };
+        if is_v2 {
+            // The root passes its controllers on where nobody has said otherwise.
+            let _passed_on = fs::write(mount.join("cgroup.subtree_control"), format!("+{controller}"));
+        }
         let number = NEXT.fetch_add(1, Ordering::Relaxed);
         let path = mount.join(format!("pod-identity-e2e-{}-{number}", std::process::id()));
         let cgroup = Self { path, is_v2 };
-        let made = fs::create_dir(&cgroup.path).and_then(|()| {
-            if is_v2 {
-                // The root passes its controllers on where nobody has said otherwise.
-                let _passed_on = fs::write(mount.join("cgroup.subtree_control"), "+memory");
-            }
-            fs::write(cgroup.path.join(limit), bytes.to_string())
-        });
-        if let Err(error) = made {
+        cgroup.must(fs::create_dir(&cgroup.path));
+        cgroup
+    }
+
+    fn set(&self, file: &str, limit: &str) {
+        self.must(fs::write(self.path.join(file), limit));
+    }
+
+    fn must(&self, done: std::io::Result<()>) {
+        if let Err(error) = done {
             panic!(
                 "{}: {error}: run the tests as root, with cgroups that can be written",
-                cgroup.path.display()
+                self.path.display()
             );
         }
-        cgroup
     }
 
     /// The file that takes the number of a process.
