@@ -1,11 +1,12 @@
-//! The agent's threads, and what becomes of it where no more can be started.
+//! The agent's threads, and what happens where no more can be started.
 //!
 //! Owns: how many there are, and how long they live. Must not know: what they do.
 //!
-//! A limit of processes counts threads too: the kubelet's `podPidsLimit`, a cgroup's `pids.max`, the node's own
-//! `pid_max`, which a neighbour may have used up. While there is no thread for work beside the event loop, tokio
-//! panics in the task that wants it done, and that task is over for good. So the first such thread is started
-//! before any task, and lives as long as the agent: where no other can be started, work waits for this one.
+//! A limit of processes counts threads too: the kubelet's `podPidsLimit`, a cgroup's `pids.max`, the node's
+//! own `pid_max`, which a neighbour may have used up. While there is no thread for work beside the event
+//! loop, tokio panics in the task that wants it done, and that task is over for good. So the first such
+//! thread is started before any task, and lives as long as the agent: where no other can be started, work
+//! waits for this one.
 
 use std::io;
 use std::thread::{self, available_parallelism};

@@ -198,8 +198,8 @@ pub struct Token {
     pub was_verified: bool,
     /// And that key was not withdrawn since.
     pub is_verified: bool,
-    /// When the agent last had a request with it that nothing proved at that moment. What that began is a call
-    /// for this token by itself.
+    /// When the agent last had a request with it that nothing proved at that moment. What that began is a
+    /// call for this token by itself.
     pub unproven_at: Option<Duration>,
     /// It earned a set that may be kept under its own name, and renewed there.
     pub has_its_own: bool,

@@ -84,7 +84,7 @@ pub async fn serve(state_dir: PathBuf, answers: Answers) {
                     never = answer_all(&listener, &desk) => match never {},
                     () = until_removed(&path) => {}
                 }
-                tracing::warn!(path = %path.display(), "the socket for probes and status was removed; made again");
+                tracing::warn!(path = %path.display(), "socket for probes and status removed; made again");
                 continue;
             }
             Err(error) if !is_logged => {
