@@ -20,16 +20,18 @@ use super::tasks::beside_the_event_loop;
 /// The agent has as little work on a node with 192 cores as on one with four, but every worker needs a stack
 /// and an allocator arena of its own.
 const MAX_WORKERS: usize = 4;
-/// Beside the event loop are files, name lookups that nobody can cancel, and the node's list of sockets: one
-/// or two at a time. As threads do not end, this is what a bad hour may leave.
-const MAX_BESIDE: usize = 32;
+/// Beside the event loop are files, the node's list of sockets, and name lookups that nobody can cancel, one
+/// of each name: one or two at a time. As these threads do not end, this is what a bad hour may leave.
+const MAX_BESIDE: usize = 16;
 /// In which something is always done.
 const FOR_EVER: Duration = Duration::from_secs(365 * 24 * 60 * 60);
 /// One that runs tasks, and one beside.
 const LEAST: usize = 2;
-/// A process that has no threads to start with waits so long. Ending would cost more: after some ends the
+/// Left over, if there are so many: for `nft`, and for what the kubelet runs in the pod to probe it.
+const SPARE: usize = 2;
+/// A process that has no threads to start with tries so often. Ending would cost more: after some ends the
 /// kubelet waits minutes before the next start.
-const PATIENCE: u32 = 60;
+const TRIES: u32 = 60;
 const RETRY_INTERVAL: Duration = Duration::from_secs(1);
 
 /// The runtime of the agent, with as many threads as there are processors, and fewer where no more can be
@@ -38,9 +40,9 @@ const RETRY_INTERVAL: Duration = Duration::from_secs(1);
 /// # Errors
 /// What the operating system says.
 pub fn start_runtime() -> io::Result<Runtime> {
-    for _ in 1..PATIENCE {
+    for _ in 1..TRIES {
         match try_start() {
-            Err(error) => {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                 tracing::warn!(
                     err = %error,
                     "no threads can be started: the limit of processes of this pod or node may be reached; \
@@ -48,7 +50,7 @@ pub fn start_runtime() -> io::Result<Runtime> {
                 );
                 thread::sleep(RETRY_INTERVAL);
             }
-            started => return started,
+            ended => return ended,
         }
     }
     try_start()
@@ -56,13 +58,13 @@ pub fn start_runtime() -> io::Result<Runtime> {
 
 fn try_start() -> io::Result<Runtime> {
     let wanted = available_parallelism().map_or(1, |cores| cores.get().min(MAX_WORKERS));
-    let workers = to_be_had(wanted + 1)?.saturating_sub(1).max(1);
-    if workers < wanted {
+    let found = to_be_had(wanted + 1 + SPARE)?;
+    let workers = workers_of(found).min(wanted);
+    if found < wanted + 1 + SPARE {
         tracing::warn!(
             workers,
             wanted,
-            "fewer threads than processors can be started: the limit of processes of this pod or node may be \
-             reached"
+            "few threads can be started: the limit of processes of this pod or node may be reached"
         );
     }
     let runtime = Builder::new_multi_thread()
@@ -74,6 +76,11 @@ fn try_start() -> io::Result<Runtime> {
         .build()?;
     runtime.block_on(beside_the_event_loop(|| ()));
     Ok(runtime)
+}
+
+/// How many of so many threads are to run tasks.
+fn workers_of(threads: usize) -> usize {
+    threads.saturating_sub(1 + SPARE).max(1)
 }
 
 /// How many of so many threads can run at the same time. Tokio, which panics without, is not asked before.
@@ -113,7 +120,7 @@ fn try_at_once(wanted: usize) -> io::Result<usize> {
 mod tests {
     use std::time::Duration;
 
-    use super::{start_runtime, to_be_had};
+    use super::{start_runtime, to_be_had, workers_of};
     use crate::lifecycle::tasks::beside_the_event_loop;
 
     #[test]
@@ -122,9 +129,16 @@ mod tests {
     }
 
     #[test]
+    fn of_few_threads_one_runs_tasks_and_of_more_some_are_left_for_others() {
+        assert_eq!([2, 3, 4, 5, 7].map(workers_of), [1, 1, 1, 2, 4]);
+    }
+
+    #[test]
     fn there_is_a_thread_beside_the_event_loop_from_the_start_and_it_stays() {
         let runtime = start_runtime().unwrap();
         let asked = || runtime.block_on(beside_the_event_loop(|| std::thread::current().id()));
+        // It is done with its first work a moment after that is known.
+        std::thread::sleep(Duration::from_millis(200));
         let first = asked().unwrap();
         // Tokio's own patience with a thread that has nothing to do is 10 s.
         std::thread::sleep(Duration::from_secs(11));

@@ -430,9 +430,13 @@ impl Watch {
         if let Some(what) = self.is_entitled_no_more(ledger, asked, set) {
             return Some(Found::new(Invariant::Entitlement, what, vec![pod]));
         }
-        let issued_lately = may_be_of_the_name(ledger, asked).max_by_key(|set| set.came).unwrap_or(set);
+        let issued_lately = [
+            of_the_name(ledger, asked).max_by_key(|set| set.came),
+            may_be_of_the_name(ledger, asked).max_by_key(|set| set.came),
+        ];
         let life = |set: &Set| set.expires.saturating_sub(set.issued);
-        let enough = SHORT_LIFE.min(life(set).min(life(issued_lately)) / 3);
+        let shortest = issued_lately.into_iter().flatten().map(life).fold(life(set), Duration::min);
+        let enough = SHORT_LIFE.min(shortest / 3);
         let was_right = !self.was_wrong_since(asked.before.saturating_sub(AFTER_DOUBT));
         // Nothing is renewed for a token that may be shown to nobody.
         let may_be_renewed = !is_shown_to_nobody;

@@ -76,15 +76,18 @@ struct Desk {
 pub async fn serve(state_dir: PathBuf, answers: Answers) {
     let path = state_dir.join(FILE);
     let desk = Desk { answers, statuses: Semaphore::new(STATUS_AT_ONCE) };
-    let mut is_logged = false;
+    let (mut is_logged, mut was_removed) = (false, false);
     loop {
         match listen(&path) {
             Ok(listener) => {
+                if was_removed {
+                    tracing::warn!(path = %path.display(), "made the removed local socket again");
+                }
+                is_logged = false;
                 tokio::select! {
                     never = answer_all(&listener, &desk) => match never {},
-                    () = until_removed(&path) => {}
+                    () = until_removed(&path) => was_removed = true,
                 }
-                tracing::warn!(path = %path.display(), "socket for probes and status removed; made again");
                 continue;
             }
             Err(error) if !is_logged => {
