@@ -9,6 +9,7 @@
 //!
 //! With `server`, which accepts, this is the only folder that names hyper; the two share no code.
 
+mod ca_bundle;
 mod carrier;
 mod client;
 mod connect;

@@ -1,21 +1,22 @@
-//! TLS to servers: rustls on aws-lc-rs, with the system's roots or the bundle's.
+//! TLS to servers: rustls on aws-lc-rs, with the system's roots or those of `AWS_CA_BUNDLE`.
 //!
 //! Owns: which roots are trusted, and that certificates are judged by AWS's time. Must not know: who is
 //! connected to. By the node's own clock a wrong step of a year would end every connection, and with them the
 //! answers that tell the time.
 
 use std::io;
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 use std::time::UNIX_EPOCH;
 
+use parking_lot::Mutex;
 use rustls::time_provider::TimeProvider;
 use rustls::{ClientConfig, RootCertStore};
-use rustls_pki_types::pem::PemObject;
-use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
+use rustls_pki_types::{ServerName, UnixTime};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
+use super::ca_bundle::CaBundle;
 use super::error::SetUpError;
 use crate::clock::Clock;
 use crate::config::Upstream;
@@ -23,31 +24,25 @@ use crate::config::Upstream;
 /// The settings of all TLS connections of a client.
 pub(super) struct Tls {
     clock: Clock,
+    /// It replaces the system's roots, as `AWS_CA_BUNDLE` does in every SDK.
+    bundle: Option<CaBundle>,
     /// Empty until the first connection if the roots are the system's: loading these takes longer than
     /// everything else at start.
-    connector: OnceLock<TlsConnector>,
+    connector: Mutex<Option<TlsConnector>>,
 }
 
 impl Tls {
     /// With the system's roots.
     pub(super) fn new(clock: &Clock) -> Self {
-        Self { clock: clock.clone(), connector: OnceLock::new() }
+        Self { clock: clock.clone(), bundle: None, connector: Mutex::default() }
     }
 
-    /// The bundle replaces the system's roots, as `AWS_CA_BUNDLE` does in every SDK.
+    /// With those of the bundle, if there is one.
     pub(super) fn from_config(upstream: &Upstream, clock: &Clock) -> Result<Self, SetUpError> {
-        let tls = Self::new(clock);
-        if let Some(path) = &upstream.ca_bundle {
-            let pem =
-                std::fs::read(path).map_err(|source| SetUpError::CaBundle { path: path.clone(), source })?;
-            let mut roots = RootCertStore::empty();
-            // The bundle was valid at start (`config`); certificates that no longer parse are not trusted.
-            for certificate in CertificateDer::pem_slice_iter(&pem).flatten() {
-                roots.add(certificate).map_err(|_| SetUpError::Tls)?;
-            }
-            let _first = tls.connector.set(connector(roots, clock).map_err(|_| SetUpError::Tls)?);
-        }
-        Ok(tls)
+        let Some(path) = &upstream.ca_bundle else { return Ok(Self::new(clock)) };
+        let (bundle, roots) = CaBundle::read(path)?;
+        let connector = connector(roots, clock).map_err(|_| SetUpError::Tls)?;
+        Ok(Self { clock: clock.clone(), bundle: Some(bundle), connector: Mutex::new(Some(connector)) })
     }
 
     /// Shakes hands. What the server shows must be a certificate for `host`.
@@ -57,15 +52,23 @@ impl Tls {
     {
         let name = ServerName::try_from(host.to_owned())
             .map_err(|error| io::Error::new(io::ErrorKind::InvalidInput, error))?;
-        self.connector()?.connect(name, stream).await
+        self.connector().await?.connect(name, stream).await
     }
 
-    fn connector(&self) -> io::Result<TlsConnector> {
-        if let Some(connector) = self.connector.get() {
+    async fn connector(&self) -> io::Result<TlsConnector> {
+        let changed = match &self.bundle {
+            Some(bundle) => bundle.changed().await,
+            None => None,
+        };
+        if changed.is_none()
+            && let Some(connector) = &*self.connector.lock()
+        {
             return Ok(connector.clone());
         }
-        let connector = connector(system_roots()?, &self.clock).map_err(io::Error::other)?;
-        Ok(self.connector.get_or_init(|| connector).clone())
+        let roots = changed.map_or_else(system_roots, Ok)?;
+        let connector = connector(roots, &self.clock).map_err(io::Error::other)?;
+        *self.connector.lock() = Some(connector.clone());
+        Ok(connector)
     }
 }
 

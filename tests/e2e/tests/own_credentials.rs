@@ -164,6 +164,27 @@ async fn a_private_ca_is_trusted_when_it_is_given_and_only_then() {
 }
 
 #[tokio::test]
+async fn an_authority_that_is_replaced_is_trusted_without_a_restart() {
+    let tls = || Sandbox::start(Options { tls: true, ..Options::default() }).unwrap();
+    let (sandbox, other) = (tls(), tls());
+    let [bundle, next] = ["bundle.pem", "next.pem"].map(|name| sandbox.dir().join(name));
+    std::fs::copy(other.ca_file(), &bundle).unwrap();
+    let url = sandbox.eks_auth_tls_url().expect("https");
+    let agent = Builder::new(&sandbox).flag("--endpoint", url).env("AWS_CA_BUNDLE", bundle.to_str().unwrap());
+    let agent = agent.start().await;
+    let answer = agent.ask(&pod(&sandbox, "app-0").token).await;
+    assert_eq!(answer.status, 503, "{answer:?}");
+    // As the kubelet changes the file of a ConfigMap.
+    std::fs::copy(sandbox.ca_file(), &next).unwrap();
+    std::fs::rename(&next, &bundle).unwrap();
+    eventually("the next connection trusts it", async || {
+        agent.ask(&pod(&sandbox, "app-1").token).await.status == 200
+    })
+    .await;
+    assert!(agent.log().contains("AWS_CA_BUNDLE read again"), "{}", agent.log());
+}
+
+#[tokio::test]
 async fn an_identity_that_aws_rejects_is_renewed_at_once_and_nobody_notices() {
     let sandbox = sandbox();
     let agent = Agent::start(&sandbox).await;
