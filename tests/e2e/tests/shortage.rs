@@ -83,6 +83,9 @@ fn an_agent_in_a_cgroup_without_processes_has_its_guard_when_there_are_some() {
         })
         .await;
         assert!(node.rules_of("inet", "pod_identity_agent").is_empty(), "nft cannot be started");
+        // What passes is not given up at once: then it would be ready, for pods that have no guard.
+        sleep(Duration::from_secs(1)).await;
+        assert_eq!(agent.probe("/readyz").await.unwrap().status, 503);
         cgroup.limit_threads("max");
         eventually("the table is written", async || {
             node.rules_of("inet", "pod_identity_agent").contains(&IPV4.to_string())
